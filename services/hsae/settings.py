@@ -1,0 +1,79 @@
+"""Every setting, in one place: `HSAE_*` variables, a `.env` file, and what a running private stack wrote.
+
+Order of precedence: arguments, environment, `.env`, then `<home>/stack.json`, which `hsae-admin up` writes (mode
+0600) while it runs a private Postgres, Valkey and SeaweedFS, so that the other commands find them unasked.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from hsae.errors import UserError
+
+STACK_FILE_NAME = "stack.json"
+
+
+def default_home() -> Path:
+    """The folder of the private stack's data: `HSAE_HOME`, else the platform's user data folder."""
+    return Path(os.environ.get("HSAE_HOME") or platformdirs.user_data_dir("hsae", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """Settings of every part of hsae; each field is the variable `HSAE_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="HSAE_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=default_home, description="data folder of the private single-machine stack")
+    database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    broker_url: SecretStr | None = Field(None, description="redis://:password@host:port/0")
+    s3_endpoint: str | None = Field(None, description="host:port of the S3 server, without a scheme")
+    s3_access_key: str | None = Field(None, description="S3 access key")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret key")
+    s3_bucket: str = Field("hsae", min_length=3, description="bucket that holds every object")
+    s3_region: str = Field("us-east-1", description="S3 region")
+    s3_secure: bool = Field(False, description="use TLS towards the S3 server")
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes cuda where there is one")
+    model: str = Field("facebook/dinov2-base", description="default backbone: hub id or local folder")
+    model_cache: Path | None = Field(None, description="cache folder of hub downloads (default: the hub's own)")
+    wordnet: Path | None = Field(None, description="folder with another WordNet noun database (data.noun, index.noun)")
+
+    max_skipped_share: float = Field(0.01, ge=0, le=1, description="an extraction fails when more images are skipped")
+    max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
+    lease_seconds: float = Field(30, gt=0, description="a job whose worker was silent for so long is taken over")
+    reconcile_seconds: float = Field(5, gt=0, description="how often a worker looks for lost jobs")
+    max_attempts: int = Field(3, ge=1, description="how often a job is tried before it fails for good")
+    checkpoint_seconds: float = Field(60, ge=0, description="how often a running SAE training is checkpointed")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add `<home>/stack.json` as the last source."""
+        home = Path(init_settings().get("home") or env_settings().get("home") or default_home())
+        stack = JsonConfigSettingsSource(settings_cls, json_file=home / STACK_FILE_NAME)
+        return init_settings, env_settings, dotenv_settings, stack
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the settings; a value that does not fit is a `UserError` that names its variable."""
+    try:
+        return Settings() if home is None else Settings(home=home)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise UserError(f"setting HSAE_{name}: {first['msg']}; correct the variable or the .env file") from error

@@ -1,0 +1,129 @@
+"""Fixtures that every test package shares: real servers, a fresh database and bucket, a real worker process."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from hsae.catalog import connect, session_factory
+from hsae.catalog.migrate import upgrade
+from hsae.embedded import Stack, StackInfo
+from hsae.settings import Settings
+from hsae.store import ObjectStore
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of larger real material beside the checkout; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("HSAE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the test material folder {folder} (or HSAE_TEST_DATA), which is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
+    """One private Postgres, Valkey and SeaweedFS for the whole test session."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running.info()
+
+
+@dataclass
+class Service:
+    """A database, a broker and a bucket of a test's own, and the workers it starts."""
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    store: ObjectStore
+    environment: dict[str, str]
+    folder: Path
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+        """A real worker process with one child, in a session of its own."""
+        log = (self.folder / f"worker-{len(self.workers)}.log").open("wb")
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "--app", "hsae_worker.app", "worker", "--loglevel", "INFO",
+             "--without-mingle", "--without-gossip", "--hostname", f"test{next(_numbers)}@%h"],
+            env={**os.environ, **self.environment, **environment},
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=self.folder,
+        )  # fmt: skip
+        log.close()
+        self.workers.append(worker)
+        return worker
+
+    def logs(self) -> str:
+        """What all workers printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("worker-*.log")))
+
+    def stop_workers(self) -> None:
+        """End every worker and its children."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+@pytest.fixture(scope="session")
+def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Makes services, each with a database, broker number and bucket of its own on the session's servers."""
+    made: list[Service] = []
+
+    def make(*, migrate: bool = True, **settings_values: object) -> Service:
+        number = next(_numbers)
+        name = f"hsae_test_{number}"
+        with psycopg.connect(stack.database_url, autocommit=True) as admin:
+            admin.execute(f'CREATE DATABASE "{name}"')
+        folder = tmp_path_factory.mktemp(f"service-{number}")
+        values = {
+            "home": folder / "home",
+            "database_url": make_url(stack.database_url).set(database=name).render_as_string(hide_password=False),
+            "broker_url": stack.broker_url.rsplit("/", 1)[0] + f"/{number % 16}",
+            "s3_endpoint": stack.s3_endpoint,
+            "s3_access_key": stack.s3_access_key,
+            "s3_secret_key": stack.s3_secret_key,
+            "s3_bucket": name.replace("_", "-"),
+            "device": "cpu",
+            "lease_seconds": 4.0,
+            "reconcile_seconds": 0.5,
+            "max_attempts": 10,
+            **settings_values,
+        }
+        environment = {f"HSAE_{key.upper()}": str(value) for key, value in values.items()}
+        for secret in ("database_url", "broker_url", "s3_secret_key"):
+            values[secret] = SecretStr(str(values[secret]))
+        settings = Settings(**values)  # type: ignore[arg-type]
+        engine = connect(settings)
+        if migrate:
+            upgrade(engine)
+        store = ObjectStore.from_settings(settings)
+        store.ensure_bucket()
+        service = Service(settings, session_factory(engine), store, environment, folder)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.stop_workers()
+        service.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Iterator[Service]:
+    """A fresh service for one test."""
+    fresh = make_service()
+    yield fresh
+    fresh.stop_workers()
