@@ -1,0 +1,58 @@
+"""The catalog: what exists in Postgres, and the schema's only home."""
+
+from hsae.catalog.base import Base, Json
+from hsae.catalog.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
+from hsae.catalog.jobs import (
+    JOB_KINDS,
+    JOB_STATES,
+    LIVE_STATES,
+    Job,
+    JobDependency,
+    JobEvent,
+    Study,
+    StudyJob,
+)
+from hsae.catalog.results import (
+    BASES,
+    ActivationSet,
+    ActivationShard,
+    Analysis,
+    Latent,
+    LayerScore,
+    NodeScore,
+    Sae,
+)
+from hsae.catalog.session import clear_errors, connect, database_url, session_factory, transaction
+
+__all__ = [
+    "BASES",
+    "JOB_KINDS",
+    "JOB_STATES",
+    "LIVE_STATES",
+    "ActivationSet",
+    "ActivationShard",
+    "Analysis",
+    "Base",
+    "Dataset",
+    "DatasetClass",
+    "DatasetNode",
+    "Hypernym",
+    "HypernymClosure",
+    "Job",
+    "JobDependency",
+    "JobEvent",
+    "Json",
+    "Latent",
+    "LayerScore",
+    "Model",
+    "NodeScore",
+    "Sae",
+    "Study",
+    "StudyJob",
+    "Synset",
+    "clear_errors",
+    "connect",
+    "database_url",
+    "session_factory",
+    "transaction",
+]

@@ -1,0 +1,9 @@
+"""How things are called in front of people."""
+
+from pathlib import PurePath
+
+
+def short_model_name(name: str) -> str:
+    """A hub id as it is, a local folder by its last part."""
+    path = PurePath(name)
+    return path.name if path.is_absolute() else name

@@ -1,0 +1,168 @@
+"""The questions that the command line asks of the catalog; each returns plain rows."""
+
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.errors import UserError
+
+Row = dict[str, Any]
+
+_JOBS = """
+SELECT j.id, j.kind, j.title, j.state, j.attempt, j.max_attempts, j.owner, j.created_at, j.started_at, j.finished_at,
+       j.progress_done, j.progress_total, j.progress_unit, j.progress_rate, j.error, j.result,
+       CASE WHEN j.state = 'running' AND j.progress_rate > 0
+            THEN (j.progress_total - j.progress_done) / j.progress_rate END AS eta_seconds,
+       extract(epoch FROM coalesce(j.finished_at, now()) - j.started_at) AS seconds
+FROM job j
+"""
+
+
+def list_jobs(
+    session: Session, *, study_id: int | None = None, states: tuple[str, ...] = (), limit: int | None = None
+) -> list[Row]:
+    """Jobs, oldest first (the latest `limit`), of one study or of all."""
+    where, values = [], {}
+    if study_id is not None:
+        where.append("j.id IN (SELECT job_id FROM study_job WHERE study_id = :study)")
+        values["study"] = study_id
+    if states:
+        where.append("j.state = ANY(:states)")
+        values["states"] = list(states)  # type: ignore[assignment]
+    query = _JOBS + (f" WHERE {' AND '.join(where)}" if where else "") + " ORDER BY j.id DESC"
+    if limit is not None:
+        query += f" LIMIT {limit:d}"
+    return [dict(row) for row in reversed(session.execute(text(query), values).mappings().all())]
+
+
+def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
+    """One job with its request and dependencies, and its history.
+
+    Raises:
+        UserError: when there is no such job.
+    """
+    row = session.execute(text(_JOBS + " WHERE j.id = :id"), {"id": job_id}).mappings().one_or_none()
+    if row is None:
+        raise UserError(f"there is no job {job_id}: see `hsae-admin jobs list`")
+    job = dict(row)
+    job |= dict(
+        session.execute(
+            text(
+                "SELECT key, request, ARRAY(SELECT depends_on_id FROM job_dependency WHERE job_id = :id ORDER BY 1)"
+                " AS depends_on FROM job WHERE id = :id"
+            ),
+            {"id": job_id},
+        )
+        .mappings()
+        .one()
+    )
+    events = session.execute(
+        text("SELECT at, state, who, message, detail FROM job_event WHERE job_id = :id ORDER BY id"),
+        {"id": job_id},
+    )
+    return job, [dict(event) for event in events.mappings()]
+
+
+def study_exists(session: Session, study_id: int) -> bool:
+    """Whether there is such a study."""
+    return session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is not None
+
+
+def _filters(**wanted: Any) -> tuple[str, Row]:
+    """A WHERE clause of the given equalities; None means any."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return " AND ".join(["true", *(f"v.{name} = :{name}" for name in given)]), given
+
+
+def study_analyses(session: Session, study_id: int) -> list[int]:
+    """Ids of the analyses that a study's jobs made."""
+    rows = session.execute(
+        text(
+            "SELECT a.id FROM analysis a JOIN study_job s ON s.job_id = a.job_id WHERE s.study_id = :id ORDER BY a.id"
+        ),
+        {"id": study_id},
+    )
+    return list(rows.scalars())
+
+
+def layer_rows(session: Session, analysis_ids: list[int] | None = None, **wanted: Any) -> list[Row]:
+    """Rows of layer_progress, by SAE kind, layer and basis (the SAE first)."""
+    where, values = _filters(**wanted)
+    if analysis_ids is not None:
+        where += " AND v.analysis_id = ANY(:analyses)"
+        values["analyses"] = analysis_ids
+    query = f"""
+        SELECT v.* FROM layer_progress v WHERE {where}
+        ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
+                 array_position(ARRAY['sae', 'neuron', 'shuffled_labels', 'shuffled_taxonomy'], v.basis)
+    """  # noqa: S608 -- column names come from this package, values are bound
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def latent_rows(session: Session, *, under: str | None, min_f1: float, limit: int, **wanted: Any) -> list[Row]:
+    """Rows of latent_label by falling F1; `under` keeps labels at or below a node (name or wnid)."""
+    where, values = _filters(**wanted)
+    if under is not None:
+        where += """ AND v.wnid IN (SELECT d.wnid FROM hypernym_closure c JOIN synset a ON a.id = c.ancestor_id
+                     JOIN synset d ON d.id = c.descendant_id WHERE a.name = :under OR a.wnid = :under)"""
+        values["under"] = under
+    query = f"""
+        SELECT v.* FROM latent_label v WHERE {where} AND v.f1 >= :min_f1
+        ORDER BY v.f1 DESC, v.analysis_id, v.latent LIMIT :limit
+    """  # noqa: S608
+    values |= {"min_f1": min_f1, "limit": limit}
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def node_rows(
+    session: Session,
+    *,
+    nodes: tuple[str, ...],
+    under: str | None,
+    min_f1: float,
+    limit: int,
+    analysis_ids: list[int] | None = None,
+    **wanted: Any,
+) -> list[Row]:
+    """Rows of node_best_latent by falling F1; `nodes` names nodes, `under` keeps those at or below one."""
+    where, values = _filters(**wanted)
+    if nodes:
+        where += " AND (v.synset = ANY(:nodes) OR v.wnid = ANY(:nodes))"
+        values["nodes"] = list(nodes)
+    if under is not None:
+        where += """ AND v.synset_id IN (SELECT c.descendant_id FROM hypernym_closure c
+                     JOIN synset a ON a.id = c.ancestor_id WHERE a.name = :under OR a.wnid = :under)"""
+        values["under"] = under
+    if analysis_ids is not None:
+        where += " AND v.analysis_id = ANY(:analyses)"
+        values["analyses"] = analysis_ids
+    query = f"""
+        SELECT v.* FROM node_best_latent v WHERE {where} AND v.f1 >= :min_f1
+        ORDER BY v.f1 DESC, v.analysis_id, v.synset LIMIT :limit
+    """  # noqa: S608
+    values |= {"min_f1": min_f1, "limit": limit}
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def find_analysis(session: Session, analysis: int | None) -> Row:
+    """An analysis with everything that names its inputs; None takes the latest.
+
+    Raises:
+        UserError: when there is none.
+    """
+    query = """
+        SELECT a.id, a.key, a.config, a.n_images, a.activations_sha256, a.class_sums_sha256, a.dataset_id,
+               d.name AS dataset,
+               e.key AS sae_key, e.kind AS sae_kind, s.layer, m.name AS model
+        FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+        JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id
+    """
+    if analysis is None:
+        row = session.execute(text(query + " ORDER BY a.id DESC LIMIT 1")).mappings().one_or_none()
+    else:
+        row = session.execute(text(query + " WHERE a.id = :id"), {"id": analysis}).mappings().one_or_none()
+    if row is None:
+        which = "no analysis" if analysis is None else f"no analysis {analysis}"
+        raise UserError(f"there is {which}: see `hsae-admin results layers`, or make one with `hsae-admin submit`")
+    return dict(row)

@@ -1,0 +1,244 @@
+"""Tables of what comes out: activation sets, SAEs, analyses and every score."""
+
+from typing import Any
+
+from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hsae.catalog.base import Base, CreatedAt, Identity64, Json
+
+BASES = ("sae", "neuron", "shuffled_labels", "shuffled_taxonomy")
+_BASIS = "sae, neuron (raw neurons split by sign), shuffled_labels or shuffled_taxonomy (the SAE's controls)"
+_SEED = "seed of a shuffled control; 0 otherwise"
+
+
+class ActivationSet(Base):
+    """The activations of one layer of one model over one data set."""
+
+    __tablename__ = "activation_set"
+    __table_args__ = ({"comment": "Activations of one layer of one model over one data set, in the object store."},)
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under activations/<key>/")
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), comment="the backbone")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the data set")
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that makes it")
+    layer: Mapped[int] = mapped_column(SmallInteger, comment="0-based block whose output (residual stream) it is")
+    tokens: Mapped[str] = mapped_column(comment="cls, patches or mean")
+    dtype: Mapped[str] = mapped_column(comment="stored type: float32 or bfloat16")
+    n_views: Mapped[int] = mapped_column(comment="1 + augmented views per image (training rows only)")
+    n_rows: Mapped[int | None] = mapped_column(comment="stored rows; null until published")
+    n_images: Mapped[int | None] = mapped_column(comment="images that could be read; null until published")
+    n_skipped: Mapped[int | None] = mapped_column(comment="images skipped as unreadable; null until published")
+    manifest_sha256: Mapped[str | None] = mapped_column(
+        comment="checksum of activations/<key>/manifest.json; null until published"
+    )
+    created_at: Mapped[CreatedAt]
+
+
+class ActivationShard(Base):
+    """One stored shard of an activation set."""
+
+    __tablename__ = "activation_shard"
+    __table_args__ = ({"comment": "Shards of activation sets that are safely in the object store."},)
+
+    activation_set_id: Mapped[int] = mapped_column(
+        ForeignKey("activation_set.id", ondelete="CASCADE"), primary_key=True, comment="the activation set"
+    )
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True, comment="number of the shard, from 0")
+    object_key: Mapped[str] = mapped_column(comment="object in the bucket")
+    sha256: Mapped[str] = mapped_column(comment="checksum of the object")
+    n_bytes: Mapped[int] = mapped_column(comment="size of the object")
+    n_rows: Mapped[int] = mapped_column(comment="rows in it")
+    first_image: Mapped[int] = mapped_column(comment="first image of its range")
+    end_image: Mapped[int] = mapped_column(comment="one past the last image of its range")
+    skipped: Mapped[list[Any]] = mapped_column(comment="images of the range that could not be read, with reasons")
+
+
+class Sae(Base):
+    """A trained sparse autoencoder."""
+
+    __tablename__ = "sae"
+    __table_args__ = (
+        Index("ix_sae_activation_set_id", "activation_set_id"),
+        {"comment": "Trained sparse autoencoders."},
+    )
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under saes/<key>/")
+    activation_set_id: Mapped[int] = mapped_column(
+        ForeignKey("activation_set.id"), comment="the activations it was trained on"
+    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
+    kind: Mapped[str] = mapped_column(comment="relu (L1 penalty) or topk")
+    config: Mapped[Json] = mapped_column(comment="the whole training configuration")
+    expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model")
+    n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")
+    seed: Mapped[int] = mapped_column(comment="seed of initialisation, split and batches")
+    n_steps: Mapped[int] = mapped_column(comment="training steps")
+    fvu: Mapped[float] = mapped_column(Double, comment="fraction of variance unexplained on held-out rows")
+    cosine: Mapped[float] = mapped_column(Double, comment="mean cosine of input and reconstruction on held-out rows")
+    l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per held-out row")
+    dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
+    metrics: Mapped[Json] = mapped_column(comment="every training metric")
+    weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae.safetensors")
+    created_at: Mapped[CreatedAt]
+
+
+class Analysis(Base):
+    """All scores of one SAE."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        Index("ix_analysis_sae_id", "sae_id"),
+        {"comment": "One row per scored SAE; deleting it drops its partition of node_score."},
+    )
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under analyses/<key>/")
+    sae_id: Mapped[int] = mapped_column(ForeignKey("sae.id"), comment="the SAE that was scored")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
+    config: Mapped[Json] = mapped_column(comment="scoring configuration: firing threshold, rule, control seeds")
+    n_images: Mapped[int] = mapped_column(comment="images scored")
+    activations_sha256: Mapped[str] = mapped_column(
+        comment="checksum of analyses/<key>/latents.safetensors: every latent's activation on every image"
+    )
+    class_sums_sha256: Mapped[str] = mapped_column(
+        comment="checksum of analyses/<key>/class_sums.safetensors, from which every pair's scores follow"
+    )
+    created_at: Mapped[CreatedAt]
+
+
+class Latent(Base):
+    """One latent (or raw-neuron direction) of one analysis."""
+
+    __tablename__ = "latent"
+    __table_args__ = (
+        Index("ix_latent_label_synset_id", "label_synset_id"),
+        Index("ix_latent_lch_synset_id", "lch_synset_id"),
+        {"comment": "Every latent of every analysis with its place in the taxonomy."},
+    )
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
+    )
+    basis: Mapped[str] = mapped_column(primary_key=True, comment="sae or neuron (raw neurons split by sign)")
+    latent: Mapped[int] = mapped_column(
+        Integer,
+        primary_key=True,
+        comment="index in the dictionary; neuron basis: dimension, then its negative half",
+    )
+    is_dead: Mapped[bool] = mapped_column(comment="fires on no image")
+    n_fire: Mapped[int] = mapped_column(comment="images on which it fires (N_j)")
+    density: Mapped[float] = mapped_column(Double, comment="n_fire over all images")
+    mean_activation: Mapped[float | None] = mapped_column(Double, comment="mean over the images on which it fires")
+    max_activation: Mapped[float | None] = mapped_column(Double, comment="strongest activation")
+    n_associated: Mapped[int] = mapped_column(comment="associated classes K_j: classes of its 16 strongest images")
+    lch_synset_id: Mapped[int | None] = mapped_column(
+        ForeignKey("synset.id"), comment="lowest common hypernym of the associated classes"
+    )
+    lch_height: Mapped[int | None] = mapped_column(SmallInteger, comment="height of the LCH; 0 = one leaf class")
+    lch_height_relative: Mapped[float | None] = mapped_column(Double, comment="LCH height over the root's, 0 to 1")
+    lch_depth: Mapped[int | None] = mapped_column(SmallInteger, comment="depth of the LCH; root = 0")
+    coverage: Mapped[float | None] = mapped_column(
+        Double, comment="ontological coverage: share of the classes under the LCH that are associated"
+    )
+    label_synset_id: Mapped[int | None] = mapped_column(
+        ForeignKey("synset.id"), comment="label: the node with the best F1 (ties: the deeper node)"
+    )
+    label_f1: Mapped[float | None] = mapped_column(Double, comment="F1 of the label")
+    label_precision: Mapped[float | None] = mapped_column(Double, comment="precision of the label")
+    label_recall: Mapped[float | None] = mapped_column(Double, comment="recall of the label")
+    label_auroc: Mapped[float | None] = mapped_column(Double, comment="AUROC of the label")
+    class_entropy: Mapped[float | None] = mapped_column(
+        Double, comment="entropy in bits of the classes of the images on which it fires"
+    )
+    top_images: Mapped[list[Any]] = mapped_column(
+        comment="its strongest images: [{image, path, activation}, ...], strongest first"
+    )
+
+
+class NodeScore(Base):
+    """A (latent, node) pair worth keeping; partitioned by analysis."""
+
+    __tablename__ = "node_score"
+    __table_args__ = (
+        Index("ix_node_score_synset_id_f1", "synset_id", "f1"),
+        {
+            "comment": "Scores of shortlisted (latent, node) pairs: the best nodes of every latent, the best latents "
+            "of every node, and all pairs with F1 >= 0.5. Partitioned by analysis.",
+            "postgresql_partition_by": "LIST (analysis_id)",
+        },
+    )
+
+    analysis_id: Mapped[int] = mapped_column(primary_key=True, comment="the analysis")
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=_BASIS)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=_SEED)
+    latent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index in the dictionary")
+    synset_id: Mapped[int] = mapped_column(primary_key=True, comment="the node")
+    n_images: Mapped[int] = mapped_column(Integer, comment="scored images under the node (n_v)")
+    n_fire: Mapped[int] = mapped_column(Integer, comment="images on which the latent fires (N_j)")
+    n_both: Mapped[int] = mapped_column(Integer, comment="images under the node on which it fires")
+    precision: Mapped[float | None] = mapped_column(Double, comment="n_both / n_fire")
+    recall: Mapped[float | None] = mapped_column(Double, comment="n_both / n_images")
+    f1: Mapped[float | None] = mapped_column(Double, comment="harmonic mean of precision and recall")
+    auroc: Mapped[float | None] = mapped_column(
+        Double, comment="area under the ROC curve of the activation for the node; null where undefined"
+    )
+    auroc_dense: Mapped[float | None] = mapped_column(
+        Double, comment="neuron basis: AUROC of the unthinned column; null for other bases"
+    )
+    z: Mapped[float | None] = mapped_column(Double, comment="Mann-Whitney z-score with tie correction")
+    p: Mapped[float | None] = mapped_column(Double, comment="two-sided p-value of z")
+    q: Mapped[float | None] = mapped_column(
+        Double, comment="Benjamini-Hochberg q-value over all pairs of the analysis and basis"
+    )
+    mass_share: Mapped[float | None] = mapped_column(
+        Double, comment="share of the latent's summed activation on images under the node"
+    )
+    mean_inside: Mapped[float | None] = mapped_column(Double, comment="mean activation on images under the node")
+    mean_outside: Mapped[float | None] = mapped_column(Double, comment="mean activation on all other images")
+
+
+class LayerScore(Base):
+    """One basis of one analysis in one row."""
+
+    __tablename__ = "layer_score"
+    __table_args__ = ({"comment": "One row per analysis and feature basis: what a layer's features know of the tree."},)
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
+    )
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=_BASIS)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=_SEED)
+    n_latents: Mapped[int] = mapped_column(comment="columns of the basis")
+    n_dead: Mapped[int] = mapped_column(comment="columns that fire on no image")
+    dead_share: Mapped[float] = mapped_column(Double, comment="n_dead / n_latents")
+    l0: Mapped[float] = mapped_column(Double, comment="mean number of firing columns per scored image")
+    lch_height_mean: Mapped[float | None] = mapped_column(Double, comment="mean LCH height of alive columns")
+    lch_height_median: Mapped[float | None] = mapped_column(Double, comment="median LCH height of alive columns")
+    lch_height_q25: Mapped[float | None] = mapped_column(Double, comment="lower quartile of the LCH height")
+    lch_height_q75: Mapped[float | None] = mapped_column(Double, comment="upper quartile of the LCH height")
+    lch_height_relative_mean: Mapped[float | None] = mapped_column(
+        Double, comment="mean LCH height over the root's height, 0 to 1"
+    )
+    coverage_mean: Mapped[float | None] = mapped_column(Double, comment="mean ontological coverage of alive columns")
+    coverage_median: Mapped[float | None] = mapped_column(Double, comment="median ontological coverage")
+    n_nodes: Mapped[int] = mapped_column(comment="taxonomy nodes considered")
+    share_nodes_f1: Mapped[float | None] = mapped_column(
+        Double, comment="share of nodes for which some column has F1 >= 0.5"
+    )
+    share_nodes_q: Mapped[float | None] = mapped_column(
+        Double, comment="share of nodes for which some column has q < 0.01 and AUROC > 0.5"
+    )
+    best_f1_mean: Mapped[float | None] = mapped_column(Double, comment="mean over nodes of the best F1")
+    best_f1_inner_mean: Mapped[float | None] = mapped_column(
+        Double, comment="mean best F1 of inner nodes with three or more classes"
+    )
+    by_height: Mapped[list[Any]] = mapped_column(comment="node counts and shares per height of the taxonomy")
+    fvu: Mapped[float | None] = mapped_column(Double, comment="basis sae: FVU on held-out rows")
+    cosine: Mapped[float | None] = mapped_column(Double, comment="basis sae: mean cosine on held-out rows")
+    probe_accuracy: Mapped[float | None] = mapped_column(
+        Double, comment="held-out accuracy of a linear probe for the class on this layer's raw activations"
+    )

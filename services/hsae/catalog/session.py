@@ -1,0 +1,78 @@
+"""Connections to Postgres; what a server or a missing migration refuses becomes one clear line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.orm import Session, sessionmaker
+
+from hsae.errors import ServiceError, UserError
+from hsae.settings import Settings
+
+_UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
+_DISK_FULL = "53100"
+
+
+def database_url(settings: Settings) -> URL:
+    """The database's URL for psycopg 3.
+
+    Raises:
+        UserError: when none is set or it is no Postgres URL.
+    """
+    if settings.database_url is None:
+        raise UserError(
+            "no database is set: start a private stack with `hsae-admin up`, or set HSAE_DATABASE_URL"
+            " (postgresql://user:password@host:port/database)"
+        )
+    try:
+        url = make_url(settings.database_url.get_secret_value())
+    except ArgumentError as error:
+        raise UserError("HSAE_DATABASE_URL is no URL: write postgresql://user:password@host:port/database") from error
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise UserError(
+            f"HSAE_DATABASE_URL names {url.get_backend_name()}; hsae needs Postgres: write postgresql://..."
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def connect(settings: Settings) -> Engine:
+    """An engine for the configured database; nothing is opened yet."""
+    return create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 10})
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """A factory of sessions on `engine` whose objects stay readable after a commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the driver's refusals into a `ServiceError` or `UserError` with what to do."""
+    try:
+        yield
+    except ProgrammingError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _UNDEFINED_TABLE_OR_COLUMN:
+            raise UserError("the database is not migrated to this version: run `hsae-admin db upgrade`") from error
+        raise
+    except OperationalError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        reason = (str(error.orig).strip().splitlines() or ["no reason given"])[-1]
+        if state == _DISK_FULL:
+            raise ServiceError(f"the database's disk is full ({reason}): free space and submit again") from error
+        if "authentication failed" in str(error.orig):
+            raise ServiceError(f"the database refused the credentials ({reason}): correct HSAE_DATABASE_URL") from error
+        raise ServiceError(f"the database cannot be used ({reason}): start it or correct HSAE_DATABASE_URL") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise ServiceError("the connection to the database was lost: try again") from error
+        raise
+
+
+@contextmanager
+def transaction(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """A session in one transaction: committed at the end, rolled back on an exception, errors made clear."""
+    with clear_errors(), sessions.begin() as session:
+        yield session

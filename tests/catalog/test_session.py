@@ -1,0 +1,44 @@
+"""What Postgres refuses is told in one line that says what to do."""
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url, text
+
+from hsae.catalog import connect, database_url, session_factory, transaction
+from hsae.errors import ServiceError, UserError
+from hsae.settings import Settings
+
+
+def _settings(url: str | None, tmp_path) -> Settings:
+    return Settings(home=tmp_path, database_url=None if url is None else SecretStr(url))
+
+
+def test_no_database_is_set(tmp_path):
+    with pytest.raises(UserError, match="hsae-admin up"):
+        database_url(_settings(None, tmp_path))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://u:p@h/d"])
+def test_another_url_is_refused(url, tmp_path):
+    with pytest.raises(UserError, match="postgresql://"):
+        database_url(_settings(url, tmp_path))
+
+
+def test_server_down(tmp_path):
+    sessions = session_factory(connect(_settings("postgresql://u:p@127.0.0.1:1/d", tmp_path)))
+    with pytest.raises(ServiceError, match="cannot be used.*HSAE_DATABASE_URL"), transaction(sessions) as session:
+        session.execute(text("SELECT 1"))
+
+
+def test_wrong_password(stack, tmp_path):
+    wrong = make_url(stack.database_url).set(password="wrong").render_as_string(hide_password=False)
+    sessions = session_factory(connect(_settings(wrong, tmp_path)))
+    with pytest.raises(ServiceError, match="refused the credentials") as caught, transaction(sessions) as session:
+        session.execute(text("SELECT 1"))
+    assert "\n" not in str(caught.value)
+
+
+def test_not_migrated(make_service):
+    service = make_service(migrate=False)
+    with pytest.raises(UserError, match="db upgrade"), transaction(service.sessions) as session:
+        session.execute(text("SELECT * FROM job"))
