@@ -1,0 +1,75 @@
+"""A user's own taxonomy: a CSV of child,parent."""
+
+import graphlib
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from hsae.errors import UserError
+from hsae.taxonomy.csv_rows import read_csv_rows
+from hsae.taxonomy.taxonomy import Synset, Taxonomy, close_matches_hint
+
+
+class CustomTree(Taxonomy):
+    """A tree or DAG of named nodes; a node's id is its own name."""
+
+    def __init__(self, name: str, edges: Iterable[tuple[str, str]]) -> None:
+        """`edges`: (child, parent) names. `UserError` where they hold a cycle or not exactly one root."""
+        self._name = name
+        parents: dict[str, set[str]] = {}
+        children: dict[str, set[str]] = {}
+        for child, parent in edges:
+            for names in (parents, children):
+                names.setdefault(child, set())
+                names.setdefault(parent, set())
+            parents[child].add(parent)
+            children[parent].add(child)
+        _check_one_root(name, parents)
+        self._hypernyms = {node: tuple(sorted(above)) for node, above in parents.items()}
+        self._hyponyms = {node: tuple(sorted(below)) for node, below in children.items()}
+
+    @classmethod
+    def from_csv(cls, path: Path) -> "CustomTree":
+        """Read a CSV with the header child,parent; the tree is named after the file."""
+        rows = read_csv_rows(path, ("child", "parent"))
+        return cls(path.stem, ((_normalised(row.values[0]), _normalised(row.values[1])) for row in rows))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def resolve(self, label: str) -> Synset:
+        return self.synset(_normalised(label.strip()))
+
+    def synset(self, synset_id: str) -> Synset:
+        if synset_id not in self._hypernyms:
+            hint = close_matches_hint(synset_id, sorted(self._hypernyms))
+            raise UserError(f"{synset_id!r} is no node of the taxonomy {self._name}{hint}")
+        return Synset(id=synset_id, name=synset_id, lemmas=(synset_id,), definition="")
+
+    def hypernyms(self, synset_id: str) -> tuple[str, ...]:
+        return self._hypernyms[self.synset(synset_id).id]
+
+    def hyponyms(self, synset_id: str) -> tuple[str, ...]:
+        return self._hyponyms[self.synset(synset_id).id]
+
+
+def _normalised(name: str) -> str:
+    """One form for equal names: file systems and spreadsheets disagree on how an accent is encoded."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _check_one_root(name: str, parents: dict[str, set[str]]) -> None:
+    try:
+        # Sorted, so that the cycle which the message names is the same one each time.
+        graphlib.TopologicalSorter({node: sorted(parents[node]) for node in sorted(parents)}).prepare()
+    except graphlib.CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        raise UserError(f"taxonomy {name}: the nodes form a cycle ({cycle}); remove one of its rows") from error
+    roots = sorted(node for node, above in parents.items() if not above)
+    if len(roots) != 1:
+        shown = ", ".join(roots[:8]) + (", ..." if len(roots) > 8 else "")
+        raise UserError(
+            f"taxonomy {name}: {len(roots)} nodes have no parent ({shown}) and one root is needed; "
+            "add rows that put them under a common parent"
+        )
