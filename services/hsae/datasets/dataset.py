@@ -1,0 +1,104 @@
+"""A labelled set of image files: which files, of which class, with which content."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from hsae.errors import UserError
+
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.int32(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("class_id", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+    ]
+)
+
+_N_FILES_PER_TASK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDataset:
+    """The images of a data set in their order, which is the order of their paths."""
+
+    root: Path
+    """The absolute folder that the listing's paths are relative to."""
+    fingerprint: str
+    """sha256 (hex) over path, class id and sha256 of every file, in order; see `fingerprint_of`."""
+    listing: pa.Table
+    """One row per image (`LISTING_SCHEMA`): its number 0..n-1, posix path, class id, sha256 and size."""
+    class_names: dict[str, str]
+    """What the user calls each class: its folder's name or label, by class id, in the order of the ids."""
+
+    @property
+    def n_images(self) -> int:
+        return int(self.listing.num_rows)
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        """The `Synset.id` of every class, sorted."""
+        return tuple(self.class_names)
+
+    def image_path(self, image: int) -> Path:
+        """Where image number `image` lies."""
+        return self.root / str(self.listing["path"][image])
+
+
+def hash_files(root: Path, paths: Sequence[str]) -> list[tuple[str, int]]:
+    """(sha256 hex, bytes) of each file, in order; several are read at a time.
+
+    `UserError` for the first file, in order, that is missing or cannot be read.
+    """
+    starts = range(0, len(paths), _N_FILES_PER_TASK)
+    with ThreadPoolExecutor() as pool:
+        parts = pool.map(lambda start: _hash_some(root, paths[start : start + _N_FILES_PER_TASK]), starts)
+        return [digest for part in parts for digest in part]
+
+
+def _hash_some(root: Path, paths: Iterable[str]) -> list[tuple[str, int]]:
+    digests = []
+    for path in paths:
+        try:
+            with (root / path).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digests.append((digest, file.tell()))
+        except OSError as error:
+            raise UserError(f"image {root / path}: cannot be read ({error.strerror or error})") from error
+    return digests
+
+
+def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
+    """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path.
+
+    No path or id holds a NUL, so different sets of rows never have the same text.
+    """
+    digest = hashlib.sha256()
+    for path, class_id, sha256 in sorted(rows):
+        digest.update(f"{path}\0{class_id}\0{sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def make_dataset(root: Path, class_of: Mapping[str, str], class_names: Mapping[str, str]) -> ImageDataset:
+    """Hash the files and put the data set together. `class_of`: class id by path, relative to `root`."""
+    paths = sorted(class_of)
+    digests = hash_files(root, paths)
+    listing = pa.table(
+        {
+            "image": range(len(paths)),
+            "path": paths,
+            "class_id": [class_of[path] for path in paths],
+            "sha256": [sha256 for sha256, _ in digests],
+            "n_bytes": [n_bytes for _, n_bytes in digests],
+        },
+        schema=LISTING_SCHEMA,
+    )
+    fingerprint = fingerprint_of(
+        (path, class_of[path], sha256) for path, (sha256, _) in zip(paths, digests, strict=True)
+    )
+    return ImageDataset(root, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

@@ -1,0 +1,155 @@
+"""From a folder of images or a CSV to a data set whose every class is a synset."""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from hsae.datasets.dataset import ImageDataset, make_dataset
+from hsae.datasets.image_folder import check_utf8, class_folders, has_images_only_below, images_of
+from hsae.errors import UserError
+from hsae.taxonomy import Synset, Taxonomy
+from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
+
+_MAPPING_COLUMNS = ("folder", "synset")
+
+
+def scan(path: Path, taxonomy: Taxonomy, *, mapping: Path | None = None) -> ImageDataset:
+    """List a labelled image data set, resolve its labels and hash its files. Images are not decoded.
+
+    path: a folder of class folders, whose names are the labels; or a CSV with the columns path,label, whose
+        paths are relative to the CSV's folder or absolute.
+    mapping: a CSV with the columns folder,synset that says which synset a folder name or label stands for;
+        one that it does not list stands for itself. Labels of the same synset become one class.
+
+    Raises `UserError` for whatever would make the data set wrong or useless: a missing file, a label that is
+    no synset, an image listed twice, a class without images, fewer than two classes.
+    """
+    path = path.absolute()
+    check_utf8(str(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such folder or file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{str(path)!r}: cannot be read ({error})") from error
+    if stat.S_ISDIR(mode):
+        root, label_of, synsets = path, *_scan_folder(path, taxonomy, mapping)
+    elif path.suffix.lower() == ".csv":
+        root, label_of, synsets = path.parent, *_scan_csv(path, taxonomy, mapping)
+    else:
+        raise UserError(f"{path}: is neither a folder of class folders nor a .csv with the columns path,label")
+
+    class_names: dict[str, str] = {}
+    for label in sorted(synsets):
+        class_names.setdefault(synsets[label].id, label)
+    if len(class_names) < 2:
+        (only,) = class_names
+        raise UserError(f"{path}: all images are of one class ({class_names[only]}, {only}); a hierarchy needs two")
+    return make_dataset(root, {image: synsets[label].id for image, label in label_of.items()}, class_names)
+
+
+def _scan_folder(root: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[dict[str, str], dict[str, Synset]]:
+    """The label of every image by path, and the synset of every label."""
+    folders = class_folders(root)
+    if not folders:
+        raise UserError(f"{root}: holds no class folders; put the images of each class into a folder of its own")
+    mapped = _read_mapping(mapping, folders, taxonomy)
+    synsets = {}
+    for folder in folders:
+        try:
+            synsets[folder] = mapped.get(_key(folder)) or taxonomy.resolve(folder)
+        except UserError as error:
+            split = f"; or give {root / folder} itself, if its folders are the classes"
+            hint = split if has_images_only_below(root / folder) else ""
+            raise UserError(
+                f"class folder {folder!r} of {root}: {error}; rename the folder, or map it to a synset "
+                f"with a CSV of {','.join(_MAPPING_COLUMNS)}{hint}"
+            ) from error
+    label_of = {}
+    for folder in folders:
+        images = images_of(root, folder)
+        if not images:
+            raise UserError(f"class folder {folder!r} of {root}: holds no images; fill it or remove it")
+        label_of.update(dict.fromkeys(images, folder))
+    return label_of, synsets
+
+
+def _scan_csv(listing: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[dict[str, str], dict[str, Synset]]:
+    """Like `_scan_folder`. A listed file is taken at its word: its suffix does not matter."""
+    root = listing.parent
+    label_of: dict[str, str] = {}
+    first_row: dict[str, CsvRow] = {}
+    line_of_label: dict[str, int] = {}
+    for row in read_csv_rows(listing, ("path", "label")):
+        path, label = PurePosixPath(row.values[0]).as_posix(), row.values[1]
+        where = f"{listing}, line {row.line}"
+        file = os.path.normpath(root / path)
+        if file in first_row:
+            first = first_row[file]
+            again = "again" if label == first.values[1] else f"under a second label ({label!r})"
+            raise UserError(f"{where}: {path} is listed {again}, after line {first.line}; an image has one label")
+        _check_regular_file(root / path, where)
+        first_row[file] = row
+        label_of[path] = label
+        line_of_label.setdefault(label, row.line)
+    mapped = _read_mapping(mapping, line_of_label, taxonomy)
+    synsets = {}
+    for label, line in line_of_label.items():
+        try:
+            synsets[label] = mapped.get(_key(label)) or taxonomy.resolve(label)
+        except UserError as error:
+            raise UserError(
+                f"{listing}, line {line}: label {label!r}: {error}; correct the label, or map it to a synset "
+                f"with a CSV of {','.join(_MAPPING_COLUMNS)}"
+            ) from error
+    return label_of, synsets
+
+
+def _check_regular_file(path: Path, where: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        hint = "; separate folders with /" if "\\" in str(path) else ""
+        raise UserError(f"{where}: there is no file {path}{hint}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{where}: {str(path)!r} cannot be read ({error})") from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{where}: {path} is no regular file")
+
+
+def _read_mapping(mapping: Path | None, labels: Iterable[str], taxonomy: Taxonomy) -> Mapping[str, Synset]:
+    """The synsets that the mapping gives to `labels`, by `_key`.
+
+    Rows for labels that do not occur are fine in a mapping that covers all that do, such as one for a larger
+    data set. Beside a label that is not covered, such a row may be a misspelling of it: a `UserError`.
+    """
+    if mapping is None:
+        return {}
+    present = {_key(label): label for label in labels}
+    rows = read_csv_rows(mapping, _MAPPING_COLUMNS)
+    wanted: dict[str, str] = {}
+    synsets: dict[str, Synset] = {}
+    for row in rows:
+        label, name = _key(row.values[0]), row.values[1]
+        if wanted.setdefault(label, name) != name:
+            raise UserError(f"{mapping}, line {row.line}: {label!r} is already mapped to {wanted[label]!r}")
+        if label in present:
+            try:
+                synsets[label] = taxonomy.resolve(name)
+            except UserError as error:
+                raise UserError(f"{mapping}, line {row.line}: {error}") from error
+    unmapped = [label for key, label in present.items() if key not in synsets]
+    unused = [row for row in rows if _key(row.values[0]) not in present]
+    if unmapped and unused:
+        raise UserError(
+            f"{mapping}, line {unused[0].line}: the data set has no {unused[0].values[0]!r}, "
+            f"and {unmapped[0]!r} is not mapped; correct the row or delete it"
+        )
+    return synsets
+
+
+def _key(label: str) -> str:
+    """One form for equal labels: file systems and spreadsheets disagree on how an accent is encoded."""
+    return unicodedata.normalize("NFC", label)

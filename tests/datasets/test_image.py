@@ -1,0 +1,328 @@
+"""Every kind of image file, sound and damaged, through `open_image`."""
+
+import contextlib
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from hsae.datasets import UnreadableImageError, open_image
+from hsae.errors import UserError
+
+MAX_PIXELS = 1_000_000
+# Blocks of 8 pixels survive JPEG; red, green / blue, white / black, grey: no two orientations look alike.
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]], [[0, 0, 0], [128, 128, 128]]], np.uint8)
+PICTURE = COLOURS.repeat(16, axis=0).repeat(16, axis=1)
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(PICTURE)
+
+
+def opened(tmp_path, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    path = tmp_path / "image"  # the suffix says nothing here: the content decides
+    path.write_bytes(data)
+    image = open_image(path, max_pixels=max_pixels)
+    assert image.mode == "RGB"
+    assert type(image) is Image.Image
+    return np.asarray(image)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(width, height, depth, colour_type, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG by hand, for what Pillow does not write."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("WEBP", {"quality": 95}),
+        ("TIFF", {"compression": "jpeg", "quality": 95}),
+    ],
+)
+def test_formats(tmp_path, kind, options):
+    found = opened(tmp_path, encoded(picture(), kind, **options)).astype(int)
+    lossy = "quality" in options
+    centres = (slice(8, None, 16), slice(8, None, 16))
+    np.testing.assert_allclose(
+        found[centres] if lossy else found, PICTURE[centres] if lossy else PICTURE, atol=8 * lossy
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("PNG", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "LA")),
+        *(("TIFF", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")),
+        *(("BMP", mode) for mode in ("1", "L", "P", "RGB", "RGBA")),
+        *(("GIF", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "LA")),
+    ],
+)
+def test_colour_modes(tmp_path, kind, mode):
+    source = picture().convert(mode)
+    data = encoded(source, kind)
+    expected = np.asarray(source.convert("RGB")).astype(int)
+    tolerance = 2 if mode == "YCbCr" or kind == "GIF" else 0
+    np.testing.assert_allclose(opened(tmp_path, data), expected, atol=tolerance)
+
+
+def test_cmyk_jpeg_is_not_a_negative(tmp_path):
+    """Adobe writes CMYK JPEGs inverted, and so does Pillow; red must come out red."""
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    data = encoded(red, "JPEG", quality=95)
+    assert b"Adobe" in data
+    np.testing.assert_allclose(opened(tmp_path, data)[8, 8], [255, 0, 0], atol=4)
+    ink = Image.new("CMYK", (16, 16), (0, 0, 0, 255))
+    np.testing.assert_allclose(opened(tmp_path, encoded(ink, "JPEG", quality=95))[8, 8], [0, 0, 0], atol=4)
+
+
+def test_alpha_is_laid_on_white(tmp_path):
+    colours = [(255, 0, 0, 0), (0, 0, 0, 128), (10, 20, 30, 255)]
+    rgba = Image.new("RGBA", (3, 1))
+    for x, colour in enumerate(colours):
+        rgba.putpixel((x, 0), colour)
+    expected = [[[255, 255, 255], [127, 127, 127], [10, 20, 30]]]
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
+        np.testing.assert_array_equal(opened(tmp_path, encoded(rgba, kind, **options)), expected)
+    grey = Image.new("LA", (2, 1))
+    grey.putpixel((0, 0), (0, 0))
+    grey.putpixel((1, 0), (100, 255))
+    np.testing.assert_array_equal(opened(tmp_path, encoded(grey, "PNG")), [[[255] * 3, [100] * 3]])
+
+
+def test_transparent_palettes_and_colour_keys(tmp_path):
+    palette = Image.new("P", (3, 1))
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    for x in range(3):
+        palette.putpixel((x, 0), x)
+    keyed = [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
+    np.testing.assert_array_equal(opened(tmp_path, encoded(palette, "PNG", transparency=1)), keyed)
+    np.testing.assert_array_equal(opened(tmp_path, encoded(palette, "GIF", transparency=1)), keyed)
+    half = opened(tmp_path, encoded(palette, "PNG", transparency=bytes([255, 128, 0])))
+    np.testing.assert_array_equal(half, [[[255, 0, 0], [127, 255, 127], [255, 255, 255]]])
+
+    rgb = palette.convert("RGB")
+    np.testing.assert_array_equal(opened(tmp_path, encoded(rgb, "PNG", transparency=(0, 255, 0))), keyed)
+    grey = Image.fromarray(np.array([[0, 7, 9]], np.uint8))
+    np.testing.assert_array_equal(opened(tmp_path, encoded(grey, "PNG", transparency=7))[0, :, 0], [0, 255, 9])
+    one_bit = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
+    np.testing.assert_array_equal(opened(tmp_path, encoded(one_bit, "PNG", transparency=0))[0, :, 0], [255, 255])
+
+
+GREY16 = np.array([[0, 127, 128, 129, 257, 300, 32768, 65279, 65535]], np.uint16)
+GREY8 = np.rint(GREY16 * (255 / 65535)).astype(int)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled(tmp_path, kind):
+    found = opened(tmp_path, encoded(Image.fromarray(GREY16), kind))
+    np.testing.assert_array_equal(found, GREY8[..., None].repeat(3, axis=2))
+
+
+def test_16_bit_grey_of_other_layouts(tmp_path):
+    big_endian = Image.frombytes("I;16B", (9, 1), GREY16.astype(">u2").tobytes())
+    np.testing.assert_array_equal(opened(tmp_path, encoded(big_endian, "TIFF"))[..., 0], GREY8)
+    wide = Image.fromarray(GREY16.astype(np.int32))
+    assert wide.mode == "I"
+    np.testing.assert_array_equal(opened(tmp_path, encoded(wide, "TIFF"))[..., 0], GREY8)
+    keyed = png(9, 1, 16, 0, b"\0" + GREY16.astype(">u2").tobytes(), (b"tRNS", struct.pack(">H", 300)))
+    expected = GREY8.copy()
+    expected[0, 5] = 255
+    np.testing.assert_array_equal(opened(tmp_path, keyed)[..., 0], expected)
+
+
+def test_16_bit_colour_png(tmp_path):
+    rgb = np.array([[0, 32768, 65535]], ">u2")
+    np.testing.assert_array_equal(opened(tmp_path, png(1, 1, 16, 2, b"\0" + rgb.tobytes())), [[[0, 128, 255]]])
+    rgba = np.array([[0, 0, 0, 0]], ">u2")
+    np.testing.assert_array_equal(opened(tmp_path, png(1, 1, 16, 6, b"\0" + rgba.tobytes())), [[[255] * 3]])
+
+
+def test_float_grey(tmp_path):
+    grey = np.array([[0, 0.25, 0.5, 1]], np.float32)
+    np.testing.assert_array_equal(opened(tmp_path, encoded(Image.fromarray(grey), "TIFF"))[0, :, 0], [0, 64, 128, 255])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 70_000]], np.int32),
+        np.array([[-1, 5]], np.int32),
+        np.array([[0, 2]], np.float32),
+        np.array([[np.nan, 0]], np.float32),
+    ],
+)
+def test_grey_of_an_unknown_range_is_refused(tmp_path, values):
+    with pytest.raises(UnreadableImageError, match="white is unknown"):
+        opened(tmp_path, encoded(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = (
+        {"exif": exif} | ({"quality": 95} if kind == "JPEG" else {}) | ({"lossless": True} if kind == "WEBP" else {})
+    )
+    data = encoded(picture(), kind, **options)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(picture(), "PNG", exif=exif)))))
+    found = opened(tmp_path, data)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[8::16, 8::16].astype(int), expected[8::16, 8::16], atol=8)
+
+
+def test_the_picture_looks_different_in_each_orientation():
+    views = {np.rot90(m, k).tobytes() for m in (COLOURS, COLOURS[:, ::-1]) for k in range(4)}
+    assert len(views) == 8
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+def test_damaged_exif_does_not_spoil_the_image(tmp_path, exif):
+    for kind in ("JPEG", "WEBP"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert opened(tmp_path, encoded(picture(), kind, exif=exif)).shape == PICTURE.shape
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+def test_the_first_frame_of_several(tmp_path, kind):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(opened(tmp_path, data)[8, 8], [255, 0, 0], atol=6)
+
+
+def test_a_gif_frame_smaller_than_its_canvas(tmp_path):
+    """The rest of the canvas is transparent, hence white."""
+    data = bytearray(encoded(Image.new("RGB", (2, 2), "red"), "GIF"))
+    data[6:10] = struct.pack("<HH", 4, 4)
+    found = opened(tmp_path, bytes(data))
+    assert found.shape == (4, 4, 3)
+    assert found[0, 0].tolist() == [255, 0, 0]
+
+
+# Noise: nothing of it can be left out, and every part of a file holds pixels.
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+KINDS = {
+    "png": encoded(Image.fromarray(NOISE), "PNG"),
+    "png16": encoded(Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257), "PNG"),
+    "palette": encoded(Image.fromarray(NOISE[..., 0]).convert("P"), "PNG", transparency=3),
+    "jpeg": encoded(Image.fromarray(NOISE), "JPEG"),
+    "cmyk": encoded(Image.fromarray(NOISE).convert("CMYK"), "JPEG"),
+    "webp": encoded(Image.fromarray(NOISE).convert("RGBA"), "WEBP"),
+    "bmp": encoded(Image.fromarray(NOISE), "BMP"),
+    "gif": encoded(Image.fromarray(NOISE), "GIF"),
+    "tiff": encoded(Image.fromarray(NOISE), "TIFF"),
+    "tiff-lzw": encoded(Image.fromarray(NOISE), "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_truncated_files(tmp_path, kind, share):
+    data = KINDS[kind]
+    with pytest.raises(UnreadableImageError) as caught:
+        opened(tmp_path, data[: int(len(data) * share)])
+    assert "\n" not in caught.value.reason
+    assert "0x" not in caught.value.reason, "no memory address: the reason must be the same each time"
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_files_give_an_image_or_the_one_error(tmp_path, data):
+    content = bytearray(KINDS[data.draw(st.sampled_from(sorted(KINDS)))])
+    for _ in range(data.draw(st.integers(1, 6))):
+        position = data.draw(st.integers(0, min(len(content), 400) - 1))
+        content[position] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(UnreadableImageError):
+            opened(tmp_path, bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"\0", "not a readable"),
+        (b"not an image at all", "not a readable"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable"),
+        (encoded(Image.new("RGB", (4, 4)), "PPM"), "not a readable"),  # a kind that is not asked for
+        (b"\x89PNG\r\n\x1a\n", "not a readable"),
+    ],
+)
+def test_what_is_no_image(tmp_path, content, reason):
+    with pytest.raises(UnreadableImageError, match=reason):
+        opened(tmp_path, content)
+
+
+def test_huge_images_are_refused_by_their_header(tmp_path):
+    """400 MB to 30 GB once decoded; the files hold a few bytes."""
+    for width, height in ((10_000, 10_000), (16_000, 16_000), (100_000, 100_000)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(UnreadableImageError, match="more than the limit of 1000000 pixels"):
+                opened(tmp_path, png(width, height, 8, 2, b""))
+    with pytest.raises(UnreadableImageError, match="1000 x 1001 pixels, more than the limit of 1000000 pixels"):
+        opened(tmp_path, png(1000, 1001, 1, 0, b""))
+    assert opened(tmp_path, encoded(Image.new("1", (1000, 1000)), "PNG")).shape == (1000, 1000, 3)
+
+
+def test_a_compressed_text_bomb_is_refused(tmp_path):
+    bomb = b"Comment\0\0" + zlib.compress(bytes(80_000_000))
+    with pytest.raises(UnreadableImageError, match="damaged image"):
+        opened(tmp_path, png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb)))
+
+
+def test_the_limit_of_pillow_does_not_interfere(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert opened(tmp_path, encoded(picture(), "PNG")).shape == PICTURE.shape
+        with pytest.raises(UnreadableImageError, match="more than the limit of 100 pixels"):
+            opened(tmp_path, encoded(picture(), "PNG"), max_pixels=100)
+    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS, "a larger limit of ours lifts Pillow's, a smaller one leaves it"
+
+
+def test_files_that_cannot_be_read_are_not_skipped(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        open_image(tmp_path / "absent.png", max_pixels=MAX_PIXELS)
+    with pytest.raises(UserError, match="cannot be read"):
+        open_image(tmp_path, max_pixels=MAX_PIXELS)
+    path = tmp_path / "forbidden.png"
+    path.write_bytes(encoded(picture(), "PNG"))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("root may read anything")
+    with pytest.raises(UserError, match="cannot be read"):
+        open_image(path, max_pixels=MAX_PIXELS)
