@@ -1,0 +1,170 @@
+"""Sums per (latent, leaf class): the only thing that every node score needs to know about the activations.
+
+A node's images are the union of its classes' images, so one product of these sums with the taxonomy's closure
+gives the exact scores of every (latent, node) pair.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float64, Int, Int32, Int64
+
+from hsae.errors import UserError
+from hsae.hierarchy.ranks import RankedActivations, latent_blocks
+
+_BLOCK_CELLS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassSums:
+    """Firing counts, mass and rank sums of every latent over every class, as one sparse matrix.
+
+    Row `j` (a latent) owns the entries `indptr[j]:indptr[j + 1]`, one per class that holds a non-zero
+    activation, classes ascending. All numbers but the masses are exact integers.
+
+    Attributes:
+        n_images: images of the analysis.
+        threshold: the firing rule is `z > threshold`.
+        class_sizes: images of every class.
+        indptr: borders of the latents' entries.
+        classes: class of every entry (a position in `InducedTaxonomy.classes`).
+        n_fire: images of the class on which the latent fires.
+        mass: sum of the latent's activations over the class (all of them, whatever the threshold).
+        rank_excess: sum over the class of the doubled mid-ranks' excess over that of the latent's zeros.
+        n_nonzero: images with a non-zero activation of the latent.
+        tie_term: `sum(t**3 - t)` over the latent's groups of tied images.
+    """
+
+    n_images: int
+    threshold: float
+    class_sizes: Int64[np.ndarray, "n_classes"]
+    indptr: Int64[np.ndarray, "n_latents+1"]
+    classes: Int32[np.ndarray, "n_entries"]
+    n_fire: Int32[np.ndarray, "n_entries"]
+    mass: Float64[np.ndarray, "n_entries"]
+    rank_excess: Int64[np.ndarray, "n_entries"]
+    n_nonzero: Int64[np.ndarray, "n_latents"]
+    tie_term: Float64[np.ndarray, "n_latents"]
+
+    @property
+    def n_latents(self) -> int:
+        """Latents, dead ones included."""
+        return len(self.n_nonzero)
+
+    @property
+    def n_classes(self) -> int:
+        """Classes, empty ones included."""
+        return len(self.class_sizes)
+
+    def latent_fire_counts(self) -> Int64[np.ndarray, "n_latents"]:
+        """Images on which each latent fires, `N_j`."""
+        running = np.concatenate(([0], np.cumsum(self.n_fire, dtype=np.int64)))
+        counts: Int64[np.ndarray, "n_latents"] = running[self.indptr[1:]] - running[self.indptr[:-1]]
+        return counts
+
+    def entries(self, latents: slice) -> tuple[slice, Int64[np.ndarray, "n"]]:
+        """The entries of a run of latents, and for each its row in the run."""
+        first, end, _ = latents.indices(self.n_latents)
+        counts = np.diff(self.indptr[first : end + 1])
+        return slice(int(self.indptr[first]), int(self.indptr[end])), np.repeat(np.arange(end - first), counts)
+
+    def twice_rank_sums(self, latents: slice) -> Int64[np.ndarray, "n_latents n_classes"]:
+        """Sums of doubled mid-ranks over all images of each class, zeros included; exact."""
+        entries, row = self.entries(latents)
+        n_zero = self.n_images - self.n_nonzero[latents]
+        sums: Int64[np.ndarray, "n_latents n_classes"] = (n_zero[:, np.newaxis] + 1) * self.class_sizes
+        sums[row, self.classes[entries]] += self.rank_excess[entries]
+        return sums
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, to be stored; `from_arrays` reads it back."""
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        arrays["n_images"] = np.array([self.n_images], np.int64)
+        arrays["threshold"] = np.array([self.threshold], np.float64)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ClassSums":
+        """Read back what `to_arrays` gave.
+
+        Raises:
+            UserError: an array is missing or the arrays do not fit one another.
+        """
+        missing = [field.name for field in fields(cls) if field.name not in arrays]
+        if missing:
+            raise UserError(f"stored class sums lack {', '.join(missing)}: run the analysis again")
+        values = {field.name: arrays[field.name] for field in fields(cls)}
+        n_entries = len(values["classes"])
+        sizes_fit = (
+            len(values["indptr"]) == len(values["n_nonzero"]) + 1 == len(values["tie_term"]) + 1
+            and values["indptr"][-1] == n_entries
+            and all(len(values[name]) == n_entries for name in ("n_fire", "mass", "rank_excess"))
+            and values["class_sizes"].sum() == values["n_images"][0]
+        )
+        if not sizes_fit:
+            raise UserError("stored class sums do not fit one another: run the analysis again")
+        n_images, threshold = int(values.pop("n_images")[0]), float(values.pop("threshold")[0])
+        return cls(n_images=n_images, threshold=threshold, **values)
+
+
+def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"], n_classes: int) -> ClassSums:
+    """Sum activations and ranks over the images of each class.
+
+    Args:
+        ranked: activations of every latent with their ranks.
+        labels: class of every image, `0 <= label < n_classes`.
+        n_classes: classes of the taxonomy; some may have no image.
+
+    Raises:
+        UserError: there is not one label per image, or a label lies outside the taxonomy.
+    """
+    labels = checked_labels(labels, ranked.n_images, n_classes)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("classes", "n_fire", "mass", "rank_excess", "counts")}
+    for latents in latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes)):
+        first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
+        width = latents.stop - latents.start
+        row = np.repeat(np.arange(width), np.diff(ranked.indptr[latents.start : latents.stop + 1]))
+        cell = row * n_classes + labels[ranked.image[first:end]]
+        activation = ranked.activation[first:end]
+        n_cells = width * n_classes
+        occupied = np.flatnonzero(np.bincount(cell, minlength=n_cells))
+        n_fire = np.bincount(cell[activation > ranked.threshold], minlength=n_cells)
+        # bincount adds in the order of the images and in float64, in which these integers are exact.
+        rank_excess = np.bincount(cell, ranked.rank_excess[first:end], minlength=n_cells)
+        parts["classes"].append((occupied % n_classes).astype(np.int32))
+        parts["n_fire"].append(n_fire[occupied].astype(np.int32))
+        parts["mass"].append(np.bincount(cell, activation, minlength=n_cells)[occupied])
+        parts["rank_excess"].append(rank_excess[occupied].astype(np.int64))
+        parts["counts"].append(np.bincount(occupied // n_classes, minlength=width))
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return ClassSums(
+        n_images=ranked.n_images,
+        threshold=ranked.threshold,
+        class_sizes=np.bincount(labels, minlength=n_classes).astype(np.int64),
+        indptr=np.concatenate(([0], np.cumsum(joined.pop("counts")))).astype(np.int64),
+        n_nonzero=np.diff(ranked.indptr),
+        tie_term=ranked.tie_term,
+        **joined,
+    )
+
+
+def checked_labels(labels: Int[np.ndarray, "n_images"], n_images: int, n_classes: int) -> Int64[np.ndarray, "n_images"]:
+    """The labels as int64.
+
+    Raises:
+        UserError: there is not one label per image, or a label lies outside the taxonomy.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (n_images,):
+        raise UserError(f"{labels.size} labels for the activations of {n_images} images: give one label per image")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be integers, not {labels.dtype}")
+    is_bad = (labels < 0) | (labels >= n_classes)
+    if is_bad.any():
+        image = int(np.argmax(is_bad))
+        raise UserError(
+            f"label {int(labels[image])} of image {image} is none of the taxonomy's {n_classes} classes "
+            f"(0 to {n_classes - 1}): analyse with the taxonomy that was induced from these classes"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,327 @@
+"""Scores of (latent, node) pairs: how well "the latent fires" tells "the image lies under the node".
+
+Every score is a function of sums over the node's images, and those are the class sums times the taxonomy's
+closure. Counts and rank sums are integers below 2**53, so float64 holds them exactly; a ratio of two of them
+is rounded once, and pairs that tie in exact arithmetic tie here too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float64, Int, Int32, Int64
+from scipy.special import ndtr
+
+from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.false_discovery import FalseDiscovery
+
+_BLOCK_LATENTS = 256
+"""Latents per product: the factors then stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairSums:
+    """What the scores of some pairs are functions of; the arrays broadcast against one another.
+
+    Scores are NaN where they are undefined: everything for a node without images; precision, recall and F1
+    for a latent that never fires; mass share and means for one that is 0 everywhere, the mean outside also
+    for a node that holds every image; AUROC and the test for such a node and for a latent that is constant.
+
+    Attributes:
+        n_images: images of the analysis, `N`.
+        n_node: images under the node, `n_v`.
+        n_fire: images on which the latent fires, `N_j`.
+        n_nonzero: images on which the latent is not 0.
+        rank_variance: `N + 1 - tie_term / (N (N - 1))` of the latent, 0 if it is constant.
+        n_both: images under the node on which the latent fires.
+        rank_excess: sum over the node's images of the doubled mid-ranks' excess over that of the zeros.
+        mass: sum of the activations under the node (only where asked for).
+        latent_mass: sum of all activations of the latent (only where asked for).
+    """
+
+    n_images: int
+    n_node: Float64[np.ndarray, "*#shape"]
+    n_fire: Float64[np.ndarray, "*#shape"]
+    n_nonzero: Float64[np.ndarray, "*#shape"]
+    rank_variance: Float64[np.ndarray, "*#shape"]
+    n_both: Float64[np.ndarray, "*shape"]
+    rank_excess: Float64[np.ndarray, "*shape"]
+    mass: Float64[np.ndarray, "*shape"] | None = None
+    latent_mass: Float64[np.ndarray, "*#shape"] | None = None
+
+    def precision(self) -> Float64[np.ndarray, "*shape"]:
+        """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
+        return _ratio(self.n_both, _or_nan(self.n_fire) + 0.0 * _or_nan(self.n_node))
+
+    def recall(self) -> Float64[np.ndarray, "*shape"]:
+        """`n_both / n_v`: of the node's images, the share on which the latent fires."""
+        return _ratio(self.n_both, _or_nan(self.n_node) + 0.0 * _or_nan(self.n_fire))
+
+    def f1(self) -> Float64[np.ndarray, "*shape"]:
+        """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
+        f1: Float64[np.ndarray, "*shape"] = 2.0 * self.n_both
+        f1 /= _or_nan(self.n_fire) + _or_nan(self.n_node)
+        return f1
+
+    def rank_deviation(self) -> Float64[np.ndarray, "*shape"]:
+        """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
+
+        With `R` the node's rank sum, `U = R - n_v (n_v + 1) / 2`; the zeros' ranks cancel.
+        """
+        deviation: Float64[np.ndarray, "*shape"] = self.rank_excess - self.n_node * self.n_nonzero
+        return deviation
+
+    def auroc(self, deviation: Float64[np.ndarray, "*shape"] | None = None) -> Float64[np.ndarray, "*shape"]:
+        """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
+        n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
+        auroc: Float64[np.ndarray, "*shape"]
+        auroc = (self.rank_deviation() if deviation is None else deviation) + n_pairs
+        auroc /= 2.0 * n_pairs + 0.0 * _or_nan(self.rank_variance)
+        return auroc
+
+    def z(self, deviation: Float64[np.ndarray, "*shape"] | None = None) -> Float64[np.ndarray, "*shape"]:
+        """Mann-Whitney z-score with the tie correction, without a continuity correction.
+
+        The variance of `U` is `n_v (N - n_v) (N + 1 - sum(t^3 - t) / (N (N - 1))) / 12` (Lehmann,
+        Nonparametrics, 1975, section 1.4).
+        """
+        n_pairs = self.n_node * (self.n_images - self.n_node)
+        spread = np.sqrt(_or_nan(n_pairs) / 3.0) * np.sqrt(_or_nan(self.rank_variance))
+        return _ratio(self.rank_deviation() if deviation is None else deviation, spread)
+
+    def mass_share(self) -> Float64[np.ndarray, "*shape"]:
+        """Share of the latent's activation mass that lies under the node."""
+        mass, latent_mass = self.masses()
+        return _ratio(mass, _or_nan(latent_mass) + 0.0 * _or_nan(self.n_node))
+
+    def mean_inside(self) -> Float64[np.ndarray, "*shape"]:
+        """Mean activation over all images under the node, zeros included."""
+        mass, latent_mass = self.masses()
+        return _ratio(mass, _or_nan(self.n_node) + 0.0 * _or_nan(latent_mass))
+
+    def mean_outside(self) -> Float64[np.ndarray, "*shape"]:
+        """Mean activation over all images that are not under the node, zeros included."""
+        mass, latent_mass = self.masses()
+        n_outside = _or_nan(self.n_images - self.n_node) + 0.0 * _or_nan(self.n_node)
+        return _ratio(latent_mass - mass, n_outside + 0.0 * _or_nan(latent_mass))
+
+    def masses(self) -> tuple[Float64[np.ndarray, "*shape"], Float64[np.ndarray, "*#shape"]]:
+        """`mass` and `latent_mass`, where they were asked for."""
+        if self.mass is None or self.latent_mass is None:
+            raise ValueError("these sums were made without masses")
+        return self.mass, self.latent_mass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeScores:
+    """All scores of some pairs, one array each, of one shape; NaN where undefined (see `PairSums`).
+
+    From `iter_node_scores` the shape is [n_latents of the block, n_nodes], from `score_pairs` [n_pairs].
+    """
+
+    n_images: Int64[np.ndarray, "*shape"]
+    n_fire: Int64[np.ndarray, "*shape"]
+    n_both: Int64[np.ndarray, "*shape"]
+    precision: Float64[np.ndarray, "*shape"]
+    recall: Float64[np.ndarray, "*shape"]
+    f1: Float64[np.ndarray, "*shape"]
+    auroc: Float64[np.ndarray, "*shape"]
+    z: Float64[np.ndarray, "*shape"]
+    p: Float64[np.ndarray, "*shape"]
+    q: Float64[np.ndarray, "*shape"]
+    mass_share: Float64[np.ndarray, "*shape"]
+    mean_inside: Float64[np.ndarray, "*shape"]
+    mean_outside: Float64[np.ndarray, "*shape"]
+
+
+class NodeSums:
+    """The class sums of one analysis times a closure, block by block of latents.
+
+    Attributes:
+        n_node: images under every node.
+        latents_with_test: whether a latent has an AUROC and a test (it is not constant), bool[n_latents].
+        nodes_with_test: whether a node has (it holds some images, and not all), bool[n_nodes].
+    """
+
+    def __init__(self, sums: ClassSums, closure: "sp.csr_array[np.uint8]") -> None:
+        """Take `closure` [n_classes, n_nodes] in any node order; results come in the same order."""
+        n_classes, n_nodes = closure.shape
+        if n_classes != sums.n_classes:
+            raise ValueError(f"class sums of {sums.n_classes} classes, a closure of {n_classes}")
+        self.sums = sums
+        self.n_nodes = int(n_nodes)
+        # The last row sums over all classes: a latent's mass is then added up in the same order as its share
+        # under a node, so that no share is above 1 and nothing outside is below 0.
+        self._ancestors = sp.csr_array(np.vstack((closure.toarray().T, np.ones(n_classes))))
+        self.n_node = (self._ancestors @ sums.class_sizes.astype(np.float64))[:-1]
+        self._n_fire = sums.latent_fire_counts().astype(np.float64)
+        n = float(sums.n_images)
+        variance = n + 1.0 - sums.tie_term / (n * (n - 1.0)) if n > 1 else np.zeros(sums.n_latents)
+        # It is 3 at least when one image differs from the rest, so that anything below is a constant's
+        # rounding error.
+        self._rank_variance = np.where(variance < 1.0, 0.0, variance)
+        self.latents_with_test = self._rank_variance > 0.0
+        self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
+
+    def block(self, latents: slice, *, with_mass: bool) -> PairSums:
+        """Sums of a run of latents with every node; the arrays have shape [n_nodes, n_latents of the run]."""
+        sums = self.sums
+        entries, row = sums.entries(latents)
+        first, end, _ = latents.indices(sums.n_latents)
+        names = ("n_fire", "rank_excess", "mass") if with_mass else ("n_fire", "rank_excess")
+        by_class = np.zeros((sums.n_classes, len(names), end - first))
+        for place, name in enumerate(names):
+            by_class[sums.classes[entries], place, row] = getattr(sums, name)[entries]
+        by_node: np.ndarray = self._ancestors @ by_class.reshape(sums.n_classes, -1)
+        by_node = by_node.reshape(self.n_nodes + 1, len(names), end - first)
+        return PairSums(
+            n_images=sums.n_images,
+            n_node=self.n_node[:, np.newaxis],
+            n_fire=self._n_fire[np.newaxis, latents],
+            n_nonzero=sums.n_nonzero[np.newaxis, latents].astype(np.float64),
+            rank_variance=self._rank_variance[np.newaxis, latents],
+            n_both=by_node[:-1, 0],
+            rank_excess=by_node[:-1, 1],
+            mass=by_node[:-1, 2] if with_mass else None,
+            latent_mass=by_node[-1:, 2] if with_mass else None,
+        )
+
+    def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
+        """Sums of chosen pairs, masses included; the arrays have shape [n_pairs]."""
+        n_both, rank_excess, mass, latent_mass = (np.empty(len(latents)) for _ in range(4))
+        order = np.argsort(latents, kind="stable")
+        sorted_latents = latents[order]
+        for run in self.latent_runs():
+            low, high = np.searchsorted(sorted_latents, (run.start, run.stop))
+            if low == high:
+                continue
+            chosen = order[low:high]
+            block = self.block(run, with_mass=True)
+            block_mass, block_latent_mass = block.masses()
+            at = (nodes[chosen], latents[chosen] - run.start)
+            n_both[chosen] = block.n_both[at]
+            rank_excess[chosen] = block.rank_excess[at]
+            mass[chosen] = block_mass[at]
+            latent_mass[chosen] = block_latent_mass[0, at[1]]
+        return PairSums(
+            n_images=self.sums.n_images,
+            n_node=self.n_node[nodes],
+            n_fire=self._n_fire[latents],
+            n_nonzero=self.sums.n_nonzero[latents].astype(np.float64),
+            rank_variance=self._rank_variance[latents],
+            n_both=n_both,
+            rank_excess=rank_excess,
+            mass=mass,
+            latent_mass=latent_mass,
+        )
+
+    def latent_runs(self) -> Iterator[slice]:
+        """All latents, in the blocks in which they are scored."""
+        for first in range(0, self.sums.n_latents, _BLOCK_LATENTS):
+            yield slice(first, min(first + _BLOCK_LATENTS, self.sums.n_latents))
+
+
+def two_sided_p(z: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Two-sided p-value of a standard normal z-score; 0 where it is below the least float64."""
+    p: Float64[np.ndarray, "*shape"] = 2.0 * ndtr(-np.abs(z))
+    return p
+
+
+def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]") -> FalseDiscovery:
+    """All defined p-values of an analysis (8 bytes per pair, twice), ready to be looked up as q-values."""
+    node_sums = NodeSums(sums, closure)
+    family = PValues(node_sums)
+    for latents in node_sums.latent_runs():
+        family.add(latents, two_sided_p(node_sums.block(latents, with_mass=False).z()))
+    return family.finish()
+
+
+class PValues:
+    """Collects the defined p-values of an analysis block by block."""
+
+    def __init__(self, node_sums: NodeSums) -> None:
+        """Make room for every pair that has a test."""
+        self._nodes = node_sums.nodes_with_test
+        self._latents = node_sums.latents_with_test
+        self._p = np.empty(int(self._nodes.sum()) * int(self._latents.sum()))
+        self._n_filled = 0
+
+    def add(self, latents: slice, p: Float64[np.ndarray, "n_nodes n_latents"]) -> None:
+        """Add the p-values of a run of latents with all nodes."""
+        defined = p[self._nodes]
+        if not self._latents[latents].all():
+            defined = defined[:, self._latents[latents]]
+        defined = defined.ravel()
+        self._p[self._n_filled : self._n_filled + len(defined)] = defined
+        self._n_filled += len(defined)
+
+    def finish(self) -> FalseDiscovery:
+        """The family of all tests."""
+        if self._n_filled != len(self._p):
+            raise ValueError(f"{self._n_filled} of {len(self._p)} p-values were added")
+        return FalseDiscovery.of(self._p)
+
+
+def iter_node_scores(
+    sums: ClassSums, closure: "sp.csr_array[np.uint8]", family: FalseDiscovery | None = None
+) -> Iterator[tuple[slice, NodeScores]]:
+    """Every pair's scores, block by block of latents.
+
+    Args:
+        sums: class sums of the analysis, fresh or read back.
+        closure: [n_classes, n_nodes], as in `InducedTaxonomy.closure`.
+        family: from `false_discovery`; computed here when it is not given.
+
+    Yields:
+        A run of latents and its scores, arrays of shape [n_latents of the run, n_nodes].
+    """
+    family = false_discovery(sums, closure) if family is None else family
+    node_sums = NodeSums(sums, closure)
+    for latents in node_sums.latent_runs():
+        scores = _scores(node_sums.block(latents, with_mass=True), family)
+        yield latents, NodeScores(**{name: values.T for name, values in scores.items()})
+
+
+def score_pairs(
+    node_sums: NodeSums,
+    latents: Int32[np.ndarray, "n_pairs"],
+    nodes: Int32[np.ndarray, "n_pairs"],
+    family: FalseDiscovery,
+) -> NodeScores:
+    """Scores of chosen pairs, arrays of shape [n_pairs]."""
+    return NodeScores(**_scores(node_sums.pairs(latents, nodes), family))
+
+
+def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
+    shape = pairs.n_both.shape
+    deviation = pairs.rank_deviation()
+    z = pairs.z(deviation)
+    p = two_sided_p(z)
+    return {
+        "n_images": np.broadcast_to(pairs.n_node.astype(np.int64), shape),
+        "n_fire": np.broadcast_to(pairs.n_fire.astype(np.int64), shape),
+        "n_both": pairs.n_both.astype(np.int64),
+        "precision": pairs.precision(),
+        "recall": pairs.recall(),
+        "f1": pairs.f1(),
+        "auroc": pairs.auroc(deviation),
+        "z": z,
+        "p": p,
+        "q": family.q_values(p),
+        "mass_share": pairs.mass_share(),
+        "mean_inside": pairs.mean_inside(),
+        "mean_outside": pairs.mean_outside(),
+    }
+
+
+def _ratio(
+    numerator: Float64[np.ndarray, "*shape"], denominator: Float64[np.ndarray, "*#shape"]
+) -> Float64[np.ndarray, "*shape"]:
+    ratio: Float64[np.ndarray, "*shape"] = numerator / denominator
+    return ratio
+
+
+def _or_nan(values: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """NaN for 0: dividing by it then gives NaN and no warning."""
+    return np.where(values == 0.0, np.nan, values)

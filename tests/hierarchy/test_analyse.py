@@ -1,0 +1,211 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsae.errors import JobCancelledError, UserError
+from hsae.hierarchy import ClassSums, NodeScores, analyse, analyse_basis, iter_node_scores
+
+seeds = st.integers(0, 2**32 - 1)
+BASES = ["sae", "neuron", "shuffled_labels", "shuffled_labels", "shuffled_taxonomy", "shuffled_taxonomy"]
+
+
+def run(case, **options):
+    return analyse(case.z, case.labels, case.taxonomy, case.neurons, **options)
+
+
+def assert_same(left, right):
+    for first, second in zip(left, right, strict=True):
+        assert (first.basis, first.seed) == (second.basis, second.seed)
+        assert repr(first.layer) == repr(second.layer)
+        for table in ("nodes", "latents"):
+            if getattr(first, table) is None:
+                assert getattr(second, table) is None
+                continue
+            columns = getattr(second, table).columns()
+            for name, values in getattr(first, table).columns().items():
+                assert values.dtype == columns[name].dtype
+                np.testing.assert_array_equal(values, columns[name], err_msg=name)
+
+
+def test_planted_latents_are_labelled_with_their_nodes(planted_case):
+    results = run(planted_case)
+    assert [result.basis for result in results] == BASES
+    assert [result.seed for result in results] == [0, 0, 0, 1, 0, 1]
+    sae = results[0]
+    np.testing.assert_array_equal(sae.latents.label, np.arange(len(planted_case.taxonomy.synsets)))
+    assert (sae.latents.label_f1 > 0.8).all()
+    assert sae.layer.f1_node_share == 1
+    assert sae.layer.q_node_share == 1
+    assert sae.layer.n_nodes == 27 + 9 + 3
+    assert sae.layer.n_inner_nodes == 9 + 3
+    assert sae.layer.by_height == {0: (27, 27, 27), 1: (9, 9, 9), 2: (3, 3, 3)}
+
+
+def test_controls_score_lower_than_planted_latents(planted_case):
+    sae, neuron, *shuffled = run(planted_case, n_label_shuffles=3, n_taxonomy_shuffles=3)
+    assert neuron.layer.best_f1_mean < 0.8 * sae.layer.best_f1_mean
+    for result in shuffled:
+        assert result.layer.best_f1_inner_mean < 0.8 * sae.layer.best_f1_inner_mean
+        assert result.layer.lch_height_mean > sae.layer.lch_height_mean
+        leaves = result.layer.by_height[0]
+        if result.basis == "shuffled_labels":
+            assert result.layer.best_f1_mean < 0.5 * sae.layer.best_f1_mean
+            assert leaves.n_f1 == 0
+        else:
+            assert leaves == sae.layer.by_height[0]
+
+
+def test_the_raw_neurons_come_with_their_unthinned_auroc(planted_case):
+    sae, neuron, *_ = run(planted_case)
+    assert np.isnan(sae.nodes.auroc_dense).all()
+    np.testing.assert_array_equal(np.isnan(neuron.nodes.auroc_dense), np.isnan(neuron.nodes.auroc))
+    assert neuron.layer.n_latents == 2 * planted_case.neurons.shape[1]
+    assert neuron.layer.l0_mean == pytest.approx(round(sae.layer.l0_mean))
+    beside = neuron.nodes.auroc_dense[~np.isnan(neuron.nodes.auroc)]
+    assert (beside != neuron.nodes.auroc[~np.isnan(neuron.nodes.auroc)]).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
+    case = random_case(seed)
+    results = run(case, seed=seed)
+    sae = results[0]
+    stored = ClassSums.from_arrays(sae.class_sums.to_arrays())
+    blocks = [scores for _, scores in iter_node_scores(stored, case.taxonomy.closure)]
+    for name in NodeScores.__dataclass_fields__:
+        everything = np.concatenate([getattr(block, name) for block in blocks])
+        at = (sae.nodes.latent, sae.nodes.node)
+        np.testing.assert_array_equal(getattr(sae.nodes, name), everything[at], err_msg=name)
+        if name in ("f1", "precision", "recall", "auroc"):
+            label = sae.latents.label
+            expected = np.where(label >= 0, everything[np.arange(len(label)), label], np.nan)
+            np.testing.assert_array_equal(getattr(sae.latents, f"label_{name}"), expected, err_msg=name)
+    fires = case.dense > 0
+    with np.errstate(invalid="ignore"):
+        mean = case.dense.sum(axis=0, dtype=np.float64) / fires.sum(axis=0)
+    np.testing.assert_allclose(sae.latents.mean_activation, mean, rtol=1e-12)
+    np.testing.assert_array_equal(sae.latents.is_dead, ~fires.any(axis=0))
+    np.testing.assert_array_equal(sae.latents.density, fires.mean(axis=0))
+    peak = case.dense.max(axis=0).astype(np.float64)
+    np.testing.assert_array_equal(sae.latents.max_activation, np.where(peak > 0, peak, np.nan))
+    assert all(result.class_sums is None for result in results[1:])
+    assert [result.latents is None for result in results] == [False, False, True, True, True, True]
+    assert_same(results, run(case, seed=seed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_layer_rows_equal_loops(random_case, seed):
+    case = random_case(seed)
+    sae, neuron = run(case, n_taxonomy_shuffles=0, n_label_shuffles=0)
+    check_layer_row(sae, case)
+    assert neuron.layer.n_nodes == sae.layer.n_nodes
+
+
+def check_layer_row(sae, case):
+    layer, latents = sae.layer, sae.latents
+    heights = latents.lch_height[~np.isnan(latents.lch_height)]
+    assert layer.n_associated_latents == len(heights)
+    assert layer.n_dead == latents.is_dead.sum()
+    assert layer.l0_mean == pytest.approx(latents.n_fire.sum() / len(case.labels))
+    coverage = latents.coverage[latents.lch >= 0]
+    for value, expected in (
+        (layer.lch_height_mean, heights.mean() if len(heights) else np.nan),
+        (layer.lch_height_median, np.median(heights) if len(heights) else np.nan),
+        (layer.lch_height_q25, np.quantile(heights, 0.25) if len(heights) else np.nan),
+        (layer.lch_height_q75, np.quantile(heights, 0.75) if len(heights) else np.nan),
+        (layer.coverage_mean, coverage.mean() if len(coverage) else np.nan),
+        (layer.coverage_median, np.median(coverage) if len(coverage) else np.nan),
+    ):
+        assert value == pytest.approx(expected, nan_ok=True)
+    n_under = case.is_under().sum(axis=0)
+    nodes = [node for node in range(len(n_under)) if 0 < n_under[node] < len(case.labels)]
+    blocks = [scores for _, scores in iter_node_scores(sae.class_sums, case.taxonomy.closure)]
+    f1, auroc, q = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("f1", "auroc", "q"))
+    best, by_height = [], {}
+    for node in nodes:
+        best.append(max(f1[~np.isnan(f1[:, node]), node], default=0.0))
+        has_q = bool(((auroc[:, node] > 0.5) & (q[:, node] < 0.01)).any())
+        height = int(case.taxonomy.height[node])
+        counts = by_height.get(height, (0, 0, 0))
+        by_height[height] = (counts[0] + 1, counts[1] + (best[-1] >= 0.5), counts[2] + has_q)
+    assert layer.n_nodes == len(nodes)
+    assert layer.by_height == by_height
+    assert layer.best_f1_mean == pytest.approx(np.mean(best) if best else np.nan, nan_ok=True)
+    for share, place in ((layer.f1_node_share, 1), (layer.q_node_share, 2)):
+        expected = sum(counts[place] for counts in by_height.values()) / len(nodes) if nodes else np.nan
+        assert share == pytest.approx(expected, nan_ok=True)
+    inner = [b for b, node in zip(best, nodes, strict=True) if case.taxonomy.leaf_counts[node] >= 3]
+    assert layer.n_inner_nodes == len(inner)
+    assert layer.best_f1_inner_mean == pytest.approx(np.mean(inner) if inner else np.nan, nan_ok=True)
+
+
+def test_an_sae_without_a_living_latent(planted_case):
+    dead = dataclasses.replace(planted_case, z=sp.csr_array(planted_case.z.shape, dtype=np.float32))
+    sae, neuron, *shuffled = run(dead)
+    assert len(sae.nodes.latent) == 0
+    assert sae.latents.is_dead.all()
+    assert (sae.latents.label == -1).all()
+    assert sae.layer.dead_share == 1
+    assert sae.layer.f1_node_share == sae.layer.best_f1_mean == 0
+    assert np.isnan(sae.layer.lch_height_mean)
+    assert neuron.layer.l0_mean == pytest.approx(1)
+    assert all(len(result.nodes.latent) == 0 for result in shuffled)
+
+
+def test_images_of_one_class_only(planted_case):
+    """Every node holds all images or none: there is nothing to test, but nothing fails."""
+    alone = dataclasses.replace(planted_case, labels=np.zeros_like(planted_case.labels))
+    sae = run(alone)[0]
+    assert sae.layer.n_nodes == 0
+    assert np.isnan(sae.layer.f1_node_share)
+    assert np.isnan(sae.nodes.q).all()
+    assert set(sae.latents.lch.tolist()) == {int(alone.taxonomy.classes[0])}
+    assert (sae.latents.label == alone.taxonomy.classes[0]).all()
+
+
+def test_progress_reaches_its_end_and_can_stop_the_analysis(planted_case):
+    seen = []
+    run(planted_case, progress=lambda n_done, n_total: seen.append((n_done, n_total)))
+    n_total = 5 * planted_case.z.shape[1] + 2 * planted_case.neurons.shape[1]
+    assert seen[-1] == (n_total, n_total)
+    assert [n_done for n_done, _ in seen] == sorted({n_done for n_done, _ in seen})
+
+    def cancel(n_done, _):
+        if n_done > planted_case.z.shape[1]:
+            raise JobCancelledError
+
+    with pytest.raises(JobCancelledError):
+        run(planted_case, progress=cancel)
+
+
+def test_one_basis_alone_equals_the_same_among_all(planted_case):
+    results = run(planted_case, seed=5)
+    alone = analyse_basis(planted_case.z, planted_case.labels, planted_case.taxonomy, basis="shuffled_taxonomy", seed=6)
+    assert_same([results[-1]], [alone])
+
+
+def test_a_threshold_moves_the_firing_rule_but_not_the_auroc(planted_case):
+    low, high = (run(planted_case, threshold=threshold)[0] for threshold in (0.0, 2.0))
+    assert high.layer.l0_mean < low.layer.l0_mean
+    scores = [
+        np.concatenate([block.auroc for _, block in iter_node_scores(r.class_sums, planted_case.taxonomy.closure)])
+        for r in (low, high)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_input_that_does_not_fit_is_refused(planted_case):
+    with pytest.raises(UserError, match="the same images"):
+        run(dataclasses.replace(planted_case, neurons=planted_case.neurons[1:]))
+    with pytest.raises(UserError, match="one label per image"):
+        run(dataclasses.replace(planted_case, labels=planted_case.labels[1:]))
+    broken = planted_case.z.copy()
+    broken.data[0] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        run(dataclasses.replace(planted_case, z=broken))
