@@ -1,0 +1,154 @@
+"""What the S3 server or the way to it can do to us, said in one line that names the remedy."""
+
+from xml.etree.ElementTree import ParseError
+
+import urllib3.exceptions as http
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from hsae.errors import ServiceError, UserError
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 60.0
+
+# Everything that the client raises for something other than a bug of ours (OSError: a broken CA file).
+CLIENT_ERRORS = (MinioException, http.HTTPError, ParseError, OSError)
+# The body of an answer stopped before its announced end.
+CUT_SHORT = (http.ProtocolError, http.ReadTimeoutError)
+
+_REFUSED = {
+    "InvalidAccessKeyId": "it does not know the access key",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "InvalidToken": "it does not accept the keys",
+    "ExpiredToken": "the keys have expired",
+    "AccessDenied": "access denied",
+    "AccountProblem": "the account has a problem",
+}
+_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
+_FULL_TEXTS = ("no free volumes", "no writable volumes", "no space left", "storage full", "quota exceeded")
+_HTTP_INSUFFICIENT_STORAGE = 507
+_HTTP_SERVER_FAULT = 500
+
+
+class ObjectMissingError(UserError):
+    """An object that the catalog or a manifest names is not in the bucket."""
+
+    def __init__(self, key: str, bucket: str) -> None:
+        """Both arguments stay in `args`, so that the exception survives pickling between processes."""
+        super().__init__(key, bucket)
+        self.key = key
+        self.bucket = bucket
+
+    def __str__(self) -> str:
+        return (
+            f"object {self.key} is missing from bucket {self.bucket}: "
+            "run the job that makes it again, or restore the bucket from its backup"
+        )
+
+
+class ObjectCorruptError(UserError):
+    """An object's bytes are not those that were written, or not what its format demands."""
+
+    def __init__(self, key: str, bucket: str, reason: str) -> None:
+        """All arguments stay in `args`, so that the exception survives pickling between processes."""
+        super().__init__(key, bucket, reason)
+        self.key = key
+        self.bucket = bucket
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): delete it and run the job again"
+
+
+def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool) -> UserError:
+    """The one-line exception for what the client raised.
+
+    `key` is the object that the request was about (None: the bucket); `writing`: it was to store bytes.
+    Returns `ObjectMissingError` for a missing key, `ServiceError` for everything else.
+    """
+    server = f"the S3 server at {endpoint}"
+    if isinstance(error, http.HTTPError):
+        return _explain_connection(error, endpoint)
+    if isinstance(error, OSError):
+        return ServiceError(f"{server} cannot be reached ({_line(error)}): correct HSAE_S3_ENDPOINT")
+    target = f"object {key} in bucket {bucket}" if key else f"bucket {bucket}"
+    if isinstance(error, S3Error):
+        code, status = error.code or "", error.response.status
+        text = f"{code} {error.message or ''}"
+        if code in ("NoSuchKey", "NoSuchObject") and key:
+            return ObjectMissingError(key, bucket)
+        if code == "NoSuchBucket":
+            return missing_bucket(endpoint, bucket)
+        if code in _REFUSED:
+            return ServiceError(
+                f"{server} refuses us at {target} ({code}: {_REFUSED[code]}): "
+                "correct HSAE_S3_ACCESS_KEY and HSAE_S3_SECRET_KEY, or give that key rights on the bucket"
+            )
+        if code == "RequestTimeTooSkewed":
+            return ServiceError(f"{server} refuses us: the clocks of the two machines differ; set them right")
+    elif isinstance(error, ServerError):
+        status, text = error.status_code, _line(error)
+    else:  # no XML, or XML of another kind
+        status, text = _status_of(error), _line(error)
+    if status == _HTTP_INSUFFICIENT_STORAGE or _tells_of_full_storage(error, text):
+        return ServiceError(f"{server} is full ({_line(text)}): free some space there, then `hsae-admin jobs retry`")
+    if status >= _HTTP_SERVER_FAULT:
+        # SeaweedFS answers a bare InternalError when no volume is left, or a block fails its checksum.
+        advice = (
+            "its disk may be full: look at its free space and its log, then `hsae-admin jobs retry`"
+            if writing
+            else "look at its log; if the object is damaged there, delete it and run the job again"
+        )
+        return ServiceError(f"{server} failed at {target} (HTTP {status}: {_line(text)}); {advice}")
+    if isinstance(error, S3Error):
+        return ServiceError(f"{server} refuses a request for {target} ({_line(text)}): see the server's log")
+    return ServiceError(f"{endpoint} does not answer like an S3 server ({_line(text)}): correct HSAE_S3_ENDPOINT")
+
+
+def missing_bucket(endpoint: str, bucket: str) -> ServiceError:
+    """The exception for a bucket that is not there."""
+    return ServiceError(
+        f"bucket {bucket} does not exist on the S3 server at {endpoint}: "
+        "create it (a worker does so when it starts) or correct HSAE_S3_BUCKET"
+    )
+
+
+def _explain_connection(error: http.HTTPError, endpoint: str) -> ServiceError:
+    cause: BaseException = error
+    if isinstance(cause, http.MaxRetryError) and cause.reason is not None:
+        cause = cause.reason
+    if isinstance(cause, http.SSLError):
+        return ServiceError(
+            f"no TLS connection to the S3 server at {endpoint} ({_line(cause)}): "
+            "correct HSAE_S3_SECURE, or name its certificate authority in SSL_CERT_FILE"
+        )
+    if isinstance(cause, http.NameResolutionError):
+        reason = "its host name is unknown"
+    elif isinstance(cause, http.ConnectTimeoutError) and not isinstance(cause, http.NewConnectionError):
+        reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
+    elif isinstance(cause, http.ReadTimeoutError):
+        reason = f"no answer within {READ_TIMEOUT_SECONDS:g} s"
+    elif isinstance(cause, http.NewConnectionError) and isinstance(cause.__cause__, OSError):
+        reason = (cause.__cause__.strerror or _line(cause.__cause__)).lower()
+    elif isinstance(cause, http.ProtocolError):
+        reason = "it closed the connection"
+    else:
+        reason = _line(cause)
+    return ServiceError(
+        f"the S3 server at {endpoint} cannot be reached ({reason}): start it or correct HSAE_S3_ENDPOINT"
+    )
+
+
+def _tells_of_full_storage(error: Exception, text: str) -> bool:
+    if isinstance(error, S3Error) and error.code in _FULL:
+        return True
+    return any(phrase in text.lower() for phrase in _FULL_TEXTS)
+
+
+def _status_of(error: Exception) -> int:
+    # The client keeps the status of a non-XML answer in a private field only.
+    return int(getattr(error, "_code", 0)) if isinstance(error, InvalidResponseError) else 0
+
+
+def _line(error: object) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,266 @@
+"""Objects in one bucket of an S3 server: whole objects in, whole objects out, every byte under a checksum."""
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+from minio.helpers import check_bucket_name
+
+from hsae.errors import UserError
+from hsae.settings import Settings
+from hsae.store.faults import (
+    CLIENT_ERRORS,
+    CONNECT_TIMEOUT_SECONDS,
+    CUT_SHORT,
+    READ_TIMEOUT_SECONDS,
+    ObjectCorruptError,
+    ObjectMissingError,
+    explain,
+    missing_bucket,
+)
+
+_SHA256_HEADER = "x-amz-meta-sha256"
+_MAX_OBJECT_BYTES = 5 * 2**30  # S3's limit of one PUT
+_READ_ATTEMPTS = 3
+_N_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What was stored: the object's key, the sha256 of its bytes (64 hex digits) and their number."""
+
+    key: str
+    sha256: str
+    n_bytes: int
+
+
+class ObjectStore:
+    """One bucket of an S3 server, through the `minio` client. Threads may share it, and it survives a fork.
+
+    Every method raises `hsae.errors.ServiceError` when the server cannot be reached, refuses the keys, has no
+    such bucket or is full. A restart of the server of a few seconds is ridden out; nothing is tried for ever.
+    Keys are paths without a leading or a trailing slash; a key must not be the folder of another one (some
+    servers keep objects as files).
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        *,
+        region: str = "us-east-1",
+        secure: bool = False,
+    ) -> None:
+        """Connects to nothing yet; an endpoint, region or bucket name that cannot be one is a `UserError`."""
+        self.endpoint = endpoint
+        self.bucket = bucket
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._region = region
+        self._secure = secure
+        self._bucket_seen = False
+        try:
+            check_bucket_name(bucket, strict=True)
+        except ValueError as error:
+            raise UserError(f"{error}: correct HSAE_S3_BUCKET (3 to 63 of a-z 0-9 . -)") from error
+        self._pid = os.getpid()
+        self._minio = self._connect()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The store that the settings name; missing ones are a `UserError` that lists them."""
+        required = {
+            "HSAE_S3_ENDPOINT": settings.s3_endpoint,
+            "HSAE_S3_ACCESS_KEY": settings.s3_access_key,
+            "HSAE_S3_SECRET_KEY": settings.s3_secret_key and settings.s3_secret_key.get_secret_value(),
+        }
+        missing = [name for name, value in required.items() if not value]
+        if missing:
+            raise UserError(
+                f"no object store is configured ({', '.join(missing)} not set): set "
+                f"{'it' if len(missing) == 1 else 'them'}, or start a private stack with `hsae-admin up`"
+            )
+        endpoint, access_key, secret_key = (value or "" for value in required.values())
+        return cls(
+            endpoint,
+            access_key,
+            secret_key,
+            settings.s3_bucket,
+            region=settings.s3_region,
+            secure=settings.s3_secure,
+        )
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.endpoint!r}, bucket={self.bucket!r})"
+
+    def ensure_bucket(self) -> None:
+        """Creates the bucket unless it is there; any number of processes may do so at once."""
+        with self._explained(None):
+            if not self._client.bucket_exists(self.bucket):
+                try:
+                    self._client.make_bucket(self.bucket)
+                except S3Error as error:
+                    # Another worker was faster. Where somebody else owns it, the next request is refused.
+                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                        raise
+        self._bucket_seen = True
+
+    def put(
+        self, key: str, data: bytes | memoryview, *, content_type: str = "application/octet-stream"
+    ) -> StoredObject:
+        """Stores `data` under `key` in one request (all or nothing), replacing what was there."""
+        content = bytes(data)
+        if len(content) > _MAX_OBJECT_BYTES:
+            raise UserError(f"object {key} has {len(content)} bytes, S3's limit is 5 GiB: ask for smaller shards")
+        digest = hashlib.sha256(content).hexdigest()
+        with self._explained(_checked(key), writing=True):
+            self._client.put_object(
+                self.bucket,
+                key,
+                io.BytesIO(content),
+                len(content),
+                content_type=content_type,
+                metadata={_SHA256_HEADER: digest},
+                part_size=_MAX_OBJECT_BYTES,  # one part: a multipart upload could be left half done
+            )
+        return StoredObject(key, digest, len(content))
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """The object's bytes, checked against `sha256`, or else against the sum stored beside the object.
+
+        Raises `ObjectMissingError`, and `ObjectCorruptError` for other bytes than those or a body that stays
+        cut short.
+        """
+        data, stored_sha256 = self._read(_checked(key))
+        expected = sha256 or stored_sha256
+        if expected is not None:
+            actual = hashlib.sha256(data).hexdigest()
+            if actual != expected:
+                reason = f"{len(data)} bytes with sha256 {actual[:12]}… instead of {expected[:12]}…"
+                raise ObjectCorruptError(key, self.bucket, reason)
+        return data
+
+    def _read(self, key: str) -> tuple[bytes, str | None]:
+        attempt = 0
+        while True:
+            attempt += 1
+            with self._explained(key):
+                response = self._client.get_object(self.bucket, key)
+                try:
+                    return response.read(), response.headers.get(_SHA256_HEADER)
+                except CUT_SHORT as error:
+                    # The client retries requests, not bodies.
+                    if attempt == _READ_ATTEMPTS:
+                        reason = f"its body was cut short {attempt} times"
+                        raise ObjectCorruptError(key, self.bucket, reason) from error
+                    time.sleep(0.5 * attempt)
+                finally:
+                    response.close()
+                    response.release_conn()
+
+    def stat(self, key: str) -> int | None:
+        """The object's size in bytes, None where there is no such object."""
+        try:
+            with self._explained(_checked(key)):
+                return self._client.stat_object(self.bucket, key).size
+        except ObjectMissingError:
+            self._require_bucket()
+            return None
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return self.stat(key) is not None
+
+    def delete(self, key: str) -> None:
+        """Deletes the object; it is no error if there is none."""
+        with self._explained(_checked(key)):
+            self._client.remove_object(self.bucket, key)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Deletes all objects of the folder `prefix`; it ends with a slash lest `a/1` take `a/10` along."""
+        if not prefix.endswith("/"):
+            raise ValueError(f"prefix {prefix!r} does not end with a slash")
+        for key in list(self.list(prefix)):
+            self.delete(key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """The keys that start with `prefix`, in the server's order."""
+        listing = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
+        while True:
+            with self._explained(None):
+                item = next(listing, None)
+            if item is None:
+                return
+            if item.object_name is not None and not item.is_dir:
+                yield item.object_name
+
+    def _require_bucket(self) -> None:
+        # HEAD has no body, so a missing bucket looks like a missing key.
+        if not self._bucket_seen:
+            with self._explained(None):
+                self._bucket_seen = self._client.bucket_exists(self.bucket)
+            if not self._bucket_seen:
+                raise missing_bucket(self.endpoint, self.bucket)
+
+    @property
+    def _client(self) -> Minio:
+        if self._pid != os.getpid():  # a forked child must not speak on its parent's sockets
+            self._pid, self._minio = os.getpid(), self._connect()
+        return self._minio
+
+    def _connect(self) -> Minio:
+        retry = urllib3.Retry(
+            total=6,
+            read=2,
+            status=3,
+            redirect=1,
+            other=0,  # TLS
+            backoff_factor=0.3,
+            backoff_max=1.5,  # sleeps 0, 0.6, 1.2, 1.5, 1.5, ...: 6 s outlast a restart of the server
+            status_forcelist=(500, 502, 503, 504),
+            allowed_methods=None,  # each of our requests may be repeated
+            raise_on_status=False,  # the last answer tells more than "too many 500s"
+            respect_retry_after_header=False,  # it could ask for hours
+        )
+        pool = urllib3.PoolManager(
+            maxsize=_N_CONNECTIONS,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
+            retries=retry,
+        )
+        try:
+            return Minio(
+                self.endpoint,
+                access_key=self._access_key,
+                secret_key=self._secret_key,
+                region=self._region,
+                secure=self._secure,
+                http_client=pool,
+            )
+        except ValueError as error:
+            raise UserError(
+                f"the object store's settings are no good ({error}): "
+                "HSAE_S3_ENDPOINT is host:port without a scheme, HSAE_S3_REGION a region's name"
+            ) from error
+
+    @contextmanager
+    def _explained(self, key: str | None, *, writing: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except CLIENT_ERRORS as error:
+            raise explain(error, endpoint=self.endpoint, bucket=self.bucket, key=key, writing=writing) from error
+
+
+def _checked(key: str) -> str:
+    if not key or key != key.strip("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"{key!r} is no object key")
+    return key
