@@ -1,0 +1,183 @@
+"""From a model's name to a folder with its files: a local folder, or a commit of a hub repository in its cache."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from hsae.errors import ServiceError, UserError
+
+CONFIG_FILE = "config.json"
+# The first one that is there counts. transformers 5 writes the second one for image-and-text models.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
+
+_LOCAL_REVISION = "sha256-"
+# What the HTTP client raises itself while a file is on its way; its library changes between hub versions.
+_TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model's files: `name` (a hub id, or an absolute path), `revision`, and the `folder` that holds them."""
+
+    name: str
+    revision: str
+    folder: Path
+
+
+def find(
+    name: str,
+    *,
+    revision: str | None,
+    cache_dir: Path | None,
+    accept: Callable[[Path], object] = lambda config: None,
+) -> Source:
+    """Configuration and preprocessor files of a model, at `revision` (None: a hub model's main branch).
+
+    A folder of that name comes before a hub model. Its revision is the sha256 sum over its configuration, weights
+    and preprocessor files; another one asked for is a UserError. Other UserErrors: no such model, no weights in
+    safetensors format in a folder, no access; ServiceError: the hub cannot be reached and its cache has no such model.
+    `accept` is called with the configuration file before any other is looked for, and may raise.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local(path.resolve(), revision, accept)
+    if path.exists():
+        raise UserError(f"{name} is a file: give the folder that holds the model's {CONFIG_FILE}")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise UserError(f"there is no folder {name}: correct the path, or give a hub id such as facebook/dinov2-base")
+    config = _download(name, CONFIG_FILE, revision=revision, cache_dir=cache_dir)
+    accept(config)
+    commit = config.parent.name
+    if _first(name, PROCESSOR_FILES, commit=commit, cache_dir=cache_dir) is None:
+        raise _no_processor(f"{name} at revision {commit}")
+    return Source(name, commit, config.parent)
+
+
+def with_weights(name: str, revision: str, *, cache_dir: Path | None) -> Path:
+    """The folder that `find` gave for name and revision, complete with the weights (downloaded where necessary)."""
+    folder = find(name, revision=revision, cache_dir=cache_dir).folder
+    if revision.startswith(_LOCAL_REVISION):
+        return folder
+    found = _first(name, (WEIGHTS_FILE, WEIGHTS_INDEX_FILE), commit=revision, cache_dir=cache_dir)
+    if found is None:
+        raise _no_weights(f"{name} at revision {revision}")
+    if found.name == WEIGHTS_INDEX_FILE:
+        weight_map = read_json(found).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise UserError(f"{found} lists no weights: fetch the model again")
+        for file in sorted(set(weight_map.values())):
+            _download(name, file, revision=revision, cache_dir=cache_dir)
+    return folder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file; UserError where it is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON file ({error}): fetch the model again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: fetch the model again")
+    return content
+
+
+def _local(folder: Path, revision: str | None, accept: Callable[[Path], object]) -> Source:
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(f"folder {folder} has no {CONFIG_FILE}: give a folder that save_pretrained wrote")
+    accept(folder / CONFIG_FILE)
+    if not any((folder / file).is_file() for file in PROCESSOR_FILES):
+        raise _no_processor(f"folder {folder}")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise _no_weights(f"folder {folder}")
+    others = [folder / file for file in (CONFIG_FILE, *PROCESSOR_FILES, WEIGHTS_INDEX_FILE)]
+    digest = hashlib.sha256()
+    for path in sorted([*weights, *(path for path in others if path.is_file())]):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    actual = _LOCAL_REVISION + digest.hexdigest()
+    if revision not in (None, actual):
+        raise UserError(
+            f"the files in {folder} have revision {actual}, not {revision}: put the former files back, or submit anew"
+        )
+    return Source(str(folder), actual, folder)
+
+
+def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> Path:
+    """One file of a hub repository, from the cache where it is there."""
+    at = f" at revision {revision}" if revision else ""
+    try:
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, cache_dir=cache_dir))
+    except errors.HFValidationError as error:
+        raise UserError(f"{name!r} is neither a folder nor a hub id such as facebook/dinov2-base") from error
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f"{name} is a gated model: ask for access at {huggingface_hub.constants.ENDPOINT}/{name}, "
+            "then log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name} is neither a folder nor a model on the hub: correct the name "
+            "(for a private model log in with `hf auth login` or set HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{name} has no revision {revision} on the hub: correct it") from error
+    except errors.LocalEntryNotFoundError as error:
+        cache = cache_dir or huggingface_hub.constants.HF_HUB_CACHE
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            raise ServiceError(
+                f"{name} is no folder, and its {file}{at} is not in the hub cache {cache} while HF_HUB_OFFLINE "
+                "is set: unset that, copy the cache of a machine that has it, or give a local folder"
+            ) from error
+        raise ServiceError(
+            f"the hub {huggingface_hub.constants.ENDPOINT} cannot be reached, and its cache {cache} has no {file} "
+            f"of {name}{at}: check the network (HF_ENDPOINT names a mirror), or give a local folder"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise UserError(f"{name}{at} has no {file}, so it is no transformers model: choose another one") from error
+    except (errors.HfHubHTTPError, _TRANSPORT_ERROR, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ServiceError(f"cannot fetch {file} of {name}{at} from the hub ({reason}): try again") from error
+
+
+def _first(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | None) -> Path | None:
+    """The first of `files` that the repository has at `commit`, without a connection that its cache has."""
+    unreachable: ServiceError | None = None
+    for file in files:
+        cached = huggingface_hub.try_to_load_from_cache(name, file, cache_dir=cache_dir, revision=commit)
+        if isinstance(cached, str):
+            return Path(cached)
+        if cached is not None or unreachable is not None:  # known to be absent, or no use to ask again
+            continue
+        try:
+            return _download(name, file, revision=commit, cache_dir=cache_dir)
+        except ServiceError as error:
+            unreachable = error
+        except UserError as error:
+            if not isinstance(error.__cause__, errors.EntryNotFoundError):
+                raise
+    if unreachable is not None:
+        raise unreachable
+    return None
+
+
+def _no_processor(where: str) -> UserError:
+    return UserError(
+        f"{where} has no {PROCESSOR_FILES[0]}, which says how to resize and normalise an image: "
+        "add the one that the model was trained with"
+    )
+
+
+def _no_weights(where: str) -> UserError:
+    return UserError(
+        f"{where} has no weights in safetensors format (pickled ones are not read): "
+        "convert the model with transformers' save_pretrained"
+    )

@@ -1,0 +1,101 @@
+"""Tiny models with random weights, one of each supported type, as folders that save_pretrained wrote."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import transformers
+from torch import nn
+
+torch.set_num_threads(1)
+
+_TINY = {
+    "hidden_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+_WIDE = {**_TINY, "intermediate_size": 40}
+# model_type of config.json, configuration class, model class, settings, image processor
+MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "dinov2": ("Dinov2Config", "Dinov2Model", _TINY, "BitImageProcessorPil"),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersConfig",
+        "Dinov2WithRegistersModel",
+        {**_TINY, "num_register_tokens": 3},
+        "BitImageProcessorPil",
+    ),
+    "dinov3_vit": (
+        "DINOv3ViTConfig",
+        "DINOv3ViTModel",
+        {**_WIDE, "num_register_tokens": 2},
+        "ViTImageProcessorPil",
+    ),
+    "vit": ("ViTConfig", "ViTModel", _WIDE, "ViTImageProcessorPil"),
+    "deit": ("DeiTConfig", "DeiTModel", _WIDE, "DeiTImageProcessorPil"),
+    "clip_vision_model": ("CLIPVisionConfig", "CLIPVisionModel", _WIDE, "CLIPImageProcessorPil"),
+    "siglip_vision_model": ("SiglipVisionConfig", "SiglipVisionModel", _WIDE, "SiglipImageProcessorPil"),
+    "ijepa": ("IJepaConfig", "IJepaModel", _WIDE, "ViTImageProcessorPil"),
+}
+N_SPECIAL = {"dinov2_with_registers": 4, "dinov3_vit": 3, "deit": 2, "siglip_vision_model": 0, "ijepa": 0}
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Fills every parameter: fresh models have zeros where a mistake would not show."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model.eval()
+
+
+def image_processor(class_name: str, size: int = 32, **changes: Any) -> Any:
+    square = {"height": size, "width": size}
+    crops = class_name.startswith(("Bit", "CLIP", "DeiT"))
+    arguments = {"size": square} | ({"crop_size": square} if crops else {}) | changes
+    return getattr(transformers, class_name)(**arguments)
+
+
+def new_model(kind: str, **settings: Any) -> nn.Module:
+    config_class, model_class, tiny, _ = MODELS[kind]
+    config = getattr(transformers, config_class)(**{**tiny, **settings})
+    return randomise(getattr(transformers, model_class)(config))
+
+
+def save(folder: Path, model: Any, processor: Any) -> Path:
+    model.save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    return folder
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets fields of a JSON file; None removes one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def random_images(n_images: int, size: tuple[int, int] = (50, 41)) -> list[PIL.Image.Image]:
+    generator = np.random.default_rng(n_images)
+    shape = (size[1], size[0], 3)
+    return [PIL.Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)) for _ in range(n_images)]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes the folder of a type once; tests must not change it."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            made[kind] = save(folder, new_model(kind), image_processor(MODELS[kind][3]))
+        return made[kind]
+
+    return make
