@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, as in the workers
+
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -21,7 +24,6 @@ from hsae.embedded import Stack, StackInfo
 from hsae.settings import Settings
 from hsae.store import ObjectStore
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _numbers = itertools.count(1)
 
 

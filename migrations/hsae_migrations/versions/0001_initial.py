@@ -473,7 +473,12 @@ def upgrade() -> None:
         sa.Column("n_latents", sa.BigInteger(), nullable=False, comment="size of the dictionary"),
         sa.Column("seed", sa.BigInteger(), nullable=False, comment="seed of initialisation, split and batches"),
         sa.Column("n_steps", sa.BigInteger(), nullable=False, comment="training steps"),
-        sa.Column("fvu", sa.Double(), nullable=False, comment="fraction of variance unexplained on held-out rows"),
+        sa.Column(
+            "fvu",
+            sa.Double(),
+            nullable=True,
+            comment="fraction of variance unexplained on held-out rows; null where they do not vary",
+        ),
         sa.Column(
             "cosine", sa.Double(), nullable=False, comment="mean cosine of input and reconstruction on held-out rows"
         ),

@@ -76,7 +76,9 @@ class Sae(Base):
     n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")
     seed: Mapped[int] = mapped_column(comment="seed of initialisation, split and batches")
     n_steps: Mapped[int] = mapped_column(comment="training steps")
-    fvu: Mapped[float] = mapped_column(Double, comment="fraction of variance unexplained on held-out rows")
+    fvu: Mapped[float | None] = mapped_column(
+        Double, comment="fraction of variance unexplained on held-out rows; null where they do not vary"
+    )
     cosine: Mapped[float] = mapped_column(Double, comment="mean cosine of input and reconstruction on held-out rows")
     l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per held-out row")
     dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")

@@ -1,0 +1,123 @@
+"""hsae-admin dataset: register labelled images."""
+
+from pathlib import Path
+
+import click
+from sqlalchemy import select
+
+from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.output import json_option, print_json, print_rows
+from hsae.errors import UserError
+
+_COLUMNS = {
+    "name": "name",
+    "n_images": "images",
+    "n_classes": "classes",
+    "n_nodes": "nodes",
+    "taxonomy": "taxonomy",
+    "root": "folder",
+    "created_at": "registered",
+}
+
+
+@click.group()
+def dataset() -> None:
+    """Register and check data sets."""
+
+
+@dataset.command()
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--mapping", type=click.Path(path_type=Path), help="CSV folder,synset for folders that are no synsets.")
+@click.option("--taxonomy", type=click.Path(path_type=Path), help="CSV child,parent to use instead of WordNet.")
+@json_option
+@pass_connections
+def add(
+    connections: Connections,
+    name: str,
+    path: Path,
+    mapping: Path | None,
+    taxonomy: Path | None,
+    as_json: bool,
+) -> None:
+    """Register the images at PATH under NAME.
+
+    PATH is a folder with one folder per class, named by wnid (n02084071) or synset (dog.n.01), or a CSV path,label.
+    The first data set registered is the default of `submit`.
+    """
+    row, new = add_dataset(connections, name, path, mapping=mapping, taxonomy=taxonomy)
+    if as_json:
+        print_json({key: getattr(row, key) for key in ("name", "fingerprint", *list(_COLUMNS)[1:])} | {"new": new})
+        return
+    click.echo(
+        f"{'Registered' if new else 'Already registered:'} {row.name}: {row.n_images} images of {row.n_classes}"
+        f" classes, {row.n_nodes} taxonomy nodes ({row.taxonomy})."
+    )
+
+
+def add_dataset(  # type: ignore[no-untyped-def]
+    connections: Connections,
+    name: str,
+    path: Path,
+    *,
+    mapping: Path | None = None,
+    taxonomy: Path | None = None,
+):
+    """Register a data set; returns its row and whether it is new."""
+    from hsae.pipeline.register import register_dataset
+    from hsae.taxonomy import load_taxonomy
+
+    if not name.strip() or "/" in name:
+        raise UserError(f"{name!r} is no name for a data set: choose one without slashes")
+    loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
+    return register_dataset(name, path.resolve(), loaded, connections.sessions, connections.store, mapping=mapping)
+
+
+@dataset.command("list")
+@json_option
+@pass_connections
+def list_(connections: Connections, as_json: bool) -> None:
+    """List registered data sets."""
+    from hsae.catalog import Dataset, transaction
+
+    with transaction(connections.sessions) as session:
+        rows = session.scalars(select(Dataset).order_by(Dataset.id)).all()
+    print_rows(
+        [{key: getattr(row, key) for key in ("fingerprint", *_COLUMNS)} for row in rows],
+        _COLUMNS,
+        as_json=as_json,
+        empty="No data set is registered: `hsae-admin dataset add NAME PATH`.",
+    )
+
+
+@dataset.command()
+@click.argument("name")
+@json_option
+@pass_connections
+def check(connections: Connections, name: str, as_json: bool) -> None:
+    """Read every image of the data set NAME and list those that cannot be used."""
+    from hsae.catalog import Dataset, transaction
+    from hsae.datasets import ImageDataset, check_images
+    from hsae.pipeline.register import dataset_ref, read_listing
+
+    with transaction(connections.sessions) as session:
+        row = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
+    if row is None:
+        raise UserError(f"there is no data set {name}: see `hsae-admin dataset list`")
+    images = ImageDataset(
+        root=Path(row.root),
+        fingerprint=row.fingerprint,
+        listing=read_listing(connections.store, dataset_ref(row)),
+        class_names={},
+    )
+    skipped = check_images(images, max_pixels=connections.settings.max_image_pixels)
+    if as_json:
+        print_json({"n_images": row.n_images, "skipped": [{"path": s.path, "reason": s.reason} for s in skipped]})
+    else:
+        for entry in skipped:
+            click.echo(f"{entry.path}: {entry.reason}")
+        click.echo(f"{row.n_images - len(skipped)} of {row.n_images} images can be read.")
+    if len(skipped) > connections.settings.max_skipped_share * row.n_images:
+        raise UserError(
+            f"{len(skipped)} of {row.n_images} images cannot be read, more than HSAE_MAX_SKIPPED_SHARE allows"
+        )

@@ -1,0 +1,78 @@
+"""hsae-admin db: the catalog's schema, and SQL from the shell."""
+
+import click
+from sqlalchemy import text
+
+from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.output import json_option, print_json, print_rows
+from hsae.errors import UserError
+
+
+@click.group()
+def db() -> None:
+    """Migrate the database and query it."""
+
+
+@db.command()
+@pass_connections
+def upgrade(connections: Connections) -> None:
+    """Bring the database's schema to this version's; safe to repeat."""
+    from hsae.catalog import connect, migrate
+
+    engine = connect(connections.settings)
+    before = migrate.schema_version(engine)
+    after = migrate.upgrade(engine)
+    if before.current == after.current:
+        click.echo(f"The database is up to date ({after.current}).")
+    else:
+        click.echo(f"Migrated the database from {before.current or 'empty'} to {after.current}.")
+
+
+@db.command()
+@json_option
+@pass_connections
+def current(connections: Connections, as_json: bool) -> None:
+    """Show which revision the database is at and which one this version wants."""
+    from hsae.catalog import connect, migrate
+
+    version = migrate.schema_version(connect(connections.settings))
+    if as_json:
+        print_json({"current": version.current, "head": version.head, "up_to_date": version.up_to_date})
+    elif version.up_to_date:
+        click.echo(f"{version.current} (up to date)")
+    else:
+        click.echo(f"{version.current or 'empty'} (wanted: {version.head}; run `hsae-admin db upgrade`)")
+
+
+@db.command()
+@click.argument("query")
+@json_option
+@pass_connections
+def query(connections: Connections, query: str, as_json: bool) -> None:
+    """Run one SQL QUERY, read-only, and print its rows."""
+    from sqlalchemy.exc import DBAPIError
+
+    from hsae.catalog import clear_errors
+
+    with clear_errors(), connections.engine.connect() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        try:
+            result = connection.exec_driver_sql(query.replace("%", "%%"))
+        except DBAPIError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise UserError(f"Postgres refused the query: {reason}") from error
+        if not result.returns_rows:
+            raise UserError("the query returns no rows: write a SELECT")
+        names = list(result.keys())
+        rows = [dict(zip(names, row, strict=True)) for row in result]
+    print_rows(rows, {name: name for name in names}, as_json=as_json, empty="(no rows)")
+
+
+@db.command()
+@pass_connections
+def url(connections: Connections) -> None:
+    """Print the database's URL, password included, for psql, pandas or a notebook."""
+    from hsae.catalog import database_url
+
+    plain = database_url(connections.settings).set(drivername="postgresql")
+    click.echo(plain.render_as_string(hide_password=False))

@@ -1,0 +1,142 @@
+"""hsae-admin demo: the whole pipeline on bundled images and weights, offline."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import platformdirs
+
+from hsae.cli.connections import Connections, home_option, pass_connections
+
+if TYPE_CHECKING:
+    from hsae.pipeline.requests import SubmitRequest
+
+NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
+_SQL = (
+    "SELECT layer, sae_kind, basis, round(share_nodes_f1::numeric, 3) AS nodes_with_a_latent"
+    " FROM layer_progress ORDER BY sae_kind, basis, layer",
+    "SELECT layer, sae_kind, synset, latent, round(f1::numeric, 2) AS f1 FROM node_best_latent"
+    " WHERE basis = 'sae' AND height >= 2 ORDER BY f1 DESC LIMIT 10",
+)
+
+
+def demo_home() -> Path:
+    """Where the demo keeps its stack unless --home or HSAE_HOME says otherwise."""
+    return Path(platformdirs.user_data_dir("hsae-demo", appauthor=False))
+
+
+@click.command()
+@home_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-results"),
+    show_default=True,
+    help="Folder for the picture.",
+)
+@click.option("--stop", is_flag=True, help="Stop the stack at the end instead of leaving it for queries.")
+@pass_connections
+def demo(connections: Connections, output: Path, stop: bool) -> None:
+    """Run everything on bundled images and weights, offline: a private stack, a worker, all layers, both SAE kinds.
+
+    Running it again reuses every artifact.
+    """
+    from hsae.cli.stack import bring_up
+    from hsae.embedded import Stack
+
+    if connections.home is None and "HSAE_HOME" not in os.environ:
+        connections.home = demo_home()
+    click.echo("Starting a private Postgres, Valkey, SeaweedFS and one worker ...")
+    bring_up(connections)
+    home = connections.settings.home
+    try:
+        _run(connections, output)
+    finally:
+        if stop:
+            Stack(home).stop()
+    again = f"hsae-admin --home {home}"
+    click.echo(f"Everything is in {home}. Try some SQL, or open it with psql (`{again} db url`):")
+    for query in _SQL:
+        click.echo(f'  {again} db query "{query}"')
+    click.echo(f"  {again} results nodes --under animal.n.01")
+    if stop:
+        click.echo(f"The stack is stopped; `{again} up` starts it again.")
+    else:
+        click.echo(f"The stack still runs (loopback only); stop it with `{again} down`.")
+
+
+def request() -> "SubmitRequest":
+    """What the demo asks for: every layer of the bundled backbone, both kinds of SAE."""
+    from hsae.demo import DATASET_NAME, backbone_folder
+    from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
+    from hsae.sae import SaeConfig
+
+    return SubmitRequest(
+        model=str(backbone_folder()),
+        dataset=DATASET_NAME,
+        layers="all",
+        # Few images: an augmented view of each as a further training row, and a short training, keep it to minutes.
+        saes=(
+            SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500),
+            SaeConfig(kind="topk", k=16, n_steps=500),
+        ),
+        extraction=ExtractionConfig(n_views=2),
+    )
+
+
+def _run(connections: Connections, output: Path) -> None:
+    from hsae.catalog.names import short_model_name
+    from hsae.cli.dataset import add_dataset
+    from hsae.cli.results import fetch_layers, print_layer_rows
+    from hsae.cli.submit import print_plan
+    from hsae.cli.watch import wait_for_study
+    from hsae.demo import DATASET_NAME, images_folder
+    from hsae.pipeline.plan import submit
+    from hsae.report.figure import layer_figure
+
+    dataset, _ = add_dataset(connections, DATASET_NAME, images_folder())
+    click.echo(f"Images: {dataset.n_images} emoji of {dataset.n_classes} synsets, {dataset.n_nodes} taxonomy nodes.")
+    plan = submit(request(), connections.settings, connections.sessions)
+    connections.doorbell.ring(plan.to_ring)
+    print_plan(plan)
+    wait_for_study(connections, plan.study_id)
+    click.echo()
+    rows = fetch_layers(connections, study_id=plan.study_id)
+    print_layer_rows(rows)
+    click.echo()
+    _print_nodes(connections, plan.study_id)
+    picture = output / "layers.png"
+    layer_figure(
+        rows,
+        f"{short_model_name(plan.model.name)} on {dataset.name}: what each layer's latents know of WordNet",
+        picture,
+    )
+    click.echo(f"\nPicture: {picture}")
+
+
+def _print_nodes(connections: Connections, study_id: int) -> None:
+    """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import node_rows, study_analyses
+    from hsae.cli.output import console, table
+
+    best: dict[str, dict[str, object]] = {}
+    with transaction(connections.sessions) as session:
+        analyses = study_analyses(session, study_id)
+        for basis in ("sae", "neuron", "shuffled_taxonomy"):
+            rows = node_rows(
+                session, nodes=NODES, under=None, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis
+            )
+            for row in rows:  # by falling F1: the first of a node is its best
+                entry = best.setdefault(row["synset"], dict(row) if basis == "sae" else {})
+                if entry:
+                    entry.setdefault(f"f1_{basis}", row["f1"])
+    columns = {
+        "synset": "node", "n_classes": "classes", "n_images": "images", "sae_kind": "SAE", "layer": "layer",
+        "latent": "latent", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC",
+        "f1_neuron": "best neuron F1", "f1_shuffled_taxonomy": "shuffled tree F1",
+    }  # fmt: skip
+    shown = [{key: best[node].get(key) for key in columns} for node in NODES if best.get(node)]
+    console().print(table(shown, columns, title="Best latent of some nodes"))

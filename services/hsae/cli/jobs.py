@@ -1,0 +1,106 @@
+"""hsae-admin jobs: what runs, what ran, and why it failed."""
+
+import click
+
+from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.output import cell, json_option, print_json, print_rows
+from hsae.errors import UserError
+
+_COLUMNS = {
+    "id": "job",
+    "state": "state",
+    "title": "what",
+    "progress": "progress",
+    "attempt": "attempt",
+    "seconds": "seconds",
+    "error": "last error",
+}
+
+
+@click.group()
+def jobs() -> None:
+    """List, show and watch jobs."""
+
+
+@jobs.command("list")
+@click.option("--study", type=int, help="Only the jobs of this study.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    help="Only jobs in this state; may be given several times.",
+    type=click.Choice(["waiting", "queued", "running", "succeeded", "failed", "cancelled"]),
+)
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Latest jobs to list.")
+@json_option
+@pass_connections
+def list_(connections: Connections, study: int | None, states: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """List jobs, oldest first."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import list_jobs
+
+    with transaction(connections.sessions) as session:
+        rows = list_jobs(session, study_id=study, states=states, limit=limit)
+    for row in rows:
+        row["seconds"] = None if row["seconds"] is None else round(float(row["seconds"]), 1)
+        row["progress"] = (
+            f"{row['progress_done']}/{row['progress_total']} {row['progress_unit']}" if row["progress_total"] else None
+        )
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No jobs: `hsae-admin submit --layer 8` makes some.")
+
+
+@jobs.command()
+@click.argument("job", type=int)
+@json_option
+@pass_connections
+def show(connections: Connections, job: int, as_json: bool) -> None:
+    """Show one JOB: its request, its progress and its history."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import show_job
+
+    with transaction(connections.sessions) as session:
+        row, events = show_job(session, job)
+    if as_json:
+        print_json(row | {"events": events})
+        return
+    for name in (
+        "id",
+        "title",
+        "state",
+        "attempt",
+        "owner",
+        "key",
+        "depends_on",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "error",
+        "result",
+    ):
+        if row[name] not in (None, []):
+            click.echo(f"{name.replace('_', ' '):<12} {cell(row[name])}")
+    if row["progress_total"]:
+        click.echo(f"{'progress':<12} {row['progress_done']}/{row['progress_total']} {row['progress_unit']}")
+    click.echo("history")
+    for event in events:
+        click.echo(f"  {cell(event['at'])}  {event['state'] or '':<9}  {event['message']}  [{event['who']}]")
+
+
+@jobs.command()
+@click.argument("study", type=int, required=False)
+@pass_connections
+def watch(connections: Connections, study: int | None) -> None:
+    """Watch the jobs of a STUDY (default: the latest) until they are done."""
+    from sqlalchemy import func, select
+
+    from hsae.catalog import Study, transaction
+    from hsae.catalog.queries import study_exists
+    from hsae.cli.watch import wait_for_study
+
+    with transaction(connections.sessions) as session:
+        study = study if study is not None else session.execute(select(func.max(Study.id))).scalar_one_or_none()
+        if study is None:
+            raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
+        if not study_exists(session, study):
+            raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
+    wait_for_study(connections, study)

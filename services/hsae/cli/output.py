@@ -1,0 +1,61 @@
+"""Tables for people, JSON for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def console() -> Console:
+    """The console of standard output; a pipe gets lines wide enough for any table."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> Table:
+    """A table of `rows`; `columns` maps a key to its heading."""
+    result = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for key, heading in columns.items():
+        numeric = any(isinstance(row[key], int | float) for row in rows)
+        result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(cell(row[key]) for key in columns))
+    return result
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
+    """Print a listing as a table or as JSON; `empty` is what a person is told when there is nothing."""
+    if as_json:
+        print_json([dict(row) for row in rows])
+    elif not rows:
+        click.echo(empty)
+    else:
+        console().print(table(rows, columns))

@@ -1,0 +1,176 @@
+"""hsae-admin results: scores from the catalog."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.output import console, json_option, print_json, print_rows, table
+
+_LAYER_COLUMNS = {
+    "layer": "layer",
+    "fvu": "FVU",
+    "l0": "L0",
+    "dead_share": "dead",
+    "lch_height": "LCH height",
+    "lch_height_shuffled_taxonomy": "sh. tree",
+    "lch_height_shuffled_labels": "sh. labels",
+    "coverage": "coverage",
+    "coverage_shuffled_taxonomy": "sh. tree",
+    "coverage_shuffled_labels": "sh. labels",
+    "share_nodes_f1": "F1>=.5",
+    "share_nodes_f1_neuron": "neurons",
+    "share_nodes_f1_shuffled_labels": "sh. labels",
+    "best_f1_inner": "inner F1",
+    "best_f1_inner_neuron": "neurons",
+    "best_f1_inner_shuffled_taxonomy": "sh. tree",
+    "probe_accuracy": "probe",
+    "analysis_id": "analysis",
+}
+_LEGEND = (
+    "LCH height, coverage: means over alive latents; F1>=.5: share of taxonomy nodes some latent answers to; inner F1:"
+    " mean best F1 of nodes with 3+ classes;\nsh. labels / sh. tree: the same SAE scored with shuffled labels / with"
+    " the classes shuffled over the taxonomy; probe: held-out accuracy on raw activations."
+)
+_LATENT_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
+    "synset": "label", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
+    "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
+}  # fmt: skip
+_NODE_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "synset": "node",
+    "height": "height", "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1",
+    "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
+}  # fmt: skip
+_BASES = click.Choice(["sae", "neuron", "shuffled_labels", "shuffled_taxonomy"])
+
+
+@click.group()
+def results() -> None:
+    """Look at scores, and export them."""
+
+
+@results.command()
+@click.option("--study", type=int, help="Only this study's analyses.")
+@click.option("--model", help="Only this backbone.")
+@click.option("--dataset", help="Only this data set.")
+@click.option("--layer", type=int, help="Only this layer.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
+@json_option
+@pass_connections
+def layers(connections: Connections, /, study: int | None, plot: Path | None, as_json: bool, **wanted: Any) -> None:
+    """Scores of every layer, each SAE beside its controls."""
+    rows = fetch_layers(connections, study_id=study, **wanted)
+    if plot is not None and rows:
+        from hsae.catalog.names import short_model_name
+        from hsae.report.figure import layer_figure
+
+        layer_figure(
+            rows, ", ".join(dict.fromkeys(f"{short_model_name(r['model'])} on {r['dataset']}" for r in rows)), plot
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_layer_rows(rows)
+
+
+def fetch_layers(connections: Connections, *, study_id: int | None, **wanted: Any) -> list[dict[str, Any]]:
+    """Layer scores with controls beside them, of a study or of everything."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import layer_rows, study_analyses
+    from hsae.report.layer_table import beside_controls
+
+    with transaction(connections.sessions) as session:
+        analyses = None if study_id is None else study_analyses(session, study_id)
+        return beside_controls(layer_rows(session, analyses, **wanted))
+
+
+def print_layers(connections: Connections, *, study_id: int | None) -> None:
+    """Print the layer tables of a study."""
+    print_layer_rows(fetch_layers(connections, study_id=study_id))
+
+
+def print_layer_rows(rows: list[dict[str, Any]]) -> None:
+    """One table per model, data set and SAE."""
+    from hsae.catalog.names import short_model_name
+
+    if not rows:
+        click.echo("No scores yet: `hsae-admin submit --layer 8 --wait` makes some.")
+        return
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        model = short_model_name(row["model"])
+        title = f"{row['sae_kind']} SAE x{row['expansion']}, {row['tokens']} of {model}, {row['dataset']}"
+        groups.setdefault(title, []).append(row)
+    out = console()
+    for title, group in groups.items():
+        out.print(table(group, _LAYER_COLUMNS, title=title))
+        out.print()
+    out.print(_LEGEND, soft_wrap=True)
+
+
+@results.command()
+@click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
+@click.option("--layer", type=int, help="Only this layer.")
+@click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+@click.option("--basis", type=click.Choice(["sae", "neuron"]), default="sae", show_default=True)
+@click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
+@click.option("--min-f1", type=float, default=0.0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@json_option
+@pass_connections
+def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
+    """Latents with their labels, best F1 first."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import latent_rows
+
+    with transaction(connections.sessions) as session:
+        rows = latent_rows(session, **wanted)
+    print_rows(rows, _LATENT_COLUMNS, as_json=as_json, empty="No latent fits.")
+
+
+@results.command()
+@click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
+@click.option("--layer", type=int, help="Only this layer.")
+@click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+@click.option("--basis", type=_BASES, default="sae", show_default=True)
+@click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
+@click.option("--under", help="Only nodes at or below this one.")
+@click.option("--min-f1", type=float, default=0.0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@json_option
+@pass_connections
+def nodes(connections: Connections, /, as_json: bool, nodes: tuple[str, ...], **wanted: Any) -> None:
+    """Nodes of the taxonomy with their best latents, best F1 first."""
+    from hsae.catalog import transaction
+    from hsae.catalog.queries import node_rows
+
+    with transaction(connections.sessions) as session:
+        rows = node_rows(session, nodes=nodes, **wanted)
+    print_rows(rows, _NODE_COLUMNS, as_json=as_json, empty="No node fits.")
+
+
+@results.command()
+@click.argument("analysis", type=int, required=False)
+@click.option("--latest", is_flag=True, help="Export the latest analysis.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New or empty folder to write to.")
+@json_option
+@pass_connections
+def export(connections: Connections, analysis: int | None, latest: bool, output: Path, as_json: bool) -> None:
+    """Write an ANALYSIS as files: activations.npz, images, closure and every pair's scores as Parquet."""
+    from hsae.pipeline.export import export_analysis
+
+    if (analysis is None) == (not latest):
+        raise click.UsageError("name one ANALYSIS or give --latest")
+    done = export_analysis(analysis, output, connections.sessions, connections.store)
+    if as_json:
+        print_json(
+            {name: done[name] for name in ("id", "key", "model", "layer", "sae_kind", "dataset", "folder", "n_pairs")}
+        )
+    else:
+        what = f"{done['sae_kind']} SAE of {done['model']} layer {done['layer']}"
+        click.echo(
+            f"Analysis {done['id']} ({what}) is in {done['folder']}: {done['n_images']} images x"
+            f" {done['n_latents']} latents, {done['n_pairs']} scored pairs."
+        )

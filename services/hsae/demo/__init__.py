@@ -1,0 +1,26 @@
+"""The bundled images and weights of the demonstration: emoji of 376 synsets, and a small Dinov2 trained on them."""
+
+from pathlib import Path
+
+from hsae.errors import UserError
+
+_FOLDER = Path(__file__).parent
+DATASET_NAME = "emoji"
+
+
+def images_folder() -> Path:
+    """The bundled images, one folder per synset."""
+    return _present(_FOLDER / "images")
+
+
+def backbone_folder() -> Path:
+    """The bundled backbone in Hugging Face layout."""
+    return _present(_FOLDER / "dinov2-emoji")
+
+
+def _present(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(
+            f"the demo's files are not installed ({folder} is missing): install hsae from its wheel or checkout"
+        )
+    return folder

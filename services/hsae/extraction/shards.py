@@ -1,0 +1,77 @@
+"""One pass of a backbone over a range of images: the activations of every layer asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hsae.backbones import Backbone
+from hsae.datasets import SkippedImage
+from hsae.errors import UserError
+from hsae.extraction.batches import ListedImage, iterate_batches
+from hsae.store import ActivationShard
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """The shards of one image range, one per layer, and the images that could not be read."""
+
+    shards: dict[int, ActivationShard]
+    skipped: tuple[SkippedImage, ...]
+
+
+def extract_shard(
+    backbone: Backbone,
+    root: Path,
+    listed: Sequence[ListedImage],
+    *,
+    tokens: Literal["cls", "patches", "mean"],
+    dtype: torch.dtype,
+    batch_size: int,
+    n_views: int,
+    seed: int,
+    max_pixels: int,
+    on_batch: Callable[[int], None],
+) -> ShardResult:
+    """Run the backbone over `listed`.
+
+    Every shard has the same rows, float32 or bfloat16 `[n_rows, d_model]`, in the order batch, view, image, token.
+    `on_batch` is called with the number of images of the range that are through; it may raise to stop.
+
+    Raises:
+        UserError: for an activation that is NaN or infinite, named by layer and image.
+    """
+    paths = {entry.image: entry.path for entry in listed}
+    activations: dict[int, list[torch.Tensor]] = {layer: [] for layer in backbone.layers}
+    image_index: list[torch.Tensor] = []
+    view_index: list[torch.Tensor] = []
+    skipped: list[SkippedImage] = []
+    n_done = 0
+    for batch in iterate_batches(
+        backbone, root, listed, batch_size=batch_size, n_views=n_views, seed=seed, max_pixels=max_pixels
+    ):
+        skipped.extend(batch.skipped)
+        n_done += len(batch.images) + len(batch.skipped)
+        for view, pixel_values in enumerate(batch.views):
+            n_tokens = 0
+            for layer, values in backbone.activations(pixel_values, tokens).items():
+                finite = torch.isfinite(values).flatten(1).all(1)
+                if not bool(finite.all()):
+                    image = batch.images[int((~finite).nonzero()[0])]
+                    raise UserError(
+                        f"layer {layer} of {backbone.spec.name} gives NaN or infinite activations for {paths[image]}:"
+                        " check the model's weights and the image"
+                    )
+                n_tokens = values.shape[1]
+                activations[layer].append(values.flatten(0, 1).to("cpu", dtype))
+            images = torch.tensor(batch.images, dtype=torch.int32)
+            image_index.append(images.repeat_interleave(n_tokens))
+            view_index.append(torch.full((len(images) * n_tokens,), view, dtype=torch.int16))
+        on_batch(n_done)
+    if not image_index:
+        return ShardResult({}, tuple(skipped))
+    rows_image, rows_view = torch.cat(image_index), torch.cat(view_index)
+    shards = {layer: ActivationShard(torch.cat(values), rows_image, rows_view) for layer, values in activations.items()}
+    return ShardResult(shards, tuple(skipped))

@@ -1,0 +1,53 @@
+"""Published activation sets, read back for training and analysis."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from sqlalchemy import select
+
+from hsae.catalog import ActivationSet, transaction
+from hsae.errors import UserError
+from hsae.pipeline.context import StageContext
+from hsae.sae import TrainingRows
+from hsae.store import ActivationManifest, ActivationShard, read_manifest, read_shard
+
+
+def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet, ActivationManifest]:
+    """The catalog's row and the verified manifest of a published activation set.
+
+    Raises:
+        UserError: when it is not published (any more).
+    """
+    with transaction(context.sessions) as session:
+        row = session.execute(select(ActivationSet).where(ActivationSet.key == key)).scalar_one_or_none()
+    if row is None or row.manifest_sha256 is None:
+        raise UserError(f"activation set {key} is not there: submit the request again to extract it")
+    return row, read_manifest(context.store, key, sha256=row.manifest_sha256)
+
+
+def iterate_shards(context: StageContext, manifest: ActivationManifest) -> Iterator[ActivationShard]:
+    """The set's shards in order, each verified against its checksum."""
+    for entry in manifest.shards:
+        context.check()
+        yield read_shard(context.store, entry)
+
+
+def read_training_rows(
+    context: StageContext, manifest: ActivationManifest, on_shard: Callable[[int], None]
+) -> TrainingRows:
+    """All rows of the set in memory, as stored: float32 or bfloat16 `[n_rows, d_model]`."""
+    dtype = getattr(torch, manifest.dtype)
+    rows = TrainingRows(
+        torch.empty(manifest.n_rows, manifest.d_model, dtype=dtype),
+        torch.empty(manifest.n_rows, dtype=torch.int32),
+        torch.empty(manifest.n_rows, dtype=torch.int16),
+    )
+    start = 0
+    for shard in iterate_shards(context, manifest):
+        end = start + len(shard.image_index)
+        rows.activations[start:end] = shard.activations
+        rows.image_index[start:end] = shard.image_index
+        rows.view[start:end] = shard.view
+        start = end
+        on_shard(start)
+    return rows

@@ -1,0 +1,80 @@
+"""Every latent's activation on every image: how it is computed, stored and read back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float32, Int32
+
+from hsae.pipeline.activations import iterate_shards
+from hsae.pipeline.context import StageContext
+from hsae.sae import SparseAutoencoder
+from hsae.store import ActivationManifest, ObjectStore, StoredObject, get_tensors, put_tensors
+
+_ROWS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LatentActivations:
+    """What is scored.
+
+    z: float32 `[n_images, n_latents]`, the activation of a latent on an image (patch tokens: its maximum over them)
+    images: int32 `[n_images]`, each row's image in the data set's listing
+    """
+
+    z: "sp.csr_array[np.float32]"
+    images: Int32[np.ndarray, "n_images"]
+
+
+def encode_images(
+    sae: SparseAutoencoder, manifest: ActivationManifest, context: StageContext
+) -> tuple[LatentActivations, Float32[np.ndarray, "n_images d_model"]]:
+    """Encode the plain view of every image; also returns the raw activations (patch tokens: their mean).
+
+    The maximum over an image's patches is this project's definition: a latent answers to an image when it answers
+    to any part of it.
+    """
+    n_tokens = manifest.n_tokens
+    sae = sae.to(context.device)
+    latents: list[sp.csr_array] = []
+    raw: list[torch.Tensor] = []
+    images: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for shard in iterate_shards(context, manifest):
+            plain = shard.view == 0
+            x = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model)
+            raw.append(x.mean(1) if n_tokens > 1 else x[:, 0])
+            images.append(shard.image_index[plain][::n_tokens])
+            for start in range(0, len(x), max(1, _ROWS_PER_BATCH // n_tokens)):
+                part = x[start : start + max(1, _ROWS_PER_BATCH // n_tokens)].to(context.device)
+                z = sae.encode(part.flatten(0, 1)).view(-1, n_tokens, sae.n_latents).amax(1)
+                latents.append(sp.csr_array(z.cpu().numpy()))
+            context.check()
+    z_all = sp.csr_array(sp.vstack(latents, format="csr"))
+    return LatentActivations(z_all, torch.cat(images).numpy()), torch.cat(raw).numpy()
+
+
+def _object_key(analysis_key: str) -> str:
+    return f"analyses/{analysis_key}/latents.safetensors"
+
+
+def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:
+    """Store as CSR: indptr int64, indices int32, data float32, images int32; metadata n_latents."""
+    z = latents.z
+    tensors = {
+        "indptr": torch.from_numpy(z.indptr.astype(np.int64)),
+        "indices": torch.from_numpy(z.indices.astype(np.int32)),
+        "data": torch.from_numpy(z.data.astype(np.float32)),
+        "images": torch.from_numpy(latents.images.astype(np.int32)),
+    }
+    return put_tensors(store, _object_key(analysis_key), tensors, {"n_latents": str(z.shape[1])})
+
+
+def get_latent_activations(store: ObjectStore, analysis_key: str, sha256: str) -> LatentActivations:
+    """Read back what `put_latent_activations` stored, verified against its checksum."""
+    tensors, metadata = get_tensors(store, _object_key(analysis_key), sha256=sha256)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    shape = (len(arrays["images"]), int(metadata["n_latents"]))
+    z = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+    return LatentActivations(z, arrays["images"])

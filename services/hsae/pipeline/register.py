@@ -1,0 +1,193 @@
+"""Registers a data set: scans it, keeps its listing and its part of the taxonomy, enters both in the catalog."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, sessionmaker
+
+from hsae.catalog import (
+    Dataset,
+    DatasetClass,
+    DatasetNode,
+    Hypernym,
+    HypernymClosure,
+    Synset,
+    transaction,
+)
+from hsae.datasets import ImageDataset, scan
+from hsae.errors import UserError
+from hsae.pipeline.requests import DatasetRef
+from hsae.store import ObjectStore
+from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
+
+_ROWS_PER_INSERT = 5000
+
+
+def listing_key(fingerprint: str) -> str:
+    """Object key of a data set's listing."""
+    return f"datasets/{fingerprint}/listing.parquet"
+
+
+def taxonomy_key(key: str) -> str:
+    """Object key of an induced taxonomy."""
+    return f"taxonomies/{key}.json"
+
+
+def read_listing(store: ObjectStore, dataset: DatasetRef) -> pa.Table:
+    """The listing of a registered data set: image, path, class_id, sha256, n_bytes."""
+    content = store.get(listing_key(dataset.fingerprint), sha256=dataset.listing_sha256)
+    return pq.read_table(io.BytesIO(content))
+
+
+def read_taxonomy(store: ObjectStore, dataset: DatasetRef) -> InducedTaxonomy:
+    """The induced taxonomy of a registered data set."""
+    content = store.get(taxonomy_key(dataset.taxonomy_key), sha256=dataset.taxonomy_key)
+    return InducedTaxonomy.from_json(content.decode())
+
+
+def dataset_ref(dataset: Dataset) -> DatasetRef:
+    """The data set as jobs carry it."""
+    return DatasetRef(
+        id=dataset.id,
+        name=dataset.name,
+        root=dataset.root,
+        fingerprint=dataset.fingerprint,
+        listing_sha256=dataset.listing_sha256,
+        taxonomy_key=dataset.taxonomy_key,
+    )
+
+
+def register_dataset(
+    name: str,
+    path: Path,
+    taxonomy: Taxonomy,
+    sessions: sessionmaker[Session],
+    store: ObjectStore,
+    *,
+    mapping: Path | None = None,
+) -> tuple[Dataset, bool]:
+    """Register the images at `path` under `name`; returns the row and whether it is new.
+
+    Raises:
+        UserError: for images or labels that cannot be used, or a name that is taken by other images.
+    """
+    images = scan(path, taxonomy, mapping=mapping)
+    classes = sorted(set(images.listing["class_id"].to_pylist()))
+    induced = induce(taxonomy, classes)
+    listing = io.BytesIO()
+    pq.write_table(images.listing, listing, compression="zstd")
+    stored = store.put(listing_key(images.fingerprint), listing.getvalue())
+    store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
+    with transaction(sessions) as session:
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.dataset"))))
+        present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
+        if present is not None:
+            if (present.fingerprint, present.taxonomy_key) == (images.fingerprint, induced.key):
+                present.root = str(images.root)
+                present.listing_sha256 = stored.sha256
+                return present, False
+            raise UserError(
+                f"the name {name} is taken by a data set of other images or labels: choose another name for {path}"
+            )
+        dataset = Dataset(
+            name=name,
+            fingerprint=images.fingerprint,
+            root=str(images.root),
+            taxonomy=taxonomy.name,
+            taxonomy_key=induced.key,
+            n_images=images.listing.num_rows,
+            n_classes=len(induced.classes),
+            n_nodes=len(induced.synsets),
+            listing_sha256=stored.sha256,
+        )
+        session.add(dataset)
+        session.flush()
+        _enter_taxonomy(session, dataset, taxonomy.name, induced, images)
+        return dataset, True
+
+
+def node_ids(session: Session, dataset_id: int, induced: InducedTaxonomy) -> np.ndarray:
+    """Catalog ids of the nodes of a data set's induced taxonomy: int64[n_nodes], in the order of `induced.synsets`."""
+    taxonomy = select(Dataset.taxonomy).where(Dataset.id == dataset_id).scalar_subquery()
+    known = {
+        row.wnid: row.id for row in session.execute(select(Synset.wnid, Synset.id).where(Synset.taxonomy == taxonomy))
+    }
+    return np.array([known[synset.id] for synset in induced.synsets], dtype=np.int64)
+
+
+def _enter_taxonomy(
+    session: Session, dataset: Dataset, taxonomy: str, induced: InducedTaxonomy, images: ImageDataset
+) -> None:
+    nodes = [
+        {
+            "taxonomy": taxonomy,
+            "wnid": synset.id,
+            "name": synset.name,
+            "lemmas": list(synset.lemmas),
+            "definition": synset.definition,
+        }
+        for synset in induced.synsets
+    ]
+    _insert(session, Synset, nodes)
+    ids = node_ids(session, dataset.id, induced).tolist()
+    _insert(
+        session,
+        Hypernym,
+        [{"synset_id": ids[c], "hypernym_id": ids[p]} for c, p in induced.hypernym_edges.tolist()],
+    )
+    _insert(
+        session,
+        HypernymClosure,
+        [
+            {"descendant_id": ids[d], "ancestor_id": ids[a], "distance": distance}
+            for d, a, distance in induced.node_closure().tolist()
+        ],
+    )
+    position_of = {induced.synsets[node].id: position for position, node in enumerate(induced.classes.tolist())}
+    positions = np.array([position_of[wnid] for wnid in images.listing["class_id"].to_pylist()])
+    class_images = np.bincount(positions, minlength=len(induced.classes))
+    node_images = np.asarray(induced.closure.T @ class_images)
+    class_nodes = set(induced.classes.tolist())
+    _insert(
+        session,
+        DatasetClass,
+        [
+            {
+                "dataset_id": dataset.id,
+                "position": position,
+                "synset_id": ids[node],
+                "label": images.class_names[induced.synsets[node].id],
+                "n_images": int(class_images[position]),
+            }
+            for position, node in enumerate(induced.classes.tolist())
+        ],
+    )
+    _insert(
+        session,
+        DatasetNode,
+        [
+            {
+                "dataset_id": dataset.id,
+                "synset_id": ids[node],
+                "height": int(induced.height[node]),
+                "depth": int(induced.depth[node]),
+                "n_classes": int(induced.leaf_counts[node]),
+                "n_images": int(node_images[node]),
+                "is_class": node in class_nodes,
+            }
+            for node in range(len(ids))
+        ],
+    )
+
+
+def _insert(session: Session, table: type, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that may be there already (other data sets share nodes and edges)."""
+    for start in range(0, len(rows), _ROWS_PER_INSERT):
+        session.execute(insert(table).on_conflict_do_nothing(), rows[start : start + _ROWS_PER_INSERT])

@@ -1,0 +1,141 @@
+"""What is asked for, and the content address of what it makes.
+
+An artifact's key is a sha256 over everything that determines its content and nothing else: where a model or a data
+set lies, or which other layers were asked for in the same breath, is no part of it, so that two requests which need the
+same artifact share it.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hsae.backbones import BackboneSpec
+from hsae.hierarchy import AssociationRule
+from hsae.sae import SaeConfig
+
+# Raised whenever the same request would give other bytes than before.
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 1}
+
+Tokens = Literal["cls", "patches", "mean"]
+StoredDtype = Literal["float32", "bfloat16"]
+
+
+def _key(kind: str, content: dict[str, Any]) -> str:
+    canonical = json.dumps(
+        {"kind": kind, "format": _FORMATS[kind], **content},
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetRef(_Request):
+    """A registered data set as a job sees it."""
+
+    id: int
+    name: str
+    root: str
+    fingerprint: str
+    listing_sha256: str
+    taxonomy_key: str
+
+
+class ExtractionConfig(_Request):
+    """How images become stored activations; every field changes the stored bytes."""
+
+    tokens: Tokens = Field("cls", description="class token, patch tokens, or the mean of the patch tokens")
+    dtype: StoredDtype = Field("float32", description="stored type of the activations")
+    n_views: int = Field(1, ge=1, le=64, description="1 + augmented views per image, used as training rows only")
+    shard_images: int = Field(1024, ge=1, description="images per shard; an interrupted extraction redoes at most one")
+    batch_size: int = Field(32, ge=1, description="images per forward pass")
+    seed: int = Field(0, ge=0, description="seed of the augmented views")
+
+
+class ScoringConfig(_Request):
+    """How latents are scored against the taxonomy; every field changes the scores."""
+
+    threshold: float = Field(0.0, ge=0, description="a latent fires where its activation exceeds this")
+    association: AssociationRule = Field("topk", description="rule that associates classes with latents")
+    seed: int = Field(0, ge=0, description="seed of the shuffles and of the linear probe's split")
+    n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+
+
+class ExtractRequest(_Request):
+    """One pass over a data set that fills the activation sets of one or several layers."""
+
+    model: BackboneSpec
+    dataset: DatasetRef
+    layers: tuple[int, ...]
+    extraction: ExtractionConfig
+
+    def activation_key(self, layer: int) -> str:
+        """Key of the activation set of one layer."""
+        return _key(
+            "activations",
+            {
+                "model_revision": self.model.revision,
+                "preprocessing": self.model.preprocessing,
+                "dataset": self.dataset.fingerprint,
+                "layer": layer,
+                **self.extraction.model_dump(),
+            },
+        )
+
+    @property
+    def key(self) -> str:
+        """Key of the job: the set of what it makes."""
+        joined = ",".join(self.activation_key(layer) for layer in self.layers)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+
+class TrainRequest(_Request):
+    """One SAE on one activation set."""
+
+    activation_key: str
+    sae: SaeConfig
+
+    @property
+    def key(self) -> str:
+        """Key of the SAE."""
+        return _key("sae", {"activations": self.activation_key, "sae": self.sae.model_dump(mode="json")})
+
+
+class AnalyzeRequest(_Request):
+    """Every score of one SAE against the taxonomy of one data set."""
+
+    sae_key: str
+    activation_key: str
+    dataset: DatasetRef
+    scoring: ScoringConfig
+
+    @property
+    def key(self) -> str:
+        """Key of the analysis."""
+        return _key(
+            "analysis",
+            {
+                "sae": self.sae_key,
+                "dataset": self.dataset.fingerprint,
+                "taxonomy": self.dataset.taxonomy_key,
+                "scoring": self.scoring.model_dump(mode="json"),
+            },
+        )
+
+
+class SubmitRequest(_Request):
+    """What a user asks for in one submit: some layers of one model on one data set, with one or more kinds of SAE."""
+
+    model: str
+    revision: str | None = None
+    dataset: str | None = None  # None: the first one registered
+    layers: tuple[int, ...] | Literal["all"]
+    saes: tuple[SaeConfig, ...]
+    extraction: ExtractionConfig = ExtractionConfig()
+    scoring: ScoringConfig = ScoringConfig()

@@ -1,0 +1,224 @@
+"""Stage extract: images -> one activation set per layer, in the object store.
+
+A shard is a fixed range of images. Once all its layers are stored it is entered in `activation_shard`, and a later
+attempt leaves it alone; the manifests are written last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from hsae.backbones import Backbone
+from hsae.catalog import ActivationSet, ActivationShard, Json, transaction
+from hsae.errors import UserError
+from hsae.extraction import ListedImage, ShardResult, extract_shard
+from hsae.pipeline.context import StageContext
+from hsae.pipeline.register import read_listing
+from hsae.pipeline.requests import ExtractRequest
+from hsae.store import (
+    ActivationManifest,
+    ShardEntry,
+    SkippedEntry,
+    StoredObject,
+    shard_key,
+    write_manifest,
+    write_shard,
+)
+
+_NAMES_IN_EVENT = 20
+
+
+def extract(request: ExtractRequest, context: StageContext) -> Json:
+    """Fill the activation sets of `request.layers` in one pass.
+
+    Raises:
+        UserError: when too many images are unreadable, none is left, or activations are not finite.
+    """
+    listing = read_listing(context.store, request.dataset)
+    listed = [
+        ListedImage(row["image"], row["path"], row["sha256"])
+        for row in listing.select(["image", "path", "sha256"]).to_pylist()
+    ]
+    size = request.extraction.shard_images
+    ranges = [listed[start : start + size] for start in range(0, len(listed), size)]
+    with transaction(context.sessions) as session:
+        set_ids = {
+            layer: session.execute(
+                select(ActivationSet.id).where(ActivationSet.key == request.activation_key(layer))
+            ).scalar_one()
+            for layer in request.layers
+        }
+        done: dict[int, ActivationShard] = {
+            row.shard: row
+            for row in session.scalars(
+                # The deepest layer is entered together with all others, so it stands for them.
+                select(ActivationShard).where(ActivationShard.activation_set_id == set_ids[request.layers[-1]])
+            )
+        }
+    skipped = [entry for row in done.values() for entry in row.skipped]
+    n_done = sum(len(ranges[shard]) for shard in done)
+    context.progress(n_done, len(listed), "images")
+    if len(done) < len(ranges):
+        backbone = Backbone.load(
+            request.model,
+            layers=request.layers,
+            device=context.device,
+            cache_dir=context.settings.model_cache,
+        )
+        for shard, images in enumerate(ranges):
+            if shard in done:
+                continue
+            result = _extract_range(request, context, backbone, images, n_done, len(listed))
+            _store(request, context, set_ids, shard, images, result)
+            n_done += len(images)
+            skipped += [asdict(entry) for entry in result.skipped]
+            _check_skipped(len(skipped), len(listed), context, skipped)
+    _check_skipped(len(skipped), len(listed), context, skipped)
+    return _publish(request, context, set_ids, len(listed), sorted(skipped, key=lambda entry: entry["image"]))
+
+
+def _extract_range(
+    request: ExtractRequest,
+    context: StageContext,
+    backbone: Backbone,
+    images: Sequence[ListedImage],
+    n_before: int,
+    n_total: int,
+) -> ShardResult:
+    extraction = request.extraction
+    return extract_shard(
+        backbone,
+        Path(request.dataset.root),
+        images,
+        tokens=extraction.tokens,
+        dtype=getattr(torch, extraction.dtype),
+        batch_size=extraction.batch_size,
+        n_views=extraction.n_views,
+        seed=extraction.seed,
+        max_pixels=context.settings.max_image_pixels,
+        on_batch=lambda n: context.progress(n_before + n, n_total, "images"),
+    )
+
+
+def _store(
+    request: ExtractRequest,
+    context: StageContext,
+    set_ids: dict[int, int],
+    shard: int,
+    images: Sequence[ListedImage],
+    result: ShardResult,
+) -> None:
+    first, end = images[0].image, images[-1].image + 1
+    skipped = [asdict(entry) for entry in result.skipped]
+    rows = []
+    for layer, activations in result.shards.items():
+        context.check()
+        key = shard_key(request.activation_key(layer), shard)
+        entry = write_shard(context.store, key, activations, first_image=first, end_image=end)
+        rows.append((layer, entry.object, entry.n_rows))
+    with context.transaction() as session:
+        for layer, stored, n_rows in rows:
+            values = {
+                "object_key": stored.key,
+                "sha256": stored.sha256,
+                "n_bytes": stored.n_bytes,
+                "n_rows": n_rows,
+                "first_image": first,
+                "end_image": end,
+                "skipped": skipped,
+            }
+            statement = insert(ActivationShard).values(activation_set_id=set_ids[layer], shard=shard, **values)
+            session.execute(statement.on_conflict_do_update(index_elements=["activation_set_id", "shard"], set_=values))
+    if skipped:
+        names = ", ".join(entry["path"] for entry in skipped[:_NAMES_IN_EVENT])
+        context.event(f"skipped {len(skipped)} unreadable images: {names}", {"skipped": skipped})
+
+
+def _check_skipped(n_skipped: int, n_images: int, context: StageContext, skipped: Sequence[Json]) -> None:
+    allowed = context.settings.max_skipped_share
+    if n_skipped > allowed * n_images:
+        first = skipped[0]
+        raise UserError(
+            f"{n_skipped} of {n_images} images could not be read (more than {allowed:.1%}), the first is"
+            f" {first['path']} ({first['reason']}): mend or remove them, or raise HSAE_MAX_SKIPPED_SHARE"
+        )
+
+
+def _publish(
+    request: ExtractRequest, context: StageContext, set_ids: dict[int, int], n_listed: int, skipped: list[Json]
+) -> Json:
+    """Write the manifests, and enter them in the catalog in the transaction that makes them count."""
+    n_rows = 0
+    for layer, set_id in set_ids.items():
+        with transaction(context.sessions) as session:
+            entries = session.scalars(
+                select(ActivationShard)
+                .where(ActivationShard.activation_set_id == set_id)
+                .order_by(ActivationShard.shard)
+            ).all()
+        n_rows = sum(entry.n_rows for entry in entries)
+        n_images = n_listed - len(skipped)
+        if n_images == 0:
+            raise UserError("not one image of the data set could be read")
+        manifest = ActivationManifest(
+            key=request.activation_key(layer),
+            model=request.model.name,
+            revision=request.model.revision,
+            layer=layer,
+            tokens=request.extraction.tokens,
+            dtype=request.extraction.dtype,
+            d_model=request.model.d_model,
+            n_rows=n_rows,
+            n_images=n_listed,
+            n_views=request.extraction.n_views,
+            n_tokens=n_rows // (n_images * request.extraction.n_views),
+            shards=tuple(
+                ShardEntry(
+                    StoredObject(entry.object_key, entry.sha256, entry.n_bytes),
+                    entry.n_rows,
+                    entry.first_image,
+                    entry.end_image,
+                )
+                for entry in entries
+            ),
+            skipped=tuple(SkippedEntry(**entry) for entry in skipped),
+        )
+        context.check()
+        stored = write_manifest(context.store, manifest)
+        with context.transaction() as session:
+            session.execute(
+                update(ActivationSet)
+                .where(ActivationSet.id == set_id)
+                .values(
+                    n_rows=n_rows,
+                    n_images=n_images,
+                    n_skipped=len(skipped),
+                    manifest_sha256=stored.sha256,
+                )
+            )
+    return {
+        "layers": list(request.layers),
+        "rows_per_layer": n_rows,
+        "n_images": n_images,
+        "n_skipped": len(skipped),
+    }
+
+
+def discard(request: ExtractRequest, context: StageContext) -> None:
+    """Delete what a failed extraction left behind, so that nothing half-made stays."""
+    with context.transaction() as session:
+        unpublished = session.execute(
+            select(ActivationSet.id, ActivationSet.key).where(
+                ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
+                ActivationSet.manifest_sha256.is_(None),
+            )
+        ).all()
+        session.execute(
+            delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))
+        )
+    for row in unpublished:
+        context.store.delete_prefix(f"activations/{row.key}/")

@@ -1,0 +1,130 @@
+"""Stage train: one activation set -> one SAE, checkpointed on the way."""
+
+import time
+from dataclasses import asdict
+
+from sqlalchemy import insert, select, update
+
+from hsae.catalog import Job, Json, Sae, transaction
+from hsae.pipeline.activations import open_activation_set, read_training_rows
+from hsae.pipeline.context import StageContext
+from hsae.pipeline.requests import TrainRequest
+from hsae.sae import Checkpoint, StepReport
+from hsae.sae import train as train_sae
+from hsae.store import get_tensors, put_tensors
+
+_SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
+
+
+def weights_key(key: str) -> str:
+    """Object key of an SAE's weights."""
+    return f"saes/{key}/sae.safetensors"
+
+
+def train(request: TrainRequest, context: StageContext) -> Json:
+    """Train the SAE and publish it.
+
+    Raises:
+        UserError: for activations that cannot be trained on (NaN, constant, too few rows).
+    """
+    published = _published(request.key, context)
+    if published is not None:  # a former attempt ended between publishing and saying so
+        return published
+    row, manifest = open_activation_set(context, request.activation_key)
+    rows = read_training_rows(context, manifest, lambda _: context.check())
+    checkpoints = _Checkpoints(request.key, context)
+    trained = train_sae(
+        request.sae,
+        rows,
+        device=context.device,
+        checkpoint=checkpoints.latest(),
+        on_step=lambda report: _report(report, context),
+        save_checkpoint=checkpoints.save,
+        checkpoint_due=checkpoints.due,
+    )
+    context.check()
+    weights = put_tensors(
+        context.store,
+        weights_key(request.key),
+        trained.sae.to_tensors(),
+        {"config": request.sae.model_dump_json(), "activations": request.activation_key},
+    )
+    metrics = asdict(trained.metrics)
+    with context.transaction() as session:
+        values = {
+            "activation_set_id": row.id,
+            "job_id": context.job_id,
+            "kind": request.sae.kind,
+            "config": request.sae.model_dump(mode="json"),
+            "expansion": request.sae.expansion,
+            "n_latents": trained.sae.n_latents,
+            "seed": request.sae.seed,
+            "n_steps": trained.metrics.n_steps,
+            "fvu": trained.metrics.fvu,
+            "cosine": trained.metrics.cosine,
+            "l0": trained.metrics.l0,
+            "dead_share": trained.metrics.dead_share,
+            "metrics": metrics,
+            "weights_sha256": weights.sha256,
+        }
+        session.execute(insert(Sae).values(key=request.key, **values))
+        session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=None))
+    checkpoints.delete()
+    return {name: values[name] for name in _SUMMARY}
+
+
+def _published(key: str, context: StageContext) -> Json | None:
+    with transaction(context.sessions) as session:
+        sae = session.execute(select(Sae).where(Sae.key == key)).scalar_one_or_none()
+    return None if sae is None else {name: getattr(sae, name) for name in _SUMMARY}
+
+
+def discard(request: TrainRequest, context: StageContext) -> None:
+    """Delete what a failed training left behind."""
+    context.store.delete_prefix(f"saes/{request.key}/")
+
+
+def _report(report: StepReport, context: StageContext) -> None:
+    context.progress(report.step, report.n_steps, "steps")
+
+
+class _Checkpoints:
+    """Where a training goes on after a crash: the latest checkpoint, named by the job's row."""
+
+    def __init__(self, key: str, context: StageContext) -> None:
+        self._prefix = f"saes/{key}/checkpoints/"
+        self._context = context
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._last >= self._context.settings.checkpoint_seconds
+
+    def latest(self) -> Checkpoint | None:
+        """The checkpoint that the job's row names, if any."""
+        saved = self._context.checkpoint
+        if saved is None:
+            return None
+        tensors, metadata = get_tensors(self._context.store, saved["object_key"], sha256=saved["sha256"])
+        return Checkpoint(tensors, metadata)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Store the checkpoint, make the job's row name it, then drop the one before.
+
+        The fence is part of the name: a worker that lost its lease can overwrite nothing that its successor reads.
+        """
+        previous = self._context.checkpoint
+        stored = put_tensors(
+            self._context.store,
+            f"{self._prefix}{self._context.fence}-{time.time_ns()}.safetensors",
+            checkpoint.tensors,
+            checkpoint.metadata,
+        )
+        self._context.save_checkpoint({"object_key": stored.key, "sha256": stored.sha256})
+        if previous is not None:
+            self._context.store.delete(previous["object_key"])
+        self._last = time.monotonic()
+
+    def delete(self) -> None:
+        """Drop all of them; the SAE is published."""
+        self._context.store.delete_prefix(self._prefix)

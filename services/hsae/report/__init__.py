@@ -1,0 +1,1 @@
+"""Pictures and tables made from the catalog's rows."""

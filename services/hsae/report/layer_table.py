@@ -1,0 +1,34 @@
+"""Layer scores with each SAE's controls beside it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+_ABOUT = ("model", "dataset", "tokens", "sae_kind", "expansion", "layer", "analysis_id")
+_BESIDE = (
+    "lch_height",
+    "coverage",
+    "share_nodes_f1",
+    "share_nodes_q",
+    "best_f1",
+    "best_f1_inner",
+    "l0",
+    "dead_share",
+)
+CONTROLS = ("neuron", "shuffled_labels", "shuffled_taxonomy")
+
+
+def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """One row per analysis from the rows of `layer_progress`.
+
+    The SAE's own values keep their names; each control's stand beside them as `<score>_<control>`.
+    """
+    result: dict[int, Row] = {}
+    for row in rows:
+        merged = result.setdefault(row["analysis_id"], {name: row[name] for name in _ABOUT})
+        if row["basis"] == "sae":
+            merged |= {name: row[name] for name in (*_BESIDE, "fvu", "cosine", "probe_accuracy")}
+        else:
+            merged |= {f"{name}_{row['basis']}": row[name] for name in _BESIDE}
+    return list(result.values())

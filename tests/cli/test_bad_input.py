@@ -1,0 +1,216 @@
+"""Bad input: one clear line on stderr, a non-zero exit, nothing half-made left behind."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from sqlalchemy import text
+from tests.small import link_classes, register_small, small_request, wait_until_done
+
+from hsae.catalog import transaction
+from hsae.demo import backbone_folder
+from hsae.pipeline.plan import submit
+
+MODEL = ("--model", str(backbone_folder()))
+
+
+def assert_one_line(result, *words: str) -> None:
+    """A user's mistake: exit status, one line, the words that tell what was wrong and what to do."""
+    assert result.exit_code != 0, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def counts(service) -> dict[str, int]:
+    """Rows of every table that a submit or a registration could have left behind."""
+    with transaction(service.sessions) as session:
+        return {
+            table: session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+            for table in ("study", "job", "dataset", "dataset_class", "activation_set", "sae", "analysis", "model")
+        }
+
+
+@pytest.fixture(scope="module")
+def ready(make_service):
+    """A service with a data set, never changed by these tests."""
+    service = make_service()
+    register_small(service, n_classes=3)
+    return service
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layer", "99", *MODEL], ["99", "0 to ", "layer"]),
+        (["--layer", "-1", *MODEL], ["-1", "layer"]),
+        ([*MODEL], ["--layer"]),
+        (["--layers", "3-x", *MODEL], ["3-x"]),
+        (["--layer", "1", "--model", "no/such-model-anywhere"], ["no/such-model-anywhere"]),
+        (["--layer", "1", "--model", "/no/such/folder"], ["/no/such/folder"]),
+        (["--layer", "1", *MODEL, "--dataset", "nothing"], ["nothing", "dataset add"]),
+        (["--layer", "1", *MODEL, "--expansion", "0"], ["expansion", "1..512"]),
+        (["--layer", "1", *MODEL, "--expansion", "100000"], ["expansion", "1..512"]),
+        (["--layer", "1", *MODEL, "--sae", "topk", "--k", "99999"], ["k=99999"]),
+        (["--layer", "1", *MODEL, "--sae", "topk", "--k", "0"], ["k 0"]),
+        (["--layer", "1", *MODEL, "--k", "8"], ["k does not apply"]),
+        (["--layer", "1", *MODEL, "--steps", "0"], ["n_steps"]),
+        (["--layer", "1", *MODEL, "--views", "0"], ["n_views"]),
+        (["--layer", "1", *MODEL, "--threshold", "nan"], ["threshold"]),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else None,
+)
+def test_submit(admin, ready, arguments, words):
+    before = counts(ready)
+    assert_one_line(admin(ready, "submit", *arguments), *words)
+    assert counts(ready) == before
+
+
+def test_submit_without_a_data_set_says_how_to_register_one(admin, service):
+    assert_one_line(admin(service, "submit", "--layer", "1", *MODEL), "dataset add NAME PATH")
+
+
+def test_a_model_that_is_no_vision_transformer(admin, ready, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 8}))
+    assert_one_line(admin(ready, "submit", "--layer", "1", "--model", tmp_path), "bert")
+
+
+def _folder(tmp_path, **classes: int):
+    for name, n_images in classes.items():
+        (tmp_path / name).mkdir()
+        for number in range(n_images):
+            Image.new("RGB", (16, 16), (number * 9 % 255, 0, 0)).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ({}, ["no"]),
+        ({"n02084071": 2}, ["one class"]),
+        ({"n02084071": 2, "n02121808": 0}, ["n02121808", "empty"]),
+        ({"n02084071": 2, "crane": 2}, ["crane", "crane.n."]),
+        ({"n02084071": 2, "qwertyuiop": 2}, ["qwertyuiop"]),
+    ],
+    ids=["zero images", "one class", "empty class", "ambiguous folder", "folder that is no synset"],
+)
+def test_dataset_add(admin, service, tmp_path, classes, words):
+    result = admin(service, "dataset", "add", "mine", _folder(tmp_path, **classes))
+    assert_one_line(result, *words)
+    assert counts(service)["dataset"] == 0
+
+
+def test_dataset_path_is_missing(admin, service, tmp_path):
+    assert_one_line(admin(service, "dataset", "add", "mine", tmp_path / "absent"), "absent")
+
+
+def test_dataset_name_is_taken(admin, service, tmp_path):
+    first = _folder(tmp_path / "a", n02084071=2, n02121808=2) if (tmp_path / "a").mkdir() is None else None
+    (tmp_path / "b").mkdir()
+    second = _folder(tmp_path / "b", n02084071=3, n02121808=2)
+    assert admin(service, "dataset", "add", "mine", first).exit_code == 0
+    assert "Already registered" in admin(service, "dataset", "add", "mine", first).output
+    assert_one_line(admin(service, "dataset", "add", "mine", second), "mine", "another name")
+
+
+def test_too_many_unreadable_images_fail_the_job_with_their_names(admin, service, tmp_path):
+    folder = _folder(tmp_path, n02084071=6, n02121808=6)
+    (folder / "n02084071" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n truncated")
+    assert admin(service, "dataset", "add", "mine", folder).exit_code == 0
+    service.start_worker()
+    result = admin(service, "submit", "--layer", "1", *MODEL, "--steps", "30", "--wait")
+    assert result.exit_code == 1
+    assert "2.png" in result.stderr.splitlines()[-1]
+    assert "HSAE_MAX_SKIPPED_SHARE" in result.stderr
+    assert list(service.store.list("activations/")) == []
+    events = json.loads(admin(service, "jobs", "show", 1, "--json").output)["events"]
+    assert any(event["detail"] and event["detail"].get("skipped") for event in events)
+    # Raising the limit and asking again finishes the very same jobs.
+    service.stop_workers()
+    service.start_worker(HSAE_MAX_SKIPPED_SHARE="0.5")
+    again = admin(service, "submit", "--layer", "1", *MODEL, "--steps", "30", "--wait")
+    assert again.exit_code == 0, again.output
+
+
+def test_nan_activations_fail_the_job(admin, service, tmp_path):
+    register_small(service, n_classes=3)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for source in backbone_folder().iterdir():
+        (broken / source.name).write_bytes(source.read_bytes())
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in sorted(weights) if name.endswith("norm2.weight"))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    service.start_worker()
+    result = admin(service, "submit", "--layer", "2", "--model", broken, "--wait")
+    assert result.exit_code == 1
+    assert "NaN" in result.stderr.splitlines()[-1]
+    assert list(service.store.list("activations/")) == []
+
+
+def test_an_analysis_asked_for_twice_is_reused(admin, service):
+    register_small(service, n_classes=6)
+    service.start_worker()
+    arguments = ("submit", "--layer", "0", *MODEL, "--sae", "topk", "--k", "4", "--steps", "50", "--json", "--wait")
+    first, second = (json.loads(admin(service, *arguments).stdout) for _ in range(2))
+    assert [job["status"] for job in first["jobs"]] == ["new"] * 3
+    assert [(job["id"], job["status"]) for job in second["jobs"]] == [(job["id"], "reused") for job in first["jobs"]]
+    assert counts(service)["analysis"] == 1
+
+
+def test_two_submits_at_the_same_instant_share_their_jobs(service):
+    register_small(service, n_classes=6)
+    with ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda _: submit(small_request(), service.settings, service.sessions), range(4)))
+    assert len({tuple(job.id for job in plan.jobs) for plan in plans}) == 1
+    assert sum(job.status == "new" for plan in plans for job in plan.jobs) == 5
+    service.start_worker()
+    assert {job["state"] for job in wait_until_done(service, plans[0].study_id)} == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HSAE_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/d", ["database", "HSAE_DATABASE_URL"]),
+        ("HSAE_BROKER_URL", "redis://127.0.0.1:1/0", ["broker", "HSAE_BROKER_URL"]),
+        ("HSAE_S3_ENDPOINT", "127.0.0.1:1", ["S3", "HSAE_S3_ENDPOINT"]),
+        ("HSAE_S3_SECRET_KEY", "wrong", ["HSAE_S3_SECRET_KEY"]),
+        ("HSAE_DEVICE", "abacus", ["HSAE_DEVICE"]),
+        ("HSAE_MAX_ATTEMPTS", "0", ["HSAE_MAX_ATTEMPTS"]),
+    ],
+)
+def test_a_service_is_down_or_refuses(admin, ready, tmp_path, variable, value, words):
+    before = counts(ready)
+    path = link_classes(tmp_path, 4)
+    result = admin(ready, "submit", "--layer", "1", *MODEL, "--dataset", path, **{variable: value})
+    assert_one_line(result, *words)
+    assert counts(ready) == before
+
+
+def test_nothing_is_set_up(admin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = admin(None, "submit", "--layer", "8", HSAE_HOME=str(tmp_path))
+    assert_one_line(result, "hsae-admin up")
+
+
+def test_database_not_migrated(admin, make_service):
+    assert_one_line(admin(make_service(migrate=False), "jobs", "list"), "db upgrade")
+
+
+def test_unknown_numbers(admin, ready, tmp_path):
+    assert_one_line(admin(ready, "jobs", "show", 999), "999")
+    assert_one_line(admin(ready, "jobs", "watch", 999), "999")
+    assert_one_line(admin(ready, "results", "export", 999, "-o", tmp_path / "new"), "999")
+    assert not (tmp_path / "new").exists()
+
+
+def test_sql_that_writes_is_refused(admin, ready):
+    assert_one_line(admin(ready, "db", "query", "DELETE FROM dataset"), "read-only")
+    assert_one_line(admin(ready, "db", "query", "SELECT * FROM nowhere"), "nowhere")

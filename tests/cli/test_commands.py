@@ -1,0 +1,46 @@
+"""Every command explains itself, and the import of the command line stays light."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from hsae.cli.main import cli
+
+
+def _commands(group: click.Group, prefix: tuple[str, ...] = ()):
+    for name, command in group.commands.items():
+        yield (*prefix, name), command
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*prefix, name))
+
+
+COMMANDS = dict(_commands(cli))
+
+
+def test_the_commands_of_this_version():
+    leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
+    assert leaves == {
+        "up", "down", "demo", "submit", "doctor", "db upgrade", "db current", "db query", "db url", "dataset add",
+        "dataset list", "dataset check", "taxonomy show", "jobs list", "jobs show", "jobs watch", "results layers",
+        "results latents", "results nodes", "results export",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help(path):
+    command = COMMANDS[path]
+    assert command.help
+    assert command.get_short_help_str()
+
+
+def test_looking_at_help_loads_no_torch():
+    code = "import sys, hsae.cli.main; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'nltk')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_taxonomy_show(admin):
+    output = admin(None, "taxonomy", "show", "dog.n.01").output
+    for word in ("n02084071", "canine.n.02", "domestic_animal.n.01", "entity.n.01", "puppy.n.01"):
+        assert word in output

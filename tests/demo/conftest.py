@@ -1,0 +1,51 @@
+"""The demo, run once as a user runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ADMIN = [sys.executable, "-c", "from hsae.cli.main import main; main()"]
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A finished demo: where it keeps its data, and what it printed."""
+
+    home: Path
+    output: str
+    pictures: Path
+
+    def admin(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run hsae-admin against the demo's stack; fails the test when it fails."""
+        done = subprocess.run(
+            [*ADMIN, "--home", str(self.home), *map(str, arguments)],
+            capture_output=True, text=True, env=_environment(), cwd=self.pictures, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+
+def _environment() -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HSAE_")}
+    return {**clean, "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """`hsae-admin demo` in a home of its own; its stack is stopped at the end of the session."""
+    home, pictures = tmp_path_factory.mktemp("demo-home"), tmp_path_factory.mktemp("demo-output")
+    try:
+        done = subprocess.run(
+            [*ADMIN, "demo", "--home", str(home), "--output", str(pictures)],
+            capture_output=True, text=True, env=_environment(), cwd=pictures, timeout=590,
+        )  # fmt: skip
+        logs = "\n".join(path.read_text(errors="replace")[-5000:] for path in (home / "logs").glob("worker*.log"))
+        assert done.returncode == 0, done.stdout + done.stderr + logs
+        yield DemoRun(home, done.stdout + done.stderr, pictures)
+    finally:
+        subprocess.run([*ADMIN, "down", "--home", str(home)], env=_environment(), check=True, cwd=pictures, timeout=120)

@@ -1,0 +1,136 @@
+"""The demo end to end, and its scores checked with other people's tools."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+from PIL import Image
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+
+from hsae.demo import backbone_folder, images_folder
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_what_ships_is_small():
+    files = [path for folder in (images_folder(), backbone_folder()) for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15_000_000
+
+
+def test_the_demo_says_everything(demo):
+    n_layers = json.loads((backbone_folder() / "config.json").read_text())["num_hidden_layers"]
+    rows = json.loads(demo.admin("results", "layers", "--json").stdout)
+    assert [(row["sae_kind"], row["layer"]) for row in rows] == [
+        (kind, layer) for kind in ("relu", "topk") for layer in range(n_layers)
+    ]
+    for row in rows:
+        for score in ("lch_height", "coverage", "share_nodes_f1", "best_f1_inner"):
+            for name in (
+                score,
+                *(f"{score}_{control}" for control in ("neuron", "shuffled_labels", "shuffled_taxonomy")),
+            ):
+                assert row[name] is not None, name
+        assert row["fvu"] is not None
+        assert row["probe_accuracy"] is not None
+    for word in ("relu SAE", "topk SAE", "animal.n.01", "bird.n.01", "vehicle.n.01", "db query", str(demo.home)):
+        assert word in demo.output
+    with Image.open(demo.pictures / "layers.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 800
+
+
+def test_the_queries_that_the_demo_suggests_run(demo):
+    queries = re.findall(r'db query "([^"]+)"', demo.output)
+    assert queries
+    for query in queries:
+        assert json.loads(demo.admin("db", "query", query, "--json").stdout)
+
+
+def test_scores_beat_their_controls_where_it_counts(demo):
+    """Trained latents answer to more nodes than shuffled labels allow, in every layer of both kinds."""
+    for row in json.loads(demo.admin("results", "layers", "--json").stdout):
+        assert row["share_nodes_f1"] > row["share_nodes_f1_shuffled_labels"]
+    last = json.loads(demo.admin("results", "layers", "--json").stdout)[-1]
+    assert last["best_f1_inner"] > last["best_f1_inner_shuffled_taxonomy"]
+
+
+def test_running_it_again_reuses_every_artifact(demo):
+    before = json.loads(demo.admin("jobs", "list", "--json").stdout)
+    again = demo.admin("demo", "--output", demo.pictures)
+    assert "0 jobs queued" in again.stdout
+    assert json.loads(demo.admin("jobs", "list", "--json").stdout) == before
+
+
+def test_exported_scores_equal_scikit_learns(demo, tmp_path):
+    demo.admin("results", "export", "--latest", "-o", tmp_path / "export")
+    folder = tmp_path / "export"
+    z = sp.load_npz(folder / "activations.npz")
+    images = pq.read_table(folder / "images.parquet")
+    closure = pq.read_table(folder / "closure.parquet")
+    scores = pq.read_table(folder / "node_score.parquet")
+    assert z.dtype == np.float32
+    assert z.shape[0] == images.num_rows
+    nodes = np.array(sorted(set(closure["ancestor"].to_pylist())))
+    assert scores.num_rows == z.shape[1] * len(nodes)
+    classes_under: dict[str, set[str]] = {}
+    for descendant, ancestor in zip(closure["descendant"].to_pylist(), closure["ancestor"].to_pylist(), strict=True):
+        classes_under.setdefault(ancestor, set()).add(descendant)
+    labels = np.array(images["synset"].to_pylist())
+    dense = z.toarray()
+    rng = np.random.default_rng(20250515)
+    alive = np.flatnonzero((dense > 0).any(axis=0))
+    checked = 0
+    while checked < 200:
+        latent, node = int(rng.choice(alive)), str(rng.choice(nodes))
+        row = scores.filter((pc.field("latent") == latent) & (pc.field("synset") == node)).to_pylist()
+        assert len(row) == 1
+        truth, strength = np.isin(labels, list(classes_under[node])), dense[:, latent]
+        assert row[0]["n_images"] == truth.sum()
+        assert row[0]["n_fire"] == (strength > 0).sum()
+        expected = {
+            "precision": precision_score(truth, strength > 0, zero_division=0),
+            "recall": recall_score(truth, strength > 0),
+            "f1": f1_score(truth, strength > 0, zero_division=0),
+        }
+        if truth.all():
+            assert row[0]["auroc"] is None
+        else:
+            expected["auroc"] = roc_auc_score(truth, strength)
+        for name, value in expected.items():
+            assert row[0][name] == pytest.approx(value, abs=1e-9), (latent, node, name)
+        checked += 1
+    dead = np.setdiff1d(np.arange(z.shape[1]), alive)
+    for latent in dead[:1].tolist():
+        row = scores.filter(pc.field("latent") == latent)
+        assert row["auroc"].null_count == row.num_rows
+
+
+def test_exported_scores_are_those_in_the_database(demo, tmp_path):
+    demo.admin("results", "export", "--latest", "-o", tmp_path / "export")
+    exported = pq.read_table(tmp_path / "export" / "node_score.parquet")
+    query = """SELECT n.latent, y.wnid, n.f1, n.auroc, n.z, n.q FROM node_score n JOIN synset y ON y.id = n.synset_id
+               WHERE n.basis = 'sae' AND n.analysis_id = (SELECT max(id) FROM analysis)
+               ORDER BY n.latent, y.wnid LIMIT 500"""
+    for row in json.loads(demo.admin("db", "query", query, "--json").stdout):
+        same = exported.filter((pc.field("latent") == row["latent"]) & (pc.field("synset") == row["wnid"])).to_pylist()
+        assert {name: same[0][name] for name in ("f1", "auroc", "z", "q")} == {
+            name: row[name] for name in ("f1", "auroc", "z", "q")
+        }
+
+
+def test_every_query_of_the_cookbook_runs(demo):
+    cookbook = Path(__file__).parents[2] / "docs" / "sql.md"
+    queries = re.findall(r"```sql\n(.*?)```", cookbook.read_text(), flags=re.DOTALL)
+    assert len(queries) >= 6
+    for query in queries:
+        assert json.loads(demo.admin("db", "query", query, "--json").stdout), query
+
+
+def test_doctor_finds_the_running_stack_healthy(demo):
+    findings = json.loads(demo.admin("doctor", "--json").stdout)
+    assert all(finding["ok"] for finding in findings), findings

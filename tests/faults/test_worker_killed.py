@@ -1,0 +1,93 @@
+"""SIGKILL of a worker in the middle of each stage: another finishes the job, with the very same bits."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from sqlalchemy import text
+from tests.small import all_results, register_small, submit_small, wait_until_done
+
+from hsae.catalog import transaction
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_service):
+    """The results of a run that nothing disturbs, and how long each kind of job took."""
+    service = make_service()
+    register_small(service)
+    service.start_worker()
+    jobs = wait_until_done(service, submit_small(service).study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    seconds = {kind: min(float(job["seconds"]) for job in jobs if job["kind"] == kind) for kind in
+               ("extract", "train", "analyze")}  # fmt: skip
+    results = all_results(service)
+    service.stop_workers()
+    assert all(results.values())
+    return results, seconds
+
+
+def _wait_until_running(service, kind: str) -> int:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with transaction(service.sessions) as session:
+            found = session.execute(
+                text("SELECT id FROM job WHERE kind = :kind AND state = 'running'"), {"kind": kind}
+            ).scalar()
+        if found is not None:
+            return int(found)
+        time.sleep(0.02)
+    raise AssertionError(f"no {kind} job started\n{service.logs()}")
+
+
+@pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
+def test_another_worker_finishes_with_the_same_bits(make_service, undisturbed, kind):
+    expected, seconds = undisturbed
+    service = make_service(checkpoint_seconds=0.2)
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    job_id = _wait_until_running(service, kind)
+    time.sleep(seconds[kind] / 2)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    with transaction(service.sessions) as session:
+        assert session.execute(text("SELECT state FROM job WHERE id = :id"), {"id": job_id}).scalar() == "running"
+    service.start_worker()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert next(job["attempt"] for job in jobs if job["id"] == job_id) == 2
+    assert all_results(service) == expected
+
+
+def test_a_killed_child_is_replaced_and_its_job_finished(make_service, undisturbed):
+    expected, seconds = undisturbed
+    service = make_service(checkpoint_seconds=0.2)
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    job_id = _wait_until_running(service, "train")
+    time.sleep(seconds["train"] / 2)
+    children = psutil.Process(worker.pid).children()
+    assert children
+    for child in children:
+        child.kill()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert next(job["attempt"] for job in jobs if job["id"] == job_id) == 2
+    assert all_results(service) == expected
+
+
+def test_children_die_with_their_worker(make_service):
+    service = make_service()
+    register_small(service)
+    submit_small(service)
+    worker = service.start_worker()
+    _wait_until_running(service, "extract")
+    children = psutil.Process(worker.pid).children(recursive=True)
+    assert children
+    worker.kill()  # the parent alone, not its process group
+    worker.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []

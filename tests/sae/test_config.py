@@ -1,0 +1,63 @@
+"""Settings: what is refused and in which words, and the rules that fill in the blanks."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from hsae.errors import UserError
+from hsae.sae import SaeConfig, check_config, n_latents_of
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"expansion": 0}, "expansion 0 is out of range: choose 1..512"),
+        ({"expansion": 1000}, "expansion 1000 is out of range: choose 1..512"),
+        ({"kind": "topk", "k": 0}, "k 0 is out of range: choose at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate 0.0 is out of range: choose more than 0 and at most 1"),
+        ({"holdout_share": 0.95}, "holdout_share 0.95 is out of range: choose 0..0.9"),
+        ({"seed": -1}, "seed -1 is out of range"),
+        ({"kind": "gated"}, "kind 'gated' is not valid: input should be 'relu' or 'topk'"),
+        ({"expansion": "many"}, "expansion 'many' is not valid"),
+        ({"l1_coefficient": float("nan")}, "l1_coefficient nan is not valid"),
+        ({"l1": 3.0}, "l1 is no setting of an SAE: choose from kind, expansion, k, "),
+        ({"kind": "topk", "l1_coefficient": 0.5}, "l1_coefficient does not apply to a topk SAE"),
+        ({"kind": "relu", "k": 16}, "k does not apply to a relu SAE"),
+        ({"lr_warmup_share": 0.6, "lr_decay_share": 0.6}, "lr_warmup_share 0.6 and lr_decay_share 0.6 overlap"),
+    ],
+)
+def test_refuses_in_one_line(values, message):
+    with pytest.raises(UserError) as error:
+        SaeConfig(**values)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError):
+        SaeConfig.parse(values)
+
+
+def test_errors_pass_through_a_model_that_contains_one():
+    class Request(BaseModel):
+        sae: SaeConfig
+
+    with pytest.raises(UserError, match="expansion 0 is out of range"):
+        Request.model_validate({"sae": {"expansion": 0}})
+
+
+def test_is_frozen_and_survives_json():
+    config = SaeConfig(kind="topk", k=16, n_steps=10, seed=7)
+    assert SaeConfig.model_validate_json(config.model_dump_json()) == config
+    assert SaeConfig.parse(config.model_dump()) == config
+    with pytest.raises(ValidationError, match="frozen"):
+        config.k = 3
+
+
+def test_check_config_compares_with_the_dictionary():
+    check_config(SaeConfig(kind="topk", k=1536), 192)
+    with pytest.raises(UserError) as error:
+        check_config(SaeConfig(kind="topk", k=2000), 192)
+    assert str(error.value) == (
+        "k=2000 is larger than the 1536 latents of expansion 8 at d_model 192: choose k in 1..1536"
+    )
+    with pytest.raises(UserError, match="k_aux=17 is larger than the 16 latents"):
+        check_config(SaeConfig(expansion=1, k_aux=17), 16)
+    check_config(SaeConfig(expansion=1), 16)  # k's default of 32 says nothing about a ReLU SAE
+    assert n_latents_of(SaeConfig(), 1536) == 12_288

@@ -1,0 +1,89 @@
+"""A small request over bundled images: big enough that every stage takes a second or more, small enough for tests."""
+
+import time
+from pathlib import Path
+
+from sqlalchemy import text
+
+from hsae.catalog import LIVE_STATES, transaction
+from hsae.catalog.queries import Row, list_jobs
+from hsae.demo import backbone_folder, images_folder
+from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.plan import Plan, submit
+from hsae.pipeline.register import register_dataset
+from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
+from hsae.sae import SaeConfig
+from hsae.taxonomy import load_taxonomy
+
+
+def link_classes(folder: Path, n_classes: int) -> Path:
+    """A data set of the first classes of the bundled images, as links."""
+    target = folder / "images"
+    target.mkdir(parents=True, exist_ok=True)
+    for source in sorted(images_folder().iterdir())[:n_classes]:
+        link = target / source.name
+        if not link.exists():
+            link.symlink_to(source, target_is_directory=True)
+    return target
+
+
+def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
+    """Two layers of the bundled backbone, one TopK SAE each."""
+    values = {
+        "model": str(backbone_folder()),
+        "dataset": dataset,
+        "layers": (1, 3),
+        "saes": (SaeConfig(kind="topk", k=8, expansion=4, n_steps=400),),
+        "extraction": ExtractionConfig(shard_images=40, batch_size=20),
+    }
+    return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def register_small(service, n_classes: int = 40) -> None:
+    """Register a small data set under the name `small`."""
+    register_dataset("small", link_classes(service.folder, n_classes), load_taxonomy(), service.sessions, service.store)
+
+
+def submit_small(service, **changes: object) -> Plan:
+    """Submit the small request and ring for it."""
+    plan = submit(small_request(**changes), service.settings, service.sessions)
+    Doorbell(service.settings).ring(plan.to_ring)
+    return plan
+
+
+def wait_until_done(service, study_id: int, seconds: float = 240) -> list[Row]:
+    """Wait for a study's jobs; returns them."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with transaction(service.sessions) as session:
+            jobs = list_jobs(session, study_id=study_id)
+        if not any(job["state"] in LIVE_STATES for job in jobs):
+            return jobs
+        states = [(job["title"], job["state"], job["error"]) for job in jobs]
+        assert time.monotonic() < deadline, f"{states}\n{service.logs()}"
+        time.sleep(0.05)
+
+
+_RESULTS = {
+    "activations": "SELECT s.key, h.shard, h.sha256, h.n_rows FROM activation_shard h"
+    " JOIN activation_set s ON s.id = h.activation_set_id ORDER BY 1, 2",
+    "manifests": "SELECT key, manifest_sha256, n_rows, n_images FROM activation_set ORDER BY 1",
+    "saes": "SELECT key, weights_sha256, fvu, cosine, l0, dead_share, n_steps FROM sae ORDER BY 1",
+    "analyses": "SELECT key, activations_sha256, class_sums_sha256, n_images FROM analysis ORDER BY 1",
+    "node scores": "SELECT a.key, y.wnid, n.* FROM node_score n JOIN analysis a ON a.id = n.analysis_id"
+    " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, n.latent, 2",
+    "latents": "SELECT a.key, l.* FROM latent l JOIN analysis a ON a.id = l.analysis_id ORDER BY 1, l.basis, l.latent",
+    "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id ORDER BY 1, c.basis, c.seed",
+}
+_IDS = {"analysis_id", "synset_id", "lch_synset_id", "label_synset_id"}  # numbers that depend on the order of inserts
+
+
+def all_results(service) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that the pipeline made, to the last bit, without row ids."""
+    found = {}
+    with transaction(service.sessions) as session:
+        for name, query in _RESULTS.items():
+            rows = session.execute(text(query))
+            keep = [i for i, column in enumerate(rows.keys()) if column not in _IDS]
+            found[name] = [tuple(row[i] for i in keep) for row in rows]
+    return found

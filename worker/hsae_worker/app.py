@@ -1,0 +1,22 @@
+"""The Celery application of the workers: `celery -A hsae_worker.app worker`."""
+
+import os
+
+from celery import Celery
+
+from hsae.pipeline.doorbell import make_app
+from hsae.settings import load_settings
+
+# Read when a child loads torch. Threads that spin while they wait make training many times slower as soon as anything
+# else runs on the machine (measured: eightfold on two busy cores), and gain little on an idle one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+settings = load_settings()
+app: Celery = make_app(settings)
+app.conf.update(
+    imports=("hsae_worker.tasks", "hsae_worker.lifecycle"),
+    worker_pool="prefork",
+    # One job at a time: a job has the GPU, or all cores, to itself.
+    worker_concurrency=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
