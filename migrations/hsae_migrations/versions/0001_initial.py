@@ -30,7 +30,7 @@ def upgrade() -> None:
             "taxonomy",
             sa.Text(),
             nullable=False,
-            comment="name of the taxonomy: wordnet-3.0 or a custom tree's file stem",
+            comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree",
         ),
         sa.Column("taxonomy_key", sa.Text(), nullable=False, comment="sha256 of the induced taxonomy's canonical JSON"),
         sa.Column("n_images", sa.BigInteger(), nullable=False, comment="images listed"),
@@ -255,7 +255,7 @@ def upgrade() -> None:
             "taxonomy",
             sa.Text(),
             nullable=False,
-            comment="taxonomy name: wordnet-3.0, or stem and hash of a custom tree",
+            comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree",
         ),
         sa.Column(
             "wnid", sa.Text(), nullable=False, comment="WordNet offset such as n02084071; a custom tree's node name"

@@ -37,7 +37,7 @@ class Dataset(Base):
     name: Mapped[str] = mapped_column(unique=True, comment="name given by `hsae-admin dataset add`")
     fingerprint: Mapped[str] = mapped_column(comment="sha256 over every path, class and file content; decides reuse")
     root: Mapped[str] = mapped_column(comment="folder that image paths are relative to, as workers see it")
-    taxonomy: Mapped[str] = mapped_column(comment="name of the taxonomy: wordnet-3.0 or a custom tree's file stem")
+    taxonomy: Mapped[str] = mapped_column(comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree")
     taxonomy_key: Mapped[str] = mapped_column(comment="sha256 of the induced taxonomy's canonical JSON")
     n_images: Mapped[int] = mapped_column(comment="images listed")
     n_classes: Mapped[int] = mapped_column(comment="classes, i.e. leaf labels")
@@ -57,7 +57,7 @@ class Synset(Base):
     )
 
     id: Mapped[Identity64] = mapped_column(comment="primary key")
-    taxonomy: Mapped[str] = mapped_column(comment="taxonomy name: wordnet-3.0, or stem and hash of a custom tree")
+    taxonomy: Mapped[str] = mapped_column(comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree")
     wnid: Mapped[str] = mapped_column(comment="WordNet offset such as n02084071; a custom tree's node name")
     name: Mapped[str] = mapped_column(comment="synset name such as dog.n.01; a custom tree's node name")
     lemmas: Mapped[list[str]] = mapped_column(ARRAY(TEXT), comment="words of the synset")

@@ -27,27 +27,29 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
+def cell(value: Any, digits: int = 3) -> str:
+    """A value as a table shows it; `digits` behind the point of a float."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.{digits}f}"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return str(value)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> Table:
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None, *, digits: int = 3
+) -> Table:
     """A table of `rows`; `columns` maps a key to its heading."""
     result = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for key, heading in columns.items():
         numeric = any(isinstance(row[key], int | float) for row in rows)
         result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        result.add_row(*(cell(row[key]) for key in columns))
+        result.add_row(*(cell(row[key], digits) for key in columns))
     return result
 
 

@@ -9,30 +9,29 @@ from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, print_rows, table
 
 _LAYER_COLUMNS = {
-    "layer": "layer",
-    "fvu": "FVU",
-    "l0": "L0",
-    "dead_share": "dead",
-    "lch_height": "LCH height",
-    "lch_height_shuffled_taxonomy": "sh. tree",
-    "lch_height_shuffled_labels": "sh. labels",
-    "coverage": "coverage",
-    "coverage_shuffled_taxonomy": "sh. tree",
-    "coverage_shuffled_labels": "sh. labels",
-    "share_nodes_f1": "F1>=.5",
-    "share_nodes_f1_neuron": "neurons",
-    "share_nodes_f1_shuffled_labels": "sh. labels",
-    "best_f1_inner": "inner F1",
-    "best_f1_inner_neuron": "neurons",
-    "best_f1_inner_shuffled_taxonomy": "sh. tree",
-    "probe_accuracy": "probe",
-    "analysis_id": "analysis",
+    "layer": "\nlayer",
+    "fvu": "\nFVU",
+    "l0": "\nL0",
+    "dead_share": "\ndead",
+    "lch_height": "LCH\nheight",
+    "lch_height_shuffled_taxonomy": "\n~tree",
+    "lch_height_shuffled_labels": "\n~labels",
+    "coverage": "cover-\nage",
+    "coverage_shuffled_taxonomy": "\n~tree",
+    "coverage_shuffled_labels": "\n~labels",
+    "share_nodes_f1": "nodes\nF1>=.5",
+    "share_nodes_f1_neuron": "\nneurons",
+    "share_nodes_f1_shuffled_labels": "\n~labels",
+    "best_f1_inner": "inner\nF1",
+    "best_f1_inner_neuron": "\nneurons",
+    "best_f1_inner_shuffled_taxonomy": "\n~tree",
+    "probe_accuracy": "\nprobe",
 }
-_LEGEND = (
-    "LCH height, coverage: means over alive latents; F1>=.5: share of taxonomy nodes some latent answers to; inner F1:"
-    " mean best F1 of nodes with 3+ classes;\nsh. labels / sh. tree: the same SAE scored with shuffled labels / with"
-    " the classes shuffled over the taxonomy; probe: held-out accuracy on raw activations."
-)
+_LEGEND = """\
+LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; means over latents.
+nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3 classes or more.
+Controls: neurons = raw neurons at the same L0; ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
+probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
     "synset": "label", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
@@ -105,7 +104,7 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
         groups.setdefault(title, []).append(row)
     out = console()
     for title, group in groups.items():
-        out.print(table(group, _LAYER_COLUMNS, title=title))
+        out.print(table(group, _LAYER_COLUMNS, title=title, digits=2))
         out.print()
     out.print(_LEGEND, soft_wrap=True)
 

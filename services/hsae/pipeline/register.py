@@ -100,7 +100,7 @@ def register_dataset(
             name=name,
             fingerprint=images.fingerprint,
             root=str(images.root),
-            taxonomy=taxonomy.name,
+            taxonomy=taxonomy.namespace,
             taxonomy_key=induced.key,
             n_images=images.listing.num_rows,
             n_classes=len(induced.classes),
@@ -109,7 +109,7 @@ def register_dataset(
         )
         session.add(dataset)
         session.flush()
-        _enter_taxonomy(session, dataset, taxonomy.name, induced, images)
+        _enter_taxonomy(session, dataset, taxonomy.namespace, induced, images)
         return dataset, True
 
 

@@ -1,6 +1,8 @@
 """A user's own taxonomy: a CSV of child,parent."""
 
 import graphlib
+import hashlib
+import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +39,11 @@ class CustomTree(Taxonomy):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def namespace(self) -> str:
+        edges = json.dumps(sorted(self._hypernyms.items()), ensure_ascii=False)
+        return f"{self._name}-{hashlib.sha256(edges.encode()).hexdigest()[:12]}"
 
     def resolve(self, label: str) -> Synset:
         return self.synset(_normalised(label.strip()))

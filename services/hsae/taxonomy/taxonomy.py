@@ -28,6 +28,11 @@ class Taxonomy(ABC):
     def name(self) -> str:
         """What the taxonomy is called: "wordnet-3.0", or the stem of a custom tree's CSV."""
 
+    @property
+    def namespace(self) -> str:
+        """The name under which its nodes are kept; two taxonomies with different edges never share one."""
+        return self.name
+
     @abstractmethod
     def resolve(self, label: str) -> Synset:
         """The synset that a label names.
