@@ -41,7 +41,8 @@ format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
-	$(BIN)/python benchmarks/demo_pipeline.py
+	$(BIN)/python benchmarks/node_scores.py
+	$(BIN)/python benchmarks/extraction.py
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, a
 import psycopg
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -104,6 +105,8 @@ def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> 
             "max_attempts": 10,
             **settings_values,
         }
+        with Redis.from_url(values["broker_url"]) as broker:  # an earlier test may have used the same number
+            broker.flushdb()
         environment = {f"HSAE_{key.upper()}": str(value) for key, value in values.items()}
         for secret in ("database_url", "broker_url", "s3_secret_key"):
             values[secret] = SecretStr(str(values[secret]))

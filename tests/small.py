@@ -73,7 +73,8 @@ _RESULTS = {
     "node scores": "SELECT a.key, y.wnid, n.* FROM node_score n JOIN analysis a ON a.id = n.analysis_id"
     " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, n.latent, 2",
     "latents": "SELECT a.key, l.* FROM latent l JOIN analysis a ON a.id = l.analysis_id ORDER BY 1, l.basis, l.latent",
-    "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id ORDER BY 1, c.basis, c.seed",
+    "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id"
+    " ORDER BY 1, c.basis, c.seed",
 }
 _IDS = {"analysis_id", "synset_id", "lch_synset_id", "label_synset_id"}  # numbers that depend on the order of inserts
 

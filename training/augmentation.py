@@ -132,9 +132,7 @@ def random_views(images: Tensor, masks: Tensor, settings: ViewSettings, rng: tor
     painted = (torch.bmm(matrix, images.flatten(2)) + offset).clamp(0.0, 1.0).view_as(images)
     # Colour times mask, so that resampling does not mix the paper's white into the drawing's edge.
     layers = torch.cat([painted * masks, masks], dim=1)
-    grid = torch.nn.functional.affine_grid(
-        _placements(n, settings, rng), list(layers.shape), align_corners=False
-    )
+    grid = torch.nn.functional.affine_grid(_placements(n, settings, rng), list(layers.shape), align_corners=False)
     layers = torch.nn.functional.grid_sample(layers, grid, align_corners=False)
     paper = torch.rand(n, 3, 1, 1, generator=rng)
     paper = torch.where(_happens(settings.white_paper, n, rng).view(n, 1, 1, 1), 1.0, paper)

@@ -44,28 +44,19 @@ def read_listing(source: Path) -> list[ListedImage]:
     """
     listing = source / "listing.csv"
     if not listing.is_file():
-        raise click.ClickException(
-            f"{listing} is missing: SOURCE must hold listing.csv and the images it names."
-        )
+        raise click.ClickException(f"{listing} is missing: SOURCE must hold listing.csv and the images it names.")
     with listing.open(encoding="utf-8", newline="") as lines:
         reader = csv.DictReader(lines)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise click.ClickException(
-                f"{listing} must have the columns {', '.join(COLUMNS)}, in this order."
-            )
+            raise click.ClickException(f"{listing} must have the columns {', '.join(COLUMNS)}, in this order.")
         rows = sorted(
-            (
-                ListedImage(**{**row, "licence": DESIGN_LICENCE.get(row["style"], row["licence"])})
-                for row in reader
-            ),
+            (ListedImage(**{**row, "licence": DESIGN_LICENCE.get(row["style"], row["licence"])}) for row in reader),
             key=lambda row: row.path,
         )
     for row in rows:
         path = PurePosixPath(row.path)
         if len(path.parts) != 2 or path.parts[0] != row.wnid:
-            raise click.ClickException(
-                f"{listing}: {row.path} must be <wnid>/<file>, with the wnid of its row."
-            )
+            raise click.ClickException(f"{listing}: {row.path} must be <wnid>/<file>, with the wnid of its row.")
         if not (source / row.path).is_file():
             raise click.ClickException(f"{listing} names {row.path}, which is not in {source}.")
     return rows
@@ -103,9 +94,7 @@ def main(source: Path, out: Path) -> None:
     with (out / "images.csv").open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(
-            (webp_path(row), row.wnid, row.synset, row.style, row.source, row.licence) for row in rows
-        )
+        writer.writerows((webp_path(row), row.wnid, row.synset, row.style, row.source, row.licence) for row in rows)
     n_bytes = sum(path.stat().st_size for path in images.rglob("*.webp"))
     n_synsets = len({row.wnid for row in rows})
     click.echo(f"{len(rows)} images of {n_synsets} synsets, {n_bytes / 1e6:.2f} MB, in {images}")

@@ -31,9 +31,7 @@ class LabelledImages:
         return len(self.paths)
 
 
-def read_images(
-    demo_dir: Path, held_out: str, side_px: int
-) -> tuple[LabelledImages, LabelledImages, list[str]]:
+def read_images(demo_dir: Path, held_out: str, side_px: int) -> tuple[LabelledImages, LabelledImages, list[str]]:
     """Read what images.csv lists: the training styles, the held-out style, and the wnids in label order.
 
     Raises click.ClickException when the table is missing or has no image of the style to hold out.
@@ -45,9 +43,7 @@ def read_images(
         rows = list(csv.DictReader(lines))
     styles = sorted({row["style"] for row in rows})
     if held_out not in styles:
-        raise click.ClickException(
-            f"No images of style {held_out!r} to hold out; {table} has {', '.join(styles)}."
-        )
+        raise click.ClickException(f"No images of style {held_out!r} to hold out; {table} has {', '.join(styles)}.")
     wnids = sorted({row["wnid"] for row in rows})
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
 

@@ -27,9 +27,7 @@ def place_positions(backbone: Dinov2Model) -> None:
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     angles = [place.reshape(-1, 1) * waves for place in (row, column)]
     with torch.no_grad():
-        positions[0, 1:] = POSITION_SCALE * torch.cat(
-            [wave(a) for a in angles for wave in (torch.sin, torch.cos)], 1
-        )
+        positions[0, 1:] = POSITION_SCALE * torch.cat([wave(a) for a in angles for wave in (torch.sin, torch.cos)], 1)
 
 
 def new_backbone() -> Dinov2Model:

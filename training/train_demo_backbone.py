@@ -132,8 +132,7 @@ def train(data: LabelledImages, n_classes: int, recipe: Recipe, out: Path, save_
     backbone.train()
     for epoch, side in enumerate(stage_sides(recipe), start=1):
         images, masks = (
-            nn.functional.interpolate(whole / 255.0, size=side, mode="area")
-            for whole in (data.images, data.masks)
+            nn.functional.interpolate(whole / 255.0, size=side, mode="area") for whole in (data.images, data.masks)
         )
         total_loss, n_right, n_seen = 0.0, 0, 0
         for rows in batches(len(data), batch_size, rng):
@@ -210,9 +209,7 @@ def write_card(
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the model."
-)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the model.")
 @click.option(
     "--demo-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Add `<home>/stack.json` as the last source."""
-        home = Path(init_settings().get("home") or env_settings().get("home") or default_home())
+        given = (source().get("home") for source in (init_settings, env_settings, dotenv_settings))
+        home = Path(next((value for value in given if value), None) or default_home()).expanduser()
         stack = JsonConfigSettingsSource(settings_cls, json_file=home / STACK_FILE_NAME)
         return init_settings, env_settings, dotenv_settings, stack
 
@@ -77,3 +78,8 @@ def load_settings(home: Path | None = None) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise UserError(f"setting HSAE_{name}: {first['msg']}; correct the variable or the .env file") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the settings cannot be read ({error}): correct .env, or delete the private stack's {STACK_FILE_NAME}"
+            " and run `hsae-admin up`"
+        ) from error

@@ -125,7 +125,7 @@ def test_a_flipped_byte_a_cut_object_and_a_missing_one_are_named(store: ObjectSt
         with pytest.raises(ObjectCorruptError, match=f"{key} in bucket {store.bucket} is damaged"):
             read_shard(store, entry)
     overwrite(s3_server, store, key, bytes(content[:-7]))
-    with pytest.raises(ObjectCorruptError, match=f"object {key} .*delete it and run the job again"):
+    with pytest.raises(ObjectCorruptError, match=f"object {key} .*submit again to make it anew"):
         read_shard(store, entry)
     store.delete(key)
     with pytest.raises(ObjectMissingError, match=f"object {key} is missing from bucket {store.bucket}"):

@@ -87,7 +87,7 @@ def test_other_bytes_than_those_stored_are_noticed(
     )
     with pytest.raises(ObjectCorruptError, match=f"damaged in bucket {store.bucket} is damaged") as error:
         store.get("damaged", sha256=stored.sha256 if given else None)
-    assert "delete it and run the job again" in one_line(error)
+    assert "submit again to make it anew" in one_line(error)
 
 
 def test_a_listing_of_more_than_a_page(store: ObjectStore) -> None:

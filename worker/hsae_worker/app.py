@@ -4,6 +4,7 @@ import os
 
 from celery import Celery
 
+from hsae.errors import UserError
 from hsae.pipeline.doorbell import make_app
 from hsae.settings import load_settings
 
@@ -11,12 +12,17 @@ from hsae.settings import load_settings
 # else runs on the machine (measured: eightfold on two busy cores), and gain little on an idle one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-settings = load_settings()
-app: Celery = make_app(settings)
+try:
+    settings = load_settings()
+    app: Celery = make_app(settings)
+except UserError as error:
+    raise SystemExit(f"Error: {error}") from None
 app.conf.update(
     imports=("hsae_worker.tasks", "hsae_worker.lifecycle"),
     worker_pool="prefork",
     # One job at a time: a job has the GPU, or all cores, to itself.
     worker_concurrency=1,
+    # A busy worker must not hold a message that an idle one could start.
+    worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
 )

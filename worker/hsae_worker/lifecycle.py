@@ -48,5 +48,7 @@ def _reconcile() -> None:
                 log.info("job %d is ready: rang for it", job_id)
         except HsaeError as error:
             log.warning("reconciler: %s", error)
+        except Exception:
+            log.exception("reconciler: this round failed")
         if _stopping.wait(settings.reconcile_seconds):
             return

@@ -45,7 +45,7 @@ def upgrade() -> None:
             "listing_sha256",
             sa.Text(),
             nullable=False,
-            comment="checksum of the object datasets/<fingerprint>/listing.parquet",
+            comment="checksum of the listing, the object datasets/<fingerprint>/listing-<checksum>.parquet",
         ),
         sa.Column(
             "created_at",
@@ -126,13 +126,13 @@ def upgrade() -> None:
         ),
         sa.Column("progress_done", sa.BigInteger(), nullable=True, comment="units done so far"),
         sa.Column("progress_total", sa.BigInteger(), nullable=True, comment="units in all"),
-        sa.Column("progress_unit", sa.Text(), nullable=True, comment="images, steps or bases"),
+        sa.Column("progress_unit", sa.Text(), nullable=True, comment="images, steps or latents"),
         sa.Column("progress_rate", sa.Double(), nullable=True, comment="units per second of this attempt"),
         sa.Column(
             "checkpoint",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=True,
-            comment="object, checksum and step of the latest checkpoint",
+            comment="object and checksum of the latest checkpoint",
         ),
         sa.Column(
             "result", postgresql.JSONB(astext_type=sa.Text()), nullable=True, comment="short summary of what was made"
@@ -538,7 +538,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["sae_id"], ["sae.id"], name=op.f("fk_analysis_sae_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_analysis")),
         sa.UniqueConstraint("key", name=op.f("uq_analysis_key")),
-        comment="One row per scored SAE; deleting it drops its partition of node_score.",
+        comment="One row per scored SAE; its node scores are the partition node_score_a<id>.",
     )
     op.create_index("ix_analysis_sae_id", "analysis", ["sae_id"], unique=False)
     op.create_table(
@@ -560,7 +560,7 @@ def upgrade() -> None:
             "n_associated",
             sa.BigInteger(),
             nullable=False,
-            comment="associated classes K_j: classes of its 16 strongest images",
+            comment="number of associated classes K_j (rule: analysis.config; topk = those of its 16 strongest images)",
         ),
         sa.Column(
             "lch_synset_id", sa.BigInteger(), nullable=True, comment="lowest common hypernym of the associated classes"

@@ -42,7 +42,9 @@ class Dataset(Base):
     n_images: Mapped[int] = mapped_column(comment="images listed")
     n_classes: Mapped[int] = mapped_column(comment="classes, i.e. leaf labels")
     n_nodes: Mapped[int] = mapped_column(comment="nodes of the induced taxonomy: classes and all their ancestors")
-    listing_sha256: Mapped[str] = mapped_column(comment="checksum of the object datasets/<fingerprint>/listing.parquet")
+    listing_sha256: Mapped[str] = mapped_column(
+        comment="checksum of the listing, the object datasets/<fingerprint>/listing-<checksum>.parquet",
+    )
     created_at: Mapped[CreatedAt]
 
 

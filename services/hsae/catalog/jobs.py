@@ -70,9 +70,9 @@ class Job(Base):
     )
     progress_done: Mapped[int | None] = mapped_column(comment="units done so far")
     progress_total: Mapped[int | None] = mapped_column(comment="units in all")
-    progress_unit: Mapped[str | None] = mapped_column(comment="images, steps or bases")
+    progress_unit: Mapped[str | None] = mapped_column(comment="images, steps or latents")
     progress_rate: Mapped[float | None] = mapped_column(comment="units per second of this attempt")
-    checkpoint: Mapped[Json | None] = mapped_column(comment="object, checksum and step of the latest checkpoint")
+    checkpoint: Mapped[Json | None] = mapped_column(comment="object and checksum of the latest checkpoint")
     result: Mapped[Json | None] = mapped_column(comment="short summary of what was made")
     error: Mapped[str | None] = mapped_column(comment="last error in one line")
 

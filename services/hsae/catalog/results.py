@@ -93,7 +93,7 @@ class Analysis(Base):
     __tablename__ = "analysis"
     __table_args__ = (
         Index("ix_analysis_sae_id", "sae_id"),
-        {"comment": "One row per scored SAE; deleting it drops its partition of node_score."},
+        {"comment": "One row per scored SAE; its node scores are the partition node_score_a<id>."},
     )
 
     id: Mapped[Identity64] = mapped_column(comment="primary key")
@@ -136,7 +136,9 @@ class Latent(Base):
     density: Mapped[float] = mapped_column(Double, comment="n_fire over all images")
     mean_activation: Mapped[float | None] = mapped_column(Double, comment="mean over the images on which it fires")
     max_activation: Mapped[float | None] = mapped_column(Double, comment="strongest activation")
-    n_associated: Mapped[int] = mapped_column(comment="associated classes K_j: classes of its 16 strongest images")
+    n_associated: Mapped[int] = mapped_column(
+        comment="number of associated classes K_j (rule: analysis.config; topk = those of its 16 strongest images)"
+    )
     lch_synset_id: Mapped[int | None] = mapped_column(
         ForeignKey("synset.id"), comment="lowest common hypernym of the associated classes"
     )

@@ -13,6 +13,7 @@ from hsae.settings import Settings
 
 _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
+_NOT_ALLOWED = {"42501", "25006"}  # insufficient privilege, read-only server
 
 
 def database_url(settings: Settings) -> URL:
@@ -28,7 +29,7 @@ def database_url(settings: Settings) -> URL:
         )
     try:
         url = make_url(settings.database_url.get_secret_value())
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise UserError("HSAE_DATABASE_URL is no URL: write postgresql://user:password@host:port/database") from error
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise UserError(
@@ -56,10 +57,12 @@ def clear_errors() -> Iterator[None]:
         state = getattr(error.orig, "sqlstate", None)
         if state in _UNDEFINED_TABLE_OR_COLUMN:
             raise UserError("the database is not migrated to this version: run `hsae-admin db upgrade`") from error
+        if state in _NOT_ALLOWED or state is None:
+            raise UserError(f"the database refuses this ({_reason(error)}): correct HSAE_DATABASE_URL") from error
         raise
     except OperationalError as error:
         state = getattr(error.orig, "sqlstate", None)
-        reason = (str(error.orig).strip().splitlines() or ["no reason given"])[-1]
+        reason = _reason(error)
         if state == _DISK_FULL:
             raise ServiceError(f"the database's disk is full ({reason}): free space and submit again") from error
         if "authentication failed" in str(error.orig):
@@ -68,7 +71,15 @@ def clear_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise ServiceError("the connection to the database was lost: try again") from error
+        if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
+            raise UserError(f"the database refuses this ({_reason(error)}): correct HSAE_DATABASE_URL") from error
         raise
+
+
+def _reason(error: DBAPIError) -> str:
+    """The server's own message, or the last line of the driver's."""
+    primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+    return primary or (str(error.orig).strip().splitlines() or ["no reason given"])[-1]
 
 
 @contextmanager

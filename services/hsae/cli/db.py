@@ -1,6 +1,9 @@
 """hsae-admin db: the catalog's schema, and SQL from the shell."""
 
+from typing import cast
+
 import click
+import psycopg
 from sqlalchemy import text
 
 from hsae.cli.connections import Connections, pass_connections
@@ -50,21 +53,24 @@ def current(connections: Connections, as_json: bool) -> None:
 @pass_connections
 def query(connections: Connections, query: str, as_json: bool) -> None:
     """Run one SQL QUERY, read-only, and print its rows."""
-    from sqlalchemy.exc import DBAPIError
-
     from hsae.catalog import clear_errors
 
     with clear_errors(), connections.engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
+        driver = cast("psycopg.Connection", connection.connection.dbapi_connection)
         try:
-            result = connection.exec_driver_sql(query.replace("%", "%%"))
-        except DBAPIError as error:
-            reason = str(error.orig).strip().splitlines()[0]
+            # Prepared, the server takes one statement only: no COMMIT can lead out of the read-only transaction.
+            cursor = driver.execute(query.encode(), prepare=True)
+            names = [column.name for column in cursor.description or ()]
+            found = cursor.fetchall() if names else []
+        except psycopg.Error as error:
+            reason = str(error).strip().splitlines()[0]
             raise UserError(f"Postgres refused the query: {reason}") from error
-        if not result.returns_rows:
-            raise UserError("the query returns no rows: write a SELECT")
-        names = list(result.keys())
-        rows = [dict(zip(names, row, strict=True)) for row in result]
+    if not names:
+        raise UserError("the query returns no rows: write a SELECT")
+    if len(set(names)) < len(names):
+        raise UserError("two columns of the query have the same name: name them apart with AS")
+    rows = [dict(zip(names, row, strict=True)) for row in found]
     print_rows(rows, {name: name for name in names}, as_json=as_json, empty="(no rows)")
 
 

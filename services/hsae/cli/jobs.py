@@ -31,7 +31,7 @@ def jobs() -> None:
     help="Only jobs in this state; may be given several times.",
     type=click.Choice(["waiting", "queued", "running", "succeeded", "failed", "cancelled"]),
 )
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Latest jobs to list.")
+@click.option("--limit", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Latest jobs to list.")
 @json_option
 @pass_connections
 def list_(connections: Connections, study: int | None, states: tuple[str, ...], limit: int, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -44,12 +45,18 @@ def table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None, *, digits: int = 3
 ) -> Table:
     """A table of `rows`; `columns` maps a key to its heading."""
-    result = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    result = Table(
+        title=None if title is None else Text(title, style="italic"),
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     for key, heading in columns.items():
-        numeric = any(isinstance(row[key], int | float) for row in rows)
-        result.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        numeric = any(isinstance(row.get(key), int | float) for row in rows)
+        result.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        result.add_row(*(cell(row[key], digits) for key in columns))
+        result.add_row(*(Text(cell(row.get(key), digits)) for key in columns))
     return result
 
 

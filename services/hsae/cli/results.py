@@ -7,6 +7,7 @@ import click
 
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, print_rows, table
+from hsae.errors import UserError
 
 _LAYER_COLUMNS = {
     "layer": "\nlayer",
@@ -28,8 +29,8 @@ _LAYER_COLUMNS = {
     "probe_accuracy": "\nprobe",
 }
 _LEGEND = """\
-LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; means over latents.
-nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3 classes or more.
+LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
+nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
 Controls: neurons = raw neurons at the same L0; ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
@@ -62,6 +63,11 @@ def layers(connections: Connections, /, study: int | None, plot: Path | None, as
     """Scores of every layer, each SAE beside its controls."""
     rows = fetch_layers(connections, study_id=study, **wanted)
     if plot is not None and rows:
+        drawn = [(row["sae_kind"], row["layer"]) for row in rows]
+        if len(set(drawn)) < len(drawn):
+            raise UserError(
+                "several analyses share a layer: narrow the picture down with --study, --model or --dataset"
+            )
         from hsae.catalog.names import short_model_name
         from hsae.report.figure import layer_figure
 
@@ -95,7 +101,7 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
     from hsae.catalog.names import short_model_name
 
     if not rows:
-        click.echo("No scores yet: `hsae-admin submit --layer 8 --wait` makes some.")
+        click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
         return
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -116,7 +122,7 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
 @click.option("--basis", type=click.Choice(["sae", "neuron"]), default="sae", show_default=True)
 @click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
 @click.option("--min-f1", type=float, default=0.0, show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
 @json_option
 @pass_connections
 def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
@@ -137,7 +143,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 @click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
 @click.option("--under", help="Only nodes at or below this one.")
 @click.option("--min-f1", type=float, default=0.0, show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
 @json_option
 @pass_connections
 def nodes(connections: Connections, /, as_json: bool, nodes: tuple[str, ...], **wanted: Any) -> None:

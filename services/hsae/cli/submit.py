@@ -1,5 +1,6 @@
 """hsae-admin submit: ask for layers, get jobs."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ _STATUS = {
     show_default=True,
     help="1 + augmented views per image, used as further training rows only.",
 )
-@click.option("--shard-images", type=int, default=1024, show_default=True, help="Images per stored shard.")
+@click.option("--shard-images", type=click.IntRange(min=1), help="Images per shard.  [default: 1024; patches: 64]")
 @click.option(
     "--sae",
     "kinds",
@@ -69,10 +70,14 @@ def submit(connections: Connections, /, wait: bool, as_json: bool, **options: An
 
     What exists already is reused; what is under way is joined.
     """
+    from hsae.pipeline.plan import check_model
     from hsae.pipeline.plan import submit as submit_request
 
-    connections.doorbell  # noqa: B018 -- refuse before anything is entered when no broker answers
+    # Whatever can be refused is refused before anything is entered.
+    connections.doorbell, connections.store  # noqa: B018
     request = _request(connections, options)
+    check_model(request, connections.settings)
+    request = request.model_copy(update={"dataset": _dataset_name(connections, options["dataset"])})
     plan = submit_request(request, connections.settings, connections.sessions)
     try:
         connections.doorbell.ring(plan.to_ring)
@@ -105,7 +110,9 @@ def parse_layers(layer: tuple[int, ...], layers: str | None) -> tuple[int, ...] 
         if not part.strip():
             continue
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        numbers = (first, last) if dash else (first,)
+        sound = all(re.fullmatch(r"[0-9]{1,4}", text) for text in numbers)
+        if not sound or (dash and int(first) > int(last)):
             raise UserError(
                 f"--layers {layers} cannot be read at {part!r}: write numbers and ranges such as 0-3,8, or all"
             )
@@ -139,8 +146,10 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
             tokens=options["tokens"],
             dtype=options["dtype"],
             n_views=options["views"],
-            shard_images=options["shard_images"],
-            seed=options["seed"],
+            shard_images=options["shard_images"] or (64 if options["tokens"] == "patches" else 1024),
+            # Only the augmented views need a seed: another one must not extract the plain images anew.
+            seed=options["seed"] if options["views"] > 1 else 0,
+            max_image_pixels=connections.settings.max_image_pixels,
         )
         scoring = ScoringConfig(threshold=options["threshold"])
     except ValidationError as error:
@@ -149,7 +158,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],
-        dataset=_dataset_name(connections, options["dataset"]),
         layers=layers,
         saes=saes,
         extraction=extraction,

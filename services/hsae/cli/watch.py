@@ -3,10 +3,12 @@
 import time
 from typing import Any
 
+import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from hsae.catalog import LIVE_STATES, transaction
 from hsae.catalog.queries import list_jobs
@@ -25,6 +27,12 @@ def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = Fal
         UserError: when a job failed or was cancelled.
     """
     console = Console(highlight=False, stderr=True, quiet=quiet)
+    if _busy(_jobs(connections, study_id)) and not connections.doorbell.workers():
+        click.echo(
+            "No worker answers yet: start one with `hsae-admin up` or `celery --app hsae_worker.app worker`;"
+            " waiting for it.",
+            err=True,
+        )
     if console.is_terminal:
         jobs = _watch_live(connections, study_id, console)
     else:
@@ -121,6 +129,6 @@ def render(jobs: list[dict[str, Any]]) -> RenderableType:
             else ""
         )
         left = duration(job["eta_seconds"]) if job["state"] == "running" else ""
-        grid.add_row(_MARK[job["state"]], str(job["id"]), job["title"], bar, rate, left)
+        grid.add_row(_MARK[job["state"]], str(job["id"]), Text(job["title"]), bar, rate, left)
     n_done = sum(job["state"] == "succeeded" for job in jobs)
     return Group(grid, f"{n_done} of {len(jobs)} jobs done")

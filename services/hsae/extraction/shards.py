@@ -70,8 +70,13 @@ def extract_shard(
             image_index.append(images.repeat_interleave(n_tokens))
             view_index.append(torch.full((len(images) * n_tokens,), view, dtype=torch.int16))
         on_batch(n_done)
-    if not image_index:
-        return ShardResult({}, tuple(skipped))
-    rows_image, rows_view = torch.cat(image_index), torch.cat(view_index)
-    shards = {layer: ActivationShard(torch.cat(values), rows_image, rows_view) for layer, values in activations.items()}
+    # The empty tensors stand for a range of which no image could be read: its shards have no rows.
+    rows_image = torch.cat([torch.empty(0, dtype=torch.int32), *image_index])
+    rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
+    no_rows = torch.empty(0, backbone.spec.d_model, dtype=dtype)
+    shards = {
+        # Popped one by one: the parts of a layer are freed before the next layer is joined.
+        layer: ActivationShard(torch.cat([no_rows, *activations.pop(layer)]), rows_image, rows_view)
+        for layer in backbone.layers
+    }
     return ShardResult(shards, tuple(skipped))

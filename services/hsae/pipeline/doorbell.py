@@ -1,6 +1,7 @@
 """The broker as a doorbell: a message carries a job's id and nothing else, and may be lost or doubled without harm."""
 
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
@@ -22,7 +23,7 @@ def make_app(settings: Settings) -> Celery:
         raise UserError(
             "no broker is set: start a private stack with `hsae-admin up`, or set HSAE_BROKER_URL (redis://host:port/0)"
         )
-    app = Celery("hsae", broker=settings.broker_url.get_secret_value())
+    app = Celery("hsae", broker=_redis_url(settings.broker_url.get_secret_value()))
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -37,6 +38,18 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 30},
     )
     return app
+
+
+def _redis_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and (parts.port or 1) > 0
+        int(parts.path.strip("/") or 0)
+    except ValueError:
+        sound = False
+    if not sound or parts.query:
+        raise UserError("HSAE_BROKER_URL is no Redis URL: write redis://:password@host:port/0")
+    return url
 
 
 class Doorbell:

@@ -34,7 +34,11 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
     Raises:
         UserError: when there is no such analysis or `folder` is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror or error}): choose another with -o") from error
+    if taken:
         raise UserError(f"{folder} is not an empty folder: choose another with -o")
     with transaction(sessions) as session:
         found = find_analysis(session, analysis)

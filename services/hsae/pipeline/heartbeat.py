@@ -1,15 +1,17 @@
 """Keeps a job's lease alive from a thread of its own and carries its progress to the database."""
 
+import logging
 import threading
 import time
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import Json
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline import jobs
 
+log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 1.0
 
 
@@ -72,9 +74,13 @@ class Heartbeat:
             try:
                 with self._sessions.begin() as session:
                     lost_to = jobs.renew(session, self._lease, self._lease_seconds, progress)
-            except DBAPIError:
+            except OperationalError:
                 # The database may be restarting. The lease says how long that may last; `check` watches it.
                 continue
+            except DBAPIError as error:
+                log.exception("job %d: the lease cannot be renewed", self._lease.job_id)
+                self._lost_to = f"not renewable ({type(error.orig).__name__})"
+                return
             if lost_to is not None:
                 self._lost_to = lost_to
                 return

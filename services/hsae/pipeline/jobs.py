@@ -53,6 +53,7 @@ def record(
     session.add(JobEvent(job_id=job_id, who=who, message=message, state=state, detail=detail))
 
 
+# Leases use the wall clock, not now(), which is the transaction's start: an update may have waited for a lock.
 def _seconds(value: float) -> Any:
     return func.make_interval(0, 0, 0, 0, 0, 0, value)
 
@@ -68,7 +69,7 @@ def claim(session: Session, job_id: int, owner: str, lease_seconds: float) -> Cl
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             started_at=func.now(),
-            lease_expires_at=func.now() + _seconds(lease_seconds),
+            lease_expires_at=func.clock_timestamp() + _seconds(lease_seconds),
             progress_done=None,
             progress_total=None,
             progress_unit=None,
@@ -98,7 +99,7 @@ def renew(session: Session, lease: Lease, lease_seconds: float, progress: Json) 
     result = session.execute(
         update(Job)
         .where(Job.id == lease.job_id, Job.fence == lease.fence, Job.state == "running")
-        .values(lease_expires_at=func.now() + _seconds(lease_seconds), **progress)
+        .values(lease_expires_at=func.clock_timestamp() + _seconds(lease_seconds), **progress)
     )
     assert isinstance(result, CursorResult)  # noqa: S101 -- narrows the type
     if result.rowcount:
@@ -126,14 +127,23 @@ def succeed(session: Session, lease: Lease, result: Json) -> list[int]:
     return _release_waiting(session, lease.owner)
 
 
-def fail(session: Session, lease: Lease, error: str, *, again: bool) -> bool:
-    """End a held attempt; with `again` the job is queued anew while attempts are left. Returns whether it was."""
+def fail(session: Session, lease: Lease, error: str, *, again: bool, later: bool = False) -> bool:
+    """End a held attempt; with `again` the job is queued anew while attempts are left. Returns whether it was.
+
+    With `later` it is rung for as an overdue job would be, half a minute from now, rather than at once.
+    """
     attempt, max_attempts = session.execute(select(Job.attempt, Job.max_attempts).where(Job.id == lease.job_id)).one()
     if again and attempt < max_attempts:
         session.execute(
             update(Job)
             .where(Job.id == lease.job_id)
-            .values(state="queued", error=error, owner=None, lease_expires_at=None, notified_at=None)
+            .values(
+                state="queued",
+                error=error,
+                owner=None,
+                lease_expires_at=None,
+                notified_at=func.now() if later else None,
+            )
         )
         record(session, lease.job_id, lease.owner, error, state="queued")
         return True
@@ -195,7 +205,7 @@ def reconcile(session: Session, who: str) -> Reconciled:
         return Reconciled()
     expired = session.execute(
         select(Job.id, Job.owner, Job.attempt, Job.max_attempts)
-        .where(Job.state == "running", Job.lease_expires_at < func.now())
+        .where(Job.state == "running", Job.lease_expires_at < func.clock_timestamp())
         .with_for_update(skip_locked=True)
     ).all()
     for job_id, owner, attempt, max_attempts in expired:

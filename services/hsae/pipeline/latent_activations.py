@@ -10,7 +10,15 @@ from jaxtyping import Float32, Int32
 from hsae.pipeline.activations import iterate_shards
 from hsae.pipeline.context import StageContext
 from hsae.sae import SparseAutoencoder
-from hsae.store import ActivationManifest, ObjectStore, StoredObject, get_tensors, put_tensors
+from hsae.store import (
+    ANALYSES,
+    ActivationManifest,
+    ObjectStore,
+    StoredObject,
+    artifact_prefix,
+    get_tensors,
+    put_tensors,
+)
 
 _ROWS_PER_BATCH = 4096
 
@@ -43,6 +51,8 @@ def encode_images(
     with torch.inference_mode():
         for shard in iterate_shards(context, manifest):
             plain = shard.view == 0
+            if not bool(plain.any()):  # no image of its range could be read
+                continue
             x = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model)
             raw.append(x.mean(1) if n_tokens > 1 else x[:, 0])
             images.append(shard.image_index[plain][::n_tokens])
@@ -56,7 +66,7 @@ def encode_images(
 
 
 def _object_key(analysis_key: str) -> str:
-    return f"analyses/{analysis_key}/latents.safetensors"
+    return artifact_prefix(ANALYSES, analysis_key) + "latents.safetensors"
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:

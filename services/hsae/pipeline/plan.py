@@ -55,17 +55,27 @@ class Plan:
     to_ring: tuple[int, ...]
 
 
-def submit(request: SubmitRequest, settings: Settings, sessions: sessionmaker[Session]) -> Plan:
-    """Check the request, then enter its study and whatever jobs it still needs, all in one transaction.
+def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpec, tuple[int, ...]]:
+    """Describe the request's backbone and settle its layers; enters nothing.
 
     Raises:
-        UserError: for an unknown model or data set, a layer out of range, or an SAE configuration that cannot be.
+        UserError: for an unknown model, a layer out of range, or an SAE configuration that cannot be.
     """
     spec = inspect_backbone(request.model, revision=request.revision, cache_dir=settings.model_cache)
     layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
     check_tokens(spec, request.extraction.tokens)
     for sae in request.saes:
         check_config(sae, spec.d_model)
+    return spec, layers
+
+
+def submit(request: SubmitRequest, settings: Settings, sessions: sessionmaker[Session]) -> Plan:
+    """Check the request, then enter its study and whatever jobs it still needs, all in one transaction.
+
+    Raises:
+        UserError: what `check_model` raises, and for an unknown data set.
+    """
+    spec, layers = check_model(request, settings)
     with transaction(sessions) as session:
         # Submits take turns, so that two at the same instant cannot both plan the same artifact.
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.submit"))))
@@ -123,13 +133,18 @@ class _Planner:
     def _activation_jobs(self, whole: ExtractRequest) -> dict[int, int]:
         """The job that makes (or made) each layer's activations; the missing layers share one new job."""
         keys = {layer: whole.activation_key(layer) for layer in whole.layers}
-        present = {
-            row.key: row.job_id
-            for row in self._session.scalars(select(ActivationSet).where(ActivationSet.key.in_(keys.values())))
-        }
+        found = self._session.execute(
+            select(ActivationSet.key, ActivationSet.job_id)
+            .join(Job, Job.id == ActivationSet.job_id)
+            # What a failed job has not published is missing, and may be asked for with other layers now.
+            .where(ActivationSet.key.in_(keys.values()))
+            .where(ActivationSet.manifest_sha256.is_not(None) | Job.state.not_in(("failed", "cancelled")))
+        )
+        present = {row.key: row.job_id for row in found}
         makers: dict[int, int] = {}
         for job_id in sorted(set(present.values())):
-            self._reuse(self._session.get_one(Job, job_id, with_for_update=True))
+            job = self._session.get_one(Job, job_id, with_for_update=True)
+            self._reuse(job, whole.model_copy(update={"layers": tuple(job.request["layers"])}))
         missing = []
         for layer, key in keys.items():
             if key in present:
@@ -164,25 +179,27 @@ class _Planner:
         model_id = self._session.execute(
             select(Model.id).where(Model.name == spec.name, Model.revision == spec.revision)
         ).scalar_one()
-        self._session.add_all(
-            ActivationSet(
-                key=request.activation_key(layer),
-                model_id=model_id,
-                dataset_id=request.dataset.id,
-                job_id=job_id,
-                layer=layer,
-                tokens=request.extraction.tokens,
-                dtype=request.extraction.dtype,
-                n_views=request.extraction.n_views,
+        for layer in request.layers:
+            values = {
+                "model_id": model_id,
+                "dataset_id": request.dataset.id,
+                "job_id": job_id,
+                "layer": layer,
+                "tokens": request.extraction.tokens,
+                "dtype": request.extraction.dtype,
+                "n_views": request.extraction.n_views,
+            }
+            self._session.execute(
+                insert(ActivationSet)
+                .values(key=request.activation_key(layer), **values)
+                .on_conflict_do_update(index_elements=["key"], set_=values)
             )
-            for layer in request.layers
-        )
         self._session.flush()
 
     def _job(self, key: str, kind: str, title: str, request: BaseModel, needs: Sequence[int]) -> int:
         job = self._session.execute(select(Job).where(Job.key == key).with_for_update()).scalar_one_or_none()
         if job is not None:
-            return self._reuse(job)
+            return self._reuse(job, request)
         job = Job(
             key=key,
             kind=kind,
@@ -197,12 +214,15 @@ class _Planner:
         self._enter(job, "new")
         return job.id
 
-    def _reuse(self, job: Job) -> int:
+    def _reuse(self, job: Job, request: BaseModel) -> int:
         if job.state in {"failed", "cancelled"}:
+            # The same artifact, but the model or the data set may lie elsewhere now.
+            job.request = request.model_dump(mode="json")
             needs = self._session.scalars(
                 select(JobDependency.depends_on_id).where(JobDependency.job_id == job.id)
             ).all()
             job.state = "waiting" if needs and not self._all_succeeded(needs) else "queued"
+            job.max_attempts = self._settings.max_attempts
             job.attempt, job.error, job.finished_at, job.owner = 0, None, None, None
             self._enter(job, "again")
         else:

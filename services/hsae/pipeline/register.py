@@ -1,5 +1,6 @@
 """Registers a data set: scans it, keeps its listing and its part of the taxonomy, enters both in the catalog."""
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
 _ROWS_PER_INSERT = 5000
 
 
-def listing_key(fingerprint: str) -> str:
-    """Object key of a data set's listing."""
-    return f"datasets/{fingerprint}/listing.parquet"
+def listing_key(fingerprint: str, sha256: str) -> str:
+    """Object key of a data set's listing; its checksum is part of it, since Parquet writers differ in their bytes."""
+    return f"datasets/{fingerprint}/listing-{sha256[:16]}.parquet"
 
 
 def taxonomy_key(key: str) -> str:
@@ -42,7 +43,7 @@ def taxonomy_key(key: str) -> str:
 
 def read_listing(store: ObjectStore, dataset: DatasetRef) -> pa.Table:
     """The listing of a registered data set: image, path, class_id, sha256, n_bytes."""
-    content = store.get(listing_key(dataset.fingerprint), sha256=dataset.listing_sha256)
+    content = store.get(listing_key(dataset.fingerprint, dataset.listing_sha256), sha256=dataset.listing_sha256)
     return pq.read_table(io.BytesIO(content))
 
 
@@ -81,21 +82,20 @@ def register_dataset(
     images = scan(path, taxonomy, mapping=mapping)
     classes = sorted(set(images.listing["class_id"].to_pylist()))
     induced = induce(taxonomy, classes)
+    with transaction(sessions) as session:
+        _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
     listing = io.BytesIO()
     pq.write_table(images.listing, listing, compression="zstd")
-    stored = store.put(listing_key(images.fingerprint), listing.getvalue())
+    listing_sha256 = hashlib.sha256(listing.getvalue()).hexdigest()
+    store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
     store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
     with transaction(sessions) as session:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.dataset"))))
-        present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
+        present = _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
         if present is not None:
-            if (present.fingerprint, present.taxonomy_key) == (images.fingerprint, induced.key):
-                present.root = str(images.root)
-                present.listing_sha256 = stored.sha256
-                return present, False
-            raise UserError(
-                f"the name {name} is taken by a data set of other images or labels: choose another name for {path}"
-            )
+            present.root = str(images.root)
+            present.listing_sha256 = listing_sha256
+            return present, False
         dataset = Dataset(
             name=name,
             fingerprint=images.fingerprint,
@@ -105,12 +105,22 @@ def register_dataset(
             n_images=images.listing.num_rows,
             n_classes=len(induced.classes),
             n_nodes=len(induced.synsets),
-            listing_sha256=stored.sha256,
+            listing_sha256=listing_sha256,
         )
         session.add(dataset)
         session.flush()
         _enter_taxonomy(session, dataset, taxonomy.namespace, induced, images)
         return dataset, True
+
+
+def _refuse_taken_name(session: Session, name: str, fingerprint: str, taxonomy_key: str, path: Path) -> Dataset | None:
+    """The data set of that name if it is the same one, None if there is none; a `UserError` if it is another."""
+    present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
+    if present is not None and (present.fingerprint, present.taxonomy_key) != (fingerprint, taxonomy_key):
+        raise UserError(
+            f"the name {name} is taken by a data set of other images or labels: choose another name for {path}"
+        )
+    return present
 
 
 def node_ids(session: Session, dataset_id: int, induced: InducedTaxonomy) -> np.ndarray:

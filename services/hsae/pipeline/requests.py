@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hsae.backbones import BackboneSpec
+from hsae.backbones import BackboneSpec, Tokens
 from hsae.hierarchy import AssociationRule
 from hsae.sae import SaeConfig
 
 # Raised whenever the same request would give other bytes than before.
 _FORMATS = {"activations": 1, "sae": 1, "analysis": 1}
 
-Tokens = Literal["cls", "patches", "mean"]
 StoredDtype = Literal["float32", "bfloat16"]
 
 
@@ -33,7 +32,7 @@ def _key(kind: str, content: dict[str, Any]) -> str:
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetRef(_Request):
@@ -53,8 +52,11 @@ class ExtractionConfig(_Request):
     tokens: Tokens = Field("cls", description="class token, patch tokens, or the mean of the patch tokens")
     dtype: StoredDtype = Field("float32", description="stored type of the activations")
     n_views: int = Field(1, ge=1, le=64, description="1 + augmented views per image, used as training rows only")
-    shard_images: int = Field(1024, ge=1, description="images per shard; an interrupted extraction redoes at most one")
-    batch_size: int = Field(32, ge=1, description="images per forward pass")
+    shard_images: int = Field(
+        1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most one"
+    )
+    batch_size: int = Field(32, ge=1, le=10**5, description="images per forward pass")
+    max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
     seed: int = Field(0, ge=0, description="seed of the augmented views")
 
 

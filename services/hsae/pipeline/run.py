@@ -12,13 +12,14 @@ from hsae.catalog import Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.context import StageContext
+from hsae.pipeline.damage import forget_object
 from hsae.pipeline.device import pick_device
 from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.pipeline.requests import AnalyzeRequest, ExtractRequest, TrainRequest
 from hsae.pipeline.stages import analyze, extract, train
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 class _Stage:
     request: type[BaseModel]
     run: Callable[[Any, StageContext], Json]
-    discard: Callable[[Any, StageContext], None]
+    discard: Callable[[Any, StageContext, Session], None]
 
 
 STAGES = {
@@ -72,9 +73,15 @@ def _attempt(job: jobs.ClaimedJob, settings: Settings, sessions: sessionmaker[Se
         request = stage.request.model_validate(job.request)
         try:
             result = stage.run(request, context)
+        except (ObjectMissingError, ObjectCorruptError) as loss:
+            with context.transaction() as session:
+                forget_object(session, loss.key, job.lease.owner, str(loss))
+            raise
         except UserError as mistake:
             if not isinstance(mistake, ServiceError):
-                stage.discard(request, context)
+                # Under the job's row lock, so that nobody takes the job over and publishes what is deleted here.
+                with context.transaction() as session:
+                    stage.discard(request, context, session)
             raise
         with context.transaction() as session:
             released = jobs.succeed(session, job.lease, result)
@@ -98,7 +105,7 @@ def _failed(job: jobs.ClaimedJob, error: Exception, sessions: sessionmaker[Sessi
         log.exception("job %d: %s", job.lease.job_id, message)
     with transaction(sessions) as session:
         jobs.hold(session, job.lease)
-        again = jobs.fail(session, job.lease, message, again=not mistake)
+        again = jobs.fail(session, job.lease, message, again=not mistake, later=isinstance(error, ServiceError))
     return "queued again" if again else "failed"
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,14 @@ def layer_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         figure.savefig(aside, dpi=110, format="png")
         aside.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
 
 

@@ -41,7 +41,7 @@ class ObjectMissingError(UserError):
     def __str__(self) -> str:
         return (
             f"object {self.key} is missing from bucket {self.bucket}: "
-            "run the job that makes it again, or restore the bucket from its backup"
+            "submit again to make it anew, or restore the bucket from its backup"
         )
 
 
@@ -56,7 +56,7 @@ class ObjectCorruptError(UserError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): delete it and run the job again"
+        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): submit again to make it anew"
 
 
 def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool) -> UserError:
@@ -90,13 +90,13 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
     else:  # no XML, or XML of another kind
         status, text = _status_of(error), _line(error)
     if status == _HTTP_INSUFFICIENT_STORAGE or _tells_of_full_storage(error, text):
-        return ServiceError(f"{server} is full ({_line(text)}): free some space there, then `hsae-admin jobs retry`")
+        return ServiceError(f"{server} is full ({_line(text)}): free some space there, then submit again")
     if status >= _HTTP_SERVER_FAULT:
         # SeaweedFS answers a bare InternalError when no volume is left, or a block fails its checksum.
         advice = (
-            "its disk may be full: look at its free space and its log, then `hsae-admin jobs retry`"
+            "its disk may be full: look at its free space and its log, then submit again"
             if writing
-            else "look at its log; if the object is damaged there, delete it and run the job again"
+            else "look at its log; if the object is damaged there, submit again to make it anew"
         )
         return ServiceError(f"{server} failed at {target} (HTTP {status}: {_line(text)}); {advice}")
     if isinstance(error, S3Error):
@@ -108,7 +108,7 @@ def missing_bucket(endpoint: str, bucket: str) -> ServiceError:
     """The exception for a bucket that is not there."""
     return ServiceError(
         f"bucket {bucket} does not exist on the S3 server at {endpoint}: "
-        "create it (a worker does so when it starts) or correct HSAE_S3_BUCKET"
+        "run `hsae-admin doctor`, which creates it, or correct HSAE_S3_BUCKET"
     )
 
 

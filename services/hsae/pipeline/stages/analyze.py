@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae, transaction
 from hsae.catalog.bulk import copy_rows, load_node_scores
@@ -16,13 +17,13 @@ from hsae.pipeline.requests import AnalyzeRequest
 from hsae.pipeline.score_rows import latent_rows, layer_score_row, node_score_rows
 from hsae.pipeline.stages.train import weights_key
 from hsae.sae import SaeConfig, SparseAutoencoder
-from hsae.store import StoredObject, get_tensors, put_tensors
+from hsae.store import ANALYSES, StoredObject, artifact_prefix, get_tensors, put_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 
 def class_sums_key(analysis_key: str) -> str:
     """Object key of an analysis' class sums."""
-    return f"analyses/{analysis_key}/class_sums.safetensors"
+    return artifact_prefix(ANALYSES, analysis_key) + "class_sums.safetensors"
 
 
 def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
@@ -87,9 +88,10 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     }
 
 
-def discard(request: AnalyzeRequest, context: StageContext) -> None:
+def discard(request: AnalyzeRequest, context: StageContext, session: Session) -> None:
     """Delete what a failed analysis left behind; its rows went with its transaction."""
-    context.store.delete_prefix(f"analyses/{request.key}/")
+    del session
+    context.store.delete_prefix(artifact_prefix(ANALYSES, request.key))
 
 
 def _put_class_sums(context: StageContext, key: str, results: list[BasisResult]) -> StoredObject:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from hsae.backbones import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json, transaction
@@ -20,10 +21,12 @@ from hsae.pipeline.context import StageContext
 from hsae.pipeline.register import read_listing
 from hsae.pipeline.requests import ExtractRequest
 from hsae.store import (
+    ACTIVATIONS,
     ActivationManifest,
     ShardEntry,
     SkippedEntry,
     StoredObject,
+    artifact_prefix,
     shard_key,
     write_manifest,
     write_shard,
@@ -52,13 +55,12 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             ).scalar_one()
             for layer in request.layers
         }
-        done: dict[int, ActivationShard] = {
-            row.shard: row
-            for row in session.scalars(
-                # The deepest layer is entered together with all others, so it stands for them.
-                select(ActivationShard).where(ActivationShard.activation_set_id == set_ids[request.layers[-1]])
-            )
-        }
+        stored: dict[int, list[ActivationShard]] = {}
+        for row in session.scalars(
+            select(ActivationShard).where(ActivationShard.activation_set_id.in_(set_ids.values()))
+        ):
+            stored.setdefault(row.shard, []).append(row)
+        done = {shard: rows[0] for shard, rows in stored.items() if len(rows) == len(set_ids)}
     skipped = [entry for row in done.values() for entry in row.skipped]
     n_done = sum(len(ranges[shard]) for shard in done)
     context.progress(n_done, len(listed), "images")
@@ -99,7 +101,7 @@ def _extract_range(
         batch_size=extraction.batch_size,
         n_views=extraction.n_views,
         seed=extraction.seed,
-        max_pixels=context.settings.max_image_pixels,
+        max_pixels=extraction.max_image_pixels,
         on_batch=lambda n: context.progress(n_before + n, n_total, "images"),
     )
 
@@ -144,7 +146,7 @@ def _check_skipped(n_skipped: int, n_images: int, context: StageContext, skipped
         first = skipped[0]
         raise UserError(
             f"{n_skipped} of {n_images} images could not be read (more than {allowed:.1%}), the first is"
-            f" {first['path']} ({first['reason']}): mend or remove them, or raise HSAE_MAX_SKIPPED_SHARE"
+            f" {first['path']} ({first['reason']}): mend or remove them, or raise the worker's HSAE_MAX_SKIPPED_SHARE"
         )
 
 
@@ -208,17 +210,16 @@ def _publish(
     }
 
 
-def discard(request: ExtractRequest, context: StageContext) -> None:
+def discard(request: ExtractRequest, context: StageContext, session: Session) -> None:
     """Delete what a failed extraction left behind, so that nothing half-made stays."""
-    with context.transaction() as session:
-        unpublished = session.execute(
-            select(ActivationSet.id, ActivationSet.key).where(
-                ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
-                ActivationSet.manifest_sha256.is_(None),
-            )
-        ).all()
-        session.execute(
-            delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))
+    unpublished = session.execute(
+        select(ActivationSet.id, ActivationSet.key).where(
+            ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
+            ActivationSet.manifest_sha256.is_(None),
         )
+    ).all()
+    session.execute(
+        delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))
+    )
     for row in unpublished:
-        context.store.delete_prefix(f"activations/{row.key}/")
+        context.store.delete_prefix(artifact_prefix(ACTIVATIONS, row.key))

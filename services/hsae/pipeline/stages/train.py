@@ -3,7 +3,9 @@
 import time
 from dataclasses import asdict
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import null, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, Json, Sae, transaction
 from hsae.pipeline.activations import open_activation_set, read_training_rows
@@ -11,14 +13,14 @@ from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import TrainRequest
 from hsae.sae import Checkpoint, StepReport
 from hsae.sae import train as train_sae
-from hsae.store import get_tensors, put_tensors
+from hsae.store import SAES, ObjectCorruptError, ObjectMissingError, artifact_prefix, get_tensors, put_tensors
 
 _SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
 
 
 def weights_key(key: str) -> str:
     """Object key of an SAE's weights."""
-    return f"saes/{key}/sae.safetensors"
+    return artifact_prefix(SAES, key) + "sae.safetensors"
 
 
 def train(request: TrainRequest, context: StageContext) -> Json:
@@ -29,6 +31,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
     """
     published = _published(request.key, context)
     if published is not None:  # a former attempt ended between publishing and saying so
+        _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
     rows = read_training_rows(context, manifest, lambda _: context.check())
@@ -67,8 +70,9 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             "metrics": metrics,
             "weights_sha256": weights.sha256,
         }
-        session.execute(insert(Sae).values(key=request.key, **values))
-        session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=None))
+        statement = insert(Sae).values(key=request.key, **values)
+        session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+        session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
 
@@ -76,12 +80,19 @@ def train(request: TrainRequest, context: StageContext) -> Json:
 def _published(key: str, context: StageContext) -> Json | None:
     with transaction(context.sessions) as session:
         sae = session.execute(select(Sae).where(Sae.key == key)).scalar_one_or_none()
-    return None if sae is None else {name: getattr(sae, name) for name in _SUMMARY}
+    if sae is None:
+        return None
+    try:
+        context.store.get(weights_key(key), sha256=sae.weights_sha256)
+    except (ObjectMissingError, ObjectCorruptError):
+        return None  # lost since: the same weights are trained again
+    return {name: getattr(sae, name) for name in _SUMMARY}
 
 
-def discard(request: TrainRequest, context: StageContext) -> None:
+def discard(request: TrainRequest, context: StageContext, session: Session) -> None:
     """Delete what a failed training left behind."""
-    context.store.delete_prefix(f"saes/{request.key}/")
+    session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
+    context.store.delete_prefix(artifact_prefix(SAES, request.key))
 
 
 def _report(report: StepReport, context: StageContext) -> None:
@@ -92,7 +103,7 @@ class _Checkpoints:
     """Where a training goes on after a crash: the latest checkpoint, named by the job's row."""
 
     def __init__(self, key: str, context: StageContext) -> None:
-        self._prefix = f"saes/{key}/checkpoints/"
+        self._prefix = artifact_prefix(SAES, key) + "checkpoints/"
         self._context = context
         self._last = time.monotonic()
 

@@ -1,0 +1,93 @@
+"""Jobs run in the test's own process, by the very calls that a worker makes."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tests.small import link_classes
+
+from hsae.catalog import Dataset, transaction
+from hsae.pipeline import jobs
+from hsae.pipeline.context import StageContext
+from hsae.pipeline.heartbeat import Heartbeat
+from hsae.pipeline.plan import Plan
+from hsae.pipeline.register import register_dataset
+from hsae.pipeline.run import STAGES, run_job
+from hsae.sae import SaeConfig
+from hsae.store import ObjectStore, StoredObject
+from hsae.taxonomy import load_taxonomy
+
+TINY_SAE = SaeConfig(kind="topk", k=4, expansion=2, n_steps=30)
+
+
+_load_taxonomy = functools.cache(load_taxonomy)  # WordNet takes seconds
+
+
+def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
+    """Register the images at `path`, under WordNet or a custom tree."""
+    return register_dataset(name, path, _load_taxonomy(tree), service.sessions, service.store)
+
+
+def register_small(service, n_classes: int) -> None:
+    """Register the first bundled classes under the name `small`."""
+    register(service, "small", link_classes(service.folder, n_classes))
+
+
+def run_jobs(service, plan: Plan, *kinds: str) -> list[str]:
+    """Run a plan's jobs (of some kinds, or all) in their order; says what became of each."""
+    return [run_job(job.id, service.settings, "test") for job in plan.jobs if not kinds or job.kind in kinds]
+
+
+def job_id(plan: Plan, kind: str) -> int:
+    """The plan's one job of a kind."""
+    (found,) = [job.id for job in plan.jobs if job.kind == kind]
+    return found
+
+
+class CountingStore(ObjectStore):
+    """The same store, which remembers what was put into it."""
+
+    @classmethod
+    def of(cls, service) -> "CountingStore":
+        store = cls.from_settings(service.settings)
+        store.keys_put = []
+        return store
+
+    keys_put: list[str]
+
+    def put(
+        self, key: str, data: bytes | memoryview, *, content_type: str = "application/octet-stream"
+    ) -> StoredObject:
+        self.keys_put.append(key)
+        return super().put(key, data, content_type=content_type)
+
+
+class _StoppingContext(StageContext):
+    """Its `progress` raises `OSError` once `stop_at` units are done."""
+
+    stop_at: int | None = None
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        super().progress(done, total, unit)
+        if self.stop_at is not None and done >= self.stop_at:
+            raise OSError(f"stopped by the test at {done} of {total} {unit}")
+
+
+@contextmanager
+def attempt(service, number: int, *, store: ObjectStore | None = None, stop_at: int | None = None) -> Iterator[tuple]:
+    """One attempt at a job: (request, context) for its stage. The job is queued again when it ends."""
+    with transaction(service.sessions) as session:
+        claimed = jobs.claim(session, number, "attempt", 60)
+    assert claimed is not None, f"job {number} is not queued"
+    with Heartbeat(service.sessions, claimed.lease, 60) as heartbeat:
+        context = _StoppingContext(
+            service.settings, service.sessions, store or service.store, torch.device("cpu"), claimed, heartbeat
+        )
+        context.stop_at = stop_at
+        try:
+            yield STAGES[claimed.kind].request.model_validate(claimed.request), context
+        finally:
+            with transaction(service.sessions) as session:
+                jobs.fail(session, claimed.lease, "the attempt is over", again=True)

@@ -1,0 +1,289 @@
+"""Stage analyze: what is scored, and the stored scores against slow references."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+from sqlalchemy import text
+from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs
+from tests.small import link_classes, small_request
+
+from hsae.catalog import transaction
+from hsae.demo import backbone_folder
+from hsae.pipeline.latent_activations import get_latent_activations
+from hsae.pipeline.plan import submit
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.pipeline.stages.analyze import analyze
+from hsae.pipeline.stages.train import weights_key
+from hsae.sae import SaeConfig, SparseAutoencoder
+from hsae.store import get_tensors
+
+N_CLASSES = 5
+THRESHOLD = 2.0
+N_REFERENCE = 60
+RELU = SaeConfig(kind="relu", expansion=2, n_steps=40)
+
+
+def plan_small(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
+    request = small_request(
+        layers=(layer,),
+        saes=(sae,),
+        extraction=ExtractionConfig(**{"shard_images": 9, "batch_size": 6, **extraction}),
+        scoring=scoring or ScoringConfig(n_shuffles=1),
+    )
+    return submit(request, service.settings, service.sessions)
+
+
+def query(service, statement, **values):
+    with transaction(service.sessions) as session:
+        return [dict(row) for row in session.execute(text(statement), values).mappings()]
+
+
+def analysis_of(service, plan):
+    """Row of the analysis that a plan's job made, and what it scored."""
+    (row,) = query(service, "SELECT * FROM analysis WHERE job_id = :id", id=job_id(plan, "analyze"))
+    return row, get_latent_activations(service.store, row["key"], row["activations_sha256"])
+
+
+def trained_sae(service, plan, config) -> SparseAutoencoder:
+    (row,) = query(service, "SELECT key, weights_sha256 FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
+    tensors, _ = get_tensors(service.store, weights_key(row["key"]), sha256=row["weights_sha256"])
+    return SparseAutoencoder.from_tensors(tensors, config)
+
+
+@pytest.fixture(scope="module")
+def ready(make_service):
+    """A service with a data set of five classes, and the paths and classes of its images in order."""
+    service = make_service()
+    register_small(service, n_classes=N_CLASSES)
+    root = link_classes(service.folder, N_CLASSES)
+    paths = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*"))
+    return SimpleNamespace(service=service, root=root, paths=paths, labels=[path.split("/")[0] for path in paths])
+
+
+@pytest.fixture(scope="module")
+def patches(ready):
+    """A finished analysis of patch tokens, with a firing threshold."""
+    plan = plan_small(
+        ready.service, sae=RELU, tokens="patches", scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD)
+    )
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    return plan
+
+
+def test_an_image_of_patches_is_scored_by_its_strongest_patch(ready, patches):
+    from transformers import BitImageProcessorPil, Dinov2Model
+
+    _, latents = analysis_of(ready.service, patches)
+    assert latents.images.tolist() == list(range(len(ready.paths)))
+    model = Dinov2Model.from_pretrained(backbone_folder(), dtype=torch.float32)
+    processor = BitImageProcessorPil.from_pretrained(backbone_folder())
+    sae = trained_sae(ready.service, patches, RELU)
+    for image, path in enumerate(ready.paths):
+        with Image.open(ready.root / path) as picture:
+            rgba = picture.convert("RGBA")
+        rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        with torch.no_grad():
+            hidden = model(**processor(rgb, return_tensors="pt"), output_hidden_states=True).hidden_states[3 + 1]
+            expected = torch.stack([sae.encode(patch[None])[0] for patch in hidden[0, 1:]]).amax(0)
+        stored = latents.z[[image], :].toarray()[0]
+        np.testing.assert_allclose(stored, expected.numpy(), atol=2e-3, rtol=2e-3, err_msg=path)
+
+
+def _q_values(z, nodes, inside):
+    """Benjamini-Hochberg over the rank tests of all pairs that have one, by (latent, node)."""
+    n = len(z)
+    ranks = scipy.stats.rankdata(z, axis=0)
+    p_values = {}
+    for latent in range(z.shape[1]):
+        _, ties = np.unique(z[:, latent], return_counts=True)
+        spread = n + 1 - (ties**3 - ties).sum() / (n * (n - 1))
+        for node in nodes:
+            n_in = int(inside[node].sum())
+            if n_in < n and spread > 0:
+                u = ranks[inside[node], latent].sum() - n_in * (n_in + 1) / 2
+                z_score = (u - n_in * (n - n_in) / 2) / np.sqrt(n_in * (n - n_in) * spread / 12)
+                p_values[latent, node] = 2 * scipy.stats.norm.sf(abs(z_score))
+    return dict(zip(p_values, scipy.stats.false_discovery_control(list(p_values.values())), strict=True))
+
+
+def test_stored_scores_equal_a_slow_reference(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    z = latents.z.toarray().astype(np.float64)
+    n_images = len(z)
+    closure = query(
+        ready.service,
+        "SELECT d.wnid AS below, a.wnid AS above FROM hypernym_closure c JOIN synset d ON d.id = c.descendant_id"
+        " JOIN synset a ON a.id = c.ancestor_id",
+    )
+    nodes = sorted({pair["above"] for pair in closure})
+    under = {node: {pair["below"] for pair in closure if pair["above"] == node} for node in nodes}
+    inside = {node: np.isin(ready.labels, list(under[node])) for node in nodes}
+
+    p_values = {}
+    for latent in range(N_REFERENCE):
+        for node in nodes:
+            if inside[node].all() or np.ptp(z[:, latent]) == 0:
+                continue
+            test = scipy.stats.mannwhitneyu(
+                z[inside[node], latent], z[~inside[node], latent], use_continuity=False, method="asymptotic"
+            )
+            p_values[latent, node] = test.pvalue
+    q_values = _q_values(z, nodes, inside)
+    rows = query(
+        ready.service,
+        "SELECT n.*, y.wnid FROM node_score n JOIN synset y ON y.id = n.synset_id"
+        " WHERE n.analysis_id = :id AND n.basis = 'sae' AND n.latent < :n ORDER BY n.latent, y.wnid",
+        id=row["id"],
+        n=N_REFERENCE,
+    )
+    assert len(rows) > 100
+    assert {r["n_fire"] for r in rows} != {n_images}  # the threshold matters
+    for r in rows:
+        values, truth = z[:, r["latent"]], inside[r["wnid"]]
+        fires = values > THRESHOLD
+        n_both = int((fires & truth).sum())
+        assert (r["n_images"], r["n_fire"], r["n_both"]) == (truth.sum(), fires.sum(), n_both)
+        precision = n_both / fires.sum() if fires.any() else None
+        recall = n_both / truth.sum() if fires.any() else None
+        expected = {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * n_both / (fires.sum() + truth.sum()) if fires.any() else None,
+            "mass_share": values[truth].sum() / values.sum() if values.any() else None,
+            "mean_inside": values[truth].mean() if values.any() else None,
+            "mean_outside": values[~truth].mean() if values.any() and not truth.all() else None,
+            "auroc": None,
+            "p": None,
+            "auroc_dense": None,
+        }
+        if (r["latent"], r["wnid"]) in p_values:
+            higher = [(a > b) + (a == b) / 2 for a in values[truth] for b in values[~truth]]
+            pair = (r["latent"], r["wnid"])
+            expected |= {"auroc": np.mean(higher), "p": p_values[pair], "q": q_values[pair]}
+            assert np.sign(r["z"]) == np.sign(r["auroc"] - 0.5)
+            assert 2 * scipy.stats.norm.sf(abs(r["z"])) == pytest.approx(r["p"], rel=1e-9)
+        else:
+            assert (r["z"], r["q"]) == (None, None)
+        for name, value in expected.items():
+            assert r[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), (r, name)
+
+
+def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    z = latents.z.toarray()
+    table = query(
+        ready.service, "SELECT * FROM latent WHERE analysis_id = :id AND basis = 'sae' ORDER BY latent", id=row["id"]
+    )
+    assert [r["latent"] for r in table] == list(range(z.shape[1]))
+    best = query(
+        ready.service,
+        "SELECT latent, max(f1) AS f1 FROM node_score WHERE analysis_id = :id AND basis = 'sae' GROUP BY 1",
+        id=row["id"],
+    )
+    best_f1 = {r["latent"]: r["f1"] for r in best}
+    for r in table:
+        values = z[:, r["latent"]]
+        fires = values > THRESHOLD
+        assert (r["n_fire"], r["is_dead"]) == (fires.sum(), not fires.any())
+        assert r["density"] == pytest.approx(fires.mean())
+        if not fires.any():
+            assert (r["label_synset_id"], r["label_f1"], r["lch_synset_id"]) == (None, None, None)
+            continue
+        assert r["label_f1"] == best_f1[r["latent"]]
+        assert r["mean_activation"] == pytest.approx(values[fires].mean(), rel=1e-6)
+        assert r["max_activation"] == pytest.approx(values.max(), rel=1e-6)
+        top = r["top_images"]
+        assert [entry["path"] for entry in top] == [ready.paths[entry["image"]] for entry in top]
+        strongest = np.sort(values)[::-1][: len(top)]
+        np.testing.assert_allclose([entry["activation"] for entry in top], strongest, rtol=1e-5)
+    labelled = query(
+        ready.service,
+        "SELECT l.latent FROM latent l JOIN node_score n USING (analysis_id, basis, latent)"
+        " WHERE l.analysis_id = :id AND l.basis = 'sae' AND n.synset_id = l.label_synset_id AND n.f1 = l.label_f1",
+        id=row["id"],
+    )
+    assert len(labelled) == sum(r["label_f1"] is not None for r in table)
+
+
+def test_views_are_trained_on_and_never_scored(ready):
+    plan = plan_small(ready.service, n_views=3)
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    n_images = len(ready.paths)
+    (sae,) = query(ready.service, "SELECT metrics FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
+    n_held_out = sae["metrics"]["n_holdout_rows"]
+    assert n_held_out == max(1, round(0.1 * n_images))
+    assert sae["metrics"]["n_train_rows"] == 3 * (n_images - n_held_out)
+    row, latents = analysis_of(ready.service, plan)
+    assert row["n_images"] == n_images
+    assert latents.images.tolist() == list(range(n_images))
+    # What is scored is the plain view: the encoding of the plain rows, which a set without views has just so.
+    plain = plan_small(ready.service, n_views=1)
+    assert run_jobs(ready.service, plain, "extract") == ["succeeded"]
+    (entry,) = query(ready.service, "SELECT key FROM activation_set WHERE job_id = :id", id=job_id(plain, "extract"))
+    sae_model = trained_sae(ready.service, plan, TINY_SAE)
+    for number in range(-(-n_images // 9)):
+        tensors, _ = get_tensors(
+            ready.service.store, f"activations/{entry['key']}/shard-{number:05}.safetensors", sha256=None
+        )
+        with torch.no_grad():
+            expected = sae_model.encode(tensors["activations"]).numpy()
+        stored = latents.z[number * 9 : (number + 1) * 9].toarray()
+        np.testing.assert_allclose(stored, expected, atol=1e-5)
+
+
+def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
+    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7))
+    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0))
+    assert job_id(with_controls, "train") == job_id(without, "train")
+    run_jobs(ready.service, with_controls)
+    assert run_jobs(ready.service, without, "analyze") == ["succeeded"]
+    found = []
+    for plan in (with_controls, without):
+        row, _ = analysis_of(ready.service, plan)
+        scores = query(ready.service, "SELECT * FROM layer_score WHERE analysis_id = :id", id=row["id"])
+        found.append({(r["basis"], r["seed"]): r for r in scores})
+    assert set(found[1]) == {("sae", 0), ("neuron", 0)}
+    assert set(found[0]) == {
+        ("sae", 0), ("neuron", 0), ("shuffled_labels", 7), ("shuffled_labels", 8), ("shuffled_taxonomy", 7),
+        ("shuffled_taxonomy", 8),
+    }  # fmt: skip
+    for key, value in found[1]["sae", 0].items():
+        if key not in ("analysis_id", "probe_accuracy"):  # the probe's split has the seed of the scoring
+            assert found[0]["sae", 0][key] == value, key
+
+
+def test_a_crash_after_publishing_scores_nothing_again(ready):
+    plan = plan_small(ready.service, layer=1)
+    run_jobs(ready.service, plan, "extract", "train")
+    results, stores = [], [CountingStore.of(ready.service) for _ in range(2)]
+    for store in stores:
+        with attempt(ready.service, job_id(plan, "analyze"), store=store) as given:
+            results.append(analyze(*given))
+    assert results[0]["analysis"] == results[1]["analysis"]
+    assert [len(store.keys_put) for store in stores] == [2, 0]
+    assert run_jobs(ready.service, plan, "analyze") == ["succeeded"]
+
+
+@pytest.mark.parametrize("damage", ["one byte", "deleted"])
+def test_a_damaged_sae_fails_the_analysis_with_its_name_and_publishes_nothing(ready, damage):
+    plan = plan_small(ready.service, sae=TINY_SAE.model_copy(update={"seed": 1 + (damage == "deleted")}))
+    run_jobs(ready.service, plan, "extract", "train")
+    (sae,) = query(ready.service, "SELECT key FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
+    key = weights_key(sae["key"])
+    if damage == "one byte":
+        content = bytearray(ready.service.store.get(key))
+        content[-5] ^= 0x40
+        ready.service.store.put(key, bytes(content))
+    else:
+        ready.service.store.delete(key)
+    before = set(ready.service.store.list("analyses/"))
+    assert run_jobs(ready.service, plan, "analyze") == ["failed"]
+    (job,) = query(ready.service, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "analyze"))
+    assert key in job["error"]
+    assert "\n" not in job["error"]
+    assert query(ready.service, "SELECT 1 FROM analysis WHERE job_id = :id", id=job_id(plan, "analyze")) == []
+    assert set(ready.service.store.list("analyses/")) == before

@@ -1,0 +1,270 @@
+"""Plans: what is reused, what is queued again, and what decides whether two artifacts are the same."""
+
+import shutil
+
+import pytest
+from sqlalchemy import select, text, update
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, register_small, run_jobs
+from tests.small import link_classes, small_request
+
+from hsae.backbones import inspect_backbone
+from hsae.catalog import ActivationSet, Job, transaction
+from hsae.demo import backbone_folder
+from hsae.pipeline.plan import submit
+from hsae.pipeline.requests import (
+    AnalyzeRequest,
+    DatasetRef,
+    ExtractionConfig,
+    ExtractRequest,
+    ScoringConfig,
+    TrainRequest,
+)
+from hsae.pipeline.stages.train import train
+from hsae.sae import SaeConfig
+
+DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
+
+
+def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
+    request = small_request(dataset, **{"layers": layers, "saes": (TINY_SAE,), **changes})
+    return submit(request, service.settings, service.sessions)
+
+
+def statuses(plan):
+    return [(job.kind, job.status) for job in plan.jobs]
+
+
+def job_row(service, number):
+    with transaction(service.sessions) as session:
+        return session.get_one(Job, number)
+
+
+def copied(source, target):
+    shutil.copytree(source, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return inspect_backbone(str(backbone_folder()))
+
+
+def _keys(spec, *, extraction=None, sae=TINY_SAE, scoring=None, dataset=DATASET, layer=3):
+    request = ExtractRequest(model=spec, dataset=dataset, layers=(layer,), extraction=extraction or ExtractionConfig())
+    activations = request.activation_key(layer)
+    trained = TrainRequest(activation_key=activations, sae=sae)
+    analysis = AnalyzeRequest(
+        sae_key=trained.key, activation_key=activations, dataset=dataset, scoring=scoring or ScoringConfig()
+    )
+    return activations, request.key, trained.key, analysis.key
+
+
+OTHER_EXTRACTION = {
+    "tokens": "mean",
+    "dtype": "bfloat16",
+    "n_views": 2,
+    "shard_images": 7,
+    "max_image_pixels": 10**6,
+    "batch_size": 5,
+    "seed": 3,
+}
+OTHER_SCORING = {"threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5}
+OTHER_SAE = {
+    "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
+    "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
+    "dead_after_steps": 9, "holdout_share": 0.2, "seed": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "others"),
+    [(ExtractionConfig, OTHER_EXTRACTION), (ScoringConfig, OTHER_SCORING), (SaeConfig, OTHER_SAE)],
+    ids=["extraction", "scoring", "sae"],
+)
+def test_every_field_is_part_of_the_key(spec, config, others):
+    assert set(others) == set(config.model_fields)  # a new field needs a line above
+    name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
+    first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]
+    plain = _keys(spec, **{name: config()})
+    seen = {plain}
+    for field, value in others.items():
+        assert value != config.model_fields[field].default
+        base = {"kind": "topk"} if field == "k" else {}  # k is a setting of TopK SAEs alone
+        keys = _keys(spec, **{name: config(**{**base, field: value})})
+        assert keys not in seen, field
+        seen.add(keys)
+        assert keys[:first_changed] == plain[:first_changed]
+        assert not set(keys[first_changed:]) & set(plain[first_changed:]), field
+
+
+def test_what_the_model_and_the_data_are_is_part_of_the_key_and_their_place_is_not(spec):
+    plain = _keys(spec)
+    moved = spec.model_copy(update={"name": "/elsewhere"})
+    renamed = DATASET.model_copy(update={"id": 9, "name": "b", "root": "/b", "listing_sha256": "c" * 64})
+    assert _keys(moved, dataset=renamed) == plain
+    for other in (
+        _keys(spec.model_copy(update={"revision": "another"})),
+        _keys(spec.model_copy(update={"preprocessing": spec.preprocessing | {"resample": 2}})),
+        _keys(spec, dataset=DATASET.model_copy(update={"fingerprint": "0" * 64})),
+        _keys(spec, layer=2),
+    ):
+        assert not set(other) & set(plain)
+    other_tree = _keys(spec, dataset=DATASET.model_copy(update={"taxonomy_key": "0" * 64}))
+    assert other_tree[:3] == plain[:3]  # activations and SAEs do not depend on the taxonomy
+    assert other_tree[3] != plain[3]
+
+
+def test_equal_numbers_have_equal_keys(spec):
+    assert _keys(spec, scoring=ScoringConfig(threshold=1)) == _keys(spec, scoring=ScoringConfig(threshold=1.0))
+    assert _keys(spec, sae=SaeConfig(aux_coefficient=1)) == _keys(spec, sae=SaeConfig(aux_coefficient=1.0))
+
+
+def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path):
+    register_small(service, n_classes=2)
+    first = plan_small(service, layers=(1,))
+    assert run_jobs(service, first) == ["succeeded"] * 3
+    images = copied(link_classes(service.folder, 2), tmp_path / "images")
+    register(service, "copy", images)
+    model = copied(backbone_folder(), tmp_path / "model")
+    second = plan_small(service, "copy", layers=(1,), model=str(model))
+    assert [(job.id, job.status) for job in second.jobs] == [(job.id, "reused") for job in first.jobs]
+    assert second.to_ring == ()
+
+
+def test_only_the_layers_that_are_missing_are_extracted(service):
+    register_small(service, n_classes=2)
+    third = plan_small(service, layers=(3,))
+    assert statuses(third) == [("extract", "new"), ("train", "new"), ("analyze", "new")]
+    assert run_jobs(service, third) == ["succeeded"] * 3
+    both = plan_small(service, layers=(1, 3))
+    assert statuses(both) == [
+        ("extract", "reused"), ("extract", "new"),
+        ("train", "new"), ("analyze", "new"), ("train", "reused"), ("analyze", "reused"),
+    ]  # fmt: skip
+    new = next(job for job in both.jobs if (job.kind, job.status) == ("extract", "new"))
+    assert "layer 1 " in new.title
+    assert job_row(service, new.id).request["layers"] == [1]
+    assert both.to_ring == (new.id,)
+    assert run_jobs(service, both) == ["not queued", "succeeded", "succeeded", "succeeded", "not queued", "not queued"]
+    with transaction(service.sessions) as session:
+        published = session.execute(select(ActivationSet.layer, ActivationSet.job_id, ActivationSet.n_rows)).all()
+    assert sorted(published) == [(1, new.id, 8), (3, third.jobs[0].id, 8)]
+    assert {status for _, status in statuses(plan_small(service, layers=(3, 1, 1)))} == {"reused"}
+
+
+def test_what_is_under_way_is_joined(service):
+    register_small(service, n_classes=2)
+    first = plan_small(service, layers=(1,))
+    second = plan_small(service, layers=(1, 2))
+    assert [job.id for job in second.jobs if job.status == "joined"] == [job.id for job in first.jobs]
+    assert first.to_ring == (first.jobs[0].id,)
+    (new_extraction,) = [job for job in second.jobs if (job.kind, job.status) == ("extract", "new")]
+    assert second.to_ring == (new_extraction.id,)
+
+
+def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
+    images = copied(link_classes(service.folder, 2), tmp_path / "images")
+    register(service, "small", images)
+    shutil.move(images, tmp_path / "away")
+    first = plan_small(service, layers=(1,))
+    assert run_jobs(service, first) == ["failed", "not queued", "not queued"]
+    assert {job_row(service, job.id).state for job in first.jobs} == {"failed"}
+    again = plan_small(service, layers=(1,))
+    assert [(job.id, job.status, job.state) for job in again.jobs] == [
+        (first.jobs[0].id, "again", "queued"), (first.jobs[1].id, "again", "waiting"),
+        (first.jobs[2].id, "again", "waiting"),
+    ]  # fmt: skip
+    assert again.to_ring == (first.jobs[0].id,)
+    for job in again.jobs:
+        row = job_row(service, job.id)
+        assert (row.error, row.attempt, row.owner, row.finished_at) == (None, 0, None, None)
+    shutil.move(tmp_path / "away", images)
+    assert run_jobs(service, again) == ["succeeded"] * 3
+
+
+@pytest.mark.parametrize("moved", ["data set", "model"])
+def test_a_failed_job_that_is_queued_again_looks_where_things_are_now(service, tmp_path, moved):
+    images = copied(link_classes(service.folder, 2), tmp_path / "images")
+    model = copied(backbone_folder(), tmp_path / "model")
+    register(service, "small", images)
+    first = plan_small(service, layers=(1,), model=str(model))
+    source = images if moved == "data set" else model
+    shutil.move(source, tmp_path / "moved")
+    assert run_jobs(service, first, "extract") == ["failed"]
+    if moved == "data set":
+        register(service, "small", tmp_path / "moved")
+    else:
+        model = tmp_path / "moved"
+    again = plan_small(service, layers=(1,), model=str(model))
+    assert [job.id for job in again.jobs] == [job.id for job in first.jobs]
+    assert run_jobs(service, again) == ["succeeded"] * 3
+
+
+def test_a_training_that_failed_after_a_checkpoint_can_be_asked_for_again(make_service):
+    service = make_service(checkpoint_seconds=0)
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers=(1,))
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+    number = job_id(plan, "train")
+    with pytest.raises(OSError, match="stopped"), attempt(service, number, stop_at=10) as given:
+        train(*given)
+    assert job_row(service, number).checkpoint is not None
+    (shard,) = [key for key in service.store.list("activations/") if "shard" in key]
+    content = service.store.get(shard)
+    service.store.delete(shard)
+    assert run_jobs(service, plan, "train") == ["failed"]
+    assert shard in job_row(service, number).error
+    again = plan_small(service, layers=(1,))
+    assert run_jobs(service, again) == ["succeeded"] * 3, job_row(service, number).error
+    assert service.store.get(shard) == content
+
+
+def test_a_lost_shard_is_made_again_by_a_new_submit(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers=(1,))
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+    (shard,) = [key for key in service.store.list("activations/") if "shard" in key]
+    service.store.delete(shard)
+    assert run_jobs(service, plan, "train") == ["failed"]
+    assert "submit again to make it anew" in job_row(service, job_id(plan, "train")).error
+    run_jobs(service, plan_small(service, layers=(1,)))
+    assert job_row(service, job_id(plan, "analyze")).state == "succeeded"
+
+
+def test_a_cancelled_job_is_queued_again(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers=(1,))
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(state="cancelled"))
+    again = plan_small(service, layers=(1,))
+    assert [job.status for job in again.jobs] == ["again"] * 3
+    assert run_jobs(service, again) == ["succeeded"] * 3
+    assert [job.id for job in again.jobs] == [job.id for job in plan.jobs]
+
+
+def test_the_default_data_set_is_the_first_one_registered(service):
+    for name, n_classes in (("zebra", 2), ("ant", 3)):
+        folder = link_classes(service.folder / name, n_classes)
+        register(service, name, folder)
+    assert plan_small(service, None, layers=(1,)).dataset.name == "zebra"
+    register(service, "zebra", link_classes(service.folder / "z", 2))
+    assert plan_small(service, None, layers=(1,)).dataset.name == "zebra"
+
+
+def test_a_study_knows_all_its_jobs_and_which_were_there_before(service):
+    register_small(service, n_classes=2)
+    first = plan_small(service, layers=(1,))
+    second = plan_small(service, layers=(1, 2))
+    with transaction(service.sessions) as session:
+        rows = session.execute(text("SELECT study_id, job_id, reused FROM study_job")).all()
+    for plan in (first, second):
+        found = {row.job_id: row.reused for row in rows if row.study_id == plan.study_id}
+        assert found == {job.id: job.status != "new" for job in plan.jobs}
+
+
+def test_all_layers(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers="all")
+    assert plan.layers == tuple(range(6))
+    assert [job.kind for job in plan.jobs] == ["extract"] + ["train", "analyze"] * 6
+    assert "layer 0-5 " in plan.jobs[0].title

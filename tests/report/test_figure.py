@@ -1,0 +1,65 @@
+"""The picture of scores by layer."""
+
+import pytest
+from PIL import Image
+from tests.report.test_layer_table import row
+
+from hsae.errors import UserError
+from hsae.report.figure import layer_figure
+from hsae.report.layer_table import beside_controls
+
+
+def rows(kinds=("relu", "topk"), bases=("sae", "neuron", "shuffled_labels", "shuffled_taxonomy"), value=0.5):
+    given = [
+        row(10 * kind + layer, layer, basis, value) | {"sae_kind": name}
+        for kind, name in enumerate(kinds)
+        for layer in range(3)
+        for basis in bases
+    ]
+    return beside_controls(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        rows(),
+        rows(kinds=("topk",)),
+        rows(bases=("sae",)),
+        rows(value=None),
+        rows()[:1],
+        [],
+    ],
+    ids=["both kinds", "one kind", "no controls", "all undefined", "one layer", "nothing"],
+)
+def test_a_png_of_its_own(tmp_path, given):
+    path = tmp_path / "new" / "folder" / "layers.png"
+    layer_figure(given, "some layers, ≥ 0.5", path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        picture.load()
+        assert picture.width > 800
+    assert [entry.name for entry in path.parent.iterdir()] == ["layers.png"]
+
+
+def test_a_former_picture_is_replaced(tmp_path):
+    path = tmp_path / "layers.png"
+    path.write_text("old")
+    layer_figure(rows(), "title", path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    path = tmp_path / "file" / "layers.png"
+    with pytest.raises(UserError, match="layers.png cannot be written") as error:
+        layer_figure(rows(), "title", path)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_in_the_way_is_one_line_and_nothing_half_made_is_left(tmp_path):
+    (tmp_path / "layers.png").mkdir()
+    with pytest.raises(UserError, match="layers.png cannot be written"):
+        layer_figure(rows(), "title", tmp_path / "layers.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["layers.png"]

@@ -1,0 +1,67 @@
+"""Layer scores with their controls beside them."""
+
+from hsae.report.layer_table import beside_controls
+
+ABOUT = {"model": "m", "dataset": "d", "tokens": "cls", "sae_kind": "topk", "expansion": 2}
+SCORES = (
+    "lch_height",
+    "coverage",
+    "share_nodes_f1",
+    "share_nodes_q",
+    "best_f1",
+    "best_f1_inner",
+    "l0",
+    "dead_share",
+)
+MEASURED = ("fvu", "cosine", "probe_accuracy")
+
+
+def row(analysis_id: int, layer: int, basis: str, value: float | None) -> dict[str, object]:
+    """A row of layer_progress whose scores are all `value`."""
+    return {
+        **ABOUT,
+        "analysis_id": analysis_id,
+        "layer": layer,
+        "basis": basis,
+        "n_seeds": 2,
+        "lch_height_relative": value,
+        **dict.fromkeys((*SCORES, *MEASURED), value),
+    }
+
+
+def test_one_row_per_analysis_with_its_own_controls():
+    bases = ("sae", "neuron", "shuffled_labels", "shuffled_taxonomy")
+    rows = [row(number, layer, basis, number + i / 10) for number, layer in ((7, 3), (5, 0)) for i, basis in
+            enumerate(bases)]  # fmt: skip
+    merged = beside_controls(rows)
+    assert [(r["analysis_id"], r["layer"]) for r in merged] == [(7, 3), (5, 0)]  # in the order that came
+    for r in merged:
+        number = r["analysis_id"]
+        assert {name: r[name] for name in ABOUT} == ABOUT
+        for score in SCORES:
+            assert r[score] == number
+            for i, control in enumerate(bases[1:], start=1):
+                assert r[f"{score}_{control}"] == number + i / 10
+        for name in MEASURED:
+            assert r[name] == number
+            assert not any(key.startswith(f"{name}_") for key in r)
+
+
+def test_undefined_scores_stay_none_and_the_order_of_the_bases_does_not_matter():
+    rows = [row(1, 0, "shuffled_labels", 0.25), row(1, 0, "sae", None)]
+    (merged,) = beside_controls(rows)
+    assert merged["best_f1"] is None
+    assert merged["fvu"] is None
+    assert merged["best_f1_shuffled_labels"] == 0.25
+    assert beside_controls(rows[::-1]) == [merged]
+
+
+def test_no_rows():
+    assert beside_controls([]) == []
+
+
+def test_the_rows_that_are_given_are_not_changed():
+    rows = [row(1, 0, "sae", 0.5), row(1, 0, "neuron", 0.25)]
+    before = [dict(r) for r in rows]
+    beside_controls(rows)
+    assert rows == before
