@@ -70,7 +70,9 @@ def test_stat_exists_delete(store: ObjectStore) -> None:
 
 
 def test_a_missing_object_is_named(store: ObjectStore) -> None:
-    with pytest.raises(ObjectMissingError, match=f"no/such is missing from bucket {store.bucket}: run") as error:
+    with pytest.raises(
+        ObjectMissingError, match=f"no/such is missing from bucket {store.bucket}: submit again"
+    ) as error:
         store.get("no/such")
     assert error.value.key == "no/such"
     one_line(error)

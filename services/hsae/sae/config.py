@@ -1,0 +1,192 @@
+"""What an SAE is trained with: one frozen, canonical, JSON-able model, and the rules that fill in its blanks."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from hsae.errors import UserError
+
+SaeKind = Literal["relu", "topk"]
+
+MAX_EXPANSION = 512
+_SHORTEST_TRAINING = 1_000
+_LONGEST_TRAINING = 20_000
+_EPOCHS = 50
+_SMALLEST_BATCH = 64
+_LARGEST_BATCH = 4_096
+_BATCHES_PER_EPOCH = 16
+_DEAD_EPOCHS = 2
+_DEAD_SHARE_OF_TRAINING = 20
+_RELU_INITIAL_L0 = 32
+
+
+class SaeConfig(BaseModel):
+    """One SAE's training. Every violation raises `UserError` (not pydantic's ValidationError) with one line.
+
+    A field that does not apply to the kind must keep its default, so that one training has exactly one config and
+    therefore one key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: SaeKind = Field("relu", description="relu: ReLU with an L1 penalty; topk: the k strongest latents of a row")
+    expansion: int = Field(8, ge=1, le=MAX_EXPANSION, description="latents per dimension: n_latents / d_model")
+    k: int = Field(32, ge=1, description="topk only: how many latents a row keeps")
+    l1_coefficient: float = Field(0.3, ge=0, description="relu only: weight of the L1 penalty (no unit)")
+    l1_warmup_share: float = Field(
+        0.1, ge=0, le=1, description="relu only: share of the steps over which the L1 penalty rises from 0"
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate between warm-up and decay")
+    lr_warmup_share: float = Field(0.05, ge=0, le=1, description="share of the steps of linear warm-up")
+    lr_decay_share: float = Field(0.2, ge=0, le=1, description="share of the steps of linear decay to 0, at the end")
+    n_steps: int | None = Field(None, ge=1, le=10**9, description="optimiser steps; none: from the number of rows")
+    batch_size: int | None = Field(None, ge=1, le=10**7, description="rows a step; none: from the number of rows")
+    aux_coefficient: float = Field(1 / 32, ge=0, description="weight of the auxiliary loss of dead latents; 0: off")
+    k_aux: int | None = Field(
+        None, ge=1, description="dead latents that reconstruct the residual of a row; none: the initial L0"
+    )
+    dead_after_steps: int | None = Field(
+        None, ge=1, description="a latent silent for so many steps counts as dead; none: from the schedule"
+    )
+    holdout_share: float = Field(0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+
+    @model_serializer(mode="wrap")
+    def _only_what_applies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields of the other kind, so that a later change of their defaults changes no stored config."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name not in _foreign_fields(self.kind)}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_line_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            raise UserError(_first_error_line(error)) from error
+        config._check_applicable()
+        return config
+
+    def _check_applicable(self) -> None:
+        for name in _foreign_fields(self.kind):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UserError(f"{name} does not apply to a {self.kind} SAE: leave it out or choose the other kind")
+        if self.lr_warmup_share + self.lr_decay_share > 1:
+            raise UserError(
+                f"lr_warmup_share {self.lr_warmup_share:g} and lr_decay_share {self.lr_decay_share:g} overlap: "
+                "choose shares whose sum is at most 1"
+            )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> Self:
+        """The config of plain values (of a command line, a YAML file, JSON). Raises UserError."""
+        return cls.model_validate(dict(values))
+
+
+def _foreign_fields(kind: SaeKind) -> tuple[str, ...]:
+    return ("l1_coefficient", "l1_warmup_share") if kind == "topk" else ("k",)
+
+
+class Schedule(NamedTuple):
+    """How long one training runs."""
+
+    batch_size: int
+    n_steps: int
+
+
+def n_latents_of(config: SaeConfig, d_model: int) -> int:
+    """The dictionary's size: expansion times d_model."""
+    return config.expansion * d_model
+
+
+def check_config(config: SaeConfig, d_model: int) -> None:
+    """Checks what depends on the backbone's width. Raises UserError."""
+    n_latents = n_latents_of(config, d_model)
+    for name, value in (("k", config.k if config.kind == "topk" else None), ("k_aux", config.k_aux)):
+        if value is not None and value > n_latents:
+            raise UserError(
+                f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
+                f"d_model {d_model}: choose {name} in 1..{n_latents}"
+            )
+
+
+def resolve_schedule(config: SaeConfig, n_train_rows: int) -> Schedule:
+    """`(batch_size, n_steps)` for a number of training rows; what the config leaves open follows a fixed rule.
+
+    - batch_size: the largest power of two that is at most a sixteenth of the rows, within 64..4096, and never more than
+      the rows themselves;
+    - n_steps: 50 passes over the rows, within 1,000..20,000 steps.
+
+    Raises UserError when the config asks for batches larger than the training rows.
+    """
+    if n_train_rows < 1:
+        raise UserError("there is no training row: give more images or a smaller holdout_share")
+    if config.batch_size is not None and config.batch_size > n_train_rows:
+        raise UserError(
+            f"batch_size {config.batch_size} is larger than the {n_train_rows} training rows: choose 1..{n_train_rows}"
+        )
+    batch_size = config.batch_size
+    if batch_size is None:
+        power_of_two = 1 << max(0, (n_train_rows // _BATCHES_PER_EPOCH).bit_length() - 1)
+        batch_size = min(max(power_of_two, _SMALLEST_BATCH), _LARGEST_BATCH, n_train_rows)
+    n_steps = config.n_steps
+    if n_steps is None:
+        n_steps = min(max(_EPOCHS * n_train_rows // batch_size, _SHORTEST_TRAINING), _LONGEST_TRAINING)
+    return Schedule(batch_size, n_steps)
+
+
+def resolve_dead_after_steps(config: SaeConfig, n_train_rows: int) -> int:
+    """After how many silent steps a latent counts as dead: the config's number, else two passes over the rows, but no
+    more than a twentieth of the training."""
+    if config.dead_after_steps is not None:
+        return config.dead_after_steps
+    batch_size, n_steps = resolve_schedule(config, n_train_rows)
+    return min(_DEAD_EPOCHS * -(-n_train_rows // batch_size), max(1, n_steps // _DEAD_SHARE_OF_TRAINING))
+
+
+def initial_l0(config: SaeConfig, d_model: int) -> int:
+    """How many latents fire on a training row before the first step: k for "topk"; 32 for "relu", but no more than
+    half of the latents."""
+    if config.kind == "topk":
+        return config.k
+    return min(_RELU_INITIAL_L0, max(1, n_latents_of(config, d_model) // 2))
+
+
+def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
+    """How many dead latents reconstruct the residual of a row: the config's number, else `initial_l0`."""
+    return initial_l0(config, d_model) if config.k_aux is None else config.k_aux
+
+
+def _first_error_line(error: ValidationError) -> str:
+    """The first problem that pydantic found, in the words of a person who mistyped a setting."""
+    problem = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in problem["loc"]) or "the SAE config"
+    value = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is no setting of an SAE: choose from {', '.join(SaeConfig.model_fields)}"
+    bounds = _bounds(name)
+    if bounds and problem["type"] in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
+        return f"{name} {value} is out of range: choose {bounds}"
+    return f"{name} {value!r} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _bounds(name: str) -> str:
+    """The allowed range of a field, such as "1..512" or "more than 0 and at most 1"."""
+    field = SaeConfig.model_fields.get(name)
+    if field is None:
+        return ""
+    limits = {kind: getattr(m, kind) for m in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
+    if "ge" in limits and "le" in limits:
+        return f"{limits['ge']}..{limits['le']}"
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    return " and ".join(f"{words[kind]} {limit}" for kind, limit in limits.items())

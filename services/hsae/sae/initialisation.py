@@ -1,0 +1,81 @@
+"""The SAE before its first step."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hsae.errors import UserError
+from hsae.sae.config import SaeConfig, check_config, initial_l0
+from hsae.sae.geometric_median import geometric_median
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import RowSplit, TrainingRows, check_rows, split_rows, subsample, take_rows
+
+MEDIAN_ROWS = 8_192
+_CHUNK_ROWS = 16_384
+_CHUNK_LATENTS = 1_024
+
+
+def initialise(config: SaeConfig, rows: TrainingRows, split: RowSplit) -> SparseAutoencoder:
+    """An untrained SAE on the CPU, fitted to the place and the size of the training rows, not yet to their shape.
+
+    - input_scale: centred rows have the length sqrt(d_model) on average over all training rows;
+    - pre_bias: the geometric median of the training rows (of 8,192 of them, drawn with the seed, when there are more);
+    - decoder: random directions of unit norm; encoder: the same directions;
+    - encoder bias: such that every latent's pre-activation is positive on the same share of the training rows (of the
+      same 8,192), the one at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic
+      layer never come among the strongest of any row, and a ReLU SAE starts dense and loses latents while its
+      L1 penalty makes it sparse.
+
+    Raises UserError when the rows do not differ.
+    """
+    sample = take_rows(rows, subsample(split.train, MEDIAN_ROWS, config.seed), torch.device("cpu"))
+    median = geometric_median(sample)
+    spread = _mean_distance(rows, split, median)
+    if not spread > 1e-9 * float(median.norm()):
+        raise UserError(
+            f"all {split.train.shape[0]} training rows are equal (zero variance), there is nothing to learn: "
+            "choose a deeper layer or other images"
+        )
+    sae = SparseAutoencoder(config, rows.activations.shape[1])
+    input_scale = math.sqrt(sae.d_model) / spread
+    directions = torch.randn(sae.n_latents, sae.d_model, generator=torch.Generator().manual_seed(config.seed))
+    directions /= directions.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        sae.input_scale.fill_(input_scale)
+        sae.pre_bias.copy_(median * input_scale)
+        sae.decoder_weight.copy_(directions)
+        sae.encoder_weight.copy_(directions)
+        centred = sae.scale_inputs(sample) - sae.pre_bias
+        firing_share = initial_l0(config, sae.d_model) / sae.n_latents
+        sae.encoder_bias.copy_(-firing_thresholds(centred, directions, firing_share))
+    return sae
+
+
+def untrained_sae(config: SaeConfig, rows: TrainingRows) -> SparseAutoencoder:
+    """The SAE that `train` would start from: the control "an untrained SAE". Raises UserError."""
+    check_rows(rows)
+    check_config(config, rows.activations.shape[1])
+    return initialise(config, rows, split_rows(rows, holdout_share=config.holdout_share, seed=config.seed))
+
+
+def firing_thresholds(
+    centred: Float[Tensor, "n_rows d_model"], directions: Float[Tensor, "n_latents d_model"], firing_share: float
+) -> Float[Tensor, "n_latents"]:
+    """For every direction the projection that `firing_share` of the rows exceed, at least one of them."""
+    n_rows = centred.shape[0]
+    n_firing = min(max(1, round(firing_share * n_rows)), n_rows - 1)
+    thresholds = [
+        (centred @ block.T).topk(n_firing + 1, dim=0).values[-1] for block in torch.split(directions, _CHUNK_LATENTS)
+    ]
+    return torch.cat(thresholds)
+
+
+def _mean_distance(rows: TrainingRows, split: RowSplit, median: Float[Tensor, "d_model"]) -> float:
+    """The mean distance of all training rows to their median, raw units."""
+    total = 0.0
+    for positions in torch.split(split.train, _CHUNK_ROWS):
+        chunk = take_rows(rows, positions, torch.device("cpu")).to(torch.float64)
+        total += float((chunk - median).norm(dim=1).sum())
+    return total / split.train.shape[0]

@@ -1,0 +1,106 @@
+"""The losses of one training step, all of them free of units.
+
+In scaled space a centred row has the length sqrt(d_model) on average, so dividing by d_model (squares) and by
+sqrt(d_model) (lengths) makes every term of order 1 whatever the backbone and the layer.
+
+    reconstruction = mean_b |x_b - x_hat_b|^2 / d_model
+    sparsity       = mean_b sum_j |z_bj| / sqrt(d_model)                      (the decoder's directions have unit norm)
+    auxiliary      = sum_b |e_b - e_hat_b|^2 / sum_b |e_b|^2,  e = x - x_hat without a gradient
+    total          = reconstruction + l1_weight * sparsity + aux_coefficient * auxiliary
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hsae.sae.config import initial_l0
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.sparse_kernels import Entries, decode_entries, positive_entries, top_k_entries, with_encoder_gradient
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """Scalars with a gradient, and which latents fired on the batch (bool[n_latents])."""
+
+    total: Tensor
+    reconstruction: Tensor
+    sparsity: Tensor
+    auxiliary: Tensor
+    fired: Bool[Tensor, "n_latents"]
+
+
+def step_losses(
+    sae: SparseAutoencoder,
+    x_scaled: Float[Tensor, "batch d_model"],
+    *,
+    l1_weight: float,
+    aux_coefficient: float,
+    k_aux: int,
+    dead: Bool[Tensor, "n_latents"],
+) -> StepLosses:
+    """The losses of the module's docstring. `l1_weight` is 0 for "topk"; `dead` are the latents that the auxiliary
+    loss may use."""
+    centred = (x_scaled - sae.pre_bias).detach()
+    bias = _bias_with_pre_bias_gradient(sae)
+    with torch.no_grad():
+        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+        entries = top_k_entries(pre, sae.config.k) if sae.config.kind == "topk" else positive_entries(pre)
+    z = with_encoder_gradient(centred, sae.encoder_weight, bias, entries, pre[entries.rows, entries.latents])
+    residual = x_scaled - decode_entries(entries, z, sae.decoder_weight) - sae.pre_bias
+    n_rows = x_scaled.shape[0]
+    reconstruction = residual.square().sum() / (n_rows * sae.d_model)
+    sparsity = z.sum() / (n_rows * sae.d_model**0.5)
+    total = reconstruction + l1_weight * sparsity
+    auxiliary = torch.zeros_like(total)
+    dead_latents = torch.nonzero(dead).flatten()
+    if aux_coefficient > 0 and dead_latents.shape[0] > 0:
+        auxiliary = _auxiliary_loss(sae, centred, pre, residual.detach(), dead_latents, k_aux)
+        total = total + aux_coefficient * auxiliary
+    fired = torch.zeros_like(dead)
+    fired[entries.latents] = True
+    return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)
+
+
+def _bias_with_pre_bias_gradient(sae: SparseAutoencoder) -> Float[Tensor, "n_latents"]:
+    """The encoder bias, whose gradient also reaches pre_bias as it does through `x_scaled - pre_bias`: that needs one
+    product with a vector instead of one with the batch."""
+    zero = sae.pre_bias - sae.pre_bias.detach()
+    return sae.encoder_bias - sae.encoder_weight.detach() @ zero
+
+
+def _auxiliary_loss(
+    sae: SparseAutoencoder,
+    centred: Float[Tensor, "batch d_model"],
+    pre: Float[Tensor, "batch n_latents"],
+    residual: Float[Tensor, "batch d_model"],
+    dead_latents: Int[Tensor, "n_dead"],
+    k_aux: int,
+) -> Float[Tensor, ""]:
+    """How badly the k_aux most excited dead latents of each row reconstruct what the live ones left over
+    (AuxK: Gao et al. 2024, section 2.4 and appendix A.2).
+
+    Ours: every dead latent is first lifted so far that it fires on as many rows of the batch as it did before the
+    first step. A dead ReLU latent is negative on every row and would get no gradient otherwise; dead TopK latents often
+    are, too.
+    """
+    excitement = pre[:, dead_latents]
+    excitement = excitement - _lift(excitement, initial_l0(sae.config, sae.d_model) / sae.n_latents)
+    picked = top_k_entries(excitement, min(k_aux, dead_latents.shape[0]))
+    values = excitement[picked.rows, picked.latents]
+    entries = Entries(picked.rows, dead_latents[picked.latents], *pre.shape)
+    z = with_encoder_gradient(centred, sae.encoder_weight, sae.encoder_bias, entries, values)
+    error = residual - decode_entries(entries, z, sae.decoder_weight)
+    energy = residual.square().sum()
+    return error.square().sum() / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+
+
+def _lift(excitement: Float[Tensor, "batch n_dead"], firing_share: float) -> Float[Tensor, "n_dead"]:
+    """What to subtract from every latent so that it is positive on `firing_share` of the rows, at least on one."""
+    n_rows = excitement.shape[0]
+    n_firing = min(max(1, round(firing_share * n_rows)), n_rows - 1)
+    if n_firing == 0:
+        return excitement.min(dim=0).values - 1.0
+    return excitement.topk(n_firing + 1, dim=0).values[-1]

@@ -1,0 +1,97 @@
+"""How well an SAE reconstructs, and how sparsely: measured after training, on rows of plain images only."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import RowSplit, TrainingRows, take_rows
+
+_BATCH_ROWS = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """Means over the rows measured.
+
+    fvu: fraction of variance unexplained, `sum |x - x_hat|^2 / sum |x - mean(x)|^2`; None when the rows do not vary
+    cosine: mean cosine of x and x_hat, raw activations, no centring
+    l0: mean number of positive latents a row
+    l1: mean sum of the latents of a row, in scaled space
+    """
+
+    fvu: float | None
+    cosine: float
+    l0: float
+    l1: float
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaeMetrics:
+    """What is known of a trained SAE's quality.
+
+    fvu, cosine, l0, l1: see `Reconstruction`; over view 0 of the held-out images, or, where n_holdout_rows is 0,
+        over view 0 of all images, which were trained on
+    dead_share: share of the latents that fire on no view-0 row at all, held out or not
+    n_train_rows: rows trained on, augmented views included
+    n_holdout_rows: rows of held-out images measured; 0 means that nothing was held out
+    batch_size, n_steps: the schedule that was followed
+    loss, reconstruction_loss, sparsity_loss, auxiliary_loss: of the last step's batch, see `losses`
+    """
+
+    fvu: float | None
+    cosine: float
+    l0: float
+    l1: float
+    dead_share: float
+    n_train_rows: int
+    n_holdout_rows: int
+    batch_size: int
+    n_steps: int
+    loss: float
+    reconstruction_loss: float
+    sparsity_loss: float
+    auxiliary_loss: float
+
+
+@torch.no_grad()
+def measure_reconstruction(
+    sae: SparseAutoencoder, rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.device
+) -> Reconstruction:
+    """Scores the SAE (on `device`) on some rows; sums are float64, two passes over the rows."""
+    n_rows = positions.shape[0]
+    batches = torch.split(positions, _BATCH_ROWS)
+    mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
+    for batch in batches:
+        mean += take_rows(rows, batch, device).to(torch.float64).sum(dim=0)
+    mean /= n_rows
+    totals = torch.zeros(5, dtype=torch.float64, device=device)
+    for batch in batches:
+        x = take_rows(rows, batch, device)
+        z = sae.encode(x)
+        x_hat = sae.decode(z).to(torch.float64)
+        exact = x.to(torch.float64)
+        totals += torch.stack(
+            [
+                (exact - x_hat).square().sum(),
+                (exact - mean).square().sum(),
+                torch.cosine_similarity(exact, x_hat, dim=1).sum(),
+                (z > 0).sum().to(torch.float64),
+                z.sum(dtype=torch.float64),
+            ]
+        )
+    residual, variance, cosine, n_firing, z_sum = totals.tolist()
+    fvu = residual / variance if variance > 0 else None
+    return Reconstruction(fvu, cosine / n_rows, n_firing / n_rows, z_sum / n_rows, n_rows)
+
+
+@torch.no_grad()
+def dead_share(sae: SparseAutoencoder, rows: TrainingRows, split: RowSplit, device: torch.device) -> float:
+    """The share of the latents that fire on none of the view-0 rows."""
+    fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
+    for batch in torch.split(split.plain, _BATCH_ROWS):
+        fired |= (sae.encode(take_rows(rows, batch, device)) > 0).any(dim=0)
+    return 1.0 - int(fired.sum()) / sae.n_latents

@@ -1,0 +1,144 @@
+"""Activation rows as the trainer sees them: checked once, split by image, drawn in a reproducible order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hsae.errors import UserError
+
+_CHUNK_ROWS = 65_536
+# Philox keys are (seed, purpose): the streams of different purposes never meet.
+_HOLDOUT_STREAM = 2**63
+_SUBSAMPLE_STREAM = 2**63 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """Activations of one layer with what each row came from; all three on one device.
+
+    activations: bfloat16, float16 or float32 [n_rows, d_model]
+    image_index: integers [n_rows], which image a row is of
+    view:        integers [n_rows], 0 = the plain image, above 0 = an augmented view of it (trained on, never scored)
+    """
+
+    activations: Float[Tensor, "n_rows d_model"]
+    image_index: Int[Tensor, "n_rows"]
+    view: Int[Tensor, "n_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSplit:
+    """Which rows train and which rows measure, as ascending row numbers (int64, CPU).
+
+    train: rows of the images that are not held out, every view
+    evaluation: rows of view 0 of the held-out images, or of all images when nothing is held out
+    plain: all rows of view 0
+    n_holdout: how many of `evaluation` are of held-out images (0: the metrics are on training rows)
+    """
+
+    train: Int[Tensor, "n_train"]
+    evaluation: Int[Tensor, "n_evaluation"]
+    plain: Int[Tensor, "n_plain"]
+    n_holdout: int
+
+
+def check_rows(rows: TrainingRows) -> None:
+    """Shapes, types and finite values. Raises UserError that names the first bad row and its image."""
+    activations = rows.activations
+    if activations.ndim != 2 or activations.shape[1] == 0 or not activations.is_floating_point():
+        raise UserError(
+            f"activations must be a floating-point matrix [n_rows, d_model], got {activations.dtype} "
+            f"{list(activations.shape)}: extract them again"
+        )
+    n_rows = activations.shape[0]
+    for name, column in (("image_index", rows.image_index), ("view", rows.view)):
+        if column.ndim != 1 or column.shape[0] != n_rows or column.is_floating_point():
+            raise UserError(
+                f"{name} must hold one integer for each of the {n_rows} activation rows, got {column.dtype} "
+                f"{list(column.shape)}: extract the activations again"
+            )
+    for start in range(0, n_rows, _CHUNK_ROWS):
+        finite = torch.isfinite(activations[start : start + _CHUNK_ROWS]).all(dim=1)
+        if not bool(finite.all()):
+            row = start + int((~finite).to(torch.uint8).argmax())
+            raise UserError(
+                f"activation row {row} (image {int(rows.image_index[row])}, view {int(rows.view[row])}) holds NaN or "
+                "infinity: extract the activations in float32, or leave that image out"
+            )
+
+
+def split_rows(rows: TrainingRows, *, holdout_share: float, seed: int) -> RowSplit:
+    """Holds out whole images: the first `holdout_share` of a seeded permutation of the sorted image numbers.
+
+    At least one image is held out unless the share is 0. Raises UserError when fewer than two rows are left to train
+    on or no plain view is left to measure.
+    """
+    image_index = rows.image_index.to("cpu", torch.int64)
+    is_plain = rows.view.to("cpu") == 0
+    images = torch.unique(image_index)
+    n_images = images.shape[0]
+    n_held_out = max(1, round(holdout_share * n_images)) if holdout_share > 0 else 0
+    order = torch.from_numpy(_generator(seed, _HOLDOUT_STREAM).permutation(n_images))
+    held_out = _is_in(image_index, images[order[:n_held_out]])
+    train = torch.nonzero(~held_out).flatten()
+    if train.shape[0] < 2:
+        raise UserError(
+            f"{train.shape[0]} of {image_index.shape[0]} activation rows are left to train on: "
+            "an SAE needs 2 at least, give more images or holdout_share 0"
+        )
+    evaluation = torch.nonzero(is_plain & held_out if n_held_out else is_plain).flatten()
+    if evaluation.shape[0] == 0:
+        whose = "held-out images" if n_held_out else "images"
+        raise UserError(f"no plain row (view 0) of the {whose} is left to measure on: extract the plain images too")
+    plain = torch.nonzero(is_plain).flatten()
+    return RowSplit(train, evaluation, plain, n_holdout=evaluation.shape[0] if n_held_out else 0)
+
+
+class BatchOrder:
+    """Every pass over the training rows in its own order, a pure function of (seed, pass): nothing to save or restore.
+
+    A pass drops the `n_rows % batch_size` rows at the end of its order, which are other rows in every pass.
+    """
+
+    def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self.batches_per_epoch = n_rows // batch_size
+        self._n_rows = n_rows
+        self._seed = seed
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def batch(self, step: int) -> Int[Tensor, "batch"]:
+        """Positions among the training rows of the batch of a step (counted from 0), int64 on the CPU."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._order = torch.from_numpy(_generator(self._seed, epoch).permutation(self._n_rows))
+            self._epoch = epoch
+        start = position * self.batch_size
+        return self._order[start : start + self.batch_size]
+
+
+def take_rows(rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.device) -> Float[Tensor, "n d_model"]:
+    """The activations of some rows as float32 on a device."""
+    source = rows.activations
+    return source[positions.to(source.device)].to(device, torch.float32)
+
+
+def subsample(positions: Int[Tensor, "n"], limit: int, seed: int) -> Int[Tensor, "m"]:
+    """At most `limit` of the positions, ascending, the same for the same seed."""
+    n = positions.shape[0]
+    if n <= limit:
+        return positions
+    chosen = np.sort(_generator(seed, _SUBSAMPLE_STREAM).permutation(n)[:limit])
+    return positions[torch.from_numpy(chosen)]
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
+
+
+def _is_in(values: Int[Tensor, "n"], chosen: Int[Tensor, "m"]) -> Bool[Tensor, "n"]:
+    return torch.isin(values, chosen)

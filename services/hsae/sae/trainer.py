@@ -1,0 +1,180 @@
+"""The training loop: one SAE on the activation rows of one layer.
+
+Everything that happens at a step is a function of the state before it and the step's number, so a training that goes
+on from a checkpoint ends with the same bits as one that was never interrupted (same machine type, same thread count).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from hsae.errors import UserError
+from hsae.sae.checkpoint import Checkpoint, TrainingState, capture, restore
+from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
+from hsae.sae.initialisation import initialise
+from hsae.sae.losses import step_losses
+from hsae.sae.metrics import SaeMetrics, dead_share, measure_reconstruction
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, take_rows
+from hsae.sae.schedule import l1_weight, learning_rate
+
+GRADIENT_NORM_LIMIT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """Where a training stands after a step; the losses are those of its batch (see `losses`)."""
+
+    step: int
+    n_steps: int
+    loss: float
+    reconstruction_loss: float
+    sparsity_loss: float
+    auxiliary_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedSae:
+    """The SAE, on the CPU, and what was measured of it."""
+
+    sae: SparseAutoencoder
+    metrics: SaeMetrics
+
+
+def train(
+    config: SaeConfig,
+    rows: TrainingRows,
+    *,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    save_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    checkpoint_due: Callable[[], bool] = lambda: False,
+) -> TrainedSae:
+    """Trains an SAE, from a checkpoint where one is given, and measures it.
+
+    on_step is called after every step; what it raises ends the training. checkpoint_due is asked after every step but
+    the last, and where it says yes save_checkpoint gets the state after that step.
+
+    Raises UserError for a config that does not fit the rows, rows with NaN or infinity, too few or constant rows, a
+    checkpoint of another training, and a loss that stops being finite.
+    """
+    check_rows(rows)
+    check_config(config, rows.activations.shape[1])
+    split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
+    n_train_rows = split.train.shape[0]
+    schedule = resolve_schedule(config, n_train_rows)
+    rows = _on_device_if_it_fits(rows, device)
+    if checkpoint is None:
+        state = TrainingState.begin(initialise(config, rows, split).to(device))
+    else:
+        state = restore(checkpoint, config, rows.activations.shape[1], n_train_rows, schedule, device)
+    trainer = _Trainer(config, rows, split, schedule, state, device)
+    while state.step < schedule.n_steps:
+        trainer.take_step()
+        on_step(StepReport(state.step, schedule.n_steps, *state.losses))
+        if state.step < schedule.n_steps and checkpoint_due():
+            save_checkpoint(capture(state, config, n_train_rows, schedule))
+    return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+
+
+class _Trainer:
+    """One step of the optimisation, and what it needs that does not change."""
+
+    def __init__(
+        self,
+        config: SaeConfig,
+        rows: TrainingRows,
+        split: RowSplit,
+        schedule: Schedule,
+        state: TrainingState,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.rows = rows
+        self.split = split
+        self.schedule = schedule
+        self.state = state
+        self.device = device
+        n_train_rows = split.train.shape[0]
+        self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
+        self.k_aux = resolve_k_aux(config, state.sae.d_model)
+        self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
+
+    def take_step(self) -> None:
+        """Moves the state by one step. Raises UserError when the loss is not finite."""
+        state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
+        sae, optimiser = state.sae, state.optimiser
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step, n_steps)
+        x_scaled = sae.scale_inputs(take_rows(self.rows, self.split.train[self.batches.batch(step)], self.device))
+        losses = step_losses(
+            sae,
+            x_scaled,
+            l1_weight=l1_weight(self.config, step, n_steps),
+            aux_coefficient=self.config.aux_coefficient,
+            k_aux=self.k_aux,
+            dead=state.silent_steps >= self.dead_after_steps,
+        )
+        terms = torch.stack([losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary])
+        values = tuple(terms.tolist())
+        if not math.isfinite(values[0]):
+            raise UserError(
+                f"the loss became {values[0]} at step {step + 1} of {n_steps}: choose a learning_rate below "
+                f"{self.config.learning_rate:g}"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(losses.total)
+        with torch.no_grad():
+            _project_decoder_gradient(sae)
+            torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
+            optimiser.step()
+            sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
+            state.silent_steps += 1
+            state.silent_steps[losses.fired] = 0
+        state.losses = values
+        state.step = step + 1
+
+
+def _project_decoder_gradient(sae: SparseAutoencoder) -> None:
+    """Takes out of every direction's gradient the part along the direction, which the renormalisation would undo but
+    Adam's moments would remember."""
+    gradient, directions = sae.decoder_weight.grad, sae.decoder_weight
+    assert gradient is not None  # noqa: S101
+    gradient.addcmul_((gradient * directions).sum(dim=1, keepdim=True), directions, value=-1)
+
+
+def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
+    """The rows in the memory of a GPU when they take less than half of what is free, else where they are."""
+    if device.type != "cuda":
+        return rows
+    free, _total = torch.cuda.mem_get_info(device)
+    n_bytes = rows.activations.numel() * rows.activations.element_size()
+    if n_bytes > free // 2:
+        return rows
+    return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
+
+
+def _measure(
+    state: TrainingState, rows: TrainingRows, split: RowSplit, schedule: Schedule, device: torch.device
+) -> SaeMetrics:
+    sae = state.sae.to(device)
+    reconstruction = measure_reconstruction(sae, rows, split.evaluation, device)
+    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
+    return SaeMetrics(
+        fvu=reconstruction.fvu,
+        cosine=reconstruction.cosine,
+        l0=reconstruction.l0,
+        l1=reconstruction.l1,
+        dead_share=dead_share(sae, rows, split, device),
+        n_train_rows=split.train.shape[0],
+        n_holdout_rows=split.n_holdout,
+        batch_size=schedule.batch_size,
+        n_steps=schedule.n_steps,
+        loss=loss,
+        reconstruction_loss=reconstruction_loss,
+        sparsity_loss=sparsity_loss,
+        auxiliary_loss=auxiliary_loss,
+    )
