@@ -5,7 +5,7 @@ sqrt(d_model) (lengths) makes every term of order 1 whatever the backbone and th
 
     reconstruction = mean_b |x_b - x_hat_b|^2 / d_model
     sparsity       = mean_b sum_j |z_bj| / sqrt(d_model)                      (the decoder's directions have unit norm)
-    auxiliary      = sum_b |e_b - e_hat_b|^2 / sum_b |e_b|^2,  e = x - x_hat without a gradient
+    auxiliary      = sum_b |e_b - e_hat_b|^2 / sum_b |e_b|^2,  e = x - x_hat without a gradient, 0 without dead latents
     total          = reconstruction + l1_weight * sparsity + aux_coefficient * auxiliary
 """
 
@@ -19,6 +19,10 @@ from torch import Tensor
 from hsae.sae.config import initial_l0
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.sparse_kernels import Entries, decode_entries, positive_entries, top_k_entries, with_encoder_gradient
+
+
+# A residual below this share of the rows' own size is rounding: nothing for dead latents to learn.
+_RESIDUAL_FLOOR = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,8 @@ def _auxiliary_loss(
     entries = Entries(picked.rows, dead_latents[picked.latents], *pre.shape)
     z = with_encoder_gradient(centred, sae.encoder_weight, sae.encoder_bias, entries, values)
     error = residual - decode_entries(entries, z, sae.decoder_weight)
-    energy = residual.square().sum()
-    return error.square().sum() / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+    energy = residual.square().sum().clamp_min(_RESIDUAL_FLOOR * residual.numel())
+    return error.square().sum() / energy
 
 
 def _lift(excitement: Float[Tensor, "batch n_dead"], firing_share: float) -> Float[Tensor, "n_dead"]:

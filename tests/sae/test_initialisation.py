@@ -1,0 +1,51 @@
+"""The state before the first step."""
+
+import math
+
+import pytest
+import torch
+
+from hsae.errors import UserError
+from hsae.sae import SaeConfig, TrainingRows, untrained_sae
+from hsae.sae.geometric_median import geometric_median
+from hsae.sae.rows import split_rows
+
+
+def anisotropic(n_rows: int, d_model: int) -> torch.Tensor:
+    """Rows like those of an early layer: a large common offset, most of the little variance in a few directions."""
+    noise = torch.randn(n_rows, d_model, generator=torch.Generator().manual_seed(0))
+    return 20.0 + 0.01 * noise * torch.arange(1, d_model + 1).float() ** -1.5
+
+
+@pytest.mark.parametrize("config", [SaeConfig(), SaeConfig(kind="topk", k=12)], ids=["relu", "topk"])
+def test_scale_bias_and_directions(config, as_rows):
+    rows = as_rows(anisotropic(500, 24))
+    sae = untrained_sae(config, rows)
+    train = rows.activations[split_rows(rows, holdout_share=0.1, seed=0).train]
+    with torch.no_grad():
+        centred = sae.scale_inputs(train) - sae.pre_bias
+        z = sae.encode(train)
+    assert float(centred.norm(dim=1).mean()) == pytest.approx(math.sqrt(24), rel=1e-4)
+    torch.testing.assert_close((sae.pre_bias / sae.input_scale).double(), geometric_median(train), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(sae.decoder_weight.norm(dim=1), torch.ones(192))
+    assert torch.equal(sae.decoder_weight, sae.encoder_weight)
+    expected_l0 = 12 if config.kind == "topk" else 32
+    assert float((z > 0).sum(dim=1).float().mean()) == pytest.approx(expected_l0, rel=0.25)
+    firing = (z > 0).float().mean(dim=0)
+    assert int((firing == 0).sum()) == 0 or config.kind == "topk"
+    if config.kind == "relu":
+        torch.testing.assert_close(firing, torch.full((192,), round(32 / 192 * 450) / 450), atol=0.003, rtol=0)
+
+
+def test_the_seed_decides(as_rows):
+    rows = as_rows(anisotropic(100, 8))
+    one, same, other = (untrained_sae(SaeConfig(seed=seed), rows).to_tensors() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["decoder_weight"], other["decoder_weight"])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 3e4])
+def test_constant_rows_are_an_error(value):
+    rows = TrainingRows(torch.full((20, 4), value), torch.arange(20), torch.zeros(20, dtype=torch.int16))
+    with pytest.raises(UserError, match="all 18 training rows are equal"):
+        untrained_sae(SaeConfig(), rows)
