@@ -68,4 +68,4 @@ def test_no_row_and_not_the_mean_is_better(seed, n_rows, d_model, on_a_grid):
         rows = rows.round()
     best = summed_distance(rows, geometric_median(rows))
     for candidate in [*rows, rows.mean(dim=0)]:
-        assert best <= summed_distance(rows, candidate) * (1 + 1e-6) + 1e-9
+        assert best <= summed_distance(rows, candidate) * (1 + 1e-5) + 1e-9

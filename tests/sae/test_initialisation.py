@@ -29,12 +29,11 @@ def test_scale_bias_and_directions(config, as_rows):
     torch.testing.assert_close((sae.pre_bias / sae.input_scale).double(), geometric_median(train), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(sae.decoder_weight.norm(dim=1), torch.ones(192))
     assert torch.equal(sae.decoder_weight, sae.encoder_weight)
-    expected_l0 = 12 if config.kind == "topk" else 32
-    assert float((z > 0).sum(dim=1).float().mean()) == pytest.approx(expected_l0, rel=0.25)
-    firing = (z > 0).float().mean(dim=0)
-    assert int((firing == 0).sum()) == 0 or config.kind == "topk"
-    if config.kind == "relu":
-        torch.testing.assert_close(firing, torch.full((192,), round(32 / 192 * 450) / 450), atol=0.003, rtol=0)
+    l0 = 12 if config.kind == "topk" else 32
+    assert int((z > 0).sum(dim=1).max()) <= (12 if config.kind == "topk" else 192)
+    with torch.no_grad():
+        firing = (sae.pre_activations(sae.scale_inputs(train)) > 0).float().mean(dim=0)
+    torch.testing.assert_close(firing, torch.full((192,), round(l0 / 192 * 450) / 450), atol=0.003, rtol=0)
 
 
 def test_the_seed_decides(as_rows):

@@ -10,7 +10,7 @@ def geometric_median(
 ) -> Float[Tensor, "d_model"]:
     """The point `m` that minimises `sum_i |rows[i] - m|`, float64[d_model] on the CPU.
 
-    Weiszfeld's iteration in the form of Vardi and Zhang (PNAS 97(4), 2000, eq. 2.6), which stays defined and still
+    Weiszfeld's iteration in the form of Vardi and Zhang (PNAS 97(4), 2000), which stays defined and still
     converges when an iterate coincides with a row. It starts at the mean and ends when a step is shorter than
     `tolerance` times the mean distance. float64 throughout, so the result does not depend on the device.
 

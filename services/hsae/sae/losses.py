@@ -20,7 +20,6 @@ from hsae.sae.config import initial_l0
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.sparse_kernels import Entries, decode_entries, positive_entries, top_k_entries, with_encoder_gradient
 
-
 # A residual below this share of the rows' own size is rounding: nothing for dead latents to learn.
 _RESIDUAL_FLOOR = 1e-6
 
