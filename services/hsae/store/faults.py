@@ -96,7 +96,7 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
         advice = (
             "its disk may be full: look at its free space and its log, then submit again"
             if writing
-            else "look at its log; if the object is damaged there, submit again to make it anew"
+            else "look at its log; if the object is damaged there, delete it and submit again"
         )
         return ServiceError(f"{server} failed at {target} (HTTP {status}: {_line(text)}); {advice}")
     if isinstance(error, S3Error):
