@@ -1,6 +1,8 @@
 """hsae-admin demo: the whole pipeline on bundled images and weights, offline."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +58,7 @@ def demo(connections: Connections, output: Path, stop: bool) -> None:
     finally:
         if stop:
             Stack(home).stop()
-    again = f"hsae-admin --home {home}"
+    again = f"{_program()} --home {home}"
     click.echo(f"Everything is in {home}. Try some SQL, or open it with psql (`{again} db url`):")
     for query in _SQL:
         click.echo(f'  {again} db query "{query}"')
@@ -65,6 +67,12 @@ def demo(connections: Connections, output: Path, stop: bool) -> None:
         click.echo(f"The stack is stopped; `{again} up` starts it again.")
     else:
         click.echo(f"The stack still runs (loopback only); stop it with `{again} down`.")
+
+
+def _program() -> str:
+    """hsae-admin as it can be typed here: by its path where the shell would not find it (as after `make demo`)."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "hsae-admin" and shutil.which("hsae-admin") is None else "hsae-admin"
 
 
 def request() -> "SubmitRequest":
