@@ -182,6 +182,19 @@ def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
     assert run_jobs(service, again) == ["succeeded"] * 3
 
 
+def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service, tmp_path):
+    images = copied(link_classes(service.folder, 2), tmp_path / "images")
+    register(service, "small", images)
+    shutil.move(images, tmp_path / "away")
+    failed = plan_small(service, layers=(1, 3))
+    assert run_jobs(service, failed, "extract") == ["failed"]
+    shutil.move(tmp_path / "away", images)
+    fewer = plan_small(service, layers=(1,))
+    assert statuses(fewer) == [("extract", "new"), ("train", "again"), ("analyze", "again")]
+    assert run_jobs(service, fewer) == ["succeeded"] * 3
+    assert job_row(service, failed.jobs[0].id).state == "failed"
+
+
 @pytest.mark.parametrize("moved", ["data set", "model"])
 def test_a_failed_job_that_is_queued_again_looks_where_things_are_now(service, tmp_path, moved):
     images = copied(link_classes(service.folder, 2), tmp_path / "images")

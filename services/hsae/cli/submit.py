@@ -76,9 +76,9 @@ def submit(connections: Connections, /, wait: bool, as_json: bool, **options: An
     # Whatever can be refused is refused before anything is entered.
     connections.doorbell, connections.store  # noqa: B018
     request = _request(connections, options)
-    check_model(request, connections.settings)
+    checked = check_model(request, connections.settings)
     request = request.model_copy(update={"dataset": _dataset_name(connections, options["dataset"])})
-    plan = submit_request(request, connections.settings, connections.sessions)
+    plan = submit_request(request, connections.settings, connections.sessions, checked=checked)
     try:
         connections.doorbell.ring(plan.to_ring)
     except ServiceError as error:

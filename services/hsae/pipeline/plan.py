@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -69,13 +69,21 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     return spec, layers
 
 
-def submit(request: SubmitRequest, settings: Settings, sessions: sessionmaker[Session]) -> Plan:
+def submit(
+    request: SubmitRequest,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    *,
+    checked: tuple[BackboneSpec, tuple[int, ...]] | None = None,
+) -> Plan:
     """Check the request, then enter its study and whatever jobs it still needs, all in one transaction.
+
+    `checked` is what `check_model` gave for the request, where that was asked before (it reads all of a local model).
 
     Raises:
         UserError: what `check_model` raises, and for an unknown data set.
     """
-    spec, layers = check_model(request, settings)
+    spec, layers = checked or check_model(request, settings)
     with transaction(sessions) as session:
         # Submits take turns, so that two at the same instant cannot both plan the same artifact.
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.submit"))))
@@ -144,7 +152,7 @@ class _Planner:
         makers: dict[int, int] = {}
         for job_id in sorted(set(present.values())):
             job = self._session.get_one(Job, job_id, with_for_update=True)
-            self._reuse(job, whole.model_copy(update={"layers": tuple(job.request["layers"])}))
+            self._reuse(job, whole.model_copy(update={"layers": tuple(job.request["layers"])}), [])
         missing = []
         for layer, key in keys.items():
             if key in present:
@@ -199,7 +207,7 @@ class _Planner:
     def _job(self, key: str, kind: str, title: str, request: BaseModel, needs: Sequence[int]) -> int:
         job = self._session.execute(select(Job).where(Job.key == key).with_for_update()).scalar_one_or_none()
         if job is not None:
-            return self._reuse(job, request)
+            return self._reuse(job, request, needs)
         job = Job(
             key=key,
             kind=kind,
@@ -214,13 +222,12 @@ class _Planner:
         self._enter(job, "new")
         return job.id
 
-    def _reuse(self, job: Job, request: BaseModel) -> int:
+    def _reuse(self, job: Job, request: BaseModel, needs: Sequence[int]) -> int:
         if job.state in {"failed", "cancelled"}:
-            # The same artifact, but the model or the data set may lie elsewhere now.
+            # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
             job.request = request.model_dump(mode="json")
-            needs = self._session.scalars(
-                select(JobDependency.depends_on_id).where(JobDependency.job_id == job.id)
-            ).all()
+            self._session.execute(delete(JobDependency).where(JobDependency.job_id == job.id))
+            self._session.add_all(JobDependency(job_id=job.id, depends_on_id=needed) for needed in needs)
             job.state = "waiting" if needs and not self._all_succeeded(needs) else "queued"
             job.max_attempts = self._settings.max_attempts
             job.attempt, job.error, job.finished_at, job.owner = 0, None, None, None
