@@ -17,9 +17,8 @@ from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.analyze import analyze
-from hsae.pipeline.stages.train import weights_key
 from hsae.sae import SaeConfig, SparseAutoencoder
-from hsae.store import get_tensors
+from hsae.store import get_tensors, weights_key
 
 N_CLASSES = 5
 THRESHOLD = 2.0
@@ -50,7 +49,9 @@ def analysis_of(service, plan):
 
 def trained_sae(service, plan, config) -> SparseAutoencoder:
     (row,) = query(service, "SELECT key, weights_sha256 FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
-    tensors, _ = get_tensors(service.store, weights_key(row["key"]), sha256=row["weights_sha256"])
+    tensors, _ = get_tensors(
+        service.store, weights_key(row["key"], row["weights_sha256"]), sha256=row["weights_sha256"]
+    )
     return SparseAutoencoder.from_tensors(tensors, config)
 
 
@@ -223,12 +224,16 @@ def test_views_are_trained_on_and_never_scored(ready):
     # What is scored is the plain view: the encoding of the plain rows, which a set without views has just so.
     plain = plan_small(ready.service, n_views=1)
     assert run_jobs(ready.service, plain, "extract") == ["succeeded"]
-    (entry,) = query(ready.service, "SELECT key FROM activation_set WHERE job_id = :id", id=job_id(plain, "extract"))
+    shards = query(
+        ready.service,
+        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
+        " WHERE job_id = :id ORDER BY shard",
+        id=job_id(plain, "extract"),
+    )
     sae_model = trained_sae(ready.service, plan, TINY_SAE)
-    for number in range(-(-n_images // 9)):
-        tensors, _ = get_tensors(
-            ready.service.store, f"activations/{entry['key']}/shard-{number:05}.safetensors", sha256=None
-        )
+    assert len(shards) == -(-n_images // 9)
+    for number, shard in enumerate(shards):
+        tensors, _ = get_tensors(ready.service.store, shard["object_key"], sha256=None)
         with torch.no_grad():
             expected = sae_model.encode(tensors["activations"]).numpy()
         stored = latents.z[number * 9 : (number + 1) * 9].toarray()
@@ -272,8 +277,8 @@ def test_a_crash_after_publishing_scores_nothing_again(ready):
 def test_a_damaged_sae_fails_the_analysis_with_its_name_and_publishes_nothing(ready, damage):
     plan = plan_small(ready.service, sae=TINY_SAE.model_copy(update={"seed": 1 + (damage == "deleted")}))
     run_jobs(ready.service, plan, "extract", "train")
-    (sae,) = query(ready.service, "SELECT key FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
-    key = weights_key(sae["key"])
+    (sae,) = query(ready.service, "SELECT key, weights_sha256 FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
+    key = weights_key(sae["key"], sae["weights_sha256"])
     if damage == "one byte":
         content = bytearray(ready.service.store.get(key))
         content[-5] ^= 0x40

@@ -1,4 +1,6 @@
+import hashlib
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -74,7 +76,7 @@ def manifest(*shards: ShardEntry, **changes: object) -> ActivationManifest:
 def test_a_shard_comes_back(store: ObjectStore, n_rows, d_model, dtype, first, n_images) -> None:
     shard = random_shard(n_rows, d_model, dtype, first, first + n_images)
     entry = write_shard(store, shard_key("rt", 7), shard, first_image=first, end_image=first + n_images)
-    assert entry.object.key == "activations/rt/shard-00007.safetensors"
+    assert entry.object.key == f"activations/rt/shard-00007-{entry.object.sha256[:16]}.safetensors"
     assert (entry.n_rows, entry.first_image, entry.end_image) == (n_rows, first, first + n_images)
     again = read_shard(store, entry)
     for name in ("activations", "image_index", "view"):
@@ -117,6 +119,7 @@ def test_what_is_no_shard_is_neither_written_nor_read(store: ObjectStore, change
 def test_a_flipped_byte_a_cut_object_and_a_missing_one_are_named(store: ObjectStore, s3_server: S3Server) -> None:
     key = shard_key("damage", 3)
     entry = write_shard(store, key, random_shard(50, 5, torch.bfloat16), first_image=0, end_image=4)
+    key = entry.object.key
     content = bytearray(store.get(key))
     for position in (0, 20, len(content) // 2, len(content) - 1):
         flipped = content.copy()
@@ -144,7 +147,7 @@ def test_an_entry_and_its_shard_must_agree(store: ObjectStore) -> None:
 def test_versions(store: ObjectStore) -> None:
     key = shard_key("versions", 0)
     entry = write_shard(store, key, random_shard(2, 5, torch.float32), first_image=0, end_image=4)
-    tensors, metadata = get_tensors(store, key, sha256=None)
+    tensors, metadata = get_tensors(store, entry.object.key, sha256=None)
     assert metadata == {
         "format": "hsae.activation-shard",
         "version": "1",
@@ -177,15 +180,18 @@ def entries(store: ObjectStore) -> list[ShardEntry]:
 
 def test_a_manifest_comes_back(store: ObjectStore, entries: list[ShardEntry]) -> None:
     written = manifest(*entries, skipped=(SkippedEntry(3, "dog/ü.png", "truncated"),))
-    with pytest.raises(ObjectMissingError, match=r"activations/0123abcd/manifest\.json"):
-        read_manifest(store, "0123abcd")
+    with pytest.raises(ObjectMissingError, match=r"activations/0123abcd/manifest-aaaaaaaaaaaaaaaa\.json"):
+        read_manifest(store, "0123abcd", sha256="a" * 64)
     stored = write_manifest(store, written)
-    assert stored.key == manifest_key("0123abcd") == "activations/0123abcd/manifest.json"
-    assert read_manifest(store, "0123abcd") == written
+    assert stored.key == manifest_key("0123abcd", stored.sha256)
+    assert stored.key == f"activations/0123abcd/manifest-{stored.sha256[:16]}.json"
     assert read_manifest(store, "0123abcd", sha256=stored.sha256) == written
     assert ActivationManifest.from_json(written.to_json()) == written
     assert written.to_json().startswith('{"d_model":5,"dtype":"bfloat16","format":"hsae.activation-manifest"')
-    assert read_shard(store, read_manifest(store, "0123abcd").shards[1]).activations.shape == (0, 5)
+    assert read_shard(store, read_manifest(store, "0123abcd", sha256=stored.sha256).shards[1]).activations.shape == (
+        0,
+        5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,8 +212,9 @@ def test_a_manifest_that_contradicts_itself(store: ObjectStore, entries, changes
 
 
 def test_a_gap_between_shards(entries: list[ShardEntry]) -> None:
-    assert "shard-00001.safetensors does not start at image 3" in str(
-        manifest(entries[0], replace(entries[1], first_image=4, end_image=5)).fault()
+    assert re.search(
+        r"shard-00001-[0-9a-f]{16}\.safetensors does not start at image 3",
+        str(manifest(entries[0], replace(entries[1], first_image=4, end_image=5)).fault()),
     )
 
 
@@ -230,7 +237,9 @@ def test_a_gap_between_shards(entries: list[ShardEntry]) -> None:
 )
 def test_what_is_no_manifest(store: ObjectStore, s3_server: S3Server, entries, edit, error, message: str) -> None:
     text = manifest(*entries, skipped=(SkippedEntry(3, "a.png", "empty"),)).to_json()
-    overwrite(s3_server, store, manifest_key("0123abcd"), edit(text).encode())
+    content = edit(text).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    overwrite(s3_server, store, manifest_key("0123abcd", sha256), content)
     with pytest.raises(error, match=message) as raised:
-        read_manifest(store, "0123abcd")
+        read_manifest(store, "0123abcd", sha256=sha256)
     assert "\n" not in str(raised.value)

@@ -16,7 +16,6 @@ from hsae.errors import UserError
 from hsae.hierarchy import ClassSums, iter_node_scores
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.register import dataset_ref, read_listing, read_taxonomy
-from hsae.pipeline.stages.analyze import class_sums_key
 from hsae.store import ObjectStore, get_tensors
 from hsae.taxonomy import InducedTaxonomy
 
@@ -44,7 +43,8 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
         found = find_analysis(session, analysis)
         dataset = dataset_ref(session.get_one(Dataset, found["dataset_id"]))
     latents = get_latent_activations(store, found["key"], found["activations_sha256"])
-    tensors, _ = get_tensors(store, class_sums_key(found["key"]), sha256=found["class_sums_sha256"])
+    sums_sha256 = found["class_sums_sha256"]
+    tensors, _ = get_tensors(store, class_sums_key(found["key"], sums_sha256), sha256=sums_sha256)
     sums = ClassSums.from_arrays({name: tensor.numpy() for name, tensor in tensors.items()})
     taxonomy = read_taxonomy(store, dataset)
     listing = read_listing(store, dataset).take(latents.images)

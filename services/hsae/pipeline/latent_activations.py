@@ -11,12 +11,11 @@ from hsae.pipeline.activations import iterate_shards
 from hsae.pipeline.context import StageContext
 from hsae.sae import SparseAutoencoder
 from hsae.store import (
-    ANALYSES,
     ActivationManifest,
     ObjectStore,
     StoredObject,
-    artifact_prefix,
     get_tensors,
+    latents_key,
     put_tensors,
 )
 
@@ -56,17 +55,13 @@ def encode_images(
             x = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model)
             raw.append(x.mean(1) if n_tokens > 1 else x[:, 0])
             images.append(shard.image_index[plain][::n_tokens])
-            for start in range(0, len(x), max(1, _ROWS_PER_BATCH // n_tokens)):
-                part = x[start : start + max(1, _ROWS_PER_BATCH // n_tokens)].to(context.device)
+            for part_cpu in torch.split(x, max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)):
+                part = part_cpu.to(context.device)
                 z = sae.encode(part.flatten(0, 1)).view(-1, n_tokens, sae.n_latents).amax(1)
                 latents.append(sp.csr_array(z.cpu().numpy()))
             context.check()
     z_all = sp.csr_array(sp.vstack(latents, format="csr"))
     return LatentActivations(z_all, torch.cat(images).numpy()), torch.cat(raw).numpy()
-
-
-def _object_key(analysis_key: str) -> str:
-    return artifact_prefix(ANALYSES, analysis_key) + "latents.safetensors"
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:
@@ -78,12 +73,12 @@ def put_latent_activations(store: ObjectStore, analysis_key: str, latents: Laten
         "data": torch.from_numpy(z.data.astype(np.float32)),
         "images": torch.from_numpy(latents.images.astype(np.int32)),
     }
-    return put_tensors(store, _object_key(analysis_key), tensors, {"n_latents": str(z.shape[1])})
+    return put_tensors(store, latents_key(analysis_key), tensors, {"n_latents": str(z.shape[1])})
 
 
 def get_latent_activations(store: ObjectStore, analysis_key: str, sha256: str) -> LatentActivations:
     """Read back what `put_latent_activations` stored, verified against its checksum."""
-    tensors, metadata = get_tensors(store, _object_key(analysis_key), sha256=sha256)
+    tensors, metadata = get_tensors(store, latents_key(analysis_key, sha256), sha256=sha256)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     shape = (len(arrays["images"]), int(metadata["n_latents"]))
     z = sp.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)

@@ -160,10 +160,10 @@ def write_manifest(store: ObjectStore, manifest: ActivationManifest) -> StoredOb
     return store.put(manifest_key(manifest.key), content, content_type="application/json")
 
 
-def read_manifest(store: ObjectStore, key: str, *, sha256: str | None = None) -> ActivationManifest:
-    """The manifest of the activation set `key`. Raises `ObjectMissingError` where the set is not published,
-    `ObjectCorruptError` for anything that is no manifest of this set."""
-    object_key = manifest_key(key)
+def read_manifest(store: ObjectStore, key: str, *, sha256: str) -> ActivationManifest:
+    """The manifest with checksum `sha256` of the activation set `key`. Raises `ObjectMissingError` where there is
+    none, `ObjectCorruptError` for anything that is no manifest of this set."""
+    object_key = manifest_key(key, sha256)
     content = store.get(object_key, sha256=sha256)
     try:
         manifest = ActivationManifest.from_json(content)

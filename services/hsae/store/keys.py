@@ -1,9 +1,23 @@
-"""Where each kind of object lies in the bucket; `docs/storage-format.md` is the norm."""
+"""Where each kind of object lies in the bucket; `docs/storage-format.md` is the norm.
+
+What a stage publishes carries the start of its own checksum in its name: other bytes are another object, so that no
+late writer (a worker that lost its lease, a machine that rounds differently) can replace what the catalog names.
+Without a checksum a key function gives the name to put under; `ObjectStore.put` fills the checksum in.
+"""
 
 DATASETS = "datasets"
 ACTIVATIONS = "activations"
 SAES = "saes"
 ANALYSES = "analyses"
+LOGS = "logs"
+
+CHECKSUM = "{sha256}"
+_CHECKSUM_DIGITS = 16
+
+
+def fill_checksum(key: str, sha256: str) -> str:
+    """The object's key once its checksum is known."""
+    return key.replace(CHECKSUM, sha256[:_CHECKSUM_DIGITS])
 
 
 def artifact_prefix(kind: str, key: str) -> str:
@@ -11,11 +25,33 @@ def artifact_prefix(kind: str, key: str) -> str:
     return f"{kind}/{key}/"
 
 
-def manifest_key(activations: str) -> str:
+def manifest_key(activations: str, sha256: str = CHECKSUM) -> str:
     """The manifest of the activation set with the key `activations`."""
-    return artifact_prefix(ACTIVATIONS, activations) + "manifest.json"
+    return fill_checksum(artifact_prefix(ACTIVATIONS, activations) + f"manifest-{CHECKSUM}.json", sha256)
 
 
-def shard_key(activations: str, index: int) -> str:
+def shard_key(activations: str, index: int, sha256: str = CHECKSUM) -> str:
     """Shard number `index` (from 0) of the activation set with the key `activations`."""
-    return artifact_prefix(ACTIVATIONS, activations) + f"shard-{index:05d}.safetensors"
+    return fill_checksum(
+        artifact_prefix(ACTIVATIONS, activations) + f"shard-{index:05d}-{CHECKSUM}.safetensors", sha256
+    )
+
+
+def weights_key(sae: str, sha256: str = CHECKSUM) -> str:
+    """The weights of the SAE with the key `sae`."""
+    return fill_checksum(artifact_prefix(SAES, sae) + f"sae-{CHECKSUM}.safetensors", sha256)
+
+
+def checkpoints_prefix(sae: str) -> str:
+    """The folder of the training's checkpoints, with its slash."""
+    return artifact_prefix(SAES, sae) + "checkpoints/"
+
+
+def latents_key(analysis: str, sha256: str = CHECKSUM) -> str:
+    """Every latent's activation on every image, of the analysis with the key `analysis`."""
+    return fill_checksum(artifact_prefix(ANALYSES, analysis) + f"latents-{CHECKSUM}.safetensors", sha256)
+
+
+def class_sums_key(analysis: str, sha256: str = CHECKSUM) -> str:
+    """The class sums of the analysis with the key `analysis`."""
+    return fill_checksum(artifact_prefix(ANALYSES, analysis) + f"class_sums-{CHECKSUM}.safetensors", sha256)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 import urllib3
@@ -26,6 +27,7 @@ from hsae.store.faults import (
     explain,
     missing_bucket,
 )
+from hsae.store.keys import fill_checksum
 
 _SHA256_HEADER = "x-amz-meta-sha256"
 _MAX_OBJECT_BYTES = 5 * 2**30  # S3's limit of one PUT
@@ -40,6 +42,15 @@ class StoredObject:
     key: str
     sha256: str
     n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object of a listing: its key, its size, and when it was last written by the server's clock."""
+
+    key: str
+    n_bytes: int
+    last_modified: datetime
 
 
 class ObjectStore:
@@ -118,11 +129,15 @@ class ObjectStore:
     def put(
         self, key: str, data: bytes | memoryview, *, content_type: str = "application/octet-stream"
     ) -> StoredObject:
-        """Stores `data` under `key` in one request (all or nothing), replacing what was there."""
+        """Stores `data` under `key` in one request (all or nothing), replacing what was there.
+
+        A key of `hsae.store.keys` that leaves its checksum open gets it here; `StoredObject.key` is the whole name.
+        """
         content = bytes(data)
         if len(content) > _MAX_OBJECT_BYTES:
             raise UserError(f"object {key} has {len(content)} bytes, S3's limit is 5 GiB: ask for smaller shards")
         digest = hashlib.sha256(content).hexdigest()
+        key = fill_checksum(key, digest)
         with self._explained(_checked(key), writing=True):
             self._client.put_object(
                 self.bucket,
@@ -195,6 +210,10 @@ class ObjectStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """The keys that start with `prefix`, in the server's order."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[ListedObject]:
+        """The objects whose keys start with `prefix`, in the server's order."""
         listing = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
         while True:
             with self._explained(None):
@@ -202,7 +221,7 @@ class ObjectStore:
             if item is None:
                 return
             if item.object_name is not None and not item.is_dir:
-                yield item.object_name
+                yield ListedObject(item.object_name, item.size or 0, item.last_modified or datetime.now(UTC))
 
     def _require_bucket(self) -> None:
         # HEAD has no body, so a missing bucket looks like a missing key.
