@@ -60,7 +60,7 @@ class Service:
         log = (self.folder / f"worker-{len(self.workers)}.log").open("wb")
         worker = subprocess.Popen(
             [sys.executable, "-m", "celery", "--app", "hsae_worker.app", "worker", "--loglevel", "INFO",
-             "--without-mingle", "--without-gossip", "--hostname", f"test{next(_numbers)}@%h"],
+             "--without-mingle", "--without-gossip", "--queues", "gpu,cpu", "--hostname", f"test{next(_numbers)}@%h"],
             env={**os.environ, **self.environment, **environment},
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=self.folder,
         )  # fmt: skip
@@ -103,6 +103,7 @@ def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> 
             "lease_seconds": 4.0,
             "reconcile_seconds": 0.5,
             "max_attempts": 10,
+            "retry_seconds": 0.1,
             **settings_values,
         }
         with Redis.from_url(values["broker_url"]) as broker:  # an earlier test may have used the same number

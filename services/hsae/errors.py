@@ -24,3 +24,7 @@ class LeaseLostError(HsaeError):
 
 class JobCancelledError(HsaeError):
     """The job was cancelled while it ran."""
+
+
+class WorkerStoppingError(HsaeError):
+    """This worker was asked to stop: the job goes back to the queue, at no cost of an attempt."""

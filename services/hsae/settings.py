@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30, gt=0, description="a job whose worker was silent for so long is taken over")
     reconcile_seconds: float = Field(5, gt=0, description="how often a worker looks for lost jobs")
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it fails for good")
+    retry_seconds: float = Field(10, ge=0, description="pause before a job is tried again; doubles up to 5 minutes")
+    max_outages: int = Field(100, ge=0, description="how often a job waits for an unreachable service before it fails")
+    log_format: Literal["text", "json"] = Field("text", description="how a worker logs to its standard error")
+    reader_password: SecretStr | None = Field(None, description="password of the read-only database role hsae_reader")
     checkpoint_seconds: float = Field(60, ge=0, description="how often a running SAE training is checkpointed")
 
     @classmethod

@@ -14,7 +14,8 @@ from hsae.pipeline.context import StageContext
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.pipeline.plan import Plan
 from hsae.pipeline.register import register_dataset
-from hsae.pipeline.run import STAGES, run_job
+from hsae.pipeline.run import run_job
+from hsae.pipeline.stages import STAGES
 from hsae.sae import SaeConfig
 from hsae.store import ObjectStore, StoredObject
 from hsae.taxonomy import load_taxonomy
@@ -60,8 +61,9 @@ class CountingStore(ObjectStore):
     def put(
         self, key: str, data: bytes | memoryview, *, content_type: str = "application/octet-stream"
     ) -> StoredObject:
-        self.keys_put.append(key)
-        return super().put(key, data, content_type=content_type)
+        stored = super().put(key, data, content_type=content_type)
+        self.keys_put.append(stored.key)
+        return stored
 
 
 class _StoppingContext(StageContext):
@@ -82,12 +84,10 @@ def attempt(service, number: int, *, store: ObjectStore | None = None, stop_at: 
         claimed = jobs.claim(session, number, "attempt", 60)
     assert claimed is not None, f"job {number} is not queued"
     with Heartbeat(service.sessions, claimed.lease, 60) as heartbeat:
-        context = _StoppingContext(
-            service.settings, service.sessions, store or service.store, torch.device("cpu"), claimed, heartbeat
-        )
+        context = _StoppingContext(service.settings, store or service.store, torch.device("cpu"), claimed, heartbeat)
         context.stop_at = stop_at
         try:
             yield STAGES[claimed.kind].request.model_validate(claimed.request), context
         finally:
             with transaction(service.sessions) as session:
-                jobs.fail(session, claimed.lease, "the attempt is over", again=True)
+                jobs.retry_after_crash(session, claimed.lease, "the attempt is over", retry_seconds=0)

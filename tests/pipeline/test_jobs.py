@@ -11,7 +11,7 @@ from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
-from hsae.pipeline.reconcile import reconcile
+from hsae.pipeline.reconcile import mend, reconcile
 
 
 def _job(service, key: str, *, state: str = "queued", needs: tuple[int, ...] = (), max_attempts: int = 3) -> int:
@@ -40,7 +40,7 @@ def _expire(service, job_id: int) -> None:
 
 def _reconcile(service) -> list[int]:
     with transaction(service.sessions) as session:
-        return list(jobs.reconcile(session, "reconciler").ready)
+        return [bell.job_id for bell in mend(session, "reconciler", service.settings).ready]
 
 
 def test_of_many_claims_at_once_one_succeeds(service):
@@ -88,8 +88,8 @@ def test_a_failure_is_tried_again_until_attempts_are_used_up_and_fails_what_wait
         lease = _claim(service, job_id).lease
         with transaction(service.sessions) as session:
             jobs.hold(session, lease)
-            assert jobs.fail(session, lease, "it broke", again=True) is again
-    assert (_row(service, job_id).state, _row(service, job_id).error) == ("failed", "it broke")
+            assert jobs.retry_after_crash(session, lease, "it broke", retry_seconds=0) is again
+    assert (_row(service, job_id).state, _row(service, job_id).error) == ("failed", "it broke (attempt 2 of 2)")
     assert _row(service, waiting).error == f"needs job {job_id}, which failed"
     assert _row(service, last).state == "failed"
 
@@ -99,7 +99,7 @@ def test_a_mistake_is_not_tried_again(service):
     lease = _claim(service, job_id).lease
     with transaction(service.sessions) as session:
         jobs.hold(session, lease)
-        assert not jobs.fail(session, lease, "bad input", again=False)
+        jobs.fail(session, lease, "bad input")
     assert _row(service, job_id).state == "failed"
 
 
@@ -123,7 +123,7 @@ def test_a_lost_message_is_sent_again(service):
     # The broker is empty, so a message that was sent and has not been taken is lost.
     assert reconcile(service.settings, "reconciler") == (never_rung, lost)
     # Now both have a message again, and waiting behind others is not being lost.
-    assert Doorbell(service.settings).n_messages() == 2
+    assert Doorbell(service.settings).n_messages("gpu") == 2
     assert reconcile(service.settings, "reconciler") == ()
 
 

@@ -1,9 +1,10 @@
-"""The Celery application of the workers: `celery -A hsae_worker.app worker`."""
+"""The Celery application of the workers: `hsae-admin worker`, or `celery -A hsae_worker.app worker -Q gpu,cpu`."""
 
 import os
 
 from celery import Celery
 
+from hsae.catalog import QUEUES
 from hsae.errors import UserError
 from hsae.pipeline.doorbell import make_app
 from hsae.settings import load_settings
@@ -19,10 +20,13 @@ except UserError as error:
     raise SystemExit(f"Error: {error}") from None
 app.conf.update(
     imports=("hsae_worker.tasks", "hsae_worker.lifecycle"),
+    task_queues={queue: {} for queue in QUEUES},
     worker_pool="prefork",
     # One job at a time: a job has the GPU, or all cores, to itself.
     worker_concurrency=1,
     # A busy worker must not hold a message that an idle one could start.
     worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
+    # A broker may be away for hours.
+    broker_connection_max_retries=None,
 )

@@ -1,27 +1,59 @@
-"""What a worker does beside its tasks: it looks for lost jobs, and its children die with it."""
+"""What a worker does beside its tasks: it mends what was lost, ends jobs of a lost child, hands back when it stops.
+
+The worker's parent process does all of this; it never loads torch. Its child, one at a time, does the jobs.
+"""
 
 import ctypes
 import logging
+import mmap
 import os
 import signal
 import socket
 import sys
 import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from celery.signals import worker_process_init, worker_ready, worker_shutting_down
+import psutil
+from billiard.exceptions import WorkerLostError
+from celery.signals import task_failure, worker_process_init, worker_ready, worker_shutting_down
 
+from hsae.catalog import connect, session_factory, transaction
 from hsae.errors import HsaeError
+from hsae.pipeline import jobs
+from hsae.pipeline.reconcile import reconcile
 from hsae_worker.app import settings
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
-_stopping = threading.Event()
+# 30 s are what a supervisor gives; the rest is for handing back on behalf of a child that reached no checkpoint.
+_HAND_BACK_SECONDS = 20.0
+_EXIT_SECONDS = 5.0
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+"""How the owner of every lease of this worker begins."""
+
+# One byte that the parent and its children share: children see at once that the worker is stopping.
+_stopping = mmap.mmap(-1, 1)
+_stopped = threading.Event()
+_vmstat = Path("/proc/vmstat")
+
+
+def stop_requested() -> bool:
+    """Whether this worker is stopping."""
+    return _stopping[0] != 0
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def die_with_parent(**_: Any) -> None:
-    """Have the kernel kill this child when the worker is killed, so that no orphan keeps a GPU."""
+def prepare_child(**_: Any) -> None:
+    """Have the kernel kill this child when the worker is killed, so that no orphan keeps a GPU.
+
+    SIGTERM is for the parent, which tells its child by `stop_requested`; supervisors send it to the whole group.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -33,15 +65,70 @@ def start_reconciler(**_: Any) -> None:
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def stop_reconciler(**_: Any) -> None:
-    """Stop looking."""
-    _stopping.set()
+def begin_to_stop(**_: Any) -> None:
+    """Tell the child to hand its job back, and see to it that the worker ends in any case."""
+    if not stop_requested():
+        _stopping[0] = 1
+        _stopped.set()
+        threading.Thread(target=_end_in_any_case, name="stopping", daemon=True).start()
+
+
+@task_failure.connect  # type: ignore[untyped-decorator]
+def on_lost_child(exception: BaseException, args: Any = (), **_: Any) -> None:
+    """A child was killed in the middle of a job: end that attempt now rather than when its lease runs out."""
+    if isinstance(exception, WorkerLostError):
+        why = f"its process ended early ({' '.join(str(exception).split())})"
+        if _n_oom_kills() > _oom_kills_at_start:
+            why = f"the kernel killed its process for lack of memory: give its worker more memory ({why})"
+        threading.Thread(target=_end_attempts, args=(why,), name="lost child", daemon=True).start()
+
+
+def _end_attempts(why: str) -> None:
+    def end(session: Any, lease: jobs.Lease) -> None:
+        jobs.retry_after_crash(session, lease, why, settings.retry_seconds)
+
+    _for_each_lease(end)
+
+
+def _end_in_any_case() -> None:
+    """A child that has reached no checkpoint in time is killed, and its job handed back for it."""
+    time.sleep(_HAND_BACK_SECONDS)
+    log.warning("the job has reached no checkpoint in %g s: its process is killed", _HAND_BACK_SECONDS)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    _for_each_lease(
+        lambda session, lease: jobs.hand_back(session, lease, "handed back: its worker was stopped at no checkpoint")
+    )
+    time.sleep(_EXIT_SECONDS)
+    os._exit(0)
+
+
+def _for_each_lease(change: Callable[[Any, jobs.Lease], object]) -> None:
+    engine = connect(settings)
+    try:
+        with transaction(session_factory(engine)) as session:
+            for lease in jobs.held_by(session, WORKER + ":"):
+                change(session, lease)
+    except HsaeError as error:  # the lease will run out and tell the reconciler
+        log.warning("%s", error)
+    finally:
+        engine.dispose()
+
+
+def _n_oom_kills() -> int:
+    """How often the kernel has killed for lack of memory since it was booted; 0 where it does not say."""
+    try:
+        fields = dict(line.split() for line in _vmstat.read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(fields.get("oom_kill", 0))
+
+
+_oom_kills_at_start = _n_oom_kills()
 
 
 def _reconcile() -> None:
-    from hsae.pipeline.reconcile import reconcile
-
-    who = f"reconciler {socket.gethostname()}:{os.getpid()}"
+    who = f"reconciler {WORKER}"
     while True:
         try:
             for job_id in reconcile(settings, who):
@@ -50,5 +137,5 @@ def _reconcile() -> None:
             log.warning("reconciler: %s", error)
         except Exception:
             log.exception("reconciler: this round failed")
-        if _stopping.wait(settings.reconcile_seconds):
+        if _stopped.wait(settings.reconcile_seconds):
             return

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, text
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.base import Base, CreatedAt, Identity64, Json
@@ -10,10 +11,21 @@ from hsae.catalog.base import Base, CreatedAt, Identity64, Json
 JOB_KINDS = ("extract", "train", "analyze")
 JOB_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
 LIVE_STATES = ("waiting", "queued", "running")
+QUEUES = ("gpu", "cpu")
+QUEUE_OF_KIND = {"extract": "gpu", "train": "gpu", "analyze": "cpu"}
+MAX_PRIORITY = 9
+EVENT_REASONS = (
+    "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
+    "cancelled", "requeued", "remark",
+)  # fmt: skip
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+def _queue_of(insert: DefaultExecutionContext) -> str:
+    return QUEUE_OF_KIND[insert.get_current_parameters()["kind"]]  # type: ignore[no-untyped-call]
 
 
 class Study(Base):
@@ -35,6 +47,8 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint(_one_of("kind", JOB_KINDS), name="kind"),
         CheckConstraint(_one_of("state", JOB_STATES), name="state"),
+        CheckConstraint(_one_of("queue", QUEUES), name="queue"),
+        CheckConstraint(f"priority BETWEEN 0 AND {MAX_PRIORITY}", name="priority"),
         Index("ix_job_state", "state"),
         {"comment": "Jobs, one per artifact key; leases with fencing tokens say who may write."},
     )
@@ -47,12 +61,22 @@ class Job(Base):
     state: Mapped[str] = mapped_column(
         comment="waiting (for another job), queued, running, succeeded, failed or cancelled"
     )
+    queue: Mapped[str] = mapped_column(default=_queue_of, comment="gpu or cpu: which workers may take it")
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"), comment="0 to 9; higher runs first")
     attempt: Mapped[int] = mapped_column(
         SmallInteger,
         server_default=text("0"),
         comment="how often the job was started since it was queued anew",
     )
     max_attempts: Mapped[int] = mapped_column(SmallInteger, comment="attempts after which it fails for good")
+    outages: Mapped[int] = mapped_column(
+        SmallInteger,
+        server_default=text("0"),
+        comment="attempts that ended because a service was unreachable; they do not count as attempts",
+    )
+    not_before: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), comment="earliest start of the next attempt, while the job backs off"
+    )
     fence: Mapped[int] = mapped_column(
         BigInteger, server_default=text("0"), comment="fencing token: grows by one with every claim"
     )
@@ -70,8 +94,13 @@ class Job(Base):
     )
     progress_done: Mapped[int | None] = mapped_column(comment="units done so far")
     progress_total: Mapped[int | None] = mapped_column(comment="units in all")
-    progress_unit: Mapped[str | None] = mapped_column(comment="images, steps or latents")
+    progress_unit: Mapped[str | None] = mapped_column(
+        comment="images (extract), vectors (train) or pairs of latent and node (analyze)"
+    )
     progress_rate: Mapped[float | None] = mapped_column(comment="units per second of this attempt")
+    gpu_memory_bytes: Mapped[int | None] = mapped_column(
+        comment="peak GPU memory of the latest attempt; null without a GPU"
+    )
     checkpoint: Mapped[Json | None] = mapped_column(comment="object and checksum of the latest checkpoint")
     result: Mapped[Json | None] = mapped_column(comment="short summary of what was made")
     error: Mapped[str | None] = mapped_column(comment="last error in one line")
@@ -117,7 +146,9 @@ class JobEvent(Base):
 
     __tablename__ = "job_event"
     __table_args__ = (
+        CheckConstraint(_one_of("reason", EVENT_REASONS), name="reason"),
         Index("ix_job_event_job_id", "job_id"),
+        Index("ix_job_event_reason", "reason"),
         {"comment": "History of each job: every change of state and whatever a user should know."},
     )
 
@@ -125,6 +156,7 @@ class JobEvent(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), comment="the job")
     at: Mapped[CreatedAt]
     state: Mapped[str | None] = mapped_column(comment="the state the job entered; null for a remark")
+    reason: Mapped[str] = mapped_column(comment="kind of event: " + ", ".join(EVENT_REASONS))
     who: Mapped[str] = mapped_column(comment="worker or command that caused it")
     message: Mapped[str] = mapped_column(comment="why, in one line")
     detail: Mapped[Json | None] = mapped_column(comment="names and counts, such as skipped images")

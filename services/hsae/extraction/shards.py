@@ -34,11 +34,13 @@ def extract_shard(
     seed: int,
     max_pixels: int,
     on_batch: Callable[[int], None],
+    micro_batch: int | None = None,
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
     Every shard has the same rows, float32 or bfloat16 `[n_rows, d_model]`, in the order batch, view, image, token.
-    `on_batch` is called with the number of images of the range that are through; it may raise to stop.
+    `on_batch` is called with the number of images of the range that are through; it may raise to stop. No more than
+    `micro_batch` images (default: a whole batch) are put through the backbone at once.
 
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
@@ -56,16 +58,19 @@ def extract_shard(
         n_done += len(batch.images) + len(batch.skipped)
         for view, pixel_values in enumerate(batch.views):
             n_tokens = 0
-            for layer, values in backbone.activations(pixel_values, tokens).items():
-                finite = torch.isfinite(values).flatten(1).all(1)
-                if not bool(finite.all()):
-                    image = batch.images[int((~finite).nonzero()[0])]
-                    raise UserError(
-                        f"layer {layer} of {backbone.spec.name} gives NaN or infinite activations for {paths[image]}:"
-                        " check the model's weights and the image"
-                    )
-                n_tokens = values.shape[1]
-                activations[layer].append(values.flatten(0, 1).to("cpu", dtype))
+            first = 0
+            for part in torch.split(pixel_values, micro_batch or batch_size):
+                for layer, values in backbone.activations(part, tokens).items():
+                    finite = torch.isfinite(values).flatten(1).all(1)
+                    if not bool(finite.all()):
+                        image = batch.images[first + int((~finite).nonzero()[0])]
+                        raise UserError(
+                            f"layer {layer} of {backbone.spec.name} gives NaN or infinite activations for"
+                            f" {paths[image]}: check the model's weights and the image"
+                        )
+                    n_tokens = values.shape[1]
+                    activations[layer].append(values.flatten(0, 1).to("cpu", dtype))
+                first += len(part)
             images = torch.tensor(batch.images, dtype=torch.int32)
             image_index.append(images.repeat_interleave(n_tokens))
             view_index.append(torch.full((len(images) * n_tokens,), view, dtype=torch.int16))

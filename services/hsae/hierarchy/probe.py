@@ -1,5 +1,6 @@
 """Linear probe: how much class information a layer's activations hold, whatever any SAE makes of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,11 @@ L2_GRID = (1.0, 0.1, 0.01, 0.001, 0.0001)
 
 _MAX_STEPS = 200
 _TOLERANCE = 1e-4  # of the largest gradient, as scikit-learn's
+
+
+def _go_on() -> None:
+    return None
+
 
 SoftmaxRegression = tuple[Float[Tensor, "n_features n_classes"], Float[Tensor, "n_classes"]]
 """Weight and bias."""
@@ -48,6 +54,7 @@ def linear_probe(
     seed: int = 0,
     test_share: float = 0.25,
     device: torch.device | None = None,
+    check: Callable[[], None] = _go_on,
 ) -> ProbeResult:
     """Train multinomial logistic regression on a stratified part of the images, test it on the rest.
 
@@ -62,6 +69,7 @@ def linear_probe(
         test_share: share of every class's images that is tested (rounded, 1 at least; a class with one image
             is only trained on).
         device: where to compute; the CPU by default.
+        check: called at every step of the optimiser; may raise to stop.
 
     Raises:
         UserError: the activations hold NaN or infinite values, or there is not one label per image.
@@ -82,8 +90,8 @@ def linear_probe(
     y_all = torch.from_numpy(y.astype(np.int64)).to(device)
     train, test = (torch.from_numpy(mask).to(device) for mask in (~is_test, is_test))
     x, x_test = _standardise(x_all[train], x_all[test])
-    l2, start = _choose_l2(x_all[train], y_all[train], y[~is_test], len(classes), seed)
-    weight, bias = fit_softmax_regression(x, y_all[train], len(classes), l2, start=start)
+    l2, start = _choose_l2(x_all[train], y_all[train], y[~is_test], len(classes), seed, check)
+    weight, bias = fit_softmax_regression(x, y_all[train], len(classes), l2, start=start, check=check)
     majority = int(np.bincount(y[~is_test]).argmax())
     return ProbeResult(
         accuracy=_accuracy(x_test, y_all[test], weight, bias),
@@ -117,6 +125,7 @@ def fit_softmax_regression(
     *,
     start: SoftmaxRegression | None = None,
     tolerance: float = _TOLERANCE,
+    check: Callable[[], None] = _go_on,
 ) -> SoftmaxRegression:
     """Minimise `mean cross-entropy + l2 / 2 * |weight|^2` by L-BFGS over all rows; the bias is not penalised.
 
@@ -140,6 +149,7 @@ def fit_softmax_regression(
     )
 
     def closure() -> Tensor:
+        check()
         optimiser.zero_grad()
         loss = torch.nn.functional.cross_entropy(torch.addmm(bias, x, weight), y)
         loss = loss + 0.5 * l2 * weight.square().sum()
@@ -156,6 +166,7 @@ def _choose_l2(
     y_host: Int64[np.ndarray, "n_rows"],
     n_classes: int,
     seed: int,
+    check: Callable[[], None],
 ) -> tuple[float, SoftmaxRegression | None]:
     """The penalty with the best held-out accuracy, and its classifier for the last training to start from."""
     is_held_out = torch.from_numpy(stratified_split(y_host, 0.25, seed)).to(x.device)
@@ -164,7 +175,7 @@ def _choose_l2(
     x_fit, x_held_out = _standardise(x[~is_held_out], x[is_held_out])
     best_l2, best, best_accuracy, last = L2_GRID[0], None, -1.0, None
     for l2 in L2_GRID:
-        last = fit_softmax_regression(x_fit, y[~is_held_out], n_classes, l2, start=last)
+        last = fit_softmax_regression(x_fit, y[~is_held_out], n_classes, l2, start=last, check=check)
         accuracy = _accuracy(x_held_out, y[is_held_out], *last)
         if accuracy > best_accuracy:
             best_l2, best, best_accuracy = l2, last, accuracy

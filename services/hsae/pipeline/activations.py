@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from sqlalchemy import select
 
-from hsae.catalog import ActivationSet, transaction
+from hsae.catalog import ActivationSet
 from hsae.errors import UserError
 from hsae.pipeline.context import StageContext
 from hsae.sae import TrainingRows
@@ -18,7 +18,7 @@ def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet,
     Raises:
         UserError: when it is not published (any more).
     """
-    with transaction(context.sessions) as session:
+    with context.reading() as session:
         row = session.execute(select(ActivationSet).where(ActivationSet.key == key)).scalar_one_or_none()
     if row is None or row.manifest_sha256 is None:
         raise UserError(f"activation set {key} is not there: submit the request again to extract it")

@@ -1,17 +1,20 @@
 """What a stage is given: the parts it may use, a way to write that only the lease's holder has, and progress."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from contextlib import AbstractContextManager
 
 import torch
 from sqlalchemy import update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
-from hsae.catalog import Job, Json, transaction
+from hsae.catalog import Job, Json
+from hsae.errors import WorkerStoppingError
 from hsae.pipeline import jobs
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.settings import Settings
 from hsae.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 
 class StageContext:
@@ -20,14 +23,12 @@ class StageContext:
     def __init__(
         self,
         settings: Settings,
-        sessions: sessionmaker[Session],
         store: ObjectStore,
         device: torch.device,
         job: jobs.ClaimedJob,
         heartbeat: Heartbeat,
     ) -> None:
         self.settings = settings
-        self.sessions = sessions
         self.store = store
         self.device = device
         self.job_id = job.lease.job_id
@@ -35,29 +36,55 @@ class StageContext:
         self.fence = job.lease.fence
         self._lease = job.lease
         self._heartbeat = heartbeat
+        self._n_micro_batches = 1
 
-    @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """A transaction that only the lease's holder can commit (the job's row stays locked in it).
+    def transaction(self) -> AbstractContextManager[Session]:
+        """A transaction that only the lease's holder can commit; see `Heartbeat.transaction`."""
+        return self._heartbeat.transaction()
 
-        Raises:
-            LeaseLostError: when another worker has taken the job over.
-        """
-        with transaction(self.sessions) as session:
-            jobs.hold(session, self._lease)
-            yield session
+    def reading(self) -> AbstractContextManager[Session]:
+        """A transaction for reading; see `Heartbeat.reading`."""
+        return self._heartbeat.reading()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was asked to stop: a stage that can save its state does, then calls `check`."""
+        return self._heartbeat.stopping
 
     def check(self) -> None:
-        """Raise `LeaseLostError` or `JobCancelledError` when this attempt must stop; cheap, call it often."""
+        """Raise when this attempt must stop; cheap, call it often.
+
+        Raises:
+            LeaseLostError, JobCancelledError: the job is no longer this worker's.
+            WorkerStoppingError: the worker was asked to stop; what is not saved now is done again.
+        """
         self._heartbeat.check()
+        if self.stopping:
+            raise WorkerStoppingError(f"job {self.job_id} is handed back")
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Report progress (written by the heartbeat, about once a second) and stop where the job must stop."""
+        """Report progress (written by the heartbeat, about once a second).
+
+        Raises:
+            LeaseLostError, JobCancelledError: the job is no longer this worker's.
+        """
         self._heartbeat.progress(done, total, unit)
         self._heartbeat.check()
 
+    def micro_batch(self, n_rows: int) -> int:
+        """How many of a batch's `n_rows` to put through the device at once: all, or half after it ran out of memory."""
+        return max(1, n_rows // self._n_micro_batches)
+
+    def halve_micro_batch(self) -> bool:
+        """Halve what goes through the device at once; False where that was done before."""
+        if self._n_micro_batches > 1:
+            return False
+        self._n_micro_batches = 2
+        return True
+
     def event(self, message: str, detail: Json | None = None) -> None:
         """Add a remark to the job's history."""
+        log.info("%s", message)
         with self.transaction() as session:
             jobs.record(session, self.job_id, self._lease.owner, message, detail=detail)
 

@@ -1,16 +1,26 @@
 """The broker as a doorbell: a message carries a job's id and nothing else, and may be lost or doubled without harm."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
+from hsae.catalog import MAX_PRIORITY, QUEUES
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 
-QUEUE = "gpu"
 RUN_JOB = "hsae.run_job"
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """What to ring: a job's id, the queue its workers listen to, and its priority (0 to 9, higher runs first)."""
+
+    job_id: int
+    queue: str
+    priority: int = 0
 
 
 def make_app(settings: Settings) -> Celery:
@@ -28,14 +38,18 @@ def make_app(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        task_default_queue=QUEUE,
+        task_default_queue=QUEUES[0],
         # The lease in Postgres decides who runs a job, so a message is done with as soon as it is read.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_connect_timeout": 5, "socket_timeout": 30},
+        broker_transport_options={
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+            "priority_steps": list(range(MAX_PRIORITY + 1)),  # one list each, so that every priority counts
+        },
     )
     return app
 
@@ -71,17 +85,21 @@ class Doorbell:
         self.check()
         return sorted(name for reply in self._app.control.ping(timeout=2.0) or [] for name in reply)
 
-    def n_messages(self) -> int:
-        """Messages that no worker has taken yet."""
+    def n_messages(self, queue: str) -> int:
+        """Messages of a queue that no worker has taken yet.
+
+        Raises:
+            ServiceError: when the broker cannot be reached.
+        """
         try:
             with self._app.connection_for_read() as connection:
-                return int(connection.default_channel.queue_declare(queue=QUEUE, passive=True).message_count)
+                return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:  # the queue is made by its first message
             return 0
         except (OperationalError, OSError) as error:
             raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
 
-    def ring(self, job_ids: Iterable[int]) -> None:
+    def ring(self, bells: Iterable[Bell]) -> None:
         """Send one message per job.
 
         Raises:
@@ -89,8 +107,15 @@ class Doorbell:
                 reconciler sends their messages again.
         """
         try:
-            for job_id in job_ids:
-                self._app.send_task(RUN_JOB, args=[job_id], queue=QUEUE, retry=True, retry_policy={"max_retries": 2})
+            for bell in bells:
+                self._app.send_task(
+                    RUN_JOB,
+                    args=[bell.job_id],
+                    queue=bell.queue,
+                    priority=MAX_PRIORITY - bell.priority,  # with Redis, 0 is the first to be taken
+                    retry=True,
+                    retry_policy={"max_retries": 2},
+                )
         except (OperationalError, OSError) as error:
             raise ServiceError(
                 f"the broker cannot be used ({error}): the jobs are kept and start once it answers"

@@ -1,9 +1,25 @@
 """Mends what was lost; every worker runs this now and then, one at a time."""
 
-from hsae.catalog import connect, session_factory, transaction
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Job, JobDependency, connect, session_factory, transaction
 from hsae.pipeline import jobs
-from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.settings import Settings
+
+_RECONCILER_LOCK = 0x68736165_01
+_OVERDUE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a round of mending found: jobs to ring for, and queued jobs whose message may have been lost."""
+
+    ready: tuple[Bell, ...] = ()
+    overdue: tuple[Bell, ...] = ()
 
 
 def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
@@ -15,13 +31,75 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
     engine = connect(settings)
     try:
         with transaction(session_factory(engine)) as session:
-            found = jobs.reconcile(session, who)
+            found = mend(session, who, settings)
         if not (found.ready or found.overdue):
             return ()
         doorbell = Doorbell(settings)
         # A job that waits long has lost its message only if none is left: behind a long queue all wait long.
-        lost = found.overdue if doorbell.n_messages() == 0 else ()
-        doorbell.ring((*found.ready, *lost))
-        return (*found.ready, *lost)
+        silent = {queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) == 0}
+        bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in silent))
+        doorbell.ring(bells)
+        return tuple(bell.job_id for bell in bells)
     finally:
         engine.dispose()
+
+
+def mend(session: Session, who: str, settings: Settings) -> Reconciled:
+    """Take over jobs whose lease ran out, release waiting jobs, find queued ones that were never started.
+
+    One worker at a time does it; the others find nothing.
+    """
+    if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RECONCILER_LOCK}).scalar_one():
+        return Reconciled()
+    _expire_leases(session, who, settings)
+    session.flush()
+    _end_hopeless(session, who)
+    released = jobs.release_waiting(session, who)
+    never_rung = session.execute(
+        update(Job)
+        .where(Job.state == "queued", Job.notified_at.is_(None), jobs.is_due())
+        .values(notified_at=func.now())
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).scalars()
+    overdue = session.scalars(
+        select(Job.id).where(Job.state == "queued", Job.notified_at < jobs.in_seconds(-_OVERDUE_SECONDS))
+    )
+    ready = sorted({*released, *never_rung})
+    return Reconciled(jobs.bells_of(session, ready), jobs.bells_of(session, overdue))
+
+
+def _end_hopeless(session: Session, who: str) -> None:
+    """End jobs that wait for a job that has failed or was cancelled, should its own end have missed them."""
+    rows = session.execute(
+        select(JobDependency.depends_on_id, Job.id)
+        .join(Job, Job.id == JobDependency.job_id)
+        .where(Job.state == "waiting")
+        .where(JobDependency.depends_on_id.in_(select(Job.id).where(Job.state.in_(("failed", "cancelled")))))
+        .order_by(Job.id)
+    ).all()
+    for needed, job_id in rows:
+        jobs.end(session, job_id, who, "failed", f"{jobs.NEEDS_ENDED}{needed}, which has ended without success")
+
+
+def _expire_leases(session: Session, who: str, settings: Settings) -> None:
+    expired = session.execute(
+        select(Job.id, Job.owner, Job.fence, Job.attempt, Job.max_attempts)
+        .where(
+            Job.state == "running",
+            Job.lease_expires_at < func.clock_timestamp(),
+            # While the database was away nobody could renew: give holders one lease's time after its start.
+            text("pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :lease)").bindparams(
+                lease=settings.lease_seconds
+            ),
+        )
+        .order_by(Job.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job_id, owner, fence, attempt, max_attempts in expired:
+        why = f"its worker {owner} stopped answering"
+        if attempt >= max_attempts:
+            why = f"{why} in attempt {attempt} of {max_attempts}"
+            jobs.end(session, job_id, who, "failed", why, reason="lease_expired")
+        else:
+            jobs.take_back(session, jobs.Lease(job_id, fence, who), why)

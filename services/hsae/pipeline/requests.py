@@ -7,6 +7,7 @@ same artifact share it.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hsae.backbones import BackboneSpec, Tokens
 from hsae.hierarchy import AssociationRule
 from hsae.sae import SaeConfig
+from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
 _FORMATS = {"activations": 1, "sae": 1, "analysis": 1}
@@ -132,8 +134,9 @@ class AnalyzeRequest(_Request):
 
 
 class SubmitRequest(_Request):
-    """What a user asks for in one submit: some layers of one model on one data set, with one or more kinds of SAE."""
+    """What a user asks for in one submit: some layers of one model on one data set, with one or more SAEs each."""
 
+    name: str | None = None  # of the study; None: made from model and data set
     model: str
     revision: str | None = None
     dataset: str | None = None  # None: the first one registered
@@ -141,3 +144,23 @@ class SubmitRequest(_Request):
     saes: tuple[SaeConfig, ...]
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
+    priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
+
+
+def sae_label(sae: SaeConfig) -> str:
+    """The SAE in a few words: kind, expansion and every setting that is not the default."""
+    defaults = SaeConfig(kind=sae.kind).model_dump()
+    values = {name: value for name, value in sae.model_dump().items() if name not in {"kind", "expansion"}}
+    chosen = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
+    return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:
+    """The extraction of the settings that a user gave; the others have defaults that suit them.
+
+    Raises:
+        pydantic.ValidationError: for values that cannot be.
+    """
+    # An image has hundreds of patch tokens, so fewer images make a shard of the same size.
+    shard_images = 64 if given.get("tokens") == "patches" else ExtractionConfig.model_fields["shard_images"].default
+    return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": settings.max_image_pixels, **given})

@@ -1,47 +1,43 @@
 """Runs one job: claim, stage, outcome. The worker's task is a call of `run_job` and nothing else."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
 
+import torch
 from pydantic import BaseModel
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import select
 
-from hsae.catalog import Json, connect, session_factory, transaction
-from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError
+from hsae.catalog import Job, Json, connect, session_factory, transaction
+from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
 from hsae.pipeline import jobs
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.damage import forget_object
 from hsae.pipeline.device import pick_device
-from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
-from hsae.pipeline.requests import AnalyzeRequest, ExtractRequest, TrainRequest
-from hsae.pipeline.stages import analyze, extract, train
+from hsae.pipeline.stages import STAGES, Stage
 from hsae.settings import Settings
 from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    request: type[BaseModel]
-    run: Callable[[Any, StageContext], Json]
-    discard: Callable[[Any, StageContext, Session], None]
-
-
-STAGES = {
-    "extract": _Stage(ExtractRequest, extract.extract, extract.discard),
-    "train": _Stage(TrainRequest, train.train, train.discard),
-    "analyze": _Stage(AnalyzeRequest, analyze.analyze, analyze.discard),
-}
-
-
-def run_job(job_id: int, settings: Settings, owner: str) -> str:
+def run_job(
+    job_id: int,
+    settings: Settings,
+    owner: str,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    on_stuck: Callable[[], None] = lambda: None,
+) -> str:
     """Claim the job and run its stage; returns what became of it, in a word.
 
     Never raises for what went wrong inside the job: that is the job's outcome, kept in its row and history.
+
+    Args:
+        owner: who holds the lease, for people and for whoever cleans up after this process.
+        stop_requested: asked often; once it says yes, the job is handed back at its next checkpoint.
+        on_stuck: called when the work does not stop although the job was cancelled or lost.
 
     Raises:
         ServiceError: when the database cannot be reached to claim it; a reconciler sends the message again.
@@ -55,63 +51,116 @@ def run_job(job_id: int, settings: Settings, owner: str) -> str:
             log.info("job %d is not queued: nothing to do", job_id)
             return "not queued"
         log.info("job %d: %s (attempt %d of %d)", job_id, job.title, job.attempt, job.max_attempts)
-        with Heartbeat(sessions, job.lease, settings.lease_seconds) as heartbeat:
+        heartbeat = Heartbeat(
+            sessions, job.lease, settings.lease_seconds, stop_requested=stop_requested, on_stuck=on_stuck
+        )
+        with heartbeat:
             try:
-                return _attempt(job, settings, sessions, heartbeat)
-            except (LeaseLostError, JobCancelledError) as stop:
+                return _attempt(job, settings, heartbeat)
+            except HsaeError as stop:  # not even the outcome could be written; the lease tells the reconciler
                 log.warning("job %d: stopped: %s", job_id, stop)
                 return "stopped"
     finally:
         engine.dispose()
 
 
-def _attempt(job: jobs.ClaimedJob, settings: Settings, sessions: sessionmaker[Session], heartbeat: Heartbeat) -> str:
-    stage = STAGES[job.kind]
+def _attempt(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat) -> str:
     try:
         store = ObjectStore.from_settings(settings)
-        context = StageContext(settings, sessions, store, pick_device(settings), job, heartbeat)
-        request = stage.request.model_validate(job.request)
-        try:
-            result = stage.run(request, context)
-        except (ObjectMissingError, ObjectCorruptError) as loss:
-            with context.transaction() as session:
-                forget_object(session, loss.key, job.lease.owner, str(loss))
-            raise
-        except UserError as mistake:
-            if not isinstance(mistake, ServiceError):
-                # Under the job's row lock, so that nobody takes the job over and publishes what is deleted here.
-                with context.transaction() as session:
-                    stage.discard(request, context, session)
-            raise
+        device = pick_device(settings)
+    except UserError as error:  # this worker's settings are no good, which is no fault of the job
+        return _outage(job, settings, heartbeat, error)
+    context = StageContext(settings, store, device, job, heartbeat)
+    stage = STAGES[job.kind]
+    request = stage.request.model_validate(job.request)
+    try:
+        result = _run_stage(stage, request, context)
         with context.transaction() as session:
-            released = jobs.succeed(session, job.lease, result)
-    except (LeaseLostError, JobCancelledError):
-        raise
-    except Exception as error:  # noqa: BLE001 -- whatever it was becomes the job's outcome
-        return _failed(job, error, sessions)
+            bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result))
+    except LeaseLostError as stop:
+        log.warning("job %d: stopped: %s", job.lease.job_id, stop)
+        return "stopped"
+    except JobCancelledError:
+        return _cancelled(job, stage, request, store, heartbeat)
+    except WorkerStoppingError:
+        return _handed_back(job, heartbeat)
+    except (ObjectMissingError, ObjectCorruptError) as loss:
+        with context.transaction() as session:
+            forget_object(session, loss.key, job.lease.owner, str(loss))
+        return _failed(job, stage, request, context, loss)
+    except ServiceError as error:
+        return _outage(job, settings, heartbeat, error)
+    except UserError as mistake:
+        return _failed(job, stage, request, context, mistake)
+    except Exception as error:
+        log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
+        with context.transaction() as session:
+            again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
+        return "queued again" if again else "failed"
     log.info("job %d: finished: %s", job.lease.job_id, result)
-    _ring(settings, released)
+    _ring(settings, bells)
     return "succeeded"
 
 
-def _failed(job: jobs.ClaimedJob, error: Exception, sessions: sessionmaker[Session]) -> str:
-    mistake = isinstance(error, UserError) and not isinstance(error, ServiceError)
-    if isinstance(error, HsaeError):
-        message = str(error)
-        log.error("job %d: %s", job.lease.job_id, message)
-    else:
-        first_line = next(iter(str(error).strip().splitlines()), "no message")
-        message = f"{type(error).__name__}: {first_line}"
-        log.exception("job %d: %s", job.lease.job_id, message)
-    with transaction(sessions) as session:
-        jobs.hold(session, job.lease)
-        again = jobs.fail(session, job.lease, message, again=not mistake, later=isinstance(error, ServiceError))
+def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
+    try:
+        return stage.run(request, context)
+    except torch.OutOfMemoryError as error:
+        if not context.halve_micro_batch():
+            raise
+        message = f"out of GPU memory, trying again with half the micro-batch ({_in_one_line(error)})"
+    # Outside the handler, whose traceback keeps the failed attempt's tensors alive.
+    context.event(message, {"micro_batch": "half"})
+    torch.cuda.empty_cache()
+    return stage.run(request, context)
+
+
+def _failed(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext, mistake: UserError) -> str:
+    log.error("job %d: %s", job.lease.job_id, mistake)
+    # In one transaction that holds the job's row: nobody takes the job over and publishes what is deleted here.
+    with context.transaction() as session:
+        if not isinstance(mistake, ObjectMissingError | ObjectCorruptError):
+            stage.discard(request, job.lease.job_id, session, context.store)
+        jobs.fail(session, job.lease, str(mistake))
+    return "failed"
+
+
+def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, error: UserError) -> str:
+    log.error("job %d: %s", job.lease.job_id, error)
+    with heartbeat.transaction() as session:
+        again = jobs.retry_after_outage(session, job.lease, str(error), settings.retry_seconds, settings.max_outages)
     return "queued again" if again else "failed"
 
 
-def _ring(settings: Settings, job_ids: list[int]) -> None:
+def _handed_back(job: jobs.ClaimedJob, heartbeat: Heartbeat) -> str:
+    log.info("job %d: handed back, for this worker is stopping", job.lease.job_id)
+    with heartbeat.transaction() as session:
+        jobs.hand_back(session, job.lease, "handed back: its worker was stopped")
+    return "handed back"
+
+
+def _cancelled(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, store: ObjectStore, heartbeat: Heartbeat) -> str:
+    """Delete what this worker stored after the canceller had cleaned up; whoever takes the job anew waits for it."""
+    from hsae.pipeline.gc import sweep
+
+    log.info("job %d: cancelled", job.lease.job_id)
+    with heartbeat.reading() as session:
+        row = session.execute(
+            select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()
+        ).one_or_none()
+        if row is not None and row.state == "cancelled" and row.fence == job.lease.fence:
+            sweep(session, store, stage.prefixes(request))
+    return "cancelled"
+
+
+def _in_one_line(error: Exception) -> str:
+    first_line = next(iter(str(error).strip().splitlines()), "no message")
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _ring(settings: Settings, bells: Iterable[Bell]) -> None:
     try:
-        Doorbell(settings).ring(job_ids)
+        Doorbell(settings).ring(bells)
     except ServiceError as error:
         # The jobs are queued in the database; the reconciler rings again.
         log.warning("%s", error)

@@ -29,6 +29,7 @@ class StepReport:
 
     step: int
     n_steps: int
+    batch_size: int
     loss: float
     reconstruction_loss: float
     sparsity_loss: float
@@ -52,11 +53,14 @@ def train(
     on_step: Callable[[StepReport], None] = lambda report: None,
     save_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
     checkpoint_due: Callable[[], bool] = lambda: False,
+    micro_batch: Callable[[int], int] = lambda n_rows: n_rows,
 ) -> TrainedSae:
     """Trains an SAE, from a checkpoint where one is given, and measures it.
 
     on_step is called after every step; what it raises ends the training. checkpoint_due is asked after every step but
-    the last, and where it says yes save_checkpoint gets the state after that step.
+    the last, and where it says yes save_checkpoint gets the state after that step. micro_batch says how many of a
+    batch's rows go through the device at once; the gradients of such parts are added up. (The auxiliary loss is then
+    taken per part, so that a training in parts is not bit for bit the one without.)
 
     Raises UserError for a config that does not fit the rows, rows with NaN or infinity, too few or constant rows, a
     checkpoint of another training, and a loss that stops being finite.
@@ -71,10 +75,10 @@ def train(
         state = TrainingState.begin(initialise(config, rows, split).to(device))
     else:
         state = restore(checkpoint, config, rows.activations.shape[1], n_train_rows, schedule, device)
-    trainer = _Trainer(config, rows, split, schedule, state, device)
+    trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
     while state.step < schedule.n_steps:
         trainer.take_step()
-        on_step(StepReport(state.step, schedule.n_steps, *state.losses))
+        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
         if state.step < schedule.n_steps and checkpoint_due():
             save_checkpoint(capture(state, config, n_train_rows, schedule))
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
@@ -91,7 +95,9 @@ class _Trainer:
         schedule: Schedule,
         state: TrainingState,
         device: torch.device,
+        micro_batch: int,
     ) -> None:
+        self.micro_batch = micro_batch
         self.config = config
         self.rows = rows
         self.split = split
@@ -109,31 +115,38 @@ class _Trainer:
         sae, optimiser = state.sae, state.optimiser
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(self.config, step, n_steps)
-        x_scaled = sae.scale_inputs(take_rows(self.rows, self.split.train[self.batches.batch(step)], self.device))
-        losses = step_losses(
-            sae,
-            x_scaled,
-            l1_weight=l1_weight(self.config, step, n_steps),
-            aux_coefficient=self.config.aux_coefficient,
-            k_aux=self.k_aux,
-            dead=state.silent_steps >= self.dead_after_steps,
-        )
-        terms = torch.stack([losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary])
+        optimiser.zero_grad(set_to_none=True)
+        dead = state.silent_steps >= self.dead_after_steps
+        fired = torch.zeros_like(dead)
+        terms = torch.zeros(4, device=self.device)
+        batch = self.split.train[self.batches.batch(step)]
+        for part in torch.split(batch, self.micro_batch):
+            losses = step_losses(
+                sae,
+                sae.scale_inputs(take_rows(self.rows, part, self.device)),
+                l1_weight=l1_weight(self.config, step, n_steps),
+                aux_coefficient=self.config.aux_coefficient,
+                k_aux=self.k_aux,
+                dead=dead,
+            )
+            share = part.shape[0] / batch.shape[0]
+            of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
+            terms += share * torch.stack(of_part)
+            fired |= losses.fired
+            torch.autograd.backward(share * losses.total)
         values = tuple(terms.tolist())
         if not math.isfinite(values[0]):
             raise UserError(
                 f"the loss became {values[0]} at step {step + 1} of {n_steps}: choose a learning_rate below "
                 f"{self.config.learning_rate:g}"
             )
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses.total)
         with torch.no_grad():
             _project_decoder_gradient(sae)
             torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
             optimiser.step()
             sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
             state.silent_steps += 1
-            state.silent_steps[losses.fired] = 0
+            state.silent_steps[fired] = 0
         state.losses = values
         state.step = step + 1
 

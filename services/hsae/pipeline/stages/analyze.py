@@ -5,7 +5,7 @@ import torch
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Analysis, Json, LayerScore, Sae, transaction
+from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
 from hsae.errors import UserError
 from hsae.hierarchy import BasisResult, analyse, linear_probe
@@ -15,15 +15,18 @@ from hsae.pipeline.latent_activations import LatentActivations, encode_images, p
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
 from hsae.pipeline.score_rows import latent_rows, layer_score_row, node_score_rows
-from hsae.pipeline.stages.train import weights_key
 from hsae.sae import SaeConfig, SparseAutoencoder
-from hsae.store import ANALYSES, StoredObject, artifact_prefix, get_tensors, put_tensors
+from hsae.store import (
+    ANALYSES,
+    ObjectStore,
+    StoredObject,
+    artifact_prefix,
+    class_sums_key,
+    get_tensors,
+    put_tensors,
+    weights_key,
+)
 from hsae.taxonomy import InducedTaxonomy
-
-
-def class_sums_key(analysis_key: str) -> str:
-    """Object key of an analysis' class sums."""
-    return artifact_prefix(ANALYSES, analysis_key) + "class_sums.safetensors"
 
 
 def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
@@ -32,14 +35,15 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     Raises:
         UserError: when the SAE or its activations are not there, or hold NaN.
     """
-    with transaction(context.sessions) as session:
+    with context.reading() as session:
         done = session.execute(select(Analysis).where(Analysis.key == request.key)).scalar_one_or_none()
         sae_row = session.execute(select(Sae).where(Sae.key == request.sae_key)).scalar_one_or_none()
     if done is not None:  # a former attempt ended between publishing and saying so
         return {"analysis": done.id, "n_images": done.n_images}
     if sae_row is None:
         raise UserError(f"SAE {request.sae_key} is not there: submit the request again to train it")
-    tensors, _ = get_tensors(context.store, weights_key(request.sae_key), sha256=sae_row.weights_sha256)
+    weights_sha256 = sae_row.weights_sha256
+    tensors, _ = get_tensors(context.store, weights_key(request.sae_key, weights_sha256), sha256=weights_sha256)
     sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae_row.config))
     _, manifest = open_activation_set(context, request.activation_key)
     taxonomy = read_taxonomy(context.store, request.dataset)
@@ -50,6 +54,12 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
     labels = np.array([position[class_id] for class_id in class_ids])
     scoring = request.scoring
+    n_nodes = len(taxonomy.synsets)
+
+    def on_latents(n_done: int, n_total: int) -> None:
+        context.progress(n_done * n_nodes, n_total * n_nodes, "pairs")
+        context.check()
+
     results = analyse(
         latents.z,
         labels,
@@ -60,9 +70,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         n_label_shuffles=scoring.n_shuffles,
         n_taxonomy_shuffles=scoring.n_shuffles,
         association=scoring.association,
-        progress=lambda done, total: context.progress(done, total, "latents"),
+        progress=on_latents,
     )
-    probe = linear_probe(raw, labels, seed=scoring.seed, device=context.device)
+    probe = linear_probe(raw, labels, seed=scoring.seed, device=context.device, check=context.check)
     context.check()
     stored_latents = put_latent_activations(context.store, request.key, latents)
     stored_sums = _put_class_sums(context, request.key, results)
@@ -88,10 +98,15 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     }
 
 
-def discard(request: AnalyzeRequest, context: StageContext, session: Session) -> None:
+def prefixes(request: AnalyzeRequest) -> list[str]:
+    """Where the analysis' objects lie."""
+    return [artifact_prefix(ANALYSES, request.key)]
+
+
+def discard(request: AnalyzeRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed analysis left behind; its rows went with its transaction."""
-    del session
-    context.store.delete_prefix(artifact_prefix(ANALYSES, request.key))
+    del job_id, session
+    store.delete_prefix(artifact_prefix(ANALYSES, request.key))
 
 
 def _put_class_sums(context: StageContext, key: str, results: list[BasisResult]) -> StoredObject:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.backbones import Backbone
-from hsae.catalog import ActivationSet, ActivationShard, Json, transaction
+from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.errors import UserError
 from hsae.extraction import ListedImage, ShardResult, extract_shard
 from hsae.pipeline.context import StageContext
@@ -23,6 +23,7 @@ from hsae.pipeline.requests import ExtractRequest
 from hsae.store import (
     ACTIVATIONS,
     ActivationManifest,
+    ObjectStore,
     ShardEntry,
     SkippedEntry,
     StoredObject,
@@ -48,7 +49,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
     ]
     size = request.extraction.shard_images
     ranges = [listed[start : start + size] for start in range(0, len(listed), size)]
-    with transaction(context.sessions) as session:
+    with context.reading() as session:
         set_ids = {
             layer: session.execute(
                 select(ActivationSet.id).where(ActivationSet.key == request.activation_key(layer))
@@ -92,6 +93,11 @@ def _extract_range(
     n_total: int,
 ) -> ShardResult:
     extraction = request.extraction
+
+    def on_batch(n_done: int) -> None:
+        context.progress(n_before + n_done, n_total, "images")
+        context.check()
+
     return extract_shard(
         backbone,
         Path(request.dataset.root),
@@ -102,7 +108,8 @@ def _extract_range(
         n_views=extraction.n_views,
         seed=extraction.seed,
         max_pixels=extraction.max_image_pixels,
-        on_batch=lambda n: context.progress(n_before + n, n_total, "images"),
+        on_batch=on_batch,
+        micro_batch=context.micro_batch(extraction.batch_size),
     )
 
 
@@ -156,7 +163,7 @@ def _publish(
     """Write the manifests, and enter them in the catalog in the transaction that makes them count."""
     n_rows = 0
     for layer, set_id in set_ids.items():
-        with transaction(context.sessions) as session:
+        with context.reading() as session:
             entries = session.scalars(
                 select(ActivationShard)
                 .where(ActivationShard.activation_set_id == set_id)
@@ -210,8 +217,14 @@ def _publish(
     }
 
 
-def discard(request: ExtractRequest, context: StageContext, session: Session) -> None:
+def prefixes(request: ExtractRequest) -> list[str]:
+    """Where the extraction's objects lie."""
+    return [artifact_prefix(ACTIVATIONS, request.activation_key(layer)) for layer in request.layers]
+
+
+def discard(request: ExtractRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed extraction left behind, so that nothing half-made stays."""
+    del job_id
     unpublished = session.execute(
         select(ActivationSet.id, ActivationSet.key).where(
             ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
@@ -222,4 +235,4 @@ def discard(request: ExtractRequest, context: StageContext, session: Session) ->
         delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))
     )
     for row in unpublished:
-        context.store.delete_prefix(artifact_prefix(ACTIVATIONS, row.key))
+        store.delete_prefix(artifact_prefix(ACTIVATIONS, row.key))

@@ -7,20 +7,26 @@ from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Job, Json, Sae, transaction
+from hsae.catalog import Job, Json, Sae
+from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import TrainRequest
 from hsae.sae import Checkpoint, StepReport
 from hsae.sae import train as train_sae
-from hsae.store import SAES, ObjectCorruptError, ObjectMissingError, artifact_prefix, get_tensors, put_tensors
+from hsae.store import (
+    SAES,
+    ObjectCorruptError,
+    ObjectMissingError,
+    ObjectStore,
+    artifact_prefix,
+    checkpoints_prefix,
+    get_tensors,
+    put_tensors,
+    weights_key,
+)
 
 _SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
-
-
-def weights_key(key: str) -> str:
-    """Object key of an SAE's weights."""
-    return artifact_prefix(SAES, key) + "sae.safetensors"
 
 
 def train(request: TrainRequest, context: StageContext) -> Json:
@@ -44,6 +50,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         on_step=lambda report: _report(report, context),
         save_checkpoint=checkpoints.save,
         checkpoint_due=checkpoints.due,
+        micro_batch=context.micro_batch,
     )
     context.check()
     weights = put_tensors(
@@ -78,38 +85,43 @@ def train(request: TrainRequest, context: StageContext) -> Json:
 
 
 def _published(key: str, context: StageContext) -> Json | None:
-    with transaction(context.sessions) as session:
+    with context.reading() as session:
         sae = session.execute(select(Sae).where(Sae.key == key)).scalar_one_or_none()
     if sae is None:
         return None
     try:
-        context.store.get(weights_key(key), sha256=sae.weights_sha256)
+        context.store.get(weights_key(key, sae.weights_sha256), sha256=sae.weights_sha256)
     except (ObjectMissingError, ObjectCorruptError):
         return None  # lost since: the same weights are trained again
     return {name: getattr(sae, name) for name in _SUMMARY}
 
 
-def discard(request: TrainRequest, context: StageContext, session: Session) -> None:
+def prefixes(request: TrainRequest) -> list[str]:
+    """Where the training's objects lie."""
+    return [artifact_prefix(SAES, request.key)]
+
+
+def discard(request: TrainRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed training left behind."""
-    session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
-    context.store.delete_prefix(artifact_prefix(SAES, request.key))
+    session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
+    store.delete_prefix(artifact_prefix(SAES, request.key))
 
 
 def _report(report: StepReport, context: StageContext) -> None:
-    context.progress(report.step, report.n_steps, "steps")
+    context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, "vectors")
 
 
 class _Checkpoints:
     """Where a training goes on after a crash: the latest checkpoint, named by the job's row."""
 
     def __init__(self, key: str, context: StageContext) -> None:
-        self._prefix = artifact_prefix(SAES, key) + "checkpoints/"
+        self._prefix = checkpoints_prefix(key)
         self._context = context
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
-        return time.monotonic() - self._last >= self._context.settings.checkpoint_seconds
+        """Whether it is time for the next one: now and then, and before the worker stops."""
+        return self._context.stopping or time.monotonic() - self._last >= self._context.settings.checkpoint_seconds
 
     def latest(self) -> Checkpoint | None:
         """The checkpoint that the job's row names, if any."""
@@ -131,10 +143,15 @@ class _Checkpoints:
             checkpoint.tensors,
             checkpoint.metadata,
         )
-        self._context.save_checkpoint({"object_key": stored.key, "sha256": stored.sha256})
+        try:
+            self._context.save_checkpoint({"object_key": stored.key, "sha256": stored.sha256})
+        except (LeaseLostError, JobCancelledError):
+            self._context.store.delete(stored.key)  # no row will ever name it
+            raise
         if previous is not None:
             self._context.store.delete(previous["object_key"])
         self._last = time.monotonic()
+        self._context.check()
 
     def delete(self) -> None:
         """Drop all of them; the SAE is published."""

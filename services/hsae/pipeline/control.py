@@ -1,0 +1,149 @@
+"""What a user does to jobs: cancel them, and try ended ones again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session, aliased, sessionmaker
+
+from hsae.catalog import LIVE_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
+from hsae.errors import UserError
+from hsae.pipeline import jobs
+from hsae.pipeline.doorbell import Bell
+from hsae.pipeline.stages import STAGES
+from hsae.settings import Settings
+from hsae.store import ObjectStore
+
+_ENDED = ("failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a cancel did: jobs cancelled (with those that waited for them), and jobs left alone with the reason."""
+
+    job_ids: tuple[int, ...]
+    left: dict[int, str]
+
+
+def cancel(
+    sessions: sessionmaker[Session], store: ObjectStore, job_ids: Sequence[int], who: str, *, keep: bool = False
+) -> Cancelled:
+    """Cancel jobs that are not done; their partial work is deleted, or kept for a later `retry` with `keep`.
+
+    A running job's worker notices within seconds and stops; from this transaction on it can publish nothing.
+
+    Raises:
+        UserError: when there is no such job.
+    """
+    ended: list[int] = []
+    left: dict[int, str] = {}
+    with transaction(sessions) as session:
+        for job_id in job_ids:
+            state = _locked(session, job_id).state
+            if state in LIVE_STATES:
+                ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
+            elif job_id not in ended:
+                left[job_id] = f"is {state} already"
+    if not keep:
+        for job_id in ended:
+            _discard(sessions, store, job_id)
+    return Cancelled(tuple(sorted(ended)), left)
+
+
+def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int, str]]:
+    """A study's jobs that are not done and that no other study needs; and the shared ones, with whose they are."""
+    other = aliased(StudyJob)
+    rows = session.execute(
+        select(Job.id, func.min(other.study_id))
+        .join(StudyJob, StudyJob.job_id == Job.id)
+        .outerjoin(other, (other.job_id == Job.id) & (other.study_id != study_id))
+        .where(StudyJob.study_id == study_id, Job.state.in_(LIVE_STATES))
+        .group_by(Job.id)
+        .order_by(Job.id)
+    ).all()
+    own = [job_id for job_id, other_study in rows if other_study is None]
+    return own, {job_id: f"study {study} needs it, too" for job_id, study in rows if study is not None}
+
+
+def _discard(sessions: sessionmaker[Session], store: ObjectStore, job_id: int) -> None:
+    with transaction(sessions) as session:
+        job = _locked(session, job_id)
+        if job.state == "cancelled":  # somebody may have asked for it again since
+            stage = STAGES[job.kind]
+            stage.discard(stage.request.model_validate(job.request), job_id, session, store)
+
+
+def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> tuple[Bell, ...]:
+    """Queue ended jobs anew with all their attempts, together with ended jobs that they need or that need them.
+
+    Returns what to ring for.
+
+    Raises:
+        UserError: when there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
+    """
+    # Submits plan over the same rows; both take turns.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.submit"))))
+    wanted: set[int] = set()
+    for job_id in job_ids:
+        state = _locked(session, job_id).state
+        if state == "succeeded":
+            raise UserError(f"job {job_id} has succeeded: there is nothing to try again")
+        if state not in _ENDED:
+            raise UserError(f"job {job_id} is {state}: wait for it, or cancel it first")
+        wanted |= _with_relatives(session, job_id)
+    rows = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
+    for job in rows:
+        if job.kind == "extract":
+            _check_still_its_own(session, job)
+    for job in rows:
+        jobs.requeue(job, "waiting")
+        job.max_attempts = settings.max_attempts
+    session.flush()
+    for job in rows:
+        if _all_needs_succeeded(session, job.id):
+            job.state = "queued"
+        jobs.record(session, job.id, who, f"tried again by {who}", reason="requeued", state=job.state)
+    session.flush()
+    return jobs.bells_of(session, [job.id for job in rows if job.state == "queued"])
+
+
+def _locked(session: Session, job_id: int) -> Job:
+    job = session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one_or_none()
+    if job is None:
+        raise UserError(f"there is no job {job_id}: see `hsae-admin jobs list`")
+    return job
+
+
+def _with_relatives(session: Session, job_id: int) -> set[int]:
+    """The job, every ended job that one of these needs, and every job that ended only because one of these did."""
+    found, fresh = {job_id}, {job_id}
+    while fresh:
+        needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(fresh))
+        dependent = select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(fresh))
+        relatives = select(Job.id).where(
+            Job.state.in_(_ENDED),
+            or_(Job.id.in_(needed), Job.id.in_(dependent) & Job.error.startswith(jobs.NEEDS_ENDED)),
+        )
+        fresh = set(session.scalars(relatives)) - found
+        found |= fresh
+    return found
+
+
+def _check_still_its_own(session: Session, job: Job) -> None:
+    request = STAGES["extract"].request.model_validate(job.request)
+    keys = [request.activation_key(layer) for layer in request.layers]  # type: ignore[attr-defined]
+    other = session.scalar(
+        select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job.id).limit(1)
+    )
+    if other is not None:
+        raise UserError(f"job {other} makes layers of job {job.id} now: submit the request again instead")
+
+
+def _all_needs_succeeded(session: Session, job_id: int) -> bool:
+    missing = session.scalar(
+        select(func.count())
+        .select_from(JobDependency)
+        .join(Job, Job.id == JobDependency.depends_on_id)
+        .where(JobDependency.job_id == job_id, Job.state != "succeeded")
+    )
+    return missing == 0
