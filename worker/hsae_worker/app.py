@@ -19,8 +19,9 @@ try:
 except UserError as error:
     raise SystemExit(f"Error: {error}") from None
 app.conf.update(
-    imports=("hsae_worker.tasks", "hsae_worker.lifecycle"),
+    imports=("hsae_worker.logging_setup", "hsae_worker.tasks", "hsae_worker.lifecycle"),
     task_queues={queue: {} for queue in QUEUES},
+    worker_consumer="hsae_worker.consumer:Consumer",
     worker_pool="prefork",
     # One job at a time: a job has the GPU, or all cores, to itself.
     worker_concurrency=1,

@@ -1,0 +1,6 @@
+"""Prometheus metrics of the service, read from Postgres and the broker whenever Prometheus asks."""
+
+from hsae.monitoring.collector import ServiceCollector
+from hsae.monitoring.server import MetricsServer
+
+__all__ = ["MetricsServer", "ServiceCollector"]

@@ -1,0 +1,51 @@
+"""How many messages wait in the broker."""
+
+from celery import Celery
+from kombu.exceptions import ChannelError, OperationalError
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from redis.exceptions import RedisError
+
+from hsae.catalog.jobs import QUEUES
+from hsae.errors import ServiceError
+from hsae.pipeline.doorbell import make_app
+from hsae.settings import Settings
+
+_CONNECT_SECONDS = 2
+# Kombu lets errors of the client through when the connection breaks in the middle of something.
+UNREACHABLE = (OperationalError, OSError, RedisError)
+
+
+def impatient_app(settings: Settings) -> Celery:
+    """The broker's client for a caller that cannot wait: a scrape must answer although the broker does not.
+
+    Raises:
+        UserError: when no broker is set.
+    """
+    app = make_app(settings)
+    options = {"socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": _CONNECT_SECONDS}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
+    return app
+
+
+def queue_metric(app: Celery) -> Metric:
+    """The lengths of all queues.
+
+    Raises:
+        ServiceError: when the broker does not answer.
+    """
+    family = GaugeMetricFamily(
+        "hsae_queue_messages", "Messages in the broker that no worker has taken.", labels=("queue",)
+    )
+    try:
+        with app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CONNECT_SECONDS)
+            for queue in QUEUES:
+                try:
+                    declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+                    family.add_metric((queue,), declared.message_count)
+                except ChannelError:  # a queue is made by its first message
+                    family.add_metric((queue,), 0)
+    except UNREACHABLE as error:
+        raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+    return family

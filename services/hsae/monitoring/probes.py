@@ -1,0 +1,97 @@
+"""What takes too long for a scrape, looked at in the background: the object store, and which workers answer."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hsae.catalog.jobs import QUEUES
+from hsae.errors import HsaeError, ServiceError
+from hsae.monitoring.broker_metrics import UNREACHABLE, impatient_app
+from hsae.settings import Settings
+from hsae.store import ObjectStore
+
+log = logging.getLogger(__name__)
+_PING_SECONDS = 2.0
+
+
+class Outages:
+    """Logs that a part fails, once, and that it answers again."""
+
+    def __init__(self) -> None:
+        self._down: set[str] = set()
+
+    def failed(self, part: str, error: HsaeError) -> None:
+        """Take note of a failure."""
+        if part not in self._down:
+            log.warning("%s: %s", part, error)
+        self._down.add(part)
+
+    def worked(self, part: str) -> None:
+        """Take note that it answered."""
+        if part in self._down:
+            log.info("%s: answers again", part)
+        self._down.discard(part)
+
+
+class Probes:
+    """Looks every `seconds`, from a thread of its own.
+
+    Workers are asked by Celery's broadcast, for whose answers one waits in any case; a busy worker answers too, because
+    its parent process does. The object store's client rides out restarts for several seconds before it gives up.
+    """
+
+    def __init__(self, settings: Settings, *, seconds: float = 15.0) -> None:
+        self._settings = settings
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=("object store", self._look_at_store), name="store-probe", daemon=True
+            ),
+            threading.Thread(
+                target=self._run, args=("workers", self._look_at_workers), name="worker-probe", daemon=True
+            ),
+        ]
+        self.store_up: bool | None = None  # None until the first look
+        self.workers: Counter[str] | None = None  # by queue; None while the broker is out of reach
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End; a look that is under way is left to itself."""
+        self._stop.set()
+
+    def _run(self, part: str, look: Callable[[], None]) -> None:
+        outages = Outages()
+        while not self._stop.is_set():
+            try:
+                look()
+            except HsaeError as error:
+                outages.failed(part, error)
+            else:
+                outages.worked(part)
+            self._stop.wait(self._seconds)
+
+    def _look_at_store(self) -> None:
+        try:
+            ObjectStore.from_settings(self._settings).exists("probe")
+        except HsaeError:
+            self.store_up = False
+            raise
+        self.store_up = True
+
+    def _look_at_workers(self) -> None:
+        try:
+            # A client of its own each time: one that lost its connection would not notice.
+            app = impatient_app(self._settings)
+            replies: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_PING_SECONDS).active_queues() or {}
+        except UNREACHABLE as error:
+            self.workers = None
+            raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+        counted = Counter(queue["name"] for queues in replies.values() for queue in queues)
+        self.workers = Counter({queue: counted[queue] for queue in {*QUEUES, *counted}})

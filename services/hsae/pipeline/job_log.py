@@ -1,0 +1,191 @@
+"""A job's log, kept in the object store: `logs/<job id>/<fence>.jsonl`, one object per start of the job."""
+
+import json
+import logging
+import threading
+import warnings
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self, TextIO
+
+from hsae.catalog import Json
+from hsae.errors import HsaeError, UserError
+from hsae.logs import JobMark, JsonLinesFormatter, adopt_transformers, current_job, job_context, prepare
+from hsae.store import LOGS, ObjectMissingError, ObjectStore
+
+log = logging.getLogger(__name__)
+
+_LOGGERS = ("hsae", "hsae_worker", "py.warnings", "transformers")
+_UPLOAD_SECONDS = 10.0
+_CLOSE_SECONDS = 10.0
+_MAX_BYTES = 5_000_000
+_RESERVED_BYTES = 100_000  # of these, for errors: what ended an attempt must not be lost behind its chatter
+
+
+def job_log_prefix(job_id: int) -> str:
+    """The folder of a job's logs."""
+    return f"{LOGS}/{job_id}/"
+
+
+def job_log_key(job_id: int, fence: int) -> str:
+    """The log of one start of a job; `fence` counts the starts, from 1."""
+    return f"{job_log_prefix(job_id)}{fence:06d}.jsonl"
+
+
+class JobLog:
+    """Keeps what hsae, Python's warnings and transformers log while the job runs, as redacted JSON lines.
+
+    Uploaded every `upload_seconds` when there is more, and at the end. A store that cannot be reached costs one
+    warning, never the job. Beyond `max_bytes` a line says that lines are missing, and only errors are kept.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        job_id: int,
+        fence: int,
+        *,
+        upload_seconds: float = _UPLOAD_SECONDS,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._key = job_log_key(job_id, fence)
+        self._mark = JobMark(job_id, fence)
+        self._upload_seconds = upload_seconds
+        self._lines = _Lines(self._mark, max_bytes)
+        self._uploaded_bytes = 0
+        self._warned = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"job-log-{job_id}", daemon=True)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        adopt_transformers()
+        with ExitStack() as opening:
+            opening.enter_context(job_context(self._mark.job_id, self._mark.fence))
+            for name in _LOGGERS:
+                logger = logging.getLogger(name)
+                logger.addHandler(self._lines)
+                opening.callback(logger.removeHandler, self._lines)
+            ours = logging.getLogger("hsae")
+            if ours.getEffectiveLevel() > logging.INFO:  # a quiet process keeps a full log all the same
+                opening.callback(ours.setLevel, ours.level)
+                ours.setLevel(logging.INFO)
+            opening.callback(setattr, warnings, "showwarning", warnings.showwarning)
+            warnings.showwarning = _log_warning
+            self._open = opening.pop_all()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        self._stop.set()
+        # A store that swallows packets must not keep a stopping worker: then the thread is left behind.
+        self._thread.join(timeout=_CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        pause = min(1.0, self._upload_seconds)  # early once, for a job that takes its worker down with it
+        while not self._stop.wait(pause):
+            self._upload()
+            pause = self._upload_seconds
+        self._upload()
+
+    def _upload(self) -> None:
+        content = self._lines.content()
+        if len(content) == self._uploaded_bytes:
+            return
+        try:
+            self._store.put(self._key, content, content_type="application/jsonl")
+        except HsaeError as error:
+            if not self._warned:
+                log.warning("the log of job %d cannot be stored now: %s", self._job_id, error)
+            self._warned = True
+        else:
+            self._uploaded_bytes = len(content)
+            self._warned = False
+
+
+class _Lines(logging.Handler):
+    """The records of one job as JSON lines, up to a number of bytes."""
+
+    def __init__(self, mark: JobMark, max_bytes: int) -> None:
+        super().__init__()
+        self._mark = mark
+        self._max_bytes = max_bytes
+        self._content = bytearray()
+        self._full = False
+        prepare(self, JsonLinesFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if current_job() not in (None, self._mark):
+            return  # of another job in this process
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:  # noqa: BLE001 -- logging's own rule: a bad record must not stop the program
+            self.handleError(record)
+            return
+        free = self._max_bytes - len(self._content)
+        if len(line) <= (
+            free if record.levelno >= logging.ERROR else free - min(_RESERVED_BYTES, self._max_bytes // 2)
+        ):
+            self._content += line
+        elif not self._full:
+            self._full = True
+            text = f"this log has reached {self._max_bytes} bytes: further lines are dropped, except errors"
+            full = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+            full.job_id, full.fence = self._mark.job_id, self._mark.fence
+            self._content += self.format(full).encode() + b"\n"
+
+    def content(self) -> bytes:
+        """Everything so far; whole lines."""
+        self.acquire()
+        try:
+            return bytes(self._content)
+        finally:
+            self.release()
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line).strip()
+    if file is not None:
+        file.write(text + "\n")
+    else:
+        logging.getLogger("py.warnings").warning("%s", text)
+
+
+def logged_starts(store: ObjectStore, job_id: int) -> list[int]:
+    """The fences of a job whose log is in the store, rising."""
+    names = (key.removeprefix(job_log_prefix(job_id)) for key in store.list(job_log_prefix(job_id)))
+    return sorted(int(name.removesuffix(".jsonl")) for name in names)
+
+
+def read_job_log(store: ObjectStore, job_id: int, fence: int | None = None) -> list[Json]:
+    """The records of one start of a job (default: the latest that has a log), oldest first.
+
+    Each has `time`, `level`, `logger` and `message`, and where it applies `exception`.
+
+    Raises:
+        UserError: when there is no such log.
+    """
+    starts = logged_starts(store, job_id)
+    if not starts:
+        raise UserError(f"job {job_id} has no log: it was not started yet, or its worker was killed at once")
+    if fence is None:
+        fence = starts[-1]
+    if fence not in starts:
+        raise UserError(f"job {job_id} has no log of attempt {fence}: there are {', '.join(map(str, starts))}")
+    try:
+        content = store.get(job_log_key(job_id, fence))
+    except ObjectMissingError as error:
+        raise UserError(f"the log of attempt {fence} of job {job_id} was just removed") from error
+    return [json.loads(line) for line in content.splitlines()]
