@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test lint format bench clean
+.PHONY: install demo test lint format bench storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -43,6 +43,12 @@ format: $(VENV)/.dev  ## Format the code
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
 	$(BIN)/python benchmarks/node_scores.py
 	$(BIN)/python benchmarks/extraction.py
+
+storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
+	$(BIN)/python benchmarks/kill_storm.py
+
+audit: $(VENV)/.dev  ## Known vulnerabilities of the pinned packages
+	$(BIN)/python .ci/audit
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

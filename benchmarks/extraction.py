@@ -108,9 +108,14 @@ def main() -> None:
         raise SystemExit(str(error)) from error
     rows = dataset.listing.select(["image", "path", "sha256"]).to_pylist()[: arguments.images]
     listed = [ListedImage(**row) for row in rows]
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval().to(device)
+    model = AutoModel.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
+    model = model.eval().to(device)
     # The processor on PIL, which hsae uses always and transformers unless torchvision is installed.
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    processor = AutoImageProcessor.from_pretrained(
+        folder, backend="pil", local_files_only=True, trust_remote_code=False
+    )
     height, width = spec.preprocessing["image_size"]
     title = (
         f"extraction: class token, {spec.n_layers} layers of {folder.name} ({spec.model_type}, d_model {spec.d_model}, "

@@ -20,8 +20,8 @@ def class_token_layers(out: Path, data: LabelledImages) -> Tensor:
 
     Rows 0 .. n_layers - 1 are the residual stream after each block; the last row is after the final norm.
     """
-    model = AutoModel.from_pretrained(out, dtype=torch.float32).eval()
-    processor = AutoImageProcessor.from_pretrained(out)
+    model = AutoModel.from_pretrained(out, dtype=torch.float32, use_safetensors=True, trust_remote_code=False).eval()
+    processor = AutoImageProcessor.from_pretrained(out, trust_remote_code=False)
     parts = []
     for start in range(0, len(data), 128):
         pictures = [Image.open(path) for path in data.paths[start : start + 128]]

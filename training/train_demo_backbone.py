@@ -171,7 +171,7 @@ def write_card(
     minutes: float,
 ) -> None:
     """Write the model card, OUT/README.md, from training/model_card.md and what was measured."""
-    model = AutoModel.from_pretrained(out)
+    model = AutoModel.from_pretrained(out, use_safetensors=True, trust_remote_code=False)
     config = model.config
     n_classes = len(train_data.labels.unique())
     blocks = range(1, len(scores.probes_held_out) + 1)

@@ -8,6 +8,19 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# Names of objects carry their checksums from this version on: column, comment before, comment now.
+_COMMENTS = (
+    ("activation_set", "manifest_sha256", "checksum of activations/<key>/manifest.json; null until published",
+     "checksum of activations/<key>/manifest-<checksum>.json; null until published"),
+    ("sae", "weights_sha256", "checksum of saes/<key>/sae.safetensors",
+     "checksum of saes/<key>/sae-<checksum>.safetensors"),
+    ("analysis", "activations_sha256",
+     "checksum of analyses/<key>/latents.safetensors: every latent's activation on every image",
+     "checksum of analyses/<key>/latents-<checksum>.safetensors: every latent's activation on every image"),
+    ("analysis", "class_sums_sha256",
+     "checksum of analyses/<key>/class_sums.safetensors, from which every pair's scores follow",
+     "checksum of analyses/<key>/class_sums-<checksum>.safetensors, from which every pair's scores follow"),
+)  # fmt: skip
 _REASONS = (
     "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
     "cancelled", "requeued", "remark",
@@ -75,7 +88,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), server_default="remark", comment="kind of event: " + ", ".join(_REASONS)),
     )
     for state, reason in _REASON_OF_STATE.items():
-        op.execute(f"UPDATE job_event SET reason = '{reason}' WHERE state = '{state}'")
+        op.execute(f"UPDATE job_event SET reason = '{reason}' WHERE state = '{state}'")  # noqa: S608 -- both ours
     op.execute("UPDATE job_event SET reason = 'submitted' WHERE who = 'submit'")
     op.execute(
         "UPDATE job_event SET reason = 'released' WHERE state = 'queued' AND message LIKE 'every job it waited%'"
@@ -96,10 +109,19 @@ def upgrade() -> None:
         op.f("ck_job_event_reason"), "job_event", "reason IN (" + ", ".join(f"'{r}'" for r in _REASONS) + ")"
     )
     op.create_index("ix_job_event_reason", "job_event", ["reason"])
+    op.drop_index("ix_job_state", "job")
+    op.create_index("ix_job_state_queue_kind", "job", ["state", "queue", "kind"])
+
+    for table, column, before, now in _COMMENTS:
+        op.alter_column(table, column, existing_type=sa.Text(), comment=now, existing_comment=before)
 
 
 def downgrade() -> None:
     """Take back."""
+    for table, column, before, now in _COMMENTS:
+        op.alter_column(table, column, existing_type=sa.Text(), comment=before, existing_comment=now)
+    op.drop_index("ix_job_state_queue_kind", "job")
+    op.create_index("ix_job_state", "job", ["state"])
     op.drop_index("ix_job_event_reason", "job_event")
     op.drop_column("job_event", "reason")
     op.alter_column(

@@ -156,6 +156,7 @@ def _load_model(
                 dtype=dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
+                trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
                 **architecture.model_options,

@@ -81,7 +81,7 @@ def read_config(source: Source, architecture: Architecture) -> Any:
 
     config_class = getattr(transformers, architecture.config_class)
     try:
-        config = config_class.from_pretrained(source.folder, local_files_only=True)
+        config = config_class.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{source.name}: its {CONFIG_FILE} is no good ({reason}): fetch the model again") from error

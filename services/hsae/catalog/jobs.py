@@ -49,7 +49,7 @@ class Job(Base):
         CheckConstraint(_one_of("state", JOB_STATES), name="state"),
         CheckConstraint(_one_of("queue", QUEUES), name="queue"),
         CheckConstraint(f"priority BETWEEN 0 AND {MAX_PRIORITY}", name="priority"),
-        Index("ix_job_state", "state"),
+        Index("ix_job_state_queue_kind", "state", "queue", "kind"),
         {"comment": "Jobs, one per artifact key; leases with fencing tokens say who may write."},
     )
 

@@ -10,8 +10,11 @@ from hsae.errors import UserError
 Row = dict[str, Any]
 
 _JOBS = """
-SELECT j.id, j.kind, j.title, j.state, j.attempt, j.max_attempts, j.owner, j.created_at, j.started_at, j.finished_at,
+SELECT j.id, j.kind, j.title, j.state, j.queue, j.priority, j.attempt, j.max_attempts, j.outages, j.owner,
+       j.created_at, j.started_at, j.finished_at, j.not_before, j.gpu_memory_bytes,
        j.progress_done, j.progress_total, j.progress_unit, j.progress_rate, j.error, j.result,
+       CASE WHEN j.state = 'queued' AND j.not_before > clock_timestamp()
+            THEN extract(epoch FROM j.not_before - clock_timestamp())::double precision END AS pause_seconds,
        CASE WHEN j.state = 'running' AND j.progress_rate > 0
             THEN (j.progress_total - j.progress_done) / j.progress_rate END AS eta_seconds,
        extract(epoch FROM coalesce(j.finished_at, now()) - j.started_at) AS seconds
@@ -58,7 +61,7 @@ def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
         .one()
     )
     events = session.execute(
-        text("SELECT at, state, who, message, detail FROM job_event WHERE job_id = :id ORDER BY id"),
+        text("SELECT at, state, reason, who, message, detail FROM job_event WHERE job_id = :id ORDER BY id"),
         {"id": job_id},
     )
     return job, [dict(event) for event in events.mappings()]

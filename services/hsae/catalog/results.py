@@ -31,7 +31,7 @@ class ActivationSet(Base):
     n_images: Mapped[int | None] = mapped_column(comment="images that could be read; null until published")
     n_skipped: Mapped[int | None] = mapped_column(comment="images skipped as unreadable; null until published")
     manifest_sha256: Mapped[str | None] = mapped_column(
-        comment="checksum of activations/<key>/manifest.json; null until published"
+        comment="checksum of activations/<key>/manifest-<checksum>.json; null until published"
     )
     created_at: Mapped[CreatedAt]
 
@@ -83,7 +83,7 @@ class Sae(Base):
     l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per held-out row")
     dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
     metrics: Mapped[Json] = mapped_column(comment="every training metric")
-    weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae.safetensors")
+    weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae-<checksum>.safetensors")
     created_at: Mapped[CreatedAt]
 
 
@@ -104,10 +104,10 @@ class Analysis(Base):
     config: Mapped[Json] = mapped_column(comment="scoring configuration: firing threshold, rule, control seeds")
     n_images: Mapped[int] = mapped_column(comment="images scored")
     activations_sha256: Mapped[str] = mapped_column(
-        comment="checksum of analyses/<key>/latents.safetensors: every latent's activation on every image"
+        comment="checksum of analyses/<key>/latents-<checksum>.safetensors: every latent's activation on every image"
     )
     class_sums_sha256: Mapped[str] = mapped_column(
-        comment="checksum of analyses/<key>/class_sums.safetensors, from which every pair's scores follow"
+        comment="checksum of analyses/<key>/class_sums-<checksum>.safetensors, from which every pair's scores follow"
     )
     created_at: Mapped[CreatedAt]
 

@@ -1,10 +1,15 @@
 """Connections to Postgres; what a server or a missing migration refuses becomes one clear line."""
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import URL, make_url
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -13,6 +18,8 @@ from hsae.settings import Settings
 
 _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
+_NO_CONNECTION_LEFT = ("too many clients", "remaining connection slots are reserved", "too many connections for")
+_NO_CONNECTION_LEFT_SECONDS = 120.0
 _NOT_ALLOWED = {"42501", "25006"}  # insufficient privilege, read-only server
 
 
@@ -39,8 +46,29 @@ def database_url(settings: Settings) -> URL:
 
 
 def connect(settings: Settings) -> Engine:
-    """An engine for the configured database; nothing is opened yet."""
-    return create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 10})
+    """An engine for the configured database; nothing is opened yet.
+
+    While all of the server's connections are taken, a new one is waited for.
+    """
+    engine = create_engine(
+        database_url(settings), pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 10}
+    )
+    event.listen(engine, "do_connect", _wait_for_connection)
+    return engine
+
+
+def _wait_for_connection(
+    dialect: Dialect, _: object, args: tuple[Any, ...], options: dict[str, Any]
+) -> DBAPIConnection:
+    deadline = time.monotonic() + _NO_CONNECTION_LEFT_SECONDS
+    while True:
+        try:
+            return dialect.connect(*args, **options)
+        except psycopg.OperationalError as error:
+            # Without a connection the driver knows no SQLSTATE.
+            if not any(text in str(error) for text in _NO_CONNECTION_LEFT) or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  (no secret)
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
@@ -58,28 +86,29 @@ def clear_errors() -> Iterator[None]:
         if state in _UNDEFINED_TABLE_OR_COLUMN:
             raise UserError("the database is not migrated to this version: run `hsae-admin db upgrade`") from error
         if state in _NOT_ALLOWED or state is None:
-            raise UserError(f"the database refuses this ({_reason(error)}): correct HSAE_DATABASE_URL") from error
+            raise UserError(f"the database refuses this ({_reason(error.orig)}): correct HSAE_DATABASE_URL") from error
         raise
-    except OperationalError as error:
-        state = getattr(error.orig, "sqlstate", None)
-        reason = _reason(error)
+    except (OperationalError, psycopg.OperationalError) as error:  # the driver's own comes from a COPY
+        cause = error if isinstance(error, psycopg.OperationalError) else error.orig
+        state = getattr(cause, "sqlstate", None)
+        reason = _reason(cause)
         if state == _DISK_FULL:
             raise ServiceError(f"the database's disk is full ({reason}): free space and submit again") from error
-        if "authentication failed" in str(error.orig):
+        if "authentication failed" in str(cause):
             raise ServiceError(f"the database refused the credentials ({reason}): correct HSAE_DATABASE_URL") from error
         raise ServiceError(f"the database cannot be used ({reason}): start it or correct HSAE_DATABASE_URL") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise ServiceError("the connection to the database was lost: try again") from error
         if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
-            raise UserError(f"the database refuses this ({_reason(error)}): correct HSAE_DATABASE_URL") from error
+            raise UserError(f"the database refuses this ({_reason(error.orig)}): correct HSAE_DATABASE_URL") from error
         raise
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: BaseException | None) -> str:
     """The server's own message, or the last line of the driver's."""
-    primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
-    return primary or (str(error.orig).strip().splitlines() or ["no reason given"])[-1]
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    return primary or (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import cast
 
 import click
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import URL, text
 
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_json, print_rows
@@ -20,7 +20,7 @@ def db() -> None:
 @pass_connections
 def upgrade(connections: Connections) -> None:
     """Bring the database's schema to this version's; safe to repeat."""
-    from hsae.catalog import connect, migrate
+    from hsae.catalog import connect, migrate, reader
 
     engine = connect(connections.settings)
     before = migrate.schema_version(engine)
@@ -29,6 +29,7 @@ def upgrade(connections: Connections) -> None:
         click.echo(f"The database is up to date ({after.current}).")
     else:
         click.echo(f"Migrated the database from {before.current or 'empty'} to {after.current}.")
+    click.echo(f"Read-only role: {reader.status(engine)}.")
 
 
 @db.command()
@@ -80,5 +81,30 @@ def url(connections: Connections) -> None:
     """Print the database's URL, password included, for psql, pandas or a notebook."""
     from hsae.catalog import database_url
 
-    plain = database_url(connections.settings).set(drivername="postgresql")
-    click.echo(plain.render_as_string(hide_password=False))
+    click.echo(_for_psql(database_url(connections.settings).set(drivername="postgresql")))
+
+
+@db.command("reader")
+@click.option("--show-url", is_flag=True, help="Print its URL with the password, and nothing else.")
+@pass_connections
+def let_reader_in(connections: Connections, show_url: bool) -> None:
+    """Let the read-only role hsae_reader log in, with the password of HSAE_READER_PASSWORD.
+
+    For researchers and dashboards: it reads every table and view, and changes nothing. Run again after
+    changing the password.
+    """
+    from hsae.catalog import reader
+
+    url = reader.admit(connections.engine, connections.settings)
+    for mend in reader.excess_rights(connections.engine):
+        click.echo(f"Warning: {reader.READER} can do more than read; as the database's owner run: {mend}", err=True)
+    if show_url:
+        click.echo(_for_psql(url))
+        return
+    plain = reader.reader_url(connections.settings.model_copy(update={"reader_password": None}))
+    click.echo(f"{reader.READER} may log in: {plain.render_as_string()} (the password is HSAE_READER_PASSWORD)")
+
+
+def _for_psql(url: URL) -> str:
+    """The URL, password included; libpq takes no bare spaces, which SQLAlchemy leaves."""
+    return url.render_as_string(hide_password=False).replace(" ", "%20")

@@ -89,12 +89,12 @@ def _database(connections: Connections) -> str:
 
 
 def _migrations(connections: Connections) -> str:
-    from hsae.catalog import connect
+    from hsae.catalog import connect, reader
     from hsae.catalog.migrate import require_current_schema, schema_version
 
     engine = connect(connections.settings)
     require_current_schema(engine)
-    return f"current ({schema_version(engine).head})"
+    return f"current ({schema_version(engine).head}); {reader.status(engine)}"
 
 
 def _broker(connections: Connections) -> str:
@@ -120,7 +120,7 @@ def _object_store(connections: Connections) -> str:
 def _worker(connections: Connections) -> str:
     names = connections.doorbell.workers()
     if not names:
-        raise UserError("no worker answers: start one with `hsae-admin up` or `celery -A hsae_worker.app worker`")
+        raise UserError("no worker answers: start one with `hsae-admin up` or `hsae-admin worker`")
     return ", ".join(names)
 
 

@@ -97,8 +97,13 @@ class Postgres(Server):
         password = sql.Literal(self.credentials.postgres_password)
         with self._reported():
             with self._connect(_ADMIN, _ADMIN, self.credentials.postgres_admin_password) as admin:
-                if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone() is None:
-                    admin.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(name, password))
+                found = admin.execute("SELECT rolcreaterole FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
+                if found is None:
+                    # CREATEROLE: for the read-only role. It gives power over roles that hsae made, and no others.
+                    statement = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
+                    admin.execute(statement.format(name, password))
+                elif not found[0]:  # made by an earlier version
+                    admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(name))
                 if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                     admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), name))
             with self._connect(DATABASE, ROLE, self.credentials.postgres_password) as connection:

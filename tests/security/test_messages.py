@@ -1,0 +1,146 @@
+"""What anybody can put into the broker's queues runs nothing but jobs that Postgres has queued."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from kombu import Connection, Queue
+from sqlalchemy import text
+
+from hsae.catalog import QUEUES, transaction
+from hsae.pipeline.doorbell import RUN_JOB, Bell, Doorbell, make_app
+
+UNKNOWN_JOB = 987_654
+
+
+class _Exploit:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def _publish(service, body: bytes, *, content_type: str, task: str = RUN_JOB, queue: str = QUEUES[0]) -> None:
+    """Send a task's message, byte for byte, as Celery would."""
+    number = str(uuid.uuid4())
+    encoding = "binary" if "python" in content_type else "utf-8"
+    with Connection(service.settings.broker_url.get_secret_value()) as connection:
+        producer = connection.Producer()
+        producer.publish(
+            body,
+            routing_key=queue,
+            declare=[Queue(queue, routing_key=queue)],
+            content_type=content_type,
+            content_encoding=encoding,
+            headers={"lang": "py", "task": task, "id": number, "root_id": number, "argsrepr": "", "kwargsrepr": ""},
+            correlation_id=number,
+        )
+
+
+def _json(service, arguments: object, keywords: object = None, **options: str) -> None:
+    body = json.dumps([arguments, keywords if keywords is not None else {}, {}]).encode()
+    _publish(service, body, content_type="application/json", **options)
+
+
+def _wait_for(service, words: str, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while words not in service.logs():
+        assert time.monotonic() < deadline, service.logs()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def listening(make_service):
+    """A service with one worker that is ready."""
+    service = make_service()
+    service.start_worker()
+    _wait_for(service, "ready.")
+    yield service
+    service.stop_workers()
+
+
+def _assert_still_works(service) -> None:
+    """The worker takes the next message, and the catalog has no trace of what came before."""
+    before = service.logs().count(f"job {UNKNOWN_JOB} is not queued: nothing to do")
+    Doorbell(service.settings).ring([Bell(UNKNOWN_JOB, QUEUES[0])])
+    deadline = time.monotonic() + 40
+    while service.logs().count(f"job {UNKNOWN_JOB} is not queued: nothing to do") == before:
+        assert time.monotonic() < deadline, service.logs()
+        time.sleep(0.1)
+    assert service.workers[0].poll() is None
+    with transaction(service.sessions) as session:
+        for table in ("job", "job_event", "study"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
+
+
+@pytest.mark.parametrize("pickling", ["pickle", "yaml"])
+def test_a_message_that_carries_code_is_refused(listening, tmp_path, pickling):
+    touched = tmp_path / "touched"
+    if pickling == "pickle":
+        import pickle
+
+        body = pickle.dumps(([_Exploit(touched)], {}, {}))
+        with pytest.raises(AttributeError):  # it works: unpickling makes the file, then finds no list of arguments
+            pickle.loads(body)[0][0].path  # noqa: B018, S301
+        assert touched.exists()
+        touched.unlink()
+        _publish(listening, body, content_type="application/x-python-serialize")
+    else:
+        body = f"!!python/object/apply:os.system ['touch {touched}']".encode()
+        _publish(listening, body, content_type="application/x-yaml")
+    _wait_for(listening, f"content of type {'pickle' if pickling == 'pickle' else 'yaml'}")
+    _assert_still_works(listening)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        (["12"], {}),
+        (["12; DROP TABLE job"], {}),
+        ([{"job_id": 12}], {}),
+        ([[1, 2]], {}),
+        ([None], {}),
+        ([True], {}),
+        ([1.5], {}),
+        ([-1], {}),
+        ([0], {}),
+        ([10**30], {}),
+        ([], {}),
+        ([1, 2, 3], {}),
+        ([], {"job_id": "1"}),
+        ([], {"settings": {"device": "cuda"}}),
+        ("not a list", {}),
+        ([1], "not a dictionary"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_body_does_no_harm(listening, arguments, keywords):
+    _json(listening, arguments, keywords)
+    _assert_still_works(listening)
+
+
+@pytest.mark.parametrize("task", ["os.system", "hsae.run_job ", "subprocess.run", "celery.nothing"])
+def test_an_unknown_task_is_dropped(listening, task, tmp_path):
+    _json(listening, [f"touch {tmp_path / 'touched'}"], task=task)
+    _assert_still_works(listening)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1, 2", b"no JSON at all", b"", b"null", b"[]", b"{}", b"7"])
+def test_garbage_does_no_harm(listening, body):
+    _publish(listening, body, content_type="application/json")
+    _assert_still_works(listening)
+
+
+def test_json_is_all_that_either_end_accepts(service):
+    app = make_app(service.settings)
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.task_serializer == app.conf.event_serializer == "json"
+    assert set(app.control.mailbox.accept) == {"json"}
+    assert app.conf.result_backend is None
