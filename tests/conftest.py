@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,9 +81,9 @@ class Service:
             worker.wait()
 
 
-@pytest.fixture(scope="session")
-def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
-    """Makes services, each with a database, broker number and bucket of its own on the session's servers."""
+@contextmanager
+def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Makes services, each with a database, broker number and bucket of its own on the servers of `stack`."""
     made: list[Service] = []
 
     def make(*, migrate: bool = True, **settings_values: object) -> Service:
@@ -121,10 +122,19 @@ def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> 
         made.append(service)
         return service
 
-    yield make
-    for service in made:
-        service.stop_workers()
-        service.sessions.kw["bind"].dispose()
+    try:
+        yield make
+    finally:
+        for service in made:
+            service.stop_workers()
+            service.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="session")
+def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Makes services, each with a database, broker number and bucket of its own on the session's servers."""
+    with services_on(stack, tmp_path_factory) as make:
+        yield make
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ COMMANDS = dict(_commands(cli))
 def test_the_commands_of_this_version():
     leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
     assert leaves == {
-        "up", "down", "demo", "submit", "doctor", "db upgrade", "db current", "db query", "db url", "dataset add",
-        "dataset list", "dataset check", "taxonomy show", "jobs list", "jobs show", "jobs watch", "results layers",
-        "results latents", "results nodes", "results export",
+        "up", "down", "demo", "submit", "worker", "gc", "completion", "doctor", "db upgrade", "db current",
+        "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check", "taxonomy show",
+        "jobs list", "jobs show", "jobs watch", "jobs logs", "jobs cancel", "jobs retry", "metrics",
+        "results layers", "results latents", "results nodes", "results export",
     }  # fmt: skip
 
 

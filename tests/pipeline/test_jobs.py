@@ -1,5 +1,6 @@
 """Leases: one holder at a time, the latest fence writes, what is lost is found again."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,8 +40,10 @@ def _expire(service, job_id: int) -> None:
 
 
 def _reconcile(service) -> list[int]:
+    # Of its settings only the time counts that holders have after a start of the database; here it was just started.
+    impatient = service.settings.model_copy(update={"lease_seconds": 0.01})
     with transaction(service.sessions) as session:
-        return [bell.job_id for bell in mend(session, "reconciler", service.settings).ready]
+        return [bell.job_id for bell in mend(session, "reconciler", impatient).ready]
 
 
 def test_of_many_claims_at_once_one_succeeds(service):
@@ -103,6 +106,80 @@ def test_a_mistake_is_not_tried_again(service):
     assert _row(service, job_id).state == "failed"
 
 
+def test_a_crash_backs_off_and_nobody_may_start_it_early(service):
+    job_id = _job(service, "one")
+    lease = _claim(service, job_id).lease
+    with transaction(service.sessions) as session:
+        jobs.hold(session, lease)
+        assert jobs.retry_after_crash(session, lease, "it broke", retry_seconds=60)
+    assert _claim(service, job_id) is None
+    assert _reconcile(service) == []
+    with transaction(service.sessions) as session:
+        pause = session.execute(text("SELECT extract(epoch FROM not_before - now()) FROM job")).scalar_one()
+        assert 55 < pause <= 60
+        session.execute(update(Job).values(not_before=text("now()")))
+    assert _reconcile(service) == [job_id]
+    assert _claim(service, job_id).attempt == 2
+
+
+def test_pauses_double_up_to_five_minutes(service):
+    job_id = _job(service, "one", max_attempts=100)
+    pauses = []
+    for _ in range(7):
+        lease = _claim(service, job_id).lease
+        with transaction(service.sessions) as session:
+            jobs.hold(session, lease)
+            jobs.retry_after_crash(session, lease, "it broke", retry_seconds=10)
+            session.flush()
+            pauses.append(session.execute(text("SELECT extract(epoch FROM not_before - now()) FROM job")).scalar_one())
+            session.execute(update(Job).values(not_before=None))
+    assert [round(float(pause)) for pause in pauses] == [10, 20, 40, 80, 160, 300, 300]
+
+
+def test_outages_cost_no_attempt_until_there_are_too_many(service):
+    job_id = _job(service, "one", max_attempts=1)
+    for n in range(1, 4):
+        claimed = _claim(service, job_id)
+        assert claimed.attempt == 1
+        with transaction(service.sessions) as session:
+            jobs.hold(session, claimed.lease)
+            again = jobs.retry_after_outage(session, claimed.lease, "no S3 server", retry_seconds=0, max_outages=2)
+        assert again is (n < 3)
+    row = _row(service, job_id)
+    assert (row.state, row.error, row.outages) == ("failed", "no S3 server", 2)
+
+
+def test_a_job_that_is_handed_back_has_lost_nothing(service):
+    job_id = _job(service, "one", max_attempts=1)
+    for _ in range(3):
+        claimed = _claim(service, job_id, "host:1:abc:77")
+        with transaction(service.sessions) as session:
+            assert jobs.held_by(session, "host:1:abc:") == [claimed.lease]
+            assert jobs.held_by(session, "host:1:ab:") == []
+            jobs.hand_back(session, claimed.lease, "stopping")
+        assert _reconcile(service) == [job_id]
+    row = _row(service, job_id)
+    assert (row.state, row.attempt, row.error, row.owner) == ("queued", 0, None, None)
+
+
+def test_no_lease_expires_right_after_the_database_was_started(service):
+    job_id = _job(service, "one")
+    _claim(service, job_id)
+    _expire(service, job_id)
+    patient = service.settings.model_copy(update={"lease_seconds": 10**9.0})
+    with transaction(service.sessions) as session:
+        assert mend(session, "reconciler", patient).ready == ()
+    assert _reconcile(service) == [job_id]
+
+
+def test_a_job_that_waits_for_one_that_has_failed_does_not_wait_for_ever(service):
+    first = _job(service, "first", state="failed")
+    waiting = _job(service, "waiting", state="waiting", needs=(first,))
+    last = _job(service, "last", state="waiting", needs=(waiting,))
+    assert _reconcile(service) == []
+    assert _row(service, waiting).state == _row(service, last).state == "failed"
+
+
 def test_expired_leases_use_up_attempts(service):
     job_id = _job(service, "one", max_attempts=2)
     for _ in range(2):
@@ -161,6 +238,48 @@ def test_heartbeat_keeps_the_lease_and_notices_its_loss(service):
         time.sleep(1.0)
         with pytest.raises(LeaseLostError):
             heartbeat.check()
+
+
+def test_heartbeat_survives_a_busy_interpreter(service):
+    job_id = _job(service, "one")
+    lease = _claim(service, job_id, lease_seconds=1.5).lease
+    stop = time.monotonic() + 4
+
+    def spin() -> None:
+        while time.monotonic() < stop:
+            pass
+
+    with Heartbeat(service.sessions, lease, 1.5) as heartbeat, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: spin(), range(4)))
+        heartbeat.check()
+        assert _reconcile(service) == []
+
+
+def test_the_work_waits_while_nobody_can_say_whose_it_is(service):
+    """A lease that could not be renewed in time is looked at again before anything more is done."""
+    job_id = _job(service, "one")
+    lease = _claim(service, job_id, lease_seconds=1.0).lease
+    heartbeat = Heartbeat(service.sessions, lease, 1.0)
+    time.sleep(1.2)  # as a process that was suspended
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(heartbeat.check)
+        time.sleep(0.5)
+        assert not checked.done()
+        with heartbeat:
+            checked.result(timeout=10)
+            with transaction(service.sessions) as session:
+                jobs.hold(session, lease)
+
+
+def test_heartbeat_calls_for_help_when_the_work_does_not_stop(service, monkeypatch):
+    monkeypatch.setattr("hsae.pipeline.heartbeat._STUCK_SECONDS", 0.3)
+    job_id = _job(service, "one")
+    lease = _claim(service, job_id).lease
+    stuck = threading.Event()
+    with Heartbeat(service.sessions, lease, 60, on_stuck=stuck.set):
+        with transaction(service.sessions) as session:
+            session.execute(update(Job).where(Job.id == job_id).values(state="cancelled"))
+        assert stuck.wait(10)
 
 
 def test_heartbeat_notices_a_cancelled_job(service):

@@ -1,6 +1,7 @@
 """Plans: what is reused, what is queued again, and what decides whether two artifacts are the same."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, text, update
@@ -8,9 +9,10 @@ from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, regis
 from tests.small import link_classes, small_request
 
 from hsae.backbones import inspect_backbone
-from hsae.catalog import ActivationSet, Job, transaction
+from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.plan import submit
+from hsae.errors import UserError
+from hsae.pipeline.plan import MAX_JOBS, check_model, preview, submit
 from hsae.pipeline.requests import (
     AnalyzeRequest,
     DatasetRef,
@@ -32,6 +34,10 @@ def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
 
 def statuses(plan):
     return [(job.kind, job.status) for job in plan.jobs]
+
+
+def rung(plan):
+    return [bell.job_id for bell in plan.to_ring]
 
 
 def job_row(service, number):
@@ -144,7 +150,7 @@ def test_only_the_layers_that_are_missing_are_extracted(service):
     new = next(job for job in both.jobs if (job.kind, job.status) == ("extract", "new"))
     assert "layer 1 " in new.title
     assert job_row(service, new.id).request["layers"] == [1]
-    assert both.to_ring == (new.id,)
+    assert rung(both) == [new.id]
     assert run_jobs(service, both) == ["not queued", "succeeded", "succeeded", "succeeded", "not queued", "not queued"]
     with transaction(service.sessions) as session:
         published = session.execute(select(ActivationSet.layer, ActivationSet.job_id, ActivationSet.n_rows)).all()
@@ -157,9 +163,9 @@ def test_what_is_under_way_is_joined(service):
     first = plan_small(service, layers=(1,))
     second = plan_small(service, layers=(1, 2))
     assert [job.id for job in second.jobs if job.status == "joined"] == [job.id for job in first.jobs]
-    assert first.to_ring == (first.jobs[0].id,)
+    assert rung(first) == [first.jobs[0].id]
     (new_extraction,) = [job for job in second.jobs if (job.kind, job.status) == ("extract", "new")]
-    assert second.to_ring == (new_extraction.id,)
+    assert rung(second) == [new_extraction.id]
 
 
 def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
@@ -174,7 +180,7 @@ def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
         (first.jobs[0].id, "again", "queued"), (first.jobs[1].id, "again", "waiting"),
         (first.jobs[2].id, "again", "waiting"),
     ]  # fmt: skip
-    assert again.to_ring == (first.jobs[0].id,)
+    assert rung(again) == [first.jobs[0].id]
     for job in again.jobs:
         row = job_row(service, job.id)
         assert (row.error, row.attempt, row.owner, row.finished_at) == (None, 0, None, None)
@@ -281,3 +287,105 @@ def test_all_layers(service):
     assert plan.layers == tuple(range(6))
     assert [job.kind for job in plan.jobs] == ["extract"] + ["train", "analyze"] * 6
     assert "layer 0-5 " in plan.jobs[0].title
+
+
+def counts(service):
+    with transaction(service.sessions) as session:
+        tables = ("study", "study_job", "job", "job_dependency", "job_event", "activation_set", "model")
+        return {table: session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables}
+
+
+def test_a_preview_is_what_a_submit_does_and_enters_nothing(service):
+    register_small(service, n_classes=2)
+    saes = (TINY_SAE, SaeConfig(kind="relu", n_steps=30))
+    for layers in ((1,), (1, 3), (1, 3)):
+        request = small_request(layers=layers, saes=saes)
+        before = counts(service)
+        shown = preview(request, service.settings, service.sessions)
+        assert counts(service) == before
+        entered = submit(request, service.settings, service.sessions)
+        assert not entered.differs_from(shown)
+        assert [(job.key, job.title, job.status, job.state, job.layers, job.sae) for job in shown.jobs] == [
+            (job.key, job.title, job.status, job.state, job.layers, job.sae) for job in entered.jobs
+        ]
+        assert shown.n_queued == entered.n_queued
+    stale = preview(small_request(layers=(2,), saes=saes), service.settings, service.sessions)
+    submit(small_request(layers=(2,), saes=saes), service.settings, service.sessions)
+    assert submit(small_request(layers=(2,), saes=saes), service.settings, service.sessions).differs_from(stale)
+
+
+def test_an_sae_that_is_asked_for_twice_is_made_once(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers=(1,), saes=(TINY_SAE, TINY_SAE, SaeConfig(**TINY_SAE.model_dump())))
+    assert statuses(plan) == [("extract", "new"), ("train", "new"), ("analyze", "new")]
+
+
+def test_titles_tell_saes_apart(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(
+        service, layers=(1,), saes=tuple(SaeConfig(kind="topk", k=k, seed=s) for k in (8, 32) for s in (0, 1))
+    )
+    titles = [job.title for job in plan.jobs if job.kind == "train"]
+    assert titles == [
+        f"train topk SAE x8{label} of dinov2-emoji layer 1" for label in (" (k=8)", " (k=8, seed=1)", "", " (seed=1)")
+    ]
+
+
+def test_the_study_keeps_its_name(service):
+    register_small(service, n_classes=2)
+    plans = [plan_small(service, name="widths"), plan_small(service)]
+    with transaction(service.sessions) as session:
+        assert [session.get_one(Study, plan.study_id).name for plan in plans] == ["widths", "dinov2-emoji on small"]
+
+
+def test_a_higher_priority_is_taken_over_and_rung_for(service):
+    register_small(service, n_classes=2)
+    first = plan_small(service, layers=(1,), priority=2)
+    lower = plan_small(service, layers=(1,), priority=0)
+    assert lower.to_ring == ()
+    higher = plan_small(service, layers=(1,), priority=7)
+    assert [(bell.job_id, bell.priority) for bell in higher.to_ring] == [(first.jobs[0].id, 7)]
+    assert {job_row(service, job.id).priority for job in first.jobs} == {7}
+
+
+def test_too_many_jobs_are_refused(service):
+    saes = tuple(SaeConfig(seed=seed) for seed in range(MAX_JOBS // 4))
+    assert check_model(small_request(layers=(1, 2), saes=saes), service.settings)
+    with pytest.raises(UserError, match=f"more than the {MAX_JOBS} of one study"):
+        check_model(small_request(layers=(1, 2, 3), saes=saes), service.settings)
+
+
+def test_an_extraction_that_published_one_of_its_layers_makes_the_other(service):
+    register_small(service, n_classes=2)
+    plan = plan_small(service, layers=(1, 3))
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+    with transaction(service.sessions) as session:
+        session.execute(update(ActivationSet).where(ActivationSet.layer == 3).values(manifest_sha256=None))
+        session.execute(update(Job).where(Job.kind == "extract").values(state="failed"))
+    again = plan_small(service, layers=(1, 3))
+    assert [(job.id, job.status) for job in again.jobs if job.kind == "extract"] == [(plan.jobs[0].id, "again")]
+    assert run_jobs(service, again, "extract") == ["succeeded"]
+
+
+def test_two_hundred_submits_at_once_enter_one_set_of_jobs(service):
+    register_small(service, n_classes=2)
+    request = small_request(layers=(1, 3), saes=(TINY_SAE, SaeConfig(kind="relu", n_steps=30)))
+    checked = check_model(request, service.settings)
+
+    def one(_):
+        engine = connect(service.settings)  # each has a connection of its own, as processes have
+        try:
+            return submit(request, service.settings, session_factory(engine), checked=checked)
+        finally:
+            engine.dispose()
+
+    with ThreadPoolExecutor(200) as pool:  # more than Postgres has connections
+        plans = list(pool.map(one, range(200)))
+    assert len({tuple(sorted(job.id for job in plan.jobs)) for plan in plans}) == 1
+    assert sum(len(plan.to_ring) for plan in plans) == 1
+    assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [9]
+    with transaction(service.sessions) as session:
+        assert session.query(Job).count() == 9
+        assert session.query(JobDependency).count() == 8
+        assert session.query(JobEvent).count() == 9
+        assert session.query(Study).count() == 200

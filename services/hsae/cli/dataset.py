@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from sqlalchemy import select
 
+from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.errors import UserError
@@ -91,7 +92,7 @@ def list_(connections: Connections, as_json: bool) -> None:
 
 
 @dataset.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_datasets)
 @json_option
 @pass_connections
 def check(connections: Connections, name: str, as_json: bool) -> None:

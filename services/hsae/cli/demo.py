@@ -97,8 +97,8 @@ def request() -> "SubmitRequest":
 def _run(connections: Connections, output: Path) -> None:
     from hsae.catalog.names import short_model_name
     from hsae.cli.dataset import add_dataset
+    from hsae.cli.plan_table import print_plan
     from hsae.cli.results import fetch_layers, print_layer_rows
-    from hsae.cli.submit import print_plan
     from hsae.cli.watch import wait_for_study
     from hsae.demo import DATASET_NAME, images_folder
     from hsae.pipeline.plan import submit

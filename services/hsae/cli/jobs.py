@@ -1,17 +1,24 @@
 """hsae-admin jobs: what runs, what ran, and why it failed."""
 
 import click
+from rich.filesize import decimal
 
+from hsae.cli.completion import complete_jobs, complete_studies
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.job_control import cancel, retry
+from hsae.cli.job_logs import logs
+from hsae.cli.job_state import attempts, state
 from hsae.cli.output import cell, json_option, print_json, print_rows
 from hsae.errors import UserError
 
 _COLUMNS = {
     "id": "job",
     "state": "state",
+    "queue": "queue",
+    "priority": "priority",
     "title": "what",
     "progress": "progress",
-    "attempt": "attempt",
+    "attempts": "attempt",
     "seconds": "seconds",
     "error": "last error",
 }
@@ -19,11 +26,11 @@ _COLUMNS = {
 
 @click.group()
 def jobs() -> None:
-    """List, show and watch jobs."""
+    """List, show, watch, cancel and retry jobs; read their logs."""
 
 
 @jobs.command("list")
-@click.option("--study", type=int, help="Only the jobs of this study.")
+@click.option("--study", type=int, help="Only the jobs of this study.", shell_complete=complete_studies)
 @click.option(
     "--state",
     "states",
@@ -46,11 +53,13 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
         row["progress"] = (
             f"{row['progress_done']}/{row['progress_total']} {row['progress_unit']}" if row["progress_total"] else None
         )
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No jobs: `hsae-admin submit --layer 8` makes some.")
+        row["attempts"] = attempts(row)
+    shown = rows if as_json else [row | {"state": state(row)} for row in rows]
+    print_rows(shown, _COLUMNS, as_json=as_json, empty="No jobs: `hsae-admin submit --layer 8` makes some.")
 
 
 @jobs.command()
-@click.argument("job", type=int)
+@click.argument("job", type=int, shell_complete=complete_jobs)
 @json_option
 @pass_connections
 def show(connections: Connections, job: int, as_json: bool) -> None:
@@ -67,7 +76,10 @@ def show(connections: Connections, job: int, as_json: bool) -> None:
         "id",
         "title",
         "state",
-        "attempt",
+        "queue",
+        "priority",
+        "not_before",
+        "outages",
         "owner",
         "key",
         "depends_on",
@@ -77,17 +89,24 @@ def show(connections: Connections, job: int, as_json: bool) -> None:
         "error",
         "result",
     ):
-        if row[name] not in (None, []):
+        if row[name] not in (None, []) and (row[name], name) not in {(0, "priority"), (0, "outages")}:
             click.echo(f"{name.replace('_', ' '):<12} {cell(row[name])}")
+    if row["attempt"]:
+        click.echo(f"{'attempt':<12} {attempts(row)}")
+    if row["gpu_memory_bytes"]:
+        click.echo(f"{'GPU memory':<12} {decimal(row['gpu_memory_bytes'])} at most")
     if row["progress_total"]:
         click.echo(f"{'progress':<12} {row['progress_done']}/{row['progress_total']} {row['progress_unit']}")
     click.echo("history")
     for event in events:
-        click.echo(f"  {cell(event['at'])}  {event['state'] or '':<9}  {event['message']}  [{event['who']}]")
+        click.echo(
+            f"  {cell(event['at'])}  {event['reason']:<13}  {event['state'] or '':<9}  {event['message']}"
+            f"  [{event['who']}]"
+        )
 
 
 @jobs.command()
-@click.argument("study", type=int, required=False)
+@click.argument("study", type=int, required=False, shell_complete=complete_studies)
 @pass_connections
 def watch(connections: Connections, study: int | None) -> None:
     """Watch the jobs of a STUDY (default: the latest) until they are done."""
@@ -104,3 +123,8 @@ def watch(connections: Connections, study: int | None) -> None:
         if not study_exists(session, study):
             raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
     wait_for_study(connections, study)
+
+
+jobs.add_command(cancel)
+jobs.add_command(retry)
+jobs.add_command(logs)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from hsae import __version__
-from hsae.cli import dataset, db, demo, doctor, jobs, results, stack, submit, taxonomy
+from hsae.cli import completion, dataset, db, demo, doctor, gc, jobs, metrics, results, stack, submit, taxonomy, worker
 from hsae.cli.connections import home_option
 from hsae.errors import HsaeError
 
@@ -38,6 +38,10 @@ for command in (
     taxonomy.taxonomy,
     db.db,
     doctor.doctor,
+    metrics.metrics,
+    worker.worker,
+    gc.gc,
+    completion.completion,
 ):
     cli.add_command(command)
 

@@ -13,10 +13,10 @@ from rich.text import Text
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def console() -> Console:
-    """The console of standard output; a pipe gets lines wide enough for any table."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=160)
+def console(*, err: bool = False) -> Console:
+    """The console of standard output, or error; a pipe gets lines wide enough for any table."""
+    out = Console(highlight=False, stderr=err)
+    return out if out.is_terminal else Console(highlight=False, stderr=err, width=160)
 
 
 def print_json(value: Any) -> None:

@@ -1,26 +1,23 @@
 """hsae-admin submit: ask for layers, get jobs."""
 
-import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 from sqlalchemy import select
 
+from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_json
+from hsae.cli.plan_table import plan_json, print_outcome, print_plan, print_preview
 from hsae.errors import ServiceError, UserError
 
 if TYPE_CHECKING:
-    from hsae.pipeline.plan import Plan
     from hsae.pipeline.requests import SubmitRequest
 
-_STATUS = {
-    "new": "queued",
-    "again": "queued again",
-    "joined": "already under way",
-    "reused": "reused",
-}
+_BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
 
 @click.command()
@@ -28,7 +25,11 @@ _STATUS = {
 @click.option("--layers", help="Layers as a list of numbers and ranges (0-3,8), or `all`.")
 @click.option("--model", help="Backbone: hub id or local folder.  [default: HSAE_MODEL, facebook/dinov2-base]")
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
-@click.option("--dataset", help="Registered data set, or a folder or CSV to register.  [default: the first registered]")
+@click.option(
+    "--dataset",
+    help="Registered data set, or a folder or CSV to register.  [default: the first registered]",
+    shell_complete=complete_datasets,
+)
 @click.option("--tokens", type=click.Choice(["cls", "patches", "mean"]), default="cls", show_default=True)
 @click.option(
     "--dtype",
@@ -62,22 +63,63 @@ _STATUS = {
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the SAE and of the augmented views.")
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="A latent fires above this activation.")
+@click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
+@click.option(
+    "--spec",
+    "spec_file",
+    type=click.Path(path_type=Path),
+    help="Study file (YAML) with layers and sweeps of SAEs, instead of the options above; shows the plan and asks.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be queued and what reused; enter nothing.")
+@click.option("--yes", is_flag=True, help="With --spec: do not ask.")
 @click.option("--wait", is_flag=True, help="Wait for the jobs, with live progress, then print the layer scores.")
 @json_option
 @pass_connections
-def submit(connections: Connections, /, wait: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    connections: Connections,
+    /,
+    spec_file: Path | None,
+    dry_run: bool,
+    yes: bool,
+    wait: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Queue extraction, SAE training and hierarchy analysis of one or more layers.
 
     What exists already is reused; what is under way is joined.
     """
-    from hsae.pipeline.plan import check_model
+    from hsae.pipeline.plan import check_model, preview
     from hsae.pipeline.plan import submit as submit_request
 
-    # Whatever can be refused is refused before anything is entered.
-    connections.doorbell, connections.store  # noqa: B018
-    request = _request(connections, options)
+    if dry_run and wait:
+        raise UserError("--dry-run enters nothing that --wait could wait for: leave one of them out")
+    request = _request(connections, options) if spec_file is None else _request_of_spec(ctx, connections, spec_file)
+    asks = spec_file is not None and not yes and not dry_run
+    if asks and not sys.stdin.isatty():
+        raise UserError("--spec asks before it queues, and there is no terminal to answer: add --yes, or --dry-run")
+    if not dry_run:  # whatever can be refused is refused before anything is entered
+        connections.doorbell, connections.store  # noqa: B018
     checked = check_model(request, connections.settings)
-    request = request.model_copy(update={"dataset": _dataset_name(connections, options["dataset"])})
+    if spec_file is None:
+        name = _dataset_name(connections, options["dataset"], register=not dry_run)
+        request = request.model_copy(update={"dataset": name})
+    shown = None
+    if dry_run or spec_file is not None:
+        shown = preview(request, connections.settings, connections.sessions, checked=checked)
+        if dry_run and as_json:
+            print_json(plan_json(shown))
+        else:
+            print_preview(shown, err=as_json)
+    if dry_run:
+        if not as_json:
+            click.echo(f"\n{shown.n_queued if shown else 0} jobs would be queued; nothing was entered.")
+        return
+    if asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
+        click.echo("Nothing was queued.", err=True)
+        ctx.exit(1)
     plan = submit_request(request, connections.settings, connections.sessions, checked=checked)
     try:
         connections.doorbell.ring(plan.to_ring)
@@ -85,8 +127,14 @@ def submit(connections: Connections, /, wait: bool, as_json: bool, **options: An
         click.echo(f"Warning: {error}", err=True)
     if as_json:
         print_json(plan_json(plan))
-    else:
+    elif shown is None:
         print_plan(plan)
+    else:
+        if plan.differs_from(shown):
+            click.echo("\nOther submits or finished jobs changed the plan meanwhile; this was entered:")
+            print_preview(plan)
+        click.echo(f"\nStudy {plan.study_id}: {request.name}")
+        print_outcome(plan)
     if wait:
         from hsae.cli.watch import wait_for_study
 
@@ -97,38 +145,51 @@ def submit(connections: Connections, /, wait: bool, as_json: bool, **options: An
             print_layers(connections, study_id=plan.study_id)
 
 
-def parse_layers(layer: tuple[int, ...], layers: str | None) -> tuple[int, ...] | str:
+def _confirmed(n_jobs: int) -> bool:
+    return click.confirm(f"\nQueue {n_jobs} {'job' if n_jobs == 1 else 'jobs'}?", err=True)
+
+
+def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...] | Literal['all']":
     """The layers asked for by `--layer` and `--layers`.
 
     Raises:
         UserError: when none is given or the list cannot be read.
     """
-    if layers is not None and layers.strip().lower() == "all":
+    from hsae.pipeline.spec import parse_layers
+
+    try:
+        listed = parse_layers(layers or "")
+    except UserError as error:
+        raise UserError(f"--layers {error}") from error
+    if listed == "all":
         return "all"
-    chosen = set(layer)
-    for part in (layers or "").split(","):
-        if not part.strip():
-            continue
-        first, dash, last = part.strip().partition("-")
-        numbers = (first, last) if dash else (first,)
-        sound = all(re.fullmatch(r"[0-9]{1,4}", text) for text in numbers)
-        if not sound or (dash and int(first) > int(last)):
-            raise UserError(
-                f"--layers {layers} cannot be read at {part!r}: write numbers and ranges such as 0-3,8, or all"
-            )
-        chosen |= set(range(int(first), int(last if dash else first) + 1))
+    chosen = {*layer, *listed}
     if not chosen:
-        raise UserError("no layer is given: add --layer 8, --layers 0-3,8 or --layers all")
+        raise UserError("no layer is given: add --layer 8, --layers 0-3,8, --layers all, or --spec study.yaml")
     return tuple(sorted(chosen))
+
+
+def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -> "SubmitRequest":
+    from hsae.pipeline.spec import read_spec
+
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in _BESIDE_SPEC:
+            raise UserError(f"{parameter.opts[0]} cannot be given with --spec: write it into {path}")
+    spec = read_spec(path)
+    priority = ctx.params["priority"]
+    if None not in (priority, spec.priority) and priority != spec.priority:
+        raise UserError(f"--priority {priority} contradicts the priority {spec.priority} of {path}: leave one out")
+    return spec.request(connections.settings, folder=path.resolve().parent, priority=priority)
 
 
 def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
     from pydantic import ValidationError
 
-    from hsae.pipeline.requests import ExtractionConfig, ScoringConfig, SubmitRequest
+    from hsae.pipeline.requests import ScoringConfig, SubmitRequest, complete_extraction
     from hsae.sae import SaeConfig
 
-    layers = parse_layers(options["layer"], options["layers"])
+    layers = chosen_layers(options["layer"], options["layers"])
     tuned = ("expansion", "k", "l1_coefficient", "n_steps", "batch_size", "learning_rate", "seed")
     given = {name: options[name] for name in tuned if options[name] is not None}
     kinds = tuple(dict.fromkeys(options["kinds"]))
@@ -142,14 +203,16 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
             SaeConfig(kind=kind, **{name: value for name, value in given.items() if name not in foreign[kind]})
             for kind in kinds
         )
-        extraction = ExtractionConfig(
-            tokens=options["tokens"],
-            dtype=options["dtype"],
-            n_views=options["views"],
-            shard_images=options["shard_images"] or (64 if options["tokens"] == "patches" else 1024),
-            # Only the augmented views need a seed: another one must not extract the plain images anew.
-            seed=options["seed"] if options["views"] > 1 else 0,
-            max_image_pixels=connections.settings.max_image_pixels,
+        extraction = complete_extraction(
+            {
+                "tokens": options["tokens"],
+                "dtype": options["dtype"],
+                "n_views": options["views"],
+                # Only the augmented views need a seed: another one must not extract the plain images anew.
+                "seed": options["seed"] if options["views"] > 1 else 0,
+            }
+            | ({"shard_images": options["shard_images"]} if options["shard_images"] else {}),
+            connections.settings,
         )
         scoring = ScoringConfig(threshold=options["threshold"])
     except ValidationError as error:
@@ -162,50 +225,32 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         saes=saes,
         extraction=extraction,
         scoring=scoring,
+        priority=options["priority"] or 0,
     )
 
 
-def _dataset_name(connections: Connections, given: str | None) -> str | None:
-    """The data set's name; a folder or CSV that is not registered yet is registered under its own name."""
+def _dataset_name(connections: Connections, given: str | None, *, register: bool) -> str | None:
+    """The data set's name; a folder or CSV that is not registered yet is registered under its own name.
+
+    Raises:
+        UserError: when it would have to be registered and must not be.
+    """
     if given is None:
         return None
     from hsae.catalog import Dataset, transaction
     from hsae.cli.dataset import add_dataset
 
     with transaction(connections.sessions) as session:
-        known = session.execute(select(Dataset.id).where(Dataset.name == given)).scalar_one_or_none()
+        roots = {row.name: row.root for row in session.execute(select(Dataset.name, Dataset.root))}
     path = Path(given)
-    if known is not None or not path.exists():
+    if given in roots or not path.exists():
         return given
-    row, _ = add_dataset(connections, path.resolve().stem, path)
+    path = path.resolve()
+    if not register:
+        if roots.get(path.stem) in {str(path), str(path.parent)}:
+            return path.stem
+        raise UserError(
+            f"{given} is not registered yet, and a dry run registers nothing: `hsae-admin dataset add NAME {given}`"
+        )
+    row, _ = add_dataset(connections, path.stem, path)
     return str(row.name)
-
-
-def print_plan(plan: "Plan") -> None:
-    """Say what was queued, what is reused, and how to watch it."""
-    from hsae.catalog.names import short_model_name
-
-    layers = ", ".join(map(str, plan.layers))
-    click.echo(f"Study {plan.study_id}: {short_model_name(plan.model.name)}, layer {layers}, on {plan.dataset.name}")
-    for job in plan.jobs:
-        click.echo(f"  job {job.id:>4}  {_STATUS[job.status]:<18} {job.title}")
-    n_queued = sum(job.status in {"new", "again"} for job in plan.jobs)
-    click.echo(f"{n_queued} jobs queued, {len(plan.jobs) - n_queued} reused or already under way.")
-    click.echo(
-        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`."
-    )
-
-
-def plan_json(plan: "Plan") -> dict[str, Any]:
-    """The plan as JSON."""
-    return {
-        "study": plan.study_id,
-        "model": plan.model.name,
-        "revision": plan.model.revision,
-        "dataset": plan.dataset.name,
-        "layers": list(plan.layers),
-        "jobs": [
-            {"id": job.id, "kind": job.kind, "title": job.title, "status": job.status, "state": job.state}
-            for job in plan.jobs
-        ],
-    }

@@ -1,42 +1,48 @@
 """Live progress of a study's jobs."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import click
+from kombu.exceptions import OperationalError
 from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hsae.catalog import LIVE_STATES, transaction
+from hsae.catalog import JOB_STATES, LIVE_STATES, transaction
 from hsae.catalog.queries import list_jobs
 from hsae.cli.connections import Connections
+from hsae.cli.job_state import attempts, duration, state
 from hsae.errors import UserError
 
 _POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
+_INSPECT_SECONDS = 2.0
+_FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
 _MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "▶", "queued": "…", "waiting": "·"}
 
 
 def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = False) -> None:
-    """Show a study's jobs until none is left to do.
+    """Show a study's jobs until none is left to do. Ctrl-C ends the watching, not the jobs.
 
     Raises:
         UserError: when a job failed or was cancelled.
     """
     console = Console(highlight=False, stderr=True, quiet=quiet)
-    if _busy(_jobs(connections, study_id)) and not connections.doorbell.workers():
+    try:
+        jobs = _jobs(connections, study_id)
+        if _busy(jobs):
+            _warn_of_unattended_queues(connections, jobs)
+        jobs = (_watch_live if console.is_terminal else _watch_lines)(connections, study_id, console)
+    except KeyboardInterrupt:
         click.echo(
-            "No worker answers yet: start one with `hsae-admin up` or `celery --app hsae_worker.app worker`;"
-            " waiting for it.",
-            err=True,
+            f"\nNo longer watching; the jobs go on. Watch again with `hsae-admin jobs watch {study_id}`.", err=True
         )
-    if console.is_terminal:
-        jobs = _watch_live(connections, study_id, console)
-    else:
-        jobs = _watch_lines(connections, study_id, console)
+        raise SystemExit(130) from None
     bad = [job for job in jobs if job["state"] in {"failed", "cancelled"}]
     if bad:
         # What merely waited for a failed job is not its own reason.
@@ -53,33 +59,59 @@ def _busy(jobs: list[dict[str, Any]]) -> bool:
     return any(job["state"] in LIVE_STATES for job in jobs)
 
 
+def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, Any]]) -> None:
+    """Say so where jobs wait in a queue that no worker takes from; a worker may still come."""
+    needed = {job["queue"] for job in jobs if job["state"] in {"queued", "waiting"}}
+    for queue in sorted(needed - attended_queues(connections)):
+        click.echo(
+            f"No worker listens to queue {queue}: start one with `hsae-admin worker --queue {queue}`"
+            " (or `hsae-admin up`); waiting for it.",
+            err=True,
+        )
+
+
+def attended_queues(connections: Connections) -> set[str]:
+    """The queues that some worker which answers takes jobs from; asks for two seconds."""
+    from hsae.pipeline.doorbell import make_app
+
+    connections.doorbell.check()
+    try:
+        answers = make_app(connections.settings).control.inspect(timeout=_INSPECT_SECONDS).active_queues()
+    except (OperationalError, OSError):  # it went away since; whoever waits will see that nothing moves
+        return set()
+    return {queue["name"] for queues in (answers or {}).values() for queue in queues}
+
+
 def _watch_live(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
     jobs = _jobs(connections, study_id)
-    with Live(render(jobs), console=console, refresh_per_second=4) as live:
+    with Live(render(jobs, console.height), console=console, refresh_per_second=4) as live:
         while _busy(jobs):
             time.sleep(_POLL_SECONDS)
             jobs = _jobs(connections, study_id)
-            live.update(render(jobs))
+            live.update(render(jobs, console.height))
     return jobs
 
 
 def _watch_lines(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
     """For a pipe or a log: a line per change of state, and now and then one of progress."""
-    seen: dict[int, str] = {}
+    seen: dict[int, tuple[str, bool]] = {}
     spoken = time.monotonic()
     while True:
         jobs = _jobs(connections, study_id)
+        speak = time.monotonic() - spoken >= _PIPE_SECONDS
         for job in jobs:
-            running = job["state"] == "running" and time.monotonic() - spoken >= _PIPE_SECONDS
-            if seen.get(job["id"]) != job["state"] or running:
-                if running:
+            now = (job["state"], job["pause_seconds"] is not None)
+            changed = seen.get(job["id"]) != now
+            if changed or (speak and job["state"] == "running"):
+                if speak:
                     spoken = time.monotonic()
-                if job["id"] in seen or job["state"] not in {"succeeded", "waiting", "queued"}:
+                if job["id"] in seen or now[1] or job["state"] not in {"succeeded", "waiting", "queued"}:
+                    trouble = f"  ({words})" if (words := _trouble(job)) else ""
                     console.print(
-                        f"job {job['id']:>4} {job['state']:<9} {job['title']}{_progress_text(job)}",
+                        f"job {job['id']:>4} {state(job):<9} {job['title']}{_progress_text(job)}{trouble}",
                         soft_wrap=True,
                     )
-            seen[job["id"]] = job["state"]
+            seen[job["id"]] = now
         if not _busy(jobs):
             return jobs
         time.sleep(_POLL_SECONDS)
@@ -94,41 +126,76 @@ def _progress_text(job: dict[str, Any]) -> str:
     return text
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as a person reads them."""
-    if seconds is None:
-        return "-"
-    whole = round(float(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def _trouble(job: dict[str, Any]) -> str:
+    """The last error of a job that failed or backs off."""
+    in_trouble = job["pause_seconds"] is not None or job["state"] in {"failed", "cancelled"}
+    return str(job["error"] or "") if in_trouble else ""
 
 
-def render(jobs: list[dict[str, Any]]) -> RenderableType:
-    """A table of jobs with a progress bar each, and a line that sums them up."""
+def render(jobs: list[dict[str, Any]], height: int | None = None) -> RenderableType:
+    """A table of jobs with a progress bar each, and a line that sums them up.
+
+    Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown.
+    """
+    shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (
-        ("", "left"),
-        ("job", "right"),
-        ("what", "left"),
-        ("progress", "left"),
-        ("rate", "right"),
-        ("left", "right"),
+    # Where the terminal is too narrow, what may be cut gives way: titles and remarks.
+    for heading, right, may_be_cut in (
+        ("", False, False),
+        ("job", True, False),
+        ("what", False, True),
+        ("progress", False, False),
+        ("rate", True, False),
+        ("left", True, False),
+        ("", False, True),
     ):
-        grid.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for job in jobs:
+        grid.add_column(heading, justify="right" if right else "left", no_wrap=not may_be_cut)
+    for job in shown:
+        running = job["state"] == "running"
         total, done = job["progress_total"], job["progress_done"] or 0
-        bar: RenderableType = (
-            ProgressBar(total=total, completed=done, width=24) if total and job["state"] == "running" else job["state"]
-        )
-        rate = (
-            f"{job['progress_rate']:.0f} {job['progress_unit']}/s"
-            if job["state"] == "running" and job["progress_rate"]
-            else ""
-        )
-        left = duration(job["eta_seconds"]) if job["state"] == "running" else ""
-        grid.add_row(_MARK[job["state"]], str(job["id"]), Text(job["title"]), bar, rate, left)
+        bar: RenderableType = ProgressBar(total=total, completed=done, width=24) if total and running else state(job)
+        rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
+        left = duration(job["eta_seconds"]) if running else ""
+        title, remarks = (Text(words, no_wrap=True, overflow="ellipsis") for words in (job["title"], _remarks(job)))
+        grid.add_row(_MARK[job["state"]], str(job["id"]), title, bar, rate, left, remarks)
+    lines: list[RenderableType] = [grid]
+    if len(shown) < len(jobs):
+        ids = {job["id"] for job in shown}
+        lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
     n_done = sum(job["state"] == "succeeded" for job in jobs)
-    return Group(grid, f"{n_done} of {len(jobs)} jobs done")
+    lines.append(f"{n_done} of {len(jobs)} jobs done")
+    return Group(*lines)
+
+
+def _most_telling(jobs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """At most `n` jobs, in their order."""
+    if len(jobs) <= n:
+        return jobs
+
+    def urgency(job: dict[str, Any]) -> tuple[int, int]:
+        if job["state"] in {"failed", "cancelled"}:
+            # What merely waited for a failed job tells less than that one.
+            return (3 if (job["error"] or "").startswith("needs job") else 1, job["id"])
+        rank = {"running": 0, "queued": 4, "waiting": 5, "succeeded": 6}[job["state"]]
+        return (2 if job["pause_seconds"] is not None else rank, job["id"])
+
+    chosen = {job["id"] for job in sorted(jobs, key=urgency)[:n]}
+    return [job for job in jobs if job["id"] in chosen]
+
+
+def _counts(jobs: Any) -> str:
+    states = Counter(job["state"] for job in jobs)
+    return ", ".join(f"{states[name]} {name}" for name in JOB_STATES if states[name])
+
+
+def _remarks(job: dict[str, Any]) -> str:
+    """What is out of the ordinary: the last error, priority, further attempts, GPU memory."""
+    trouble = _trouble(job)
+    remarks = [trouble] if trouble else []
+    if job["priority"]:
+        remarks.append(f"priority {job['priority']}")
+    if job["attempt"] > 1 or job["outages"]:
+        remarks.append(f"attempt {attempts(job)}")
+    if job["gpu_memory_bytes"] and job["state"] == "running":
+        remarks.append(f"{decimal(job['gpu_memory_bytes'])} of GPU memory")
+    return ", ".join(remarks)

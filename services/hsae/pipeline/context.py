@@ -71,6 +71,11 @@ class StageContext:
         self._heartbeat.progress(done, total, unit)
         self._heartbeat.check()
 
+    @property
+    def last_progress(self) -> Json:
+        """The columns of the job that tell its progress, as last reported."""
+        return self._heartbeat.last_progress
+
     def micro_batch(self, n_rows: int) -> int:
         """How many of a batch's `n_rows` to put through the device at once: all, or half after it ran out of memory."""
         return max(1, n_rows // self._n_micro_batches)

@@ -10,6 +10,7 @@ from hsae.catalog import LIVE_STATES, ActivationSet, Job, JobDependency, StudyJo
 from hsae.errors import UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell
+from hsae.pipeline.plan import SUBMIT_LOCK
 from hsae.pipeline.stages import STAGES
 from hsae.settings import Settings
 from hsae.store import ObjectStore
@@ -23,6 +24,14 @@ class Cancelled:
 
     job_ids: tuple[int, ...]
     left: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """What a retry did: jobs queued or waiting again, and what to ring for."""
+
+    job_ids: tuple[int, ...]
+    bells: tuple[Bell, ...]
 
 
 def cancel(
@@ -43,7 +52,7 @@ def cancel(
             if state in LIVE_STATES:
                 ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
             elif job_id not in ended:
-                left[job_id] = f"is {state} already"
+                left[job_id] = f"it is {state} already"
     if not keep:
         for job_id in ended:
             _discard(sessions, store, job_id)
@@ -73,16 +82,14 @@ def _discard(sessions: sessionmaker[Session], store: ObjectStore, job_id: int) -
             stage.discard(stage.request.model_validate(job.request), job_id, session, store)
 
 
-def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> tuple[Bell, ...]:
+def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> Requeued:
     """Queue ended jobs anew with all their attempts, together with ended jobs that they need or that need them.
-
-    Returns what to ring for.
 
     Raises:
         UserError: when there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
     """
     # Submits plan over the same rows; both take turns.
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.submit"))))
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
     wanted: set[int] = set()
     for job_id in job_ids:
         state = _locked(session, job_id).state
@@ -101,10 +108,11 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
     session.flush()
     for job in rows:
         if _all_needs_succeeded(session, job.id):
-            job.state = "queued"
+            job.state, job.notified_at = "queued", func.now()
         jobs.record(session, job.id, who, f"tried again by {who}", reason="requeued", state=job.state)
     session.flush()
-    return jobs.bells_of(session, [job.id for job in rows if job.state == "queued"])
+    bells = jobs.bells_of(session, [job.id for job in rows if job.state == "queued"])
+    return Requeued(tuple(job.id for job in rows), bells)
 
 
 def _locked(session: Session, job_id: int) -> Job:

@@ -6,11 +6,14 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
 
 from hsae.catalog import MAX_PRIORITY, QUEUES
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 
+# The client's own errors get through where the broker dies in the middle of a call.
+_UNREACHABLE = (OperationalError, RedisError, OSError)
 RUN_JOB = "hsae.run_job"
 
 
@@ -77,7 +80,7 @@ class Doorbell:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=6)
-        except (OperationalError, OSError) as error:
+        except _UNREACHABLE as error:
             raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
 
     def workers(self) -> list[str]:
@@ -96,7 +99,7 @@ class Doorbell:
                 return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:  # the queue is made by its first message
             return 0
-        except (OperationalError, OSError) as error:
+        except _UNREACHABLE as error:
             raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
 
     def ring(self, bells: Iterable[Bell]) -> None:
@@ -116,7 +119,7 @@ class Doorbell:
                     retry=True,
                     retry_policy={"max_retries": 2},
                 )
-        except (OperationalError, OSError) as error:
+        except _UNREACHABLE as error:
             raise ServiceError(
                 f"the broker cannot be used ({error}): the jobs are kept and start once it answers"
             ) from error

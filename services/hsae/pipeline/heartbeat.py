@@ -55,6 +55,8 @@ class Heartbeat:
         self._expires = time.monotonic() + lease_seconds
         self._lost_to: str | None = None
         self._progress: Json = {}
+        self.last_progress: Json = {}
+        """What the work last reported, written or not."""
         self._first: tuple[float, int] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job_id}", daemon=True)
@@ -78,7 +80,7 @@ class Heartbeat:
         if self._first is None:
             self._first = (now, done)
         elapsed = now - self._first[0]
-        self._progress = {
+        self._progress = self.last_progress = {
             "progress_done": done,
             "progress_total": total,
             "progress_unit": unit,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy import CursorResult, func, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, JobDependency, JobEvent, Json
@@ -120,8 +120,8 @@ def renew(session: Session, lease: Lease, lease_seconds: float, progress: Json) 
     return session.execute(select(Job.state).where(Job.id == lease.job_id)).scalar_one()
 
 
-def succeed(session: Session, lease: Lease, result: Json) -> list[int]:
-    """Finish a held job; returns the ids of waiting jobs that are queued by it."""
+def succeed(session: Session, lease: Lease, result: Json, progress: Json | None = None) -> list[int]:
+    """Finish a held job, whose last progress may not have been written yet; returns the ids of jobs released by it."""
     session.execute(
         update(Job)
         .where(Job.id == lease.job_id)
@@ -129,10 +129,10 @@ def succeed(session: Session, lease: Lease, result: Json) -> list[int]:
             state="succeeded",
             result=result,
             error=None,
-            checkpoint=None,
+            checkpoint=null(),
             finished_at=func.now(),
             lease_expires_at=None,
-            progress_done=Job.progress_total,
+            **(progress or {}),
         )
     )
     record(session, lease.job_id, lease.owner, "finished", reason="succeeded", state="succeeded", detail=result)

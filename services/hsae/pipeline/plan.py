@@ -18,7 +18,7 @@ from hsae.sae import check_config
 from hsae.settings import Settings
 
 SUBMIT_LOCK = "hsae.submit"
-MAX_JOBS = 10_000
+MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joined cannot be renewed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """Mends what was lost; every worker runs this now and then, one at a time."""
 
+import math
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, JobDependency, connect, session_factory, transaction
+from hsae.errors import ServiceError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.settings import Settings
@@ -22,6 +25,16 @@ class Reconciled:
     overdue: tuple[Bell, ...] = ()
 
 
+@dataclass(slots=True)
+class _Database:
+    """When this process last found the database away, by its monotonic clock."""
+
+    away_at: float = -math.inf
+
+
+_database = _Database()
+
+
 def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
     """Take over expired leases and find lost messages; returns the jobs that were rung for.
 
@@ -30,8 +43,14 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
     """
     engine = connect(settings)
     try:
-        with transaction(session_factory(engine)) as session:
-            found = mend(session, who, settings)
+        # While the database was away (or recovered from a crash) nobody could renew: holders get one lease's time.
+        may_expire = time.monotonic() > _database.away_at + settings.lease_seconds
+        try:
+            with transaction(session_factory(engine)) as session:
+                found = mend(session, who, settings, may_expire=may_expire)
+        except ServiceError:
+            _database.away_at = time.monotonic()
+            raise
         if not (found.ready or found.overdue):
             return ()
         doorbell = Doorbell(settings)
@@ -44,15 +63,16 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
         engine.dispose()
 
 
-def mend(session: Session, who: str, settings: Settings) -> Reconciled:
-    """Take over jobs whose lease ran out, release waiting jobs, find queued ones that were never started.
+def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = True) -> Reconciled:
+    """Take over jobs whose lease ran out (if `may_expire`), release waiting jobs, find queued ones never started.
 
     One worker at a time does it; the others find nothing.
     """
     if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RECONCILER_LOCK}).scalar_one():
         return Reconciled()
-    _expire_leases(session, who, settings)
-    session.flush()
+    if may_expire:
+        _expire_leases(session, who, settings)
+        session.flush()
     _end_hopeless(session, who)
     released = jobs.release_waiting(session, who)
     never_rung = session.execute(
@@ -88,7 +108,7 @@ def _expire_leases(session: Session, who: str, settings: Settings) -> None:
         .where(
             Job.state == "running",
             Job.lease_expires_at < func.clock_timestamp(),
-            # While the database was away nobody could renew: give holders one lease's time after its start.
+            # As `may_expire`, for a process that has not seen the outage itself.
             text("pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :lease)").bindparams(
                 lease=settings.lease_seconds
             ),

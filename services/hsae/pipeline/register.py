@@ -28,6 +28,7 @@ from hsae.pipeline.requests import DatasetRef
 from hsae.store import ObjectStore
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
 
+DATASET_LOCK = "hsae.dataset"
 _ROWS_PER_INSERT = 5000
 
 
@@ -87,11 +88,12 @@ def register_dataset(
     listing = io.BytesIO()
     pq.write_table(images.listing, listing, compression="zstd")
     listing_sha256 = hashlib.sha256(listing.getvalue()).hexdigest()
-    store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
-    store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
     with transaction(sessions) as session:
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext("hsae.dataset"))))
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(DATASET_LOCK))))
         present = _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
+        # Stored under the lock: the garbage collector, which takes it too, sees both objects and row or neither.
+        store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
+        store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
         if present is not None:
             present.root = str(images.root)
             present.listing_sha256 = listing_sha256

@@ -9,12 +9,15 @@ from sqlalchemy import select
 
 from hsae.catalog import Job, Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
+from hsae.logs import redact
 from hsae.pipeline import jobs
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.damage import forget_object
 from hsae.pipeline.device import pick_device
 from hsae.pipeline.doorbell import Bell, Doorbell
+from hsae.pipeline.gc import sweep
 from hsae.pipeline.heartbeat import Heartbeat
+from hsae.pipeline.job_log import JobLog
 from hsae.pipeline.stages import STAGES, Stage
 from hsae.settings import Settings
 from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
@@ -50,7 +53,6 @@ def run_job(
         if job is None:
             log.info("job %d is not queued: nothing to do", job_id)
             return "not queued"
-        log.info("job %d: %s (attempt %d of %d)", job_id, job.title, job.attempt, job.max_attempts)
         heartbeat = Heartbeat(
             sessions, job.lease, settings.lease_seconds, stop_requested=stop_requested, on_stuck=on_stuck
         )
@@ -70,20 +72,25 @@ def _attempt(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat) -> 
         device = pick_device(settings)
     except UserError as error:  # this worker's settings are no good, which is no fault of the job
         return _outage(job, settings, heartbeat, error)
-    context = StageContext(settings, store, device, job, heartbeat)
+    with JobLog(store, job.lease.job_id, job.lease.fence):
+        return _run_logged(job, settings, heartbeat, StageContext(settings, store, device, job, heartbeat))
+
+
+def _run_logged(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext) -> str:
     stage = STAGES[job.kind]
     request = stage.request.model_validate(job.request)
+    log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
     try:
         result = _run_stage(stage, request, context)
         with context.transaction() as session:
-            bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result))
+            bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result, context.last_progress))
     except LeaseLostError as stop:
         log.warning("job %d: stopped: %s", job.lease.job_id, stop)
         return "stopped"
     except JobCancelledError:
-        return _cancelled(job, stage, request, store, heartbeat)
+        return _cancelled(job, stage, request, context)
     except WorkerStoppingError:
-        return _handed_back(job, heartbeat)
+        return _handed_back(job, context)
     except (ObjectMissingError, ObjectCorruptError) as loss:
         with context.transaction() as session:
             forget_object(session, loss.key, job.lease.owner, str(loss))
@@ -132,30 +139,28 @@ def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, erro
     return "queued again" if again else "failed"
 
 
-def _handed_back(job: jobs.ClaimedJob, heartbeat: Heartbeat) -> str:
+def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
     log.info("job %d: handed back, for this worker is stopping", job.lease.job_id)
-    with heartbeat.transaction() as session:
+    with context.transaction() as session:
         jobs.hand_back(session, job.lease, "handed back: its worker was stopped")
     return "handed back"
 
 
-def _cancelled(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, store: ObjectStore, heartbeat: Heartbeat) -> str:
+def _cancelled(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext) -> str:
     """Delete what this worker stored after the canceller had cleaned up; whoever takes the job anew waits for it."""
-    from hsae.pipeline.gc import sweep
-
     log.info("job %d: cancelled", job.lease.job_id)
-    with heartbeat.reading() as session:
+    with context.reading() as session:
         row = session.execute(
             select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()
         ).one_or_none()
         if row is not None and row.state == "cancelled" and row.fence == job.lease.fence:
-            sweep(session, store, stage.prefixes(request))
+            sweep(session, context.store, stage.prefixes(request))
     return "cancelled"
 
 
 def _in_one_line(error: Exception) -> str:
     first_line = next(iter(str(error).strip().splitlines()), "no message")
-    return f"{type(error).__name__}: {first_line}"
+    return redact(f"{type(error).__name__}: {first_line}")
 
 
 def _ring(settings: Settings, bells: Iterable[Bell]) -> None:

@@ -1,5 +1,7 @@
 """Stage analyze: one SAE, its controls and the taxonomy -> every score in Postgres, every activation in the store."""
 
+import logging
+
 import numpy as np
 import torch
 from sqlalchemy import insert, select
@@ -28,6 +30,8 @@ from hsae.store import (
 )
 from hsae.taxonomy import InducedTaxonomy
 
+log = logging.getLogger(__name__)
+
 
 def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     """Score the SAE and its controls, and publish everything in one transaction.
@@ -53,6 +57,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
     class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
     labels = np.array([position[class_id] for class_id in class_ids])
+    log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, len(labels), len(taxonomy.synsets))
     scoring = request.scoring
     n_nodes = len(taxonomy.synsets)
 
@@ -72,8 +77,10 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         association=scoring.association,
         progress=on_latents,
     )
+    log.info("scored; training the linear probe")
     probe = linear_probe(raw, labels, seed=scoring.seed, device=context.device, check=context.check)
     context.check()
+    log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)
     stored_sums = _put_class_sums(context, request.key, results)
     analysis_id = _publish(

@@ -4,6 +4,7 @@ A shard is a fixed range of images. Once all its layers are stored it is entered
 attempt leaves it alone; the manifests are written last.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from hsae.store import (
     write_shard,
 )
 
+log = logging.getLogger(__name__)
 _NAMES_IN_EVENT = 20
 
 
@@ -78,6 +80,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             result = _extract_range(request, context, backbone, images, n_done, len(listed))
             _store(request, context, set_ids, shard, images, result)
             n_done += len(images)
+            log.info("shard %d of %d stored: %d of %d images", shard + 1, len(ranges), n_done, len(listed))
             skipped += [asdict(entry) for entry in result.skipped]
             _check_skipped(len(skipped), len(listed), context, skipped)
     _check_skipped(len(skipped), len(listed), context, skipped)
@@ -224,11 +227,11 @@ def prefixes(request: ExtractRequest) -> list[str]:
 
 def discard(request: ExtractRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed extraction left behind, so that nothing half-made stays."""
-    del job_id
     unpublished = session.execute(
         select(ActivationSet.id, ActivationSet.key).where(
             ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
             ActivationSet.manifest_sha256.is_(None),
+            ActivationSet.job_id == job_id,  # a job with other layers may make some of them by now
         )
     ).all()
     session.execute(

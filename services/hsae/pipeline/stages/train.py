@@ -1,5 +1,6 @@
 """Stage train: one activation set -> one SAE, checkpointed on the way."""
 
+import logging
 import time
 from dataclasses import asdict
 
@@ -26,6 +27,8 @@ from hsae.store import (
     weights_key,
 )
 
+log = logging.getLogger(__name__)
+_LOG_SECONDS = 30.0
 _SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
 
 
@@ -41,13 +44,15 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         return published
     row, manifest = open_activation_set(context, request.activation_key)
     rows = read_training_rows(context, manifest, lambda _: context.check())
+    log.info("training on %d rows of %d dimensions", manifest.n_rows, manifest.d_model)
     checkpoints = _Checkpoints(request.key, context)
+    reports = _Reports(context)
     trained = train_sae(
         request.sae,
         rows,
         device=context.device,
         checkpoint=checkpoints.latest(),
-        on_step=lambda report: _report(report, context),
+        on_step=reports.take,
         save_checkpoint=checkpoints.save,
         checkpoint_due=checkpoints.due,
         micro_batch=context.micro_batch,
@@ -107,8 +112,27 @@ def discard(request: TrainRequest, job_id: int, session: Session, store: ObjectS
     store.delete_prefix(artifact_prefix(SAES, request.key))
 
 
-def _report(report: StepReport, context: StageContext) -> None:
-    context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, "vectors")
+class _Reports:
+    """Progress after every step, and a line in the log now and then."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._logged = -_LOG_SECONDS
+
+    def take(self, report: StepReport) -> None:
+        """Pass a step's report on; raises where the job must stop."""
+        self._context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, "vectors")
+        if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
+            self._logged = time.monotonic()
+            log.info(
+                "step %d of %d: loss %.4g (reconstruction %.4g, sparsity %.4g, auxiliary %.4g)",
+                report.step,
+                report.n_steps,
+                report.loss,
+                report.reconstruction_loss,
+                report.sparsity_loss,
+                report.auxiliary_loss,
+            )
 
 
 class _Checkpoints:
@@ -128,6 +152,7 @@ class _Checkpoints:
         saved = self._context.checkpoint
         if saved is None:
             return None
+        log.info("going on from checkpoint %s", saved["object_key"])
         tensors, metadata = get_tensors(self._context.store, saved["object_key"], sha256=saved["sha256"])
         return Checkpoint(tensors, metadata)
 
@@ -151,6 +176,7 @@ class _Checkpoints:
         if previous is not None:
             self._context.store.delete(previous["object_key"])
         self._last = time.monotonic()
+        log.info("checkpoint stored at step %s", checkpoint.metadata["step"])
         self._context.check()
 
     def delete(self) -> None:

@@ -1,0 +1,30 @@
+"""A job's row in the words of the command line."""
+
+from typing import Any
+
+
+def state(job: dict[str, Any]) -> str:
+    """The job's state; while it backs off, when it is tried again."""
+    if job["pause_seconds"] is not None:
+        return f"again in {duration(job['pause_seconds'])}"
+    return str(job["state"])
+
+
+def attempts(job: dict[str, Any]) -> str | None:
+    """Which attempt it is of how many, and how many did not count because a service was away."""
+    if not job["attempt"] and not job["outages"]:
+        return None
+    text = f"{job['attempt']}/{job['max_attempts']}"
+    return f"{text} (+{job['outages']} outages)" if job["outages"] else text
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them."""
+    if seconds is None:
+        return "-"
+    whole = round(float(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,260 @@
+"""From a request to jobs: what exists is reused, what is under way is joined, the rest is queued."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from hsae.backbones import BackboneSpec
+from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
+from hsae.catalog.names import short_model_name
+from hsae.pipeline.jobs import record, requeue
+from hsae.pipeline.requests import AnalyzeRequest, DatasetRef, ExtractRequest, SubmitRequest, TrainRequest, sae_label
+from hsae.sae import SaeConfig
+from hsae.settings import Settings
+
+JobStatus = Literal["new", "again", "joined", "reused"]
+REASON_OF_STATUS = {"new": "submitted", "again": "requeued"}  # of the event of a job that is queued by a submit
+
+_WHO = "submit"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job of a plan: `new`, queued `again` after a failure, `joined` while under way, or `reused` as finished.
+
+    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction.
+    """
+
+    id: int
+    key: str
+    kind: str
+    title: str
+    status: JobStatus
+    state: str
+    layers: tuple[int, ...]
+    sae: SaeConfig | None
+
+
+@dataclass(slots=True)
+class _Step:
+    """A job on its way into the plan."""
+
+    job: Job
+    status: JobStatus
+    title: str
+    needs: tuple[Job, ...]
+    layers: tuple[int, ...]
+    sae: SaeConfig | None
+
+
+class Planner:
+    """Walks from activations to SAEs to analyses and enters what is missing; for one submit, under submits' lock."""
+
+    def __init__(self, session: Session, settings: Settings, study_id: int, priority: int) -> None:
+        self._session = session
+        self._settings = settings
+        self._study_id = study_id
+        self._priority = priority
+        self._steps: list[_Step] = []
+        self._hurried: list[Job] = []
+        self.jobs: list[PlannedJob] = []
+        self.to_ring: list[int] = []
+
+    def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
+        """Enter the request's jobs; `jobs` and `to_ring` tell what came of it."""
+        whole = ExtractRequest(model=spec, dataset=dataset, layers=layers, extraction=request.extraction)
+        makers = self._activation_jobs(whole)
+        model = short_model_name(spec.name)
+        wanted = []
+        for layer in layers:
+            activation_key = whole.activation_key(layer)
+            for sae in dict.fromkeys(request.saes):
+                train = TrainRequest(activation_key=activation_key, sae=sae)
+                analyze = AnalyzeRequest(
+                    sae_key=train.key, activation_key=activation_key, dataset=dataset, scoring=request.scoring
+                )
+                wanted.append((layer, sae, train, analyze))
+        known = self._known([key for _, _, train, analyze in wanted for key in (train.key, analyze.key)])
+        for layer, sae, train, analyze in wanted:
+            what = f"{sae_label(sae)} of {model} layer {layer}"
+            trained = self._job(
+                known.get(train.key), "train", f"train {what}", train, train.key, (makers[layer],), (layer,), sae
+            )
+            title = f"analyze {what} on {dataset.name}"
+            self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, (trained,), (layer,), sae)
+        self._enter()
+
+    def _known(self, keys: Sequence[str]) -> dict[str, Job]:
+        """The jobs that exist for these artifacts; their rows are locked."""
+        found = self._session.scalars(select(Job).where(Job.key.in_(keys)).order_by(Job.id).with_for_update())
+        return {job.key: job for job in found}
+
+    def _activation_jobs(self, whole: ExtractRequest) -> dict[int, Job]:
+        """The job that makes (or made) each layer's activations; the missing layers share one new job."""
+        keys = {layer: whole.activation_key(layer) for layer in whole.layers}
+        found = self._session.execute(
+            select(ActivationSet.key, ActivationSet.job_id, ActivationSet.manifest_sha256, Job.state)
+            .join(Job, Job.id == ActivationSet.job_id)
+            .where(ActivationSet.key.in_(keys.values()))
+        ).all()
+        # What a failed job has not published is missing and may be asked for with other layers now, unless the job
+        # is queued again for the sake of a layer that it has.
+        useful = {
+            row.job_id for row in found if row.manifest_sha256 is not None or row.state not in {"failed", "cancelled"}
+        }
+        jobs = {
+            job.id: job
+            for job in self._session.scalars(select(Job).where(Job.id.in_(useful)).order_by(Job.id).with_for_update())
+        }
+        for job in jobs.values():
+            own = tuple(job.request["layers"])
+            self._reuse(job, job.title, whole.model_copy(update={"layers": own}), (), own, None)
+        makers = {}
+        for layer, key in keys.items():
+            job_id = next((row.job_id for row in found if row.key == key and row.job_id in jobs), None)
+            if job_id is not None:
+                makers[layer] = jobs[job_id]
+        missing = tuple(layer for layer in keys if layer not in makers)
+        if missing:
+            request = whole.model_copy(update={"layers": missing})
+            model = short_model_name(whole.model.name)
+            title = f"extract {whole.extraction.tokens} of {model} layer {ranges(missing)} over {whole.dataset.name}"
+            known = self._known([request.key]).get(request.key)
+            job = self._job(known, "extract", title, request, request.key, (), missing, None)
+            self._session.flush()
+            self._enter_activation_sets(request, job.id)
+            makers |= dict.fromkeys(missing, job)
+        return makers
+
+    def _enter_activation_sets(self, request: ExtractRequest, job_id: int) -> None:
+        spec = request.model
+        self._session.execute(
+            insert(Model)
+            .values(
+                name=spec.name,
+                revision=spec.revision,
+                model_type=spec.model_type,
+                n_layers=spec.n_layers,
+                d_model=spec.d_model,
+                n_patches=spec.n_patches,
+                preprocessing=spec.preprocessing,
+            )
+            .on_conflict_do_nothing()
+        )
+        model_id = self._session.execute(
+            select(Model.id).where(Model.name == spec.name, Model.revision == spec.revision)
+        ).scalar_one()
+        for layer in request.layers:
+            values = {
+                "model_id": model_id,
+                "dataset_id": request.dataset.id,
+                "job_id": job_id,
+                "layer": layer,
+                "tokens": request.extraction.tokens,
+                "dtype": request.extraction.dtype,
+                "n_views": request.extraction.n_views,
+            }
+            self._session.execute(
+                insert(ActivationSet)
+                .values(key=request.activation_key(layer), **values)
+                .on_conflict_do_update(index_elements=["key"], set_=values)
+            )
+        self._session.flush()
+
+    def _job(
+        self,
+        known: Job | None,
+        kind: str,
+        title: str,
+        request: BaseModel,
+        key: str,
+        needs: tuple[Job, ...],
+        layers: tuple[int, ...],
+        sae: SaeConfig | None,
+    ) -> Job:
+        if known is not None:
+            return self._reuse(known, title, request, needs, layers, sae)
+        job = Job(
+            key=key,
+            kind=kind,
+            title=title,
+            request=request.model_dump(mode="json"),
+            state=_first_state(needs),
+            priority=self._priority,
+            max_attempts=self._settings.max_attempts,
+        )
+        self._session.add(job)
+        self._steps.append(_Step(job, "new", title, needs, layers, sae))
+        return job
+
+    def _reuse(
+        self,
+        job: Job,
+        title: str,
+        request: BaseModel,
+        needs: tuple[Job, ...],
+        layers: tuple[int, ...],
+        sae: SaeConfig | None,
+    ) -> Job:
+        if job.state in {"failed", "cancelled"}:
+            # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
+            job.request = request.model_dump(mode="json")
+            requeue(job, _first_state(needs))
+            job.max_attempts = self._settings.max_attempts
+            job.priority = self._priority
+            status: JobStatus = "again"
+        else:
+            if job.state != "succeeded" and job.priority < self._priority:
+                # Whoever is in more of a hurry decides. A second message does no harm, and it is read first.
+                job.priority = self._priority
+                self._hurried.append(job)
+            status = "reused" if job.state == "succeeded" else "joined"
+        self._steps.append(_Step(job, status, title, needs, layers, sae))
+        return job
+
+    def _enter(self) -> None:
+        """Enter what the steps found missing, and the study's part in all of them."""
+        self._session.flush()
+        made = [step for step in self._steps if step.status in REASON_OF_STATUS]
+        again = [step.job.id for step in made if step.status == "again"]
+        self._session.execute(delete(JobDependency).where(JobDependency.job_id.in_(again)))
+        for step in self._steps:
+            self._session.add(StudyJob(study_id=self._study_id, job_id=step.job.id, reused=step.status != "new"))
+        for step in made:
+            why = f"asked for by study {self._study_id}" + (" again" if step.status == "again" else "")
+            record(self._session, step.job.id, _WHO, why, reason=REASON_OF_STATUS[step.status], state=step.job.state)
+            self._session.add_all(JobDependency(job_id=step.job.id, depends_on_id=job.id) for job in step.needs)
+        queued = [step.job.id for step in made if step.job.state == "queued"]
+        self._session.execute(
+            update(Job)
+            .where(Job.id.in_(queued))
+            .values(notified_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
+        self.to_ring = queued + [job.id for job in self._hurried if job.state == "queued"]
+        self.jobs = [
+            PlannedJob(
+                step.job.id, step.job.key, step.job.kind, step.title, step.status, step.job.state, step.layers, step.sae
+            )
+            for step in self._steps
+        ]
+
+
+def _first_state(needs: Sequence[Job]) -> str:
+    return "queued" if all(job.state == "succeeded" for job in needs) else "waiting"
+
+
+def ranges(layers: Sequence[int]) -> str:
+    """`[0, 1, 2, 5]` as `0-2, 5`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

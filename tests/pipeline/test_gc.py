@@ -1,0 +1,302 @@
+"""Garbage collection, with a real database and a real store."""
+
+import secrets
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete, select, text, update
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, register_small, run_jobs
+from tests.small import all_results, link_classes, small_request
+
+from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
+from hsae.pipeline import jobs
+from hsae.pipeline.gc import collect, find_garbage, sweep
+from hsae.pipeline.plan import SUBMIT_LOCK, submit
+from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.stages.extract import extract
+from hsae.pipeline.stages.train import train
+
+NOW = timedelta(0)
+HOUR = timedelta(hours=1)
+KEY = "ab" * 32
+
+
+def plan_small(service, **changes):
+    request = small_request(**{"layers": (1,), "saes": (TINY_SAE,), **changes})
+    return submit(request, service.settings, service.sessions)
+
+
+def finished(service):
+    """A service whose one study is done."""
+    register_small(service, n_classes=2)
+    plan = plan_small(service)
+    assert run_jobs(service, plan) == ["succeeded"] * 3
+    return plan
+
+
+def objects(service):
+    return set(service.store.list(""))
+
+
+def garbage(service, min_age=NOW, **options):
+    found = find_garbage(service.sessions, service.store, min_age=min_age, **options)
+    return {listed.key for folder in found for listed in folder.objects}
+
+
+def collected(service, min_age=NOW, **options):
+    found = list(find_garbage(service.sessions, service.store, min_age=min_age, **options))
+    deleted = collect(service.sessions, service.store, found, min_age=min_age, **options)
+    return {listed.key for folder in deleted for listed in folder.objects}
+
+
+def test_a_finished_study_has_no_garbage_and_stays_whole(service):
+    finished(service)
+    before, results = objects(service), all_results(service)
+    kinds = {key.split("/")[0] for key in before}
+    assert kinds >= {"activations", "saes", "analyses", "datasets", "taxonomies"}
+    assert collected(service) == set()
+    assert objects(service) == before
+    assert {job.status for job in plan_small(service).jobs} == {"reused"}
+    assert all_results(service) == results
+
+
+def test_what_no_row_refers_to_goes_and_everything_else_stays(service):
+    plan = finished(service)
+    before = objects(service)
+    activations, sae, analysis = (
+        next(key for key in sorted(before) if key.startswith(f"{kind}/")).split("/")[1]
+        for kind in ("activations", "saes", "analyses")
+    )
+    orphans = {
+        f"activations/{activations}/shard-00000-{'0' * 16}.safetensors",
+        f"activations/{activations}/manifest-{'0' * 16}.json",
+        f"saes/{sae}/checkpoints/1-123.safetensors",
+        f"saes/{sae}/sae-{'0' * 16}.safetensors",
+        f"analyses/{analysis}/latents-{'0' * 16}.safetensors",
+        f"activations/{KEY}/shard-00000-{'0' * 16}.safetensors",
+        f"saes/{KEY}/sae-{'0' * 16}.safetensors",
+        f"datasets/{KEY}/listing-{'0' * 16}.parquet",
+        f"taxonomies/{KEY}.json",
+        "logs/987654321/000001.jsonl",
+        f"doctor/{secrets.token_hex(8)}",
+    }
+    kept = {f"logs/{plan.jobs[0].id}/000001.jsonl"}
+    foreign = {"notes.txt", "backup/saes/1", f"saes/{'z' * 64}/sae.safetensors", "logs/mine/log.txt", "datasets/readme"}
+    for key in orphans | kept | foreign:
+        service.store.put(key, b"x" * 10)
+    assert garbage(service) == orphans
+    assert objects(service) == before | orphans | kept | foreign  # looking takes nothing away
+    assert collected(service) == orphans
+    assert objects(service) == before | kept | foreign
+    assert collected(service) == set()
+    assert {job.status for job in plan_small(service).jobs} == {"reused"}
+
+
+def test_what_nobody_knows_is_spared_while_it_is_young(service):
+    finished(service)
+    folder = next(key for key in objects(service) if key.startswith("saes/")).rsplit("/", 1)[0]
+    known = f"{folder}/sae-{'0' * 16}.safetensors"
+    young = {
+        f"saes/{KEY}/sae-{'0' * 16}.safetensors",
+        f"datasets/{KEY}/listing-{'0' * 16}.parquet",
+        f"taxonomies/{KEY}.json",
+        "logs/987654321/000001.jsonl",
+    }
+    for key in young | {known}:
+        service.store.put(key, b"x")
+    assert collected(service, HOUR) == {known}
+    assert young <= objects(service)
+
+
+def test_the_sae_of_a_dropped_row_goes(service):
+    plan = finished(service)
+    before = objects(service)
+    with transaction(service.sessions) as session:
+        for table in ("latent", "layer_score", "node_score"):
+            session.execute(text(f"DELETE FROM {table}"))
+        session.execute(delete(Analysis))
+        session.execute(delete(Sae))
+    gone = collected(service)
+    assert gone == {key for key in before if key.startswith(("saes/", "analyses/"))}
+    # What is asked for again is made again.
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).where(Job.kind != "extract").values(state="failed"))
+    again = plan_small(service)
+    assert [(job.id, job.status) for job in again.jobs] == [
+        (plan.jobs[0].id, "reused"), (plan.jobs[1].id, "again"), (plan.jobs[2].id, "again"),
+    ]  # fmt: skip
+    assert run_jobs(service, again)[1:] == ["succeeded"] * 2
+    assert {key for key in objects(service) if not key.startswith("logs/")} >= gone
+
+
+@pytest.mark.parametrize("state", ["waiting", "queued", "running"])
+def test_a_live_jobs_folder_is_left_alone(service, state):
+    register_small(service, n_classes=2)
+    plan = plan_small(service)
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(state=state))
+        (activations,) = session.scalars(select(ActivationSet.key))
+        keys = dict(session.execute(select(Job.kind, Job.key)).all())
+    live = {
+        f"activations/{activations}/shard-00000-{'0' * 16}.safetensors",
+        f"saes/{keys['train']}/checkpoints/1-1.safetensors",
+        f"analyses/{keys['analyze']}/latents-{'0' * 16}.safetensors",
+    }
+    for key in live:
+        service.store.put(key, b"x")
+    assert collected(service) == set()
+    assert live <= objects(service)
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(state="cancelled"))
+    assert collected(service) == live
+    assert [job.status for job in plan_small(service).jobs] == ["again"] * len(plan.jobs)
+
+
+def test_a_job_that_is_queued_between_looking_and_deleting_loses_nothing(service):
+    register_small(service, n_classes=2)
+    plan_small(service)
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(state="cancelled"))
+        (key,) = session.scalars(select(ActivationSet.key))
+    shard = f"activations/{key}/shard-00000-{'0' * 16}.safetensors"
+    service.store.put(shard, b"x")
+    found = list(find_garbage(service.sessions, service.store, min_age=NOW))
+    assert [listed.key for folder in found for listed in folder.objects] == [shard]
+    plan_small(service)
+    (deleted,) = collect(service.sessions, service.store, found, min_age=NOW)
+    assert deleted.objects == ()
+    assert shard in objects(service)
+
+
+def test_a_job_in_somebody_elses_hands_is_left_for_the_next_time(service):
+    plan = finished(service)
+    folder = next(key for key in objects(service) if key.startswith("saes/")).rsplit("/", 1)[0]
+    orphan = f"{folder}/sae-{'0' * 16}.safetensors"
+    service.store.put(orphan, b"x")
+    with transaction(service.sessions) as session:
+        session.execute(select(Job).where(Job.id == job_id(plan, "train")).with_for_update())
+        assert collected(service) == set()
+    assert collected(service) == {orphan}
+
+
+def test_a_submit_waits_until_a_folder_is_cleaned(service):
+    finished(service)
+    done = threading.Event()
+    with transaction(service.sessions) as session:
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:key))"), {"key": SUBMIT_LOCK})
+        cleaner = threading.Thread(target=lambda: (collected(service), done.set()))
+        service.store.put(f"saes/{KEY}/sae-{'0' * 16}.safetensors", b"x")
+        cleaner.start()
+        assert not done.wait(1.0)  # it takes turns with submits
+    cleaner.join(30)
+    assert done.is_set()
+
+
+def test_half_made_work_is_kept_for_the_next_attempt_unless_asked_for(make_service):
+    service = make_service(checkpoint_seconds=0)
+    register_small(service, n_classes=2)
+    plan = plan_small(service, extraction=ExtractionConfig(shard_images=2, batch_size=2))
+    extraction, training = job_id(plan, "extract"), job_id(plan, "train")
+    with pytest.raises(OSError, match="stopped"), attempt(service, extraction, stop_at=4) as given:
+        extract(*given)
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).where(Job.id == extraction).values(state="failed"))
+    shards = objects(service)
+    assert any("/shard-" in key for key in shards)
+    assert collected(service) == set()
+    partial = garbage(service, partial=True)
+    assert partial == {key for key in shards if key.startswith("activations/")}
+    assert collected(service, partial=True) == partial
+    with transaction(service.sessions) as session:
+        assert session.scalars(select(ActivationShard)).all() == []
+        session.execute(update(Job).where(Job.id == extraction).values(state="queued"))
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+
+    with pytest.raises(OSError, match="stopped"), attempt(service, training, stop_at=200) as given:
+        train(*given)
+    checkpoints = {key for key in objects(service) if "/checkpoints/" in key}
+    assert len(checkpoints) == 1
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).where(Job.id == training).values(state="failed"))
+    service.store.put(f"{next(iter(checkpoints))}x", b"stale")
+    assert collected(service) == {f"{next(iter(checkpoints))}x"}
+    assert collected(service, partial=True) == checkpoints
+    with transaction(service.sessions) as session:
+        assert session.get_one(Job, training).checkpoint is None
+        session.execute(update(Job).where(Job.id == training).values(state="queued"))
+    assert run_jobs(service, plan, "train", "analyze") == ["succeeded"] * 2
+
+
+def test_a_listing_that_a_job_asks_for_is_kept(service):
+    finished(service)
+    (listing,) = [key for key in objects(service) if key.startswith("datasets/")]
+    with transaction(service.sessions) as session:  # as another version of the Parquet library would write it
+        session.execute(update(Dataset).values(listing_sha256="0" * 64))
+    assert collected(service) == set()
+    assert listing in objects(service)
+
+
+def test_a_data_set_that_is_being_registered_is_safe(service):
+    images = link_classes(service.folder, 2)
+    register(service, "small", images)
+    with transaction(service.sessions) as session:  # as if the row were not committed yet
+        session.execute(text("DELETE FROM dataset_node; DELETE FROM dataset_class; DELETE FROM dataset"))
+    stored = objects(service)
+    assert collected(service, HOUR) == set()
+    assert collected(service) == stored
+    register(service, "small", images)
+    assert objects(service) == stored
+
+
+def test_sweep_leaves_what_rows_name(service):
+    plan = finished(service)
+    before = objects(service)
+    folders = {key.rsplit("/", 1)[0] + "/" for key in before if key.startswith(("activations/", "saes/", "analyses/"))}
+    for folder in folders:
+        service.store.put(f"{folder}orphan", b"x")
+    with transaction(service.sessions) as session:
+        session.get_one(Job, job_id(plan, "train"), with_for_update=True)
+        assert sweep(session, service.store, sorted(folders)) == 3
+    assert objects(service) == before
+    with transaction(service.sessions) as session, pytest.raises(ValueError, match="no artifact's folder"):
+        sweep(session, service.store, ["saes/"])
+
+
+def test_sweep_leaves_an_artifact_that_another_job_makes_by_now(service):
+    register_small(service, n_classes=2)
+    first = plan_small(service, layers=(1, 3))
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(state="cancelled"))
+    plan_small(service, layers=(1,))
+    with transaction(service.sessions) as session:
+        keys = dict(session.execute(select(ActivationSet.layer, ActivationSet.key)).all())
+    shards = {layer: f"activations/{key}/shard-00000-{'0' * 16}.safetensors" for layer, key in keys.items()}
+    for key in shards.values():
+        service.store.put(key, b"x")
+    with transaction(service.sessions) as session:
+        session.get_one(Job, job_id(first, "extract"), with_for_update=True)
+        assert sweep(session, service.store, [f"activations/{key}/" for key in keys.values()]) == 1
+    assert shards[1] in objects(service)
+    assert shards[3] not in objects(service)
+
+
+def test_a_worker_that_claims_waits_for_the_clean_up(service):
+    """A claim changes the job's row, which the clean-up of its folder holds."""
+    register_small(service, n_classes=2)
+    plan = plan_small(service)
+    number = job_id(plan, "extract")
+    claims = []
+
+    def claim():
+        with transaction(service.sessions) as session:
+            claims.append(jobs.claim(session, number, "test", 60))
+
+    with transaction(service.sessions) as session:
+        session.get_one(Job, number, with_for_update=True)
+        claimer = threading.Thread(target=claim)
+        claimer.start()
+        claimer.join(0.5)
+        assert claims == []
+    claimer.join(30)
+    assert len(claims) == 1

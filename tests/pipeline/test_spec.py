@@ -1,0 +1,178 @@
+"""Study files: what they spread out to, and one line for every mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from hsae.errors import UserError
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.pipeline.spec import MAX_SAES, parse_layers, read_spec
+from hsae.sae import SaeConfig
+from hsae.settings import Settings
+
+PLAIN = "layers: [1]\nsaes:\n  - {kind: relu}\n"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Writes a study file and reads it."""
+
+    def read(text: str | bytes):
+        path = tmp_path / "study.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_spec(path)
+
+    return read
+
+
+def test_lists_are_the_sweep(study):
+    spec = study(
+        """
+        name: widths and seeds
+        model: facebook/dinov2-base
+        revision: main
+        dataset: birds
+        layers: [0, 4-6, 11]
+        saes:
+          - {kind: topk, expansion: [4, 8], k: [16, 32], seed: [0, 1]}
+          - {kind: relu, l1_coefficient: [0.1, 1e-2], n_steps: 2000}
+        extraction: {tokens: mean, dtype: bfloat16}
+        scoring: {threshold: 0.5}
+        priority: 3
+        """
+    )
+    assert (spec.name, spec.revision, spec.dataset) == ("widths and seeds", "main", "birds")
+    assert spec.layers == (0, 4, 5, 6, 11)
+    topk = [
+        SaeConfig(kind="topk", expansion=expansion, k=k, seed=seed)
+        for expansion in (4, 8)
+        for k in (16, 32)
+        for seed in (0, 1)
+    ]
+    relu = [SaeConfig(kind="relu", l1_coefficient=l1, n_steps=2000) for l1 in (0.1, 0.01)]
+    assert list(spec.saes) == topk + relu
+    request = spec.request(Settings(), folder=Path("/x"))
+    assert (request.name, request.model, request.priority) == ("widths and seeds", "facebook/dinov2-base", 3)
+    assert request.extraction == ExtractionConfig(tokens="mean", dtype="bfloat16")
+    assert request.scoring == ScoringConfig(threshold=0.5)
+    assert request.saes == spec.saes
+
+
+def test_every_setting_of_an_sae_can_be_swept(study):
+    for name in set(SaeConfig(kind="topk").model_dump()) - {"kind"}:
+        default = SaeConfig.model_fields[name].default
+        first = "null" if default is None else default
+        second = 0.25 if isinstance(default, float) else 2
+        assert len(study(f"layers: 1\nsaes: [{{kind: topk, {name}: [{first}, {second}]}}]").saes) == 2, name
+
+
+def test_duplicates_collapse(study):
+    spec = study(
+        "layers: [3, 1-3, 1]\nsaes:\n  - {kind: [topk], k: [32, 32]}\n  - {kind: topk}\n  - {kind: topk, seed: 0}\n"
+    )
+    assert spec.layers == (1, 2, 3)
+    assert spec.saes == (SaeConfig(kind="topk"),)
+
+
+def test_a_block_of_both_kinds_gives_each_what_applies_to_it(study):
+    spec = study("layers: all\nsaes: [{kind: [relu, topk], k: [8, 16], l1_coefficient: 0.1, expansion: 2}]")
+    assert spec.layers == "all"
+    assert spec.saes == (
+        SaeConfig(kind="relu", l1_coefficient=0.1, expansion=2),
+        SaeConfig(kind="topk", k=8, expansion=2),
+        SaeConfig(kind="topk", k=16, expansion=2),
+    )
+
+
+def test_a_study_without_a_name_is_called_as_its_file(study):
+    assert study(PLAIN).name == "study"
+
+
+def test_what_is_left_out_comes_from_the_settings(study):
+    settings = Settings(model="some/model", max_image_pixels=10**6)
+    request = study(PLAIN + "extraction: {tokens: patches}\n").request(settings, folder=Path("/x"), priority=4)
+    assert (request.model, request.dataset, request.priority) == ("some/model", None, 4)
+    assert (request.extraction.shard_images, request.extraction.max_image_pixels) == (64, 10**6)
+    assert study(PLAIN + "model: ./mine\n").request(settings, folder=Path("/x")).model == "/x/mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["no fields"]),
+        ("- 1\n- 2\n", ["no fields"]),
+        ("layers: [1\nsaes: []\n", ["line 2"]),
+        ("layers: 1\n\tsaes: 1\n", ["line 2"]),
+        ("layers: 1\nlayers: 2\nsaes: [{}]\n", ["line 2", "layers is given twice"]),
+        ("saes: [{kind: topk, k: 8, k: 16}]\nlayers: 1\n", ["line 1", "k is given twice"]),
+        ("layers: !!python/object/apply:os.system ['true']\n", ["line 1", "correct the YAML"]),
+        (b"layers: \xff\n", ["UTF-8"]),
+        ("[" * 3000 + "]" * 3000, ["nested too deeply"]),
+        ("layers: 1\n", ["saes is missing"]),
+        ("saes: [{}]\n", ["layers is missing"]),
+        ("layer: 1\nsaes: [{}]\n", ["layer is no field", "did you mean layers?"]),
+        (PLAIN + "seeds: [1]\n", ["seeds is a setting of an SAE", "block of saes"]),
+        (PLAIN + "zzz: 1\n", ["zzz is no field", "choose from name, model"]),
+        (PLAIN + "extraction: {token: cls}\n", ["extraction.token", "did you mean tokens?"]),
+        (PLAIN + "extraction: {tokens: class}\n", ["extraction.tokens", "'class'"]),
+        (PLAIN + "extraction: {views: 2}\n", ["extraction.views", "did you mean n_views?"]),
+        (PLAIN + "extraction: {seed: 3}\n", ["extraction.seed", "n_views"]),
+        (PLAIN + "scoring: {threshold: .nan}\n", ["scoring.threshold"]),
+        (PLAIN + "scoring: {treshold: 1}\n", ["did you mean threshold?"]),
+        (PLAIN + "priority: 10\n", ["priority", "10"]),
+        ("layers: []\nsaes: [{}]\n", ["layers", "none is given"]),
+        ("layers: ''\nsaes: [{}]\n", ["layers", "none is given"]),
+        ("layers: [1, all]\nsaes: [{}]\n", ["layers[1]", "layers: all"]),
+        ("layers: [-1]\nsaes: [{}]\n", ["layers[0]", "-1"]),
+        ("layers: 5-3\nsaes: [{}]\n", ["layers", "5-3"]),
+        ("layers: [yes]\nsaes: [{}]\n", ["layers[0]", "True"]),
+        ("layers: {a: 1}\nsaes: [{}]\n", ["layers[0]"]),
+        ("layers: 1\nsaes: []\n", ["saes", "list of blocks"]),
+        ("layers: 1\nsaes: {kind: topk}\n", ["saes", "list of blocks"]),
+        ("layers: 1\nsaes: [topk]\n", ["saes[0]", "no block"]),
+        ("layers: 1\nsaes: [{}, {kind: topk, seed: []}]\n", ["saes[1].seed", "empty list"]),
+        ("layers: 1\nsaes: [{kind: relu, k: 32}]\n", ["saes[0].k", "does not apply to a relu SAE"]),
+        ("layers: 1\nsaes: [{l1_coefficient: 1, kind: topk}]\n", ["saes[0].l1_coefficient", "topk"]),
+        ("layers: 1\nsaes: [{width: 8}]\n", ["saes[0].width", "did you mean expansion?"]),
+        ("layers: 1\nsaes: [{expansoin: 8}]\n", ["did you mean expansion?"]),
+        ("layers: 1\nsaes: [{zzz: 8}]\n", ["saes[0].zzz", "choose from kind, expansion"]),
+        ("layers: 1\nsaes: [{kind: gated}]\n", ["saes[0]", "gated"]),
+        ("layers: 1\nsaes: [{expansion: [4, 0]}]\n", ["saes[0]", "expansion 0", "1..512"]),
+        ("layers: 1\nsaes: [{expansion: [[4]]}]\n", ["saes[0].expansion", "[4]"]),
+        ("layers: 1\nsaes: [{seed: true}]\n", ["saes[0].seed", "True"]),
+        (f"layers: 1\nsaes: [{{seed: {list(range(40))}, expansion: {list(range(1, 41))}}}]\n", ["1600", str(MAX_SAES)]),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, str | bytes) else None,
+)
+def test_every_mistake_is_one_line_with_the_file(study, text, words):
+    with pytest.raises(UserError) as caught:
+        study(text)
+    message = " ".join(str(caught.value).split())
+    assert "study.yaml: " in message
+    assert len(message) < 500
+    for word in words:
+        assert word in message, message
+
+
+def test_aliases_of_aliases_do_not_swell(study):
+    levels = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
+    with pytest.raises(UserError) as caught:
+        study(f"layers: 1\na0: &a0 [x, x]\n{levels}\nsaes: [*a8]\n")
+    assert len(str(caught.value)) < 1000
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"absent\.yaml: cannot be read"):
+        read_spec(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_spec(tmp_path)
+    (tmp_path / "large.yaml").write_bytes(b"#" * 2_000_000)
+    with pytest.raises(UserError, match="2000000 bytes"):
+        read_spec(tmp_path / "large.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("8", (8,)), ("0-3,8", (0, 1, 2, 3, 8)), (" 2 - 3, 2,", (2, 3)), ("ALL", "all"), ("", ())]
+)
+def test_lists_of_layers(text, layers):
+    assert parse_layers(text) == layers
