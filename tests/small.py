@@ -33,7 +33,7 @@ def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
         "model": str(backbone_folder()),
         "dataset": dataset,
         "layers": (1, 3),
-        "saes": (SaeConfig(kind="topk", k=8, expansion=4, n_steps=400),),
+        "saes": (SaeConfig(kind="topk", k=8, expansion=4, n_steps=200),),
         "extraction": ExtractionConfig(shard_images=40, batch_size=20),
     }
     return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]

@@ -7,38 +7,10 @@ import time
 import psutil
 import pytest
 from sqlalchemy import text
+from tests.faults.waiting import wait_until_running
 from tests.small import all_results, register_small, submit_small, wait_until_done
 
 from hsae.catalog import transaction
-
-
-@pytest.fixture(scope="module")
-def undisturbed(make_service):
-    """The results of a run that nothing disturbs, and how long each kind of job took."""
-    service = make_service()
-    register_small(service)
-    service.start_worker()
-    jobs = wait_until_done(service, submit_small(service).study_id)
-    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
-    seconds = {kind: min(float(job["seconds"]) for job in jobs if job["kind"] == kind) for kind in
-               ("extract", "train", "analyze")}  # fmt: skip
-    results = all_results(service)
-    service.stop_workers()
-    assert all(results.values())
-    return results, seconds
-
-
-def _wait_until_running(service, kind: str) -> int:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with transaction(service.sessions) as session:
-            found = session.execute(
-                text("SELECT id FROM job WHERE kind = :kind AND state = 'running'"), {"kind": kind}
-            ).scalar()
-        if found is not None:
-            return int(found)
-        time.sleep(0.02)
-    raise AssertionError(f"no {kind} job started\n{service.logs()}")
 
 
 @pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
@@ -48,7 +20,7 @@ def test_another_worker_finishes_with_the_same_bits(make_service, undisturbed, k
     register_small(service)
     plan = submit_small(service)
     worker = service.start_worker()
-    job_id = _wait_until_running(service, kind)
+    job_id = wait_until_running(service, kind)
     time.sleep(seconds[kind] / 2)
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -67,7 +39,7 @@ def test_a_killed_child_is_replaced_and_its_job_finished(make_service, undisturb
     register_small(service)
     plan = submit_small(service)
     worker = service.start_worker()
-    job_id = _wait_until_running(service, "train")
+    job_id = wait_until_running(service, "train")
     time.sleep(seconds["train"] / 2)
     children = psutil.Process(worker.pid).children()
     assert children
@@ -84,7 +56,7 @@ def test_children_die_with_their_worker(make_service):
     register_small(service)
     submit_small(service)
     worker = service.start_worker()
-    _wait_until_running(service, "extract")
+    wait_until_running(service, "extract")
     children = psutil.Process(worker.pid).children(recursive=True)
     assert children
     worker.kill()  # the parent alone, not its process group

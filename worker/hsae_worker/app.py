@@ -27,6 +27,8 @@ app.conf.update(
     worker_concurrency=1,
     # A busy worker must not hold a message that an idle one could start.
     worker_disable_prefetch=True,
+    # A killed child's last result is not waited for: outcomes are in Postgres.
+    worker_lost_wait=0.5,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     # A broker may be away for hours.
     broker_connection_max_retries=None,

@@ -262,6 +262,12 @@ def release_waiting(session: Session, who: str) -> list[int]:
     return sorted(released)
 
 
+def not_rung(session: Session, bells: Iterable[Bell]) -> None:
+    """The messages of these jobs could not be sent: the next reconciler sends them."""
+    job_ids = [bell.job_id for bell in bells]
+    session.execute(update(Job).where(Job.id.in_(job_ids), Job.state == "queued").values(notified_at=None))
+
+
 def bells_of(session: Session, job_ids: Iterable[int]) -> tuple[Bell, ...]:
     """What to ring for these jobs."""
     rows = session.execute(select(Job.id, Job.queue, Job.priority).where(Job.id.in_(list(job_ids))).order_by(Job.id))

@@ -45,22 +45,32 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
     try:
         # While the database was away (or recovered from a crash) nobody could renew: holders get one lease's time.
         may_expire = time.monotonic() > _database.away_at + settings.lease_seconds
+        sessions = session_factory(engine)
         try:
-            with transaction(session_factory(engine)) as session:
+            with transaction(sessions) as session:
                 found = mend(session, who, settings, may_expire=may_expire)
         except ServiceError:
             _database.away_at = time.monotonic()
             raise
         if not (found.ready or found.overdue):
             return ()
-        doorbell = Doorbell(settings)
-        # A job that waits long has lost its message only if none is left: behind a long queue all wait long.
-        silent = {queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) == 0}
-        bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in silent))
-        doorbell.ring(bells)
+        try:
+            bells = _ring(Doorbell(settings), found)
+        except ServiceError:
+            with transaction(sessions) as session:
+                jobs.not_rung(session, found.ready)
+            raise
         return tuple(bell.job_id for bell in bells)
     finally:
         engine.dispose()
+
+
+def _ring(doorbell: Doorbell, found: Reconciled) -> tuple[Bell, ...]:
+    # A job that waits long has lost its message only if none is left: behind a long queue all wait long.
+    silent = {queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) == 0}
+    bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in silent))
+    doorbell.ring(bells)
+    return bells
 
 
 def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = True) -> Reconciled:

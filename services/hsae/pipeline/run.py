@@ -105,7 +105,7 @@ def _run_logged(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, 
             again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
         return "queued again" if again else "failed"
     log.info("job %d: finished: %s", job.lease.job_id, result)
-    _ring(settings, bells)
+    _ring(settings, bells, heartbeat)
     return "succeeded"
 
 
@@ -163,9 +163,11 @@ def _in_one_line(error: Exception) -> str:
     return redact(f"{type(error).__name__}: {first_line}")
 
 
-def _ring(settings: Settings, bells: Iterable[Bell]) -> None:
+def _ring(settings: Settings, bells: Iterable[Bell], heartbeat: Heartbeat) -> None:
     try:
         Doorbell(settings).ring(bells)
     except ServiceError as error:
-        # The jobs are queued in the database; the reconciler rings again.
+        # The jobs are queued in the database; a reconciler rings as soon as the broker answers.
         log.warning("%s", error)
+        with heartbeat.reading() as session:
+            jobs.not_rung(session, bells)

@@ -1,0 +1,53 @@
+"""What every fault test is compared with, and the servers that tests may kill."""
+
+import pytest
+from tests.conftest import services_on
+from tests.faults.standing import KINDS, Standing
+from tests.small import all_results, register_small, submit_small, wait_until_done
+
+from hsae.embedded import Stack
+
+
+@pytest.fixture(scope="package")
+def servers(tmp_path_factory):
+    """A stack of these tests' own: the other tests' servers are not to be killed."""
+    with Stack(tmp_path_factory.mktemp("servers")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def make_own_service(servers, tmp_path_factory):
+    """Makes services on the servers that may be killed."""
+    with services_on(servers.info(), tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="package")
+def long_standing(make_own_service, servers) -> Standing:
+    """A service with one worker that has made the small request once, undisturbed."""
+    service = make_own_service(checkpoint_seconds=0.2, retry_seconds=0.5)
+    register_small(service)
+    service.start_worker()
+    standing = Standing(service, servers)
+    jobs = wait_until_done(service, submit_small(service).study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    standing.results = all_results(service)
+    assert all(standing.results.values())
+    for kind in KINDS:
+        standing.seconds[kind] = min(float(job["seconds"]) for job in jobs if job["kind"] == kind)
+    return standing
+
+
+@pytest.fixture
+def standing(long_standing) -> Standing:
+    """The same, with its servers and its worker alive."""
+    if not long_standing.stack.status().running:  # an earlier test failed
+        long_standing.stack.start()
+    assert long_standing.service.workers[0].poll() is None, long_standing.service.logs()
+    return long_standing
+
+
+@pytest.fixture(scope="package")
+def undisturbed(long_standing):
+    """The results of a run that nothing disturbs, and how long each kind of job took."""
+    return long_standing.results, long_standing.seconds

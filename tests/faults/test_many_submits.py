@@ -1,0 +1,69 @@
+"""Two hundred submits of the same request at once: one set of jobs, each run once, and 200 studies."""
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+from tests.faults.waiting import events_of, rows_of
+from tests.small import small_request
+
+from hsae.catalog import connect, session_factory
+from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.plan import Plan, check_model, submit
+
+_N_THREADS = 198
+_N_COMMANDS = 2
+
+
+def test_two_hundred_submits_at_once(standing):
+    service = standing.service
+    standing.forget("train")
+    request = small_request()
+    checked = check_model(request, service.settings)
+    start = threading.Barrier(_N_THREADS)
+
+    def submit_as_a_client_of_its_own(_: int) -> Plan:
+        engine = connect(service.settings)
+        start.wait(60)
+        try:
+            plan = submit(request, service.settings, session_factory(engine), checked=checked)
+        finally:
+            engine.dispose()
+        Doorbell(service.settings).ring(plan.to_ring)
+        return plan
+
+    spec = service.folder / "study.yaml"
+    spec.write_text(yaml.safe_dump(request.model_dump(mode="json", include={"model", "dataset", "layers", "extraction"})
+                    | {"saes": [{"kind": "topk", "k": 8, "expansion": 4, "n_steps": 200}]}))  # fmt: skip
+    command = [Path(sys.executable).with_name("hsae-admin"), "submit", "--spec", spec, "--yes"]
+    commands = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **service.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(_N_COMMANDS)
+    ]
+    with ThreadPoolExecutor(_N_THREADS) as clients:
+        plans = list(clients.map(submit_as_a_client_of_its_own, range(_N_THREADS)))
+    for process in commands:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    assert len({plan.study_id for plan in plans}) == _N_THREADS
+    first = min(plans, key=lambda plan: plan.study_id)
+    standing.check_finished(first)
+    jobs = rows_of(service, "SELECT * FROM job WHERE kind <> 'extract'")
+    assert len(jobs) == 4
+    for job in jobs:
+        claims = [reason for reason, _ in events_of(service, job["id"]) if reason == "claimed"]
+        assert (job["attempt"], len(claims), job["outages"]) == (1, 1, 0), service.logs()
+    counts = rows_of(service, "SELECT count(*) AS n_jobs, (SELECT count(*) FROM study) AS n_studies FROM job")
+    assert counts == [{"n_jobs": 5, "n_studies": _N_THREADS + _N_COMMANDS}]
+    links = rows_of(service, "SELECT count(*) AS n FROM study_job GROUP BY study_id")
+    assert {row["n"] for row in links} == {5}

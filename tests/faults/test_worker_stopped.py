@@ -1,0 +1,234 @@
+"""A worker that is told to stop, suspended, starved of memory or poisoned: nothing is lost, nothing runs twice."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.faults.waiting import events_of, rows_of, wait_for, wait_until_running
+from tests.small import all_results, register_small, submit_small, wait_until_done
+
+from hsae.catalog import transaction
+from hsae.pipeline.control import cancel, retry
+from hsae.pipeline.doorbell import Doorbell
+from hsae.sae import SaeConfig
+
+
+def _job(service, job_id: int) -> dict:
+    (row,) = rows_of(service, "SELECT * FROM job WHERE id = :id", id=job_id)
+    return row
+
+
+@pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
+def test_sigterm_hands_the_job_back_at_no_cost(make_service, undisturbed, kind):
+    expected, seconds = undisturbed
+    service = make_service(checkpoint_seconds=3600)
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    job_id = wait_until_running(service, kind)
+    time.sleep(seconds[kind] / 2)
+    # To the whole group, as systemd and terminals do it.
+    os.killpg(worker.pid, signal.SIGTERM)
+    assert worker.wait(30) == 0, service.logs()
+    job = _job(service, job_id)
+    assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, None), service.logs()
+    assert events_of(service, job_id)[-1] == ("handed_back", "queued")
+    assert (job["checkpoint"] is not None) == (kind == "train")
+    service.start_worker()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {(job["state"], job["attempt"]) for job in jobs} == {("succeeded", 1)}, service.logs()
+    assert all_results(service) == expected
+
+
+def test_a_job_that_reaches_no_checkpoint_is_handed_back_for_it(make_service):
+    service = make_service()
+    register_small(service)
+    submit_small(service)
+    worker = service.start_worker(HSAE_TEST_HANG="1", PYTHONPATH=str(_hanging_pillow(service.folder)))
+    job_id = wait_until_running(service, "extract")
+    wait_for(lambda: "hanging" in service.logs())
+    started = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0, service.logs()
+    assert time.monotonic() - started < 30
+    assert events_of(service, job_id)[-1] == ("handed_back", "queued")
+    assert _job(service, job_id)["attempt"] == 0
+
+
+def _hanging_pillow(folder: Path) -> Path:
+    return _site(
+        folder,
+        "import PIL.Image, time\n"
+        "def hang(*a, **k):\n    print('hanging', flush=True)\n    time.sleep(3600)\n"
+        "PIL.Image.open = hang\n",
+    )
+
+
+def _site(folder: Path, code: str) -> Path:
+    """A folder whose `sitecustomize` runs `code` in every Python process that has it on its path."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(code)
+    return site
+
+
+def test_a_lost_child_is_noticed_at_once_and_named(make_service, undisturbed):
+    expected, seconds = undisturbed
+    service = make_service(checkpoint_seconds=0.2, lease_seconds=3600)
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    job_id = wait_until_running(service, "train")
+    time.sleep(seconds["train"] / 2)
+    for child in psutil.Process(worker.pid).children():
+        child.kill()
+    jobs = wait_until_done(service, plan.study_id, seconds=120)  # the lease alone would take an hour
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert all_results(service) == expected
+    assert ("retried", "queued") in events_of(service, job_id)
+    (message,) = [row["message"] for row in rows_of(
+        service, "SELECT message FROM job_event WHERE job_id = :id AND reason = 'retried'", id=job_id)]  # fmt: skip
+    assert "signal 9 (SIGKILL)" in message
+
+
+@pytest.fixture
+def small_memory(tmp_path_factory):
+    """A memory cgroup of 700 MB (version 1 or 2): `join(pid)` puts a process into it."""
+    for parent in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = parent / f"hsae-test-{os.getpid()}"
+        limit = "memory.limit_in_bytes" if parent.name == "memory" else "memory.max"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(700 * 2**20))
+        except OSError:
+            if group.is_dir():
+                group.rmdir()
+            continue
+        swap = group / ("memory.memsw.limit_in_bytes" if parent.name == "memory" else "memory.swap.max")
+        if swap.exists() and parent.name != "memory":
+            swap.write_text("0")
+        yield group
+        for pid in (group / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        wait_for(lambda group=group: not (group / "cgroup.procs").read_text().strip())
+        group.rmdir()
+        return
+    pytest.skip("needs the right to make a memory cgroup")
+
+
+def test_a_child_that_the_kernel_kills_for_memory_fails_with_that_reason(make_service, small_memory):
+    service = make_service(max_attempts=2, lease_seconds=3600)
+    register_small(service)
+    plan = submit_small(service, layers=(1,))
+    hog = _site(service.folder, "import PIL.Image\nopened = []\ndef hog(*a, **k):\n"
+                "    opened.append(bytearray(2**30))\n    opened[-1][::4096] = b'x' * 2**18\n"
+                "PIL.Image.open = hog\n")  # fmt: skip
+    worker = service.start_worker(PYTHONPATH=str(hog), GLIBC_TUNABLES="")
+    wait_for(lambda: psutil.Process(worker.pid).children(), message=service.logs)
+    for process in (worker.pid, *(child.pid for child in psutil.Process(worker.pid).children())):
+        (small_memory / "cgroup.procs").write_text(str(process))
+    jobs = wait_until_done(service, plan.study_id, seconds=180)
+    assert {job["state"] for job in jobs} == {"failed"}, service.logs()
+    assert "for lack of memory" in jobs[0]["error"], service.logs()
+    assert jobs[0]["attempt"] == 2
+    assert worker.poll() is None
+
+
+def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed):
+    expected, seconds = undisturbed
+    service = make_service(checkpoint_seconds=0.2, lease_seconds=2)
+    register_small(service)
+    plan = submit_small(service)
+    sleeper = service.start_worker()
+    job_id = wait_until_running(service, "train")
+    time.sleep(seconds["train"] / 2)
+    os.killpg(sleeper.pid, signal.SIGSTOP)
+    asleep = _job(service, job_id)["owner"]
+    service.start_worker()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert all_results(service) == expected
+    objects = sorted(service.store.list("saes/"))
+    os.killpg(sleeper.pid, signal.SIGCONT)
+    wait_for(lambda: "no longer this worker's" in service.logs() or "this worker's was" in service.logs())
+    time.sleep(1)
+    assert all_results(service) == expected
+    assert sorted(service.store.list("saes/")) == objects
+    by_sleeper = rows_of(
+        service, "SELECT reason FROM job_event WHERE job_id = :id AND who = :who", id=job_id, who=asleep
+    )
+    assert [row["reason"] for row in by_sleeper if row["reason"] != "released"] == ["claimed"]
+
+
+def test_a_poisoned_job_fails_after_its_attempts_and_its_worker_lives_on(make_service):
+    service = make_service(max_attempts=3, lease_seconds=3600)
+    register_small(service)
+    poison = _site(service.folder, "import os, signal, hsae.extraction.batches as batches\n"
+                   "plain = batches._load\n"
+                   "def load(backbone, *rest):\n"
+                   "    if backbone.layers == (2,):\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
+                   "    return plain(backbone, *rest)\n"
+                   "batches._load = load\n")  # fmt: skip
+    worker = service.start_worker(PYTHONPATH=str(poison))
+    poisoned = wait_until_done(service, submit_small(service, layers=(2,)).study_id)
+    assert [job["state"] for job in poisoned] == ["failed"] * 3, service.logs()
+    assert poisoned[0]["attempt"] == 3
+    assert "signal 11 (SIGSEGV)" in poisoned[0]["error"]
+    assert "attempt 3 of 3" in poisoned[0]["error"]
+    sound = wait_until_done(service, submit_small(service, layers=(1,)).study_id)
+    assert {job["state"] for job in sound} == {"succeeded"}, service.logs()
+    assert worker.poll() is None
+
+
+def test_a_busy_worker_answers_and_its_parent_never_loads_torch(make_service):
+    service = make_service()
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    wait_until_running(service, "train")
+    assert len(Doorbell(service.settings).workers()) == 1
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "libtorch" not in maps
+    (child,) = psutil.Process(worker.pid).children()
+    assert "libtorch" in Path(f"/proc/{child.pid}/maps").read_text()
+    wait_until_done(service, plan.study_id)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_cancelling_a_running_job_stops_it_within_seconds(make_service, keep):
+    service = make_service(checkpoint_seconds=0.2, lease_seconds=3600)
+    register_small(service)
+    plan = submit_small(service, layers=(1,), saes=(SaeConfig(kind="topk", k=8, expansion=4, n_steps=3000),))
+    service.start_worker()
+    job_id = wait_until_running(service, "train")
+    wait_for(lambda: _job(service, job_id)["checkpoint"] is not None, message=service.logs)
+    done = cancel(service.sessions, service.store, [job_id], "tests", keep=keep)
+    assert done.job_ids == (job_id, job_id + 1)
+    assert [_job(service, job.id)["state"] for job in plan.jobs] == ["succeeded", "cancelled", "cancelled"]
+    wait_for(lambda: f"job {job_id}: cancelled" in service.logs(), 20, service.logs)
+    prefix = f"saes/{_job(service, job_id)['key']}/"
+    wait_for(lambda: len(list(service.store.list(prefix))) == keep, message=service.logs)
+    assert (_job(service, job_id)["checkpoint"] is not None) == keep
+    with transaction(service.sessions) as session:
+        again = retry(session, [job_id], "tests", service.settings)
+    assert again.job_ids == (job_id, job_id + 1)
+    Doorbell(service.settings).ring(again.bells)
+    jobs = wait_until_done(service, plan.study_id)
+    assert {(job["state"], job["attempt"]) for job in jobs} == {("succeeded", 1)}, service.logs()
+    assert ("going on from checkpoint" in service.logs()) == keep
+
+
+def test_higher_priority_runs_first(make_service):
+    service = make_service()
+    register_small(service)
+    low = submit_small(service, layers=(0,), priority=0)
+    high = submit_small(service, layers=(2,), priority=9)
+    service.start_worker()
+    wait_until_done(service, low.study_id)
+    wait_until_done(service, high.study_id)
+    started = {job.id: _job(service, job.id)["started_at"] for plan in (low, high) for job in plan.jobs}
+    assert started[high.jobs[0].id] < started[low.jobs[0].id]
+    assert started[high.jobs[1].id] < started[low.jobs[1].id]

@@ -1,0 +1,41 @@
+"""Waiting for what other processes do, and looking at what they wrote."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import text
+
+from hsae.catalog import transaction
+
+
+def rows_of(service, query: str, **values: Any) -> list[dict[str, Any]]:
+    """The rows of a query."""
+    with transaction(service.sessions) as session:
+        return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def events_of(service, job_id: int) -> list[tuple[str, str | None]]:
+    """(reason, state) of every event of a job, in order."""
+    rows = rows_of(service, "SELECT reason, state FROM job_event WHERE job_id = :id ORDER BY id", id=job_id)
+    return [(row["reason"], row["state"]) for row in rows]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60, message: Callable[[], str] = str) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, message()
+        time.sleep(0.05)
+
+
+def wait_until_running(service, kind: str) -> int:
+    """Wait until a job of a kind runs; returns its id."""
+    found: list[dict[str, Any]] = []
+
+    def running() -> bool:
+        found[:] = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
+        return bool(found)
+
+    wait_for(running, 120, service.logs)
+    return int(found[0]["id"])
