@@ -1,6 +1,8 @@
 # Everything runs from a virtual environment in .venv, made on the first call. Needs Python 3.11 or newer, pip and make.
 PYTHON ?= python3
 VENV ?= .venv
+# Most tests wait for processes and servers, so that three at a time suit two cores.
+TEST_PROCESSES ?= 3
 BIN := $(VENV)/bin
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
@@ -28,7 +30,7 @@ demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
 	$(BIN)/hsae-admin demo
 
 test: $(VENV)/.dev  ## All tests, with real servers and a real worker
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .
