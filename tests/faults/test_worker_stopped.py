@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.faults.waiting import events_of, rows_of, wait_for, wait_until_running
+from tests.faults.waiting import events_of, rows_of, wait_for, wait_until_running, wait_until_under_way
 from tests.small import all_results, register_small, submit_small, wait_until_done
 
 from hsae.catalog import transaction
@@ -23,13 +23,12 @@ def _job(service, job_id: int) -> dict:
 
 @pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
 def test_sigterm_hands_the_job_back_at_no_cost(make_service, undisturbed, kind):
-    expected, seconds = undisturbed
+    expected, _ = undisturbed
     service = make_service(checkpoint_seconds=3600)
     register_small(service)
     plan = submit_small(service)
     worker = service.start_worker()
-    job_id = wait_until_running(service, kind)
-    time.sleep(seconds[kind] / 2)
+    job_id = wait_until_under_way(service, kind)
     # To the whole group, as systemd and terminals do it.
     os.killpg(worker.pid, signal.SIGTERM)
     assert worker.wait(30) == 0, service.logs()
@@ -76,13 +75,12 @@ def _site(folder: Path, code: str) -> Path:
 
 
 def test_a_lost_child_is_noticed_at_once_and_named(make_service, undisturbed):
-    expected, seconds = undisturbed
+    expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2, lease_seconds=3600)
     register_small(service)
     plan = submit_small(service)
     worker = service.start_worker()
-    job_id = wait_until_running(service, "train")
-    time.sleep(seconds["train"] / 2)
+    job_id = wait_until_under_way(service, "train")
     for child in psutil.Process(worker.pid).children():
         child.kill()
     jobs = wait_until_done(service, plan.study_id, seconds=120)  # the lease alone would take an hour
@@ -138,13 +136,12 @@ def test_a_child_that_the_kernel_kills_for_memory_fails_with_that_reason(make_se
 
 
 def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed):
-    expected, seconds = undisturbed
+    expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2, lease_seconds=2)
     register_small(service)
     plan = submit_small(service)
     sleeper = service.start_worker()
-    job_id = wait_until_running(service, "train")
-    time.sleep(seconds["train"] / 2)
+    job_id = wait_until_under_way(service, "train")
     os.killpg(sleeper.pid, signal.SIGSTOP)
     asleep = _job(service, job_id)["owner"]
     service.start_worker()

@@ -39,3 +39,13 @@ def wait_until_running(service, kind: str) -> int:
 
     wait_for(running, 120, service.logs)
     return int(found[0]["id"])
+
+
+_FIRST_SIGN = {"extract": "shard 1 of", "train": "step 1 of", "analyze": "analyze "}
+
+
+def wait_until_under_way(service, kind: str) -> int:
+    """Wait until a job of a kind has begun its work, long before its end; returns its id."""
+    job_id = wait_until_running(service, kind)
+    wait_for(lambda: f"[job {job_id}, start 1] {_FIRST_SIGN[kind]}" in service.logs(), message=service.logs)
+    return job_id

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, update
 from hsae.catalog import Job, JobDependency, JobEvent, transaction
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline import jobs
-from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.pipeline.reconcile import mend, reconcile
 
@@ -197,10 +197,22 @@ def test_a_lost_message_is_sent_again(service):
     with transaction(service.sessions) as session:
         session.execute(update(Job).where(Job.id == lost).values(notified_at=text("now() - interval '2 minutes'")))
         session.execute(update(Job).where(Job.id == recent).values(notified_at=text("now()")))
-    # The broker is empty, so a message that was sent and has not been taken is lost.
+    Doorbell(service.settings).ring([Bell(recent, "gpu")])
+    # The broker holds one message for two jobs that were rung for: one is lost.
     assert reconcile(service.settings, "reconciler") == (never_rung, lost)
-    # Now both have a message again, and waiting behind others is not being lost.
-    assert Doorbell(service.settings).n_messages("gpu") == 2
+    # Now all have a message again, and waiting behind others is not being lost.
+    assert Doorbell(service.settings).n_messages("gpu") == 3
+    assert reconcile(service.settings, "reconciler") == ()
+
+
+def test_a_lost_message_is_sent_again_behind_others_too(service):
+    waiting, lost = _job(service, "waiting"), _job(service, "lost")
+    doorbell = Doorbell(service.settings)
+    doorbell.ring([Bell(waiting, "gpu")])
+    with transaction(service.sessions) as session:
+        session.execute(update(Job).values(notified_at=text("now() - interval '2 minutes'")))
+    assert lost in reconcile(service.settings, "reconciler")
+    assert doorbell.n_messages("gpu") >= 2
     assert reconcile(service.settings, "reconciler") == ()
 
 

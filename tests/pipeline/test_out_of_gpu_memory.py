@@ -77,4 +77,4 @@ def test_a_training_in_parts_is_the_training_and_a_second_failure_is_a_failed_at
     assert whole[0] == halves[0] == ["succeeded"] * 2
     assert halves[1] == pytest.approx(whole[1], rel=1e-3)
     assert (len(whole[2]), len(halves[2]), len(none[2])) == (0, 1, 1)
-    assert none[0] == ["succeeded", "failed"]
+    assert none[0] == ["succeeded", "crashed"]

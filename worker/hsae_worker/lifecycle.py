@@ -36,8 +36,10 @@ _EXIT_SECONDS = 5.0
 WORKER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 """How the owner of every lease of this worker begins."""
 
-# One byte that the parent and its children share: children see at once that the worker is stopping.
+# Memory that the parent and its children share. Children see at once that the worker is stopping, and the parent how
+# often the kernel had killed for lack of memory when the latest job began.
 _stopping = mmap.mmap(-1, 1)
+_oom_kills_before = mmap.mmap(-1, 8)
 _stopped = threading.Event()
 _vmstat = Path("/proc/vmstat")
 
@@ -45,6 +47,18 @@ _vmstat = Path("/proc/vmstat")
 def stop_requested() -> bool:
     """Whether this worker is stopping."""
     return _stopping[0] != 0
+
+
+def pause(seconds: float) -> None:
+    """Wait, unless the worker stops."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not stop_requested():
+        time.sleep(0.2)
+
+
+def note_start() -> None:
+    """A child begins a job."""
+    _oom_kills_before[:] = _n_oom_kills().to_bytes(8, "little")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -78,14 +92,15 @@ def on_lost_child(exception: BaseException, args: Any = (), **_: Any) -> None:
     """A child was killed in the middle of a job: end that attempt now rather than when its lease runs out."""
     if isinstance(exception, WorkerLostError):
         why = f"its process ended early ({' '.join(str(exception).split())})"
-        if _n_oom_kills() > _oom_kills_at_start:
+        if "SIGKILL" in why and _n_oom_kills() > int.from_bytes(_oom_kills_before[:], "little"):
             why = f"the kernel killed its process for lack of memory: give its worker more memory ({why})"
         threading.Thread(target=_end_attempts, args=(why,), name="lost child", daemon=True).start()
 
 
 def _end_attempts(why: str) -> None:
     def end(session: Any, lease: jobs.Lease) -> None:
-        jobs.retry_after_crash(session, lease, why, settings.retry_seconds)
+        if not psutil.pid_exists(int(lease.owner.rpartition(":")[2])):  # the next child may have a job by now
+            jobs.retry_after_crash(session, lease, why, settings.retry_seconds)
 
     _for_each_lease(end)
 
@@ -122,9 +137,6 @@ def _n_oom_kills() -> int:
     except (OSError, ValueError):
         return 0
     return int(fields.get("oom_kill", 0))
-
-
-_oom_kills_at_start = _n_oom_kills()
 
 
 def _reconcile() -> None:

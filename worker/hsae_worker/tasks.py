@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 
+from hsae.errors import UserError
 from hsae.pipeline.doorbell import RUN_JOB
 from hsae_worker import lifecycle
 from hsae_worker.app import app, settings
 
 log = logging.getLogger(__name__)
+_UNFIT_SECONDS = 30.0  # a worker that cannot work takes so few messages that the others get theirs
 
 
 @app.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
@@ -20,13 +22,21 @@ def run_job(job_id: int) -> str:
         log.error("a message without a job's id was dropped")
         return "not a job"
     # Imported in the child, so that the parent stays small and never touches CUDA.
+    from hsae.pipeline.run import CRASHED, CRASHED_AND_QUEUED
     from hsae.pipeline.run import run_job as run
 
+    lifecycle.note_start()
     owner = f"{lifecycle.WORKER}:{os.getpid()}"
     try:
-        return run(job_id, settings, owner, stop_requested=lifecycle.stop_requested, on_stuck=_die)
-    finally:
-        _free_gpu_memory()
+        outcome = run(job_id, settings, owner, stop_requested=lifecycle.stop_requested, on_stuck=_die)
+    except UserError as error:
+        log.error("job %d is left to other workers: %s", job_id, error)
+        lifecycle.pause(_UNFIT_SECONDS)
+        return "left to others"
+    if outcome in (CRASHED, CRASHED_AND_QUEUED) and _uses_gpu():
+        _die()  # after some errors no CUDA call works any more in this process
+    _free_gpu_memory()
+    return outcome
 
 
 def _die() -> None:
@@ -34,9 +44,14 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _free_gpu_memory() -> None:
+def _uses_gpu() -> bool:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _free_gpu_memory() -> None:
+    if _uses_gpu():
+        torch = sys.modules["torch"]
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

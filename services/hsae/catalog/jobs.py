@@ -11,6 +11,7 @@ from hsae.catalog.base import Base, CreatedAt, Identity64, Json
 JOB_KINDS = ("extract", "train", "analyze")
 JOB_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
 LIVE_STATES = ("waiting", "queued", "running")
+UNSUCCESSFUL_STATES = ("failed", "cancelled")
 QUEUES = ("gpu", "cpu")
 QUEUE_OF_KIND = {"extract": "gpu", "train": "gpu", "analyze": "cpu"}
 MAX_PRIORITY = 9

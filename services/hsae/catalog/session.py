@@ -20,6 +20,15 @@ _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
 _NO_CONNECTION_LEFT = ("too many clients", "remaining connection slots are reserved", "too many connections for")
 _NO_CONNECTION_LEFT_SECONDS = 120.0
+# A network that swallows packets must be noticed before a lease is over, not after TCP's quarter of an hour.
+_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+_DEADLOCK = "40P01"
 _NOT_ALLOWED = {"42501", "25006"}  # insufficient privilege, read-only server
 
 
@@ -50,9 +59,7 @@ def connect(settings: Settings) -> Engine:
 
     While all of the server's connections are taken, a new one is waited for.
     """
-    engine = create_engine(
-        database_url(settings), pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 10}
-    )
+    engine = create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args=_CONNECTION)
     event.listen(engine, "do_connect", _wait_for_connection)
     return engine
 
@@ -92,8 +99,12 @@ def clear_errors() -> Iterator[None]:
         cause = error if isinstance(error, psycopg.OperationalError) else error.orig
         state = getattr(cause, "sqlstate", None)
         reason = _reason(cause)
+        if state == _DEADLOCK:
+            raise ServiceError("two changes of the database got in each other's way: try again") from error
         if state == _DISK_FULL:
-            raise ServiceError(f"the database's disk is full ({reason}): free space and submit again") from error
+            raise ServiceError(
+                f"the database's disk is full ({reason}): free some space; jobs go on by themselves"
+            ) from error
         if "authentication failed" in str(cause):
             raise ServiceError(f"the database refused the credentials ({reason}): correct HSAE_DATABASE_URL") from error
         raise ServiceError(f"the database cannot be used ({reason}): start it or correct HSAE_DATABASE_URL") from error

@@ -43,6 +43,11 @@ def cancel(connections: Connections, jobs: tuple[int, ...], study: int | None, k
     done = cancel_jobs(connections.sessions, connections.store, list(dict.fromkeys(chosen)), _who(), keep=keep)
     left = {**shared, **done.left}
     left = {job: why for job, why in left.items() if job not in done.job_ids}
+    if done.not_deleted is not None:
+        click.echo(
+            f"Warning: not all partial work could be deleted, `hsae-admin gc --partial` will: {done.not_deleted}",
+            err=True,
+        )
     if as_json:
         print_json({"cancelled": done.job_ids, "left": {str(job): why for job, why in left.items()}})
     else:
@@ -70,25 +75,36 @@ def retry(connections: Connections, jobs: tuple[int, ...], study: int | None, fa
     from hsae.catalog import transaction
     from hsae.catalog.queries import list_jobs, study_exists
     from hsae.pipeline.control import retry as retry_jobs
+    from hsae.pipeline.control import retry_all
+    from hsae.pipeline.jobs import not_rung
 
     if not jobs and study is None and not failed:
         raise UserError("name the jobs to try again, or use --study N or --failed (see `hsae-admin jobs list`)")
     with transaction(connections.sessions) as session:
-        chosen = list(jobs)
+        again = retry_jobs(session, list(dict.fromkeys(jobs)), _who(), connections.settings)
+        chosen: list[int] = []
         if study is not None:
             if not study_exists(session, study):
                 raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
             chosen += [row["id"] for row in list_jobs(session, study_id=study, states=("failed", "cancelled"))]
         if failed:
             chosen += [row["id"] for row in list_jobs(session, states=("failed",))]
-        again = retry_jobs(session, list(dict.fromkeys(chosen)), _who(), connections.settings)
+        fresh = [job for job in dict.fromkeys(chosen) if job not in again.job_ids]
+        more, left = retry_all(session, fresh, _who(), connections.settings)
+    requeued = sorted({*again.job_ids, *more.job_ids})
+    bells = (*again.bells, *more.bells)
     try:
-        connections.doorbell.ring(again.bells)
+        connections.doorbell.ring(bells)
     except ServiceError as error:
+        with transaction(connections.sessions) as session:
+            not_rung(session, bells)
         click.echo(f"Warning: {error}", err=True)
     if as_json:
-        print_json({"requeued": again.job_ids})
-    elif again.job_ids:
-        click.echo(f"queued again: {', '.join(f'job {job}' for job in again.job_ids)}")
-    else:
+        print_json({"requeued": requeued, "left": {str(job): why for job, why in left.items()}})
+        return
+    if requeued:
+        click.echo(f"queued again: {', '.join(f'job {job}' for job in requeued)}")
+    for job, why in sorted(left.items()):
+        click.echo(f"job {job} is left alone: {why}")
+    if not requeued and not left:
         click.echo("nothing to try again: no job has failed or was cancelled")

@@ -91,6 +91,8 @@ def submit(
 
     What exists already is reused; what is under way is joined.
     """
+    from hsae.catalog import transaction
+    from hsae.pipeline.jobs import not_rung
     from hsae.pipeline.plan import check_model, preview
     from hsae.pipeline.plan import submit as submit_request
 
@@ -124,6 +126,8 @@ def submit(
     try:
         connections.doorbell.ring(plan.to_ring)
     except ServiceError as error:
+        with transaction(connections.sessions) as session:
+            not_rung(session, plan.to_ring)
         click.echo(f"Warning: {error}", err=True)
     if as_json:
         print_json(plan_json(plan))

@@ -18,6 +18,7 @@ from hsae.catalog.queries import list_jobs
 from hsae.cli.connections import Connections
 from hsae.cli.job_state import attempts, duration, state
 from hsae.errors import UserError
+from hsae.pipeline.jobs import NEEDS_ENDED
 
 _POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
@@ -46,7 +47,7 @@ def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = Fal
     bad = [job for job in jobs if job["state"] in {"failed", "cancelled"}]
     if bad:
         # What merely waited for a failed job is not its own reason.
-        cause = next((job for job in bad if not (job["error"] or "").startswith("needs job")), bad[0])
+        cause = next((job for job in bad if not (job["error"] or "").startswith(NEEDS_ENDED)), bad[0])
         raise UserError(f"job {cause['id']} {cause['state']}: {cause['error'] or 'no reason kept'}")
 
 
@@ -175,7 +176,7 @@ def _most_telling(jobs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     def urgency(job: dict[str, Any]) -> tuple[int, int]:
         if job["state"] in {"failed", "cancelled"}:
             # What merely waited for a failed job tells less than that one.
-            return (3 if (job["error"] or "").startswith("needs job") else 1, job["id"])
+            return (3 if (job["error"] or "").startswith(NEEDS_ENDED) else 1, job["id"])
         rank = {"running": 0, "queued": 4, "waiting": 5, "succeeded": 6}[job["state"]]
         return (2 if job["pause_seconds"] is not None else rank, job["id"])
 

@@ -46,6 +46,11 @@ class StageContext:
         """A transaction for reading; see `Heartbeat.reading`."""
         return self._heartbeat.reading()
 
+    def afterwards(self) -> AbstractContextManager[Session]:
+        """A transaction once the job is no longer this worker's; the lease is let go."""
+        self._heartbeat.stop()
+        return self._heartbeat.reading()
+
     @property
     def stopping(self) -> bool:
         """Whether the worker was asked to stop: a stage that can save its state does, then calls `check`."""

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
-from hsae.catalog import LIVE_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
-from hsae.errors import UserError
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
+from hsae.errors import ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell
 from hsae.pipeline.plan import SUBMIT_LOCK
 from hsae.pipeline.stages import STAGES
 from hsae.settings import Settings
 from hsae.store import ObjectStore
-
-_ENDED = ("failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,8 @@ class Cancelled:
 
     job_ids: tuple[int, ...]
     left: dict[int, str]
+    not_deleted: str | None = None
+    """Why partial work could not be deleted, where it could not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,20 @@ def cancel(
     ended: list[int] = []
     left: dict[int, str] = {}
     with transaction(sessions) as session:
-        for job_id in job_ids:
+        for job_id in sorted(job_ids):
             state = _locked(session, job_id).state
             if state in LIVE_STATES:
                 ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
             elif job_id not in ended:
                 left[job_id] = f"it is {state} already"
+    not_deleted = None
     if not keep:
         for job_id in ended:
-            _discard(sessions, store, job_id)
-    return Cancelled(tuple(sorted(ended)), left)
+            try:
+                _discard(sessions, store, job_id)
+            except ServiceError as error:
+                not_deleted = str(error)
+    return Cancelled(tuple(sorted(ended)), left, not_deleted)
 
 
 def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int, str]]:
@@ -95,7 +99,7 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
         state = _locked(session, job_id).state
         if state == "succeeded":
             raise UserError(f"job {job_id} has succeeded: there is nothing to try again")
-        if state not in _ENDED:
+        if state not in UNSUCCESSFUL_STATES:
             raise UserError(f"job {job_id} is {state}: wait for it, or cancel it first")
         wanted |= _with_relatives(session, job_id)
     rows = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
@@ -115,6 +119,25 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
     return Requeued(tuple(job.id for job in rows), bells)
 
 
+def retry_all(
+    session: Session, job_ids: Sequence[int], who: str, settings: Settings
+) -> tuple[Requeued, dict[int, str]]:
+    """`retry` of each job by itself; returns what was queued, and the jobs left alone with the reason."""
+    again: dict[int, Bell | None] = {}
+    left: dict[int, str] = {}
+    for job_id in job_ids:
+        if job_id in again:
+            continue
+        try:
+            with session.begin_nested():
+                done = retry(session, [job_id], who, settings)
+        except UserError as reason:
+            left[job_id] = str(reason)
+            continue
+        again |= dict.fromkeys(done.job_ids) | {bell.job_id: bell for bell in done.bells}
+    return Requeued(tuple(sorted(again)), tuple(bell for bell in again.values() if bell is not None)), left
+
+
 def _locked(session: Session, job_id: int) -> Job:
     job = session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one_or_none()
     if job is None:
@@ -129,7 +152,7 @@ def _with_relatives(session: Session, job_id: int) -> set[int]:
         needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(fresh))
         dependent = select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(fresh))
         relatives = select(Job.id).where(
-            Job.state.in_(_ENDED),
+            Job.state.in_(UNSUCCESSFUL_STATES),
             or_(Job.id.in_(needed), Job.id.in_(dependent) & Job.error.startswith(jobs.NEEDS_ENDED)),
         )
         fresh = set(session.scalars(relatives)) - found

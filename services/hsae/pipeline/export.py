@@ -14,9 +14,10 @@ from hsae.catalog import Dataset, transaction
 from hsae.catalog.queries import Row, find_analysis
 from hsae.errors import UserError
 from hsae.hierarchy import ClassSums, iter_node_scores
+from hsae.pipeline.damage import forget_object
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.register import dataset_ref, read_listing, read_taxonomy
-from hsae.store import ObjectStore, get_tensors
+from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore, class_sums_key, get_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 _SCORES = ("n_images", "n_fire", "precision", "recall", "f1", "auroc", "z", "q")
@@ -42,9 +43,14 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
     with transaction(sessions) as session:
         found = find_analysis(session, analysis)
         dataset = dataset_ref(session.get_one(Dataset, found["dataset_id"]))
-    latents = get_latent_activations(store, found["key"], found["activations_sha256"])
     sums_sha256 = found["class_sums_sha256"]
-    tensors, _ = get_tensors(store, class_sums_key(found["key"], sums_sha256), sha256=sums_sha256)
+    try:
+        latents = get_latent_activations(store, found["key"], found["activations_sha256"])
+        tensors, _ = get_tensors(store, class_sums_key(found["key"], sums_sha256), sha256=sums_sha256)
+    except (ObjectMissingError, ObjectCorruptError) as loss:
+        with transaction(sessions) as session:
+            forget_object(session, loss.key, "results export", str(loss))
+        raise
     sums = ClassSums.from_arrays({name: tensor.numpy() for name, tensor in tensors.items()})
     taxonomy = read_taxonomy(store, dataset)
     listing = read_listing(store, dataset).take(latents.images)

@@ -28,7 +28,17 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, delete, exists, false, func, null, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import LIVE_STATES, ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
+from hsae.catalog import (
+    LIVE_STATES,
+    UNSUCCESSFUL_STATES,
+    ActivationSet,
+    ActivationShard,
+    Analysis,
+    Dataset,
+    Job,
+    Sae,
+    transaction,
+)
 from hsae.pipeline.plan import SUBMIT_LOCK
 from hsae.pipeline.register import DATASET_LOCK
 from hsae.store import (
@@ -50,7 +60,6 @@ DOCTOR = "doctor"
 _ARTIFACTS = (ACTIVATIONS, SAES, ANALYSES)
 KINDS = (*_ARTIFACTS, DATASETS, TAXONOMIES, LOGS, DOCTOR)
 
-_ENDED = ("failed", "cancelled")
 _DELETES_PER_TRANSACTION = 500  # submits wait meanwhile
 _OURS = {
     **{kind: re.compile(rf"{kind}/[0-9a-f]{{64}}/.+") for kind in _ARTIFACTS},
@@ -169,6 +178,8 @@ def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Sessi
 
 def _hold_ended_jobs(session: Session, kind: str, key: str) -> bool:
     """Lock the rows of the jobs that answer for an artifact; False if one is live or in somebody else's hands."""
+    if kind == ACTIVATIONS:  # no submit may give it to another job meanwhile
+        session.execute(select(ActivationSet.id).where(ActivationSet.key == key).with_for_update()).all()
     job_ids = session.scalars(select(Job.id).where(_answers_for(kind, key))).all()
     # Not waited for: whoever holds it may be waiting for a lock of ours.
     states = session.scalars(
@@ -219,7 +230,7 @@ def _named(session: Session, kind: str, key: str, *, partial: bool = False) -> s
         return _named_activations(session, key, partial=partial)
     if kind == SAES:
         weights = session.scalars(select(Sae.weights_sha256).where(Sae.key == key))
-        ended = Job.state.in_(_ENDED) if partial else false()
+        ended = Job.state.in_(UNSUCCESSFUL_STATES) if partial else false()
         checkpoints = session.scalars(select(Job.checkpoint).where(Job.key == key, Job.checkpoint.is_not(None), ~ended))
         return {weights_key(key, sha256) for sha256 in weights} | {
             saved["object_key"] for saved in checkpoints if saved is not None
@@ -238,7 +249,7 @@ def _named_activations(session: Session, key: str, *, partial: bool) -> set[str]
         .join(Job, Job.id == ActivationSet.job_id)
         .where(ActivationSet.key == key)
     ).one_or_none()
-    if row is None or (partial and row.manifest_sha256 is None and row.state in _ENDED):
+    if row is None or (partial and row.manifest_sha256 is None and row.state in UNSUCCESSFUL_STATES):
         return set()
     shards = select(ActivationShard.object_key).where(ActivationShard.activation_set_id == row.id)
     manifest = set() if row.manifest_sha256 is None else {manifest_key(key, row.manifest_sha256)}
@@ -252,11 +263,13 @@ def _forget_partial(session: Session, garbage: Garbage) -> None:
         unpublished = (
             select(ActivationSet.id)
             .join(Job, Job.id == ActivationSet.job_id)
-            .where(ActivationSet.key == key, ActivationSet.manifest_sha256.is_(None), Job.state.in_(_ENDED))
+            .where(
+                ActivationSet.key == key, ActivationSet.manifest_sha256.is_(None), Job.state.in_(UNSUCCESSFUL_STATES)
+            )
         )
         session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
     elif kind == SAES:
-        session.execute(update(Job).where(Job.key == key, Job.state.in_(_ENDED)).values(checkpoint=null()))
+        session.execute(update(Job).where(Job.key == key, Job.state.in_(UNSUCCESSFUL_STATES)).values(checkpoint=null()))
 
 
 def _listing_is_named(session: Session, object_key: str) -> bool:

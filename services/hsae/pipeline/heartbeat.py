@@ -66,8 +66,13 @@ class Heartbeat:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the lease go; what runs on is not watched any more."""
         self._stop.set()
-        self._thread.join(timeout=30)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
 
     @property
     def stopping(self) -> bool:
@@ -160,6 +165,9 @@ class Heartbeat:
                     continue
                 log.exception("job %d: the lease cannot be renewed", self._lease.job_id)
                 lost_to = f"not renewable ({type(error.orig).__name__})"
+            except Exception as error:  # else the work would wait for ever for a heartbeat that has died
+                log.exception("job %d: the lease cannot be renewed", self._lease.job_id)
+                lost_to = f"not renewable ({type(error).__name__})"
             if lost_to is not None:
                 self._lost_to = lost_to
                 if not self._stop.wait(_STUCK_SECONDS):

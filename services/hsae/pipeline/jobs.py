@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, JobDependency, JobEvent, Json
 from hsae.errors import JobCancelledError, LeaseLostError
+from hsae.logs import redact
 from hsae.pipeline.doorbell import Bell
 
 _MAX_PAUSE_SECONDS = 300.0
@@ -52,7 +53,7 @@ def record(
     detail: Json | None = None,
 ) -> None:
     """Add an event to the job's history; `reason` is one of `EVENT_REASONS`."""
-    session.add(JobEvent(job_id=job_id, who=who, message=message, reason=reason, state=state, detail=detail))
+    session.add(JobEvent(job_id=job_id, who=who, message=redact(message), reason=reason, state=state, detail=detail))
 
 
 # Leases use the wall clock, not now(), which is the transaction's start: an update may have waited for a lock.
@@ -199,7 +200,7 @@ def _pause(retry_seconds: float, n: int) -> float:
 def _queue_again(
     session: Session, job_id: int, error: str | None, *, pause_seconds: float = 0.0, uncounted: bool = False
 ) -> None:
-    values: Json = {} if error is None else {"error": error}
+    values: Json = {} if error is None else {"error": redact(error)}
     if uncounted:
         values["attempt"] = Job.attempt - 1
     if pause_seconds > 0:
@@ -226,7 +227,7 @@ def end(session: Session, job_id: int, who: str, state: str, error: str, *, reas
     session.execute(
         update(Job)
         .where(Job.id == job_id)
-        .values(state=state, error=error, finished_at=func.now(), lease_expires_at=None, not_before=None)
+        .values(state=state, error=redact(error), finished_at=func.now(), lease_expires_at=None, not_before=None)
     )
     record(session, job_id, who, error, reason=reason or state, state=state)
     waiting = session.scalars(

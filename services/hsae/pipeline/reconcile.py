@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
@@ -23,6 +24,8 @@ class Reconciled:
 
     ready: tuple[Bell, ...] = ()
     overdue: tuple[Bell, ...] = ()
+    n_rung: Mapping[str, int] = field(default_factory=dict)
+    """By queue: queued jobs that have been rung for, so that each should have a message."""
 
 
 @dataclass(slots=True)
@@ -66,9 +69,12 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
 
 
 def _ring(doorbell: Doorbell, found: Reconciled) -> tuple[Bell, ...]:
-    # A job that waits long has lost its message only if none is left: behind a long queue all wait long.
-    silent = {queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) == 0}
-    bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in silent))
+    # Behind a long queue all wait long. A message is lost where there are fewer than jobs that wait for theirs; which
+    # one it was nobody knows, and one too many does no harm.
+    lacking = {
+        queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) < found.n_rung[queue]
+    }
+    bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in lacking))
     doorbell.ring(bells)
     return bells
 
@@ -85,18 +91,26 @@ def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = T
         session.flush()
     _end_hopeless(session, who)
     released = jobs.release_waiting(session, who)
-    never_rung = session.execute(
-        update(Job)
+    # In the order of their ids and without waiting, so that it cannot get in the way of a submit or a cancel.
+    due = (
+        select(Job.id)
         .where(Job.state == "queued", Job.notified_at.is_(None), jobs.is_due())
-        .values(notified_at=func.now())
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    ).scalars()
+        .order_by(Job.id)
+        .with_for_update(skip_locked=True)
+    )
+    never_rung = session.scalars(due).all()
+    session.execute(update(Job).where(Job.id.in_(never_rung)).values(notified_at=func.now()))
     overdue = session.scalars(
         select(Job.id).where(Job.state == "queued", Job.notified_at < jobs.in_seconds(-_OVERDUE_SECONDS))
     )
     ready = sorted({*released, *never_rung})
-    return Reconciled(jobs.bells_of(session, ready), jobs.bells_of(session, overdue))
+    n_rung = session.execute(
+        select(Job.queue, func.count().label("n"))
+        .where(Job.state == "queued", Job.notified_at.is_not(None), Job.id.not_in(ready))
+        .group_by(Job.queue)
+    )
+    counts = {row.queue: row.n for row in n_rung}
+    return Reconciled(jobs.bells_of(session, ready), jobs.bells_of(session, overdue), counts)
 
 
 def _end_hopeless(session: Session, who: str) -> None:

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable, Iterable
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from hsae import __version__
 from hsae.catalog import Job, Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
-from hsae.logs import redact
 from hsae.pipeline import jobs
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.damage import forget_object
@@ -23,6 +24,8 @@ from hsae.settings import Settings
 from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
 
 log = logging.getLogger(__name__)
+CRASHED = "crashed"
+CRASHED_AND_QUEUED = "crashed, queued again"
 
 
 def run_job(
@@ -43,8 +46,12 @@ def run_job(
         on_stuck: called when the work does not stop although the job was cancelled or lost.
 
     Raises:
-        ServiceError: when the database cannot be reached to claim it; a reconciler sends the message again.
+        UserError: when this worker cannot work: its database cannot be reached, its object store or device is set
+            wrongly. The job stays queued, and a reconciler sends its message again.
     """
+    # Looked at first: a worker that cannot work must not take jobs from those that can.
+    store = ObjectStore.from_settings(settings)
+    device = pick_device(settings)
     engine = connect(settings)
     try:
         sessions = session_factory(engine)
@@ -58,7 +65,8 @@ def run_job(
         )
         with heartbeat:
             try:
-                return _attempt(job, settings, heartbeat)
+                with JobLog(store, job.lease.job_id, job.lease.fence):
+                    return _attempt(job, settings, heartbeat, StageContext(settings, store, device, job, heartbeat))
             except HsaeError as stop:  # not even the outcome could be written; the lease tells the reconciler
                 log.warning("job %d: stopped: %s", job_id, stop)
                 return "stopped"
@@ -66,20 +74,14 @@ def run_job(
         engine.dispose()
 
 
-def _attempt(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat) -> str:
-    try:
-        store = ObjectStore.from_settings(settings)
-        device = pick_device(settings)
-    except UserError as error:  # this worker's settings are no good, which is no fault of the job
-        return _outage(job, settings, heartbeat, error)
-    with JobLog(store, job.lease.job_id, job.lease.fence):
-        return _run_logged(job, settings, heartbeat, StageContext(settings, store, device, job, heartbeat))
-
-
-def _run_logged(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext) -> str:
-    stage = STAGES[job.kind]
-    request = stage.request.model_validate(job.request)
+def _attempt(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext) -> str:
     log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
+    try:
+        stage = STAGES[job.kind]
+        request = stage.request.model_validate(job.request)
+    except (KeyError, ValidationError):
+        error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
+        return _outage(job, settings, heartbeat, error)
     try:
         result = _run_stage(stage, request, context)
         with context.transaction() as session:
@@ -103,7 +105,7 @@ def _run_logged(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, 
         log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
         with context.transaction() as session:
             again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
-        return "queued again" if again else "failed"
+        return CRASHED_AND_QUEUED if again else CRASHED
     log.info("job %d: finished: %s", job.lease.job_id, result)
     _ring(settings, bells, heartbeat)
     return "succeeded"
@@ -124,11 +126,15 @@ def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
 
 def _failed(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext, mistake: UserError) -> str:
     log.error("job %d: %s", job.lease.job_id, mistake)
-    # In one transaction that holds the job's row: nobody takes the job over and publishes what is deleted here.
     with context.transaction() as session:
-        if not isinstance(mistake, ObjectMissingError | ObjectCorruptError):
-            stage.discard(request, job.lease.job_id, session, context.store)
         jobs.fail(session, job.lease, str(mistake))
+    if not isinstance(mistake, ObjectMissingError | ObjectCorruptError):
+        try:
+            _clean_up(
+                job, "failed", context, lambda session: stage.discard(request, job.lease.job_id, session, context.store)
+            )
+        except ServiceError as error:
+            log.warning("what the job stored could not be deleted, `hsae-admin gc --partial` will: %s", error)
     return "failed"
 
 
@@ -149,18 +155,21 @@ def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
 def _cancelled(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext) -> str:
     """Delete what this worker stored after the canceller had cleaned up; whoever takes the job anew waits for it."""
     log.info("job %d: cancelled", job.lease.job_id)
-    with context.reading() as session:
-        row = session.execute(
-            select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()
-        ).one_or_none()
-        if row is not None and row.state == "cancelled" and row.fence == job.lease.fence:
-            sweep(session, context.store, stage.prefixes(request))
+    _clean_up(job, "cancelled", context, lambda session: sweep(session, context.store, stage.prefixes(request)))
     return "cancelled"
+
+
+def _clean_up(job: jobs.ClaimedJob, state: str, context: StageContext, delete: Callable[[Session], object]) -> None:
+    """Delete in a transaction that holds the job's row, unless somebody has asked for the job again since."""
+    with context.afterwards() as session:
+        row = session.execute(select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()).one()
+        if row.state == state and row.fence == job.lease.fence:
+            delete(session)
 
 
 def _in_one_line(error: Exception) -> str:
     first_line = next(iter(str(error).strip().splitlines()), "no message")
-    return redact(f"{type(error).__name__}: {first_line}")
+    return f"{type(error).__name__}: {first_line}"
 
 
 def _ring(settings: Settings, bells: Iterable[Bell], heartbeat: Heartbeat) -> None:

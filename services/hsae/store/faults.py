@@ -90,11 +90,11 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
     else:  # no XML, or XML of another kind
         status, text = _status_of(error), _line(error)
     if status == _HTTP_INSUFFICIENT_STORAGE or _tells_of_full_storage(error, text):
-        return ServiceError(f"{server} is full ({_line(text)}): free some space there, then submit again")
+        return ServiceError(f"{server} is full ({_line(text)}): free some space there; jobs go on by themselves")
     if status >= _HTTP_SERVER_FAULT:
         # SeaweedFS answers a bare InternalError when no volume is left, or a block fails its checksum.
         advice = (
-            "its disk may be full: look at its free space and its log, then submit again"
+            "its disk may be full: look at its free space and its log; jobs go on by themselves"
             if writing
             else "look at its log; if the object is damaged there, delete it and submit again"
         )

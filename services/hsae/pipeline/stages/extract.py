@@ -52,25 +52,30 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
     size = request.extraction.shard_images
     ranges = [listed[start : start + size] for start in range(0, len(listed), size)]
     with context.reading() as session:
-        set_ids = {
+        sets = {
             layer: session.execute(
-                select(ActivationSet.id).where(ActivationSet.key == request.activation_key(layer))
+                select(ActivationSet).where(ActivationSet.key == request.activation_key(layer))
             ).scalar_one()
             for layer in request.layers
         }
-        stored: dict[int, list[ActivationShard]] = {}
+        set_ids = {layer: row.id for layer, row in sets.items()}
+        # What is published is left alone: its manifest names its shards.
+        open_ids = {layer: row.id for layer, row in sets.items() if row.manifest_sha256 is None}
+        stored: dict[int, dict[int, ActivationShard]] = {}
         for row in session.scalars(
             select(ActivationShard).where(ActivationShard.activation_set_id.in_(set_ids.values()))
         ):
-            stored.setdefault(row.shard, []).append(row)
-        done = {shard: rows[0] for shard, rows in stored.items() if len(rows) == len(set_ids)}
+            stored.setdefault(row.shard, {})[row.activation_set_id] = row
+        done = {
+            shard: next(iter(rows.values())) for shard, rows in stored.items() if rows.keys() >= set(open_ids.values())
+        }
     skipped = [entry for row in done.values() for entry in row.skipped]
     n_done = sum(len(ranges[shard]) for shard in done)
     context.progress(n_done, len(listed), "images")
     if len(done) < len(ranges):
         backbone = Backbone.load(
             request.model,
-            layers=request.layers,
+            layers=tuple(open_ids),
             device=context.device,
             cache_dir=context.settings.model_cache,
         )
@@ -78,7 +83,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             if shard in done:
                 continue
             result = _extract_range(request, context, backbone, images, n_done, len(listed))
-            _store(request, context, set_ids, shard, images, result)
+            _store(request, context, open_ids, shard, images, result)
             n_done += len(images)
             log.info("shard %d of %d stored: %d of %d images", shard + 1, len(ranges), n_done, len(listed))
             skipped += [asdict(entry) for entry in result.skipped]
@@ -228,11 +233,13 @@ def prefixes(request: ExtractRequest) -> list[str]:
 def discard(request: ExtractRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed extraction left behind, so that nothing half-made stays."""
     unpublished = session.execute(
-        select(ActivationSet.id, ActivationSet.key).where(
+        select(ActivationSet.id, ActivationSet.key)
+        .where(
             ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
             ActivationSet.manifest_sha256.is_(None),
             ActivationSet.job_id == job_id,  # a job with other layers may make some of them by now
         )
+        .with_for_update()  # ... and none may begin to, until these rows and objects are gone
     ).all()
     session.execute(
         delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))

@@ -109,7 +109,10 @@ def prefixes(request: TrainRequest) -> list[str]:
 def discard(request: TrainRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed training left behind."""
     session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
-    store.delete_prefix(artifact_prefix(SAES, request.key))
+    if session.scalar(select(Sae.id).where(Sae.key == request.key)) is None:
+        store.delete_prefix(artifact_prefix(SAES, request.key))
+    else:  # published, though the job did not come to say so
+        store.delete_prefix(checkpoints_prefix(request.key))
 
 
 class _Reports:
@@ -152,8 +155,12 @@ class _Checkpoints:
         saved = self._context.checkpoint
         if saved is None:
             return None
+        try:
+            tensors, metadata = get_tensors(self._context.store, saved["object_key"], sha256=saved["sha256"])
+        except (ObjectMissingError, ObjectCorruptError) as loss:
+            log.warning("training from the start: %s", loss)
+            return None
         log.info("going on from checkpoint %s", saved["object_key"])
-        tensors, metadata = get_tensors(self._context.store, saved["object_key"], sha256=saved["sha256"])
         return Checkpoint(tensors, metadata)
 
     def save(self, checkpoint: Checkpoint) -> None:
