@@ -32,6 +32,11 @@ def at_most(name: str, value: float, unit: str, goal: float) -> Row:
     return Row(name, value, unit, goal, value <= goal)
 
 
+def at_least(name: str, value: float, unit: str, goal: float) -> Row:
+    """A row whose goal is a lower bound."""
+    return Row(name, value, unit, goal, value >= goal)
+
+
 def machine() -> dict[str, str | int | float | None]:
     """What this runs on; `load_before` is the load average of the last minute, so that a busy machine shows."""
     return {

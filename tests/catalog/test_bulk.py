@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from hsae.catalog import transaction
 from hsae.catalog.bulk import copy_rows, load_node_scores
+from hsae.catalog.migrate import upgrade
 
 _FLOATS = (
     "precision",
@@ -19,6 +20,9 @@ _FLOATS = (
     "z",
     "p",
     "q",
+    "average_precision",
+    "best_f1",
+    "best_threshold",
     "mass_share",
     "mean_inside",
     "mean_outside",
@@ -74,3 +78,43 @@ def test_json_quotes_and_nulls_pass_through_copy(service):
         name, request = session.execute(text("SELECT name, request FROM study")).one()
     assert name == 'he said "hi", then\nleft'
     assert request == json.loads(detail)
+
+
+def test_the_best_latent_of_every_node_is_marked(service):
+    f1 = [0.5, 0.7, 0.7, None, 0.2, None, 0.9, 0.1]
+    rows = _scores(3, 8).drop_columns(["basis", "latent", "synset_id", "f1"])
+    rows = rows.append_column("basis", pa.array(["sae"] * 6 + ["neuron"] * 2))
+    rows = rows.append_column("latent", pa.array([4, 9, 8, 1, 4, 5, 4, 5]))
+    rows = rows.append_column("synset_id", pa.array([1, 1, 1, 1, 2, 3, 1, 1]))
+    rows = rows.append_column("f1", pa.array(f1))
+    with transaction(service.sessions) as session:
+        load_node_scores(session, 3, rows)
+    with transaction(service.sessions) as session:
+        best = session.execute(
+            text("SELECT basis, synset_id, latent FROM node_score WHERE is_node_best ORDER BY basis, synset_id")
+        )
+        assert best.all() == [("neuron", 1, 4), ("sae", 1, 8), ("sae", 2, 4), ("sae", 3, 5)]
+        indexes = session.execute(
+            text("SELECT indexdef FROM pg_indexes WHERE tablename = 'node_score_a3' ORDER BY indexdef")
+        ).scalars()
+        assert sum("WHERE is_node_best" in index for index in indexes) == 1
+
+
+def test_upgrade_marks_the_best_latents_of_earlier_analyses(make_service):
+    service = make_service(migrate=False)
+    engine = service.sessions.kw["bind"]
+    upgrade(engine, "0005")
+    with transaction(service.sessions) as session:
+        session.execute(text("CREATE TABLE node_score_a3 PARTITION OF node_score FOR VALUES IN (3)"))
+        for latent, synset, f1 in ((4, 1, 0.5), (9, 1, 0.7), (8, 1, 0.7), (2, 2, None)):
+            session.execute(
+                text(
+                    "INSERT INTO node_score (analysis_id, basis, seed, latent, synset_id, n_images, n_fire, n_both, f1)"
+                    " VALUES (3, 'sae', 0, :latent, :synset, 5, 3, 2, :f1)"
+                ),
+                {"latent": latent, "synset": synset, "f1": f1},
+            )
+    upgrade(engine)
+    with transaction(service.sessions) as session:
+        best = session.execute(text("SELECT synset_id, latent FROM node_score WHERE is_node_best ORDER BY 1"))
+        assert best.all() == [(1, 8), (2, 2)]

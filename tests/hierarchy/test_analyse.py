@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 
 from hsae.errors import JobCancelledError, UserError
 from hsae.hierarchy import ClassSums, NodeScores, analyse, analyse_basis, iter_node_scores
+from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin_neurons
+from hsae.hierarchy.latent_scores import mean_lca_depth
+from hsae.hierarchy.monosemanticity import monosemanticity
+from hsae.hierarchy.ranking_scores import ranking_scores
+from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 BASES = ["sae", "neuron", "shuffled_labels", "shuffled_labels", "shuffled_taxonomy", "shuffled_taxonomy"]
@@ -96,6 +101,43 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
     assert all(result.class_sums is None for result in results[1:])
     assert [result.latents is None for result in results] == [False, False, True, True, True, True]
     assert_same(results, run(case, seed=seed))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(random_case, seed):
+    case = random_case(seed)
+    n_classes = len(case.taxonomy.classes)
+    neurons = thin_neurons(case.neurons, n_kept_like((case.dense > 0).sum(axis=0), len(case.labels)))
+    for result in run(case, seed=seed % 1000, association="mass"):
+        ranked = rank_activations(neurons if result.basis == "neuron" else case.z)
+        labels = {
+            "shuffled_labels": lambda result=result: shuffle_labels(case.labels, result.seed),
+            "shuffled_taxonomy": lambda result=result: shuffle_taxonomy(case.labels, n_classes, result.seed),
+        }.get(result.basis, lambda: case.labels)()
+        expected = ranking_scores(ranked, labels, case.taxonomy.closure, result.nodes.latent, result.nodes.node)
+        for name in ("average_precision", "best_f1", "best_threshold"):
+            np.testing.assert_array_equal(getattr(result.nodes, name), getattr(expected, name), err_msg=name)
+        assert not (result.nodes.best_f1 < result.nodes.f1).any()
+        if result.latents is None:
+            assert list(result.places) == ["mass"]
+            continue
+        assert list(result.places) == ["topk", "rate", "mass"]
+        np.testing.assert_array_equal(result.places["mass"].lch, result.latents.lch)
+        np.testing.assert_array_equal(result.latents.monosemanticity, monosemanticity(ranked, case.neurons))
+        depth = mean_lca_depth(ranked.top_images, case.labels, case.taxonomy)
+        np.testing.assert_array_equal(result.latents.lca_depth_mean, depth)
+
+
+def test_other_embeddings_change_the_monosemanticity_alone(planted_case):
+    embeddings = np.random.default_rng(1).standard_normal((len(planted_case.labels), 7)).astype(np.float32)
+    own, other = (run(planted_case, embeddings=given)[0].latents.columns() for given in (None, embeddings))
+    changed = [
+        name for name in own if not np.array_equal(own[name], other[name], equal_nan=own[name].dtype.kind == "f")
+    ]
+    assert changed == ["monosemanticity"]
+    # Planted latents fire on one node, and its images' neurons are alike.
+    assert np.median(own["monosemanticity"]) > np.median(other["monosemanticity"]) + 0.1
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hsae.hierarchy import associations
 from hsae.hierarchy.associations import associated_classes
 from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.latent_scores import class_entropy, latent_places
+from hsae.hierarchy.latent_scores import class_entropy, latent_places, mean_lca_depth
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
@@ -83,6 +84,27 @@ def test_associated_classes_lch_coverage_and_entropy_equal_loops(random_case, se
         else:
             shares = [fired.count(label) / len(fired) for label in set(fired)]
             assert entropy[latent] == pytest.approx(-sum(p * math.log2(p) for p in shares), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n_top=st.sampled_from([1, 2, 16]))
+def test_mean_lca_depth_equals_a_loop_over_all_pairs(random_case, seed, n_top):
+    case = random_case(seed)
+    taxonomy, labels = case.taxonomy, case.labels
+    ranked = rank_activations(case.z, n_top=n_top)
+    found = mean_lca_depth(ranked.top_images, labels, taxonomy)
+    closure = taxonomy.closure.toarray() > 0
+    n_nodes = closure.shape[1]
+    for latent in range(case.dense.shape[1]):
+        column = case.dense[:, latent]
+        strongest = sorted(np.flatnonzero(column > 0), key=lambda i: (-column[i], i))[:n_top]
+        depths = []
+        for left, right in itertools.combinations(strongest, 2):
+            common = [n for n in range(n_nodes) if closure[labels[left], n] and closure[labels[right], n]]
+            lowest = min(common, key=lambda n: (taxonomy.height[n], closure[:, n].sum(), n))
+            depths.append(int(taxonomy.depth[lowest]))
+        expected = sum(depths) / len(depths) if depths else np.nan
+        np.testing.assert_equal(found[latent], expected)
 
 
 def test_mass_share_that_is_reached_exactly_needs_no_further_class(monkeypatch):

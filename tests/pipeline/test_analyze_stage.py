@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs
 from tests.small import link_classes, small_request
@@ -111,6 +112,10 @@ def _q_values(z, nodes, inside):
     return dict(zip(p_values, scipy.stats.false_discovery_control(list(p_values.values())), strict=True))
 
 
+def _f1(fires, truth):
+    return 2 * int((fires & truth).sum()) / int(fires.sum() + truth.sum())
+
+
 def test_stored_scores_equal_a_slow_reference(ready, patches):
     row, latents = analysis_of(ready.service, patches)
     z = latents.z.toarray().astype(np.float64)
@@ -157,6 +162,8 @@ def test_stored_scores_equal_a_slow_reference(ready, patches):
             "mass_share": values[truth].sum() / values.sum() if values.any() else None,
             "mean_inside": values[truth].mean() if values.any() else None,
             "mean_outside": values[~truth].mean() if values.any() and not truth.all() else None,
+            "best_f1": max((_f1(values >= t, truth) for t in np.unique(values[values > 0])), default=None),
+            "average_precision": None,
             "auroc": None,
             "p": None,
             "auroc_dense": None,
@@ -165,12 +172,15 @@ def test_stored_scores_equal_a_slow_reference(ready, patches):
             higher = [(a > b) + (a == b) / 2 for a in values[truth] for b in values[~truth]]
             pair = (r["latent"], r["wnid"])
             expected |= {"auroc": np.mean(higher), "p": p_values[pair], "q": q_values[pair]}
+            expected["average_precision"] = average_precision_score(truth, values)
             assert np.sign(r["z"]) == np.sign(r["auroc"] - 0.5)
             assert 2 * scipy.stats.norm.sf(abs(r["z"])) == pytest.approx(r["p"], rel=1e-9)
         else:
             assert (r["z"], r["q"]) == (None, None)
         for name, value in expected.items():
             assert r[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)), (r, name)
+        if r["best_f1"]:
+            assert _f1(values >= r["best_threshold"], truth) == r["best_f1"]
 
 
 def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
@@ -208,6 +218,63 @@ def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
         id=row["id"],
     )
     assert len(labelled) == sum(r["label_f1"] is not None for r in table)
+
+
+def test_monosemanticity_is_by_the_layers_own_activations(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    shards = query(
+        ready.service,
+        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
+        " WHERE job_id = :id ORDER BY shard",
+        id=job_id(patches, "extract"),
+    )
+    tensors = [get_tensors(ready.service.store, shard["object_key"], sha256=None)[0] for shard in shards]
+    tokens = torch.cat([part["activations"] for part in tensors]).double()
+    mean = tokens.view(len(ready.paths), -1, tokens.shape[1]).mean(1)
+    unit = torch.nn.functional.normalize(mean, dim=1).numpy()
+    pairs = np.triu_indices(len(unit), k=1)
+    cosine = (unit @ unit.T)[pairs]
+    stored = query(
+        ready.service,
+        "SELECT latent, monosemanticity FROM latent WHERE analysis_id = :id AND basis = 'sae' ORDER BY latent",
+        id=row["id"],
+    )
+    n_defined = 0
+    for r, z in zip(stored, latents.z.toarray().T.astype(np.float64), strict=True):
+        weight = np.outer(z - z.min(), z - z.min())[pairs]
+        if weight.sum() == 0:
+            assert r["monosemanticity"] is None
+        else:
+            n_defined += 1
+            assert r["monosemanticity"] == pytest.approx(weight @ cosine / weight.sum(), abs=1e-6)
+    assert n_defined > 100
+
+
+def test_latents_are_placed_by_every_association_rule(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    places = query(
+        ready.service,
+        "SELECT p.*, y.wnid AS lch, l.lch_synset_id AS own_lch, l.coverage AS own_coverage, l.lca_depth_mean"
+        " FROM latent_place p JOIN latent l USING (analysis_id, basis, latent)"
+        " LEFT JOIN synset y ON y.id = p.lch_synset_id WHERE p.analysis_id = :id",
+        id=row["id"],
+    )
+    n_latents = {basis: len({p["latent"] for p in places if p["basis"] == basis}) for basis in ("sae", "neuron")}
+    assert n_latents["sae"] == latents.z.shape[1]
+    assert len(places) == 3 * sum(n_latents.values())
+    labels, fires = np.array(ready.labels), latents.z.toarray() > THRESHOLD
+    for p in places:
+        if p["rule"] == "topk":  # the rule of the request
+            assert (p["lch_synset_id"], p["coverage"]) == (p["own_lch"], p["own_coverage"])
+        if p["basis"] == "sae":
+            assert (p["lca_depth_mean"] is None) == (fires[:, p["latent"]].sum() < 2)
+        if p["basis"] == "sae" and p["rule"] == "rate":
+            rate = {label: fires[labels == label, p["latent"]].mean() for label in set(ready.labels)}
+            associated = [label for label, share in rate.items() if share >= 0.5]
+            assert p["n_associated"] == len(associated)
+            assert (p["lch"] is None) == (not associated)
+            if len(associated) == 1:
+                assert p["lch"] == associated[0]
 
 
 def test_views_are_trained_on_and_never_scored(ready):

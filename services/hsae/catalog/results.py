@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.base import Base, CreatedAt, Identity64, Json
@@ -119,6 +119,7 @@ class Latent(Base):
     __table_args__ = (
         Index("ix_latent_label_synset_id", "label_synset_id"),
         Index("ix_latent_lch_synset_id", "lch_synset_id"),
+        Index("ix_latent_basis_label_f1", "basis", "label_f1"),
         {"comment": "Every latent of every analysis with its place in the taxonomy."},
     )
 
@@ -158,8 +159,52 @@ class Latent(Base):
     class_entropy: Mapped[float | None] = mapped_column(
         Double, comment="entropy in bits of the classes of the images on which it fires"
     )
+    monosemanticity: Mapped[float | None] = mapped_column(
+        Double,
+        comment="monosemanticity score (arXiv 2504.02821), images compared by the analysed layer's own activations; "
+        "null where undefined, and in analyses of earlier versions",
+    )
+    lca_depth_mean: Mapped[float | None] = mapped_column(
+        Double,
+        comment="mean depth of the lowest common hypernym over all pairs of its 16 strongest images; null with fewer "
+        "than two, and in analyses of earlier versions",
+    )
     top_images: Mapped[list[Any]] = mapped_column(
         comment="its strongest images: [{image, path, activation}, ...], strongest first"
+    )
+
+
+class LatentPlace(Base):
+    """Where one latent sits in the taxonomy by one association rule."""
+
+    __tablename__ = "latent_place"
+    __table_args__ = (
+        Index("ix_latent_place_lch_synset_id", "lch_synset_id"),
+        {
+            "comment": "Each latent's place in the taxonomy by every association rule; analyses of earlier versions "
+            "have none. The rule that the request named is in latent as well."
+        },
+    )
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
+    )
+    basis: Mapped[str] = mapped_column(primary_key=True, comment="sae or neuron (raw neurons split by sign)")
+    latent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index in the dictionary")
+    rule: Mapped[str] = mapped_column(
+        primary_key=True,
+        comment="topk (classes of its 16 strongest images), rate (it fires on half of the class's images) or mass "
+        "(the fewest classes with 90 % of its activation)",
+    )
+    n_associated: Mapped[int] = mapped_column(comment="number of associated classes K_j")
+    lch_synset_id: Mapped[int | None] = mapped_column(
+        ForeignKey("synset.id"), comment="lowest common hypernym of the associated classes; null without any"
+    )
+    lch_height: Mapped[int | None] = mapped_column(SmallInteger, comment="height of the LCH; 0 = one leaf class")
+    lch_height_relative: Mapped[float | None] = mapped_column(Double, comment="LCH height over the root's, 0 to 1")
+    lch_depth: Mapped[int | None] = mapped_column(SmallInteger, comment="depth of the LCH; root = 0")
+    coverage: Mapped[float | None] = mapped_column(
+        Double, comment="ontological coverage: share of the classes under the LCH that are associated"
     )
 
 
@@ -169,6 +214,7 @@ class NodeScore(Base):
     __tablename__ = "node_score"
     __table_args__ = (
         Index("ix_node_score_synset_id_f1", "synset_id", "f1"),
+        Index("ix_node_score_node_best", "synset_id", "basis", postgresql_where=text("is_node_best")),
         {
             "comment": "Scores of shortlisted (latent, node) pairs: the best nodes of every latent, the best latents "
             "of every node, and all pairs with F1 >= 0.5. Partitioned by analysis.",
@@ -181,6 +227,11 @@ class NodeScore(Base):
     seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=_SEED)
     latent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index in the dictionary")
     synset_id: Mapped[int] = mapped_column(primary_key=True, comment="the node")
+    is_node_best: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="whether this latent has the best F1 of its analysis, basis and seed at the node "
+        "(ties: the lower index)",
+    )
     n_images: Mapped[int] = mapped_column(Integer, comment="scored images under the node (n_v)")
     n_fire: Mapped[int] = mapped_column(Integer, comment="images on which the latent fires (N_j)")
     n_both: Mapped[int] = mapped_column(Integer, comment="images under the node on which it fires")
@@ -197,6 +248,17 @@ class NodeScore(Base):
     p: Mapped[float | None] = mapped_column(Double, comment="two-sided p-value of z")
     q: Mapped[float | None] = mapped_column(
         Double, comment="Benjamini-Hochberg q-value over all pairs of the analysis and basis"
+    )
+    average_precision: Mapped[float | None] = mapped_column(
+        Double,
+        comment="average precision of the activation for the node; null where AUROC is, and in analyses of earlier "
+        "versions",
+    )
+    best_f1: Mapped[float | None] = mapped_column(
+        Double, comment="greatest F1 that a firing threshold gives; null in analyses of earlier versions"
+    )
+    best_threshold: Mapped[float | None] = mapped_column(
+        Double, comment="activation from which on the latent fires at best_f1 (z >= it); null where best_f1 is 0"
     )
     mass_share: Mapped[float | None] = mapped_column(
         Double, comment="share of the latent's summed activation on images under the node"

@@ -6,7 +6,7 @@ Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md s
 from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_sums import ClassSums
-from hsae.hierarchy.latent_scores import LatentTable
+from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
 from hsae.hierarchy.node_scores import NodeScores, false_discovery, iter_node_scores
 from hsae.hierarchy.probe import ProbeResult, linear_probe
@@ -17,6 +17,7 @@ __all__ = [
     "BasisResult",
     "ClassSums",
     "HeightCounts",
+    "LatentPlaces",
     "LatentTable",
     "LayerScores",
     "NodeScores",

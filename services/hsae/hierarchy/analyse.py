@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Int32
 
 from hsae.errors import UserError
-from hsae.hierarchy.associations import AssociationRule, associated_classes
+from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, associated_classes
 from hsae.hierarchy.class_sums import ClassSums, checked_labels, sum_by_class
 from hsae.hierarchy.controls import (
     n_kept_like,
@@ -18,9 +18,11 @@ from hsae.hierarchy.controls import (
     thin_neurons,
     unthinned_auroc,
 )
-from hsae.hierarchy.latent_scores import LatentTable, latent_places, latent_table
+from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.layer_scores import LayerScores, layer_scores
+from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.node_scores import NodeScores, NodeSums, score_pairs
+from hsae.hierarchy.ranking_scores import RankingScores, ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
 from hsae.hierarchy.shortlist import node_priority, shortlist
 from hsae.taxonomy import InducedTaxonomy
@@ -49,6 +51,9 @@ class NodeTable:
         z: Mann-Whitney z-score, ties corrected.
         p: two-sided p-value.
         q: Benjamini-Hochberg q-value over all pairs of the basis.
+        average_precision: of the activation as a ranking of the images.
+        best_f1: greatest F1 that a threshold above 0 gives.
+        best_threshold: the activation from which on the latent then fires.
         mass_share: share of the latent's activation mass under the node.
         mean_inside: mean activation under the node.
         mean_outside: mean activation elsewhere.
@@ -67,6 +72,9 @@ class NodeTable:
     z: Float64[np.ndarray, "n_pairs"]
     p: Float64[np.ndarray, "n_pairs"]
     q: Float64[np.ndarray, "n_pairs"]
+    average_precision: Float64[np.ndarray, "n_pairs"]
+    best_f1: Float64[np.ndarray, "n_pairs"]
+    best_threshold: Float64[np.ndarray, "n_pairs"]
     mass_share: Float64[np.ndarray, "n_pairs"]
     mean_inside: Float64[np.ndarray, "n_pairs"]
     mean_outside: Float64[np.ndarray, "n_pairs"]
@@ -85,6 +93,7 @@ class BasisResult:
         seed: seed of the shuffle; 0 where nothing is shuffled.
         nodes: the shortlisted pairs; of a shuffled basis only the best latent of each node by F1.
         latents: one row per latent; None for a shuffled basis.
+        places: the latents' places in the taxonomy by every association rule; of a shuffled basis by the one asked for.
         layer: the row of the layer.
         class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`.
     """
@@ -93,6 +102,7 @@ class BasisResult:
     seed: int
     nodes: NodeTable
     latents: LatentTable | None
+    places: dict[AssociationRule, LatentPlaces]
     layer: LayerScores
     class_sums: ClassSums | None
 
@@ -103,6 +113,7 @@ def analyse(
     taxonomy: InducedTaxonomy,
     neurons: Float32[np.ndarray, "n_images d_model"],
     *,
+    embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
     seed: int = 0,
     threshold: float = 0.0,
     n_label_shuffles: int = 2,
@@ -117,11 +128,12 @@ def analyse(
         labels: class of every image, a position in `taxonomy.classes`.
         taxonomy: the induced taxonomy of the data set's classes.
         neurons: the activations that the SAE was given, of the same images.
+        embeddings: what the monosemanticity score measures the likeness of images in; by default `neurons`.
         seed: seed of the first shuffle of each kind; the next has `seed + 1`.
         threshold: an SAE latent fires where its activation is greater; a raw neuron where thinning left it.
         n_label_shuffles: how often the labels are shuffled.
         n_taxonomy_shuffles: how often the classes are shuffled over the tree.
-        association: the rule by which classes are associated with latents.
+        association: the rule by which the latent and layer rows associate classes with latents.
         progress: called as the latents of all bases are done; may raise to stop.
 
     Raises:
@@ -156,6 +168,7 @@ def analyse(
                 seed=run_seed,
                 association=association,
                 neurons=neurons if basis == "neuron" else None,
+                embeddings=neurons if embeddings is None else embeddings,
                 progress=report,
             )
         )
@@ -173,6 +186,7 @@ def analyse_basis(
     threshold: float = 0.0,
     association: AssociationRule = "topk",
     neurons: Float32[np.ndarray, "n_images d_model"] | None = None,
+    embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
     progress: Progress | None = None,
 ) -> BasisResult:
     """Score one basis.
@@ -184,8 +198,9 @@ def analyse_basis(
         basis: what `z` is and whether something is shuffled.
         seed: seed of the shuffle.
         threshold: the firing rule is `z > threshold`.
-        association: the rule by which classes are associated with latents.
+        association: the rule by which the latent and layer rows associate classes with latents.
         neurons: with the basis `neuron`, the activations before thinning, for `auroc_dense`.
+        embeddings: one per image, for the monosemanticity score, which is NaN without them.
         progress: called as latents are done; may raise to stop.
 
     Raises:
@@ -213,20 +228,25 @@ def analyse_basis(
     chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
     node_sums = NodeSums(sums, taxonomy.closure)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
+    ranking = ranking_scores(ranked, labels, taxonomy.closure, chosen.latents, chosen.nodes)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if neurons is not None:
         auroc_dense = unthinned_auroc(neurons, labels, taxonomy.closure, chosen.latents, chosen.nodes)
-    places = latent_places(associated_classes(association, ranked, sums, labels), taxonomy)
+    rules = (association,) if is_shuffled else ASSOCIATION_RULES
+    places = {rule: latent_places(associated_classes(rule, ranked, sums, labels), taxonomy) for rule in rules}
     latents = None
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
-        latents = latent_table(ranked, sums, places, chosen.label, label_scores)
+        alike = np.full(ranked.n_latents, np.nan) if embeddings is None else monosemanticity(ranked, embeddings)
+        lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
+        latents = latent_table(ranked, sums, places[association], chosen.label, label_scores, alike, lca_depth)
     return BasisResult(
         basis=basis,
         seed=seed,
-        nodes=_node_table(chosen.latents, chosen.nodes, scores, auroc_dense),
+        nodes=_node_table(chosen.latents, chosen.nodes, scores, ranking, auroc_dense),
         latents=latents,
-        layer=layer_scores(ranked, places, chosen, node_sums.n_node.astype(np.int64), taxonomy),
+        places=places,
+        layer=layer_scores(ranked, places[association], chosen, node_sums.n_node.astype(np.int64), taxonomy),
         class_sums=sums if basis == "sae" else None,
     )
 
@@ -235,9 +255,10 @@ def _node_table(
     latents: Int32[np.ndarray, "n_pairs"],
     nodes: Int32[np.ndarray, "n_pairs"],
     scores: NodeScores,
+    ranking: RankingScores,
     auroc_dense: Float64[np.ndarray, "n_pairs"],
 ) -> NodeTable:
-    columns = {field.name: getattr(scores, field.name) for field in fields(scores)}
+    columns = {field.name: getattr(part, field.name) for part in (scores, ranking) for field in fields(part)}
     for name in ("n_images", "n_fire", "n_both"):
         columns[name] = columns[name].astype(np.int32)
     return NodeTable(latent=latents, node=nodes, auroc_dense=auroc_dense, **columns)

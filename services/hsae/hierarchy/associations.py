@@ -1,6 +1,6 @@
 """Which classes a latent answers to, by one of three named rules."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +10,8 @@ from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.ranks import RankedActivations
 
 AssociationRule = Literal["topk", "rate", "mass"]
+
+ASSOCIATION_RULES: tuple[AssociationRule, ...] = get_args(AssociationRule)
 
 RATE = 0.5
 """`rate`: the latent fires on at least this share of the class's images."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.node_scores import NodeScores
@@ -35,6 +35,8 @@ class LatentTable:
         label_recall: recall of the label.
         label_auroc: AUROC of the label.
         class_entropy: entropy in bits of the class of an image on which it fires.
+        monosemanticity: monosemanticity score.
+        lca_depth_mean: mean depth of the lowest common hypernym of two of its strongest images.
         top_images: its strongest images, strongest first, as rows of the activations; padded with -1.
         top_activations: their activations, padded with 0.
     """
@@ -57,6 +59,8 @@ class LatentTable:
     label_recall: Float64[np.ndarray, "n_latents"]
     label_auroc: Float64[np.ndarray, "n_latents"]
     class_entropy: Float64[np.ndarray, "n_latents"]
+    monosemanticity: Float64[np.ndarray, "n_latents"]
+    lca_depth_mean: Float64[np.ndarray, "n_latents"]
     top_images: Int32[np.ndarray, "n_latents n_top"]
     top_activations: Float32[np.ndarray, "n_latents n_top"]
 
@@ -111,12 +115,46 @@ def class_entropy(sums: ClassSums) -> Float64[np.ndarray, "n_latents"]:
     return np.where(n_fire > 0, np.bincount(latent, terms, minlength=sums.n_latents), np.nan)
 
 
+def mean_lca_depth(
+    top_images: Int32[np.ndarray, "n_latents n_top"],
+    labels: Int64[np.ndarray, "n_images"],
+    taxonomy: InducedTaxonomy,
+) -> Float64[np.ndarray, "n_latents"]:
+    """Mean depth of the lowest common hypernym of the classes of two images, over all pairs of a latent's strongest.
+
+    The depth measure of arXiv 2504.02821. Two images of one class meet in the class itself. With several hypernyms in
+    common the lowest is that of `InducedTaxonomy.lch`: the least height (ours).
+
+    Args:
+        top_images: the strongest images of every latent, padded with -1.
+        labels: class of every image.
+        taxonomy: the induced taxonomy of the classes.
+
+    Returns:
+        NaN for a latent with fewer than two images.
+    """
+    n_latents, n_top = top_images.shape
+    n_classes = len(taxonomy.classes)
+    left, right = np.triu_indices(n_top, k=1)
+    latent, pair = np.nonzero((top_images[:, left] >= 0) & (top_images[:, right] >= 0))
+    classes = np.stack((labels[top_images[latent, left[pair]]], labels[top_images[latent, right[pair]]]))
+    cells, which = np.unique(classes.min(axis=0) * n_classes + classes.max(axis=0), return_inverse=True)
+    members = np.stack(np.divmod(cells, n_classes), axis=1).ravel()
+    indptr = np.arange(0, len(members) + 1, 2)
+    sets = sp.csr_array((np.ones(len(members), np.int32), members, indptr), shape=(len(cells), n_classes))
+    depth = taxonomy.depth[taxonomy.lch_many(sets)][which]
+    n_pairs = np.bincount(latent, minlength=n_latents)
+    return np.bincount(latent, depth, minlength=n_latents) / np.where(n_pairs == 0, np.nan, n_pairs)
+
+
 def latent_table(
     ranked: RankedActivations,
     sums: ClassSums,
     places: LatentPlaces,
     label: Int32[np.ndarray, "n_latents"],
     label_scores: NodeScores,
+    monosemanticity: Float64[np.ndarray, "n_latents"],
+    lca_depth_mean: Float64[np.ndarray, "n_latents"],
 ) -> LatentTable:
     """Put the columns together.
 
@@ -126,6 +164,8 @@ def latent_table(
         places: from `latent_places`.
         label: best node of every latent, -1 for a dead one.
         label_scores: scores of the latents that have a label, in their order.
+        monosemanticity: from `monosemanticity`.
+        lca_depth_mean: from `mean_lca_depth`.
     """
     n_latents = ranked.n_latents
     has_label = label >= 0
@@ -156,6 +196,8 @@ def latent_table(
         label_recall=spread(label_scores.recall),
         label_auroc=spread(label_scores.auroc),
         class_entropy=class_entropy(sums),
+        monosemanticity=monosemanticity,
+        lca_depth_mean=lca_depth_mean,
         top_images=ranked.top_images,
         top_activations=ranked.top_activations,
     )

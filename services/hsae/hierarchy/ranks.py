@@ -93,7 +93,7 @@ def rank_activations(
         column = np.repeat(np.arange(len(n_nonzero)), n_nonzero)
         start = indptr[latents.start : latents.stop] - first
         value = activation[first:end]
-        order = _strongest_first(column, value)
+        order = strongest_first(column, value)
         rank_excess[first:end], tie_term[latents] = _ranks(column, value, order, start, n_nonzero, n_images)
 
         fires = value > threshold
@@ -158,8 +158,8 @@ def _by_latent(z: "sp.csr_array[np.float32]") -> "sp.csc_array[np.float32]":
     return columns
 
 
-def _strongest_first(column: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """Order of entries by (column, value descending, position).
+def strongest_first(column: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+    """Order of entries by (column, value descending, position); every value is greater than 0.
 
     The bit pattern of a positive float grows with it, so column and value fit one integer key.
     """

@@ -18,7 +18,7 @@ from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 1}
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 2}
 
 StoredDtype = Literal["float32", "bfloat16"]
 

@@ -86,6 +86,27 @@ def latent_rows(
     return pa.table(head | {name: _column(values) for name, values in columns.items()} | {"top_images": top})
 
 
+def latent_place_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
+    """Rows of latent_place of one basis: every latent by every association rule."""
+    tables = []
+    for rule, places in result.places.items():
+        n_rows = len(places.lch)
+        columns = {
+            "analysis_id": pa.array(np.full(n_rows, analysis_id)),
+            "basis": _constant(result.basis, n_rows).cast(pa.string()),
+            "latent": pa.array(np.arange(n_rows, dtype=np.int32)),
+            "rule": _constant(rule, n_rows).cast(pa.string()),
+            "n_associated": pa.array(places.n_associated),
+            "lch_synset_id": _synsets(places.lch, synset_ids),
+            "lch_height": _integers(places.height),
+            "lch_height_relative": _column(places.height_relative),
+            "lch_depth": _integers(places.depth),
+            "coverage": _column(places.coverage),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
 def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str, float | None]) -> dict[str, Any]:
     """A row of layer_score; `measured` adds reconstruction and probe."""
     layer: LayerScores = result.layer

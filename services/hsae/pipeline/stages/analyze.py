@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import torch
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
@@ -16,15 +16,18 @@ from hsae.pipeline.context import StageContext
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
-from hsae.pipeline.score_rows import latent_rows, layer_score_row, node_score_rows
+from hsae.pipeline.score_rows import latent_place_rows, latent_rows, layer_score_row, node_score_rows
 from hsae.sae import SaeConfig, SparseAutoencoder
 from hsae.store import (
     ANALYSES,
+    ObjectCorruptError,
+    ObjectMissingError,
     ObjectStore,
     StoredObject,
     artifact_prefix,
     class_sums_key,
     get_tensors,
+    latents_key,
     put_tensors,
     weights_key,
 )
@@ -42,7 +45,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     with context.reading() as session:
         done = session.execute(select(Analysis).where(Analysis.key == request.key)).scalar_one_or_none()
         sae_row = session.execute(select(Sae).where(Sae.key == request.sae_key)).scalar_one_or_none()
-    if done is not None:  # a former attempt ended between publishing and saying so
+    if done is not None and _is_stored(done, context):  # a former attempt ended between publishing and saying so
         return {"analysis": done.id, "n_images": done.n_images}
     if sae_row is None:
         raise UserError(f"SAE {request.sae_key} is not there: submit the request again to train it")
@@ -105,6 +108,17 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     }
 
 
+def _is_stored(analysis: Analysis, context: StageContext) -> bool:
+    latents = latents_key(analysis.key, analysis.activations_sha256)
+    sums = class_sums_key(analysis.key, analysis.class_sums_sha256)
+    try:
+        context.store.get(latents, sha256=analysis.activations_sha256)
+        context.store.get(sums, sha256=analysis.class_sums_sha256)
+    except (ObjectMissingError, ObjectCorruptError):
+        return False  # lost since: the same objects are made again
+    return True
+
+
 def prefixes(request: AnalyzeRequest) -> list[str]:
     """Where the analysis' objects lie."""
     return [artifact_prefix(ANALYSES, request.key)]
@@ -112,8 +126,9 @@ def prefixes(request: AnalyzeRequest) -> list[str]:
 
 def discard(request: AnalyzeRequest, job_id: int, session: Session, store: ObjectStore) -> None:
     """Delete what a failed analysis left behind; its rows went with its transaction."""
-    del job_id, session
-    store.delete_prefix(artifact_prefix(ANALYSES, request.key))
+    del job_id
+    if session.scalar(select(Analysis.id).where(Analysis.key == request.key)) is None:
+        store.delete_prefix(artifact_prefix(ANALYSES, request.key))
 
 
 def _put_class_sums(context: StageContext, key: str, results: list[BasisResult]) -> StoredObject:
@@ -136,6 +151,12 @@ def _publish(
     stored_sums: StoredObject,
 ) -> int:
     with context.transaction() as session:
+        again = update(Analysis).where(Analysis.key == request.key).returning(Analysis.id)
+        published = session.scalar(
+            again.values(activations_sha256=stored_latents.sha256, class_sums_sha256=stored_sums.sha256)
+        )
+        if published is not None:  # its rows are there; only its objects were lost
+            return published
         analysis = Analysis(
             key=request.key,
             sae_id=sae_row.id,
@@ -153,6 +174,7 @@ def _publish(
             if result.latents is not None:
                 rows = latent_rows(analysis.id, result.basis, result.latents, synset_ids, latents.images, paths)
                 copy_rows(session, "latent", rows)
+                copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
         for result in results:
             measured: dict[str, float | None] = {"probe_accuracy": probe_accuracy}
             if result.basis == "sae":

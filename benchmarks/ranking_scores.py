@@ -1,0 +1,294 @@
+"""One SAE at the size of ImageNet's validation set: every score of its latents, average precision, monosemanticity.
+
+The whole of what hsae computes of one basis (`analyse_basis`: every pair's scores with z and q, the shortlist with its
+average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth) is timed, and so
+are its two costly parts by themselves: average precision and best F1 of the shortlist against scikit-learn pair by
+pair, and the monosemanticity score in linear time against its quadratic definition in torch.
+"""
+
+import argparse
+import os
+import resource
+import time
+from dataclasses import dataclass
+
+os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from hsae.hierarchy import BasisResult, analyse_basis
+from hsae.hierarchy.monosemanticity import monosemanticity
+from hsae.hierarchy.ranking_scores import ranking_scores
+from hsae.hierarchy.ranks import RankedActivations, rank_activations
+from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce, load_taxonomy
+
+PREFERENCE = 3.0
+"""How much stronger a latent is, in standard deviations, on the images of the node that it prefers."""
+DEAD_SHARE = 0.05
+N_PAIRWISE = 16
+"""Latents that the quadratic definition is timed on."""
+TOLERANCE = 1e-9
+_BLOCK_IMAGES = 1024
+_ROOTS = ("animal.n.01", "artifact.n.01")
+_CLASSES_PER_PARENT = 7
+"""With it, 1,000 classes have about as many hypernyms as ImageNet-1k's (1,860 nodes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is scored, and on how much of it the others are timed (the rest is extrapolated)."""
+
+    n_images: int
+    n_latents: int
+    n_classes: int
+    l0: int
+    d_model: int
+    n_pairs_sampled: int
+    n_latents_sampled: int
+    n_rows_sampled: int
+    n_repeats: int
+
+
+SIZES = {
+    "small": Size(2_000, 256, 100, 16, 64, 40, 64, 128, 1),
+    "default": Size(50_000, 12_288, 1_000, 64, 768, 60, 512, 256, 3),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """The input. `z`: activations in CSR; `labels`: class of every image; `embeddings`: float32[n_images, d_model]."""
+
+    z: "sp.csr_array[np.float32]"
+    labels: np.ndarray
+    embeddings: np.ndarray
+    taxonomy: InducedTaxonomy
+
+
+def make_work(size: Size) -> Work:
+    """Images of WordNet's animals and artifacts, and latents that each prefer one node; some are dead.
+
+    On every image the strongest `l0` latents fire, as in a TopK SAE. Latents of nodes near the root fire on most
+    images, those of leaves on few.
+    """
+    rng = np.random.default_rng(0)
+    taxonomy = induce(load_taxonomy(), _classes(load_taxonomy(), size.n_classes))
+    labels = rng.permutation(np.arange(size.n_images) % size.n_classes)
+    is_under = taxonomy.closure.toarray() > 0
+    prefers = is_under[:, rng.integers(0, is_under.shape[1], size.n_latents)] * np.float32(PREFERENCE)
+    prefers[:, rng.random(size.n_latents) < DEAD_SHARE] = -np.inf
+    columns, values = [], []
+    for first in range(0, size.n_images, _BLOCK_IMAGES):
+        block = labels[first : first + _BLOCK_IMAGES]
+        strength = rng.standard_normal((len(block), size.n_latents), dtype=np.float32) + prefers[block]
+        fires = np.sort(np.argpartition(strength, -size.l0, axis=1)[:, -size.l0 :], axis=1)
+        columns.append(fires.astype(np.int32))
+        values.append(np.maximum(np.take_along_axis(strength, fires, axis=1), np.float32(0)))
+    indptr = np.arange(0, size.n_images * size.l0 + 1, size.l0)
+    flat = (np.concatenate(values).ravel(), np.concatenate(columns).ravel(), indptr)
+    z = sp.csr_array(flat, shape=(size.n_images, size.n_latents))
+    z.eliminate_zeros()
+    centres = rng.standard_normal((is_under.shape[1], size.d_model), dtype=np.float32)
+    embeddings = (taxonomy.closure.astype(np.float32) @ centres)[labels]
+    embeddings += rng.standard_normal(embeddings.shape, dtype=np.float32)
+    return Work(z, labels, embeddings, taxonomy)
+
+
+def _classes(wordnet: Taxonomy, n_classes: int) -> list[str]:
+    """Leaves of WordNet under _ROOTS, several of a parent."""
+    by_parent: dict[str, list[str]] = {}
+    seen = set()
+    for root in _ROOTS:
+        pending = [wordnet.resolve(root).id]
+        while pending:
+            synset_id = pending.pop()
+            if synset_id in seen:
+                continue
+            seen.add(synset_id)
+            below = wordnet.hyponyms(synset_id)
+            pending.extend(below)
+            if not below:
+                by_parent.setdefault(wordnet.hypernyms(synset_id)[0], []).append(synset_id)
+    order = np.random.default_rng(0).permutation(sorted(by_parent))
+    return [leaf for parent in order for leaf in sorted(by_parent[parent])[:_CLASSES_PER_PARENT]][:n_classes]
+
+
+def whole_analysis(work: Work) -> BasisResult:
+    """Every score of the SAE's latents; what hsae stores of the basis `sae`."""
+    return analyse_basis(work.z, work.labels, work.taxonomy, basis="sae", embeddings=work.embeddings)
+
+
+def with_sklearn(work: Work, latents: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision and best F1 over the thresholds above 0, pair by pair."""
+    columns = work.z.tocsc()
+    under = work.taxonomy.closure.toarray() > 0
+    average_precision, best_f1 = np.empty(len(latents)), np.empty(len(latents))
+    for place, (latent, node) in enumerate(zip(latents, nodes, strict=True)):
+        truth, activation = under[work.labels, node], columns[:, [latent]].toarray()[:, 0]
+        average_precision[place] = average_precision_score(truth, activation)
+        precision, recall, thresholds = precision_recall_curve(truth, activation)
+        with np.errstate(invalid="ignore"):
+            f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[:-1]
+        best_f1[place] = f1[thresholds > 0].max()
+    return average_precision, best_f1
+
+
+def scaled(work: Work, latents: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """Dense min-max scaled activations of some latents, [n_images, n_chosen]."""
+    dense = torch.from_numpy(work.z[:, latents].toarray()).to(dtype)
+    least, greatest = dense.amin(0), dense.amax(0)
+    return (dense - least) / (greatest - least)
+
+
+def similarities(e: torch.Tensor, rows: slice) -> torch.Tensor:
+    """Cosines of some images with all, 0 of an image with itself; `e` holds unit embeddings."""
+    similarity = e[rows] @ e.T
+    similarity.diagonal(rows.start).zero_()
+    return similarity
+
+
+def quadratic(a: torch.Tensor, similarity: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """The definition's two sums over the pairs (n, m) with n in `rows`, weight by weight: [n_latents] each."""
+    above, below = torch.empty(a.shape[1], dtype=a.dtype), torch.empty(a.shape[1], dtype=a.dtype)
+    for latent in range(a.shape[1]):
+        weight = a[rows, latent, None] * a[None, :, latent]
+        weight.diagonal(rows.start).zero_()
+        above[latent], below[latent] = (weight * similarity).sum(), weight.sum()
+    return above, below
+
+
+def quadratic_by_products(a: torch.Tensor, similarity: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same sums through one matrix product for all latents at once: the fastest way to go through all pairs."""
+    below = a[rows] * (a.sum(0) - a[rows])
+    return (a[rows] * (similarity @ a)).sum(0), below.sum(0)
+
+
+def check_monosemanticity(work: Work, ours: np.ndarray, latents: np.ndarray) -> float:
+    """Largest difference from both quadratic forms over all pairs of the images, in float64; NaN counts as infinite."""
+    a = scaled(work, latents, torch.float64)
+    e = torch.nn.functional.normalize(torch.from_numpy(work.embeddings).double(), dim=1)
+    largest = 0.0
+    for form in (quadratic, quadratic_by_products):
+        blocks = [slice(first, min(first + 500, len(a))) for first in range(0, len(a), 500)]
+        sums = [form(a, similarities(e, rows), rows) for rows in blocks]
+        above, below = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
+        difference = np.abs((above / below).numpy() - ours[latents])
+        largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
+    return largest
+
+
+def first_images(work: Work, n_images: int) -> Work:
+    """The same on the first images only."""
+    return Work(work.z[:n_images], work.labels[:n_images], work.embeddings[:n_images], work.taxonomy)
+
+
+def defined_latents(ranked: RankedActivations, work: Work, n: int) -> np.ndarray:
+    """Random latents that have a monosemanticity score."""
+    defined = np.flatnonzero(~np.isnan(monosemanticity(ranked, work.embeddings)))
+    return np.random.default_rng(2).choice(defined, min(n, len(defined)), replace=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="default", help="images x latents (default: %(default)s)")
+    size = SIZES[parser.parse_args().size]
+    where, what = machine(), versions()
+    work = make_work(size)
+    n_images, n_latents, n_nodes = size.n_images, size.n_latents, len(work.taxonomy.synsets)
+    title = (
+        f"one SAE: {n_images:,} images x {n_latents:,} latents x {n_nodes:,} nodes of {size.n_classes:,} classes, "
+        f"{work.z.nnz:,} non-zeros (L0 {work.z.nnz / n_images:.0f}), d_model {size.d_model}"
+    )
+    print_header(title, where, what)
+    before = _peak_gib()
+    result = whole_analysis(work)
+    peak = _peak_gib()
+    nodes, ranked = result.nodes, rank_activations(work.z)
+    print(f"  {len(nodes.latent):,} pairs on the shortlist; peak memory {before:.2f} GiB before, {peak:.2f} GiB after")
+
+    defined = np.flatnonzero(~np.isnan(nodes.average_precision))
+    sample = np.random.default_rng(1).choice(defined, size.n_pairs_sampled, replace=False)
+    theirs = with_sklearn(work, nodes.latent[sample], nodes.node[sample])
+    ours = (nodes.average_precision[sample], nodes.best_f1[sample])
+    from_sklearn = max(float(np.abs(mine - other).max()) for mine, other in zip(ours, theirs, strict=True))
+    few = first_images(work, 2_000)
+    few_ranked = rank_activations(few.z)
+    few_latents = defined_latents(few_ranked, few, 32)
+    from_quadratic = check_monosemanticity(few, monosemanticity(few_ranked, few.embeddings), few_latents)
+    for difference, whose in ((from_sklearn, "scikit-learn"), (from_quadratic, "the quadratic definition")):
+        if not difference <= TOLERANCE:
+            raise SystemExit(f"hsae and {whose} differ by {difference:.3g}; nothing was timed")
+
+    a = scaled(work, defined_latents(ranked, work, size.n_latents_sampled), torch.float32)
+    e = torch.nn.functional.normalize(torch.from_numpy(work.embeddings), dim=1)
+    middle = slice(n_images // 2, n_images // 2 + size.n_rows_sampled)
+    similarity = similarities(e, middle)
+    seconds = seconds_in_turns(
+        {
+            "hsae, everything": lambda: whole_analysis(work),
+            "hsae, average precision and best F1": lambda: ranking_scores(
+                ranked, work.labels, work.taxonomy.closure, nodes.latent, nodes.node
+            ),
+            "hsae, monosemanticity": lambda: monosemanticity(ranked, work.embeddings),
+            f"scikit-learn, {size.n_pairs_sampled} pairs": lambda: with_sklearn(
+                work, nodes.latent[sample], nodes.node[sample]
+            ),
+            f"torch, similarities of {size.n_rows_sampled} images": lambda: similarities(e, middle),
+            f"torch, quadratic, these images, {N_PAIRWISE} latents": lambda: quadratic(
+                a[:, :N_PAIRWISE], similarity, middle
+            ),
+            f"torch, the same as a matrix product, {a.shape[1]} latents": lambda: quadratic_by_products(
+                a, similarity, middle
+            ),
+        },
+        size.n_repeats,
+    )
+    everything, ranking, alike, sampled, cosines, pairwise, products = seconds.values()
+    sklearn = sampled / size.n_pairs_sampled * len(nodes.latent)
+    # Half of the ordered pairs are enough; the similarities are computed once for all latents.
+    all_rows = n_images / size.n_rows_sampled / 2
+    torch_pairwise = all_rows * (cosines + pairwise * n_latents / N_PAIRWISE)
+    torch_products = all_rows * (cosines + products * n_latents / a.shape[1])
+    print("  the same on fewer images:")
+    for share in (8, 4, 2, 1):
+        part = first_images(work, n_images // share)
+        start = time.perf_counter()
+        whole_analysis(part)
+        print(f"    {part.z.nnz:,} non-zeros: {time.perf_counter() - start:.2f} s")
+    print_report(
+        [
+            at_most("hsae, everything", everything, "s", 60.0),
+            at_most("hsae, everything but average precision, best F1 and monosemanticity",
+                    everything - ranking - alike, "s", 10.0),
+            Row("hsae, average precision and best F1 of the shortlist", ranking, "s"),
+            Row("hsae, monosemanticity of all latents", alike, "s"),
+            at_most("peak memory of the process, input included", peak, "GiB", 4.0),
+            Row("scikit-learn, average precision and best F1 of the shortlist (extrapolated)", sklearn, "s"),
+            Row("scikit-learn (extrapolated) / hsae", sklearn / ranking, "x"),
+            Row("torch, quadratic monosemanticity (extrapolated)", torch_pairwise, "s"),
+            at_least("quadratic in torch (extrapolated) / hsae", torch_pairwise / alike, "x", 1000.0),
+            Row("torch, quadratic as a matrix product (extrapolated)", torch_products, "s"),
+            Row("quadratic as a matrix product (extrapolated) / hsae", torch_products / alike, "x"),
+            at_most("largest difference from scikit-learn, sampled pairs", from_sklearn, "", TOLERANCE),
+            at_most("largest difference from the quadratic definition, 2,000 images", from_quadratic, "", TOLERANCE),
+        ],
+        where,
+        what,
+        [
+            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae scores on the CPU)",
+            "the quadratic definition on all images and latents, in float64, or on a GPU",
+            "activations of a trained SAE (these are synthetic)",
+        ],
+    )  # fmt: skip
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
