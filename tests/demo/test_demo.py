@@ -126,9 +126,25 @@ def test_exported_scores_are_those_in_the_database(demo, tmp_path):
 def test_every_query_of_the_cookbook_runs(demo):
     cookbook = Path(__file__).parents[2] / "docs" / "sql.md"
     queries = re.findall(r"```sql\n(.*?)```", cookbook.read_text(), flags=re.DOTALL)
-    assert len(queries) >= 6
-    for query in queries:
-        assert json.loads(demo.admin("db", "query", query, "--json").stdout), query
+    assert len(queries) >= 20
+    without_rows = [query for query in queries if not json.loads(demo.admin("db", "query", query, "--json").stdout)]
+    # Whether a latent meets at a dog and fires on cats, or one SAE absorbs a parent, is up to the training.
+    assert len(without_rows) <= 4, without_rows
+
+
+def test_the_tree_of_animals_and_the_comparison_of_two_analyses(demo):
+    tree = json.loads(demo.admin("results", "tree", "animal.n.01", "--json").stdout)
+    nodes = {row["synset"]: row for row in tree["nodes"]}
+    assert {"animal.n.01", "dog.n.01", "domestic_animal.n.01"} <= set(nodes)
+    assert nodes["dog.n.01"]["hypernyms"] == ["canine.n.02", "domestic_animal.n.01"]
+    assert sum(row["f1"] is not None for row in nodes.values()) > len(nodes) / 2
+    printed = demo.admin("results", "tree", "animal.n.01").stdout
+    assert "dog.n.01 (also canine.n.02)" in printed
+    assert "dog.n.01 (also domestic_animal.n.01" in printed
+    first, second = (row["analysis_id"] for row in json.loads(demo.admin("results", "layers", "--json").stdout)[:2])
+    compared = json.loads(demo.admin("results", "compare", first, second, "--json").stdout)
+    everything = compared["groups"][-1]
+    assert everything["wins_a"] + everything["wins_b"] + everything["ties"] == everything["n_nodes"] > 700
 
 
 def test_doctor_finds_the_running_stack_healthy(demo):

@@ -1,5 +1,6 @@
 """The questions that the command line asks of the catalog; each returns plain rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -78,23 +79,12 @@ def _filters(**wanted: Any) -> tuple[str, Row]:
     return " AND ".join(["true", *(f"v.{name} = :{name}" for name in given)]), given
 
 
-def study_analyses(session: Session, study_id: int) -> list[int]:
-    """Ids of the analyses that a study's jobs made."""
-    rows = session.execute(
-        text(
-            "SELECT a.id FROM analysis a JOIN study_job s ON s.job_id = a.job_id WHERE s.study_id = :id ORDER BY a.id"
-        ),
-        {"id": study_id},
-    )
-    return list(rows.scalars())
-
-
-def layer_rows(session: Session, analysis_ids: list[int] | None = None, **wanted: Any) -> list[Row]:
+def layer_rows(session: Session, analysis_ids: Sequence[int] | None = None, **wanted: Any) -> list[Row]:
     """Rows of layer_progress, by SAE kind, layer and basis (the SAE first)."""
     where, values = _filters(**wanted)
     if analysis_ids is not None:
         where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = analysis_ids
+        values["analyses"] = list(analysis_ids)
     query = f"""
         SELECT v.* FROM layer_progress v WHERE {where}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
@@ -103,49 +93,81 @@ def layer_rows(session: Session, analysis_ids: list[int] | None = None, **wanted
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
-def latent_rows(session: Session, *, under: str | None, min_f1: float, limit: int, **wanted: Any) -> list[Row]:
-    """Rows of latent_label by falling F1; `under` keeps labels at or below a node (name or wnid)."""
+def latent_rows(
+    session: Session,
+    *,
+    min_f1: float,
+    limit: int,
+    labels: Sequence[int] | None = None,
+    under: Sequence[int] | None = None,
+    max_q: float | None = None,
+    analysis_ids: Sequence[int] | None = None,
+    **wanted: Any,
+) -> list[Row]:
+    """Rows of latent_label by falling F1.
+
+    `labels` keeps those labelled with one of these synsets, `under` those labelled with a synset at or below one of
+    them, `max_q` those whose q-value at the label is at most that.
+    """
     where, values = _filters(**wanted)
-    if under is not None:
-        where += """ AND v.wnid IN (SELECT d.wnid FROM hypernym_closure c JOIN synset a ON a.id = c.ancestor_id
-                     JOIN synset d ON d.id = c.descendant_id WHERE a.name = :under OR a.wnid = :under)"""
-        values["under"] = under
-    query = f"""
-        SELECT v.* FROM latent_label v WHERE {where} AND v.f1 >= :min_f1
-        ORDER BY v.f1 DESC, v.analysis_id, v.latent LIMIT :limit
-    """  # noqa: S608
+    where += _of_nodes(labels, under, values)
+    if analysis_ids is not None:
+        where += " AND v.analysis_id = ANY(:analyses)"
+        values["analyses"] = list(analysis_ids)
+    query = f"SELECT v.* FROM latent_label v WHERE {where} AND v.f1 >= :min_f1"  # noqa: S608
+    order = "ORDER BY v.f1 DESC, v.analysis_id, v.latent"
+    if max_q is not None:
+        # The label's q is looked up row by row, and only as far down as the limit asks: OFFSET 0 keeps the planner from
+        # looking up those that no other condition leaves.
+        if labels is not None or under is not None:
+            query = f"SELECT v.* FROM ({query} {order} OFFSET 0) v WHERE true"  # noqa: S608
+        query += """ AND (SELECT r.q FROM node_score r WHERE r.analysis_id = v.analysis_id AND r.basis = v.basis
+                     AND r.seed = 0 AND r.latent = v.latent AND r.synset_id = v.synset_id) <= :max_q"""
+        values["max_q"] = max_q
     values |= {"min_f1": min_f1, "limit": limit}
-    return [dict(row) for row in session.execute(text(query), values).mappings()]
+    return [dict(row) for row in session.execute(text(f"{query} {order} LIMIT :limit"), values).mappings()]
 
 
 def node_rows(
     session: Session,
     *,
-    nodes: tuple[str, ...],
-    under: str | None,
     min_f1: float,
     limit: int,
-    analysis_ids: list[int] | None = None,
+    nodes: Sequence[int] | None = None,
+    under: Sequence[int] | None = None,
+    max_q: float | None = None,
+    analysis_ids: Sequence[int] | None = None,
     **wanted: Any,
 ) -> list[Row]:
-    """Rows of node_best_latent by falling F1; `nodes` names nodes, `under` keeps those at or below one."""
+    """Rows of node_best_latent by falling F1; `nodes` keeps these synsets, `under` those at or below one of them."""
     where, values = _filters(**wanted)
-    if nodes:
-        where += " AND (v.synset = ANY(:nodes) OR v.wnid = ANY(:nodes))"
-        values["nodes"] = list(nodes)
-    if under is not None:
-        where += """ AND v.synset_id IN (SELECT c.descendant_id FROM hypernym_closure c
-                     JOIN synset a ON a.id = c.ancestor_id WHERE a.name = :under OR a.wnid = :under)"""
-        values["under"] = under
+    where += _of_nodes(nodes, under, values)
+    if max_q is not None:
+        where += " AND v.q <= :max_q"
+        values["max_q"] = max_q
     if analysis_ids is not None:
         where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = analysis_ids
+        values["analyses"] = list(analysis_ids)
     query = f"""
         SELECT v.* FROM node_best_latent v WHERE {where} AND v.f1 >= :min_f1
         ORDER BY v.f1 DESC, v.analysis_id, v.synset LIMIT :limit
     """  # noqa: S608
     values |= {"min_f1": min_f1, "limit": limit}
     return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def _of_nodes(nodes: Sequence[int] | None, under: Sequence[int] | None, values: Row) -> str:
+    """Conditions on a view's synset_id; what they bind goes into `values`."""
+    where = ""
+    if nodes is not None:
+        where += " AND v.synset_id = ANY(:nodes)"
+        values["nodes"] = list(nodes)
+    if under is not None:
+        where += (
+            " AND v.synset_id IN (SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = ANY(:under))"
+        )
+        values["under"] = list(under)
+    return where
 
 
 def find_analysis(session: Session, analysis: int | None) -> Row:

@@ -62,6 +62,7 @@ def demo(connections: Connections, output: Path, stop: bool) -> None:
     click.echo(f"Everything is in {home}. Try some SQL, or open it with psql (`{again} db url`):")
     for query in _SQL:
         click.echo(f'  {again} db query "{query}"')
+    click.echo(f"  {again} results tree animal.n.01")
     click.echo(f"  {again} results nodes --under animal.n.01")
     if stop:
         click.echo(f"The stack is stopped; `{again} up` starts it again.")
@@ -127,16 +128,15 @@ def _run(connections: Connections, output: Path) -> None:
 def _print_nodes(connections: Connections, study_id: int) -> None:
     """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
     from hsae.catalog import transaction
-    from hsae.catalog.queries import node_rows, study_analyses
+    from hsae.catalog.known_names import study_analyses, synset_ids
+    from hsae.catalog.queries import node_rows
     from hsae.cli.output import console, table
 
     best: dict[str, dict[str, object]] = {}
     with transaction(connections.sessions) as session:
-        analyses = study_analyses(session, study_id)
+        analyses, nodes = study_analyses(session, study_id), synset_ids(session, NODES)
         for basis in ("sae", "neuron", "shuffled_taxonomy"):
-            rows = node_rows(
-                session, nodes=NODES, under=None, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis
-            )
+            rows = node_rows(session, nodes=nodes, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis)
             for row in rows:  # by falling F1: the first of a node is its best
                 entry = best.setdefault(row["synset"], dict(row) if basis == "sae" else {})
                 if entry:

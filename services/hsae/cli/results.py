@@ -7,6 +7,19 @@ import click
 
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, print_rows, table
+from hsae.cli.result_compare import compare
+from hsae.cli.result_filters import (
+    analysis_option,
+    basis_option,
+    layer_option,
+    limit_option,
+    min_f1_option,
+    q_option,
+    require_analysed,
+    sae_option,
+    study_option,
+)
+from hsae.cli.result_tree import tree
 from hsae.errors import UserError
 
 _LAYER_COLUMNS = {
@@ -43,7 +56,6 @@ _NODE_COLUMNS = {
     "height": "height", "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1",
     "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
 }  # fmt: skip
-_BASES = click.Choice(["sae", "neuron", "shuffled_labels", "shuffled_taxonomy"])
 
 
 @click.group()
@@ -51,11 +63,16 @@ def results() -> None:
     """Look at scores, and export them."""
 
 
+results.add_command(tree)
+results.add_command(compare)
+
+
 @results.command()
-@click.option("--study", type=int, help="Only this study's analyses.")
+@study_option
 @click.option("--model", help="Only this backbone.")
 @click.option("--dataset", help="Only this data set.")
-@click.option("--layer", type=int, help="Only this layer.")
+@layer_option
+@sae_option
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
 @json_option
 @pass_connections
@@ -83,10 +100,12 @@ def layers(connections: Connections, /, study: int | None, plot: Path | None, as
 def fetch_layers(connections: Connections, *, study_id: int | None, **wanted: Any) -> list[dict[str, Any]]:
     """Layer scores with controls beside them, of a study or of everything."""
     from hsae.catalog import transaction
-    from hsae.catalog.queries import layer_rows, study_analyses
+    from hsae.catalog.known_names import require_known, study_analyses
+    from hsae.catalog.queries import layer_rows
     from hsae.report.layer_table import beside_controls
 
     with transaction(connections.sessions) as session:
+        require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
         analyses = None if study_id is None else study_analyses(session, study_id)
         return beside_controls(layer_rows(session, analyses, **wanted))
 
@@ -116,43 +135,80 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
 
 
 @results.command()
-@click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
-@click.option("--layer", type=int, help="Only this layer.")
-@click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+@analysis_option
+@study_option
+@layer_option
+@sae_option
 @click.option("--basis", type=click.Choice(["sae", "neuron"]), default="sae", show_default=True)
+@click.option("--node", "nodes", multiple=True, help="Only latents with this label; may be given several times.")
 @click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
-@click.option("--min-f1", type=float, default=0.0, show_default=True)
-@click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
+@min_f1_option
+@q_option
+@limit_option
 @json_option
 @pass_connections
-def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
+def latents(
+    connections: Connections,
+    /,
+    as_json: bool,
+    study: int | None,
+    nodes: tuple[str, ...],
+    under: str | None,
+    **wanted: Any,
+) -> None:
     """Latents with their labels, best F1 first."""
     from hsae.catalog import transaction
+    from hsae.catalog.known_names import find_nodes, study_analyses
     from hsae.catalog.queries import latent_rows
 
     with transaction(connections.sessions) as session:
-        rows = latent_rows(session, **wanted)
+        require_analysed(session, wanted)
+        rows = latent_rows(
+            session,
+            labels=find_nodes(session, nodes) if nodes else None,
+            under=find_nodes(session, [under]) if under else None,
+            analysis_ids=None if study is None else study_analyses(session, study),
+            **wanted,
+        )
     print_rows(rows, _LATENT_COLUMNS, as_json=as_json, empty="No latent fits.")
 
 
 @results.command()
-@click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
-@click.option("--layer", type=int, help="Only this layer.")
-@click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
-@click.option("--basis", type=_BASES, default="sae", show_default=True)
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@basis_option
 @click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
 @click.option("--under", help="Only nodes at or below this one.")
-@click.option("--min-f1", type=float, default=0.0, show_default=True)
-@click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
+@min_f1_option
+@q_option
+@limit_option
 @json_option
 @pass_connections
-def nodes(connections: Connections, /, as_json: bool, nodes: tuple[str, ...], **wanted: Any) -> None:
+def nodes(
+    connections: Connections,
+    /,
+    as_json: bool,
+    study: int | None,
+    nodes: tuple[str, ...],
+    under: str | None,
+    **wanted: Any,
+) -> None:
     """Nodes of the taxonomy with their best latents, best F1 first."""
     from hsae.catalog import transaction
+    from hsae.catalog.known_names import find_nodes, study_analyses
     from hsae.catalog.queries import node_rows
 
     with transaction(connections.sessions) as session:
-        rows = node_rows(session, nodes=nodes, **wanted)
+        require_analysed(session, wanted)
+        rows = node_rows(
+            session,
+            nodes=find_nodes(session, nodes) if nodes else None,
+            under=find_nodes(session, [under]) if under else None,
+            analysis_ids=None if study is None else study_analyses(session, study),
+            **wanted,
+        )
     print_rows(rows, _NODE_COLUMNS, as_json=as_json, empty="No node fits.")
 
 

@@ -1,0 +1,176 @@
+"""Every query of docs/sql.md, and the questions behind `hsae-admin results`, on a study as large as the goals name.
+
+Fills a private Postgres (the one that `hsae-admin up` starts, with its settings) with a synthetic study: by default 12
+layers, 12,288 latents and 2 x 1,536 raw-neuron columns each, 1,000 classes of WordNet. Then times every query,
+planning and fetching included, one after the other in rounds, and at last the loading of 1,000,000 rows of node_score
+into a partition of their own.
+"""
+
+import argparse
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from measure import Row, at_most, machine, print_header, print_report, versions
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+from synthetic_study import Nodes, StudySize, fill_study, random_pairs
+
+from hsae.catalog import connect, session_factory, transaction
+from hsae.catalog.bulk import load_node_scores
+from hsae.catalog.comparison_queries import common_dataset, node_pairs
+from hsae.catalog.known_names import find_nodes, require_known
+from hsae.catalog.migrate import upgrade
+from hsae.catalog.queries import latent_rows, layer_rows, node_rows
+from hsae.catalog.tree_queries import best_latents, find_tree, tree_nodes
+from hsae.embedded import Stack
+from hsae.settings import Settings
+
+GOAL_MS = 200.0
+GOAL_LOAD_SECONDS = 15.0
+SIZES = {
+    "small": (StudySize(n_classes=60, n_layers=2, n_latents=256, d_model=64), 20_000),
+    "full": (StudySize(), 1_000_000),
+}
+
+
+def cookbook() -> dict[str, str]:
+    """The queries of docs/sql.md by their headings."""
+    path = Path(__file__).parents[1] / "docs" / "sql.md"
+    found = re.findall(r"^###? ([^\n]+)\n(?:(?!^##).)*?^```sql\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return dict(found)
+
+
+def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[object]]]:
+    """What some calls of `hsae-admin results` ask."""
+
+    def tree() -> list[object]:
+        with transaction(sessions) as session:
+            found = find_tree(session, find_nodes(session, ["animal.n.01"]))
+            rows = tree_nodes(session, dataset_id=found["dataset_id"], root=found["synset_id"], depth=None)
+            nodes = [row["synset_id"] for row in rows]
+            return list(best_latents(session, nodes, dataset=found["dataset"], basis="sae").values())
+
+    def compare() -> list[object]:
+        with transaction(sessions) as session:
+            require_known(session, analysis_ids=(1, 2))
+            dataset = common_dataset(session, [1, 2])
+            return list(node_pairs(session, [1], [2], dataset_id=dataset, basis="sae"))
+
+    def asked(ask: Callable[[Session], list[dict[str, object]]]) -> Callable[[], list[object]]:
+        def run() -> list[object]:
+            with transaction(sessions) as session:
+                return list(ask(session))
+
+        return run
+
+    return {
+        "results layers": asked(layer_rows),
+        "results nodes --node vehicle.n.01": asked(
+            lambda s: node_rows(s, nodes=find_nodes(s, ["vehicle.n.01"]), min_f1=0.0, limit=30, basis="sae")
+        ),
+        "results nodes --under animal.n.01": asked(
+            lambda s: node_rows(s, under=find_nodes(s, ["animal.n.01"]), min_f1=0.0, limit=30, basis="sae")
+        ),
+        "results nodes": asked(lambda s: node_rows(s, min_f1=0.0, limit=30, basis="sae")),
+        "results latents": asked(lambda s: latent_rows(s, min_f1=0.0, limit=30, basis="sae")),
+        "results latents --under dog.n.01 --q 0.01": asked(
+            lambda s: latent_rows(s, under=find_nodes(s, ["dog.n.01"]), max_q=0.01, min_f1=0.0, limit=30, basis="sae")
+        ),
+        "results tree animal.n.01": tree,
+        "results compare 1 2": compare,
+    }
+
+
+def timed(engine: Engine, sessions: sessionmaker[Session], n_rounds: int) -> list[Row]:
+    """Median milliseconds of every question; each round asks all of them in turn, the first one is not counted."""
+    asked: dict[str, Callable[[], list[object]]] = {}
+
+    def of_cookbook(query: str) -> Callable[[], list[object]]:
+        def run() -> list[object]:
+            with engine.connect() as connection:
+                return list(connection.exec_driver_sql(query, execution_options={"no_parameters": True}))
+
+        return run
+
+    asked |= {heading: of_cookbook(query) for heading, query in cookbook().items()}
+    asked |= commands(sessions)
+    milliseconds: dict[str, list[float]] = {name: [] for name in asked}
+    n_rows = {}
+    for _ in range(n_rounds + 1):
+        for name, run in asked.items():
+            start = time.perf_counter()
+            n_rows[name] = len(run())
+            milliseconds[name].append((time.perf_counter() - start) * 1000)
+    rows = []
+    for name, (first, *rest) in milliseconds.items():
+        spread = f"first {first:.1f}, worst {max(rest):.1f}"
+        print(f"  {statistics.median(rest):7.1f} ms ({spread}), {n_rows[name]} rows: {name}")
+        rows.append(at_most(name, statistics.median(rest), "ms", GOAL_MS))
+    return rows
+
+
+def load(sessions: sessionmaker[Session], nodes: Nodes, n_rows: int) -> Row:
+    """Seconds from rows in memory to a committed partition with all its indexes."""
+    analysis = 10**6
+    rows = random_pairs(analysis, n_rows, nodes, np.random.default_rng(2))
+    start = time.perf_counter()
+    with transaction(sessions) as session:
+        load_node_scores(session, analysis, rows)
+    seconds = time.perf_counter() - start
+    with transaction(sessions) as session:
+        stored = session.execute(text("SELECT count(*) FROM node_score WHERE analysis_id = :id"), {"id": analysis})
+        assert stored.scalar_one() == n_rows
+    return at_most(f"loading {n_rows:,} rows of node_score", seconds, "s", GOAL_LOAD_SECONDS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--both-kinds", action="store_true", help="ReLU and TopK SAEs: twice as many analyses")
+    options = parser.parse_args()
+    size, n_rows = SIZES[options.size]
+    if options.both_kinds:
+        size = replace(size, sae_kinds=("relu", "topk"))
+    where = machine()
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        settings = Settings(home=Path(folder), database_url=SecretStr(stack.info().database_url))
+        engine = connect(settings)
+        sessions = session_factory(engine)
+        upgrade(engine)
+        with engine.connect() as connection:
+            what = versions() | {"postgres": connection.exec_driver_sql("SHOW server_version").scalar_one()}
+        print_header(f"questions in SQL, {options.size}", where, what)
+        start = time.perf_counter()
+        nodes = fill_study(sessions, size)
+        print(f"  filled in {time.perf_counter() - start:.0f} s, {len(nodes.ids)} nodes")
+        # What autovacuum does within its first minutes.
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        with engine.connect() as connection:
+            counted = {
+                table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
+                for table in ("analysis", "latent", "latent_place", "node_score")
+            }
+            counted["size"] = connection.exec_driver_sql(
+                "SELECT pg_size_pretty(pg_database_size(current_database()))"
+            ).scalar_one()
+        print(f"  {', '.join(f'{name} {value}' for name, value in counted.items())}")
+        rows = timed(engine, sessions, options.rounds)
+        rows.append(load(sessions, nodes, n_rows))
+        engine.dispose()
+    print_report(
+        rows, where, what,
+        ["a cold disk; several readers at once; a server on another machine; scores of a real study"],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

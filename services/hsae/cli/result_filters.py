@@ -1,0 +1,36 @@
+"""Options that the commands of `results` share."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hsae.cli.completion import complete_studies
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
+study_option = click.option("--study", type=int, shell_complete=complete_studies, help="Only this study's analyses.")
+layer_option = click.option("--layer", type=int, help="Only this layer.")
+sae_option = click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+basis_option = click.option(
+    "--basis",
+    type=click.Choice(["sae", "neuron", "shuffled_labels", "shuffled_taxonomy"]),
+    default="sae",
+    show_default=True,
+    help="The SAE, or one of its controls.",
+)
+min_f1_option = click.option(
+    "--min-f1", type=float, default=0.0, show_default=True, help="Only an F1 of at least this."
+)
+q_option = click.option("--q", "max_q", type=float, help="Only a q-value of at most this.")
+limit_option = click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
+
+
+def require_analysed(session: "Session", wanted: Mapping[str, Any]) -> None:
+    """A `UserError` where the options `--analysis` or `--layer` name what nothing is analysed of."""
+    from hsae.catalog.known_names import require_known
+
+    analysis = wanted.get("analysis_id")
+    require_known(session, analysis_ids=() if analysis is None else (analysis,), layer=wanted.get("layer"))
