@@ -31,8 +31,8 @@ demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
 
 test: $(VENV)/.dev  ## All tests, with real servers and a real worker
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/faults
-	# By themselves: their leases are short, and nothing else may keep the cores busy.
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile tests/faults
+	# One after the other: their leases are short, and nothing else may keep the cores busy.
+	$(BIN)/python -m pytest tests/faults
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .
