@@ -87,6 +87,8 @@ def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> I
     made: list[Service] = []
 
     def make(*, migrate: bool = True, **settings_values: object) -> Service:
+        for earlier in made:  # idle connections of tests that are done would use up the server's
+            earlier.sessions.kw["bind"].dispose()
         number = next(_numbers)
         name = f"hsae_test_{number}"
         with psycopg.connect(stack.database_url, autocommit=True) as admin:
