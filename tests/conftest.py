@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, a
 
 import psycopg
 import pytest
+from minio import Minio
 from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import make_url
@@ -80,6 +81,21 @@ class Service:
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
 
+    def close(self) -> None:
+        """End the workers and free what the servers hold for this service.
+
+        Each bucket takes several of the few volumes that SeaweedFS makes of a disk; it deletes a full bucket whole.
+        """
+        self.stop_workers()
+        self.sessions.kw["bind"].dispose()
+        Minio(
+            self.settings.s3_endpoint,
+            access_key=self.settings.s3_access_key,
+            secret_key=self.settings.s3_secret_key.get_secret_value(),
+            region=self.settings.s3_region,
+            secure=False,
+        ).remove_bucket(self.settings.s3_bucket)
+
 
 @contextmanager
 def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
@@ -144,4 +160,4 @@ def service(make_service: Callable[..., Service]) -> Iterator[Service]:
     """A fresh service for one test."""
     fresh = make_service()
     yield fresh
-    fresh.stop_workers()
+    fresh.close()
