@@ -7,18 +7,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsae.errors import JobCancelledError, UserError
-from hsae.hierarchy import ClassSums, NodeScores, analyse, analyse_basis, iter_node_scores
-from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin_neurons
+from hsae.hierarchy import CONTROL_BASES, ClassSums, NodeScores, analyse, analyse_basis, iter_node_scores
+from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
+from hsae.hierarchy.dense_bases import control_basis
 from hsae.hierarchy.latent_scores import mean_lca_depth
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
-BASES = ["sae", "neuron", "shuffled_labels", "shuffled_labels", "shuffled_taxonomy", "shuffled_taxonomy"]
+CONTROLS = list(CONTROL_BASES)
+BASES = ["sae", *CONTROLS, "shuffled_labels", "shuffled_labels", "shuffled_taxonomy", "shuffled_taxonomy"]
+
+
+def untrained(case):
+    """Latents that fire more often than the SAE's, on other images."""
+    rng = np.random.default_rng(len(case.labels))
+    dense = rng.exponential(size=case.dense.shape) * (rng.random(case.dense.shape) < 0.7)
+    return sp.csr_array(dense.astype(np.float32))
 
 
 def run(case, **options):
+    options = {"controls": CONTROL_BASES, "untrained": untrained(case), **options}
     return analyse(case.z, case.labels, case.taxonomy, case.neurons, **options)
 
 
@@ -39,7 +49,7 @@ def assert_same(left, right):
 def test_planted_latents_are_labelled_with_their_nodes(planted_case):
     results = run(planted_case)
     assert [result.basis for result in results] == BASES
-    assert [result.seed for result in results] == [0, 0, 0, 1, 0, 1]
+    assert [result.seed for result in results] == [0, 0, 0, 0, 0, 0, 1, 0, 1]
     sae = results[0]
     np.testing.assert_array_equal(sae.latents.label, np.arange(len(planted_case.taxonomy.synsets)))
     assert (sae.latents.label_f1 > 0.8).all()
@@ -51,8 +61,10 @@ def test_planted_latents_are_labelled_with_their_nodes(planted_case):
 
 
 def test_controls_score_lower_than_planted_latents(planted_case):
-    sae, neuron, *shuffled = run(planted_case, n_label_shuffles=3, n_taxonomy_shuffles=3)
-    assert neuron.layer.best_f1_mean < 0.8 * sae.layer.best_f1_mean
+    sae, *others = run(planted_case, n_label_shuffles=3, n_taxonomy_shuffles=3)
+    bases, shuffled = others[: len(CONTROLS)], others[len(CONTROLS) :]
+    for result in bases:
+        assert result.layer.best_f1_mean < 0.8 * sae.layer.best_f1_mean, result.basis
     for result in shuffled:
         assert result.layer.best_f1_inner_mean < 0.8 * sae.layer.best_f1_inner_mean
         assert result.layer.lch_height_mean > sae.layer.lch_height_mean
@@ -64,14 +76,34 @@ def test_controls_score_lower_than_planted_latents(planted_case):
             assert leaves == sae.layer.by_height[0]
 
 
-def test_the_raw_neurons_come_with_their_unthinned_auroc(planted_case):
-    sae, neuron, *_ = run(planted_case)
+def test_the_control_bases_are_as_sparse_as_the_sae_and_come_with_their_unthinned_auroc(planted_case):
+    sae, *others = run(planted_case)
     assert np.isnan(sae.nodes.auroc_dense).all()
-    np.testing.assert_array_equal(np.isnan(neuron.nodes.auroc_dense), np.isnan(neuron.nodes.auroc))
-    assert neuron.layer.n_latents == 2 * planted_case.neurons.shape[1]
-    assert neuron.layer.l0_mean == pytest.approx(round(sae.layer.l0_mean))
-    beside = neuron.nodes.auroc_dense[~np.isnan(neuron.nodes.auroc)]
-    assert (beside != neuron.nodes.auroc[~np.isnan(neuron.nodes.auroc)]).any()
+    n_latents, d_model = planted_case.z.shape[1], planted_case.neurons.shape[1]
+    n_columns = {"neuron": 2 * d_model, "pca": 2 * d_model, "random": n_latents + n_latents % 2, "untrained": n_latents}
+    for result in others[: len(CONTROLS)]:
+        nodes = result.nodes
+        assert result.layer.n_latents == len(result.latents.latent) == n_columns[result.basis]
+        assert result.layer.l0_mean == pytest.approx(round(sae.layer.l0_mean))
+        is_defined = ~np.isnan(nodes.auroc)
+        assert not np.isnan(nodes.auroc_dense[is_defined]).any()
+        assert (nodes.auroc_dense[is_defined] != nodes.auroc[is_defined]).any()
+    for result in others[len(CONTROLS) :]:
+        assert np.isnan(result.nodes.auroc_dense).all()
+
+
+def test_controls_can_be_chosen_in_any_order(planted_case):
+    everything = {result.basis: result for result in run(planted_case, n_label_shuffles=0, n_taxonomy_shuffles=0)}
+    some = run(planted_case, controls=("random", "neuron"), n_label_shuffles=0, n_taxonomy_shuffles=0)
+    assert [result.basis for result in some] == ["sae", "neuron", "random"]
+    assert_same(some, [everything[result.basis] for result in some])
+
+
+def test_untrained_latents_that_are_missing_or_of_other_images_are_refused(planted_case):
+    with pytest.raises(UserError, match="untrained needs .* got none"):
+        run(planted_case, untrained=None)
+    with pytest.raises(UserError, match="same 324 images, got those of 323"):
+        run(planted_case, untrained=untrained(planted_case)[1:])
 
 
 @settings(max_examples=25, deadline=None)
@@ -99,7 +131,7 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
     peak = case.dense.max(axis=0).astype(np.float64)
     np.testing.assert_array_equal(sae.latents.max_activation, np.where(peak > 0, peak, np.nan))
     assert all(result.class_sums is None for result in results[1:])
-    assert [result.latents is None for result in results] == [False, False, True, True, True, True]
+    assert [result.latents is None for result in results] == [False] * 5 + [True] * 4
     assert_same(results, run(case, seed=seed))
 
 
@@ -108,9 +140,14 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
 def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(random_case, seed):
     case = random_case(seed)
     n_classes = len(case.taxonomy.classes)
-    neurons = thin_neurons(case.neurons, n_kept_like((case.dense > 0).sum(axis=0), len(case.labels)))
-    for result in run(case, seed=seed % 1000, association="mass"):
-        ranked = rank_activations(neurons if result.basis == "neuron" else case.z)
+    seed, n_latents = seed % 1000, case.z.shape[1]
+    n_kept = n_kept_like((case.dense > 0).sum(axis=0), len(case.labels))
+    thinned = {
+        name: thin(control_basis(name, case.neurons, untrained(case), n_latents=n_latents, seed=seed), n_kept)
+        for name in CONTROLS
+    }
+    for result in run(case, seed=seed, association="mass"):
+        ranked = rank_activations(thinned.get(result.basis, case.z))
         labels = {
             "shuffled_labels": lambda result=result: shuffle_labels(case.labels, result.seed),
             "shuffled_taxonomy": lambda result=result: shuffle_taxonomy(case.labels, n_classes, result.seed),
@@ -144,9 +181,9 @@ def test_other_embeddings_change_the_monosemanticity_alone(planted_case):
 @given(seed=seeds)
 def test_layer_rows_equal_loops(random_case, seed):
     case = random_case(seed)
-    sae, neuron = run(case, n_taxonomy_shuffles=0, n_label_shuffles=0)
+    sae, *others = run(case, n_taxonomy_shuffles=0, n_label_shuffles=0)
     check_layer_row(sae, case)
-    assert neuron.layer.n_nodes == sae.layer.n_nodes
+    assert {result.layer.n_nodes for result in others} == {sae.layer.n_nodes}
 
 
 def check_layer_row(sae, case):
@@ -189,15 +226,15 @@ def check_layer_row(sae, case):
 
 def test_an_sae_without_a_living_latent(planted_case):
     dead = dataclasses.replace(planted_case, z=sp.csr_array(planted_case.z.shape, dtype=np.float32))
-    sae, neuron, *shuffled = run(dead)
+    sae, *others = run(dead)
     assert len(sae.nodes.latent) == 0
     assert sae.latents.is_dead.all()
     assert (sae.latents.label == -1).all()
     assert sae.layer.dead_share == 1
     assert sae.layer.f1_node_share == sae.layer.best_f1_mean == 0
     assert np.isnan(sae.layer.lch_height_mean)
-    assert neuron.layer.l0_mean == pytest.approx(1)
-    assert all(len(result.nodes.latent) == 0 for result in shuffled)
+    assert [result.layer.l0_mean for result in others[: len(CONTROLS)]] == pytest.approx([1] * len(CONTROLS))
+    assert all(len(result.nodes.latent) == 0 for result in others[len(CONTROLS) :])
 
 
 def test_images_of_one_class_only(planted_case):
@@ -214,7 +251,8 @@ def test_images_of_one_class_only(planted_case):
 def test_progress_reaches_its_end_and_can_stop_the_analysis(planted_case):
     seen = []
     run(planted_case, progress=lambda n_done, n_total: seen.append((n_done, n_total)))
-    n_total = 5 * planted_case.z.shape[1] + 2 * planted_case.neurons.shape[1]
+    n_latents = planted_case.z.shape[1]
+    n_total = 6 * n_latents + (n_latents + n_latents % 2) + 2 * (2 * planted_case.neurons.shape[1])
     assert seen[-1] == (n_total, n_total)
     assert [n_done for n_done, _ in seen] == sorted({n_done for n_done, _ in seen})
 

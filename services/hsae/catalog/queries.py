@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.results import BASES
 from hsae.errors import UserError
 
 Row = dict[str, Any]
@@ -88,8 +89,9 @@ def layer_rows(session: Session, analysis_ids: Sequence[int] | None = None, **wa
     query = f"""
         SELECT v.* FROM layer_progress v WHERE {where}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
-                 array_position(ARRAY['sae', 'neuron', 'shuffled_labels', 'shuffled_taxonomy'], v.basis)
+                 array_position(CAST(:bases AS text[]), v.basis)
     """  # noqa: S608 -- column names come from this package, values are bound
+    values["bases"] = list(BASES)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 

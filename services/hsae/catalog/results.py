@@ -7,8 +7,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.base import Base, CreatedAt, Identity64, Json
 
-BASES = ("sae", "neuron", "shuffled_labels", "shuffled_taxonomy")
-_BASIS = "sae, neuron (raw neurons split by sign), shuffled_labels or shuffled_taxonomy (the SAE's controls)"
+BASES = ("sae", "neuron", "pca", "random", "untrained", "shuffled_labels", "shuffled_taxonomy")
+_COLUMNS = (
+    "sae, or a control: neuron, pca, random (raw neurons, principal and random directions, split by sign), untrained "
+    "(the SAE before its training)"
+)
+_BASIS = f"{_COLUMNS}, shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
 _SEED = "seed of a shuffled control; 0 otherwise"
 
 
@@ -113,7 +117,7 @@ class Analysis(Base):
 
 
 class Latent(Base):
-    """One latent (or raw-neuron direction) of one analysis."""
+    """One latent (or column of a control basis) of one analysis."""
 
     __tablename__ = "latent"
     __table_args__ = (
@@ -126,11 +130,12 @@ class Latent(Base):
     analysis_id: Mapped[int] = mapped_column(
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
-    basis: Mapped[str] = mapped_column(primary_key=True, comment="sae or neuron (raw neurons split by sign)")
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=_COLUMNS)
     latent: Mapped[int] = mapped_column(
         Integer,
         primary_key=True,
-        comment="index in the dictionary; neuron basis: dimension, then its negative half",
+        comment="index in the dictionary; neuron, pca (by falling variance) and random: all positive halves, then all "
+        "negative halves",
     )
     is_dead: Mapped[bool] = mapped_column(comment="fires on no image")
     n_fire: Mapped[int] = mapped_column(comment="images on which it fires (N_j)")
@@ -189,7 +194,7 @@ class LatentPlace(Base):
     analysis_id: Mapped[int] = mapped_column(
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
-    basis: Mapped[str] = mapped_column(primary_key=True, comment="sae or neuron (raw neurons split by sign)")
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=_COLUMNS)
     latent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index in the dictionary")
     rule: Mapped[str] = mapped_column(
         primary_key=True,
@@ -242,7 +247,7 @@ class NodeScore(Base):
         Double, comment="area under the ROC curve of the activation for the node; null where undefined"
     )
     auroc_dense: Mapped[float | None] = mapped_column(
-        Double, comment="neuron basis: AUROC of the unthinned column; null for other bases"
+        Double, comment="neuron, pca, random, untrained: AUROC of the unthinned column; null for other bases"
     )
     z: Mapped[float | None] = mapped_column(Double, comment="Mann-Whitney z-score with tie correction")
     p: Mapped[float | None] = mapped_column(Double, comment="two-sided p-value of z")

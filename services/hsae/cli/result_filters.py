@@ -14,9 +14,18 @@ analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only
 study_option = click.option("--study", type=int, shell_complete=complete_studies, help="Only this study's analyses.")
 layer_option = click.option("--layer", type=int, help="Only this layer.")
 sae_option = click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+# Spelt out: the catalog, which has the same list, takes a second to load.
+_COLUMN_BASES = ("sae", "neuron", "pca", "random", "untrained")
+column_basis_option = click.option(
+    "--basis",
+    type=click.Choice(_COLUMN_BASES),
+    default="sae",
+    show_default=True,
+    help="The SAE, or a control with columns of its own.",
+)
 basis_option = click.option(
     "--basis",
-    type=click.Choice(["sae", "neuron", "shuffled_labels", "shuffled_taxonomy"]),
+    type=click.Choice([*_COLUMN_BASES, "shuffled_labels", "shuffled_taxonomy"]),
     default="sae",
     show_default=True,
     help="The SAE, or one of its controls.",

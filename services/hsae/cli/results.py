@@ -11,6 +11,7 @@ from hsae.cli.result_compare import compare
 from hsae.cli.result_filters import (
     analysis_option,
     basis_option,
+    column_basis_option,
     layer_option,
     limit_option,
     min_f1_option,
@@ -27,24 +28,36 @@ _LAYER_COLUMNS = {
     "fvu": "\nFVU",
     "l0": "\nL0",
     "dead_share": "\ndead",
+    "probe_accuracy": "\nprobe",
     "lch_height": "LCH\nheight",
+    "lch_height_neuron": "\nneurons",
     "lch_height_shuffled_taxonomy": "\n~tree",
     "lch_height_shuffled_labels": "\n~labels",
     "coverage": "cover-\nage",
+    "coverage_neuron": "\nneurons",
     "coverage_shuffled_taxonomy": "\n~tree",
     "coverage_shuffled_labels": "\n~labels",
+}
+_CONTROL_HEADINGS = {
+    "neuron": "neurons",
+    "pca": "PCA",
+    "random": "random",
+    "untrained": "untrained",
+    "shuffled_taxonomy": "~tree",
+    "shuffled_labels": "~labels",
+}
+_SCORE_COLUMNS = {
+    "layer": "\nlayer",
     "share_nodes_f1": "nodes\nF1>=.5",
-    "share_nodes_f1_neuron": "\nneurons",
-    "share_nodes_f1_shuffled_labels": "\n~labels",
+    **{f"share_nodes_f1_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
     "best_f1_inner": "inner\nF1",
-    "best_f1_inner_neuron": "\nneurons",
-    "best_f1_inner_shuffled_taxonomy": "\n~tree",
-    "probe_accuracy": "\nprobe",
+    **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
 }
 _LEGEND = """\
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
-Controls: neurons = raw neurons at the same L0; ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
+Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained = the SAE
+before its training. The SAE's own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
@@ -129,8 +142,10 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
         groups.setdefault(title, []).append(row)
     out = console()
     for title, group in groups.items():
-        out.print(table(group, _LAYER_COLUMNS, title=title, digits=2))
-        out.print()
+        for columns in (_LAYER_COLUMNS, _SCORE_COLUMNS):
+            scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
+            out.print(table(group, scored, title=title, digits=2))
+            out.print()
     out.print(_LEGEND, soft_wrap=True)
 
 
@@ -139,7 +154,7 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
 @study_option
 @layer_option
 @sae_option
-@click.option("--basis", type=click.Choice(["sae", "neuron"]), default="sae", show_default=True)
+@column_basis_option
 @click.option("--node", "nodes", multiple=True, help="Only latents with this label; may be given several times.")
 @click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
 @min_f1_option

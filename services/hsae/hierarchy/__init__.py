@@ -6,16 +6,19 @@ Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md s
 from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
 from hsae.hierarchy.node_scores import NodeScores, false_discovery, iter_node_scores
 from hsae.hierarchy.probe import ProbeResult, linear_probe
 
 __all__ = [
+    "CONTROL_BASES",
     "AssociationRule",
     "Basis",
     "BasisResult",
     "ClassSums",
+    "ControlBasis",
     "HeightCounts",
     "LatentPlaces",
     "LatentTable",

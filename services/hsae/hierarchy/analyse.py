@@ -1,6 +1,6 @@
 """One analysis: a trained SAE's latents and their controls, scored against the taxonomy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -11,13 +11,8 @@ from jaxtyping import Float32, Float64, Int, Int32
 from hsae.errors import UserError
 from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, associated_classes
 from hsae.hierarchy.class_sums import ClassSums, checked_labels, sum_by_class
-from hsae.hierarchy.controls import (
-    n_kept_like,
-    shuffle_labels,
-    shuffle_taxonomy,
-    thin_neurons,
-    unthinned_auroc,
-)
+from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
+from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis, DenseBasis, control_basis
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.layer_scores import LayerScores, layer_scores
 from hsae.hierarchy.monosemanticity import monosemanticity
@@ -27,7 +22,7 @@ from hsae.hierarchy.ranks import RankedActivations, rank_activations
 from hsae.hierarchy.shortlist import node_priority, shortlist
 from hsae.taxonomy import InducedTaxonomy
 
-Basis = Literal["sae", "neuron", "shuffled_labels", "shuffled_taxonomy"]
+Basis = Literal["sae", ControlBasis, "shuffled_labels", "shuffled_taxonomy"]
 
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""
@@ -47,7 +42,7 @@ class NodeTable:
         recall: `n_both / n_images`.
         f1: their harmonic mean.
         auroc: area under the ROC curve of the activation.
-        auroc_dense: the same of the raw neuron before thinning; only in the basis `neuron`.
+        auroc_dense: the same of the column before thinning; only in the control bases.
         z: Mann-Whitney z-score, ties corrected.
         p: two-sided p-value.
         q: Benjamini-Hochberg q-value over all pairs of the basis.
@@ -119,9 +114,11 @@ def analyse(
     n_label_shuffles: int = 2,
     n_taxonomy_shuffles: int = 2,
     association: AssociationRule = "topk",
+    controls: Sequence[ControlBasis] = ("neuron", "pca", "random"),
+    untrained: "sp.csr_array[np.float32] | None" = None,
     progress: Progress | None = None,
 ) -> list[BasisResult]:
-    """Score an SAE and its controls: `sae`, `neuron`, the label shuffles, the taxonomy shuffles.
+    """Score an SAE and its controls: `sae`, the control bases, the label shuffles, the taxonomy shuffles.
 
     Args:
         z: latent activations, float32[n_images, n_latents], not negative.
@@ -129,28 +126,35 @@ def analyse(
         taxonomy: the induced taxonomy of the data set's classes.
         neurons: the activations that the SAE was given, of the same images.
         embeddings: what the monosemanticity score measures the likeness of images in; by default `neurons`.
-        seed: seed of the first shuffle of each kind; the next has `seed + 1`.
-        threshold: an SAE latent fires where its activation is greater; a raw neuron where thinning left it.
+        seed: seed of the first shuffle of each kind, the next has `seed + 1`; and of the random directions.
+        threshold: an SAE latent fires where its activation is greater; a column of a control where thinning left it.
         n_label_shuffles: how often the labels are shuffled.
         n_taxonomy_shuffles: how often the classes are shuffled over the tree.
         association: the rule by which the latent and layer rows associate classes with latents.
+        controls: which control bases are scored; their order does not matter.
+        untrained: with the control `untrained`, the latent activations of the SAE before its training, as `z`.
         progress: called as the latents of all bases are done; may raise to stop.
 
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    n_images = int(z.shape[0])
+    n_images, n_latents = int(z.shape[0]), int(z.shape[1])
     if neurons.shape[0] != n_images:
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {neurons.shape[0]}: "
             "give both of the same images"
         )
     ranked = rank_activations(z, threshold=threshold)
-    thinned = rank_activations(thin_neurons(neurons, n_kept_like(ranked.n_fire, n_images)))
-    runs: list[tuple[Basis, int, RankedActivations]] = [("sae", 0, ranked), ("neuron", 0, thinned)]
-    runs += [("shuffled_labels", seed + repeat, ranked) for repeat in range(n_label_shuffles)]
-    runs += [("shuffled_taxonomy", seed + repeat, ranked) for repeat in range(n_taxonomy_shuffles)]
-    n_total = sum(run[2].n_latents for run in runs)
+    n_kept = n_kept_like(ranked.n_fire, n_images)
+    runs: list[tuple[Basis, int, DenseBasis | None]] = [("sae", 0, None)]
+    runs += [
+        (control, 0, control_basis(control, neurons, untrained, n_latents=n_latents, seed=seed))
+        for control in CONTROL_BASES
+        if control in controls
+    ]
+    runs += [("shuffled_labels", seed + repeat, None) for repeat in range(n_label_shuffles)]
+    runs += [("shuffled_taxonomy", seed + repeat, None) for repeat in range(n_taxonomy_shuffles)]
+    n_total = sum(n_latents if dense is None else dense.n_columns for _, _, dense in runs)
     n_before = 0
 
     def report(n_done: int, _: int) -> None:
@@ -158,7 +162,8 @@ def analyse(
             progress(n_before + n_done, n_total)
 
     results = []
-    for basis, run_seed, activations in runs:
+    for basis, run_seed, dense in runs:
+        activations = ranked if dense is None else rank_activations(thin(dense, n_kept))
         results.append(
             analyse_basis(
                 activations,
@@ -167,7 +172,7 @@ def analyse(
                 basis=basis,
                 seed=run_seed,
                 association=association,
-                neurons=neurons if basis == "neuron" else None,
+                dense=dense,
                 embeddings=neurons if embeddings is None else embeddings,
                 progress=report,
             )
@@ -185,7 +190,7 @@ def analyse_basis(
     seed: int = 0,
     threshold: float = 0.0,
     association: AssociationRule = "topk",
-    neurons: Float32[np.ndarray, "n_images d_model"] | None = None,
+    dense: DenseBasis | None = None,
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
     progress: Progress | None = None,
 ) -> BasisResult:
@@ -199,7 +204,7 @@ def analyse_basis(
         seed: seed of the shuffle.
         threshold: the firing rule is `z > threshold`.
         association: the rule by which the latent and layer rows associate classes with latents.
-        neurons: with the basis `neuron`, the activations before thinning, for `auroc_dense`.
+        dense: of a control basis, what was thinned to `z`, for `auroc_dense`.
         embeddings: one per image, for the monosemanticity score, which is NaN without them.
         progress: called as latents are done; may raise to stop.
 
@@ -230,8 +235,8 @@ def analyse_basis(
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
     ranking = ranking_scores(ranked, labels, taxonomy.closure, chosen.latents, chosen.nodes)
     auroc_dense = np.full(len(chosen.latents), np.nan)
-    if neurons is not None:
-        auroc_dense = unthinned_auroc(neurons, labels, taxonomy.closure, chosen.latents, chosen.nodes)
+    if dense is not None:
+        auroc_dense = unthinned_auroc(dense, labels, taxonomy.closure, chosen.latents, chosen.nodes)
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, sums, labels), taxonomy) for rule in rules}
     latents = None

@@ -1,5 +1,6 @@
 """Every latent's activation on every image: how it is computed, stored and read back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +36,16 @@ class LatentActivations:
 
 
 def encode_images(
-    sae: SparseAutoencoder, manifest: ActivationManifest, context: StageContext
-) -> tuple[LatentActivations, Float32[np.ndarray, "n_images d_model"]]:
-    """Encode the plain view of every image; also returns the raw activations (patch tokens: their mean).
+    saes: Sequence[SparseAutoencoder], manifest: ActivationManifest, context: StageContext
+) -> tuple[list[LatentActivations], Float32[np.ndarray, "n_images d_model"]]:
+    """Encode the plain view of every image with each SAE; also returns the raw activations (patch tokens: their mean).
 
     The maximum over an image's patches is this project's definition: a latent answers to an image when it answers
     to any part of it.
     """
     n_tokens = manifest.n_tokens
-    sae = sae.to(context.device)
-    latents: list[sp.csr_array] = []
+    saes = [sae.to(context.device) for sae in saes]
+    latents: list[list[sp.csr_array]] = [[] for _ in saes]
     raw: list[torch.Tensor] = []
     images: list[torch.Tensor] = []
     with torch.inference_mode():
@@ -57,11 +58,15 @@ def encode_images(
             images.append(shard.image_index[plain][::n_tokens])
             for part_cpu in torch.split(x, max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)):
                 part = part_cpu.to(context.device)
-                z = sae.encode(part.flatten(0, 1)).view(-1, n_tokens, sae.n_latents).amax(1)
-                latents.append(sp.csr_array(z.cpu().numpy()))
+                for sae, encoded in zip(saes, latents, strict=True):
+                    z = sae.encode(part.flatten(0, 1)).view(-1, n_tokens, sae.n_latents).amax(1)
+                    encoded.append(sp.csr_array(z.cpu().numpy()))
             context.check()
-    z_all = sp.csr_array(sp.vstack(latents, format="csr"))
-    return LatentActivations(z_all, torch.cat(images).numpy()), torch.cat(raw).numpy()
+    image_index = torch.cat(images).numpy()
+    activations = [
+        LatentActivations(sp.csr_array(sp.vstack(encoded, format="csr")), image_index) for encoded in latents
+    ]
+    return activations, torch.cat(raw).numpy()
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:

@@ -10,15 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hsae.backbones import BackboneSpec, Tokens
-from hsae.hierarchy import AssociationRule
+from hsae.hierarchy import CONTROL_BASES, AssociationRule, ControlBasis
 from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 2}
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 3}
 
 StoredDtype = Literal["float32", "bfloat16"]
 
@@ -67,8 +67,15 @@ class ScoringConfig(_Request):
 
     threshold: float = Field(0.0, ge=0, description="a latent fires where its activation exceeds this")
     association: AssociationRule = Field("topk", description="rule that associates classes with latents")
-    seed: int = Field(0, ge=0, description="seed of the shuffles and of the linear probe's split")
+    seed: int = Field(0, ge=0, description="seed of the shuffles, the random directions and the linear probe's split")
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+    controls: tuple[ControlBasis, ...] = Field(CONTROL_BASES, description="bases that are scored beside the SAE")
+
+    @field_validator("controls")
+    @classmethod
+    def _in_one_order(cls, controls: tuple[ControlBasis, ...]) -> tuple[ControlBasis, ...]:
+        """The same controls have the same key, however they are listed."""
+        return tuple(control for control in CONTROL_BASES if control in controls)
 
 
 class ExtractRequest(_Request):

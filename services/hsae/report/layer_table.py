@@ -16,7 +16,6 @@ _BESIDE = (
     "l0",
     "dead_share",
 )
-CONTROLS = ("neuron", "shuffled_labels", "shuffled_taxonomy")
 
 
 def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -11,13 +11,13 @@ from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
 from hsae.errors import UserError
 from hsae.hierarchy import BasisResult, analyse, linear_probe
-from hsae.pipeline.activations import open_activation_set
+from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
 from hsae.pipeline.score_rows import latent_place_rows, latent_rows, layer_score_row, node_score_rows
-from hsae.sae import SaeConfig, SparseAutoencoder
+from hsae.sae import SaeConfig, SparseAutoencoder, untrained_sae
 from hsae.store import (
     ANALYSES,
     ObjectCorruptError,
@@ -56,12 +56,15 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     taxonomy = read_taxonomy(context.store, request.dataset)
     listing = read_listing(context.store, request.dataset)
 
-    latents, raw = encode_images(sae, manifest, context)
+    scoring = request.scoring
+    saes = [sae]
+    if "untrained" in scoring.controls:
+        saes.append(untrained_sae(sae.config, read_training_rows(context, manifest, lambda _: context.check())))
+    (latents, *untrained), raw = encode_images(saes, manifest, context)
     position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
     class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
     labels = np.array([position[class_id] for class_id in class_ids])
     log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, len(labels), len(taxonomy.synsets))
-    scoring = request.scoring
     n_nodes = len(taxonomy.synsets)
 
     def on_latents(n_done: int, n_total: int) -> None:
@@ -78,6 +81,8 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         n_label_shuffles=scoring.n_shuffles,
         n_taxonomy_shuffles=scoring.n_shuffles,
         association=scoring.association,
+        controls=scoring.controls,
+        untrained=untrained[0].z if untrained else None,
         progress=on_latents,
     )
     log.info("scored; training the linear probe")
