@@ -6,6 +6,10 @@ import pytest
 from tests.cli.test_bad_input import assert_one_line
 from tests.planted_scores import ID, plant
 
+from hsae.catalog import BASES
+from hsae.cli import result_filters
+from hsae.hierarchy import CONTROL_BASES
+
 
 @pytest.fixture(scope="module")
 def planted(make_service):
@@ -52,6 +56,20 @@ def test_latents(ask):
     assert len(ask("latents", "--under", "pet.n.01", "--q", 0.01)) == 2
     assert [row["layer"] for row in ask("latents", "--study", 2)] == [5]
     assert ask("latents", "--q", 0.0001) == []
+
+
+def test_every_basis_of_the_catalog_can_be_asked_for():
+    assert result_filters.basis_option(lambda: None).__click_params__[0].type.choices == BASES
+    assert result_filters.column_basis_option(lambda: None).__click_params__[0].type.choices == ("sae", *CONTROL_BASES)
+    assert set(BASES) == {"sae", *CONTROL_BASES, "shuffled_labels", "shuffled_taxonomy"}
+
+
+def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(admin, planted):
+    lines = admin(planted, "results", "layers").stdout.splitlines()
+    assert max(map(len, lines)) <= 120
+    first, second = (line.split() for line in lines if line.strip().startswith("layer"))
+    assert first[:4] == ["layer", "FVU", "L0", "dead"]
+    assert second == ["layer", "F1>=.5", "neurons", "~tree", "F1", "neurons", "~tree"]
 
 
 def test_layers(ask):

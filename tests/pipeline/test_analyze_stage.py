@@ -14,11 +14,12 @@ from tests.small import link_classes, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
+from hsae.hierarchy import CONTROL_BASES
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.analyze import analyze
-from hsae.sae import SaeConfig, SparseAutoencoder
+from hsae.sae import SaeConfig, SparseAutoencoder, TrainingRows, untrained_sae
 from hsae.store import get_tensors, weights_key
 
 N_CLASSES = 5
@@ -54,6 +55,20 @@ def trained_sae(service, plan, config) -> SparseAutoencoder:
         service.store, weights_key(row["key"], row["weights_sha256"]), sha256=row["weights_sha256"]
     )
     return SparseAutoencoder.from_tensors(tensors, config)
+
+
+def stored_rows(service, plan) -> TrainingRows:
+    """All activation rows that a plan extracted."""
+    shards = query(
+        service,
+        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
+        " WHERE job_id = :id ORDER BY shard",
+        id=job_id(plan, "extract"),
+    )
+    tensors = [get_tensors(service.store, shard["object_key"], sha256=None)[0] for shard in shards]
+    return TrainingRows(
+        *(torch.cat([part[name] for part in tensors]) for name in ("activations", "image_index", "view"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -222,14 +237,7 @@ def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
 
 def test_monosemanticity_is_by_the_layers_own_activations(ready, patches):
     row, latents = analysis_of(ready.service, patches)
-    shards = query(
-        ready.service,
-        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
-        " WHERE job_id = :id ORDER BY shard",
-        id=job_id(patches, "extract"),
-    )
-    tensors = [get_tensors(ready.service.store, shard["object_key"], sha256=None)[0] for shard in shards]
-    tokens = torch.cat([part["activations"] for part in tensors]).double()
+    tokens = stored_rows(ready.service, patches).activations.double()
     mean = tokens.view(len(ready.paths), -1, tokens.shape[1]).mean(1)
     unit = torch.nn.functional.normalize(mean, dim=1).numpy()
     pairs = np.triu_indices(len(unit), k=1)
@@ -259,8 +267,9 @@ def test_latents_are_placed_by_every_association_rule(ready, patches):
         " LEFT JOIN synset y ON y.id = p.lch_synset_id WHERE p.analysis_id = :id",
         id=row["id"],
     )
-    n_latents = {basis: len({p["latent"] for p in places if p["basis"] == basis}) for basis in ("sae", "neuron")}
-    assert n_latents["sae"] == latents.z.shape[1]
+    n_latents = {basis: len({p["latent"] for p in places if p["basis"] == basis}) for basis in ("sae", *CONTROL_BASES)}
+    assert n_latents["sae"] == n_latents["random"] == n_latents["untrained"] == latents.z.shape[1]
+    assert n_latents["neuron"] == n_latents["pca"] > 0
     assert len(places) == 3 * sum(n_latents.values())
     labels, fires = np.array(ready.labels), latents.z.toarray() > THRESHOLD
     for p in places:
@@ -275,6 +284,32 @@ def test_latents_are_placed_by_every_association_rule(ready, patches):
             assert (p["lch"] is None) == (not associated)
             if len(associated) == 1:
                 assert p["lch"] == associated[0]
+
+
+def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    rows = stored_rows(ready.service, patches)
+    sae = untrained_sae(RELU, rows)
+    with torch.no_grad():
+        z = sae.encode(rows.activations).view(len(ready.paths), -1, sae.n_latents).amax(1).numpy()
+    n_kept = round((latents.z.toarray() > THRESHOLD).sum() / len(z))
+    assert n_kept < (z > 0).sum(axis=1).min()
+    fires = z > np.sort(z, axis=1)[:, [-n_kept - 1]]
+    stored = query(
+        ready.service,
+        "SELECT n_fire, max_activation FROM latent WHERE analysis_id = :id AND basis = 'untrained' ORDER BY latent",
+        id=row["id"],
+    )
+    # Another batch size, other last bits: at the cut of an image an activation may fall on the other side.
+    assert np.abs(np.array([r["n_fire"] for r in stored]) - fires.sum(axis=0)).sum() <= 4
+    for r, values, is_kept in zip(stored, z.T, fires.T, strict=True):
+        if r["n_fire"] == is_kept.sum() > 0:
+            assert r["max_activation"] == pytest.approx(values[is_kept].max(), rel=1e-4)
+    ((l0,), (l0_sae,)) = (
+        [r["l0"] for r in query(ready.service, "SELECT l0 FROM layer_score WHERE analysis_id = :id AND basis = :basis",
+                                id=row["id"], basis=basis)] for basis in ("untrained", "sae")
+    )  # fmt: skip
+    assert l0 == pytest.approx(round(l0_sae))
 
 
 def test_views_are_trained_on_and_never_scored(ready):
@@ -309,7 +344,7 @@ def test_views_are_trained_on_and_never_scored(ready):
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
     with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7))
-    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0))
+    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0, controls=("neuron",)))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
     assert run_jobs(ready.service, without, "analyze") == ["succeeded"]
@@ -320,8 +355,8 @@ def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
         found.append({(r["basis"], r["seed"]): r for r in scores})
     assert set(found[1]) == {("sae", 0), ("neuron", 0)}
     assert set(found[0]) == {
-        ("sae", 0), ("neuron", 0), ("shuffled_labels", 7), ("shuffled_labels", 8), ("shuffled_taxonomy", 7),
-        ("shuffled_taxonomy", 8),
+        ("sae", 0), ("neuron", 0), ("pca", 0), ("random", 0), ("untrained", 0), ("shuffled_labels", 7),
+        ("shuffled_labels", 8), ("shuffled_taxonomy", 7), ("shuffled_taxonomy", 8),
     }  # fmt: skip
     for key, value in found[1]["sae", 0].items():
         if key not in ("analysis_id", "probe_accuracy"):  # the probe's split has the seed of the scoring

@@ -74,7 +74,7 @@ OTHER_EXTRACTION = {
     "batch_size": 5,
     "seed": 3,
 }
-OTHER_SCORING = {"threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5}
+OTHER_SCORING = {"threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",)}
 OTHER_SAE = {
     "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
     "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
@@ -122,6 +122,8 @@ def test_what_the_model_and_the_data_are_is_part_of_the_key_and_their_place_is_n
 
 def test_equal_numbers_have_equal_keys(spec):
     assert _keys(spec, scoring=ScoringConfig(threshold=1)) == _keys(spec, scoring=ScoringConfig(threshold=1.0))
+    same = [ScoringConfig(controls=given) for given in (("pca", "neuron"), ("neuron", "pca", "neuron"))]
+    assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=same[1])
     assert _keys(spec, sae=SaeConfig(aux_coefficient=1)) == _keys(spec, sae=SaeConfig(aux_coefficient=1.0))
 
 

@@ -37,7 +37,7 @@ def test_lists_are_the_sweep(study):
           - {kind: topk, expansion: [4, 8], k: [16, 32], seed: [0, 1]}
           - {kind: relu, l1_coefficient: [0.1, 1e-2], n_steps: 2000}
         extraction: {tokens: mean, dtype: bfloat16}
-        scoring: {threshold: 0.5}
+        scoring: {threshold: 0.5, controls: [untrained, neuron]}
         priority: 3
         """
     )
@@ -54,7 +54,7 @@ def test_lists_are_the_sweep(study):
     request = spec.request(Settings(), folder=Path("/x"))
     assert (request.name, request.model, request.priority) == ("widths and seeds", "facebook/dinov2-base", 3)
     assert request.extraction == ExtractionConfig(tokens="mean", dtype="bfloat16")
-    assert request.scoring == ScoringConfig(threshold=0.5)
+    assert request.scoring == ScoringConfig(threshold=0.5, controls=("neuron", "untrained"))
     assert request.saes == spec.saes
 
 
@@ -100,6 +100,7 @@ def test_what_is_left_out_comes_from_the_settings(study):
     ("text", "words"),
     [
         ("", ["no fields"]),
+        (PLAIN + "scoring: {controls: [neurons]}\n", ["scoring.controls.0", "'neurons'", "'untrained'"]),
         ("- 1\n- 2\n", ["no fields"]),
         ("layers: [1\nsaes: []\n", ["line 2"]),
         ("layers: 1\n\tsaes: 1\n", ["line 2"]),

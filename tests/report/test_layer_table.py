@@ -1,5 +1,6 @@
 """Layer scores with their controls beside them."""
 
+from hsae.catalog import BASES
 from hsae.report.layer_table import beside_controls
 
 ABOUT = {"model": "m", "dataset": "d", "tokens": "cls", "sae_kind": "topk", "expansion": 2}
@@ -30,9 +31,8 @@ def row(analysis_id: int, layer: int, basis: str, value: float | None) -> dict[s
 
 
 def test_one_row_per_analysis_with_its_own_controls():
-    bases = ("sae", "neuron", "shuffled_labels", "shuffled_taxonomy")
-    rows = [row(number, layer, basis, number + i / 10) for number, layer in ((7, 3), (5, 0)) for i, basis in
-            enumerate(bases)]  # fmt: skip
+    rows = [row(number, layer, basis, number + i / 16) for number, layer in ((7, 3), (5, 0)) for i, basis in
+            enumerate(BASES)]  # fmt: skip
     merged = beside_controls(rows)
     assert [(r["analysis_id"], r["layer"]) for r in merged] == [(7, 3), (5, 0)]  # in the order that came
     for r in merged:
@@ -40,8 +40,8 @@ def test_one_row_per_analysis_with_its_own_controls():
         assert {name: r[name] for name in ABOUT} == ABOUT
         for score in SCORES:
             assert r[score] == number
-            for i, control in enumerate(bases[1:], start=1):
-                assert r[f"{score}_{control}"] == number + i / 10
+            for i, control in enumerate(BASES[1:], start=1):
+                assert r[f"{score}_{control}"] == number + i / 16
         for name in MEASURED:
             assert r[name] == number
             assert not any(key.startswith(f"{name}_") for key in r)

@@ -1,12 +1,14 @@
 """The state before the first step."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hsae.errors import UserError
-from hsae.sae import SaeConfig, TrainingRows, untrained_sae
+from hsae.sae import SaeConfig, TrainingRows, train, trainer, untrained_sae
+from hsae.sae.checkpoint import TrainingState
 from hsae.sae.geometric_median import geometric_median
 from hsae.sae.rows import split_rows
 
@@ -41,6 +43,24 @@ def test_the_seed_decides(as_rows):
     one, same, other = (untrained_sae(SaeConfig(seed=seed), rows).to_tensors() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["decoder_weight"], other["decoder_weight"])
+
+
+@pytest.mark.parametrize("config", [SaeConfig(n_steps=1), SaeConfig(kind="topk", k=3, n_steps=1, seed=5)])
+def test_it_is_the_state_that_training_starts_from(config, as_rows, monkeypatch):
+    rows = as_rows(anisotropic(200, 8))
+    begun = []
+
+    def begin(sae):
+        begun.append(sae.to_tensors())
+        return TrainingState.begin(sae)
+
+    monkeypatch.setattr(trainer, "TrainingState", SimpleNamespace(begin=begin))
+    trained = train(config, rows, device=torch.device("cpu")).sae.to_tensors()
+    (start,) = begun
+    untrained = untrained_sae(config, rows).to_tensors()
+    assert set(untrained) == set(start)
+    assert all(torch.equal(untrained[name], start[name]) for name in start)
+    assert not torch.equal(trained["encoder_weight"], start["encoder_weight"])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 3e4])
