@@ -31,10 +31,12 @@ _LAYER_COLUMNS = {
     "probe_accuracy": "\nprobe",
     "lch_height": "LCH\nheight",
     "lch_height_neuron": "\nneurons",
+    "lch_height_untrained": "\nuntrained",
     "lch_height_shuffled_taxonomy": "\n~tree",
     "lch_height_shuffled_labels": "\n~labels",
     "coverage": "cover-\nage",
     "coverage_neuron": "\nneurons",
+    "coverage_untrained": "\nuntrained",
     "coverage_shuffled_taxonomy": "\n~tree",
     "coverage_shuffled_labels": "\n~labels",
 }
