@@ -39,7 +39,7 @@ def spearman(a, b):
     return np.corrcoef(a, b)[0, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 30))
 def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
         np.testing.assert_allclose((mean, greatest), expected, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 30))
 def test_path_distances_equal_networkx(random_taxonomy, seed):
     taxonomy = random_taxonomy(np.random.default_rng(seed))
@@ -108,8 +108,8 @@ def test_constant_distances_are_undefined(make_taxonomy):
     x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
     assert np.isnan(path_distance_correlation(x, np.arange(6) % 3, flat).cosine)
     deep = make_taxonomy([("a", "root"), ("b", "root"), ("c", "a")], ["a", "b", "c"])
-    # A constant that has no exact mean, and three centroids at the same distance of one another.
-    for same in (np.full((6, 3), 0.1, np.float32) * [[1], [1], [1], [1], [1], [1]], np.eye(3)[np.arange(6) % 3]):
+    # Images that are all the same, by a number whose mean is not exact, and centroids all as far from one another.
+    for same in (np.full((6, 3), 0.1), np.eye(3)[np.arange(6) % 3]):
         result = path_distance_correlation(same.astype(np.float32), np.arange(6) % 3, deep)
         assert np.isnan(result.cosine)
         assert np.isnan(result.euclidean)

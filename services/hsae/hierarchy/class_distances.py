@@ -106,7 +106,7 @@ def _centred_centroids(
     _, y, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     members = sp.csr_array((np.ones(len(y)), (y, np.arange(len(y)))), shape=(len(sizes), len(y)))
     centroids = np.asarray(members @ activations.astype(np.float64)) / sizes[:, np.newaxis]
-    centred = centroids - centroids.sum(axis=0) / max(1, len(sizes))
+    centred: Float64[np.ndarray, "n_classes d_model"] = centroids - centroids.sum(axis=0) / max(1, len(sizes))
     # What rounding leaves of a centroid that is the mean of all must not be taken for a direction.
     least = 10.0**-_DECIMALS * np.linalg.norm(centroids, axis=1).max(initial=0.0)
     centred[np.linalg.norm(centred, axis=1) <= least] = 0.0

@@ -83,7 +83,8 @@ def vote(neighbours: Neighbours, groups: Int[np.ndarray, "n_references"]) -> Int
     for voter in range(weight.shape[1]):
         votes += weight[:, [voter]] * (candidates == candidates[:, [voter]])
     is_best = votes == votes.max(axis=1, keepdims=True)
-    return np.where(is_best, candidates, np.iinfo(candidates.dtype).max).min(axis=1)
+    winner: Int[np.ndarray, "n_queries"] = np.where(is_best, candidates, np.iinfo(candidates.dtype).max).min(axis=1)
+    return winner
 
 
 def _unit_rows(x: Float[Tensor, "n_rows n_features"]) -> Float64[Tensor, "n_rows n_features"]:
