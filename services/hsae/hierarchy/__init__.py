@@ -1,16 +1,19 @@
-"""Latents against a taxonomy: node, latent and layer scores, their controls, and the linear probe.
+"""Latents against a taxonomy: node, latent and layer scores, their controls; and a layer's own class information.
 
 Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md says what each number means.
 """
 
 from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
+from hsae.hierarchy.class_distances import PathCorrelation, path_distance_correlation
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
+from hsae.hierarchy.level_scores import LevelScores, level_scores
 from hsae.hierarchy.node_scores import NodeScores, false_discovery, iter_node_scores
 from hsae.hierarchy.probe import ProbeResult, linear_probe
+from hsae.hierarchy.taxonomy_levels import taxonomy_levels
 
 __all__ = [
     "CONTROL_BASES",
@@ -23,13 +26,18 @@ __all__ = [
     "LatentPlaces",
     "LatentTable",
     "LayerScores",
+    "LevelScores",
     "NodeScores",
     "NodeTable",
+    "PathCorrelation",
     "ProbeResult",
     "Progress",
     "analyse",
     "analyse_basis",
     "false_discovery",
     "iter_node_scores",
+    "level_scores",
     "linear_probe",
+    "path_distance_correlation",
+    "taxonomy_levels",
 ]

@@ -17,8 +17,8 @@ _MAX_STEPS = 200
 _TOLERANCE = 1e-4  # of the largest gradient, as scikit-learn's
 
 
-def _go_on() -> None:
-    return None
+def go_on() -> None:
+    """The `check` that never stops anything."""
 
 
 SoftmaxRegression = tuple[Float[Tensor, "n_features n_classes"], Float[Tensor, "n_classes"]]
@@ -47,6 +47,27 @@ class ProbeResult:
     l2: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbeImages:
+    """One split of the images, for the probes of as many labellings as wanted; every part is standardised.
+
+    Attributes:
+        is_test: which images are tested; the others are the training images.
+        is_held_out: which training images the penalty is chosen on.
+        train: the training images.
+        test: the test images, by the training images' mean and spread.
+        fit: the training images that are not held out.
+        held_out: the others, by the mean and spread of `fit`.
+    """
+
+    is_test: Bool[np.ndarray, "n_images"]
+    is_held_out: Bool[np.ndarray, "n_train"]
+    train: Float32[Tensor, "n_train d_model"]
+    test: Float32[Tensor, "n_test d_model"]
+    fit: Float32[Tensor, "n_fit d_model"]
+    held_out: Float32[Tensor, "n_held_out d_model"]
+
+
 def linear_probe(
     activations: Float32[np.ndarray, "n_images d_model"],
     labels: Int[np.ndarray, "n_images"],
@@ -54,7 +75,7 @@ def linear_probe(
     seed: int = 0,
     test_share: float = 0.25,
     device: torch.device | None = None,
-    check: Callable[[], None] = _go_on,
+    check: Callable[[], None] = go_on,
 ) -> ProbeResult:
     """Train multinomial logistic regression on a stratified part of the images, test it on the rest.
 
@@ -77,28 +98,76 @@ def linear_probe(
     labels = np.asarray(labels)
     if labels.shape != (len(activations),):
         raise UserError(f"{labels.size} labels for the activations of {len(activations)} images: give one per image")
+    classes, y = np.unique(labels, return_inverse=True)
+    images = split_images(activations, y, seed=seed, test_share=test_share, device=device)
+    return train_probe(images, y, len(classes), check=check)
+
+
+def split_images(
+    activations: Float32[np.ndarray, "n_images d_model"],
+    y: Int64[np.ndarray, "n_images"],
+    *,
+    seed: int,
+    test_share: float = 0.25,
+    device: torch.device | None = None,
+) -> ProbeImages:
+    """Split the images as `linear_probe` does and standardise them.
+
+    Args:
+        activations: one row per image.
+        y: class of every image; all from 0 on have images.
+        seed: of the split.
+        test_share: share of every class's images that is tested.
+        device: where to keep them; the CPU by default.
+
+    Raises:
+        UserError: the activations hold NaN or infinite values.
+    """
     if not np.isfinite(activations).all():
         raise UserError("the activations hold NaN or infinite values: extract them again")
-    classes, y = np.unique(labels, return_inverse=True)
     is_test = stratified_split(y, test_share, seed)
-    n_train, n_test = int((~is_test).sum()), int(is_test.sum())
-    if len(classes) < 2 or n_test == 0:
-        nan = float("nan")
-        return ProbeResult(nan, nan, n_train, n_test, len(classes), nan)
+    is_held_out = stratified_split(y[~is_test], 0.25, seed)
     device = torch.device("cpu") if device is None else device
     x_all = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(device)
-    y_all = torch.from_numpy(y.astype(np.int64)).to(device)
-    train, test = (torch.from_numpy(mask).to(device) for mask in (~is_test, is_test))
-    x, x_test = _standardise(x_all[train], x_all[test])
-    l2, start = _choose_l2(x_all[train], y_all[train], y[~is_test], len(classes), seed, check)
-    weight, bias = fit_softmax_regression(x, y_all[train], len(classes), l2, start=start, check=check)
-    majority = int(np.bincount(y[~is_test]).argmax())
+    masks = (is_test, ~is_test, is_held_out, ~is_held_out)
+    test, train, held_out, fit = (torch.from_numpy(mask).to(device) for mask in masks)
+    x_train = x_all[train]
+    return ProbeImages(
+        is_test, is_held_out, *_standardise(x_train, x_all[test]), *_standardise(x_train[fit], x_train[held_out])
+    )
+
+
+def train_probe(
+    images: ProbeImages,
+    y: Int64[np.ndarray, "n_images"],
+    n_classes: int,
+    *,
+    check: Callable[[], None],
+) -> ProbeResult:
+    """Choose the penalty, train on all training images, test: `linear_probe` on images that are split already.
+
+    Args:
+        images: from `split_images`.
+        y: class of every image, which need not be what they were split by; each has a training image.
+        n_classes: how many there are.
+        check: called at every step of the optimiser; may raise to stop.
+    """
+    y_train, y_test = y[~images.is_test], y[images.is_test]
+    n_train, n_test = len(y_train), len(y_test)
+    if n_classes < 2 or n_test == 0:
+        nan = float("nan")
+        return ProbeResult(nan, nan, n_train, n_test, n_classes, nan)
+    device = images.train.device
+    l2, start = _choose_l2(images, y_train, n_classes, check)
+    y_on_device = torch.from_numpy(y_train).to(device)
+    weight, bias = fit_softmax_regression(images.train, y_on_device, n_classes, l2, start=start, check=check)
+    majority = int(np.bincount(y_train).argmax())
     return ProbeResult(
-        accuracy=_accuracy(x_test, y_all[test], weight, bias),
-        chance=float((y[is_test] == majority).mean()),
+        accuracy=_accuracy(images.test, torch.from_numpy(y_test).to(device), weight, bias),
+        chance=float((y_test == majority).mean()),
         n_train=n_train,
         n_test=n_test,
-        n_classes=len(classes),
+        n_classes=n_classes,
         l2=l2,
     )
 
@@ -125,7 +194,7 @@ def fit_softmax_regression(
     *,
     start: SoftmaxRegression | None = None,
     tolerance: float = _TOLERANCE,
-    check: Callable[[], None] = _go_on,
+    check: Callable[[], None] = go_on,
 ) -> SoftmaxRegression:
     """Minimise `mean cross-entropy + l2 / 2 * |weight|^2` by L-BFGS over all rows; the bias is not penalised.
 
@@ -161,22 +230,17 @@ def fit_softmax_regression(
 
 
 def _choose_l2(
-    x: Float[Tensor, "n_rows n_features"],
-    y: Int[Tensor, "n_rows"],
-    y_host: Int64[np.ndarray, "n_rows"],
-    n_classes: int,
-    seed: int,
-    check: Callable[[], None],
+    images: ProbeImages, y_train: Int64[np.ndarray, "n_train"], n_classes: int, check: Callable[[], None]
 ) -> tuple[float, SoftmaxRegression | None]:
     """The penalty with the best held-out accuracy, and its classifier for the last training to start from."""
-    is_held_out = torch.from_numpy(stratified_split(y_host, 0.25, seed)).to(x.device)
-    if not bool(is_held_out.any()):
+    if not images.is_held_out.any():
         return L2_GRID[len(L2_GRID) // 2], None
-    x_fit, x_held_out = _standardise(x[~is_held_out], x[is_held_out])
+    parts = (y_train[~images.is_held_out], y_train[images.is_held_out])
+    y_fit, y_held_out = (torch.from_numpy(part).to(images.fit.device) for part in parts)
     best_l2, best, best_accuracy, last = L2_GRID[0], None, -1.0, None
     for l2 in L2_GRID:
-        last = fit_softmax_regression(x_fit, y[~is_held_out], n_classes, l2, start=last, check=check)
-        accuracy = _accuracy(x_held_out, y[is_held_out], *last)
+        last = fit_softmax_regression(images.fit, y_fit, n_classes, l2, start=last, check=check)
+        accuracy = _accuracy(images.held_out, y_held_out, *last)
         if accuracy > best_accuracy:
             best_l2, best, best_accuracy = l2, last, accuracy
         elif accuracy < best_accuracy:

@@ -1,0 +1,110 @@
+"""k nearest neighbours by cosine similarity, exactly, and their vote."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+from hsae.errors import UserError
+
+TEMPERATURE = 0.07
+"""A neighbour of similarity `s` votes with weight `exp(s / TEMPERATURE)`."""
+
+_BLOCK_VALUES = 1 << 23
+_DECIMALS = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """The reference rows nearest to every query row, nearest first, ties by row.
+
+    Attributes:
+        rows: reference rows.
+        similarity: their cosine similarity, rounded to 12 decimals.
+    """
+
+    rows: Int64[np.ndarray, "n_queries k"]
+    similarity: Float64[np.ndarray, "n_queries k"]
+
+
+def nearest_neighbours(
+    queries: Float[Tensor, "n_queries n_features"],
+    references: Float[Tensor, "n_references n_features"],
+    k: int,
+    *,
+    check: Callable[[], None],
+) -> Neighbours:
+    """The `k` nearest reference rows (all, if there are fewer) by cosine similarity, without approximation.
+
+    Similarities are float64, because the class tokens of early layers hardly differ in direction; they
+    are rounded to 12 decimals, so that equal rows tie however a product is summed. A row of zeros, which has no
+    direction, is similar to nothing (0).
+
+    Args:
+        queries: rows whose neighbours are wanted.
+        references: rows among which they are sought, on the same device.
+        k: neighbours per row.
+        check: called at every block; may raise to stop.
+
+    Raises:
+        UserError: `k` is less than 1.
+    """
+    if k < 1:
+        raise UserError(f"{k} nearest neighbours were asked for: ask for at least 1")
+    n_queries, n_references = len(queries), len(references)
+    k = min(k, n_references)
+    unit_references = _unit_rows(references).T
+    rows, similarity = np.empty((n_queries, k), np.int64), np.empty((n_queries, k))
+    height = max(1, _BLOCK_VALUES // max(1, n_references))
+    for first in range(0, n_queries, height):
+        check()
+        block = torch.round(_unit_rows(queries[first : first + height]) @ unit_references, decimals=_DECIMALS)
+        here = slice(first, first + len(block))
+        rows[here], similarity[here] = (part.cpu().numpy() for part in _strongest(block, k))
+    return Neighbours(rows, similarity)
+
+
+def vote(neighbours: Neighbours, groups: Int[np.ndarray, "n_references"]) -> Int[np.ndarray, "n_queries"]:
+    """The group with the greatest weight among each row's neighbours; ties: the smaller group.
+
+    A neighbour of similarity `s` weighs `exp(s / 0.07)`, as in the evaluation of DINO (arXiv 2104.14294), after Wu
+    et al. (arXiv 1805.01978).
+
+    Args:
+        neighbours: from `nearest_neighbours`.
+        groups: group of every reference row.
+    """
+    candidates = groups[neighbours.rows]
+    weight = np.exp(neighbours.similarity / TEMPERATURE)
+    votes = np.zeros_like(weight)
+    for voter in range(weight.shape[1]):
+        votes += weight[:, [voter]] * (candidates == candidates[:, [voter]])
+    is_best = votes == votes.max(axis=1, keepdims=True)
+    winner: Int[np.ndarray, "n_queries"] = np.where(is_best, candidates, np.iinfo(candidates.dtype).max).min(axis=1)
+    return winner
+
+
+def _unit_rows(x: Float[Tensor, "n_rows n_features"]) -> Float64[Tensor, "n_rows n_features"]:
+    exact = x.to(torch.float64)
+    length = torch.linalg.vector_norm(exact, dim=1, keepdim=True)
+    return exact / torch.where(length > 0, length, torch.ones_like(length))
+
+
+def _strongest(
+    similarity: Float64[Tensor, "n_rows n_columns"], k: int
+) -> tuple[Int64[Tensor, "n_rows k"], Float64[Tensor, "n_rows k"]]:
+    """Columns and values of the `k` greatest, greatest first, ties by column."""
+    # One more than needed: where it is smaller than the last, no tie is cut, and the set is the right one.
+    values, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
+    if values.shape[1] > k:
+        is_cut = values[:, k] == values[:, k - 1]
+        values, columns = values[:, :k], columns[:, :k]
+        if bool(is_cut.any()):
+            ordered = similarity[is_cut].sort(dim=1, descending=True, stable=True)
+            values[is_cut], columns[is_cut] = ordered.values[:, :k], ordered.indices[:, :k]
+    columns, order = columns.sort(dim=1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return columns.gather(1, order), values
