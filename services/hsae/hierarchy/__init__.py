@@ -1,4 +1,4 @@
-"""Latents against a taxonomy: node, latent and layer scores, their controls, and the linear probe.
+"""Latents against a taxonomy: node, latent and layer scores, the latents' own hierarchy, controls, the linear probe.
 
 Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md says what each number means.
 """
@@ -6,6 +6,8 @@ Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md s
 from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.latent_edges import LatentEdges, latent_hierarchy
+from hsae.hierarchy.latent_families import LatentFamilies
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
 from hsae.hierarchy.node_scores import NodeScores, false_discovery, iter_node_scores
@@ -17,6 +19,8 @@ __all__ = [
     "BasisResult",
     "ClassSums",
     "HeightCounts",
+    "LatentEdges",
+    "LatentFamilies",
     "LatentPlaces",
     "LatentTable",
     "LayerScores",
@@ -28,5 +32,6 @@ __all__ = [
     "analyse_basis",
     "false_discovery",
     "iter_node_scores",
+    "latent_hierarchy",
     "linear_probe",
 ]
