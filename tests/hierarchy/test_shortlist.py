@@ -52,6 +52,7 @@ def test_the_shortlist_equals_sorting_everything(random_case, seed, width):
         expected |= {(j, node) for j in with_f1[:N_BEST]}
         expected |= {(j, node) for j in sorted(tested, key=lambda j: -auroc[j, node])[:N_BEST]}
         best_latents |= {(j, node) for j in with_f1[:1]}
+        assert chosen.node_best_latent[node] == best_only.node_best_latent[node] == (with_f1[0] if with_f1 else -1)
         if sums.class_sizes[case.taxonomy.closure.toarray()[:, node] > 0].sum() == 0:
             assert np.isnan(chosen.node_best_f1[node])
         else:

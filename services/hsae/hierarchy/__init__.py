@@ -1,4 +1,5 @@
-"""Latents against a taxonomy: node, latent and layer scores, their controls; and a layer's own class information.
+"""Latents against a taxonomy: node, latent and layer scores, their controls, the latents' own hierarchy; and a layer's
+own class information.
 
 Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md says what each number means.
 """
@@ -8,6 +9,8 @@ from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_distances import PathCorrelation, path_distance_correlation
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis
+from hsae.hierarchy.latent_edges import LatentEdges, latent_hierarchy
+from hsae.hierarchy.latent_families import LatentFamilies
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
 from hsae.hierarchy.level_scores import LevelScores, level_scores
@@ -23,6 +26,8 @@ __all__ = [
     "ClassSums",
     "ControlBasis",
     "HeightCounts",
+    "LatentEdges",
+    "LatentFamilies",
     "LatentPlaces",
     "LatentTable",
     "LayerScores",
@@ -36,6 +41,7 @@ __all__ = [
     "analyse_basis",
     "false_discovery",
     "iter_node_scores",
+    "latent_hierarchy",
     "level_scores",
     "linear_probe",
     "path_distance_correlation",

@@ -32,6 +32,7 @@ class Shortlist:
         label: node with the best F1 of every latent, -1 for a latent that fires nowhere.
         node_best_f1: best F1 of any latent at every node, 0 where no latent fires on it, NaN for a node
             without images.
+        node_best_latent: the latent that has it, the lower index on ties; -1 where no latent fires on the node.
         node_best_p: least p-value of the latents with AUROC > 0.5 at every node, NaN where there is none.
         family: p- and q-values of all pairs of the analysis.
     """
@@ -40,6 +41,7 @@ class Shortlist:
     nodes: Int32[np.ndarray, "n_pairs"]
     label: Int32[np.ndarray, "n_latents"]
     node_best_f1: Float64[np.ndarray, "n_nodes"]
+    node_best_latent: Int32[np.ndarray, "n_nodes"]
     node_best_p: Float64[np.ndarray, "n_nodes"]
     family: FalseDiscovery
 
@@ -103,6 +105,8 @@ def shortlist(
         if on_block is not None:
             on_block(latents.stop - first)
     best_f1 = np.where(sums.n_node > 0, np.maximum(by_f1.scores[:, 0], 0.0), np.nan)
+    best_latent = np.empty(sums.n_nodes, np.int32)
+    best_latent[priority] = np.where(by_f1.scores[:, 0] > 0, by_f1.latents[:, 0], -1)
     chosen += [by_f1.pairs(sums.n_nodes, 0.0), by_auroc.pairs(sums.n_nodes, _NO_PAIR)]
     latent, place = np.divmod(np.unique(np.concatenate(chosen)), sums.n_nodes)
     node = priority[place]
@@ -112,6 +116,7 @@ def shortlist(
         nodes=node[order].astype(np.int32),
         label=np.where(label >= 0, priority[label], -1).astype(np.int32),
         node_best_f1=_back(best_f1, priority),
+        node_best_latent=best_latent,
         node_best_p=_back(np.where(best_z > 0, two_sided_p(best_z), np.nan), priority),
         family=family.finish(),
     )
