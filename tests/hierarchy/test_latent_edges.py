@@ -22,14 +22,20 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def nested_activations(rng):
-    """Latents that fire where some of the latents before them do, with a few strong images; some are dead or alike."""
+    """Latents that fire where one before them does, on a few images strongly; some dead or alike, three in a circle."""
     n_images, n_latents = int(rng.integers(3, 30)), int(rng.integers(1, 11))
     fires = np.zeros((n_images, n_latents), np.bool_)
-    for latent in range(n_latents):
+    strength = rng.choice([0.5, 1.0, 2.0, 40.0], size=fires.shape)
+    in_circle = 3 if n_latents >= 3 and rng.random() < 0.3 else 0
+    if in_circle:
+        strength[:3, :3] = [[40, 0.5, 0], [0, 40, 0.5], [0.5, 0, 40]]
+        fires[:3, :3] = strength[:3, :3] > 0
+        fires[3:, 0] = rng.random() < 0.5  # fires elsewhere as well, weakly
+        strength[3:, 0] = 0.5 / n_images
+    for latent in range(in_circle, n_latents):
         kind = rng.random()
         above = fires[:, rng.integers(0, latent)] if latent and kind < 0.75 else np.ones(n_images, np.bool_)
         fires[:, latent] = above & (rng.random(n_images) < rng.choice([0.0, 0.6, 0.9, 1.0]))
-    strength = rng.choice([0.5, 1.0, 2.0, 40.0], size=fires.shape)
     return (fires * strength).astype(np.float32)
 
 
@@ -126,6 +132,18 @@ def test_latents_can_imply_one_another_in_a_circle():
     assert pairs(dense[:3]) == [(1, 3)]
     # On the fourth only 2 fires: it is above 1, and still not below 0.
     assert pairs(dense) == [(1, 3), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("n_child", "n_parent", "n_both", "n_pairs"),
+    [(10, 20, 9, 0), (10, 20, 10, 1), (20, 20, 19, 0), (18, 20, 18, 0), (17, 20, 17, 1)],
+)
+def test_the_cuts_are_strict(n_child, n_parent, n_both, n_pairs):
+    """0.9 itself is neither above the cut nor below it."""
+    dense = np.zeros((40, 2), np.float32)
+    dense[:n_child, 0] = 1
+    dense[n_child - n_both : n_child - n_both + n_parent, 1] = 1
+    assert len(activation_pairs(Firings.of(rank_activations(sp.csr_array(dense)))).child) == n_pairs
 
 
 @settings(max_examples=50, deadline=None)
