@@ -11,10 +11,11 @@ from hsae.catalog import Base, connect
 from hsae.catalog.migrate import downgrade, require_current_schema, schema_version, upgrade
 from hsae.errors import UserError
 
-VIEWS = {"latent_label", "node_best_latent", "layer_progress"}
+VIEWS = {"latent_label", "node_best_latent", "layer_progress", "latent_edge_label"}
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
-    "analysis", "latent", "latent_place", "node_score", "layer_score", "synset", "hypernym", "hypernym_closure",
+    "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score", "level_score",
+    "synset", "hypernym", "hypernym_closure",
 }  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from hsae.catalog.jobs import (
     Study,
     StudyJob,
 )
+from hsae.catalog.latent_edges import LatentEdge, LatentFamily
+from hsae.catalog.level_scores import LevelScore
 from hsae.catalog.results import (
     BASES,
     ActivationSet,
@@ -52,8 +54,11 @@ __all__ = [
     "JobEvent",
     "Json",
     "Latent",
+    "LatentEdge",
+    "LatentFamily",
     "LatentPlace",
     "LayerScore",
+    "LevelScore",
     "Model",
     "NodeScore",
     "Sae",

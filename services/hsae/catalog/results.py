@@ -12,8 +12,8 @@ _COLUMNS = (
     "sae, or a control: neuron, pca, random (raw neurons, principal and random directions, split by sign), untrained "
     "(the SAE before its training)"
 )
-_BASIS = f"{_COLUMNS}, shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
-_SEED = "seed of a shuffled control; 0 otherwise"
+BASIS = f"{_COLUMNS}, shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
+SEED = "seed of a shuffled control; 0 otherwise"
 
 
 class ActivationSet(Base):
@@ -228,8 +228,8 @@ class NodeScore(Base):
     )
 
     analysis_id: Mapped[int] = mapped_column(primary_key=True, comment="the analysis")
-    basis: Mapped[str] = mapped_column(primary_key=True, comment=_BASIS)
-    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=_SEED)
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=BASIS)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
     latent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index in the dictionary")
     synset_id: Mapped[int] = mapped_column(primary_key=True, comment="the node")
     is_node_best: Mapped[bool] = mapped_column(
@@ -281,8 +281,8 @@ class LayerScore(Base):
     analysis_id: Mapped[int] = mapped_column(
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
-    basis: Mapped[str] = mapped_column(primary_key=True, comment=_BASIS)
-    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=_SEED)
+    basis: Mapped[str] = mapped_column(primary_key=True, comment=BASIS)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
     n_latents: Mapped[int] = mapped_column(comment="columns of the basis")
     n_dead: Mapped[int] = mapped_column(comment="columns that fire on no image")
     dead_share: Mapped[float] = mapped_column(Double, comment="n_dead / n_latents")
@@ -312,4 +312,17 @@ class LayerScore(Base):
     cosine: Mapped[float | None] = mapped_column(Double, comment="basis sae: mean cosine on held-out rows")
     probe_accuracy: Mapped[float | None] = mapped_column(
         Double, comment="held-out accuracy of a linear probe for the class on this layer's raw activations"
+    )
+    knn_accuracy: Mapped[float | None] = mapped_column(
+        Double,
+        comment="held-out accuracy of the 20 nearest neighbours for the class, on the same activations and images; "
+        "null in analyses of earlier versions",
+    )
+    path_correlation: Mapped[float | None] = mapped_column(
+        Double,
+        comment="Spearman correlation, over pairs of classes, of their path distance in the taxonomy and the cosine "
+        "distance of their centred mean activations; null in analyses of earlier versions",
+    )
+    path_correlation_shuffled: Mapped[float | None] = mapped_column(
+        Double, comment="the same with the classes shuffled over the tree, mean over seeds: the control"
     )

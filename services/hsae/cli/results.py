@@ -8,6 +8,7 @@ import click
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, print_rows, table
 from hsae.cli.result_compare import compare
+from hsae.cli.result_edges import edges
 from hsae.cli.result_filters import (
     analysis_option,
     basis_option,
@@ -20,6 +21,7 @@ from hsae.cli.result_filters import (
     sae_option,
     study_option,
 )
+from hsae.cli.result_levels import levels
 from hsae.cli.result_tree import tree
 from hsae.errors import UserError
 
@@ -80,6 +82,8 @@ def results() -> None:
 
 results.add_command(tree)
 results.add_command(compare)
+results.add_command(edges)
+results.add_command(levels)
 
 
 @results.command()

@@ -13,6 +13,8 @@ from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, asso
 from hsae.hierarchy.class_sums import ClassSums, checked_labels, sum_by_class
 from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
 from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis, DenseBasis, control_basis
+from hsae.hierarchy.latent_edges import EDGE_SOURCES, LatentEdges, latent_hierarchy
+from hsae.hierarchy.latent_families import LatentFamilies
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.layer_scores import LayerScores, layer_scores
 from hsae.hierarchy.monosemanticity import monosemanticity
@@ -89,6 +91,8 @@ class BasisResult:
         nodes: the shortlisted pairs; of a shuffled basis only the best latent of each node by F1.
         latents: one row per latent; None for a shuffled basis.
         places: the latents' places in the taxonomy by every association rule; of a shuffled basis by the one asked for.
+        edges: its latents' own hierarchy: parents and children; of a shuffled basis those that the tree names alone.
+        families: the parents of `edges`.
         layer: the row of the layer.
         class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`.
     """
@@ -98,6 +102,8 @@ class BasisResult:
     nodes: NodeTable
     latents: LatentTable | None
     places: dict[AssociationRule, LatentPlaces]
+    edges: LatentEdges
+    families: LatentFamilies
     layer: LayerScores
     class_sums: ClassSums | None
 
@@ -116,6 +122,7 @@ def analyse(
     association: AssociationRule = "topk",
     controls: Sequence[ControlBasis] = ("neuron", "pca", "random"),
     untrained: "sp.csr_array[np.float32] | None" = None,
+    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
     progress: Progress | None = None,
 ) -> list[BasisResult]:
     """Score an SAE and its controls: `sae`, the control bases, the label shuffles, the taxonomy shuffles.
@@ -133,6 +140,7 @@ def analyse(
         association: the rule by which the latent and layer rows associate classes with latents.
         controls: which control bases are scored; their order does not matter.
         untrained: with the control `untrained`, the latent activations of the SAE before its training, as `z`.
+        decoder: the direction that every latent of the SAE writes, for the likeness of siblings, NaN without it.
         progress: called as the latents of all bases are done; may raise to stop.
 
     Raises:
@@ -174,6 +182,7 @@ def analyse(
                 association=association,
                 dense=dense,
                 embeddings=neurons if embeddings is None else embeddings,
+                decoder=decoder if basis == "sae" else None,
                 progress=report,
             )
         )
@@ -192,6 +201,7 @@ def analyse_basis(
     association: AssociationRule = "topk",
     dense: DenseBasis | None = None,
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
+    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
     progress: Progress | None = None,
 ) -> BasisResult:
     """Score one basis.
@@ -206,6 +216,7 @@ def analyse_basis(
         association: the rule by which the latent and layer rows associate classes with latents.
         dense: of a control basis, what was thinned to `z`, for `auroc_dense`.
         embeddings: one per image, for the monosemanticity score, which is NaN without them.
+        decoder: the direction that every latent writes, for the likeness of siblings, which is NaN without it.
         progress: called as latents are done; may raise to stop.
 
     Raises:
@@ -240,17 +251,31 @@ def analyse_basis(
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, sums, labels), taxonomy) for rule in rules}
     latents = None
+    alike = np.full(ranked.n_latents, np.nan)
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
-        alike = np.full(ranked.n_latents, np.nan) if embeddings is None else monosemanticity(ranked, embeddings)
+        if embeddings is not None:
+            alike = monosemanticity(ranked, embeddings)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
         latents = latent_table(ranked, sums, places[association], chosen.label, label_scores, alike, lca_depth)
+    edges, families = latent_hierarchy(
+        ranked,
+        taxonomy,
+        chosen.node_best_latent,
+        chosen.node_best_f1,
+        sources=("taxonomy",) if is_shuffled else EDGE_SOURCES,
+        monosemanticity=alike,
+        decoder=decoder,
+        seed=seed,
+    )
     return BasisResult(
         basis=basis,
         seed=seed,
         nodes=_node_table(chosen.latents, chosen.nodes, scores, ranking, auroc_dense),
         latents=latents,
         places=places,
+        edges=edges,
+        families=families,
         layer=layer_scores(ranked, places[association], chosen, node_sums.n_node.astype(np.int64), taxonomy),
         class_sums=sums if basis == "sae" else None,
     )

@@ -1,6 +1,8 @@
 """The latents' own hierarchy: who is above whom, and whether the parent falls silent where its child fires."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
@@ -11,6 +13,10 @@ from hsae.hierarchy.latent_families import N_RANDOM_CLUSTERS, LatentFamilies, la
 from hsae.hierarchy.latent_pairs import MIN_F1, MIN_FIRE, LatentPairs, activation_pairs, taxonomy_pairs
 from hsae.hierarchy.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
+
+EdgeSource = Literal["activation", "taxonomy"]
+
+EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +76,7 @@ def latent_hierarchy(
     node_best_f1: Float[np.ndarray, "n_nodes"],
     *,
     monosemanticity: Float64[np.ndarray, "n_latents"],
+    sources: Collection[EdgeSource] = EDGE_SOURCES,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
     seed: int = 0,
     min_f1: float = MIN_F1,
@@ -84,6 +91,7 @@ def latent_hierarchy(
         node_best_latent: latent with the best F1 at every node, -1 where there is none (`Shortlist`).
         node_best_f1: its F1, NaN for a node without images.
         monosemanticity: monosemanticity score of every latent, NaN where unknown.
+        sources: what may name pairs.
         decoder: the direction that every latent writes; without it the sibling similarities are NaN.
         seed: seed of the random clusters.
         min_f1: the least F1 of a latent that stands for its node (ours).
@@ -103,10 +111,14 @@ def latent_hierarchy(
     if n_random < 1:
         raise UserError(f"{n_random} random clusters: there must be 1 at least")
     firings = Firings.of(ranked)
-    by_activation = activation_pairs(firings, min_fire=min_fire)
-    by_taxonomy = taxonomy_pairs(taxonomy, node_best_latent, node_best_f1, min_f1=min_f1)
-    pairs = LatentPairs(*(np.concatenate(parts) for parts in zip(by_activation, by_taxonomy, strict=True)))
-    source = np.repeat(np.array(["activation", "taxonomy"]), [len(by_activation.child), len(by_taxonomy.child)])
+    finders: dict[EdgeSource, Callable[[], LatentPairs]] = {
+        "activation": lambda: activation_pairs(firings, min_fire=min_fire),
+        "taxonomy": lambda: taxonomy_pairs(taxonomy, node_best_latent, node_best_f1, min_f1=min_f1),
+    }
+    named = [name for name in EDGE_SOURCES if name in sources]
+    found = [finders[name]() for name in named]
+    pairs = LatentPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    source = np.repeat(np.array(named), [len(part.child) for part in found])
     edges = _latent_edges(firings, source, pairs, monosemanticity)
     families = latent_families(
         firings,

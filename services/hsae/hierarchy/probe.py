@@ -142,6 +142,7 @@ def train_probe(
     y: Int64[np.ndarray, "n_images"],
     n_classes: int,
     *,
+    l2: float | None = None,
     check: Callable[[], None],
 ) -> ProbeResult:
     """Choose the penalty, train on all training images, test: `linear_probe` on images that are split already.
@@ -150,6 +151,7 @@ def train_probe(
         images: from `split_images`.
         y: class of every image, which need not be what they were split by; each has a training image.
         n_classes: how many there are.
+        l2: the penalty; None: it is chosen.
         check: called at every step of the optimiser; may raise to stop.
     """
     y_train, y_test = y[~images.is_test], y[images.is_test]
@@ -158,7 +160,9 @@ def train_probe(
         nan = float("nan")
         return ProbeResult(nan, nan, n_train, n_test, n_classes, nan)
     device = images.train.device
-    l2, start = _choose_l2(images, y_train, n_classes, check)
+    start = None
+    if l2 is None:
+        l2, start = _choose_l2(images, y_train, n_classes, check)
     y_on_device = torch.from_numpy(y_train).to(device)
     weight, bias = fit_softmax_regression(images.train, y_on_device, n_classes, l2, start=start, check=check)
     majority = int(np.bincount(y_train).argmax())

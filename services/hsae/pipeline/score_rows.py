@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hsae.hierarchy import BasisResult, LatentTable, LayerScores, NodeTable
+from hsae.hierarchy import (
+    BasisResult,
+    LatentTable,
+    LayerScores,
+    LevelScores,
+    NodeTable,
+)
 
 
 def _column(values: np.ndarray) -> pa.Array:
@@ -105,6 +111,37 @@ def latent_place_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndar
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
+
+
+def latent_edge_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
+    """Rows of latent_edge of one basis."""
+    columns = result.edges.columns()
+    others = {
+        "parent_synset_id": _synsets(columns.pop("parent_node"), synset_ids),
+        "child_synset_id": _synsets(columns.pop("child_node"), synset_ids),
+        "is_ms_abstract": _integers(columns.pop("is_ms_abstract")).cast(pa.bool_()),
+    }
+    return _table(_of_basis(analysis_id, result), columns, **others)
+
+
+def latent_family_rows(analysis_id: int, result: BasisResult) -> pa.Table:
+    """Rows of latent_family of one basis."""
+    return _table(_of_basis(analysis_id, result), result.families.columns())
+
+
+def level_score_rows(analysis_id: int, levels: LevelScores) -> pa.Table:
+    """Rows of level_score."""
+    return _table({"analysis_id": analysis_id}, levels.columns())
+
+
+def _of_basis(analysis_id: int, result: BasisResult) -> dict[str, Any]:
+    return {"analysis_id": analysis_id, "basis": result.basis, "seed": result.seed}
+
+
+def _table(head: Mapping[str, Any], columns: Mapping[str, np.ndarray], **others: pa.Array) -> pa.Table:
+    n_rows = len(next(iter(columns.values())))
+    same = {name: pa.repeat(value, n_rows) for name, value in head.items()}
+    return pa.table(same | {name: _column(values) for name, values in columns.items()} | others)
 
 
 def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str, float | None]) -> dict[str, Any]:

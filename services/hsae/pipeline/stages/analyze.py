@@ -4,19 +4,35 @@ import logging
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
 from hsae.errors import UserError
-from hsae.hierarchy import BasisResult, analyse, linear_probe
+from hsae.hierarchy import (
+    BasisResult,
+    LevelScores,
+    PathCorrelation,
+    analyse,
+    level_scores,
+    path_distance_correlation,
+)
 from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
-from hsae.pipeline.score_rows import latent_place_rows, latent_rows, layer_score_row, node_score_rows
+from hsae.pipeline.score_rows import (
+    latent_edge_rows,
+    latent_family_rows,
+    latent_place_rows,
+    latent_rows,
+    layer_score_row,
+    level_score_rows,
+    node_score_rows,
+)
 from hsae.sae import SaeConfig, SparseAutoencoder, untrained_sae
 from hsae.store import (
     ANALYSES,
@@ -83,10 +99,12 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         association=scoring.association,
         controls=scoring.controls,
         untrained=untrained[0].z if untrained else None,
+        decoder=sae.decoder_weight.detach().cpu().numpy(),
         progress=on_latents,
     )
-    log.info("scored; training the linear probe")
-    probe = linear_probe(raw, labels, seed=scoring.seed, device=context.device, check=context.check)
+    log.info("scored; training the linear probes")
+    levels = level_scores(raw, labels, taxonomy, seed=scoring.seed, device=context.device, check=context.check)
+    correlation = path_distance_correlation(raw, labels, taxonomy, seed=scoring.seed)
     context.check()
     log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)
@@ -99,7 +117,8 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         latents,
         paths,
         results,
-        probe.accuracy,
+        levels,
+        correlation,
         stored_latents,
         stored_sums,
     )
@@ -151,7 +170,8 @@ def _publish(
     latents: LatentActivations,
     paths: list[str],
     results: list[BasisResult],
-    probe_accuracy: float,
+    levels: LevelScores,
+    correlation: PathCorrelation,
     stored_latents: StoredObject,
     stored_sums: StoredObject,
 ) -> int:
@@ -180,10 +200,23 @@ def _publish(
                 rows = latent_rows(analysis.id, result.basis, result.latents, synset_ids, latents.images, paths)
                 copy_rows(session, "latent", rows)
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
+            copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
+            copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
+        copy_rows(session, "level_score", level_score_rows(analysis.id, levels))
         for result in results:
-            measured: dict[str, float | None] = {"probe_accuracy": probe_accuracy}
+            measured: dict[str, float | None] = {
+                "probe_accuracy": _of_classes(levels.probe_accuracy),
+                "knn_accuracy": _of_classes(levels.knn_accuracy),
+                "path_correlation": correlation.cosine,
+                "path_correlation_shuffled": correlation.shuffled_cosine_mean,
+            }
             if result.basis == "sae":
                 measured |= {"fvu": sae_row.fvu, "cosine": sae_row.cosine}
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))
         load_node_scores(session, analysis.id, node_score_rows(analysis.id, results, synset_ids))
         return analysis.id
+
+
+def _of_classes(by_level: Float64[np.ndarray, "n_levels"]) -> float | None:
+    """The score at the last level, where every class is its own group."""
+    return float(by_level[-1]) if len(by_level) else None

@@ -1,0 +1,67 @@
+"""hsae-admin results edges: parent and child latents."""
+
+from typing import Any
+
+import click
+
+from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.output import json_option, print_rows
+from hsae.cli.result_filters import (
+    analysis_option,
+    layer_option,
+    limit_option,
+    min_f1_option,
+    require_analysed,
+    sae_option,
+    study_option,
+)
+
+_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "source": "source", "parent": "parent",
+    "parent_label": "its label", "child": "child", "child_label": "its label", "n_parent": "fires on",
+    "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "reverse_implication": "P(c|p)",
+    "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
+}  # fmt: skip
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@click.option("--source", type=click.Choice(["taxonomy", "activation"]), help="Only pairs found in this way.")
+@click.option("--parent", type=int, help="Only this parent latent.")
+@click.option("--child", type=int, help="Only this child latent.")
+@click.option("--node", "nodes", multiple=True, help="Only parents with this label; may be given several times.")
+@click.option("--under", help="Only parents with a label at or below this node (dog.n.01 or n02084071).")
+@min_f1_option
+@limit_option
+@json_option
+@pass_connections
+def edges(
+    connections: Connections,
+    /,
+    as_json: bool,
+    study: int | None,
+    nodes: tuple[str, ...],
+    under: str | None,
+    **wanted: Any,
+) -> None:
+    """Pairs of an SAE's latents of which one is the other's parent.
+
+    Strongest implication first. --min-f1 asks it of both labels.
+    """
+    from hsae.catalog import transaction
+    from hsae.catalog.edge_queries import edge_rows
+    from hsae.catalog.known_names import find_nodes, study_analyses
+
+    with transaction(connections.sessions) as session:
+        require_analysed(session, wanted)
+        rows = edge_rows(
+            session,
+            nodes=find_nodes(session, nodes) if nodes else None,
+            under=find_nodes(session, [under]) if under else None,
+            analysis_ids=None if study is None else study_analyses(session, study),
+            **wanted,
+        )
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.")
