@@ -59,7 +59,7 @@ def level_scores(
 
     The images are split once, by class, so that every level tests the same ones; the last row's probe is
     `linear_probe(activations, labels, seed=seed)` to the bit. The penalty that is chosen for the classes serves every
-    level (ours): choosing it anew at each moves accuracies by about a point at most, either way, in four times the time.
+    level (ours): choosing it anew at each moves accuracies by a point at most, either way, in four times the time.
 
     The neighbours of a test image are the `k` training images with the greatest cosine similarity of the activations as
     they are, neither centred nor scaled; they are found once and vote at every level (the evaluation of DINO,
