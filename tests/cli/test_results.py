@@ -5,10 +5,13 @@ import json
 import pytest
 from tests.cli.test_bad_input import assert_one_line
 from tests.planted_scores import ID, plant
+from tests.report.test_layer_table import row
 
 from hsae.catalog import BASES
 from hsae.cli import result_filters
+from hsae.cli.results import print_layer_rows
 from hsae.hierarchy import CONTROL_BASES
+from hsae.report.layer_table import beside_controls
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +67,17 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
     assert set(BASES) == {"sae", *CONTROL_BASES, "shuffled_labels", "shuffled_taxonomy"}
 
 
-def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(admin, planted):
-    lines = admin(planted, "results", "layers").stdout.splitlines()
-    assert max(map(len, lines)) <= 120
-    first, second = (line.split() for line in lines if line.strip().startswith("layer"))
-    assert first[:4] == ["layer", "FVU", "L0", "dead"]
-    assert second == ["layer", "F1>=.5", "neurons", "~tree", "F1", "neurons", "~tree"]
+def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
+    for bases, n_columns in ((BASES, (15, 15)), (("sae", "neuron", "shuffled_taxonomy"), (11, 7))):
+        rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "l0": 100.25} for basis in bases]
+        print_layer_rows(beside_controls(rows))
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 120
+        headings = [line.split() for line in lines if line.strip().startswith("layer")]
+        assert tuple(map(len, headings)) == n_columns
+        cells = [line.split()[1:] for line in lines if line.strip().startswith("11 ")]
+        assert tuple(1 + len(found) for found in cells) == n_columns
+        assert {cell for found in cells for cell in found} == {"0.25", "10.25", "100.25"}
 
 
 def test_layers(ask):

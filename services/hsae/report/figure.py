@@ -15,6 +15,8 @@ from hsae.errors import UserError
 _SAE_STYLE = {"relu": ("C0", "o", "ReLU SAE"), "topk": ("C3", "s", "TopK SAE")}
 _CONTROL_STYLE = {
     "neuron": ("0.35", "-", "raw neurons"),
+    "random": ("C1", "-", "random directions"),
+    "untrained": ("C4", "-.", "untrained SAE"),
     "shuffled_taxonomy": ("C2", "--", "shuffled taxonomy"),
     "shuffled_labels": ("0.65", ":", "shuffled labels"),
 }
