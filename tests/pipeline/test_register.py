@@ -1,5 +1,7 @@
 """Registering data sets: WordNet and custom trees in the catalog, side by side."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
@@ -69,6 +71,75 @@ def test_a_custom_tree_works_end_to_end(service, tmp_path, monkeypatch):
     heights = """SELECT n.height FROM dataset_node n JOIN synset y ON y.id = n.synset_id
                  WHERE y.name IN ('living thing', 'animal', 'fish', 'shark') ORDER BY n.depth"""
     assert scalars(service, heights) == [3, 2, 1, 0]
+
+
+# One genus name in two kingdoms, and a rank that one row lacks.
+RANKS = """kingdom,phylum,class,genus,species
+Animalia,Chordata,Aves,Oenanthe,oenanthe
+Animalia,Chordata,Aves,Corvus,corax
+Animalia,Annelida,,Lumbricus,terrestris
+Plantae,Tracheophyta,Magnoliopsida,Oenanthe,crocata
+"""
+RANK_FOLDERS = (
+    "00000_Animalia_Chordata_Aves_Oenanthe_oenanthe",
+    "00001_Animalia_Chordata_Aves_Corvus_corax",
+    "00002_Animalia_Annelida__Lumbricus_terrestris",
+    "00003_Plantae_Tracheophyta_Magnoliopsida_Oenanthe_crocata",
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "tree"),
+    [
+        (("oenanthe", "Corvus corax", "terrestris", "Oenanthe_crocata"), "ranks.csv"),
+        (RANK_FOLDERS, "images"),
+    ],
+    ids=["csv", "folders"],
+)
+def test_rank_paths_work_end_to_end(service, tmp_path, monkeypatch, names, tree):
+    (tmp_path / "ranks.csv").write_text(RANKS)
+    folder = folder_of(tmp_path / "images", *names)
+    for name, value in service.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    added = run("dataset", "add", "life", str(folder), "--taxonomy", str(tmp_path / tree))
+    assert "4 classes, 16 taxonomy nodes" in added
+    plan = submit(small_request("life", layers=(3,), saes=(TINY_SAE,)), service.settings, service.sessions)
+    assert run_jobs(service, plan) == ["succeeded"] * 3
+
+    rows = [row.split(",") for row in RANKS.splitlines()[1:]]
+    leaves = ["/".join(filter(None, row)) for row in rows]
+    above = {leaf.rsplit("/", up)[0] for leaf in leaves for up in range(1, leaf.count("/") + 1)}
+    nodes = {"root", *leaves, *above}
+    assert {"Animalia/Chordata/Aves/Oenanthe", "Plantae/Tracheophyta/Magnoliopsida/Oenanthe"} <= nodes
+    assert set(scalars(service, "SELECT synset FROM node_best_latent WHERE basis = 'sae'")) == nodes
+    assert set(scalars(service, "SELECT synset FROM latent_label WHERE basis = 'sae' AND synset IS NOT NULL")) <= nodes
+    labels = """SELECT y.name, c.label FROM dataset_class c JOIN synset y ON y.id = c.synset_id"""
+    with transaction(service.sessions) as session:
+        assert dict(session.execute(text(labels)).all()) == dict(zip(leaves, names, strict=True))
+    heights = """SELECT n.height FROM dataset_node n JOIN synset y ON y.id = n.synset_id
+                 WHERE y.name IN ('root', 'Animalia', 'Animalia/Annelida', :worm) ORDER BY n.depth"""
+    assert scalars(service, heights, worm=leaves[2]) == [5, 4, 2, 0]
+
+    def shown(*arguments):
+        return json.loads(run("results", *arguments, "--json"))
+
+    under = {row["synset"] for row in shown("nodes", "--under", "Animalia/Chordata")}
+    assert under == {node for node in nodes if f"{node}/".startswith("Animalia/Chordata/")}
+    labelled = {row["synset"] for row in shown("latents", "--under", "Animalia")}
+    assert labelled <= {node for node in nodes if f"{node}/".startswith("Animalia/")}
+    assert {row["synset"] for row in shown("tree", "Plantae", "--depth", 1)["nodes"]} == {
+        "Plantae",
+        "Plantae/Tracheophyta",
+    }
+    assert {row["synset"] for row in shown("nodes", "--node", leaves[0])} == {leaves[0]}
+    path = json.loads(run("taxonomy", "show", names[2], "--taxonomy", str(tmp_path / tree), "--json"))
+    assert path["paths"] == [[leaves[2], "Animalia/Annelida/Lumbricus", "Animalia/Annelida", "Animalia", "root"]]
 
 
 def test_two_trees_of_one_file_name_do_not_mix(service, tmp_path):

@@ -68,8 +68,9 @@ def test_unknown_nodes(tmp_path):
         ("child,parent\na,b\nc,d\n", r"2 nodes have no parent \(b, d\)"),
         ("child,parent\na,b\nc,\n", "line 3: the parent is blank"),
         ("child,parent\n ,b\n", "line 2: the child is blank"),
-        ("child;parent\na;b\n", r"no column 'child' \(found: child;parent\)"),
-        ("a,b\nb,c\n", "no column 'child'"),
+        ("child;parent\na;b\n", r"names one column \(found: child;parent\); it needs child,parent, or ranks"),
+        ("child,parents\na,b\n", r"no column 'parent' \(found: child, parents\)"),
+        ("kid,parent\na,b\n", "no column 'child'"),
         ("child,child,parent\na,b,c\n", "more than one column 'child'"),
         ("child,parent\na\n", "line 2: 1 fields, and the header has 2"),
         ("child,parent\na,b,c\n", "line 2: 3 fields, and the header has 2"),
@@ -89,4 +90,4 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         load_taxonomy(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="cannot be read"):
-        load_taxonomy(tmp_path)
+        load_taxonomy(tmp_path / ("x" * 300 + ".csv"))

@@ -1,7 +1,8 @@
-"""Reads the columns that a user's CSV must have, with errors that name the file and the line."""
+"""Reads a user's CSV, with errors that name the file and the line."""
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,20 +11,38 @@ from hsae.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """The values of the columns asked for, in that order, stripped and never blank; `line` counts from 1."""
+    """The values of one row, stripped; `line` counts from 1."""
 
     line: int
     values: tuple[str, ...]
 
 
 def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
-    """Every row of a UTF-8 CSV (byte order mark and CRLF allowed) whose header holds `columns`.
+    """The values of `columns`, in that order and never blank, in every row of a CSV whose header holds them.
 
-    Other columns are ignored, and so are rows whose every field is blank. `UserError`: the file cannot be
-    read, is not UTF-8, lacks a column or names it twice, has no rows, has one with more or fewer fields than
-    the header, or a blank value.
+    Other columns are ignored. `UserError`: as for `iterate_csv`, or the file lacks a column or names it twice, has no
+    rows, or has a blank value.
     """
     wanted = ",".join(columns)
+    table = iterate_csv(path, wanted)
+    positions = _column_positions(path, next(table).values, columns)
+    rows = [CsvRow(row.line, tuple(row.values[position] for position in positions)) for row in table]
+    for row in rows:
+        for column, value in zip(columns, row.values, strict=True):
+            if not value:
+                raise UserError(f"{path}, line {row.line}: the {column} is blank; fill it in or delete the row")
+    if not rows:
+        raise UserError(f"{path}: holds a header and no rows")
+    return rows
+
+
+def iterate_csv(path: Path, wanted: str) -> Iterator[CsvRow]:
+    """The header of a UTF-8 CSV (byte order mark and CRLF allowed), then all of its rows, as long as the header.
+
+    Rows whose every field is blank are left out. `wanted` says in the error messages what the header should be.
+    `UserError`: the file cannot be read, is not UTF-8, holds nothing, or has a row with more or fewer fields than the
+    header.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -34,39 +53,25 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
         raise UserError(f"{path}: is not UTF-8 text; save it as a UTF-8 CSV with the header {wanted}") from error
 
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[CsvRow] = []
-    header: list[str] | None = None
-    positions: list[int] = []
+    n_columns = 0
     try:
         for fields in reader:
             if not any(field.strip() for field in fields):
                 continue  # spreadsheets leave rows of commas behind
-            if header is None:
-                header = [field.strip() for field in fields]
-                positions = _column_positions(path, header, columns)
-                continue
-            if len(fields) != len(header):
+            if n_columns and len(fields) != n_columns:
                 raise UserError(
-                    f"{path}, line {reader.line_num}: {len(fields)} fields, and the header has {len(header)};"
+                    f"{path}, line {reader.line_num}: {len(fields)} fields, and the header has {n_columns};"
                     ' put a value that holds a comma in "quotes"'
                 )
-            values = tuple(fields[position].strip() for position in positions)
-            for column, value in zip(columns, values, strict=True):
-                if not value:
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: the {column} is blank; fill it in or delete the row"
-                    )
-            rows.append(CsvRow(reader.line_num, values))
+            n_columns = len(fields)
+            yield CsvRow(reader.line_num, tuple(field.strip() for field in fields))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
-    if header is None:
+    if not n_columns:
         raise UserError(f"{path}: is empty; it needs the header {wanted} and a row for each entry")
-    if not rows:
-        raise UserError(f"{path}: holds a header and no rows")
-    return rows
 
 
-def _column_positions(path: Path, header: list[str], columns: tuple[str, ...]) -> list[int]:
+def _column_positions(path: Path, header: tuple[str, ...], columns: tuple[str, ...]) -> list[int]:
     names = [name.lower() for name in header]
     for column in columns:
         if names.count(column) != 1:

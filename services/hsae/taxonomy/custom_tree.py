@@ -34,7 +34,7 @@ class CustomTree(Taxonomy):
     def from_csv(cls, path: Path) -> "CustomTree":
         """Read a CSV with the header child,parent; the tree is named after the file."""
         rows = read_csv_rows(path, ("child", "parent"))
-        return cls(path.stem, ((_normalised(row.values[0]), _normalised(row.values[1])) for row in rows))
+        return cls(path.stem, ((normalised(row.values[0]), normalised(row.values[1])) for row in rows))
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class CustomTree(Taxonomy):
         return f"{self._name}-{hashlib.sha256(edges.encode()).hexdigest()[:12]}"
 
     def resolve(self, label: str) -> Synset:
-        return self.synset(_normalised(label.strip()))
+        return self.synset(normalised(label.strip()))
 
     def synset(self, synset_id: str) -> Synset:
         if synset_id not in self._hypernyms:
@@ -61,7 +61,7 @@ class CustomTree(Taxonomy):
         return self._hyponyms[self.synset(synset_id).id]
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
     """One form for equal names: file systems and spreadsheets disagree on how an accent is encoded."""
     return unicodedata.normalize("NFC", name)
 
