@@ -28,11 +28,12 @@ RELU = SaeConfig(kind="relu", expansion=2, n_steps=40)
 
 
 def plan_small(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
+    """With the layer's own embeddings unless `scoring` says otherwise."""
     request = small_request(
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(**{"shard_images": 9, "batch_size": 6, **extraction}),
-        scoring=scoring or ScoringConfig(n_shuffles=1),
+        scoring=scoring or ScoringConfig(n_shuffles=1, embeddings="own"),
     )
     return submit(request, service.settings, service.sessions)
 
@@ -70,7 +71,10 @@ def ready(make_service):
 def patches(ready):
     """A finished analysis of patch tokens, with a firing threshold."""
     plan = plan_small(
-        ready.service, sae=RELU, tokens="patches", scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD)
+        ready.service,
+        sae=RELU,
+        tokens="patches",
+        scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
     )
     assert run_jobs(ready.service, plan) == ["succeeded"] * 3
     return plan
@@ -220,13 +224,22 @@ def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
     assert len(labelled) == sum(r["label_f1"] is not None for r in table)
 
 
-def test_monosemanticity_is_by_the_layers_own_activations(ready, patches):
-    row, latents = analysis_of(ready.service, patches)
+@pytest.mark.parametrize("space", ["own", "last"])
+def test_monosemanticity_is_by_the_embeddings_asked_for(ready, patches, space):
+    plan = patches
+    if space == "last":  # in place of its patches the class token of another layer
+        scoring = ScoringConfig(n_shuffles=0, threshold=THRESHOLD)
+        plan = plan_small(ready.service, sae=RELU, tokens="patches", scoring=scoring)
+        assert set(run_jobs(ready.service, plan)) <= {"succeeded", "not queued"}
+    row, latents = analysis_of(ready.service, plan)
+    (used,) = query(
+        ready.service, "SELECT id, layer, tokens FROM activation_set WHERE key = :key", key=row["config"]["embeddings"]
+    )
+    assert (used["layer"], used["tokens"]) == {"own": (3, "patches"), "last": (5, "cls")}[space]
     shards = query(
         ready.service,
-        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
-        " WHERE job_id = :id ORDER BY shard",
-        id=job_id(patches, "extract"),
+        "SELECT object_key FROM activation_shard WHERE activation_set_id = :id ORDER BY shard",
+        id=used["id"],
     )
     tensors = [get_tensors(ready.service.store, shard["object_key"], sha256=None)[0] for shard in shards]
     tokens = torch.cat([part["activations"] for part in tensors]).double()
@@ -308,8 +321,8 @@ def test_views_are_trained_on_and_never_scored(ready):
 
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
-    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7))
-    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0))
+    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7, embeddings="own"))
+    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0, embeddings="own"))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
     assert run_jobs(ready.service, without, "analyze") == ["succeeded"]

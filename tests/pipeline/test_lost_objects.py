@@ -13,11 +13,16 @@ from hsae.pipeline.control import cancel, retry_all
 from hsae.pipeline.export import export_analysis
 from hsae.pipeline.gc import find_garbage
 from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 
 
 def _submit(service, *layers: int):
-    request = small_request(layers=layers, saes=(TINY_SAE,), extraction=ExtractionConfig(shard_images=8, batch_size=8))
+    request = small_request(
+        layers=layers,
+        saes=(TINY_SAE,),
+        extraction=ExtractionConfig(shard_images=8, batch_size=8),
+        scoring=ScoringConfig(embeddings="own"),
+    )
     return submit(request, service.settings, service.sessions)
 
 

