@@ -75,8 +75,21 @@ _RESULTS = {
     "latents": "SELECT a.key, l.* FROM latent l JOIN analysis a ON a.id = l.analysis_id ORDER BY 1, l.basis, l.latent",
     "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id"
     " ORDER BY 1, c.basis, c.seed",
+    "comparisons": "SELECT key, config FROM comparison ORDER BY 1",
+    "comparison scores": "SELECT c.key, a.key, v.* FROM comparison_score v JOIN comparison c ON c.id = v.comparison_id"
+    " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.basis, v.metric",
+    "comparison differences": "SELECT c.key, a.key, o.key, v.* FROM comparison_difference v"
+    " JOIN comparison c ON c.id = v.comparison_id JOIN analysis a ON a.id = v.analysis_id"
+    " JOIN analysis o ON o.id = v.other_analysis_id ORDER BY 1, 2, 3, v.basis, v.other_basis, v.metric",
 }
-_IDS = {"analysis_id", "synset_id", "lch_synset_id", "label_synset_id"}  # numbers that depend on the order of inserts
+_IDS = {
+    "analysis_id",
+    "other_analysis_id",
+    "comparison_id",
+    "synset_id",
+    "lch_synset_id",
+    "label_synset_id",
+}  # fmt: skip -- numbers that depend on the order of inserts
 
 
 def all_results(service) -> dict[str, list[tuple[object, ...]]]:

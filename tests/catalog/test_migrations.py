@@ -14,7 +14,8 @@ from hsae.errors import UserError
 VIEWS = {"latent_label", "node_best_latent", "layer_progress"}
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
-    "analysis", "latent", "latent_place", "node_score", "layer_score", "synset", "hypernym", "hypernym_closure",
+    "analysis", "latent", "latent_place", "node_score", "layer_score", "comparison", "comparison_score",
+    "comparison_difference", "synset", "hypernym", "hypernym_closure",
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def patches(ready):
         tokens="patches",
         scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
     )
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
     return plan
 
 
@@ -292,7 +292,7 @@ def test_latents_are_placed_by_every_association_rule(ready, patches):
 
 def test_views_are_trained_on_and_never_scored(ready):
     plan = plan_small(ready.service, n_views=3)
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
     n_images = len(ready.paths)
     (sae,) = query(ready.service, "SELECT metrics FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
     n_held_out = sae["metrics"]["n_holdout_rows"]

@@ -22,6 +22,7 @@ _LISTED_JOBS = 40
 
 def print_preview(preview: "Preview", *, err: bool = False) -> None:
     """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
+    from hsae.catalog import JOB_KINDS
     from hsae.catalog.names import short_model_name
 
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
@@ -33,8 +34,7 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
     click.echo(f"monosemanticity by {preview.embeddings}", err=err)
     counts: Counter[tuple[str, str]] = Counter((job.kind, job.status) for job in preview.jobs)
     rows: list[dict[str, Any]] = [
-        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS}
-        for kind in ("extract", "train", "analyze")
+        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS} for kind in JOB_KINDS
     ]
     out = console(err=err)
     out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
@@ -78,7 +78,8 @@ def print_outcome(plan: "Plan") -> None:
     """Say how many jobs were queued, and how to watch them."""
     click.echo(f"{plan.n_queued} jobs queued, {len(plan.jobs) - plan.n_queued} reused or already under way.")
     click.echo(
-        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`."
+        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`"
+        f" and `hsae-admin results study {plan.study_id}`."
     )
 
 

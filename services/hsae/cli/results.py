@@ -19,6 +19,7 @@ from hsae.cli.result_filters import (
     sae_option,
     study_option,
 )
+from hsae.cli.result_study import study_results
 from hsae.cli.result_tree import tree
 from hsae.errors import UserError
 
@@ -65,6 +66,7 @@ def results() -> None:
 
 results.add_command(tree)
 results.add_command(compare)
+results.add_command(study_results)
 
 
 @results.command()

@@ -14,7 +14,15 @@ from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
 from hsae.catalog.names import short_model_name
 from hsae.pipeline.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.jobs import record, requeue
-from hsae.pipeline.requests import AnalyzeRequest, DatasetRef, ExtractRequest, SubmitRequest, TrainRequest, sae_label
+from hsae.pipeline.requests import (
+    AnalyzeRequest,
+    CompareRequest,
+    DatasetRef,
+    ExtractRequest,
+    SubmitRequest,
+    TrainRequest,
+    sae_label,
+)
 from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
@@ -28,7 +36,7 @@ _WHO = "submit"
 class PlannedJob:
     """A job of a plan: `new`, queued `again` after a failure, `joined` while under way, or `reused` as finished.
 
-    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction.
+    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction and a comparison.
     """
 
     id: int
@@ -54,7 +62,10 @@ class _Step:
 
 
 class Planner:
-    """Walks from activations to SAEs to analyses and enters what is missing; for one submit, under submits' lock."""
+    """Walks from activations to SAEs to analyses to their comparison and enters what is missing.
+
+    For one submit, under submits' lock.
+    """
 
     def __init__(self, session: Session, settings: Settings, study_id: int, priority: int) -> None:
         self._session = session
@@ -85,7 +96,14 @@ class Planner:
                     embedding_key=None if embedding is None or embedding.key == activation_key else embedding.key,
                 )
                 wanted.append((layer, sae, train, analyze))
-        known = self._known([key for _, _, train, analyze in wanted for key in (train.key, analyze.key)])
+        compare = CompareRequest(
+            analyses=tuple(sorted(analyze.key for _, _, _, analyze in wanted)),
+            dataset=dataset,
+            comparison=request.comparison,
+        )
+        keys = [key for _, _, train, analyze in wanted for key in (train.key, analyze.key)]
+        known = self._known([*keys, compare.key])
+        analyses = []
         for layer, sae, train, analyze in wanted:
             what = f"{sae_label(sae)} of {model} layer {layer}"
             trained = self._job(
@@ -93,7 +111,13 @@ class Planner:
             )
             title = f"analyze {what} on {dataset.name}"
             needs = (trained,) if analyze.embedding_key is None or embedding is None else (trained, embedding.maker)
-            self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
+            analyses.append(
+                self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
+            )
+        title = (
+            f"compare {len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'} of {model} on {dataset.name}"
+        )
+        self._job(known.get(compare.key), "compare", title, compare, compare.key, tuple(analyses), layers, None)
         self._enter()
 
     def _inputs(self, whole: ExtractRequest, embeddings: str) -> tuple[dict[int, Job], GivenSet | None]:

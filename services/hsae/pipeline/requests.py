@@ -18,7 +18,7 @@ from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 3}
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 3, "comparison": 1}
 
 StoredDtype = Literal["float32", "bfloat16"]
 
@@ -80,6 +80,14 @@ class ScoringConfig(_Request):
         description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
         " or an activation set (its number or key)",
     )
+
+
+class ComparisonConfig(_Request):
+    """How the analyses of a study are compared; every field changes the intervals."""
+
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+    n_resamples: int = Field(1000, ge=1, le=10**6, description="bootstrap resamples per interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")
 
 
 class ExtractRequest(_Request):
@@ -155,6 +163,24 @@ class AnalyzeRequest(_Request):
         return self.scoring.model_dump(mode="json") | {"embeddings": self.embedding_key or self.activation_key}
 
 
+class CompareRequest(_Request):
+    """The analyses of one study against their controls and against each other.
+
+    `analyses`: their keys, sorted; `dataset` is that of all of them.
+    """
+
+    analyses: tuple[str, ...]
+    dataset: DatasetRef
+    comparison: ComparisonConfig
+
+    @property
+    def key(self) -> str:
+        """Key of the comparison."""
+        return _key(
+            "comparison", {"analyses": list(self.analyses), "comparison": self.comparison.model_dump(mode="json")}
+        )
+
+
 class SubmitRequest(_Request):
     """What a user asks for in one submit: some layers of one model on one data set, with one or more SAEs each."""
 
@@ -166,6 +192,7 @@ class SubmitRequest(_Request):
     saes: tuple[SaeConfig, ...]
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
     priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 
