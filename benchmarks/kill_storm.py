@@ -1,4 +1,4 @@
-"""Kill storm: SIGKILL after SIGKILL while a study of 21 jobs runs, then a comparison with an undisturbed run of it.
+"""Kill storm: SIGKILL after SIGKILL while a study of 22 jobs runs, then a comparison with an undisturbed run of it.
 
 Two workers run the study on the bundled images. Each kill strikes when the study has reached a random share of its
 work, so that the storm lasts as long as the study, on a fast machine as on a slow one. It hits a worker (started again
@@ -244,7 +244,7 @@ def _compare(
     register_small(service, options.classes)
     service.start_worker(), service.start_worker()
     weights = {kind: sum(job["seconds"] for job in calm_jobs if job["kind"] == kind) for kind in
-               ("extract", "train", "analyze")}  # fmt: skip
+               ("extract", "train", "analyze", "compare")}  # fmt: skip
     storm = Storm(stack, service, chance, weights)
     targets = [TARGETS[i % len(TARGETS)] for i in range(options.kills)]
     chance.shuffle(targets)

@@ -28,6 +28,7 @@ from hsae.catalog.comparison_queries import common_dataset, node_pairs
 from hsae.catalog.known_names import find_nodes, require_known
 from hsae.catalog.migrate import upgrade
 from hsae.catalog.queries import latent_rows, layer_rows, node_rows
+from hsae.catalog.study_comparison import comparison_differences, comparison_scores, find_comparison
 from hsae.catalog.tree_queries import best_latents, find_tree, tree_nodes
 from hsae.embedded import Stack
 from hsae.settings import Settings
@@ -63,6 +64,11 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
             dataset = common_dataset(session, [1, 2])
             return list(node_pairs(session, [1], [2], dataset_id=dataset, basis="sae"))
 
+    def study() -> list[object]:
+        with transaction(sessions) as session:
+            found = find_comparison(session, 1)["id"]
+            return [*comparison_scores(session, found), *comparison_differences(session, found)]
+
     def asked(ask: Callable[[Session], list[dict[str, object]]]) -> Callable[[], list[object]]:
         def run() -> list[object]:
             with transaction(sessions) as session:
@@ -85,6 +91,7 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
         ),
         "results tree animal.n.01": tree,
         "results compare 1 2": compare,
+        "results study 1": study,
     }
 
 

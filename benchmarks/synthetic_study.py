@@ -13,8 +13,30 @@ import pyarrow as pa
 from sqlalchemy import func
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import ActivationSet, Analysis, Dataset, Job, LayerScore, Model, Sae, Study, StudyJob, transaction
+from hsae.catalog import (
+    BASES,
+    ActivationSet,
+    Analysis,
+    Comparison,
+    Dataset,
+    Job,
+    LayerScore,
+    Model,
+    Sae,
+    Study,
+    StudyJob,
+    transaction,
+)
 from hsae.catalog.bulk import copy_rows, load_node_scores
+from hsae.hierarchy.comparison import (
+    LATENT_METRICS,
+    NODE_METRICS,
+    ComparedAnalysis,
+    Difference,
+    Score,
+    compared_pairs,
+)
+from hsae.pipeline.stages.compare import difference_rows, score_rows
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce, load_taxonomy
 
 # Leaf synsets under each of these, of 1,000 in all; the sizes are about ImageNet-1k's.
@@ -78,7 +100,7 @@ def _leaves(taxonomy: Taxonomy, root: str) -> set[str]:
 
 
 def fill_study(sessions: sessionmaker[Session], size: StudySize) -> Nodes:
-    """Enter the data set and one analysis per layer and SAE kind, each in a transaction of its own."""
+    """Enter the data set, one analysis per layer and SAE kind, and their comparison; each in its own transaction."""
     with transaction(sessions) as session:
         nodes = _enter_inputs(session, size)
         model = Model(
@@ -90,11 +112,15 @@ def fill_study(sessions: sessionmaker[Session], size: StudySize) -> Nodes:
         session.flush()
         model_id, study_id = model.id, study.id
     rng = np.random.default_rng(1)
+    analyses = []
     for kind in size.sae_kinds:
         for layer in range(size.n_layers):
             with transaction(sessions) as session:
                 analysis = _enter_analysis(session, nodes, size, model_id, study_id, layer, kind)
                 _enter_scores(session, analysis, nodes, size, layer, rng)
+                analyses.append(ComparedAnalysis(analysis, f"{kind}-{layer}", layer, kind))
+    with transaction(sessions) as session:
+        _enter_comparison(session, nodes, study_id, analyses, rng)
     return nodes
 
 
@@ -188,7 +214,7 @@ def _enter_analysis(
     session.add(activations)
     session.flush()
     sae = Sae(
-        key=jobs[1].key, activation_set_id=activations.id, job_id=jobs[1].id, kind=kind, config={},
+        key=jobs[1].key, activation_set_id=activations.id, job_id=jobs[1].id, kind=kind, config={"kind": kind},
         expansion=size.n_latents // size.d_model, n_latents=size.n_latents, seed=0, n_steps=1, fvu=0.2, cosine=0.9,
         l0=64.0, dead_share=_DEAD_SHARE, metrics={}, weights_sha256="0",
     )  # fmt: skip
@@ -223,6 +249,29 @@ def _enter_scores(
         session.add(_layer_score(analysis, basis, seed, size, len(nodes.ids), heights, depth))
     session.flush()
     load_node_scores(session, analysis, pa.concat_tables(tables))
+
+
+def _enter_comparison(
+    session: Session, nodes: Nodes, study_id: int, analyses: list[ComparedAnalysis], rng: np.random.Generator
+) -> None:
+    job = Job(key="compare", kind="compare", title="compare", request={}, state="succeeded", max_attempts=3,
+              started_at=func.now(), finished_at=func.now())  # fmt: skip
+    session.add(job)
+    session.flush()
+    comparison = Comparison(key="compare", job_id=job.id, dataset_id=nodes.dataset_id, config={"n_resamples": 1000})
+    session.add_all([comparison, StudyJob(study_id=study_id, job_id=job.id, reused=False)])
+    session.flush()
+    columns = [(analysis.number, basis) for analysis in analyses for basis in BASES]
+    scores, differences = [], []
+    for metric in (*NODE_METRICS, *LATENT_METRICS.values()):
+        for number, basis in columns:
+            value = rng.random()
+            scores.append(Score(number, basis, metric, value, value - 0.02, value + 0.02, len(nodes.ids)))
+        for one, other in compared_pairs(analyses, columns):
+            value = rng.normal(0, 0.1)
+            differences.append(Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids)))
+    copy_rows(session, "comparison_score", score_rows(comparison.id, scores))
+    copy_rows(session, "comparison_difference", difference_rows(comparison.id, differences))
 
 
 def _layer_score(

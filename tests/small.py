@@ -75,8 +75,28 @@ _RESULTS = {
     "latents": "SELECT a.key, l.* FROM latent l JOIN analysis a ON a.id = l.analysis_id ORDER BY 1, l.basis, l.latent",
     "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id"
     " ORDER BY 1, c.basis, c.seed",
+    "edges": "SELECT a.key, x.* FROM latent_edge x JOIN analysis a ON a.id = x.analysis_id"
+    " ORDER BY 1, x.basis, x.seed, x.source, x.parent, x.child",
+    "families": "SELECT a.key, f.* FROM latent_family f JOIN analysis a ON a.id = f.analysis_id"
+    " ORDER BY 1, f.basis, f.seed, f.source, f.parent",
+    "levels": "SELECT a.key, v.* FROM level_score v JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, v.level",
+    "comparisons": "SELECT key, config FROM comparison ORDER BY 1",
+    "comparison scores": "SELECT c.key, a.key, v.* FROM comparison_score v JOIN comparison c ON c.id = v.comparison_id"
+    " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.basis, v.metric",
+    "comparison differences": "SELECT c.key, a.key, o.key, v.* FROM comparison_difference v"
+    " JOIN comparison c ON c.id = v.comparison_id JOIN analysis a ON a.id = v.analysis_id"
+    " JOIN analysis o ON o.id = v.other_analysis_id ORDER BY 1, 2, 3, v.basis, v.other_basis, v.metric",
 }
-_IDS = {"analysis_id", "synset_id", "lch_synset_id", "label_synset_id"}  # numbers that depend on the order of inserts
+_IDS = {
+    "analysis_id",
+    "parent_synset_id",
+    "child_synset_id",
+    "other_analysis_id",
+    "comparison_id",
+    "synset_id",
+    "lch_synset_id",
+    "label_synset_id",
+}  # fmt: skip -- numbers that depend on the order of inserts
 
 
 def all_results(service) -> dict[str, list[tuple[object, ...]]]:

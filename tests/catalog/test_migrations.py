@@ -15,7 +15,7 @@ VIEWS = {"latent_label", "node_best_latent", "layer_progress", "latent_edge_labe
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
     "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score", "level_score",
-    "synset", "hypernym", "hypernym_closure",
+    "comparison", "comparison_score", "comparison_difference", "synset", "hypernym", "hypernym_closure",
 }  # fmt: skip
 
 

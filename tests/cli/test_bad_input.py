@@ -160,7 +160,7 @@ def test_an_analysis_asked_for_twice_is_reused(admin, service):
     service.start_worker()
     arguments = ("submit", "--layer", "0", *MODEL, "--sae", "topk", "--k", "4", "--steps", "50", "--json", "--wait")
     first, second = (json.loads(admin(service, *arguments).stdout) for _ in range(2))
-    assert [job["status"] for job in first["jobs"]] == ["new"] * 3
+    assert [job["status"] for job in first["jobs"]] == ["new"] * 4
     assert [(job["id"], job["status"]) for job in second["jobs"]] == [(job["id"], "reused") for job in first["jobs"]]
     assert counts(service)["analysis"] == 1
 
@@ -170,7 +170,7 @@ def test_two_submits_at_the_same_instant_share_their_jobs(service):
     with ThreadPoolExecutor(4) as pool:
         plans = list(pool.map(lambda _: submit(small_request(), service.settings, service.sessions), range(4)))
     assert len({tuple(job.id for job in plan.jobs) for plan in plans}) == 1
-    assert sum(job.status == "new" for plan in plans for job in plan.jobs) == 5
+    assert sum(job.status == "new" for plan in plans for job in plan.jobs) == 6
     service.start_worker()
     assert {job["state"] for job in wait_until_done(service, plans[0].study_id)} == {"succeeded"}
 

@@ -17,7 +17,7 @@ from hsae.pipeline.gc import find_garbage
 from hsae.pipeline.plan import Plan
 from hsae.store import LOGS, class_sums_key, latents_key, manifest_key, weights_key
 
-KINDS = ("extract", "train", "analyze")
+KINDS = ("extract", "train", "analyze", "compare")
 _FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}
 # What a stage is seen at its middle by: rows of its own that it has committed.
 _IN_THE_MIDDLE = {
@@ -25,6 +25,7 @@ _IN_THE_MIDDLE = {
     " ON h.activation_set_id = s.id WHERE j.kind = 'extract' AND j.state = 'running' HAVING count(*) BETWEEN 2 AND 8",
     "train": "SELECT 1 FROM job WHERE kind = 'train' AND state = 'running' AND checkpoint IS NOT NULL",
     "analyze": "SELECT 1 FROM job WHERE kind = 'analyze' AND state = 'running'",
+    "compare": "SELECT 1 FROM job WHERE kind = 'compare' AND state = 'running'",
 }
 
 
@@ -84,12 +85,13 @@ def forget(service: Service, kind: str) -> None:
         time.sleep(3)
     with transaction(service.sessions) as session:
         session.execute(text("DELETE FROM study"))
-        for (analysis,) in session.execute(text("SELECT id FROM analysis")).all():
-            session.execute(text(f"DROP TABLE node_score_a{analysis}"))
-        for table in ("analysis", "sae", "activation_set")[: len(kinds)]:
+        if "analyze" in kinds:
+            for (analysis,) in session.execute(text("SELECT id FROM analysis")).all():
+                session.execute(text(f"DROP TABLE node_score_a{analysis}"))
+        for table in ("comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
             session.execute(text(f"DELETE FROM {table}"))
         job_ids = session.scalars(text("DELETE FROM job WHERE kind = ANY(:kinds) RETURNING id"), {"kinds": list(kinds)})
-        prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [_FOLDERS[kind] for kind in kinds]
+        prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [_FOLDERS[kind] for kind in kinds if kind in _FOLDERS]
     for prefix in prefixes:
         service.store.delete_prefix(prefix)
 

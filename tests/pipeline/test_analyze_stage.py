@@ -29,11 +29,12 @@ RELU = SaeConfig(kind="relu", expansion=2, n_steps=40)
 
 
 def plan_small(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
+    """With the layer's own embeddings unless `scoring` says otherwise."""
     request = small_request(
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(**{"shard_images": 9, "batch_size": 6, **extraction}),
-        scoring=scoring or ScoringConfig(n_shuffles=1),
+        scoring=scoring or ScoringConfig(n_shuffles=1, embeddings="own"),
     )
     return submit(request, service.settings, service.sessions)
 
@@ -85,9 +86,12 @@ def ready(make_service):
 def patches(ready):
     """A finished analysis of patch tokens, with a firing threshold."""
     plan = plan_small(
-        ready.service, sae=RELU, tokens="patches", scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD)
+        ready.service,
+        sae=RELU,
+        tokens="patches",
+        scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
     )
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
     return plan
 
 
@@ -235,9 +239,25 @@ def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
     assert len(labelled) == sum(r["label_f1"] is not None for r in table)
 
 
-def test_monosemanticity_is_by_the_layers_own_activations(ready, patches):
-    row, latents = analysis_of(ready.service, patches)
-    tokens = stored_rows(ready.service, patches).activations.double()
+@pytest.mark.parametrize("space", ["own", "last"])
+def test_monosemanticity_is_by_the_embeddings_asked_for(ready, patches, space):
+    plan = patches
+    if space == "last":  # in place of its patches the class token of another layer
+        scoring = ScoringConfig(n_shuffles=0, threshold=THRESHOLD)
+        plan = plan_small(ready.service, sae=RELU, tokens="patches", scoring=scoring)
+        assert set(run_jobs(ready.service, plan)) <= {"succeeded", "not queued"}
+    row, latents = analysis_of(ready.service, plan)
+    (used,) = query(
+        ready.service, "SELECT id, layer, tokens FROM activation_set WHERE key = :key", key=row["config"]["embeddings"]
+    )
+    assert (used["layer"], used["tokens"]) == {"own": (3, "patches"), "last": (5, "cls")}[space]
+    shards = query(
+        ready.service,
+        "SELECT object_key FROM activation_shard WHERE activation_set_id = :id ORDER BY shard",
+        id=used["id"],
+    )
+    tensors = [get_tensors(ready.service.store, shard["object_key"], sha256=None)[0] for shard in shards]
+    tokens = torch.cat([part["activations"] for part in tensors]).double()
     mean = tokens.view(len(ready.paths), -1, tokens.shape[1]).mean(1)
     unit = torch.nn.functional.normalize(mean, dim=1).numpy()
     pairs = np.triu_indices(len(unit), k=1)
@@ -314,7 +334,7 @@ def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
 
 def test_views_are_trained_on_and_never_scored(ready):
     plan = plan_small(ready.service, n_views=3)
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 3
+    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
     n_images = len(ready.paths)
     (sae,) = query(ready.service, "SELECT metrics FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
     n_held_out = sae["metrics"]["n_holdout_rows"]
@@ -343,8 +363,8 @@ def test_views_are_trained_on_and_never_scored(ready):
 
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
-    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7))
-    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0, controls=("neuron",)))
+    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7, embeddings="own"))
+    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0, controls=("neuron",), embeddings="own"))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
     assert run_jobs(ready.service, without, "analyze") == ["succeeded"]

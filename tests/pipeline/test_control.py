@@ -98,7 +98,7 @@ def test_partial_work_of_a_cancelled_job_is_deleted_or_kept(service, keep):
     assert bool(list(service.store.list("activations/"))) == keep
     again = _retry(service, extract)
     assert [bell.job_id for bell in again.bells] == [extract]
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
 
 
 def test_an_extraction_whose_layers_another_job_makes_now_is_not_tried_again(service):

@@ -11,14 +11,15 @@ from hsae.catalog.queries import show_job
 from hsae.errors import LeaseLostError
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.extract import extract
 from hsae.store import read_manifest, read_shard
 
 
 def plan_small(service, *, layers=(1, 3), **extraction):
     config = ExtractionConfig(**{"shard_images": 5, "batch_size": 3, **extraction})
-    request = small_request(layers=layers, saes=(TINY_SAE,), extraction=config)
+    scoring = ScoringConfig(embeddings="own")  # these layers and no other
+    request = small_request(layers=layers, saes=(TINY_SAE,), extraction=config, scoring=scoring)
     return submit(request, service.settings, service.sessions)
 
 
@@ -91,7 +92,7 @@ def test_an_unreadable_image_is_skipped_counted_named_and_never_scored(make_serv
     service = make_service(max_skipped_share=0.2)
     _with_unreadable(service, tmp_path, 2, 7)
     plan = plan_small(service, layers=(3,))
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (10, 2, 10)
     manifest = read_manifest(service.store, row.key, sha256=row.manifest_sha256)
@@ -122,7 +123,7 @@ def test_a_shard_without_a_readable_image(make_service, tmp_path):
     service = make_service(max_skipped_share=0.5, max_attempts=1)
     _with_unreadable(service, tmp_path, 4, 5, 6)
     plan = plan_small(service, layers=(3,), shard_images=2)
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (9, 3, 9)
 
@@ -168,7 +169,7 @@ def test_a_crash_after_publishing_extracts_nothing_again(service):
             result = extract(*given)
         assert len(store.keys_put) == n_expected
         assert result["rows_per_layer"] == 8
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
 
 
 def test_a_worker_that_lost_its_lease_enters_no_shard(service):

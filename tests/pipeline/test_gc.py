@@ -13,7 +13,7 @@ from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job,
 from hsae.pipeline import jobs
 from hsae.pipeline.gc import collect, find_garbage, sweep
 from hsae.pipeline.plan import SUBMIT_LOCK, submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.train import train
 
@@ -23,7 +23,8 @@ KEY = "ab" * 32
 
 
 def plan_small(service, **changes):
-    request = small_request(**{"layers": (1,), "saes": (TINY_SAE,), **changes})
+    own = ScoringConfig(embeddings="own")  # no other layer than the one asked for
+    request = small_request(**{"layers": (1,), "saes": (TINY_SAE,), "scoring": own, **changes})
     return submit(request, service.settings, service.sessions)
 
 
@@ -31,7 +32,7 @@ def finished(service):
     """A service whose one study is done."""
     register_small(service, n_classes=2)
     plan = plan_small(service)
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
     return plan
 
 
@@ -125,8 +126,9 @@ def test_the_sae_of_a_dropped_row_goes(service):
     again = plan_small(service)
     assert [(job.id, job.status) for job in again.jobs] == [
         (plan.jobs[0].id, "reused"), (plan.jobs[1].id, "again"), (plan.jobs[2].id, "again"),
+        (plan.jobs[3].id, "again"),
     ]  # fmt: skip
-    assert run_jobs(service, again)[1:] == ["succeeded"] * 2
+    assert run_jobs(service, again)[1:] == ["succeeded"] * 3
     assert {key for key in objects(service) if not key.startswith("logs/")} >= gone
 
 

@@ -13,11 +13,16 @@ from hsae.pipeline.control import cancel, retry_all
 from hsae.pipeline.export import export_analysis
 from hsae.pipeline.gc import find_garbage
 from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 
 
 def _submit(service, *layers: int):
-    request = small_request(layers=layers, saes=(TINY_SAE,), extraction=ExtractionConfig(shard_images=8, batch_size=8))
+    request = small_request(
+        layers=layers,
+        saes=(TINY_SAE,),
+        extraction=ExtractionConfig(shard_images=8, batch_size=8),
+        scoring=ScoringConfig(embeddings="own"),
+    )
     return submit(request, service.settings, service.sessions)
 
 
@@ -65,7 +70,7 @@ def test_a_lost_shard_of_one_layer_costs_the_other_layers_nothing(service):
 def test_lost_objects_of_an_analysis_are_made_again_under_the_same_rows(service, tmp_path):
     register_small(service, n_classes=3)
     plan = _submit(service, 1)
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
     before = sorted(service.store.list("analyses/"))
     with transaction(service.sessions) as session:
         (analysis,) = session.scalars(select(Analysis.id)).all()
@@ -85,7 +90,7 @@ def test_lost_objects_of_an_analysis_are_made_again_under_the_same_rows(service,
 def test_cancelling_a_job_that_has_published_deletes_nothing_that_rows_name(service, kind):
     register_small(service, n_classes=3)
     plan = _submit(service, 1)
-    assert run_jobs(service, plan) == ["succeeded"] * 3
+    assert run_jobs(service, plan) == ["succeeded"] * 4
     before = sorted(service.store.list(""))
     number = job_id(plan, kind)
     with transaction(service.sessions) as session:  # its worker died before it could say so

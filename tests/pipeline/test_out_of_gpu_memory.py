@@ -11,12 +11,18 @@ import hsae.sae.trainer
 from hsae.backbones import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
 from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.store import get_tensors
 
 
 def _plan(service, **changes):
-    request = small_request(layers=(1,), saes=(TINY_SAE,), extraction=ExtractionConfig(batch_size=8), **changes)
+    request = small_request(
+        layers=(1,),
+        saes=(TINY_SAE,),
+        extraction=ExtractionConfig(batch_size=8),
+        scoring=ScoringConfig(embeddings="own"),
+        **changes,
+    )
     return submit(request, service.settings, service.sessions)
 
 

@@ -28,7 +28,9 @@ DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sh
 
 
 def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
-    request = small_request(dataset, **{"layers": layers, "saes": (TINY_SAE,), **changes})
+    # test_embeddings.py has the plans with embeddings of another layer.
+    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": ScoringConfig(embeddings="own"), **changes}
+    request = small_request(dataset, **given)
     return submit(request, service.settings, service.sessions)
 
 
@@ -88,7 +90,8 @@ OTHER_SAE = {
     ids=["extraction", "scoring", "sae"],
 )
 def test_every_field_is_part_of_the_key(spec, config, others):
-    assert set(others) == set(config.model_fields)  # a new field needs a line above
+    # A new field needs a line above. Of the embeddings the key that they are resolved to counts.
+    assert set(others) | {"embeddings"} == set(config.model_fields) | {"embeddings"}
     name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
     first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]
     plain = _keys(spec, **{name: config()})
@@ -130,7 +133,7 @@ def test_equal_numbers_have_equal_keys(spec):
 def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path):
     register_small(service, n_classes=2)
     first = plan_small(service, layers=(1,))
-    assert run_jobs(service, first) == ["succeeded"] * 3
+    assert run_jobs(service, first) == ["succeeded"] * 4
     images = copied(link_classes(service.folder, 2), tmp_path / "images")
     register(service, "copy", images)
     model = copied(backbone_folder(), tmp_path / "model")
@@ -142,18 +145,19 @@ def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path
 def test_only_the_layers_that_are_missing_are_extracted(service):
     register_small(service, n_classes=2)
     third = plan_small(service, layers=(3,))
-    assert statuses(third) == [("extract", "new"), ("train", "new"), ("analyze", "new")]
-    assert run_jobs(service, third) == ["succeeded"] * 3
+    assert statuses(third) == [("extract", "new"), ("train", "new"), ("analyze", "new"), ("compare", "new")]
+    assert run_jobs(service, third) == ["succeeded"] * 4
     both = plan_small(service, layers=(1, 3))
     assert statuses(both) == [
         ("extract", "reused"), ("extract", "new"),
-        ("train", "new"), ("analyze", "new"), ("train", "reused"), ("analyze", "reused"),
+        ("train", "new"), ("analyze", "new"), ("train", "reused"), ("analyze", "reused"), ("compare", "new"),
     ]  # fmt: skip
     new = next(job for job in both.jobs if (job.kind, job.status) == ("extract", "new"))
     assert "layer 1 " in new.title
     assert job_row(service, new.id).request["layers"] == [1]
     assert rung(both) == [new.id]
-    assert run_jobs(service, both) == ["not queued", "succeeded", "succeeded", "succeeded", "not queued", "not queued"]
+    ran = ["not queued", "succeeded", "succeeded", "succeeded", "not queued", "not queued", "succeeded"]
+    assert run_jobs(service, both) == ran
     with transaction(service.sessions) as session:
         published = session.execute(select(ActivationSet.layer, ActivationSet.job_id, ActivationSet.n_rows)).all()
     assert sorted(published) == [(1, new.id, 8), (3, third.jobs[0].id, 8)]
@@ -164,7 +168,8 @@ def test_what_is_under_way_is_joined(service):
     register_small(service, n_classes=2)
     first = plan_small(service, layers=(1,))
     second = plan_small(service, layers=(1, 2))
-    assert [job.id for job in second.jobs if job.status == "joined"] == [job.id for job in first.jobs]
+    # The comparison of another set of analyses is another one.
+    assert [job.id for job in second.jobs if job.status == "joined"] == [job.id for job in first.jobs[:-1]]
     assert rung(first) == [first.jobs[0].id]
     (new_extraction,) = [job for job in second.jobs if (job.kind, job.status) == ("extract", "new")]
     assert rung(second) == [new_extraction.id]
@@ -175,19 +180,19 @@ def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
     register(service, "small", images)
     shutil.move(images, tmp_path / "away")
     first = plan_small(service, layers=(1,))
-    assert run_jobs(service, first) == ["failed", "not queued", "not queued"]
+    assert run_jobs(service, first) == ["failed"] + ["not queued"] * 3
     assert {job_row(service, job.id).state for job in first.jobs} == {"failed"}
     again = plan_small(service, layers=(1,))
     assert [(job.id, job.status, job.state) for job in again.jobs] == [
         (first.jobs[0].id, "again", "queued"), (first.jobs[1].id, "again", "waiting"),
-        (first.jobs[2].id, "again", "waiting"),
+        (first.jobs[2].id, "again", "waiting"), (first.jobs[3].id, "again", "waiting"),
     ]  # fmt: skip
     assert rung(again) == [first.jobs[0].id]
     for job in again.jobs:
         row = job_row(service, job.id)
         assert (row.error, row.attempt, row.owner, row.finished_at) == (None, 0, None, None)
     shutil.move(tmp_path / "away", images)
-    assert run_jobs(service, again) == ["succeeded"] * 3
+    assert run_jobs(service, again) == ["succeeded"] * 4
 
 
 def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service, tmp_path):
@@ -198,8 +203,8 @@ def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service
     assert run_jobs(service, failed, "extract") == ["failed"]
     shutil.move(tmp_path / "away", images)
     fewer = plan_small(service, layers=(1,))
-    assert statuses(fewer) == [("extract", "new"), ("train", "again"), ("analyze", "again")]
-    assert run_jobs(service, fewer) == ["succeeded"] * 3
+    assert statuses(fewer) == [("extract", "new"), ("train", "again"), ("analyze", "again"), ("compare", "new")]
+    assert run_jobs(service, fewer) == ["succeeded"] * 4
     assert job_row(service, failed.jobs[0].id).state == "failed"
 
 
@@ -218,7 +223,7 @@ def test_a_failed_job_that_is_queued_again_looks_where_things_are_now(service, t
         model = tmp_path / "moved"
     again = plan_small(service, layers=(1,), model=str(model))
     assert [job.id for job in again.jobs] == [job.id for job in first.jobs]
-    assert run_jobs(service, again) == ["succeeded"] * 3
+    assert run_jobs(service, again) == ["succeeded"] * 4
 
 
 def test_a_training_that_failed_after_a_checkpoint_can_be_asked_for_again(make_service):
@@ -236,7 +241,7 @@ def test_a_training_that_failed_after_a_checkpoint_can_be_asked_for_again(make_s
     assert run_jobs(service, plan, "train") == ["failed"]
     assert shard in job_row(service, number).error
     again = plan_small(service, layers=(1,))
-    assert run_jobs(service, again) == ["succeeded"] * 3, job_row(service, number).error
+    assert run_jobs(service, again) == ["succeeded"] * 4, job_row(service, number).error
     assert service.store.get(shard) == content
 
 
@@ -258,8 +263,8 @@ def test_a_cancelled_job_is_queued_again(service):
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(state="cancelled"))
     again = plan_small(service, layers=(1,))
-    assert [job.status for job in again.jobs] == ["again"] * 3
-    assert run_jobs(service, again) == ["succeeded"] * 3
+    assert [job.status for job in again.jobs] == ["again"] * 4
+    assert run_jobs(service, again) == ["succeeded"] * 4
     assert [job.id for job in again.jobs] == [job.id for job in plan.jobs]
 
 
@@ -287,7 +292,7 @@ def test_all_layers(service):
     register_small(service, n_classes=2)
     plan = plan_small(service, layers="all")
     assert plan.layers == tuple(range(6))
-    assert [job.kind for job in plan.jobs] == ["extract"] + ["train", "analyze"] * 6
+    assert [job.kind for job in plan.jobs] == ["extract"] + ["train", "analyze"] * 6 + ["compare"]
     assert "layer 0-5 " in plan.jobs[0].title
 
 
@@ -319,7 +324,7 @@ def test_a_preview_is_what_a_submit_does_and_enters_nothing(service):
 def test_an_sae_that_is_asked_for_twice_is_made_once(service):
     register_small(service, n_classes=2)
     plan = plan_small(service, layers=(1,), saes=(TINY_SAE, TINY_SAE, SaeConfig(**TINY_SAE.model_dump())))
-    assert statuses(plan) == [("extract", "new"), ("train", "new"), ("analyze", "new")]
+    assert statuses(plan) == [("extract", "new"), ("train", "new"), ("analyze", "new"), ("compare", "new")]
 
 
 def test_titles_tell_saes_apart(service):
@@ -385,9 +390,9 @@ def test_two_hundred_submits_at_once_enter_one_set_of_jobs(service):
         plans = list(pool.map(one, range(200)))
     assert len({tuple(sorted(job.id for job in plan.jobs)) for plan in plans}) == 1
     assert sum(len(plan.to_ring) for plan in plans) == 1
-    assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [9]
+    assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [10]
     with transaction(service.sessions) as session:
-        assert session.query(Job).count() == 9
-        assert session.query(JobDependency).count() == 8
-        assert session.query(JobEvent).count() == 9
+        assert session.query(Job).count() == 10
+        assert session.query(JobDependency).count() == 4 + 2 * 4 + 4
+        assert session.query(JobEvent).count() == 10
         assert session.query(Study).count() == 200

@@ -1,6 +1,7 @@
 """The catalog: what exists in Postgres, and the schema's only home."""
 
 from hsae.catalog.base import Base, Json
+from hsae.catalog.comparisons import Comparison, ComparisonDifference, ComparisonScore
 from hsae.catalog.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
 from hsae.catalog.jobs import (
     JOB_KINDS,
@@ -44,6 +45,9 @@ __all__ = [
     "ActivationShard",
     "Analysis",
     "Base",
+    "Comparison",
+    "ComparisonDifference",
+    "ComparisonScore",
     "Dataset",
     "DatasetClass",
     "DatasetNode",

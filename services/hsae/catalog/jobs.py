@@ -8,12 +8,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.base import Base, CreatedAt, Identity64, Json
 
-JOB_KINDS = ("extract", "train", "analyze")
+JOB_KINDS = ("extract", "train", "analyze", "compare")
 JOB_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
 LIVE_STATES = ("waiting", "queued", "running")
 UNSUCCESSFUL_STATES = ("failed", "cancelled")
 QUEUES = ("gpu", "cpu")
-QUEUE_OF_KIND = {"extract": "gpu", "train": "gpu", "analyze": "cpu"}
+QUEUE_OF_KIND = {"extract": "gpu", "train": "gpu", "analyze": "cpu", "compare": "cpu"}
 MAX_PRIORITY = 9
 EVENT_REASONS = (
     "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
@@ -56,7 +56,7 @@ class Job(Base):
 
     id: Mapped[Identity64] = mapped_column(comment="primary key; the only content of a broker message")
     key: Mapped[str] = mapped_column(unique=True, comment="content address of what the job makes")
-    kind: Mapped[str] = mapped_column(comment="extract, train or analyze")
+    kind: Mapped[str] = mapped_column(comment="extract, train, analyze or compare")
     title: Mapped[str] = mapped_column(comment="one line for people")
     request: Mapped[Json] = mapped_column(comment="everything the stage needs to know")
     state: Mapped[str] = mapped_column(
@@ -96,7 +96,7 @@ class Job(Base):
     progress_done: Mapped[int | None] = mapped_column(comment="units done so far")
     progress_total: Mapped[int | None] = mapped_column(comment="units in all")
     progress_unit: Mapped[str | None] = mapped_column(
-        comment="images (extract), vectors (train) or pairs of latent and node (analyze)"
+        comment="images (extract), vectors (train), pairs of latent and node (analyze) or analyses (compare)"
     )
     progress_rate: Mapped[float | None] = mapped_column(comment="units per second of this attempt")
     gpu_memory_bytes: Mapped[int | None] = mapped_column(

@@ -105,7 +105,9 @@ class Analysis(Base):
     sae_id: Mapped[int] = mapped_column(ForeignKey("sae.id"), comment="the SAE that was scored")
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
-    config: Mapped[Json] = mapped_column(comment="scoring configuration: firing threshold, rule, control seeds")
+    config: Mapped[Json] = mapped_column(
+        comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings"
+    )
     n_images: Mapped[int] = mapped_column(comment="images scored")
     activations_sha256: Mapped[str] = mapped_column(
         comment="checksum of analyses/<key>/latents-<checksum>.safetensors: every latent's activation on every image"
@@ -166,8 +168,9 @@ class Latent(Base):
     )
     monosemanticity: Mapped[float | None] = mapped_column(
         Double,
-        comment="monosemanticity score (arXiv 2504.02821), images compared by the analysed layer's own activations; "
-        "null where undefined, and in analyses of earlier versions",
+        comment="monosemanticity score (arXiv 2504.02821), images compared by the activation set whose key is in "
+        "analysis.config (embeddings; without it: by the analysed layer's own); null where undefined, and in analyses "
+        "of earlier versions",
     )
     lca_depth_mean: Mapped[float | None] = mapped_column(
         Double,

@@ -22,6 +22,7 @@ _LISTED_JOBS = 40
 
 def print_preview(preview: "Preview", *, err: bool = False) -> None:
     """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
+    from hsae.catalog import JOB_KINDS
     from hsae.catalog.names import short_model_name
 
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
@@ -30,10 +31,10 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
         f" {n_saes} {'SAE' if n_saes == 1 else 'SAEs'} per layer",
         err=err,
     )
+    click.echo(f"monosemanticity by {preview.embeddings}", err=err)
     counts: Counter[tuple[str, str]] = Counter((job.kind, job.status) for job in preview.jobs)
     rows: list[dict[str, Any]] = [
-        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS}
-        for kind in ("extract", "train", "analyze")
+        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS} for kind in JOB_KINDS
     ]
     out = console(err=err)
     out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
@@ -77,7 +78,8 @@ def print_outcome(plan: "Plan") -> None:
     """Say how many jobs were queued, and how to watch them."""
     click.echo(f"{plan.n_queued} jobs queued, {len(plan.jobs) - plan.n_queued} reused or already under way.")
     click.echo(
-        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`."
+        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`"
+        f" and `hsae-admin results study {plan.study_id}`."
     )
 
 
@@ -90,6 +92,7 @@ def plan_json(plan: "Preview") -> dict[str, Any]:
         "revision": plan.model.revision,
         "dataset": plan.dataset.name,
         "layers": list(plan.layers),
+        "embeddings": plan.embeddings,
         "jobs": [
             {
                 "id": None if study_id is None and job.status == "new" else job.id,

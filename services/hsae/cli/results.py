@@ -22,6 +22,7 @@ from hsae.cli.result_filters import (
     study_option,
 )
 from hsae.cli.result_levels import levels
+from hsae.cli.result_study import study_results
 from hsae.cli.result_tree import tree
 from hsae.errors import UserError
 
@@ -61,7 +62,7 @@ _LEGEND = """\
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
 Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained (at most that
-L0) = the SAE before its training. Its own latents: ~labels = image labels shuffled; ~tree = classes moved over the tree.
+L0) = the SAE before its training. Its own latents: ~labels = image labels shuffled; ~tree = classes moved in the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
@@ -84,6 +85,7 @@ results.add_command(tree)
 results.add_command(compare)
 results.add_command(edges)
 results.add_command(levels)
+results.add_command(study_results)
 
 
 @results.command()

@@ -63,6 +63,13 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the SAE and of the augmented views.")
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="A latent fires above this activation.")
+@click.option(
+    "--embeddings",
+    default="last",
+    show_default=True,
+    help="What monosemanticity compares images by: class token of the last layer (last), the analysed layer (own), or"
+    " an activation set of the same images (its number or key).",
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -218,7 +225,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
             | ({"shard_images": options["shard_images"]} if options["shard_images"] else {}),
             connections.settings,
         )
-        scoring = ScoringConfig(threshold=options["threshold"])
+        scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=True)[0]
         raise UserError(f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from error

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from hsae.catalog.jobs import EVENT_REASONS, JOB_KINDS, JOB_STATES, QUEUE_OF_KIND, QUEUES
 from hsae.monitoring.event_counts import BUCKETS, EventCounts, Totals
 
-UNIT_OF_KIND = {"extract": "images", "train": "vectors", "analyze": "pairs"}
+UNIT_OF_KIND = {"extract": "images", "train": "vectors", "analyze": "pairs", "compare": "analyses"}
 
 _JOBS = text("SELECT kind, state, queue, count(*) FROM job GROUP BY kind, state, queue")
 _RUNNING = text(
@@ -56,7 +56,8 @@ def _jobs(connection: Connection) -> Metric:
 def _running(connection: Connection) -> Iterator[Metric]:
     throughput = GaugeMetricFamily(
         "hsae_stage_throughput",
-        "Units per second of all running jobs: images (extract), vectors (train), pairs of latent and node (analyze).",
+        "Units per second of all running jobs: images (extract), vectors (train), pairs of latent and node (analyze),"
+        " analyses (compare).",
         labels=("kind", "unit"),
     )
     memory = GaugeMetricFamily(

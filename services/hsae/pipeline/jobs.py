@@ -239,7 +239,8 @@ def end(session: Session, job_id: int, who: str, state: str, error: str, *, reas
     verb = "failed" if state == "failed" else "was cancelled"
     ended = [job_id]
     for dependent in waiting:
-        ended += end(session, dependent, who, state, f"{NEEDS_ENDED}{job_id}, which {verb}")
+        if dependent not in ended:  # it may also need a job that one of the others has just ended
+            ended += end(session, dependent, who, state, f"{NEEDS_ENDED}{job_id}, which {verb}")
     return ended
 
 

@@ -23,11 +23,15 @@ MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joi
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a submit would lead to. The ids of `new` jobs are not settled."""
+    """What a submit would lead to. The ids of `new` jobs are not settled.
+
+    `embeddings`: what monosemanticity compares images by, for people.
+    """
 
     model: BackboneSpec
     dataset: DatasetRef
     layers: tuple[int, ...]
+    embeddings: str
     jobs: tuple[PlannedJob, ...]
 
     @property
@@ -98,7 +102,7 @@ def preview(
     with transaction(sessions) as session:
         plan = _enter_study(session, request, settings, *checked)
         session.rollback()
-    return Preview(plan.model, plan.dataset, plan.layers, plan.jobs)
+    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs)
 
 
 def _enter_study(
@@ -114,7 +118,9 @@ def _enter_study(
     planner = Planner(session, settings, study.id, request.priority)
     planner.plan(request, spec, dataset_ref(dataset), layers)
     to_ring = bells_of(session, planner.to_ring)
-    return Plan(spec, dataset_ref(dataset), layers, tuple(planner.jobs), study_id=study.id, to_ring=to_ring)
+    return Plan(
+        spec, dataset_ref(dataset), layers, planner.embeddings, tuple(planner.jobs), study_id=study.id, to_ring=to_ring
+    )
 
 
 def _find_dataset(session: Session, name: str | None) -> Dataset:

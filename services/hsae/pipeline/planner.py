@@ -12,8 +12,17 @@ from sqlalchemy.orm import Session
 from hsae.backbones import BackboneSpec
 from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
 from hsae.catalog.names import short_model_name
+from hsae.pipeline.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.jobs import record, requeue
-from hsae.pipeline.requests import AnalyzeRequest, DatasetRef, ExtractRequest, SubmitRequest, TrainRequest, sae_label
+from hsae.pipeline.requests import (
+    AnalyzeRequest,
+    CompareRequest,
+    DatasetRef,
+    ExtractRequest,
+    SubmitRequest,
+    TrainRequest,
+    sae_label,
+)
 from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
@@ -27,7 +36,7 @@ _WHO = "submit"
 class PlannedJob:
     """A job of a plan: `new`, queued `again` after a failure, `joined` while under way, or `reused` as finished.
 
-    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction.
+    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction and a comparison.
     """
 
     id: int
@@ -53,7 +62,10 @@ class _Step:
 
 
 class Planner:
-    """Walks from activations to SAEs to analyses and enters what is missing; for one submit, under submits' lock."""
+    """Walks from activations to SAEs to analyses to their comparison and enters what is missing.
+
+    For one submit, under submits' lock.
+    """
 
     def __init__(self, session: Session, settings: Settings, study_id: int, priority: int) -> None:
         self._session = session
@@ -63,12 +75,13 @@ class Planner:
         self._steps: list[_Step] = []
         self._hurried: list[Job] = []
         self.jobs: list[PlannedJob] = []
+        self.embeddings = ""
         self.to_ring: list[int] = []
 
     def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
-        """Enter the request's jobs; `jobs` and `to_ring` tell what came of it."""
+        """Enter the request's jobs; `jobs`, `to_ring` and `embeddings` tell what came of it."""
         whole = ExtractRequest(model=spec, dataset=dataset, layers=layers, extraction=request.extraction)
-        makers = self._activation_jobs(whole)
+        makers, embedding = self._inputs(whole, request.scoring.embeddings)
         model = short_model_name(spec.name)
         wanted = []
         for layer in layers:
@@ -76,18 +89,62 @@ class Planner:
             for sae in dict.fromkeys(request.saes):
                 train = TrainRequest(activation_key=activation_key, sae=sae)
                 analyze = AnalyzeRequest(
-                    sae_key=train.key, activation_key=activation_key, dataset=dataset, scoring=request.scoring
+                    sae_key=train.key,
+                    activation_key=activation_key,
+                    dataset=dataset,
+                    scoring=request.scoring,
+                    embedding_key=None if embedding is None or embedding.key == activation_key else embedding.key,
                 )
                 wanted.append((layer, sae, train, analyze))
-        known = self._known([key for _, _, train, analyze in wanted for key in (train.key, analyze.key)])
+        compare = CompareRequest(
+            analyses=tuple(sorted(analyze.key for _, _, _, analyze in wanted)),
+            dataset=dataset,
+            comparison=request.comparison,
+        )
+        keys = [key for _, _, train, analyze in wanted for key in (train.key, analyze.key)]
+        known = self._known([*keys, compare.key])
+        analyses = []
         for layer, sae, train, analyze in wanted:
             what = f"{sae_label(sae)} of {model} layer {layer}"
             trained = self._job(
                 known.get(train.key), "train", f"train {what}", train, train.key, (makers[layer],), (layer,), sae
             )
             title = f"analyze {what} on {dataset.name}"
-            self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, (trained,), (layer,), sae)
+            needs = (trained,) if analyze.embedding_key is None or embedding is None else (trained, embedding.maker)
+            analyses.append(
+                self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
+            )
+        title = (
+            f"compare {len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'} of {model} on {dataset.name}"
+        )
+        self._job(known.get(compare.key), "compare", title, compare, compare.key, tuple(analyses), layers, None)
         self._enter()
+
+    def _inputs(self, whole: ExtractRequest, embeddings: str) -> tuple[dict[int, Job], GivenSet | None]:
+        """The job that makes each layer's activations, and the set that monosemanticity compares images in."""
+        if embeddings == OWN:
+            self.embeddings = "activations of the analysed layer itself"
+            return self._activation_jobs(whole), None
+        if embeddings != LAST:
+            makers = self._activation_jobs(whole)
+            given = find_set(self._session, embeddings, whole.dataset)
+            self.embeddings = given.title
+            if given.maker.id not in {step.job.id for step in self._steps}:
+                extraction = ExtractRequest.model_validate(given.maker.request)
+                extraction = extraction.model_copy(update={"dataset": whole.dataset})  # which may lie elsewhere now
+                self._reuse(given.maker, given.maker.title, extraction, (), extraction.layers, None)
+            return makers, given
+        last = last_layer(whole.model, whole.dataset, whole.extraction)
+        (layer,) = last.layers
+        self.embeddings = f"{last.extraction.tokens} of {short_model_name(whole.model.name)} layer {layer}"
+        if last.extraction == whole.extraction:  # one more layer of the same pass
+            layers = tuple(sorted({*whole.layers, layer}))
+            makers = self._activation_jobs(whole.model_copy(update={"layers": layers}))
+            maker = makers[layer]
+        else:
+            makers = self._activation_jobs(whole)
+            maker = self._activation_jobs(last)[layer]
+        return makers, GivenSet(last.activation_key(layer), self.embeddings, maker)
 
     def _known(self, keys: Sequence[str]) -> dict[str, Job]:
         """The jobs that exist for these artifacts; their rows are locked."""

@@ -122,8 +122,11 @@ def _end_hopeless(session: Session, who: str) -> None:
         .where(JobDependency.depends_on_id.in_(select(Job.id).where(Job.state.in_(("failed", "cancelled")))))
         .order_by(Job.id)
     ).all()
+    ended: set[int] = set()
     for needed, job_id in rows:
-        jobs.end(session, job_id, who, "failed", f"{jobs.NEEDS_ENDED}{needed}, which has ended without success")
+        if job_id not in ended:
+            why = f"{jobs.NEEDS_ENDED}{needed}, which has ended without success"
+            ended |= set(jobs.end(session, job_id, who, "failed", why))
 
 
 def _expire_leases(session: Session, who: str, settings: Settings) -> None:

@@ -8,9 +8,9 @@ same artifact share it.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from hsae.backbones import BackboneSpec, Tokens
 from hsae.hierarchy import CONTROL_BASES, AssociationRule, ControlBasis
@@ -18,7 +18,7 @@ from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 3}
+_FORMATS = {"activations": 1, "sae": 1, "analysis": 3, "comparison": 1}
 
 StoredDtype = Literal["float32", "bfloat16"]
 
@@ -31,6 +31,11 @@ def _key(kind: str, content: dict[str, Any]) -> str:
         allow_nan=False,
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _as_text(value: object) -> object:
+    """A number as its digits, since YAML reads them so."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class _Request(BaseModel):
@@ -70,12 +75,26 @@ class ScoringConfig(_Request):
     seed: int = Field(0, ge=0, description="seed of the shuffles, the random directions and the linear probe's split")
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
     controls: tuple[ControlBasis, ...] = Field(CONTROL_BASES, description="bases that are scored beside the SAE")
+    embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
+        "last",
+        min_length=1,
+        description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
+        " or an activation set (its number or key)",
+    )
 
     @field_validator("controls")
     @classmethod
     def _in_one_order(cls, controls: tuple[ControlBasis, ...]) -> tuple[ControlBasis, ...]:
         """The same controls have the same key, however they are listed."""
         return tuple(control for control in CONTROL_BASES if control in controls)
+
+
+class ComparisonConfig(_Request):
+    """How the analyses of a study are compared; every field changes the intervals."""
+
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+    n_resamples: int = Field(1000, ge=1, le=10**6, description="bootstrap resamples per interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")
 
 
 class ExtractRequest(_Request):
@@ -119,12 +138,16 @@ class TrainRequest(_Request):
 
 
 class AnalyzeRequest(_Request):
-    """Every score of one SAE against the taxonomy of one data set."""
+    """Every score of one SAE against the taxonomy of one data set.
+
+    `embedding_key`: the activation set in which monosemanticity compares images; None: `activation_key`.
+    """
 
     sae_key: str
     activation_key: str
     dataset: DatasetRef
     scoring: ScoringConfig
+    embedding_key: str | None = None
 
     @property
     def key(self) -> str:
@@ -135,8 +158,33 @@ class AnalyzeRequest(_Request):
                 "sae": self.sae_key,
                 "dataset": self.dataset.fingerprint,
                 "taxonomy": self.dataset.taxonomy_key,
-                "scoring": self.scoring.model_dump(mode="json"),
+                # Which set it is counts, and not by which name a request called it.
+                "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
+                "embeddings": self.embedding_key,
             },
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The scoring as the analysis' row keeps it: the same for every request of this key."""
+        return self.scoring.model_dump(mode="json") | {"embeddings": self.embedding_key or self.activation_key}
+
+
+class CompareRequest(_Request):
+    """The analyses of one study against their controls and against each other.
+
+    `analyses`: their keys, sorted; `dataset` is that of all of them.
+    """
+
+    analyses: tuple[str, ...]
+    dataset: DatasetRef
+    comparison: ComparisonConfig
+
+    @property
+    def key(self) -> str:
+        """Key of the comparison."""
+        return _key(
+            "comparison", {"analyses": list(self.analyses), "comparison": self.comparison.model_dump(mode="json")}
         )
 
 
@@ -151,6 +199,7 @@ class SubmitRequest(_Request):
     saes: tuple[SaeConfig, ...]
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
     priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig, SubmitRequest, complete_extraction
+from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig, SubmitRequest, complete_extraction
 from hsae.sae import SaeConfig, SaeKind
 from hsae.settings import Settings
 
@@ -129,6 +129,7 @@ class StudySpec(BaseModel):
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
     priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
@@ -146,6 +147,7 @@ class StudySpec(BaseModel):
             saes=self.saes,
             extraction=complete_extraction(given, settings),
             scoring=self.scoring,
+            comparison=self.comparison,
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
 
@@ -236,7 +238,11 @@ def _first_problem(error: ValidationError) -> str:
     problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        parts: dict[Any, type[BaseModel]] = {"extraction": ExtractionConfig, "scoring": ScoringConfig}
+        parts: dict[Any, type[BaseModel]] = {
+            "extraction": ExtractionConfig,
+            "scoring": ScoringConfig,
+            "comparison": ComparisonConfig,
+        }
         part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
         if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.model_fields):
             return f"{place} is a setting of an SAE: write it into a block of saes"

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import Json
 from hsae.pipeline.context import StageContext
-from hsae.pipeline.requests import AnalyzeRequest, ExtractRequest, TrainRequest
-from hsae.pipeline.stages import analyze, extract, train
+from hsae.pipeline.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest
+from hsae.pipeline.stages import analyze, compare, extract, train
 from hsae.store import ObjectStore
 
 
@@ -35,6 +35,7 @@ STAGES = {
     "extract": Stage(ExtractRequest, extract.extract, extract.prefixes, extract.discard),
     "train": Stage(TrainRequest, train.train, train.prefixes, train.discard),
     "analyze": Stage(AnalyzeRequest, analyze.analyze, analyze.prefixes, analyze.discard),
+    "compare": Stage(CompareRequest, compare.compare, compare.prefixes, compare.discard),
 }
 
 __all__ = ["STAGES", "Stage"]

@@ -21,6 +21,7 @@ from hsae.hierarchy import (
 )
 from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
+from hsae.pipeline.embeddings import read_embeddings
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
@@ -56,7 +57,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     """Score the SAE and its controls, and publish everything in one transaction.
 
     Raises:
-        UserError: when the SAE or its activations are not there, or hold NaN.
+        UserError: when the SAE, its activations or the embeddings are not there, or hold NaN.
     """
     with context.reading() as session:
         done = session.execute(select(Analysis).where(Analysis.key == request.key)).scalar_one_or_none()
@@ -81,6 +82,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
     labels = np.array([position[class_id] for class_id in class_ids])
     log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, len(labels), len(taxonomy.synsets))
+    key = request.embedding_key
     n_nodes = len(taxonomy.synsets)
 
     def on_latents(n_done: int, n_total: int) -> None:
@@ -92,6 +94,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         labels,
         taxonomy,
         raw,
+        embeddings=None if key is None else read_embeddings(key, latents.images, context),
         seed=scoring.seed,
         threshold=scoring.threshold,
         n_label_shuffles=scoring.n_shuffles,
@@ -187,7 +190,7 @@ def _publish(
             sae_id=sae_row.id,
             dataset_id=request.dataset.id,
             job_id=context.job_id,
-            config=request.scoring.model_dump(mode="json"),
+            config=request.config,
             n_images=len(latents.images),
             activations_sha256=stored_latents.sha256,
             class_sums_sha256=stored_sums.sha256,

@@ -1,0 +1,108 @@
+"""In which space the monosemanticity score compares images: which activation set, and how it is read.
+
+By default it is the last layer's class token, one space for all layers. `own` is the analysed layer's activations,
+anything else an activation set that the catalog knows, of any model on the same images.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.backbones import BackboneSpec, Tokens
+from hsae.catalog import ActivationSet, Dataset, Job, Model
+from hsae.catalog.names import short_model_name
+from hsae.errors import UserError
+from hsae.pipeline.activations import iterate_shards, open_activation_set
+from hsae.pipeline.context import StageContext
+from hsae.pipeline.requests import DatasetRef, ExtractionConfig, ExtractRequest
+
+LAST = "last"
+OWN = "own"
+
+
+class GivenSet(NamedTuple):
+    """An activation set that a user named: its key, a name for people, and the job that makes it."""
+
+    key: str
+    title: str
+    maker: Job
+
+
+def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionConfig) -> ExtractRequest:
+    """The extraction of the default embeddings of a study: one row per image of the model's last layer.
+
+    They are its class token, or the mean of its patches where the model has none. Where the study extracts just these
+    tokens it is the study's own extraction (of augmented views only the plain one is used), so that nothing is made
+    twice.
+    """
+    tokens: Tokens = "cls" if spec.has_class_token else "mean"
+    if extraction.tokens != tokens:
+        shard_images: int = ExtractionConfig.model_fields["shard_images"].default
+        extraction = extraction.model_copy(
+            update={"tokens": tokens, "n_views": 1, "seed": 0, "shard_images": shard_images}
+        )
+    return ExtractRequest(model=spec, dataset=dataset, layers=(spec.n_layers - 1,), extraction=extraction)
+
+
+def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
+    """The activation set of a key or number, whose job's row is locked.
+
+    Raises:
+        UserError: when there is none, or it is of other images.
+    """
+    query = (
+        select(ActivationSet.key, ActivationSet.layer, ActivationSet.tokens, ActivationSet.job_id, Model.name,
+               Dataset.name.label("dataset"), Dataset.fingerprint)
+        .join(Model, Model.id == ActivationSet.model_id)
+        .join(Dataset, Dataset.id == ActivationSet.dataset_id)
+    )  # fmt: skip
+    is_number = re.fullmatch(r"[0-9]{1,18}", given) is not None
+    query = query.where(ActivationSet.id == int(given) if is_number else ActivationSet.key == given)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise UserError(
+            f"embeddings: there is no activation set {given}: give {LAST}, {OWN}, or the number or key of a set in the"
+            " table activation_set"
+        )
+    if row.fingerprint != dataset.fingerprint:
+        raise UserError(
+            f"embeddings: activation set {given} is of the images of {row.dataset}, not of {dataset.name}:"
+            " choose one of the same images"
+        )
+    maker = session.scalars(select(Job).where(Job.id == row.job_id).with_for_update()).one()
+    return GivenSet(row.key, f"{row.tokens} of {short_model_name(row.name)} layer {row.layer}", maker)
+
+
+def read_embeddings(
+    key: str, images: Int32[np.ndarray, "n_images"], context: StageContext
+) -> Float32[np.ndarray, "n_images d_model"]:
+    """The plain view's activations of these images, one row each (patch tokens: their mean); `images` ascends.
+
+    Raises:
+        UserError: when the set is not there (any more), or lacks one of the images.
+    """
+    _, manifest = open_activation_set(context, key)
+    n_tokens = manifest.n_tokens
+    found = np.empty((len(images), manifest.d_model), dtype=np.float32)
+    is_there = np.zeros(len(images), dtype=bool)
+    for shard in iterate_shards(context, manifest):
+        plain = shard.view == 0
+        if not bool(plain.any()):  # no image of its range could be read
+            continue
+        index = shard.image_index[plain][::n_tokens].numpy()
+        at = np.minimum(np.searchsorted(images, index), len(images) - 1)
+        wanted = images[at] == index
+        rows = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model).mean(1).numpy()
+        found[at[wanted]] = rows[wanted]
+        is_there[at[wanted]] = True
+    if not is_there.all():
+        raise UserError(
+            f"the embeddings {key} lack {int((~is_there).sum())} of {len(images)} scored images, the first is image"
+            f" {images[~is_there][0]} of the listing: choose other embeddings (`submit --embeddings own`), or mend the"
+            " images and submit under a new data set"
+        )
+    return found

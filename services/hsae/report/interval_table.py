@@ -1,0 +1,56 @@
+"""A comparison's quantities and differences as tables: intervals in brackets, what excludes 0 marked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+APART = "*"
+
+
+def beside_differences(scores: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """One row per analysis of the quantities and differences of one metric.
+
+    Args:
+        scores: rows with analysis_id, layer, sae, basis, value, ci_low, ci_high and n.
+        differences: rows with analysis_id, other_analysis_id, other_basis, other_layer, value and is_apart.
+
+    Returns:
+        Rows with layer, sae, n, `value` and `interval` of the SAE, `minus_<basis>` for every control of the same
+        analysis and `minus_layer_before`; differences as text, with a mark where their interval excludes 0.
+    """
+    rows: dict[int, Row] = {}
+    for score in scores:
+        if score["basis"] == "sae":
+            rows[score["analysis_id"]] = {
+                "layer": score["layer"], "sae": score["sae"], "n": score["n"], "value": score["value"],
+                "interval": interval(score),
+            }  # fmt: skip
+    for difference in differences:
+        row = rows[difference["analysis_id"]]
+        if difference["other_basis"] != "sae":
+            row[f"minus_{difference['other_basis']}"] = _marked(difference)
+        elif difference["other_layer"] != difference["layer"]:
+            row["minus_layer_before"] = _marked(difference)
+    return list(rows.values())
+
+
+def between_saes(differences: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows of the differences between SAEs of one layer: layer, sae, other_sae, `difference`, `interval`, n."""
+    return [
+        {
+            "layer": row["layer"], "sae": row["sae"], "other_sae": row["other_sae"], "difference": _marked(row),
+            "interval": interval(row), "n": row["n"],
+        }
+        for row in differences
+        if row["analysis_id"] != row["other_analysis_id"] and row["layer"] == row["other_layer"]
+    ]  # fmt: skip
+
+
+def interval(row: Mapping[str, Any]) -> str | None:
+    """`[low, high]`; None where there is none."""
+    return None if row["ci_low"] is None else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+
+
+def _marked(row: Mapping[str, Any]) -> str | None:
+    return None if row["value"] is None else f"{row['value']:+.3f}{APART if row['is_apart'] else ' '}"
