@@ -62,7 +62,7 @@ _LEGEND = """\
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
 Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained (at most that
-L0) = the SAE before its training. Its own latents: ~labels = image labels shuffled; ~tree = classes moved in the tree.
+L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
