@@ -1,8 +1,10 @@
-"""SIGKILL of the worker's child or of Postgres at the moment of publishing.
+"""SIGKILL of the worker, of its child or of a server at the moment of publishing.
 
 Locks that the test takes in Postgres stop the child exactly there.
 """
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +12,10 @@ from contextlib import contextmanager, suppress
 import psutil
 import psycopg
 import pytest
-from tests.faults.standing import KINDS, Standing
+from tests.conftest import Service
+from tests.faults.standing import KINDS, Standing, assert_no_orphans
 from tests.faults.waiting import events_of, rows_of, wait_for
+from tests.small import all_results, register_small, submit_small, wait_until_done
 
 from hsae.pipeline.plan import Plan
 
@@ -30,21 +34,21 @@ WHERE datname = current_database() AND relation = CAST(:table AS regclass) AND N
 
 
 @contextmanager
-def _writers_stopped(standing: Standing, table: str) -> Iterator[None]:
+def _writers_stopped(service: Service, table: str) -> Iterator[None]:
     """Whoever is about to write into the table waits; reading it and pointing to its rows goes on."""
-    url = standing.service.settings.database_url.get_secret_value()
+    url = service.settings.database_url.get_secret_value()
     with suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
         connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         yield
 
 
-def _wait_for_writer(standing: Standing, table: str) -> None:
-    wait_for(lambda: rows_of(standing.service, _WAITS_FOR, table=table), 90, standing.service.logs)
+def _wait_for_writer(service: Service, table: str) -> None:
+    wait_for(lambda: rows_of(service, _WAITS_FOR, table=table), 90, service.logs)
 
 
 def _kill_child_at(standing: Standing, table: str) -> None:
     service = standing.service
-    _wait_for_writer(standing, table)
+    _wait_for_writer(service, table)
     children = psutil.Process(service.workers[0].pid).children()
     assert len(children) == 1
     children[0].kill()
@@ -61,7 +65,7 @@ def _n_sets(plan: Plan) -> int:
 def test_killed_right_before_and_right_after_the_commit(standing, kind):
     service = standing.service
     plan = standing.submit_from(kind)
-    with _writers_stopped(standing, _PUBLISHED_IN[kind]):
+    with _writers_stopped(service, _PUBLISHED_IN[kind]):
         _kill_child_at(standing, _PUBLISHED_IN[kind])
         (job,) = rows_of(service, "SELECT id, attempt FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
         assert job["attempt"] == 1
@@ -71,7 +75,7 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
     again = "SELECT 1 FROM job WHERE id = :id AND attempt = 2 AND state = 'running'"
     wait_for(lambda: rows_of(service, again, id=job["id"]), 90, service.logs)
     # The history of the job is first written into when it is published and about to succeed.
-    with _writers_stopped(standing, "job_event"):
+    with _writers_stopped(service, "job_event"):
         _kill_child_at(standing, "job_event")
         n_published = rows_of(service, _N_PUBLISHED[kind], id=job["id"])[0]["n"]
         assert n_published == (_n_sets(plan) if kind == "extract" else 1)
@@ -88,11 +92,48 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
 def test_postgres_killed_in_the_middle_of_the_transaction(standing, kind, table):
     """An analysis is killed while it loads its scores by COPY."""
     plan = standing.submit_from(kind)
-    with _writers_stopped(standing, table):
-        _wait_for_writer(standing, table)
+    with _writers_stopped(standing.service, table):
+        _wait_for_writer(standing.service, table)
         standing.end_server("postgres")
         time.sleep(1)
         standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, standing.service.logs()
     assert sum(job["outages"] for job in jobs) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_worker_killed_at_the_commit_and_another_publishes(make_service, undisturbed, kind):
+    expected, _ = undisturbed
+    service = make_service(checkpoint_seconds=0.2)
+    register_small(service)
+    plan = submit_small(service)
+    worker = service.start_worker()
+    with _writers_stopped(service, _PUBLISHED_IN[kind]):
+        _wait_for_writer(service, _PUBLISHED_IN[kind])
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        (job,) = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
+        assert rows_of(service, _N_PUBLISHED[kind], id=job["id"]) == [{"n": 0}]
+    service.start_worker()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {done["state"] for done in jobs} == {"succeeded"}, service.logs()
+    assert next(done["attempt"] for done in jobs if done["id"] == job["id"]) == 2
+    assert all_results(service) == expected
+    assert_no_orphans(service)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("server", ["valkey", "seaweedfs"])
+def test_broker_or_store_killed_at_the_commit(standing, server, kind):
+    """Everything is stored and only the rows are missing: what was published counts, whoever is away then."""
+    service = standing.service
+    plan = standing.submit_from(kind)
+    with _writers_stopped(service, _PUBLISHED_IN[kind]):
+        _wait_for_writer(service, _PUBLISHED_IN[kind])
+        standing.end_server(server)
+    published = "SELECT 1 FROM job WHERE kind = :kind AND state = 'succeeded'"
+    wait_for(lambda: rows_of(service, published, kind=kind), 90, service.logs)
+    standing.stack.start()
+    jobs = standing.check_finished(plan)
+    assert {job["attempt"] for job in jobs} == {1}, service.logs()

@@ -1,5 +1,6 @@
 """What anybody can put into the broker's queues runs nothing but jobs that Postgres has queued."""
 
+import base64
 import json
 import time
 import uuid
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kombu import Connection, Queue
+from redis import Redis
 from sqlalchemy import text
 
 from hsae.catalog import QUEUES, transaction
@@ -138,9 +140,22 @@ def test_garbage_does_no_harm(listening, body):
     _assert_still_works(listening)
 
 
+def test_a_message_carries_the_jobs_id_and_nothing_else(service):
+    Doorbell(service.settings).ring([Bell(UNKNOWN_JOB, QUEUES[0])])
+    with Redis.from_url(service.settings.broker_url.get_secret_value()) as broker:
+        (name,) = broker.keys(f"{QUEUES[0]}*")
+        (message,) = (json.loads(raw) for raw in broker.lrange(name, 0, -1))
+    arguments, keywords, options = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keywords) == ([UNKNOWN_JOB], {})
+    assert set(options.values()) == {None}
+    assert message["headers"]["task"] == RUN_JOB
+    assert message["headers"]["argsrepr"] == f"[{UNKNOWN_JOB}]"
+
+
 def test_json_is_all_that_either_end_accepts(service):
     app = make_app(service.settings)
     assert app.conf.accept_content == ["json"]
     assert app.conf.task_serializer == app.conf.event_serializer == "json"
     assert set(app.control.mailbox.accept) == {"json"}
     assert app.conf.result_backend is None
+    assert app.conf.task_acks_late is False  # a message is done with as soon as it is read
