@@ -30,7 +30,8 @@ def dataset() -> None:
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="CSV folder,synset for folders that are no synsets.")
-@click.option("--taxonomy", type=click.Path(path_type=Path), help="CSV child,parent to use instead of WordNet.")
+@click.option("--taxonomy", type=click.Path(path_type=Path),
+              help="Instead of WordNet: a CSV of child,parent or of ranks, or the images folder whose names are rank paths.")  # fmt: skip
 @json_option
 @pass_connections
 def add(

@@ -15,7 +15,8 @@ def taxonomy() -> None:
 
 @taxonomy.command()
 @click.argument("node")
-@click.option("--taxonomy", "tree", type=click.Path(path_type=Path), help="CSV child,parent instead of WordNet.")
+@click.option("--taxonomy", "tree", type=click.Path(path_type=Path),
+              help="Instead of WordNet: a CSV of child,parent or of ranks, or a folder whose names are rank paths.")  # fmt: skip
 @json_option
 @pass_connections
 def show(connections: Connections, node: str, tree: Path | None, as_json: bool) -> None:
