@@ -31,7 +31,7 @@ def dataset() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="CSV folder,synset for folders that are no synsets.")
 @click.option("--taxonomy", type=click.Path(path_type=Path),
-              help="Instead of WordNet: a CSV of child,parent or of ranks, or the images folder whose names are rank paths.")  # fmt: skip
+              help="Instead of WordNet: CSV child,parent or of ranks, or a folder named by rank paths.")  # fmt: skip
 @json_option
 @pass_connections
 def add(

@@ -16,7 +16,7 @@ def taxonomy() -> None:
 @taxonomy.command()
 @click.argument("node")
 @click.option("--taxonomy", "tree", type=click.Path(path_type=Path),
-              help="Instead of WordNet: a CSV of child,parent or of ranks, or a folder whose names are rank paths.")  # fmt: skip
+              help="Instead of WordNet: CSV child,parent or of ranks, or a folder named by rank paths.")  # fmt: skip
 @json_option
 @pass_connections
 def show(connections: Connections, node: str, tree: Path | None, as_json: bool) -> None:
