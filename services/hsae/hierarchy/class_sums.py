@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.ranks import RankedActivations, latent_blocks
+from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.ranks import RankedActivations
 
-_BLOCK_CELLS = 1 << 22
+_BLOCK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,9 +120,9 @@ def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"],
     Raises:
         UserError: there is not one label per image, or a label lies outside the taxonomy.
     """
-    labels = checked_labels(labels, ranked.n_images, n_classes)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("classes", "n_fire", "mass", "rank_excess", "counts")}
-    for latents in latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes)):
+    labels = checked_labels(labels, ranked.n_images, n_classes).astype(np.int32)
+
+    def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
         width = latents.stop - latents.start
         row = np.repeat(np.arange(width), np.diff(ranked.indptr[latents.start : latents.stop + 1]))
@@ -132,12 +133,16 @@ def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"],
         n_fire = np.bincount(cell[activation > ranked.threshold], minlength=n_cells)
         # bincount adds in the order of the images and in float64, in which these integers are exact.
         rank_excess = np.bincount(cell, ranked.rank_excess[first:end], minlength=n_cells)
-        parts["classes"].append((occupied % n_classes).astype(np.int32))
-        parts["n_fire"].append(n_fire[occupied].astype(np.int32))
-        parts["mass"].append(np.bincount(cell, activation, minlength=n_cells)[occupied])
-        parts["rank_excess"].append(rank_excess[occupied].astype(np.int64))
-        parts["counts"].append(np.bincount(occupied // n_classes, minlength=width))
-    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        return {
+            "classes": (occupied % n_classes).astype(np.int32),
+            "n_fire": n_fire[occupied].astype(np.int32),
+            "mass": np.bincount(cell, activation, minlength=n_cells)[occupied],
+            "rank_excess": rank_excess[occupied].astype(np.int64),
+            "counts": np.bincount(occupied // n_classes, minlength=width),
+        }
+
+    parts = map_blocks(add_up, latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes)))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,
         threshold=ranked.threshold,

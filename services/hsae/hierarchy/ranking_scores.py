@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from hsae.hierarchy.class_sums import checked_labels
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
-_BLOCK_ENTRIES = 1 << 21
+_BLOCK_ENTRIES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)

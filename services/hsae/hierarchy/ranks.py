@@ -4,7 +4,7 @@ Ranks do not depend on labels, so they are computed once and serve every control
 the non-zeros are sorted: all zeros of a latent share one mid-rank.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,14 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.latent_columns import latent_columns
 
 N_TOP_IMAGES = 16
 """How many of its strongest images stand for a latent (arXiv 2504.02821)."""
 
-_MAX_IMAGES = 2**30
-_BLOCK_NONZEROS = 1 << 22
+_VALUE_BITS = 31
+_KEY_BITS = 63
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +64,16 @@ class RankedActivations:
 
 
 def rank_activations(
-    z: "sp.csr_array[np.float32]", *, threshold: float = 0.0, n_top: int = N_TOP_IMAGES
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]]",
+    *,
+    threshold: float = 0.0,
+    n_top: int = N_TOP_IMAGES,
 ) -> RankedActivations:
     """Rank every latent's activations over all images.
 
     Args:
-        z: float32[n_images, n_latents], not negative; stored zeros and unsorted indices are allowed.
+        z: float32[n_images, n_latents], not negative, whole or as shards of its rows in their order; stored zeros and
+            unsorted indices are allowed.
         threshold: the firing rule is `z > threshold`; ranks always use all of `z`.
         n_top: how many of the strongest images are kept per latent.
 
@@ -77,17 +83,17 @@ def rank_activations(
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise UserError(f"firing threshold {threshold}: it must be a finite number, 0 or greater")
-    columns = _by_latent(z)
-    n_images, n_latents = z.shape
-    indptr = columns.indptr.astype(np.int64)
-    activation = columns.data
+    columns = latent_columns([z] if sp.issparse(z) else z)
+    n_images, indptr, image, activation = columns.n_images, columns.indptr, columns.image, columns.activation
+    n_latents = len(indptr) - 1
     rank_excess = np.empty(len(activation), np.int32)
     tie_term = np.zeros(n_latents)
     n_fire = np.zeros(n_latents, np.int64)
     fire_mass = np.zeros(n_latents)
     top_images = np.full((n_latents, n_top), -1, np.int32)
     top_activations = np.zeros((n_latents, n_top), np.float32)
-    for latents in latent_blocks(indptr):
+
+    def rank(latents: slice) -> None:
         first, end = int(indptr[latents.start]), int(indptr[latents.stop])
         n_nonzero = np.diff(indptr[latents.start : latents.stop + 1])
         column = np.repeat(np.arange(len(n_nonzero)), n_nonzero)
@@ -102,13 +108,15 @@ def rank_activations(
         place = np.arange(n_top)
         is_there = place < n_fire[latents, np.newaxis]
         entry = order[(start[:, np.newaxis] + place)[is_there]]
-        top_images[latents][is_there] = columns.indices[first:end][entry]
+        top_images[latents][is_there] = image[first:end][entry]
         top_activations[latents][is_there] = value[entry]
+
+    map_blocks(rank, latent_blocks(indptr))
     return RankedActivations(
         n_images,
         threshold,
         indptr,
-        columns.indices.astype(np.int32, copy=False),
+        image,
         activation,
         rank_excess,
         tie_term,
@@ -119,53 +127,25 @@ def rank_activations(
     )
 
 
-def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int | None = None) -> Iterator[slice]:
-    """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
-    n_latents = len(indptr) - 1
-    first = 0
-    while first < n_latents:
-        end = int(np.searchsorted(indptr, indptr[first] + _BLOCK_NONZEROS, side="right")) - 1
-        end = max(first + 1, min(end, n_latents))
-        if max_latents is not None:
-            end = min(end, first + max_latents)
-        yield slice(first, end)
-        first = end
-
-
-def _by_latent(z: "sp.csr_array[np.float32]") -> "sp.csc_array[np.float32]":
-    """Check `z` and turn it round: columns with sorted rows, no stored zeros, no duplicates."""
-    if z.format != "csr" or z.dtype != np.float32:
-        raise TypeError(f"activations must be float32 in CSR form, not {z.dtype} in {z.format.upper()}")
-    n_images, n_latents = z.shape
-    if n_images == 0 or n_latents == 0:
-        raise UserError(f"activations of {n_images} images and {n_latents} latents: there is nothing to score")
-    if n_images >= _MAX_IMAGES:
-        raise UserError(f"activations of {n_images} images: at most {_MAX_IMAGES - 1} can be ranked at once")
-    for is_bad, what in (
-        (~np.isfinite(z.data), "NaN or infinite"),
-        (z.data < 0, "negative"),
-    ):
-        if is_bad.any():
-            entry = int(np.argmax(is_bad))
-            image = int(np.searchsorted(z.indptr, entry, side="right")) - 1
-            raise UserError(
-                f"latent activations hold {int(is_bad.sum())} {what} values (the first: image {image}, "
-                f"latent {int(z.indices[entry])}); scores need finite values, 0 or greater: check the SAE"
-            )
-    columns = z.tocsc()
-    columns.sum_duplicates()
-    columns.eliminate_zeros()
-    return columns
-
-
 def strongest_first(column: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """Order of entries by (column, value descending, position); every value is greater than 0.
+    """Order of entries by (column, value descending, position); columns ascend and every value is greater than 0.
 
-    The bit pattern of a positive float grows with it, so column and value fit one integer key.
+    The bit pattern of a positive float grows with it, so column and value fit one integer key. Where the position fits
+    in as well, no two keys are equal and the keys themselves are sorted, several times as fast as positions by key.
     """
-    key = column.astype(np.uint64) << np.uint64(32)
-    key |= np.bitwise_not(np.ascontiguousarray(value).view(np.uint32))
-    return np.argsort(key, kind="stable")
+    if len(column) == 0:
+        return np.empty(0, np.int64)
+    position_bits = (len(column) - 1).bit_length()
+    with_position = int(column[-1]).bit_length() + _VALUE_BITS + position_bits <= _KEY_BITS
+    key = column << _VALUE_BITS
+    key |= np.bitwise_xor(np.ascontiguousarray(value).view(np.int32), np.int32(2**_VALUE_BITS - 1))  # greatest first
+    if not with_position:
+        return np.argsort(key, kind="stable")
+    key <<= position_bits
+    key |= np.arange(len(column))
+    key.sort()
+    key &= (1 << position_bits) - 1
+    return key
 
 
 def _ranks(

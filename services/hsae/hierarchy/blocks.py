@@ -1,0 +1,40 @@
+"""Work on the latents in blocks: bounded in memory, and on several cores at once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+_Result = TypeVar("_Result")
+
+_BLOCK_NONZEROS = 1 << 20
+"""A block's temporaries then stay in a large processor's cache."""
+
+
+def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int | None = None) -> Iterator[slice]:
+    """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
+    n_latents = len(indptr) - 1
+    first = 0
+    while first < n_latents:
+        end = int(np.searchsorted(indptr, indptr[first] + _BLOCK_NONZEROS, side="right")) - 1
+        end = max(first + 1, min(end, n_latents))
+        if max_latents is not None:
+            end = min(end, first + max_latents)
+        yield slice(first, end)
+        first = end
+
+
+def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice]) -> list[_Result]:
+    """`work` of every block, in their order; blocks are worked on at once by as many threads as torch may use.
+
+    numpy lets other threads run while it sorts, counts and adds. Each block's result is its own, so that the number
+    of threads changes nothing.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        return [work(block) for block in blocks]
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="hsae-blocks") as threads:
+        return list(threads.map(work, blocks))
