@@ -6,6 +6,7 @@ Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md s
 from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.label_sets import Labels, LabelSets, label_sets
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.layer_scores import HeightCounts, LayerScores
 from hsae.hierarchy.node_scores import NodeScores, false_discovery, iter_node_scores
@@ -17,6 +18,8 @@ __all__ = [
     "BasisResult",
     "ClassSums",
     "HeightCounts",
+    "LabelSets",
+    "Labels",
     "LatentPlaces",
     "LatentTable",
     "LayerScores",
@@ -28,5 +31,6 @@ __all__ = [
     "analyse_basis",
     "false_discovery",
     "iter_node_scores",
+    "label_sets",
     "linear_probe",
 ]

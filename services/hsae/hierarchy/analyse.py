@@ -1,16 +1,16 @@
 """One analysis: a trained SAE's latents and their controls, scored against the taxonomy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64, Int, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from hsae.errors import UserError
 from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, associated_classes
-from hsae.hierarchy.class_sums import ClassSums, checked_labels, sum_by_class
+from hsae.hierarchy.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.controls import (
     n_kept_like,
     shuffle_labels,
@@ -18,6 +18,7 @@ from hsae.hierarchy.controls import (
     thin_neurons,
     unthinned_auroc,
 )
+from hsae.hierarchy.label_sets import Labels, checked_labels, label_sets
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.layer_scores import LayerScores, layer_scores
 from hsae.hierarchy.monosemanticity import monosemanticity
@@ -95,7 +96,8 @@ class BasisResult:
         latents: one row per latent; None for a shuffled basis.
         places: the latents' places in the taxonomy by every association rule; of a shuffled basis by the one asked for.
         layer: the row of the layer.
-        class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`.
+        class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`. Where images have
+            several labels, by label set: its closure is that of `label_sets`.
     """
 
     basis: Basis
@@ -108,8 +110,8 @@ class BasisResult:
 
 
 def analyse(
-    z: "sp.csr_array[np.float32]",
-    labels: Int[np.ndarray, "n_images"],
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]]",
+    labels: Labels,
     taxonomy: InducedTaxonomy,
     neurons: Float32[np.ndarray, "n_images d_model"],
     *,
@@ -124,8 +126,10 @@ def analyse(
     """Score an SAE and its controls: `sae`, `neuron`, the label shuffles, the taxonomy shuffles.
 
     Args:
-        z: latent activations, float32[n_images, n_latents], not negative.
-        labels: class of every image, a position in `taxonomy.classes`.
+        z: latent activations, float32[n_images, n_latents], not negative; whole or as shards of rows in their order,
+            which are gone through once.
+        labels: class of every image, a position in `taxonomy.classes`; or, where images have several, bool or
+            integers [n_images, n_classes] in CSR form.
         taxonomy: the induced taxonomy of the data set's classes.
         neurons: the activations that the SAE was given, of the same images.
         embeddings: what the monosemanticity score measures the likeness of images in; by default `neurons`.
@@ -139,13 +143,13 @@ def analyse(
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    n_images = int(z.shape[0])
+    ranked = rank_activations(z, threshold=threshold)
+    n_images = ranked.n_images
     if neurons.shape[0] != n_images:
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {neurons.shape[0]}: "
             "give both of the same images"
         )
-    ranked = rank_activations(z, threshold=threshold)
     thinned = rank_activations(thin_neurons(neurons, n_kept_like(ranked.n_fire, n_images)))
     runs: list[tuple[Basis, int, RankedActivations]] = [("sae", 0, ranked), ("neuron", 0, thinned)]
     runs += [("shuffled_labels", seed + repeat, ranked) for repeat in range(n_label_shuffles)]
@@ -177,8 +181,8 @@ def analyse(
 
 
 def analyse_basis(
-    z: "sp.csr_array[np.float32] | RankedActivations",
-    labels: Int[np.ndarray, "n_images"],
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]] | RankedActivations",
+    labels: Labels,
     taxonomy: InducedTaxonomy,
     *,
     basis: Basis,
@@ -193,7 +197,7 @@ def analyse_basis(
 
     Args:
         z: activations of the basis, or the same ranked (they bring their own threshold).
-        labels: class of every image, unshuffled; the shuffled bases shuffle them by `seed`.
+        labels: class or classes of every image, unshuffled; the shuffled bases shuffle them by `seed`.
         taxonomy: the induced taxonomy.
         basis: what `z` is and whether something is shuffled.
         seed: seed of the shuffle.
@@ -214,7 +218,9 @@ def analyse_basis(
     elif basis == "shuffled_taxonomy":
         labels = shuffle_taxonomy(labels, n_classes, seed)
     is_shuffled = basis in ("shuffled_labels", "shuffled_taxonomy")
-    sums = sum_by_class(ranked, labels, n_classes)
+    sets = label_sets(labels, taxonomy)
+    sums = sum_by_class(ranked, sets.of_image, sets.n_sets)
+    class_sums = sum_by_class(ranked, labels, n_classes) if sp.issparse(labels) else sums
     n_done = 0
 
     def on_block(n_latents: int) -> None:
@@ -224,22 +230,22 @@ def analyse_basis(
             progress(n_done, ranked.n_latents)
 
     priority = node_priority(taxonomy)
-    by_priority = NodeSums(sums, sp.csr_array(taxonomy.closure[:, priority]))
+    by_priority = NodeSums(sums, sp.csr_array(sets.closure[:, priority]))
     chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
-    node_sums = NodeSums(sums, taxonomy.closure)
+    node_sums = NodeSums(sums, sets.closure)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
-    ranking = ranking_scores(ranked, labels, taxonomy.closure, chosen.latents, chosen.nodes)
+    ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if neurons is not None:
-        auroc_dense = unthinned_auroc(neurons, labels, taxonomy.closure, chosen.latents, chosen.nodes)
+        auroc_dense = unthinned_auroc(neurons, sets.of_image, sets.closure, chosen.latents, chosen.nodes)
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
-    places = {rule: latent_places(associated_classes(rule, ranked, sums, labels), taxonomy) for rule in rules}
+    places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         alike = np.full(ranked.n_latents, np.nan) if embeddings is None else monosemanticity(ranked, embeddings)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
-        latents = latent_table(ranked, sums, places[association], chosen.label, label_scores, alike, lca_depth)
+        latents = latent_table(ranked, class_sums, places[association], chosen.label, label_scores, alike, lca_depth)
     return BasisResult(
         basis=basis,
         seed=seed,

@@ -1,17 +1,19 @@
 """Sums per (latent, leaf class): the only thing that every node score needs to know about the activations.
 
 A node's images are the union of its classes' images, so one product of these sums with the taxonomy's closure
-gives the exact scores of every (latent, node) pair.
+gives the exact scores of every (latent, node) pair. Where images have several labels, their label sets take the
+classes' place (`hsae.hierarchy.label_sets`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.label_sets import Labels, checked_labels, classes_of
 from hsae.hierarchy.ranks import RankedActivations
 
 _BLOCK_CELLS = 1 << 20
@@ -109,30 +111,34 @@ class ClassSums:
         return cls(n_images=n_images, threshold=threshold, **values)
 
 
-def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"], n_classes: int) -> ClassSums:
-    """Sum activations and ranks over the images of each class.
+def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int) -> ClassSums:
+    """Sum activations and ranks over the images of each class; an image counts for every class that it has.
 
     Args:
         ranked: activations of every latent with their ranks.
-        labels: class of every image, `0 <= label < n_classes`.
+        labels: class of every image, `0 <= label < n_classes`, or the classes of every image.
         n_classes: classes of the taxonomy; some may have no image.
 
     Raises:
-        UserError: there is not one label per image, or a label lies outside the taxonomy.
+        UserError: as for `checked_labels`.
     """
-    labels = checked_labels(labels, ranked.n_images, n_classes).astype(np.int32)
+    labels = checked_labels(labels, ranked.n_images, n_classes)
+    every_label = classes_of(labels, np.arange(ranked.n_images))[1]
 
     def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
         width = latents.stop - latents.start
         row = np.repeat(np.arange(width), np.diff(ranked.indptr[latents.start : latents.stop + 1]))
-        cell = row * n_classes + labels[ranked.image[first:end]]
-        activation = ranked.activation[first:end]
+        activation, rank_excess = ranked.activation[first:end], ranked.rank_excess[first:end]
+        entry, cell = classes_of(labels, ranked.image[first:end])
+        if len(entry) > len(row):
+            row, activation, rank_excess = row[entry], activation[entry], rank_excess[entry]
+        cell += row * n_classes
         n_cells = width * n_classes
         occupied = np.flatnonzero(np.bincount(cell, minlength=n_cells))
         n_fire = np.bincount(cell[activation > ranked.threshold], minlength=n_cells)
         # bincount adds in the order of the images and in float64, in which these integers are exact.
-        rank_excess = np.bincount(cell, ranked.rank_excess[first:end], minlength=n_cells)
+        rank_excess = np.bincount(cell, rank_excess, minlength=n_cells)
         return {
             "classes": (occupied % n_classes).astype(np.int32),
             "n_fire": n_fire[occupied].astype(np.int32),
@@ -146,30 +152,9 @@ def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"],
     return ClassSums(
         n_images=ranked.n_images,
         threshold=ranked.threshold,
-        class_sizes=np.bincount(labels, minlength=n_classes).astype(np.int64),
+        class_sizes=np.bincount(every_label, minlength=n_classes).astype(np.int64),
         indptr=np.concatenate(([0], np.cumsum(joined.pop("counts")))).astype(np.int64),
         n_nonzero=np.diff(ranked.indptr),
         tie_term=ranked.tie_term,
         **joined,
     )
-
-
-def checked_labels(labels: Int[np.ndarray, "n_images"], n_images: int, n_classes: int) -> Int64[np.ndarray, "n_images"]:
-    """The labels as int64.
-
-    Raises:
-        UserError: there is not one label per image, or a label lies outside the taxonomy.
-    """
-    labels = np.asarray(labels)
-    if labels.shape != (n_images,):
-        raise UserError(f"{labels.size} labels for the activations of {n_images} images: give one label per image")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
-    is_bad = (labels < 0) | (labels >= n_classes)
-    if is_bad.any():
-        image = int(np.argmax(is_bad))
-        raise UserError(
-            f"label {int(labels[image])} of image {image} is none of the taxonomy's {n_classes} classes "
-            f"(0 to {n_classes - 1}): analyse with the taxonomy that was induced from these classes"
-        )
-    return labels.astype(np.int64)

@@ -9,18 +9,23 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy.label_sets import Labels
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations
 
 _BLOCK_VALUES = 1 << 22
 
 
-def shuffle_labels(labels: Int64[np.ndarray, "n_images"], seed: int) -> Int64[np.ndarray, "n_images"]:
-    """Permute the images' labels: class sizes stay, what an image shows no longer matters."""
-    return np.random.Generator(np.random.PCG64(seed)).permutation(labels)
+def shuffle_labels(labels: Labels, seed: int) -> Labels:
+    """Permute the images' labels: class sizes stay, what an image shows no longer matters.
+
+    Labels that an image has together stay together.
+    """
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(labels.shape[0])
+    return labels[order]
 
 
-def shuffle_taxonomy(labels: Int64[np.ndarray, "n_images"], n_classes: int, seed: int) -> Int64[np.ndarray, "n_images"]:
+def shuffle_taxonomy(labels: Labels, n_classes: int, seed: int) -> Labels:
     """Permute the classes over the tree: a class keeps its images, its neighbours become random.
 
     Moving class `l` to the place of class `pi(l)` in the tree is the same as calling its images `pi(l)`:
@@ -28,7 +33,11 @@ def shuffle_taxonomy(labels: Int64[np.ndarray, "n_images"], n_classes: int, seed
     before.
     """
     places = np.random.Generator(np.random.PCG64(seed)).permutation(n_classes)
-    return np.take(places, labels)
+    if not sp.issparse(labels):
+        return np.take(places, labels)
+    moved = sp.csr_array((labels.data, places[labels.indices], labels.indptr), shape=labels.shape)
+    moved.sort_indices()
+    return moved
 
 
 def thin_neurons(activations: Float32[np.ndarray, "n_images d_model"], n_kept: int) -> "sp.csr_array[np.float32]":

@@ -19,6 +19,9 @@ from hsae.hierarchy.false_discovery import FalseDiscovery
 _BLOCK_LATENTS = 256
 """Latents per product: the factors then stay in the processor's cache."""
 
+_BLOCK_CELLS = 1 << 22
+"""Latents times classes per product, for the many label sets of images with several labels."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairSums:
@@ -153,7 +156,9 @@ class NodeSums:
         self.n_nodes = int(n_nodes)
         # The last row sums over all classes: a latent's mass is then added up in the same order as its share
         # under a node, so that no share is above 1 and nothing outside is below 0.
-        self._ancestors = sp.csr_array(np.vstack((closure.toarray().T, np.ones(n_classes))))
+        under = sp.csr_array(closure.T.astype(np.float64))
+        everything = sp.csr_array(np.ones((1, n_classes)))
+        self._ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
         self.n_node = (self._ancestors @ sums.class_sizes.astype(np.float64))[:-1]
         self._n_fire = sums.latent_fire_counts().astype(np.float64)
         n = float(sums.n_images)
@@ -173,7 +178,7 @@ class NodeSums:
         by_class = np.zeros((sums.n_classes, len(names), end - first))
         for place, name in enumerate(names):
             by_class[sums.classes[entries], place, row] = getattr(sums, name)[entries]
-        by_node: np.ndarray = self._ancestors @ by_class.reshape(sums.n_classes, -1)
+        by_node = np.asarray(self._ancestors @ by_class.reshape(sums.n_classes, -1))
         by_node = by_node.reshape(self.n_nodes + 1, len(names), end - first)
         return PairSums(
             n_images=sums.n_images,
@@ -218,8 +223,9 @@ class NodeSums:
 
     def latent_runs(self) -> Iterator[slice]:
         """All latents, in the blocks in which they are scored."""
-        for first in range(0, self.sums.n_latents, _BLOCK_LATENTS):
-            yield slice(first, min(first + _BLOCK_LATENTS, self.sums.n_latents))
+        width = max(1, min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes))
+        for first in range(0, self.sums.n_latents, width):
+            yield slice(first, min(first + width, self.sums.n_latents))
 
 
 def two_sided_p(z: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:

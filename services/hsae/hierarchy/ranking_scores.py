@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int, Int64
 
-from hsae.hierarchy.class_sums import checked_labels
+from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
 _BLOCK_ENTRIES = 1 << 19
@@ -54,8 +54,8 @@ def ranking_scores(
 
     Args:
         ranked: activations of every latent.
-        labels: class of every image.
-        closure: [n_classes, n_nodes], as in `InducedTaxonomy.closure`.
+        labels: class of every image, or its label set.
+        closure: [n_classes, n_nodes] of these, as in `InducedTaxonomy.closure`.
         latents: latent of every pair, in any order.
         nodes: node of every pair.
 
@@ -63,7 +63,7 @@ def ranking_scores(
         UserError: there is not one label per image, or a label lies outside the taxonomy.
     """
     n_classes = int(closure.shape[0])
-    labels = checked_labels(labels, ranked.n_images, n_classes)
+    labels = checked_positions(labels, ranked.n_images, n_classes)
     is_under: Bool[np.ndarray, "n_nodes n_classes"] = np.ascontiguousarray(closure.toarray().T > 0)
     n_node = (is_under @ np.bincount(labels, minlength=n_classes).astype(np.float64))[nodes]
     n_nonzero = np.diff(ranked.indptr)
