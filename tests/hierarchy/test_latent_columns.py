@@ -55,7 +55,8 @@ def test_order_equals_a_lexical_sort(seed, first_column):
     column = np.sort(rng.integers(0, 4, n)) + first_column
     value = rng.choice(np.array([1e-45, 1e-30, 0.5, 1.0, 3e38], np.float32), n)
     expected = np.lexsort((np.arange(n), -value.astype(np.float64), column))
-    np.testing.assert_array_equal(strongest_first(column, value), expected)
+    order = strongest_first(torch.from_numpy(column), torch.from_numpy(value))
+    np.testing.assert_array_equal(order.numpy(), expected)
 
 
 def test_bad_values_are_named_by_their_image_in_the_whole():

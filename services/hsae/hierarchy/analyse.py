@@ -18,6 +18,7 @@ from hsae.hierarchy.controls import (
     thin_neurons,
     unthinned_auroc,
 )
+from hsae.hierarchy.device_kernels import Device
 from hsae.hierarchy.label_sets import Labels, checked_labels, label_sets
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.layer_scores import LayerScores, layer_scores
@@ -121,6 +122,7 @@ def analyse(
     n_label_shuffles: int = 2,
     n_taxonomy_shuffles: int = 2,
     association: AssociationRule = "topk",
+    device: Device = "cpu",
     progress: Progress | None = None,
 ) -> list[BasisResult]:
     """Score an SAE and its controls: `sae`, `neuron`, the label shuffles, the taxonomy shuffles.
@@ -138,19 +140,20 @@ def analyse(
         n_label_shuffles: how often the labels are shuffled.
         n_taxonomy_shuffles: how often the classes are shuffled over the tree.
         association: the rule by which the latent and layer rows associate classes with latents.
+        device: where activations are ranked and pairs scored.
         progress: called as the latents of all bases are done; may raise to stop.
 
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    ranked = rank_activations(z, threshold=threshold)
+    ranked = rank_activations(z, threshold=threshold, device=device)
     n_images = ranked.n_images
     if neurons.shape[0] != n_images:
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {neurons.shape[0]}: "
             "give both of the same images"
         )
-    thinned = rank_activations(thin_neurons(neurons, n_kept_like(ranked.n_fire, n_images)))
+    thinned = rank_activations(thin_neurons(neurons, n_kept_like(ranked.n_fire, n_images)), device=device)
     runs: list[tuple[Basis, int, RankedActivations]] = [("sae", 0, ranked), ("neuron", 0, thinned)]
     runs += [("shuffled_labels", seed + repeat, ranked) for repeat in range(n_label_shuffles)]
     runs += [("shuffled_taxonomy", seed + repeat, ranked) for repeat in range(n_taxonomy_shuffles)]
@@ -173,6 +176,7 @@ def analyse(
                 association=association,
                 neurons=neurons if basis == "neuron" else None,
                 embeddings=neurons if embeddings is None else embeddings,
+                device=device,
                 progress=report,
             )
         )
@@ -191,6 +195,7 @@ def analyse_basis(
     association: AssociationRule = "topk",
     neurons: Float32[np.ndarray, "n_images d_model"] | None = None,
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
+    device: Device = "cpu",
     progress: Progress | None = None,
 ) -> BasisResult:
     """Score one basis.
@@ -205,12 +210,13 @@ def analyse_basis(
         association: the rule by which the latent and layer rows associate classes with latents.
         neurons: with the basis `neuron`, the activations before thinning, for `auroc_dense`.
         embeddings: one per image, for the monosemanticity score, which is NaN without them.
+        device: where activations are ranked and pairs scored.
         progress: called as latents are done; may raise to stop.
 
     Raises:
         UserError: as for `analyse`.
     """
-    ranked = z if isinstance(z, RankedActivations) else rank_activations(z, threshold=threshold)
+    ranked = z if isinstance(z, RankedActivations) else rank_activations(z, threshold=threshold, device=device)
     n_classes = len(taxonomy.classes)
     labels = checked_labels(labels, ranked.n_images, n_classes)
     if basis == "shuffled_labels":
@@ -219,8 +225,8 @@ def analyse_basis(
         labels = shuffle_taxonomy(labels, n_classes, seed)
     is_shuffled = basis in ("shuffled_labels", "shuffled_taxonomy")
     sets = label_sets(labels, taxonomy)
-    sums = sum_by_class(ranked, sets.of_image, sets.n_sets)
-    class_sums = sum_by_class(ranked, labels, n_classes) if sp.issparse(labels) else sums
+    sums = sum_by_class(ranked, sets.of_image, sets.n_sets, device=device)
+    class_sums = sum_by_class(ranked, labels, n_classes, device=device) if sp.issparse(labels) else sums
     n_done = 0
 
     def on_block(n_latents: int) -> None:
@@ -230,9 +236,9 @@ def analyse_basis(
             progress(n_done, ranked.n_latents)
 
     priority = node_priority(taxonomy)
-    by_priority = NodeSums(sums, sp.csr_array(sets.closure[:, priority]))
+    by_priority = NodeSums(sums, sp.csr_array(sets.closure[:, priority]), device=device)
     chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
-    node_sums = NodeSums(sums, sets.closure)
+    node_sums = NodeSums(sums, sets.closure, device=device)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
     ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes)
     auroc_dense = np.full(len(chosen.latents), np.nan)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from hsae.hierarchy.device_kernels import Device
+
 _Result = TypeVar("_Result")
 
 _BLOCK_NONZEROS = 1 << 20
@@ -27,14 +29,14 @@ def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int 
         first = end
 
 
-def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice]) -> list[_Result]:
-    """`work` of every block, in their order; blocks are worked on at once by as many threads as torch may use.
+def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> list[_Result]:
+    """`work` of every block, in their order; on the CPU as many at once as torch may use threads.
 
-    numpy lets other threads run while it sorts, counts and adds. Each block's result is its own, so that the number
-    of threads changes nothing.
+    Other threads run while torch and numpy sort, count and add. Each block's result is its own, so that the number of
+    threads changes nothing.
     """
     n_threads = torch.get_num_threads()
-    if n_threads == 1:
+    if n_threads == 1 or torch.device(device).type != "cpu":
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(n_threads, thread_name_prefix="hsae-blocks") as threads:
         return list(threads.map(work, blocks))

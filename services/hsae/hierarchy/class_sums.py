@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.device_kernels import Device, added, counted
 from hsae.hierarchy.label_sets import Labels, checked_labels, classes_of
 from hsae.hierarchy.ranks import RankedActivations
 
@@ -111,13 +113,14 @@ class ClassSums:
         return cls(n_images=n_images, threshold=threshold, **values)
 
 
-def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int) -> ClassSums:
+def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, device: Device = "cpu") -> ClassSums:
     """Sum activations and ranks over the images of each class; an image counts for every class that it has.
 
     Args:
         ranked: activations of every latent with their ranks.
         labels: class of every image, `0 <= label < n_classes`, or the classes of every image.
         n_classes: classes of the taxonomy; some may have no image.
+        device: where the blocks of latents are summed; what is returned lies in the CPU's memory.
 
     Raises:
         UserError: as for `checked_labels`.
@@ -128,26 +131,27 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int) -> C
     def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
         width = latents.stop - latents.start
-        row = np.repeat(np.arange(width), np.diff(ranked.indptr[latents.start : latents.stop + 1]))
-        activation, rank_excess = ranked.activation[first:end], ranked.rank_excess[first:end]
-        entry, cell = classes_of(labels, ranked.image[first:end])
+        n_nonzero = torch.from_numpy(np.diff(ranked.indptr[latents.start : latents.stop + 1])).to(device)
+        row = torch.arange(width, device=device).repeat_interleave(n_nonzero, output_size=int(end - first))
+        value = torch.from_numpy(ranked.activation[first:end]).to(device)
+        rank = torch.from_numpy(ranked.rank_excess[first:end]).to(device)
+        entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
         if len(entry) > len(row):
-            row, activation, rank_excess = row[entry], activation[entry], rank_excess[entry]
-        cell += row * n_classes
+            row, value, rank = row[entry], value[entry], rank[entry]
+        cell = row * n_classes + label
         n_cells = width * n_classes
-        occupied = np.flatnonzero(np.bincount(cell, minlength=n_cells))
-        n_fire = np.bincount(cell[activation > ranked.threshold], minlength=n_cells)
-        # bincount adds in the order of the images and in float64, in which these integers are exact.
-        rank_excess = np.bincount(cell, rank_excess, minlength=n_cells)
-        return {
-            "classes": (occupied % n_classes).astype(np.int32),
-            "n_fire": n_fire[occupied].astype(np.int32),
-            "mass": np.bincount(cell, activation, minlength=n_cells)[occupied],
-            "rank_excess": rank_excess[occupied].astype(np.int64),
-            "counts": np.bincount(occupied // n_classes, minlength=width),
+        occupied = counted(cell, torch.ones_like(cell), n_cells).nonzero()[:, 0]
+        parts = {
+            "classes": (occupied % n_classes).int(),
+            "n_fire": counted(cell, (value > ranked.threshold).long(), n_cells)[occupied].int(),
+            "mass": added(cell, value.double(), n_cells)[occupied],
+            "rank_excess": counted(cell, rank.long(), n_cells)[occupied],
+            "counts": counted(occupied // n_classes, torch.ones_like(occupied), width),
         }
+        return {name: part.cpu().numpy() for name, part in parts.items()}
 
-    parts = map_blocks(add_up, latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes)))
+    blocks = latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes))
+    parts = map_blocks(add_up, blocks, device)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,

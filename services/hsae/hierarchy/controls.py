@@ -101,7 +101,7 @@ def unthinned_auroc(
         parts = np.maximum(activations[:, block % d_model] * sign, 0)
         sums = sum_by_class(rank_activations(sp.csr_array(parts)), labels, n_classes)
         here = np.flatnonzero((which >= first) & (which < first + len(block)))
-        auroc[here] = NodeSums(sums, closure).pairs(which[here] - first, nodes[here]).auroc()
+        auroc[here] = NodeSums(sums, closure).pairs(which[here] - first, nodes[here]).auroc().numpy()
     return auroc
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
 from hsae.hierarchy.label_sets import checked_positions
@@ -125,7 +126,7 @@ class _Ordered:
         n_entries = np.diff(ranked.indptr)[latents]
         entry, column = _ranges(ranked.indptr[latents], n_entries)
         value = ranked.activation[entry]
-        order = strongest_first(column, value)
+        order = strongest_first(torch.from_numpy(column), torch.from_numpy(value)).numpy()
         value, column = value[order], column[order]
         start = np.cumsum(n_entries) - n_entries
         is_last = np.ones(len(value), np.bool_)

@@ -78,6 +78,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         n_label_shuffles=scoring.n_shuffles,
         n_taxonomy_shuffles=scoring.n_shuffles,
         association=scoring.association,
+        device=context.device,
         progress=on_latents,
     )
     log.info("scored; training the linear probe")
