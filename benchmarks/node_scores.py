@@ -209,7 +209,7 @@ def main() -> None:
         where,
         what,
         [
-            "CUDA (hsae scores on the CPU)",
+            "CUDA (hsae is timed on the CPU)",
             "scikit-learn on every pair, or in several processes",
             "activations of a trained SAE (these are synthetic), other sparsities, memory",
         ],

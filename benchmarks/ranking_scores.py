@@ -258,7 +258,7 @@ def main() -> None:
         where,
         what,
         [
-            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae scores on the CPU)",
+            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae is timed on the CPU)",
             "the quadratic definition on all images and latents, in float64, or on a GPU",
             "activations of a trained SAE (these are synthetic)",
         ],

@@ -59,7 +59,8 @@ def latent_columns(shards: "Iterable[sp.csr_array[np.float32]]") -> LatentColumn
         raise UserError(f"activations of {n_images} images: at most {_MAX_IMAGES - 1} can be ranked at once")
     if len(parts) == 1:
         ((_, only),) = parts
-        return LatentColumns(n_images, only.indptr.astype(np.int64), only.indices.astype(np.int32), only.data)
+        image = only.indices.astype(np.int32, copy=False)
+        return LatentColumns(n_images, only.indptr.astype(np.int64), image, only.data)
 
     counts = np.zeros(n_latents, np.int64)
     for _, part in parts:
