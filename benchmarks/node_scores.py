@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from hsae.hierarchy import iter_node_scores
+from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations
@@ -99,12 +100,16 @@ def with_hsae_four_scores(work: Work) -> dict[str, np.ndarray]:
     """The scores without the rest of what `iter_node_scores` gives."""
     n_classes, n_nodes = work.closure.shape
     node_sums = NodeSums(sum_by_class(rank_activations(work.z), work.labels, n_classes), work.closure)
-    scores = {name: np.empty((work.z.shape[1], n_nodes)) for name in SCORES}
-    for latents in node_sums.latent_runs():
+    scores = {name: np.empty((n_nodes, work.z.shape[1])) for name in SCORES}
+
+    def score(latents: slice) -> None:
         pairs = node_sums.block(latents, with_mass=False)
         for name in SCORES:
-            scores[name][latents] = getattr(pairs, name)().T
-    return scores
+            scores[name][:, latents] = getattr(pairs, name)()
+
+    for _ in map_blocks(score, node_sums.latent_runs(), "cpu"):
+        pass
+    return {name: values.T for name, values in scores.items()}
 
 
 def with_numpy(work: Work) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
 """Work on the latents in blocks: bounded in memory, and on several cores at once."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -29,14 +30,21 @@ def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int 
         first = end
 
 
-def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> list[_Result]:
+def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> Iterator[_Result]:
     """`work` of every block, in their order; on the CPU as many at once as torch may use threads.
 
     Other threads run while torch and numpy sort, count and add. Each block's result is its own, so that the number of
-    threads changes nothing.
+    threads changes nothing. Work runs ahead of its consumer by as many blocks as there are threads.
     """
     n_threads = torch.get_num_threads()
     if n_threads == 1 or torch.device(device).type != "cpu":
-        return [work(block) for block in blocks]
+        yield from map(work, blocks)
+        return
+    pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(n_threads, thread_name_prefix="hsae-blocks") as threads:
-        return list(threads.map(work, blocks))
+        for block in blocks:
+            pending.append(threads.submit(work, block))
+            if len(pending) > n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -151,7 +151,7 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         return {name: part.cpu().numpy() for name, part in parts.items()}
 
     blocks = latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes))
-    parts = map_blocks(add_up, blocks, device)
+    parts = list(map_blocks(add_up, blocks, device))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float64, Int, Int32, Int64
 from torch import Tensor
 
+from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.device_kernels import ClosureProduct, Device
 from hsae.hierarchy.false_discovery import FalseDiscovery
@@ -58,32 +59,30 @@ class PairSums:
 
     def precision(self) -> Float64[Tensor, "*shape"]:
         """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
-        return self.n_both / (_or_nan(self.n_fire) + 0.0 * _or_nan(self.n_node))
+        return self.n_both / _both_or_nan(self.n_fire, self.n_node)
 
     def recall(self) -> Float64[Tensor, "*shape"]:
         """`n_both / n_v`: of the node's images, the share on which the latent fires."""
-        return self.n_both / (_or_nan(self.n_node) + 0.0 * _or_nan(self.n_fire))
+        return self.n_both / _both_or_nan(self.n_node, self.n_fire)
 
     def f1(self) -> Float64[Tensor, "*shape"]:
         """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
-        f1: Float64[Tensor, "*shape"] = 2.0 * self.n_both
-        f1 /= _or_nan(self.n_fire) + _or_nan(self.n_node)
-        return f1
+        # Halving is exact, so this is the same quotient.
+        return self.n_both / (0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node))
 
     def rank_deviation(self) -> Float64[Tensor, "*shape"]:
         """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
 
         With `R` the node's rank sum, `U = R - n_v (n_v + 1) / 2`; the zeros' ranks cancel.
         """
-        deviation: Float64[Tensor, "*shape"] = self.rank_excess - self.n_node * self.n_nonzero
-        return deviation
+        return torch.addcmul(self.rank_excess, self.n_node, self.n_nonzero, value=-1.0)  # integers: exact
 
     def auroc(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
         auroc: Float64[Tensor, "*shape"]
         auroc = (self.rank_deviation() if deviation is None else deviation) + n_pairs
-        auroc /= 2.0 * n_pairs + 0.0 * _or_nan(self.rank_variance)
+        auroc /= _both_or_nan(2.0 * n_pairs, self.rank_variance)
         return auroc
 
     def z(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
@@ -99,12 +98,12 @@ class PairSums:
     def mass_share(self) -> Float64[Tensor, "*shape"]:
         """Share of the latent's activation mass that lies under the node."""
         mass, latent_mass = self.masses()
-        return mass / (_or_nan(latent_mass) + 0.0 * _or_nan(self.n_node))
+        return mass / _both_or_nan(latent_mass, self.n_node)
 
     def mean_inside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images under the node, zeros included."""
         mass, latent_mass = self.masses()
-        return mass / (_or_nan(self.n_node) + 0.0 * _or_nan(latent_mass))
+        return mass / _both_or_nan(self.n_node, latent_mass)
 
     def mean_outside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images that are not under the node, zeros included."""
@@ -249,8 +248,13 @@ def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, devic
 
 def _false_discovery(node_sums: NodeSums) -> FalseDiscovery:
     family = PValues(node_sums)
-    for latents in node_sums.latent_runs():
-        family.add(latents, two_sided_p(node_sums.block(latents, with_mass=False).z()))
+    p_values = map_blocks(
+        lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
+        node_sums.latent_runs(),
+        node_sums.device,
+    )
+    for latents, p in p_values:
+        family.add(latents, p)
     return family.finish()
 
 
@@ -301,9 +305,12 @@ def iter_node_scores(
     """
     node_sums = NodeSums(sums, closure, device=device)
     family = _false_discovery(node_sums) if family is None else family
-    for latents in node_sums.latent_runs():
+
+    def score(latents: slice) -> tuple[slice, NodeScores]:
         scores = _scores(node_sums.block(latents, with_mass=True), family)
-        yield latents, NodeScores(**{name: values.T for name, values in scores.items()})
+        return latents, NodeScores(**{name: values.T for name, values in scores.items()})
+
+    yield from map_blocks(score, node_sums.latent_runs(), device)
 
 
 def score_pairs(
@@ -337,6 +344,11 @@ def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
         "mean_outside": pairs.mean_outside(),
     }
     return {name: values.cpu().numpy() for name, values in scores.items()}
+
+
+def _both_or_nan(values: Float64[Tensor, "*#shape"], also: Float64[Tensor, "*#shape"]) -> Float64[Tensor, "*#shape"]:
+    """`values`, NaN where they or `also` are 0; as small as they are where `also` never is."""
+    return _or_nan(values) + 0.0 * _or_nan(also) if bool((also == 0.0).any()) else _or_nan(values)
 
 
 def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:

@@ -121,7 +121,8 @@ def rank_activations(
         top_images[latents][is_there_cpu] = image[first:end][entry]
         top_activations[latents][is_there_cpu] = activation[first:end][entry]
 
-    map_blocks(rank, latent_blocks(indptr), device)
+    for _ in map_blocks(rank, latent_blocks(indptr), device):
+        pass  # each block wrote to its own place
     return RankedActivations(
         n_images,
         threshold,
