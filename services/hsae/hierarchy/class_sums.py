@@ -140,10 +140,14 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
             row, value, rank = row[entry], value[entry], rank[entry]
         cell = row * n_classes + label
         n_cells = width * n_classes
-        occupied = counted(cell, torch.ones_like(cell), n_cells).nonzero()[:, 0]
+        n_nonzero_here = counted(cell, torch.ones_like(cell), n_cells)
+        occupied = n_nonzero_here.nonzero()[:, 0]
+        n_fire = n_nonzero_here  # at the threshold 0 every non-zero fires
+        if ranked.threshold > 0:
+            n_fire = counted(cell, (value > ranked.threshold).long(), n_cells)
         parts = {
             "classes": (occupied % n_classes).int(),
-            "n_fire": counted(cell, (value > ranked.threshold).long(), n_cells)[occupied].int(),
+            "n_fire": n_fire[occupied].int(),
             "mass": added(cell, value.double(), n_cells)[occupied],
             "rank_excess": counted(cell, rank.long(), n_cells)[occupied],
             "counts": counted(occupied // n_classes, torch.ones_like(occupied), width),
