@@ -13,16 +13,16 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch 
 
 import numpy as np
 import scipy.sparse as sp
-from measure import Row, at_most, machine, print_header, print_report, seconds_in_turns, versions
+from leaves import wordnet_leaves
+from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from hsae.demo import images_folder
 from hsae.hierarchy import iter_node_scores
+from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations
-from hsae.taxonomy import induce, load_taxonomy
 
 SCORES = ("precision", "recall", "f1", "auroc")
 N_FIRING = 32
@@ -33,18 +33,21 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is scored. `n_sampled`: pairs that scikit-learn is timed on."""
+    """How much is scored. `n_sampled`: pairs that scikit-learn is timed on; the goals are those of the ratios."""
 
     n_images: int
     n_latents: int
+    n_classes: int
     n_sampled: int
     n_repeats: int
+    sklearn_goal: float | None = None
+    numpy_goal: float | None = None
 
 
 SIZES = {
-    "small": Size(n_images=600, n_latents=64, n_sampled=40, n_repeats=2),
-    "default": Size(n_images=5_000, n_latents=512, n_sampled=400, n_repeats=5),
-    "full": Size(n_images=20_000, n_latents=2_048, n_sampled=400, n_repeats=3),
+    "small": Size(600, 64, 100, 40, 2),
+    "default": Size(5_000, 512, 376, 400, 5),
+    "full": Size(20_000, 2_048, 1_000, 400, 3, sklearn_goal=100_000.0, numpy_goal=35.0),
 }
 
 
@@ -65,13 +68,13 @@ class Work:
 
 
 def make_work(size: Size) -> Work:
-    """Images of the bundled classes under their WordNet hypernyms, and latents that each prefer one node.
+    """Images of WordNet's leaves under all their hypernyms, and latents that each prefer one node.
 
     On every image the strongest N_FIRING latents fire, as in a TopK SAE; some latents are dead.
     """
     rng = np.random.default_rng(0)
-    taxonomy = induce(load_taxonomy(), [folder.name for folder in images_folder().iterdir()])
-    labels = rng.permutation(np.arange(size.n_images) % len(taxonomy.classes))
+    taxonomy = wordnet_leaves(size.n_classes)
+    labels = rng.permutation(np.arange(size.n_images) % size.n_classes)
     is_under = np.asfortranarray(taxonomy.closure.toarray()[labels] > 0)
     preferred = rng.integers(0, is_under.shape[1], size.n_latents)
     strength = rng.standard_normal((size.n_images, size.n_latents), dtype=np.float32)
@@ -97,12 +100,16 @@ def with_hsae_four_scores(work: Work) -> dict[str, np.ndarray]:
     """The scores without the rest of what `iter_node_scores` gives."""
     n_classes, n_nodes = work.closure.shape
     node_sums = NodeSums(sum_by_class(rank_activations(work.z), work.labels, n_classes), work.closure)
-    scores = {name: np.empty((work.z.shape[1], n_nodes)) for name in SCORES}
-    for latents in node_sums.latent_runs():
+    scores = {name: np.empty((n_nodes, work.z.shape[1])) for name in SCORES}
+
+    def score(latents: slice) -> None:
         pairs = node_sums.block(latents, with_mass=False)
         for name in SCORES:
-            scores[name][latents] = getattr(pairs, name)().T
-    return scores
+            scores[name][:, latents] = getattr(pairs, name)()
+
+    for _ in map_blocks(score, node_sums.latent_runs(), "cpu"):
+        pass
+    return {name: values.T for name, values in scores.items()}
 
 
 def with_numpy(work: Work) -> dict[str, np.ndarray]:
@@ -146,6 +153,11 @@ def largest_difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray
     if largest > TOLERANCE:
         raise SystemExit(f"hsae and {whose} differ by {largest:.3g}; nothing was timed")
     return largest
+
+
+def ratio(name: str, value: float, goal: float | None) -> Row:
+    """How much faster hsae does the same work."""
+    return Row(name, value, "x") if goal is None else at_least(name, value, "x", goal)
 
 
 def main() -> None:
@@ -192,16 +204,17 @@ def main() -> None:
             Row("dense numpy, all pairs", numpy, "s"),
             Row("scikit-learn per pair, all defined pairs (extrapolated)", sklearn, "s"),
             Row("hsae, pairs per second", n_pairs / hsae, "1/s"),
-            Row("dense numpy / hsae", numpy / hsae, "x"),
-            Row("dense numpy / hsae, four scores alone", numpy / hsae_four, "x"),
-            Row("scikit-learn (extrapolated) / hsae", sklearn / hsae, "x"),
+            Row("dense numpy / hsae with z, p, q and mass", numpy / hsae, "x"),
+            Row("scikit-learn (extrapolated) / hsae with z, p, q and mass", sklearn / hsae, "x"),
+            ratio("dense numpy / hsae, four scores alone", numpy / hsae_four, size.numpy_goal),
+            ratio("scikit-learn (extrapolated) / hsae, four scores alone", sklearn / hsae_four, size.sklearn_goal),
             at_most("largest difference from numpy, all pairs", from_numpy, "", TOLERANCE),
             at_most("largest difference from scikit-learn, sampled pairs", from_sklearn, "", TOLERANCE),
         ],
         where,
         what,
         [
-            "CUDA (hsae scores on the CPU)",
+            "CUDA (hsae is timed on the CPU)",
             "scikit-learn on every pair, or in several processes",
             "activations of a trained SAE (these are synthetic), other sparsities, memory",
         ],

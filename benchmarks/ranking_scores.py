@@ -17,6 +17,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from leaves import wordnet_leaves
 from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
@@ -24,7 +25,7 @@ from hsae.hierarchy import BasisResult, analyse_basis
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
-from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce, load_taxonomy
+from hsae.taxonomy import InducedTaxonomy
 
 PREFERENCE = 3.0
 """How much stronger a latent is, in standard deviations, on the images of the node that it prefers."""
@@ -33,9 +34,6 @@ N_PAIRWISE = 16
 """Latents that the quadratic definition is timed on."""
 TOLERANCE = 1e-9
 _BLOCK_IMAGES = 1024
-_ROOTS = ("animal.n.01", "artifact.n.01")
-_CLASSES_PER_PARENT = 7
-"""With it, 1,000 classes have about as many hypernyms as ImageNet-1k's (1,860 nodes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def make_work(size: Size) -> Work:
     images, those of leaves on few.
     """
     rng = np.random.default_rng(0)
-    taxonomy = induce(load_taxonomy(), _classes(load_taxonomy(), size.n_classes))
+    taxonomy = wordnet_leaves(size.n_classes)
     labels = rng.permutation(np.arange(size.n_images) % size.n_classes)
     is_under = taxonomy.closure.toarray() > 0
     prefers = is_under[:, rng.integers(0, is_under.shape[1], size.n_latents)] * np.float32(PREFERENCE)
@@ -96,25 +94,6 @@ def make_work(size: Size) -> Work:
     embeddings = (taxonomy.closure.astype(np.float32) @ centres)[labels]
     embeddings += rng.standard_normal(embeddings.shape, dtype=np.float32)
     return Work(z, labels, embeddings, taxonomy)
-
-
-def _classes(wordnet: Taxonomy, n_classes: int) -> list[str]:
-    """Leaves of WordNet under _ROOTS, several of a parent."""
-    by_parent: dict[str, list[str]] = {}
-    seen = set()
-    for root in _ROOTS:
-        pending = [wordnet.resolve(root).id]
-        while pending:
-            synset_id = pending.pop()
-            if synset_id in seen:
-                continue
-            seen.add(synset_id)
-            below = wordnet.hyponyms(synset_id)
-            pending.extend(below)
-            if not below:
-                by_parent.setdefault(wordnet.hypernyms(synset_id)[0], []).append(synset_id)
-    order = np.random.default_rng(0).permutation(sorted(by_parent))
-    return [leaf for parent in order for leaf in sorted(by_parent[parent])[:_CLASSES_PER_PARENT]][:n_classes]
 
 
 def whole_analysis(work: Work) -> BasisResult:
@@ -279,7 +258,7 @@ def main() -> None:
         where,
         what,
         [
-            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae scores on the CPU)",
+            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae is timed on the CPU)",
             "the quadratic definition on all images and latents, in float64, or on a GPU",
             "activations of a trained SAE (these are synthetic)",
         ],

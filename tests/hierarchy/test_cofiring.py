@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from hsae.hierarchy import blocks
 from hsae.hierarchy import cofiring as kernel
-from hsae.hierarchy import ranks
 from hsae.hierarchy.cofiring import Firings, cofiring, grouped_spearman, implying_pairs
 from hsae.hierarchy.ranks import rank_activations
 
@@ -58,7 +58,7 @@ def test_every_pair_equals_a_loop_over_the_images(random_case, seed, width, thre
     dense = random_case(seed).dense
     child, parent = all_pairs(dense.shape[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_BLOCK_NONZEROS", width)
+        patch.setattr(blocks, "_BLOCK_NONZEROS", width)
         found = cofiring(firings_of(dense, threshold), child, parent)
     for place, (c, p) in enumerate(zip(child, parent, strict=True)):
         images = [i for i in range(len(dense)) if dense[i, c] > threshold and dense[i, p] > threshold]
@@ -129,7 +129,7 @@ def test_blocks_do_not_change_a_bit(planted_case):
     found = []
     for width in (1, 500, 1 << 22):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranks, "_BLOCK_NONZEROS", width)
+            patch.setattr(blocks, "_BLOCK_NONZEROS", width)
             patch.setattr(kernel, "_BLOCK_PAIRS", width)
             both = cofiring(firings, child, parent)
             found.append((*implying_pairs(firings, everywhere, 0.2), both.child_mass, both.correlation))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hsae.errors import UserError
-from hsae.hierarchy import latent_hierarchy, ranks
+from hsae.hierarchy import latent_hierarchy
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.cofiring import Firings
 from hsae.hierarchy.latent_pairs import activation_pairs, taxonomy_pairs, transitive_reduction, without_circles
@@ -181,7 +181,7 @@ def test_edges_and_families_equal_loops_over_the_images(random_taxonomy, seed, w
     ms = rng.choice([0.1, 0.2, 0.3, np.nan], n_latents)
     decoder = rng.integers(-1, 2, (n_latents, 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_BLOCK_NONZEROS", width)
+        patch.setattr(blocks, "_BLOCK_NONZEROS", width)
         ranked = rank_activations(sp.csr_array(dense), threshold=threshold)
         edges, families = latent_hierarchy(
             ranked, taxonomy, best, f1, monosemanticity=ms, decoder=decoder, seed=3, min_fire=2, n_random=5

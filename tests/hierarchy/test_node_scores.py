@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 from scipy.stats import false_discovery_control, mannwhitneyu
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from hsae.hierarchy import NodeScores, false_discovery, iter_node_scores, node_scores
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.false_discovery import FalseDiscovery
-from hsae.hierarchy.node_scores import NodeSums, score_pairs
+from hsae.hierarchy.node_scores import NodeSums, score_pairs, two_sided_p
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
@@ -84,11 +86,18 @@ def test_q_values_are_benjamini_hochberg_over_all_defined_pairs(random_case, see
 @given(p=st.lists(st.sampled_from([0.0, 1e-300, 1e-9, 0.01, 0.02, 0.5, 1.0]) | st.floats(0, 1), min_size=1))
 def test_false_discovery_equals_scipys(p):
     expected = false_discovery_control(p)
-    np.testing.assert_allclose(FalseDiscovery.of(np.array(p)).q_values(np.array(p)), expected, rtol=1e-12, atol=1e-300)
+    family = FalseDiscovery.of(torch.tensor(p, dtype=torch.float64))
+    np.testing.assert_allclose(family.q_values(np.array(p)), expected, rtol=1e-12, atol=1e-300)
+
+
+def test_p_values_equal_scipys_far_out():
+    """Down to z = 37 a double holds p as a normal number."""
+    z = np.concatenate((np.linspace(-37, 37, 2001), [0.0, np.nan, 60.0]))
+    np.testing.assert_allclose(two_sided_p(torch.from_numpy(z)).numpy(), 2 * ndtr(-np.abs(z)), rtol=1e-11, atol=0)
 
 
 def test_false_discovery_of_no_test():
-    family = FalseDiscovery.of(np.empty(0))
+    family = FalseDiscovery.of(torch.empty(0, dtype=torch.float64))
     assert np.isnan(family.q_values(np.array([np.nan]))).all()
 
 

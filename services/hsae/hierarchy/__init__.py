@@ -4,11 +4,13 @@ own class information.
 Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md says what each number means.
 """
 
-from hsae.hierarchy.analyse import Basis, BasisResult, NodeTable, Progress, analyse, analyse_basis
+from hsae.hierarchy.analyse import Progress, analyse, analyse_basis
 from hsae.hierarchy.associations import AssociationRule
+from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
 from hsae.hierarchy.class_distances import PathCorrelation, path_distance_correlation
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis
+from hsae.hierarchy.label_sets import Labels, LabelSets, label_sets
 from hsae.hierarchy.latent_edges import LatentEdges, latent_hierarchy
 from hsae.hierarchy.latent_families import LatentFamilies
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
@@ -26,6 +28,8 @@ __all__ = [
     "ClassSums",
     "ControlBasis",
     "HeightCounts",
+    "LabelSets",
+    "Labels",
     "LatentEdges",
     "LatentFamilies",
     "LatentPlaces",
@@ -41,6 +45,7 @@ __all__ = [
     "analyse_basis",
     "false_discovery",
     "iter_node_scores",
+    "label_sets",
     "latent_hierarchy",
     "level_scores",
     "linear_probe",

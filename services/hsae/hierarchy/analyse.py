@@ -1,22 +1,23 @@
 """One analysis: a trained SAE's latents and their controls, scored against the taxonomy."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64, Int, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from hsae.errors import UserError
 from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, associated_classes
-from hsae.hierarchy.class_sums import ClassSums, checked_labels, sum_by_class
+from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
+from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
 from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis, DenseBasis, control_basis
-from hsae.hierarchy.latent_edges import EDGE_SOURCES, LatentEdges, latent_hierarchy
-from hsae.hierarchy.latent_families import LatentFamilies
-from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable, latent_places, latent_table, mean_lca_depth
-from hsae.hierarchy.layer_scores import LayerScores, layer_scores
+from hsae.hierarchy.device_kernels import Device
+from hsae.hierarchy.label_sets import Labels, checked_labels, label_sets
+from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy
+from hsae.hierarchy.latent_scores import latent_places, latent_table, mean_lca_depth
+from hsae.hierarchy.layer_scores import layer_scores
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.node_scores import NodeScores, NodeSums, score_pairs
 from hsae.hierarchy.ranking_scores import RankingScores, ranking_scores
@@ -24,93 +25,13 @@ from hsae.hierarchy.ranks import RankedActivations, rank_activations
 from hsae.hierarchy.shortlist import node_priority, shortlist
 from hsae.taxonomy import InducedTaxonomy
 
-Basis = Literal["sae", ControlBasis, "shuffled_labels", "shuffled_taxonomy"]
-
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NodeTable:
-    """One row per shortlisted pair, sorted by latent, then node; NaN stands for what is undefined.
-
-    Attributes:
-        latent: index of the latent.
-        node: index into `InducedTaxonomy.synsets`.
-        n_images: images under the node.
-        n_fire: images on which the latent fires.
-        n_both: images under the node on which it fires.
-        precision: `n_both / n_fire`.
-        recall: `n_both / n_images`.
-        f1: their harmonic mean.
-        auroc: area under the ROC curve of the activation.
-        auroc_dense: the same of the column before thinning; only in the control bases.
-        z: Mann-Whitney z-score, ties corrected.
-        p: two-sided p-value.
-        q: Benjamini-Hochberg q-value over all pairs of the basis.
-        average_precision: of the activation as a ranking of the images.
-        best_f1: greatest F1 that a threshold above 0 gives.
-        best_threshold: the activation from which on the latent then fires.
-        mass_share: share of the latent's activation mass under the node.
-        mean_inside: mean activation under the node.
-        mean_outside: mean activation elsewhere.
-    """
-
-    latent: Int32[np.ndarray, "n_pairs"]
-    node: Int32[np.ndarray, "n_pairs"]
-    n_images: Int32[np.ndarray, "n_pairs"]
-    n_fire: Int32[np.ndarray, "n_pairs"]
-    n_both: Int32[np.ndarray, "n_pairs"]
-    precision: Float64[np.ndarray, "n_pairs"]
-    recall: Float64[np.ndarray, "n_pairs"]
-    f1: Float64[np.ndarray, "n_pairs"]
-    auroc: Float64[np.ndarray, "n_pairs"]
-    auroc_dense: Float64[np.ndarray, "n_pairs"]
-    z: Float64[np.ndarray, "n_pairs"]
-    p: Float64[np.ndarray, "n_pairs"]
-    q: Float64[np.ndarray, "n_pairs"]
-    average_precision: Float64[np.ndarray, "n_pairs"]
-    best_f1: Float64[np.ndarray, "n_pairs"]
-    best_threshold: Float64[np.ndarray, "n_pairs"]
-    mass_share: Float64[np.ndarray, "n_pairs"]
-    mean_inside: Float64[np.ndarray, "n_pairs"]
-    mean_outside: Float64[np.ndarray, "n_pairs"]
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """Name and values of every column, in a fixed order."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BasisResult:
-    """Everything that one basis of one layer gave.
-
-    Attributes:
-        basis: what was scored.
-        seed: seed of the shuffle; 0 where nothing is shuffled.
-        nodes: the shortlisted pairs; of a shuffled basis only the best latent of each node by F1.
-        latents: one row per latent; None for a shuffled basis.
-        places: the latents' places in the taxonomy by every association rule; of a shuffled basis by the one asked for.
-        edges: its latents' own hierarchy: parents and children; of a shuffled basis those that the tree names alone.
-        families: the parents of `edges`.
-        layer: the row of the layer.
-        class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`.
-    """
-
-    basis: Basis
-    seed: int
-    nodes: NodeTable
-    latents: LatentTable | None
-    places: dict[AssociationRule, LatentPlaces]
-    edges: LatentEdges
-    families: LatentFamilies
-    layer: LayerScores
-    class_sums: ClassSums | None
-
-
 def analyse(
-    z: "sp.csr_array[np.float32]",
-    labels: Int[np.ndarray, "n_images"],
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]]",
+    labels: Labels,
     taxonomy: InducedTaxonomy,
     neurons: Float32[np.ndarray, "n_images d_model"],
     *,
@@ -123,13 +44,16 @@ def analyse(
     controls: Sequence[ControlBasis] = ("neuron", "pca", "random"),
     untrained: "sp.csr_array[np.float32] | None" = None,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
+    device: Device = "cpu",
     progress: Progress | None = None,
 ) -> list[BasisResult]:
     """Score an SAE and its controls: `sae`, the control bases, the label shuffles, the taxonomy shuffles.
 
     Args:
-        z: latent activations, float32[n_images, n_latents], not negative.
-        labels: class of every image, a position in `taxonomy.classes`.
+        z: latent activations, float32[n_images, n_latents], not negative; whole or as shards of rows in their order,
+            which are gone through once.
+        labels: class of every image, a position in `taxonomy.classes`; or, where images have several, bool or
+            integers [n_images, n_classes] in CSR form.
         taxonomy: the induced taxonomy of the data set's classes.
         neurons: the activations that the SAE was given, of the same images.
         embeddings: what the monosemanticity score measures the likeness of images in; by default `neurons`.
@@ -141,18 +65,19 @@ def analyse(
         controls: which control bases are scored; their order does not matter.
         untrained: with the control `untrained`, the latent activations of the SAE before its training, as `z`.
         decoder: the direction that every latent of the SAE writes, for the likeness of siblings, NaN without it.
+        device: where activations are ranked and pairs scored.
         progress: called as the latents of all bases are done; may raise to stop.
 
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    n_images, n_latents = int(z.shape[0]), int(z.shape[1])
+    ranked = rank_activations(z, threshold=threshold, device=device)
+    n_images, n_latents = ranked.n_images, ranked.n_latents
     if neurons.shape[0] != n_images:
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {neurons.shape[0]}: "
             "give both of the same images"
         )
-    ranked = rank_activations(z, threshold=threshold)
     n_kept = n_kept_like(ranked.n_fire, n_images)
     runs: list[tuple[Basis, int, DenseBasis | None]] = [("sae", 0, None)]
     runs += [
@@ -171,7 +96,7 @@ def analyse(
 
     results = []
     for basis, run_seed, dense in runs:
-        activations = ranked if dense is None else rank_activations(thin(dense, n_kept))
+        activations = ranked if dense is None else rank_activations(thin(dense, n_kept), device=device)
         results.append(
             analyse_basis(
                 activations,
@@ -183,6 +108,7 @@ def analyse(
                 dense=dense,
                 embeddings=neurons if embeddings is None else embeddings,
                 decoder=decoder if basis == "sae" else None,
+                device=device,
                 progress=report,
             )
         )
@@ -191,8 +117,8 @@ def analyse(
 
 
 def analyse_basis(
-    z: "sp.csr_array[np.float32] | RankedActivations",
-    labels: Int[np.ndarray, "n_images"],
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]] | RankedActivations",
+    labels: Labels,
     taxonomy: InducedTaxonomy,
     *,
     basis: Basis,
@@ -202,13 +128,14 @@ def analyse_basis(
     dense: DenseBasis | None = None,
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
+    device: Device = "cpu",
     progress: Progress | None = None,
 ) -> BasisResult:
     """Score one basis.
 
     Args:
         z: activations of the basis, or the same ranked (they bring their own threshold).
-        labels: class of every image, unshuffled; the shuffled bases shuffle them by `seed`.
+        labels: class or classes of every image, unshuffled; the shuffled bases shuffle them by `seed`.
         taxonomy: the induced taxonomy.
         basis: what `z` is and whether something is shuffled.
         seed: seed of the shuffle.
@@ -217,12 +144,13 @@ def analyse_basis(
         dense: of a control basis, what was thinned to `z`, for `auroc_dense`.
         embeddings: one per image, for the monosemanticity score, which is NaN without them.
         decoder: the direction that every latent writes, for the likeness of siblings, which is NaN without it.
+        device: where activations are ranked and pairs scored.
         progress: called as latents are done; may raise to stop.
 
     Raises:
         UserError: as for `analyse`.
     """
-    ranked = z if isinstance(z, RankedActivations) else rank_activations(z, threshold=threshold)
+    ranked = z if isinstance(z, RankedActivations) else rank_activations(z, threshold=threshold, device=device)
     n_classes = len(taxonomy.classes)
     labels = checked_labels(labels, ranked.n_images, n_classes)
     if basis == "shuffled_labels":
@@ -230,7 +158,9 @@ def analyse_basis(
     elif basis == "shuffled_taxonomy":
         labels = shuffle_taxonomy(labels, n_classes, seed)
     is_shuffled = basis in ("shuffled_labels", "shuffled_taxonomy")
-    sums = sum_by_class(ranked, labels, n_classes)
+    sets = label_sets(labels, taxonomy)
+    sums = sum_by_class(ranked, sets.of_image, sets.n_sets, device=device)
+    class_sums = sum_by_class(ranked, labels, n_classes, device=device) if sp.issparse(labels) else sums
     n_done = 0
 
     def on_block(n_latents: int) -> None:
@@ -240,16 +170,16 @@ def analyse_basis(
             progress(n_done, ranked.n_latents)
 
     priority = node_priority(taxonomy)
-    by_priority = NodeSums(sums, sp.csr_array(taxonomy.closure[:, priority]))
+    by_priority = NodeSums(sums, sp.csr_array(sets.closure[:, priority]), device=device)
     chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
-    node_sums = NodeSums(sums, taxonomy.closure)
+    node_sums = NodeSums(sums, sets.closure, device=device)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
-    ranking = ranking_scores(ranked, labels, taxonomy.closure, chosen.latents, chosen.nodes)
+    ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if dense is not None:
-        auroc_dense = unthinned_auroc(dense, labels, taxonomy.closure, chosen.latents, chosen.nodes)
+        auroc_dense = unthinned_auroc(dense, sets.of_image, sets.closure, chosen.latents, chosen.nodes, device=device)
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
-    places = {rule: latent_places(associated_classes(rule, ranked, sums, labels), taxonomy) for rule in rules}
+    places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
     alike = np.full(ranked.n_latents, np.nan)
     if not is_shuffled:
@@ -257,7 +187,7 @@ def analyse_basis(
         if embeddings is not None:
             alike = monosemanticity(ranked, embeddings)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
-        latents = latent_table(ranked, sums, places[association], chosen.label, label_scores, alike, lca_depth)
+        latents = latent_table(ranked, class_sums, places[association], chosen.label, label_scores, alike, lca_depth)
     edges, families = latent_hierarchy(
         ranked,
         taxonomy,

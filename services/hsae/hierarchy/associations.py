@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Int64
 
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.label_sets import Labels, classes_of
 from hsae.hierarchy.ranks import RankedActivations
 
 AssociationRule = Literal["topk", "rate", "mass"]
@@ -26,13 +27,20 @@ def associated_classes(
     rule: AssociationRule,
     ranked: RankedActivations,
     sums: ClassSums,
-    labels: Int64[np.ndarray, "n_images"],
+    labels: Labels,
 ) -> "sp.csr_array[np.bool_]":
     """The classes `K_j` of every latent.
 
-    - `topk`: the classes of its 16 strongest images, fewer if it fires on fewer; ties go to the lower image.
+    - `topk`: all classes of its 16 strongest images, fewer if it fires on fewer; ties go to the lower image.
     - `rate`: the classes on at least half of whose images it fires.
-    - `mass`: the fewest classes that hold 90 % of its activation mass, heaviest first, ties by class.
+    - `mass`: the fewest classes that hold 90 % of its activation mass, heaviest first, ties by class; an image of
+      several classes adds its activation to each (ours).
+
+    Args:
+        rule: which of them.
+        ranked: activations of every latent.
+        sums: their sums by class (not by label set).
+        labels: class or classes of every image, as `checked_labels` returns them.
 
     Returns:
         bool[n_latents, n_classes]; the row of a latent that fires nowhere is empty (with `mass`: of one whose
@@ -40,7 +48,8 @@ def associated_classes(
     """
     if rule == "topk":
         latent, place = np.nonzero(ranked.top_images >= 0)
-        return _sets(latent, labels[ranked.top_images[latent, place]], sums)
+        entry, classes = classes_of(labels, ranked.top_images[latent, place])
+        return _sets(latent[entry], classes, sums)
     latent = np.repeat(np.arange(sums.n_latents), np.diff(sums.indptr))
     if rule == "rate":
         is_in = (sums.n_fire > 0) & (sums.n_fire >= RATE * sums.class_sizes[sums.classes])

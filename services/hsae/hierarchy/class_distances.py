@@ -10,8 +10,8 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from hsae.errors import UserError
-from hsae.hierarchy.class_sums import checked_labels
 from hsae.hierarchy.controls import shuffle_taxonomy
+from hsae.hierarchy.label_sets import checked_positions
 from hsae.taxonomy import InducedTaxonomy
 
 _DECIMALS = 12
@@ -66,7 +66,7 @@ def path_distance_correlation(
         UserError: the activations hold NaN or infinite values, or they and the labels do not fit the taxonomy.
     """
     n_classes = len(taxonomy.classes)
-    labels = checked_labels(labels, len(activations), n_classes)
+    labels = checked_positions(labels, len(activations), n_classes)
     if not np.isfinite(activations).all():
         raise UserError("the activations hold NaN or infinite values: extract them again")
     classes = np.unique(labels)

@@ -1,19 +1,24 @@
 """Sums per (latent, leaf class): the only thing that every node score needs to know about the activations.
 
 A node's images are the union of its classes' images, so one product of these sums with the taxonomy's closure
-gives the exact scores of every (latent, node) pair.
+gives the exact scores of every (latent, node) pair. Where images have several labels, their label sets take the
+classes' place (`hsae.hierarchy.label_sets`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64
+import torch
+from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.ranks import RankedActivations, latent_blocks
+from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.device_kernels import Device, added, counted
+from hsae.hierarchy.label_sets import Labels, checked_labels, classes_of
+from hsae.hierarchy.ranks import RankedActivations
 
-_BLOCK_CELLS = 1 << 22
+_BLOCK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,63 +113,56 @@ class ClassSums:
         return cls(n_images=n_images, threshold=threshold, **values)
 
 
-def sum_by_class(ranked: RankedActivations, labels: Int[np.ndarray, "n_images"], n_classes: int) -> ClassSums:
-    """Sum activations and ranks over the images of each class.
+def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, device: Device = "cpu") -> ClassSums:
+    """Sum activations and ranks over the images of each class; an image counts for every class that it has.
 
     Args:
         ranked: activations of every latent with their ranks.
-        labels: class of every image, `0 <= label < n_classes`.
+        labels: class of every image, `0 <= label < n_classes`, or the classes of every image.
         n_classes: classes of the taxonomy; some may have no image.
+        device: where the blocks of latents are summed; what is returned lies in the CPU's memory.
 
     Raises:
-        UserError: there is not one label per image, or a label lies outside the taxonomy.
+        UserError: as for `checked_labels`.
     """
     labels = checked_labels(labels, ranked.n_images, n_classes)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("classes", "n_fire", "mass", "rank_excess", "counts")}
-    for latents in latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes)):
+    every_label = classes_of(labels, np.arange(ranked.n_images))[1]
+
+    def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
         width = latents.stop - latents.start
-        row = np.repeat(np.arange(width), np.diff(ranked.indptr[latents.start : latents.stop + 1]))
-        cell = row * n_classes + labels[ranked.image[first:end]]
-        activation = ranked.activation[first:end]
+        n_nonzero = torch.from_numpy(np.diff(ranked.indptr[latents.start : latents.stop + 1])).to(device)
+        row = torch.arange(width, device=device).repeat_interleave(n_nonzero, output_size=int(end - first))
+        value = torch.from_numpy(ranked.activation[first:end]).to(device)
+        rank = torch.from_numpy(ranked.rank_excess[first:end]).to(device)
+        entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
+        if len(entry) > len(row):
+            row, value, rank = row[entry], value[entry], rank[entry]
+        cell = row * n_classes + label
         n_cells = width * n_classes
-        occupied = np.flatnonzero(np.bincount(cell, minlength=n_cells))
-        n_fire = np.bincount(cell[activation > ranked.threshold], minlength=n_cells)
-        # bincount adds in the order of the images and in float64, in which these integers are exact.
-        rank_excess = np.bincount(cell, ranked.rank_excess[first:end], minlength=n_cells)
-        parts["classes"].append((occupied % n_classes).astype(np.int32))
-        parts["n_fire"].append(n_fire[occupied].astype(np.int32))
-        parts["mass"].append(np.bincount(cell, activation, minlength=n_cells)[occupied])
-        parts["rank_excess"].append(rank_excess[occupied].astype(np.int64))
-        parts["counts"].append(np.bincount(occupied // n_classes, minlength=width))
-    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        n_nonzero_here = counted(cell, torch.ones_like(cell), n_cells)
+        occupied = n_nonzero_here.nonzero()[:, 0]
+        n_fire = n_nonzero_here  # at the threshold 0 every non-zero fires
+        if ranked.threshold > 0:
+            n_fire = counted(cell, (value > ranked.threshold).long(), n_cells)
+        parts = {
+            "classes": (occupied % n_classes).int(),
+            "n_fire": n_fire[occupied].int(),
+            "mass": added(cell, value.double(), n_cells)[occupied],
+            "rank_excess": counted(cell, rank.long(), n_cells)[occupied],
+            "counts": counted(occupied // n_classes, torch.ones_like(occupied), width),
+        }
+        return {name: part.cpu().numpy() for name, part in parts.items()}
+
+    blocks = latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes))
+    parts = list(map_blocks(add_up, blocks, device))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,
         threshold=ranked.threshold,
-        class_sizes=np.bincount(labels, minlength=n_classes).astype(np.int64),
+        class_sizes=np.bincount(every_label, minlength=n_classes).astype(np.int64),
         indptr=np.concatenate(([0], np.cumsum(joined.pop("counts")))).astype(np.int64),
         n_nonzero=np.diff(ranked.indptr),
         tie_term=ranked.tie_term,
         **joined,
     )
-
-
-def checked_labels(labels: Int[np.ndarray, "n_images"], n_images: int, n_classes: int) -> Int64[np.ndarray, "n_images"]:
-    """The labels as int64.
-
-    Raises:
-        UserError: there is not one label per image, or a label lies outside the taxonomy.
-    """
-    labels = np.asarray(labels)
-    if labels.shape != (n_images,):
-        raise UserError(f"{labels.size} labels for the activations of {n_images} images: give one label per image")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be integers, not {labels.dtype}")
-    is_bad = (labels < 0) | (labels >= n_classes)
-    if is_bad.any():
-        image = int(np.argmax(is_bad))
-        raise UserError(
-            f"label {int(labels[image])} of image {image} is none of the taxonomy's {n_classes} classes "
-            f"(0 to {n_classes - 1}): analyse with the taxonomy that was induced from these classes"
-        )
-    return labels.astype(np.int64)

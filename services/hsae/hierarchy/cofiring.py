@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
-from hsae.hierarchy.ranks import RankedActivations, latent_blocks, strongest_first
+from hsae.hierarchy.blocks import latent_blocks
+from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
 _BLOCK_PAIRS = 1 << 22
 """Pairs of latents per block of the product: of 12,288 latents, 341 at once, 50 MB."""
@@ -216,7 +218,7 @@ def _rank_deviations(
     group: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"], n_groups: int
 ) -> Float64[np.ndarray, "n"]:
     """Every entry's doubled mid-rank in its group, strongest first, minus the group's mean: whole numbers."""
-    order = strongest_first(group, value)
+    order = strongest_first(torch.from_numpy(group), torch.from_numpy(value)).numpy()
     in_order, ordered = group[order], value[order]
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = (ordered[1:] != ordered[:-1]) | (in_order[1:] != in_order[:-1])

@@ -9,6 +9,8 @@ from jaxtyping import Float64, Int, Int64
 
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.dense_bases import DenseBasis
+from hsae.hierarchy.device_kernels import Device
+from hsae.hierarchy.label_sets import Labels
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations
 
@@ -17,12 +19,16 @@ _MIN_BLOCK_COLUMNS = 64
 """Projections on fewer columns at once would read the activations too often."""
 
 
-def shuffle_labels(labels: Int64[np.ndarray, "n_images"], seed: int) -> Int64[np.ndarray, "n_images"]:
-    """Permute the images' labels: class sizes stay, what an image shows no longer matters."""
-    return np.random.Generator(np.random.PCG64(seed)).permutation(labels)
+def shuffle_labels(labels: Labels, seed: int) -> Labels:
+    """Permute the images' labels: class sizes stay, what an image shows no longer matters.
+
+    Labels that an image has together stay together.
+    """
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(labels.shape[0])
+    return labels[order]
 
 
-def shuffle_taxonomy(labels: Int64[np.ndarray, "n_images"], n_classes: int, seed: int) -> Int64[np.ndarray, "n_images"]:
+def shuffle_taxonomy(labels: Labels, n_classes: int, seed: int) -> Labels:
     """Permute the classes over the tree: a class keeps its images, its neighbours become random.
 
     Moving class `l` to the place of class `pi(l)` in the tree is the same as calling its images `pi(l)`:
@@ -30,7 +36,11 @@ def shuffle_taxonomy(labels: Int64[np.ndarray, "n_images"], n_classes: int, seed
     before.
     """
     places = np.random.Generator(np.random.PCG64(seed)).permutation(n_classes)
-    return np.take(places, labels)
+    if not sp.issparse(labels):
+        return np.take(places, labels)
+    moved = sp.csr_array((labels.data, places[labels.indices], labels.indptr), shape=labels.shape)
+    moved.sort_indices()
+    return moved
 
 
 def thin(basis: DenseBasis, n_kept: int) -> "sp.csr_array[np.float32]":
@@ -69,6 +79,8 @@ def unthinned_auroc(
     closure: "sp.csr_array[np.uint8]",
     latents: Int[np.ndarray, "n_pairs"],
     nodes: Int[np.ndarray, "n_pairs"],
+    *,
+    device: Device = "cpu",
 ) -> Float64[np.ndarray, "n_pairs"]:
     """AUROC of chosen pairs of a dense basis when nothing is thinned away; NaN where undefined.
 
@@ -78,6 +90,7 @@ def unthinned_auroc(
         closure: [n_classes, n_nodes].
         latents: columns of the pairs.
         nodes: nodes of the pairs.
+        device: where columns are ranked and pairs scored.
     """
     n_classes = int(closure.shape[0])
     auroc = np.full(len(latents), np.nan)
@@ -85,9 +98,12 @@ def unthinned_auroc(
     width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // basis.n_images)
     for first in range(0, len(columns), width):
         block = columns[first : first + width]
-        sums = sum_by_class(rank_activations(sp.csr_array(basis.columns(block))), labels, n_classes)
+        ranked = rank_activations(sp.csr_array(basis.columns(block)), device=device)
+        sums = sum_by_class(ranked, labels, n_classes, device=device)
         here = np.flatnonzero((which >= first) & (which < first + len(block)))
-        auroc[here] = NodeSums(sums, closure).pairs(which[here] - first, nodes[here]).auroc()
+        auroc[here] = (
+            NodeSums(sums, closure, device=device).pairs(which[here] - first, nodes[here]).auroc().cpu().numpy()
+        )
     return auroc
 
 

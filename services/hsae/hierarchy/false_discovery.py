@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64
+from torch import Tensor
+
+from hsae.hierarchy.device_kernels import in_order, places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -14,24 +18,24 @@ class FalseDiscovery:
     expect when everything up to `p` is called a discovery.
     """
 
-    p: Float64[np.ndarray, "n_tests"]
-    q: Float64[np.ndarray, "n_tests"]
+    p: Float64[Tensor, " n_tests"]
+    q: Float64[Tensor, " n_tests+1"]
+    """Ends with the q-value of a p-value that is NaN: NaN."""
 
     @classmethod
-    def of(cls, p: Float64[np.ndarray, "n_tests"]) -> "FalseDiscovery":
-        """Build from all defined p-values of the family (no NaN); `p` is sorted in place and kept."""
-        p.sort()
-        q = np.arange(1, len(p) + 1, dtype=np.float64)
-        np.divide(p, q, out=q)
-        q *= len(p)
-        np.minimum.accumulate(q[::-1], out=q[::-1])
-        return cls(p, np.minimum(q, 1.0, out=q))
+    def of(cls, p: Float64[Tensor, " n_tests"]) -> "FalseDiscovery":
+        """Build from all defined p-values of the family (no NaN), on their device; `p` is sorted in place and kept."""
+        p, n_tests = in_order(p), len(p)
+        q = torch.full((n_tests + 1,), torch.nan, dtype=torch.float64, device=p.device)
+        if n_tests > 0:
+            share = p / torch.arange(1, n_tests + 1, dtype=torch.float64, device=p.device) * n_tests
+            q[:-1] = share.flip(0).cummin(0).values.flip(0).clamp_(max=1.0)
+        return cls(p, q)
+
+    def q_of(self, p: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """q-values of p-values out of the family, on its device; NaN stays NaN."""
+        return self.q[places(self.p, p.flatten())].view(p.shape)
 
     def q_values(self, p: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-        """q-values of p-values out of the family; NaN stays NaN."""
-        q = np.full(p.shape, np.nan)
-        defined = np.flatnonzero(~np.isnan(p))
-        wanted = p.ravel()[defined]
-        order = np.argsort(wanted)  # looked up in order, neighbours share the processor's cache
-        q.ravel()[defined[order]] = self.q[np.searchsorted(self.p, wanted[order])]
-        return q
+        """The same in the CPU's memory."""
+        return self.q_of(torch.from_numpy(p).to(self.p.device)).cpu().numpy()

@@ -7,8 +7,8 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Int32, Int64, Shaped
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import latent_blocks
 from hsae.hierarchy.cofiring import Firings, grouped_spearman, overlaps
-from hsae.hierarchy.ranks import latent_blocks
 
 N_RANDOM_CLUSTERS = 100
 """Random clusters of latents that the children of a parent are compared with (ours)."""

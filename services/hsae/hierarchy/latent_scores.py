@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32
 
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.label_sets import Labels, label_sets
 from hsae.hierarchy.node_scores import NodeScores
 from hsae.hierarchy.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
@@ -106,7 +107,11 @@ def latent_places(associated: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonom
 def class_entropy(sums: ClassSums) -> Float64[np.ndarray, "n_latents"]:
     """Entropy in bits of the classes of the images on which a latent fires; NaN if there is none.
 
-    With `p_l = n_fire[j, l] / N_j` it is `-sum_l p_l log2 p_l`: 0 for a latent that fires on one class only.
+    With `p_l = n_fire[j, l] / N_j` it is `-sum_l p_l log2 p_l`: 0 for a latent that fires on one class only. An image
+    of several classes counts once for each, in `N_j` too (ours).
+
+    Args:
+        sums: sums by class (not by label set).
     """
     n_fire = sums.latent_fire_counts()
     latent = np.repeat(np.arange(sums.n_latents), np.diff(sums.indptr))
@@ -117,32 +122,33 @@ def class_entropy(sums: ClassSums) -> Float64[np.ndarray, "n_latents"]:
 
 def mean_lca_depth(
     top_images: Int32[np.ndarray, "n_latents n_top"],
-    labels: Int64[np.ndarray, "n_images"],
+    labels: Labels,
     taxonomy: InducedTaxonomy,
 ) -> Float64[np.ndarray, "n_latents"]:
     """Mean depth of the lowest common hypernym of the classes of two images, over all pairs of a latent's strongest.
 
     The depth measure of arXiv 2504.02821. Two images of one class meet in the class itself. With several hypernyms in
-    common the lowest is that of `InducedTaxonomy.lch`: the least height (ours).
+    common the lowest is that of `InducedTaxonomy.lch`: the least height (ours). Images of several classes meet in the
+    lowest node that both lie under (ours).
 
     Args:
         top_images: the strongest images of every latent, padded with -1.
-        labels: class of every image.
+        labels: class or classes of every image, as `checked_labels` returns them.
         taxonomy: the induced taxonomy of the classes.
 
     Returns:
         NaN for a latent with fewer than two images.
     """
     n_latents, n_top = top_images.shape
-    n_classes = len(taxonomy.classes)
+    sets = label_sets(labels, taxonomy)
     left, right = np.triu_indices(n_top, k=1)
     latent, pair = np.nonzero((top_images[:, left] >= 0) & (top_images[:, right] >= 0))
-    classes = np.stack((labels[top_images[latent, left[pair]]], labels[top_images[latent, right[pair]]]))
-    cells, which = np.unique(classes.min(axis=0) * n_classes + classes.max(axis=0), return_inverse=True)
-    members = np.stack(np.divmod(cells, n_classes), axis=1).ravel()
+    both = np.stack([sets.of_image[top_images[latent, side[pair]]] for side in (left, right)])
+    cells, which = np.unique(both.min(axis=0) * sets.n_sets + both.max(axis=0), return_inverse=True)
+    members = np.stack(np.divmod(cells, sets.n_sets), axis=1).ravel()
     indptr = np.arange(0, len(members) + 1, 2)
-    sets = sp.csr_array((np.ones(len(members), np.int32), members, indptr), shape=(len(cells), n_classes))
-    depth = taxonomy.depth[taxonomy.lch_many(sets)][which]
+    pairs = sp.csr_array((np.ones(len(members), np.int32), members, indptr), shape=(len(cells), sets.n_sets))
+    depth = taxonomy.depth[taxonomy.lowest_common(pairs, sets.closure)][which]
     n_pairs = np.bincount(latent, minlength=n_latents)
     return np.bincount(latent, depth, minlength=n_latents) / np.where(n_pairs == 0, np.nan, n_pairs)
 
@@ -160,7 +166,7 @@ def latent_table(
 
     Args:
         ranked: activations of every latent.
-        sums: their class sums.
+        sums: their sums by class (not by label set).
         places: from `latent_places`.
         label: best node of every latent, -1 for a dead one.
         label_scores: scores of the latents that have a label, in their order.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 
-from hsae.hierarchy.class_sums import checked_labels
+from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.nearest_neighbours import Neighbours, nearest_neighbours, vote
 from hsae.hierarchy.probe import ProbeImages, go_on, split_images, train_probe
 from hsae.hierarchy.taxonomy_levels import taxonomy_levels
@@ -78,7 +78,7 @@ def level_scores(
         UserError: the activations hold NaN or infinite values, they and the labels do not fit the taxonomy, or `k` is
             less than 1.
     """
-    labels = checked_labels(labels, len(activations), len(taxonomy.classes))
+    labels = checked_positions(labels, len(activations), len(taxonomy.classes))
     classes, y = np.unique(labels, return_inverse=True)
     images = split_images(activations, y, seed=seed, device=device)
     groups = _numbered(taxonomy_levels(taxonomy)[:, classes])

@@ -5,19 +5,26 @@ closure. Counts and rank sums are integers below 2**53, so float64 holds them ex
 is rounded once, and pairs that tie in exact arithmetic tie here too.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Float64, Int, Int32, Int64
-from scipy.special import ndtr
+from torch import Tensor
 
+from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.device_kernels import ClosureProduct, Device
 from hsae.hierarchy.false_discovery import FalseDiscovery
 
 _BLOCK_LATENTS = 256
 """Latents per product: the factors then stay in the processor's cache."""
+
+_BLOCK_CELLS = 1 << 22
+"""Latents times classes per product, for the many label sets of images with several labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,72 +48,70 @@ class PairSums:
     """
 
     n_images: int
-    n_node: Float64[np.ndarray, "*#shape"]
-    n_fire: Float64[np.ndarray, "*#shape"]
-    n_nonzero: Float64[np.ndarray, "*#shape"]
-    rank_variance: Float64[np.ndarray, "*#shape"]
-    n_both: Float64[np.ndarray, "*shape"]
-    rank_excess: Float64[np.ndarray, "*shape"]
-    mass: Float64[np.ndarray, "*shape"] | None = None
-    latent_mass: Float64[np.ndarray, "*#shape"] | None = None
+    n_node: Float64[Tensor, "*#shape"]
+    n_fire: Float64[Tensor, "*#shape"]
+    n_nonzero: Float64[Tensor, "*#shape"]
+    rank_variance: Float64[Tensor, "*#shape"]
+    n_both: Float64[Tensor, "*shape"]
+    rank_excess: Float64[Tensor, "*shape"]
+    mass: Float64[Tensor, "*shape"] | None = None
+    latent_mass: Float64[Tensor, "*#shape"] | None = None
 
-    def precision(self) -> Float64[np.ndarray, "*shape"]:
+    def precision(self) -> Float64[Tensor, "*shape"]:
         """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
-        return _ratio(self.n_both, _or_nan(self.n_fire) + 0.0 * _or_nan(self.n_node))
+        return self.n_both / _both_or_nan(self.n_fire, self.n_node)
 
-    def recall(self) -> Float64[np.ndarray, "*shape"]:
+    def recall(self) -> Float64[Tensor, "*shape"]:
         """`n_both / n_v`: of the node's images, the share on which the latent fires."""
-        return _ratio(self.n_both, _or_nan(self.n_node) + 0.0 * _or_nan(self.n_fire))
+        return self.n_both / _both_or_nan(self.n_node, self.n_fire)
 
-    def f1(self) -> Float64[np.ndarray, "*shape"]:
+    def f1(self) -> Float64[Tensor, "*shape"]:
         """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
-        f1: Float64[np.ndarray, "*shape"] = 2.0 * self.n_both
-        f1 /= _or_nan(self.n_fire) + _or_nan(self.n_node)
-        return f1
+        # Halving is exact, so this is the same quotient.
+        return self.n_both / (0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node))
 
-    def rank_deviation(self) -> Float64[np.ndarray, "*shape"]:
+    def rank_deviation(self) -> Float64[Tensor, "*shape"]:
         """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
 
         With `R` the node's rank sum, `U = R - n_v (n_v + 1) / 2`; the zeros' ranks cancel.
         """
-        deviation: Float64[np.ndarray, "*shape"] = self.rank_excess - self.n_node * self.n_nonzero
-        return deviation
+        return torch.addcmul(self.rank_excess, self.n_node, self.n_nonzero, value=-1.0)  # integers: exact
 
-    def auroc(self, deviation: Float64[np.ndarray, "*shape"] | None = None) -> Float64[np.ndarray, "*shape"]:
+    def auroc(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
-        auroc: Float64[np.ndarray, "*shape"]
+        auroc: Float64[Tensor, "*shape"]
         auroc = (self.rank_deviation() if deviation is None else deviation) + n_pairs
-        auroc /= 2.0 * n_pairs + 0.0 * _or_nan(self.rank_variance)
+        auroc /= _both_or_nan(2.0 * n_pairs, self.rank_variance)
         return auroc
 
-    def z(self, deviation: Float64[np.ndarray, "*shape"] | None = None) -> Float64[np.ndarray, "*shape"]:
+    def z(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
         """Mann-Whitney z-score with the tie correction, without a continuity correction.
 
         The variance of `U` is `n_v (N - n_v) (N + 1 - sum(t^3 - t) / (N (N - 1))) / 12` (Lehmann,
         Nonparametrics, 1975, section 1.4).
         """
         n_pairs = self.n_node * (self.n_images - self.n_node)
-        spread = np.sqrt(_or_nan(n_pairs) / 3.0) * np.sqrt(_or_nan(self.rank_variance))
-        return _ratio(self.rank_deviation() if deviation is None else deviation, spread)
+        spread = torch.sqrt(_or_nan(n_pairs) / 3.0) * torch.sqrt(_or_nan(self.rank_variance))
+        return (self.rank_deviation() if deviation is None else deviation) / spread
 
-    def mass_share(self) -> Float64[np.ndarray, "*shape"]:
+    def mass_share(self) -> Float64[Tensor, "*shape"]:
         """Share of the latent's activation mass that lies under the node."""
         mass, latent_mass = self.masses()
-        return _ratio(mass, _or_nan(latent_mass) + 0.0 * _or_nan(self.n_node))
+        return mass / _both_or_nan(latent_mass, self.n_node)
 
-    def mean_inside(self) -> Float64[np.ndarray, "*shape"]:
+    def mean_inside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images under the node, zeros included."""
         mass, latent_mass = self.masses()
-        return _ratio(mass, _or_nan(self.n_node) + 0.0 * _or_nan(latent_mass))
+        return mass / _both_or_nan(self.n_node, latent_mass)
 
-    def mean_outside(self) -> Float64[np.ndarray, "*shape"]:
+    def mean_outside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images that are not under the node, zeros included."""
         mass, latent_mass = self.masses()
         n_outside = _or_nan(self.n_images - self.n_node) + 0.0 * _or_nan(self.n_node)
-        return _ratio(latent_mass - mass, n_outside + 0.0 * _or_nan(latent_mass))
+        return (latent_mass - mass) / (n_outside + 0.0 * _or_nan(latent_mass))
 
-    def masses(self) -> tuple[Float64[np.ndarray, "*shape"], Float64[np.ndarray, "*#shape"]]:
+    def masses(self) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*#shape"]]:
         """`mass` and `latent_mass`, where they were asked for."""
         if self.mass is None or self.latent_mass is None:
             raise ValueError("these sums were made without masses")
@@ -142,10 +147,11 @@ class NodeSums:
         n_node: images under every node.
         latents_with_test: whether a latent has an AUROC and a test (it is not constant), bool[n_latents].
         nodes_with_test: whether a node has (it holds some images, and not all), bool[n_nodes].
+        device: where the sums lie.
     """
 
-    def __init__(self, sums: ClassSums, closure: "sp.csr_array[np.uint8]") -> None:
-        """Take `closure` [n_classes, n_nodes] in any node order; results come in the same order."""
+    def __init__(self, sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> None:
+        """Take `closure` [n_classes, n_nodes] in any node order; results come in the same order, on the device."""
         n_classes, n_nodes = closure.shape
         if n_classes != sums.n_classes:
             raise ValueError(f"class sums of {sums.n_classes} classes, a closure of {n_classes}")
@@ -153,34 +159,39 @@ class NodeSums:
         self.n_nodes = int(n_nodes)
         # The last row sums over all classes: a latent's mass is then added up in the same order as its share
         # under a node, so that no share is above 1 and nothing outside is below 0.
-        self._ancestors = sp.csr_array(np.vstack((closure.toarray().T, np.ones(n_classes))))
-        self.n_node = (self._ancestors @ sums.class_sizes.astype(np.float64))[:-1]
-        self._n_fire = sums.latent_fire_counts().astype(np.float64)
+        under = sp.csr_array(closure.T.astype(np.float64))
+        everything = sp.csr_array(np.ones((1, n_classes)))
+        ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
+        self.n_node = np.asarray(ancestors @ sums.class_sizes.astype(np.float64))[:-1]
         n = float(sums.n_images)
         variance = n + 1.0 - sums.tie_term / (n * (n - 1.0)) if n > 1 else np.zeros(sums.n_latents)
         # It is 3 at least when one image differs from the rest, so that anything below is a constant's
         # rounding error.
         self._rank_variance = np.where(variance < 1.0, 0.0, variance)
+        self._n_fire = sums.latent_fire_counts()
+        self.device = device
+        self._under = ClosureProduct(ancestors, device)
         self.latents_with_test = self._rank_variance > 0.0
         self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
 
     def block(self, latents: slice, *, with_mass: bool) -> PairSums:
-        """Sums of a run of latents with every node; the arrays have shape [n_nodes, n_latents of the run]."""
+        """Sums of a run of latents with every node; the tensors have shape [n_nodes, n_latents of the run]."""
         sums = self.sums
         entries, row = sums.entries(latents)
         first, end, _ = latents.indices(sums.n_latents)
+        width = end - first
         names = ("n_fire", "rank_excess", "mass") if with_mass else ("n_fire", "rank_excess")
-        by_class = np.zeros((sums.n_classes, len(names), end - first))
+        by_class = torch.zeros(sums.n_classes, len(names), width, dtype=torch.float64, device=self.device)
+        cell = self._on_device(sums.classes[entries].astype(np.int64) * (len(names) * width) + row)
         for place, name in enumerate(names):
-            by_class[sums.classes[entries], place, row] = getattr(sums, name)[entries]
-        by_node: np.ndarray = self._ancestors @ by_class.reshape(sums.n_classes, -1)
-        by_node = by_node.reshape(self.n_nodes + 1, len(names), end - first)
+            by_class.view(-1)[cell + place * width] = self._on_device(getattr(sums, name)[entries]).double()
+        by_node = self._under(by_class.view(sums.n_classes, -1)).view(self.n_nodes + 1, len(names), width)
         return PairSums(
             n_images=sums.n_images,
-            n_node=self.n_node[:, np.newaxis],
-            n_fire=self._n_fire[np.newaxis, latents],
-            n_nonzero=sums.n_nonzero[np.newaxis, latents].astype(np.float64),
-            rank_variance=self._rank_variance[np.newaxis, latents],
+            n_node=self._on_device(self.n_node)[:, None],
+            n_fire=self._on_device(self._n_fire[latents]).double()[None],
+            n_nonzero=self._on_device(sums.n_nonzero[latents]).double()[None],
+            rank_variance=self._on_device(self._rank_variance[latents])[None],
             n_both=by_node[:-1, 0],
             rank_excess=by_node[:-1, 1],
             mass=by_node[:-1, 2] if with_mass else None,
@@ -188,8 +199,8 @@ class NodeSums:
         )
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
-        """Sums of chosen pairs, masses included; the arrays have shape [n_pairs]."""
-        n_both, rank_excess, mass, latent_mass = (np.empty(len(latents)) for _ in range(4))
+        """Sums of chosen pairs, masses included; the tensors have shape [n_pairs]."""
+        chosen_sums = torch.empty(4, len(latents), dtype=torch.float64, device=self.device)
         order = np.argsort(latents, kind="stable")
         sorted_latents = latents[order]
         for run in self.latent_runs():
@@ -198,42 +209,52 @@ class NodeSums:
                 continue
             chosen = order[low:high]
             block = self.block(run, with_mass=True)
-            block_mass, block_latent_mass = block.masses()
-            at = (nodes[chosen], latents[chosen] - run.start)
-            n_both[chosen] = block.n_both[at]
-            rank_excess[chosen] = block.rank_excess[at]
-            mass[chosen] = block_mass[at]
-            latent_mass[chosen] = block_latent_mass[0, at[1]]
+            mass, latent_mass = block.masses()
+            node, column = self._on_device(nodes[chosen]).long(), self._on_device(latents[chosen] - run.start).long()
+            columns = (block.n_both[node, column], block.rank_excess[node, column], mass[node, column])
+            chosen_sums[:, self._on_device(chosen)] = torch.stack((*columns, latent_mass[0, column]))
+        n_both, rank_excess, mass, latent_mass = chosen_sums
         return PairSums(
             n_images=self.sums.n_images,
-            n_node=self.n_node[nodes],
-            n_fire=self._n_fire[latents],
-            n_nonzero=self.sums.n_nonzero[latents].astype(np.float64),
-            rank_variance=self._rank_variance[latents],
+            n_node=self._on_device(self.n_node[nodes]),
+            n_fire=self._on_device(self._n_fire[latents]).double(),
+            n_nonzero=self._on_device(self.sums.n_nonzero[latents]).double(),
+            rank_variance=self._on_device(self._rank_variance[latents]),
             n_both=n_both,
             rank_excess=rank_excess,
             mass=mass,
             latent_mass=latent_mass,
         )
 
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
     def latent_runs(self) -> Iterator[slice]:
         """All latents, in the blocks in which they are scored."""
-        for first in range(0, self.sums.n_latents, _BLOCK_LATENTS):
-            yield slice(first, min(first + _BLOCK_LATENTS, self.sums.n_latents))
+        width = max(1, min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes))
+        for first in range(0, self.sums.n_latents, width):
+            yield slice(first, min(first + width, self.sums.n_latents))
 
 
-def two_sided_p(z: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+def two_sided_p(z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     """Two-sided p-value of a standard normal z-score; 0 where it is below the least float64."""
-    p: Float64[np.ndarray, "*shape"] = 2.0 * ndtr(-np.abs(z))
-    return p
+    return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr has no precision left beyond z = 8
 
 
-def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]") -> FalseDiscovery:
+def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> FalseDiscovery:
     """All defined p-values of an analysis (8 bytes per pair, twice), ready to be looked up as q-values."""
-    node_sums = NodeSums(sums, closure)
+    return _false_discovery(NodeSums(sums, closure, device=device))
+
+
+def _false_discovery(node_sums: NodeSums) -> FalseDiscovery:
     family = PValues(node_sums)
-    for latents in node_sums.latent_runs():
-        family.add(latents, two_sided_p(node_sums.block(latents, with_mass=False).z()))
+    p_values = map_blocks(
+        lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
+        node_sums.latent_runs(),
+        node_sums.device,
+    )
+    for latents, p in p_values:
+        family.add(latents, p)
     return family.finish()
 
 
@@ -244,15 +265,16 @@ class PValues:
         """Make room for every pair that has a test."""
         self._nodes = node_sums.nodes_with_test
         self._latents = node_sums.latents_with_test
-        self._p = np.empty(int(self._nodes.sum()) * int(self._latents.sum()))
+        n_tests = int(self._nodes.sum()) * int(self._latents.sum())
+        self._p = torch.empty(n_tests, dtype=torch.float64, device=node_sums.device)
         self._n_filled = 0
 
-    def add(self, latents: slice, p: Float64[np.ndarray, "n_nodes n_latents"]) -> None:
+    def add(self, latents: slice, p: Float64[Tensor, "n_nodes n_latents"]) -> None:
         """Add the p-values of a run of latents with all nodes."""
-        defined = p[self._nodes]
+        defined = p[torch.from_numpy(self._nodes).to(p.device)]
         if not self._latents[latents].all():
-            defined = defined[:, self._latents[latents]]
-        defined = defined.ravel()
+            defined = defined[:, torch.from_numpy(self._latents[latents]).to(p.device)]
+        defined = defined.flatten()
         self._p[self._n_filled : self._n_filled + len(defined)] = defined
         self._n_filled += len(defined)
 
@@ -264,23 +286,31 @@ class PValues:
 
 
 def iter_node_scores(
-    sums: ClassSums, closure: "sp.csr_array[np.uint8]", family: FalseDiscovery | None = None
+    sums: ClassSums,
+    closure: "sp.csr_array[np.uint8]",
+    family: FalseDiscovery | None = None,
+    *,
+    device: Device = "cpu",
 ) -> Iterator[tuple[slice, NodeScores]]:
     """Every pair's scores, block by block of latents.
 
     Args:
         sums: class sums of the analysis, fresh or read back.
         closure: [n_classes, n_nodes], as in `InducedTaxonomy.closure`.
-        family: from `false_discovery`; computed here when it is not given.
+        family: from `false_discovery` on the same device; computed here when it is not given.
+        device: where the blocks are scored; what is yielded lies in the CPU's memory.
 
     Yields:
         A run of latents and its scores, arrays of shape [n_latents of the run, n_nodes].
     """
-    family = false_discovery(sums, closure) if family is None else family
-    node_sums = NodeSums(sums, closure)
-    for latents in node_sums.latent_runs():
+    node_sums = NodeSums(sums, closure, device=device)
+    family = _false_discovery(node_sums) if family is None else family
+
+    def score(latents: slice) -> tuple[slice, NodeScores]:
         scores = _scores(node_sums.block(latents, with_mass=True), family)
-        yield latents, NodeScores(**{name: values.T for name, values in scores.items()})
+        return latents, NodeScores(**{name: values.T for name, values in scores.items()})
+
+    yield from map_blocks(score, node_sums.latent_runs(), device)
 
 
 def score_pairs(
@@ -298,30 +328,29 @@ def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
     deviation = pairs.rank_deviation()
     z = pairs.z(deviation)
     p = two_sided_p(z)
-    return {
-        "n_images": np.broadcast_to(pairs.n_node.astype(np.int64), shape),
-        "n_fire": np.broadcast_to(pairs.n_fire.astype(np.int64), shape),
-        "n_both": pairs.n_both.astype(np.int64),
+    scores = {
+        "n_images": pairs.n_node.long().expand(shape),
+        "n_fire": pairs.n_fire.long().expand(shape),
+        "n_both": pairs.n_both.long(),
         "precision": pairs.precision(),
         "recall": pairs.recall(),
         "f1": pairs.f1(),
         "auroc": pairs.auroc(deviation),
         "z": z,
         "p": p,
-        "q": family.q_values(p),
+        "q": family.q_of(p),
         "mass_share": pairs.mass_share(),
         "mean_inside": pairs.mean_inside(),
         "mean_outside": pairs.mean_outside(),
     }
+    return {name: values.cpu().numpy() for name, values in scores.items()}
 
 
-def _ratio(
-    numerator: Float64[np.ndarray, "*shape"], denominator: Float64[np.ndarray, "*#shape"]
-) -> Float64[np.ndarray, "*shape"]:
-    ratio: Float64[np.ndarray, "*shape"] = numerator / denominator
-    return ratio
+def _both_or_nan(values: Float64[Tensor, "*#shape"], also: Float64[Tensor, "*#shape"]) -> Float64[Tensor, "*#shape"]:
+    """`values`, NaN where they or `also` are 0; as small as they are where `also` never is."""
+    return _or_nan(values) + 0.0 * _or_nan(also) if bool((also == 0.0).any()) else _or_nan(values)
 
 
-def _or_nan(values: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-    """NaN for 0: dividing by it then gives NaN and no warning."""
-    return np.where(values == 0.0, np.nan, values)
+def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """NaN for 0: dividing by it then gives NaN."""
+    return torch.where(values == 0.0, torch.nan, values)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
-from hsae.hierarchy.class_sums import checked_labels
+from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
-_BLOCK_ENTRIES = 1 << 21
+_BLOCK_ENTRIES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +55,8 @@ def ranking_scores(
 
     Args:
         ranked: activations of every latent.
-        labels: class of every image.
-        closure: [n_classes, n_nodes], as in `InducedTaxonomy.closure`.
+        labels: class of every image, or its label set.
+        closure: [n_classes, n_nodes] of these, as in `InducedTaxonomy.closure`.
         latents: latent of every pair, in any order.
         nodes: node of every pair.
 
@@ -63,7 +64,7 @@ def ranking_scores(
         UserError: there is not one label per image, or a label lies outside the taxonomy.
     """
     n_classes = int(closure.shape[0])
-    labels = checked_labels(labels, ranked.n_images, n_classes)
+    labels = checked_positions(labels, ranked.n_images, n_classes)
     is_under: Bool[np.ndarray, "n_nodes n_classes"] = np.ascontiguousarray(closure.toarray().T > 0)
     n_node = (is_under @ np.bincount(labels, minlength=n_classes).astype(np.float64))[nodes]
     n_nonzero = np.diff(ranked.indptr)
@@ -125,7 +126,7 @@ class _Ordered:
         n_entries = np.diff(ranked.indptr)[latents]
         entry, column = _ranges(ranked.indptr[latents], n_entries)
         value = ranked.activation[entry]
-        order = strongest_first(column, value)
+        order = strongest_first(torch.from_numpy(column), torch.from_numpy(value)).numpy()
         value, column = value[order], column[order]
         start = np.cumsum(n_entries) - n_entries
         is_last = np.ones(len(value), np.bool_)

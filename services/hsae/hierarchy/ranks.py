@@ -4,20 +4,26 @@ Ranks do not depend on labels, so they are computed once and serve every control
 the non-zeros are sorted: all zeros of a latent share one mid-rank.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Float32, Float64, Int32, Int64
+from torch import Tensor
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.device_kernels import Device, added, counted, in_order
+from hsae.hierarchy.latent_columns import latent_columns
 
 N_TOP_IMAGES = 16
 """How many of its strongest images stand for a latent (arXiv 2504.02821)."""
 
-_MAX_IMAGES = 2**30
-_BLOCK_NONZEROS = 1 << 22
+_VALUE_BITS = 31
+_KEY_BITS = 63
+_TIE_BITS = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +42,7 @@ class RankedActivations:
         activation: its activation, greater than 0.
         rank_excess: its doubled mid-rank minus that of the latent's zeros.
         tie_term: `sum(t**3 - t)` over all groups of `t` tied images, zeros included (a float: exact up to
-            2**53, that is 208,000 images, correctly rounded beyond).
+            2**53, that is 208,000 images, rounded beyond).
         n_fire: images on which the latent fires.
         fire_mass: the sum of the activations with which it fires.
         top_images: its strongest firing images, strongest first, ties by image; -1 where it fires on fewer.
@@ -62,14 +68,20 @@ class RankedActivations:
 
 
 def rank_activations(
-    z: "sp.csr_array[np.float32]", *, threshold: float = 0.0, n_top: int = N_TOP_IMAGES
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]]",
+    *,
+    threshold: float = 0.0,
+    n_top: int = N_TOP_IMAGES,
+    device: Device = "cpu",
 ) -> RankedActivations:
     """Rank every latent's activations over all images.
 
     Args:
-        z: float32[n_images, n_latents], not negative; stored zeros and unsorted indices are allowed.
+        z: float32[n_images, n_latents], not negative, whole or as shards of its rows in their order; stored zeros and
+            unsorted indices are allowed.
         threshold: the firing rule is `z > threshold`; ranks always use all of `z`.
         n_top: how many of the strongest images are kept per latent.
+        device: where the blocks of latents are ranked; what is returned lies in the CPU's memory.
 
     Raises:
         UserError: `z` is empty, holds NaN, infinite or negative values, or `threshold` is negative or not
@@ -77,38 +89,45 @@ def rank_activations(
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise UserError(f"firing threshold {threshold}: it must be a finite number, 0 or greater")
-    columns = _by_latent(z)
-    n_images, n_latents = z.shape
-    indptr = columns.indptr.astype(np.int64)
-    activation = columns.data
+    columns = latent_columns([z] if sp.issparse(z) else z)
+    n_images, indptr, image, activation = columns.n_images, columns.indptr, columns.image, columns.activation
+    n_latents = len(indptr) - 1
     rank_excess = np.empty(len(activation), np.int32)
     tie_term = np.zeros(n_latents)
     n_fire = np.zeros(n_latents, np.int64)
     fire_mass = np.zeros(n_latents)
     top_images = np.full((n_latents, n_top), -1, np.int32)
     top_activations = np.zeros((n_latents, n_top), np.float32)
-    for latents in latent_blocks(indptr):
+
+    def rank(latents: slice) -> None:
         first, end = int(indptr[latents.start]), int(indptr[latents.stop])
-        n_nonzero = np.diff(indptr[latents.start : latents.stop + 1])
-        column = np.repeat(np.arange(len(n_nonzero)), n_nonzero)
-        start = indptr[latents.start : latents.stop] - first
-        value = activation[first:end]
+        borders = torch.from_numpy(indptr[latents.start : latents.stop + 1]).to(device) - first
+        n_nonzero = borders.diff()
+        width = len(n_nonzero)
+        column = torch.arange(width, device=device).repeat_interleave(n_nonzero, output_size=end - first)
+        value = torch.from_numpy(activation[first:end]).to(device)
         order = strongest_first(column, value)
-        rank_excess[first:end], tie_term[latents] = _ranks(column, value, order, start, n_nonzero, n_images)
+        ranks, ties = _ranks(column, value, order, borders[:-1], n_nonzero, n_images)
+        rank_excess[first:end], tie_term[latents] = ranks.cpu().numpy(), ties.cpu().numpy()
 
         fires = value > threshold
-        n_fire[latents] = np.bincount(column[fires], minlength=len(n_nonzero))
-        fire_mass[latents] = np.bincount(column[fires], value[fires], minlength=len(n_nonzero))
-        place = np.arange(n_top)
-        is_there = place < n_fire[latents, np.newaxis]
-        entry = order[(start[:, np.newaxis] + place)[is_there]]
-        top_images[latents][is_there] = columns.indices[first:end][entry]
-        top_activations[latents][is_there] = value[entry]
+        fire_counts = counted(column, fires.long(), width)
+        n_fire[latents] = fire_counts.cpu().numpy()
+        fire_mass[latents] = added(column, torch.where(fires, value, 0.0).double(), width).cpu().numpy()
+        place = torch.arange(n_top, device=device)
+        is_there = place < fire_counts[:, None]
+        entry = order[(borders[:-1, None] + place)[is_there]].cpu().numpy()
+        is_there_cpu = is_there.cpu().numpy()
+        top_images[latents][is_there_cpu] = image[first:end][entry]
+        top_activations[latents][is_there_cpu] = activation[first:end][entry]
+
+    for _ in map_blocks(rank, latent_blocks(indptr), device):
+        pass  # each block wrote to its own place
     return RankedActivations(
         n_images,
         threshold,
         indptr,
-        columns.indices.astype(np.int32, copy=False),
+        image,
         activation,
         rank_excess,
         tie_term,
@@ -119,79 +138,55 @@ def rank_activations(
     )
 
 
-def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int | None = None) -> Iterator[slice]:
-    """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
-    n_latents = len(indptr) - 1
-    first = 0
-    while first < n_latents:
-        end = int(np.searchsorted(indptr, indptr[first] + _BLOCK_NONZEROS, side="right")) - 1
-        end = max(first + 1, min(end, n_latents))
-        if max_latents is not None:
-            end = min(end, first + max_latents)
-        yield slice(first, end)
-        first = end
+def strongest_first(column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Order of entries by (column, value descending, position); columns ascend and every value is greater than 0.
 
-
-def _by_latent(z: "sp.csr_array[np.float32]") -> "sp.csc_array[np.float32]":
-    """Check `z` and turn it round: columns with sorted rows, no stored zeros, no duplicates."""
-    if z.format != "csr" or z.dtype != np.float32:
-        raise TypeError(f"activations must be float32 in CSR form, not {z.dtype} in {z.format.upper()}")
-    n_images, n_latents = z.shape
-    if n_images == 0 or n_latents == 0:
-        raise UserError(f"activations of {n_images} images and {n_latents} latents: there is nothing to score")
-    if n_images >= _MAX_IMAGES:
-        raise UserError(f"activations of {n_images} images: at most {_MAX_IMAGES - 1} can be ranked at once")
-    for is_bad, what in (
-        (~np.isfinite(z.data), "NaN or infinite"),
-        (z.data < 0, "negative"),
-    ):
-        if is_bad.any():
-            entry = int(np.argmax(is_bad))
-            image = int(np.searchsorted(z.indptr, entry, side="right")) - 1
-            raise UserError(
-                f"latent activations hold {int(is_bad.sum())} {what} values (the first: image {image}, "
-                f"latent {int(z.indices[entry])}); scores need finite values, 0 or greater: check the SAE"
-            )
-    columns = z.tocsc()
-    columns.sum_duplicates()
-    columns.eliminate_zeros()
-    return columns
-
-
-def strongest_first(column: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """Order of entries by (column, value descending, position); every value is greater than 0.
-
-    The bit pattern of a positive float grows with it, so column and value fit one integer key.
+    The bit pattern of a positive float grows with it, so column and value fit one integer key. Where the position fits
+    in as well, no two keys are equal and the keys themselves are sorted, several times as fast as positions by key.
     """
-    key = column.astype(np.uint64) << np.uint64(32)
-    key |= np.bitwise_not(np.ascontiguousarray(value).view(np.uint32))
-    return np.argsort(key, kind="stable")
+    if len(column) == 0:
+        return torch.empty_like(column)
+    position_bits = (len(column) - 1).bit_length()
+    with_position = int(column[-1]).bit_length() + _VALUE_BITS + position_bits <= _KEY_BITS
+    key = column << _VALUE_BITS
+    key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the least key
+    if not with_position:
+        return torch.sort(key, stable=True).indices
+    key <<= position_bits
+    key |= torch.arange(len(column), device=column.device)
+    return in_order(key) & ((1 << position_bits) - 1)
 
 
 def _ranks(
-    column: Int64[np.ndarray, "n"],
-    value: Float32[np.ndarray, "n"],
-    order: Int64[np.ndarray, "n"],
-    start: Int64[np.ndarray, "n_columns"],
-    n_nonzero: Int64[np.ndarray, "n_columns"],
+    column: Int64[Tensor, " n"],
+    value: Float32[Tensor, " n"],
+    order: Int64[Tensor, " n"],
+    start: Int64[Tensor, " n_columns"],
+    n_nonzero: Int64[Tensor, " n_columns"],
     n_images: int,
-) -> tuple[Int32[np.ndarray, "n"], Float64[np.ndarray, "n_columns"]]:
+) -> tuple[Int32[Tensor, " n"], Float64[Tensor, " n_columns"]]:
     """Excess of the doubled mid-ranks over that of the zeros, and the tie terms."""
-    n_zero = (n_images - n_nonzero).astype(np.float64)
-    if len(order) == 0:
-        return np.empty(0, np.int32), n_zero**3 - n_zero
+    n_zero = n_images - n_nonzero
+    # Of entries in order, those that are unlike the one before begin a group of ties.
     sorted_column, sorted_value = column[order], value[order]
-    is_first = np.empty(len(order), np.bool_)
-    is_first[0] = True
+    is_first = torch.ones(len(order), dtype=torch.bool, device=order.device)
     is_first[1:] = (sorted_column[1:] != sorted_column[:-1]) | (sorted_value[1:] != sorted_value[:-1])
-    group = np.flatnonzero(is_first)
-    size = np.diff(group, append=len(order))
+    group = is_first.nonzero()[:, 0]
+    size = torch.diff(group, append=torch.tensor([len(order)], device=order.device))
     owner = sorted_column[group]
     # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
     # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.
     excess = n_images + n_nonzero[owner] - 2 * (group - start[owner]) - size
-    ranks = np.empty(len(order), np.int32)
-    ranks[order] = np.repeat(excess, size)
-    t = size.astype(np.float64)
-    ties = np.bincount(owner, t**3 - t, minlength=len(start)) + (n_zero**3 - n_zero)
-    return ranks, ties
+    ranks = torch.empty(len(order), dtype=torch.int32, device=order.device)
+    ranks[order] = excess.int().repeat_interleave(size, output_size=len(order))
+    high, low = (
+        counted(owner, of_groups, len(start)) + of_zeros
+        for of_groups, of_zeros in zip(_cubes(size), _cubes(n_zero), strict=True)
+    )
+    return ranks, high.double() * 2.0**_TIE_BITS + low.double()
+
+
+def _cubes(size: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """`t**3 - t` as `high * 2**30 + low`: sums of either part over all images (below 2**30) fit int64."""
+    square = size * size - 1
+    return size * (square >> _TIE_BITS), size * (square & ((1 << _TIE_BITS) - 1))

@@ -1,12 +1,14 @@
 """The pairs worth keeping: best nodes of every latent, best latents of every node, everything with a high F1.
 
-One pass over all pairs finds them, gathers the p-values of the whole analysis and what the layer row needs.
+One pass over all pairs finds them, gathers the p-values of the whole analysis and what the layer row needs. Pairs are
+scored on the device of the sums and chosen on the CPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int32, Int64
 
 from hsae.hierarchy.false_discovery import FalseDiscovery
@@ -78,20 +80,21 @@ def shortlist(
         first = latents.start
         pairs = sums.block(latents, with_mass=False)
         deviation = pairs.rank_deviation()
-        z = pairs.z(deviation)
-        family.add(latents, two_sided_p(z))
+        z_scores = pairs.z(deviation)
+        family.add(latents, two_sided_p(z_scores))
+        z = z_scores.cpu().numpy()
         untested_latents = np.flatnonzero(~sums.latents_with_test[latents])
         z[untested_nodes] = _NO_PAIR
         z[:, untested_latents] = _NO_PAIR
         np.maximum(best_z, z.max(axis=1), out=best_z)
 
-        f1 = pairs.f1()
+        f1 = pairs.f1().cpu().numpy()
         f1[empty_nodes] = _NO_PAIR
         f1[:, ~is_alive[latents]] = _NO_PAIR
         if everything:
             node, latent = np.nonzero(f1 >= HIGH_F1)
             chosen.append((latent + first) * sums.n_nodes + node)
-            auroc = pairs.auroc(deviation)
+            auroc = pairs.auroc(deviation).cpu().numpy()
             auroc[untested_nodes] = _NO_PAIR
             auroc[:, untested_latents] = _NO_PAIR
             for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
@@ -104,6 +107,7 @@ def shortlist(
         by_f1.add(first, f1)
         if on_block is not None:
             on_block(latents.stop - first)
+    best_p = two_sided_p(torch.from_numpy(best_z)).numpy()
     best_f1 = np.where(sums.n_node > 0, np.maximum(by_f1.scores[:, 0], 0.0), np.nan)
     best_latent = np.empty(sums.n_nodes, np.int32)
     best_latent[priority] = np.where(by_f1.scores[:, 0] > 0, by_f1.latents[:, 0], -1)
@@ -117,7 +121,7 @@ def shortlist(
         label=np.where(label >= 0, priority[label], -1).astype(np.int32),
         node_best_f1=_back(best_f1, priority),
         node_best_latent=best_latent,
-        node_best_p=_back(np.where(best_z > 0, two_sided_p(best_z), np.nan), priority),
+        node_best_p=_back(np.where(best_z > 0, best_p, np.nan), priority),
         family=family.finish(),
     )
 

@@ -15,7 +15,7 @@ from hsae.errors import UserError
 from hsae.taxonomy.taxonomy import Synset, Taxonomy
 
 _FORMAT = "hsae.induced-taxonomy/1"
-# Bounds the memory of `lch_many`: a block's product holds at most block x n_nodes counts.
+# Bounds the memory of `lowest_common`: a block's product holds at most block x n_nodes counts.
 _LCH_BLOCK = 2048
 
 
@@ -76,18 +76,27 @@ class InducedTaxonomy:
 
         class_sets: any numeric dtype, [n_sets, n_classes]. Returns the nodes, -1 for an empty set.
         """
-        n_sets, n_classes = class_sets.shape
-        n_nodes = len(self.synsets)
+        n_classes = class_sets.shape[1]
         if n_classes != len(self.classes):
             raise ValueError(f"class_sets has {n_classes} columns and the taxonomy {len(self.classes)} classes")
+        return self.lowest_common(class_sets, self.closure)
+
+    def lowest_common(self, sets: sparse.csr_array, closure: sparse.csr_array[np.uint8]) -> Int32[np.ndarray, "n_sets"]:
+        """`lch` of sets of any things that lie under nodes, such as images of several classes.
+
+        sets: any numeric dtype, [n_sets, n_things]; closure: [n_things, n_nodes], 1 where the thing lies under the
+        node. All things lie under the root. Returns the nodes, -1 for an empty set.
+        """
+        n_sets = sets.shape[0]
+        n_nodes = len(self.synsets)
         # Nodes in the order in which a common hypernym is preferred: the first common column is the LCH.
         order = np.lexsort((np.arange(n_nodes), self.leaf_counts, self.height)).astype(np.int32)
-        closure = self.closure.astype(np.int32)[:, order]
+        under = closure.astype(np.int32)[:, order]
         nodes = np.full(n_sets, -1, dtype=np.int32)
         for start in range(0, n_sets, _LCH_BLOCK):
-            members = _membership(class_sets[start : start + _LCH_BLOCK])
+            members = _membership(sets[start : start + _LCH_BLOCK])
             sizes = np.diff(members.indptr)
-            n_under = sparse.csr_array(members @ closure)  # classes of each set under each node
+            n_under = sparse.csr_array(members @ under)  # members of each set under each node
             filled = np.flatnonzero(sizes)
             if not len(filled):
                 continue

@@ -103,6 +103,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         controls=scoring.controls,
         untrained=untrained[0].z if untrained else None,
         decoder=sae.decoder_weight.detach().cpu().numpy(),
+        device=context.device,
         progress=on_latents,
     )
     log.info("scored; training the linear probes")

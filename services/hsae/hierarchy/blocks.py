@@ -1,0 +1,50 @@
+"""Work on the latents in blocks: bounded in memory, and on several cores at once."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from hsae.hierarchy.device_kernels import Device
+
+_Result = TypeVar("_Result")
+
+_BLOCK_NONZEROS = 1 << 20
+"""A block's temporaries then stay in a large processor's cache."""
+
+
+def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int | None = None) -> Iterator[slice]:
+    """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
+    n_latents = len(indptr) - 1
+    first = 0
+    while first < n_latents:
+        end = int(np.searchsorted(indptr, indptr[first] + _BLOCK_NONZEROS, side="right")) - 1
+        end = max(first + 1, min(end, n_latents))
+        if max_latents is not None:
+            end = min(end, first + max_latents)
+        yield slice(first, end)
+        first = end
+
+
+def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> Iterator[_Result]:
+    """`work` of every block, in their order; on the CPU as many at once as torch may use threads.
+
+    Other threads run while torch and numpy sort, count and add. Each block's result is its own, so that the number of
+    threads changes nothing. Work runs ahead of its consumer by as many blocks as there are threads.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or torch.device(device).type != "cpu":
+        yield from map(work, blocks)
+        return
+    pending: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="hsae-blocks") as threads:
+        for block in blocks:
+            pending.append(threads.submit(work, block))
+            if len(pending) > n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,57 @@
+"""What the kernels need of a device beyond plain torch: a fast sort on the CPU, sums in a fixed order on a GPU.
+
+Everything else in the kernels is the same torch on both. Integers come out equal on every device; sums of activations
+are added in a fixed order on each, so that they are the same bits from run to run, but not on the CPU and a GPU alike.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float64, Int64, Shaped
+from torch import Tensor
+
+Device = torch.device | str
+
+
+def in_order(values: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
+    """The values (no NaN), ascending; `values` may be overwritten. Equal ones cannot be told apart."""
+    if values.device.type == "cpu":
+        values.numpy().sort()  # vectorised, several times as fast as torch's
+        return values
+    return torch.sort(values).values
+
+
+def places(ordered: Float64[Tensor, " n"], wanted: Float64[Tensor, " n_wanted"]) -> Int64[Tensor, " n_wanted"]:
+    """For every wanted value the number of ordered ones below it; for NaN all of them."""
+    if ordered.device.type != "cpu":
+        return torch.searchsorted(ordered, wanted)
+    order = torch.from_numpy(np.argsort(wanted.numpy()))  # looked up in order, neighbours share the processor's cache
+    found = torch.empty(len(wanted), dtype=torch.int64)
+    found[order] = torch.searchsorted(ordered, wanted[order])
+    return found
+
+
+def counted(cell: Int64[Tensor, " n"], number: Int64[Tensor, " n"], n_cells: int) -> Int64[Tensor, " n_cells"]:
+    """Sums of integers by cell; in any order they are the same."""
+    return torch.zeros(n_cells, dtype=torch.int64, device=cell.device).scatter_add_(0, cell, number)
+
+
+def added(cell: Int64[Tensor, " n"], value: Float64[Tensor, " n"], n_cells: int) -> Float64[Tensor, " n_cells"]:
+    """Sums of floats by cell: one after the other on the CPU, sorted by cell first on a GPU (never by atomics)."""
+    sums = torch.zeros(n_cells, dtype=torch.float64, device=cell.device)
+    return sums.index_put_((cell,), value, accumulate=True)
+
+
+class ClosureProduct:
+    """A 0/1 matrix times dense float64: sparse on the CPU; dense on a GPU, whose sparse product has no fixed order."""
+
+    def __init__(self, matrix: "sp.csr_array[np.float64]", device: Device) -> None:
+        """Take `matrix` [n_rows, n_columns] to the device."""
+        self._matrix = matrix
+        self._dense = None if torch.device(device).type == "cpu" else torch.from_numpy(matrix.toarray()).to(device)
+
+    def __call__(self, right: Float64[Tensor, "n_columns n"]) -> Float64[Tensor, "n_rows n"]:
+        """The product; every row is added up in the same order of columns."""
+        if self._dense is None:
+            return torch.from_numpy(np.asarray(self._matrix @ right.numpy()))
+        return self._dense @ right

@@ -1,0 +1,96 @@
+"""The primitives on every device that is there, and whole analyses on a GPU against the CPU."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.hierarchy.test_analyse import run
+
+from hsae.hierarchy import NodeScores, iter_node_scores, ranks
+from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy.device_kernels import ClosureProduct, added, counted, in_order, places
+from hsae.hierarchy.ranks import rank_activations
+
+seeds = st.integers(0, 2**32 - 1)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+
+
+@on_every_device
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds)
+def test_primitives_equal_numpys(device, seed):
+    rng = np.random.default_rng(seed)
+    n, n_cells = int(rng.integers(0, 200)), int(rng.integers(1, 9))
+    keys, cell = rng.integers(-5, 5, n), rng.integers(0, n_cells, n)
+    value = rng.exponential(size=n)
+    cells = torch.from_numpy(cell).to(device)
+    np.testing.assert_array_equal(in_order(torch.from_numpy(keys.copy()).to(device)).cpu(), np.sort(keys))
+    table, wanted = np.sort(rng.choice([0.0, 0.25, 0.5, 1.0], n)), rng.choice([0.0, 0.3, 0.5, 2.0, np.nan], 7)
+    found = places(*(torch.from_numpy(values).to(device) for values in (table, wanted)))
+    np.testing.assert_array_equal(found.cpu(), np.searchsorted(table, wanted))
+    counts = counted(cells, torch.from_numpy(keys).to(device), n_cells)
+    np.testing.assert_array_equal(counts.cpu(), np.bincount(cell, keys, minlength=n_cells))
+    sums = added(cells, torch.from_numpy(value).to(device), n_cells)
+    np.testing.assert_allclose(sums.cpu(), np.bincount(cell, value, minlength=n_cells), rtol=1e-13)
+    matrix, right = (rng.random((5, n_cells)) < 0.5).astype(np.float64), rng.integers(0, 2**40, (n_cells, 3))
+    product = ClosureProduct(sp.csr_array(matrix), device)(torch.from_numpy(right).double().to(device))
+    np.testing.assert_array_equal(product.cpu(), matrix @ right)
+
+
+@on_every_device
+def test_float_sums_are_the_same_bits_every_time(device):
+    """Many more values than a thread gets at least."""
+    rng = np.random.default_rng(0)
+    cell = torch.from_numpy(rng.integers(0, 50, 300_000)).to(device)
+    value = torch.from_numpy(rng.lognormal(0, 9, 300_000)).to(device)
+    first = added(cell, value, 50)
+    assert all(torch.equal(added(cell, value, 50), first) for _ in range(5))
+    if device == "cpu":
+        np.testing.assert_array_equal(first, np.bincount(cell, value, minlength=50))
+
+
+@pytest.mark.parametrize("n_images", [3, 208_000, 1_281_167, 14_197_122, 2**30 - 1])
+def test_tie_terms_of_many_images(n_images):
+    """Beyond two million images the cube of the zeros' group does not fit int64."""
+    indptr = np.full(n_images + 1, 2, np.int8) if n_images < 1e8 else None
+    sizes = torch.tensor([2, n_images - 2])
+    high, low = (int(part.sum()) for part in ranks._cubes(sizes))
+    exact = sum(t**3 - t for t in (2, n_images - 2))
+    assert high * 2**30 + low == exact
+    if indptr is not None:
+        indptr[:2] = (0, 1)
+        z = sp.csr_array((np.ones(2, np.float32), np.zeros(2, np.int32), indptr.astype(np.int32)), shape=(n_images, 1))
+        assert rank_activations(z).tie_term[0] == pytest.approx(float(exact), rel=2**-52)
+
+
+@needs_cuda
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds)
+def test_cuda_gives_the_cpus_scores(random_case, seed):
+    case = random_case(seed)
+    scores = {}
+    for device in ("cpu", "cuda"):
+        ranked = rank_activations(case.z, device=device)
+        sums = sum_by_class(ranked, case.labels, len(case.taxonomy.classes), device=device)
+        blocks = [block for _, block in iter_node_scores(sums, case.taxonomy.closure, device=device)]
+        scores[device] = {
+            name: np.concatenate([getattr(block, name) for block in blocks]) for name in NodeScores.__dataclass_fields__
+        } | {name: getattr(ranked, name) for name in ("rank_excess", "tie_term", "n_fire", "top_images")}
+    for name, expected in scores["cpu"].items():
+        if name in ("p", "q", "mass_share", "mean_inside", "mean_outside"):
+            np.testing.assert_allclose(scores["cuda"][name], expected, rtol=1e-10, atol=1e-300, err_msg=name)
+        else:
+            np.testing.assert_array_equal(scores["cuda"][name], expected, err_msg=name)
+
+
+@needs_cuda
+def test_cuda_chooses_the_cpus_pairs_and_repeats_its_bits(planted_case):
+    on_cpu, on_cuda, again = (run(planted_case, device=device) for device in ("cpu", "cuda", "cuda"))
+    for left, right, repeated in zip(on_cpu, on_cuda, again, strict=True):
+        for name in ("latent", "node", "f1", "auroc", "z"):
+            np.testing.assert_array_equal(getattr(right.nodes, name), getattr(left.nodes, name), err_msg=name)
+        for name, values in right.nodes.columns().items():
+            np.testing.assert_array_equal(repeated.nodes.columns()[name], values, err_msg=name)
