@@ -19,103 +19,13 @@ from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.device_kernels import ClosureProduct, Device
 from hsae.hierarchy.false_discovery import FalseDiscovery
+from hsae.hierarchy.pair_sums import PairSums
 
 _BLOCK_LATENTS = 256
 """Latents per product: the factors then stay in the processor's cache."""
 
 _BLOCK_CELLS = 1 << 22
 """Latents times classes per product, for the many label sets of images with several labels."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PairSums:
-    """What the scores of some pairs are functions of; the arrays broadcast against one another.
-
-    Scores are NaN where they are undefined: everything for a node without images; precision, recall and F1
-    for a latent that never fires; mass share and means for one that is 0 everywhere, the mean outside also
-    for a node that holds every image; AUROC and the test for such a node and for a latent that is constant.
-
-    Attributes:
-        n_images: images of the analysis, `N`.
-        n_node: images under the node, `n_v`.
-        n_fire: images on which the latent fires, `N_j`.
-        n_nonzero: images on which the latent is not 0.
-        rank_variance: `N + 1 - tie_term / (N (N - 1))` of the latent, 0 if it is constant.
-        n_both: images under the node on which the latent fires.
-        rank_excess: sum over the node's images of the doubled mid-ranks' excess over that of the zeros.
-        mass: sum of the activations under the node (only where asked for).
-        latent_mass: sum of all activations of the latent (only where asked for).
-    """
-
-    n_images: int
-    n_node: Float64[Tensor, "*#shape"]
-    n_fire: Float64[Tensor, "*#shape"]
-    n_nonzero: Float64[Tensor, "*#shape"]
-    rank_variance: Float64[Tensor, "*#shape"]
-    n_both: Float64[Tensor, "*shape"]
-    rank_excess: Float64[Tensor, "*shape"]
-    mass: Float64[Tensor, "*shape"] | None = None
-    latent_mass: Float64[Tensor, "*#shape"] | None = None
-
-    def precision(self) -> Float64[Tensor, "*shape"]:
-        """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
-        return self.n_both / _both_or_nan(self.n_fire, self.n_node)
-
-    def recall(self) -> Float64[Tensor, "*shape"]:
-        """`n_both / n_v`: of the node's images, the share on which the latent fires."""
-        return self.n_both / _both_or_nan(self.n_node, self.n_fire)
-
-    def f1(self) -> Float64[Tensor, "*shape"]:
-        """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
-        # Halving is exact, so this is the same quotient.
-        return self.n_both / (0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node))
-
-    def rank_deviation(self) -> Float64[Tensor, "*shape"]:
-        """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
-
-        With `R` the node's rank sum, `U = R - n_v (n_v + 1) / 2`; the zeros' ranks cancel.
-        """
-        return torch.addcmul(self.rank_excess, self.n_node, self.n_nonzero, value=-1.0)  # integers: exact
-
-    def auroc(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
-        """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
-        n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
-        auroc: Float64[Tensor, "*shape"]
-        auroc = (self.rank_deviation() if deviation is None else deviation) + n_pairs
-        auroc /= _both_or_nan(2.0 * n_pairs, self.rank_variance)
-        return auroc
-
-    def z(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
-        """Mann-Whitney z-score with the tie correction, without a continuity correction.
-
-        The variance of `U` is `n_v (N - n_v) (N + 1 - sum(t^3 - t) / (N (N - 1))) / 12` (Lehmann,
-        Nonparametrics, 1975, section 1.4).
-        """
-        n_pairs = self.n_node * (self.n_images - self.n_node)
-        spread = torch.sqrt(_or_nan(n_pairs) / 3.0) * torch.sqrt(_or_nan(self.rank_variance))
-        return (self.rank_deviation() if deviation is None else deviation) / spread
-
-    def mass_share(self) -> Float64[Tensor, "*shape"]:
-        """Share of the latent's activation mass that lies under the node."""
-        mass, latent_mass = self.masses()
-        return mass / _both_or_nan(latent_mass, self.n_node)
-
-    def mean_inside(self) -> Float64[Tensor, "*shape"]:
-        """Mean activation over all images under the node, zeros included."""
-        mass, latent_mass = self.masses()
-        return mass / _both_or_nan(self.n_node, latent_mass)
-
-    def mean_outside(self) -> Float64[Tensor, "*shape"]:
-        """Mean activation over all images that are not under the node, zeros included."""
-        mass, latent_mass = self.masses()
-        n_outside = _or_nan(self.n_images - self.n_node) + 0.0 * _or_nan(self.n_node)
-        return (latent_mass - mass) / (n_outside + 0.0 * _or_nan(latent_mass))
-
-    def masses(self) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*#shape"]]:
-        """`mass` and `latent_mass`, where they were asked for."""
-        if self.mass is None or self.latent_mass is None:
-            raise ValueError("these sums were made without masses")
-        return self.mass, self.latent_mass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -344,13 +254,3 @@ def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
         "mean_outside": pairs.mean_outside(),
     }
     return {name: values.cpu().numpy() for name, values in scores.items()}
-
-
-def _both_or_nan(values: Float64[Tensor, "*#shape"], also: Float64[Tensor, "*#shape"]) -> Float64[Tensor, "*#shape"]:
-    """`values`, NaN where they or `also` are 0; as small as they are where `also` never is."""
-    return _or_nan(values) + 0.0 * _or_nan(also) if bool((also == 0.0).any()) else _or_nan(values)
-
-
-def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """NaN for 0: dividing by it then gives NaN."""
-    return torch.where(values == 0.0, torch.nan, values)
