@@ -22,7 +22,7 @@ BASES = ["sae", *CONTROLS, "shuffled_labels", "shuffled_labels", "shuffled_taxon
 
 def untrained(case):
     """Latents that fire more often than the SAE's, on other images."""
-    rng = np.random.default_rng(len(case.labels))
+    rng = np.random.default_rng(case.labels.shape[0])
     dense = rng.exponential(size=case.dense.shape) * (rng.random(case.dense.shape) < 0.7)
     return sp.csr_array(dense.astype(np.float32))
 
@@ -36,7 +36,7 @@ def assert_same(left, right):
     for first, second in zip(left, right, strict=True):
         assert (first.basis, first.seed) == (second.basis, second.seed)
         assert repr(first.layer) == repr(second.layer)
-        for table in ("nodes", "latents"):
+        for table in ("nodes", "latents", "edges", "families"):
             if getattr(first, table) is None:
                 assert getattr(second, table) is None
                 continue

@@ -1,4 +1,4 @@
-"""What one basis of an analysis gives: tables of pairs, latents and their places, their hierarchy, the row of the layer."""
+"""What one basis of an analysis gives: tables of pairs and latents, the latents' hierarchy, the row of the layer."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
