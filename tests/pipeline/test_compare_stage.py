@@ -146,7 +146,7 @@ def test_a_study_waits_for_all_analyses_and_shares_its_comparison(service):
         needs = session.scalars(select(JobDependency.depends_on_id).filter_by(job_id=number)).all()
         queue, title = session.execute(select(Job.queue, Job.title).where(Job.id == number)).one()
     assert sorted(needs) == sorted(job.id for job in plan.jobs if job.kind == "analyze")
-    assert (queue, title) == ("cpu", "compare 2 analyses of dinov2-emoji on small")
+    assert (queue, title) == ("cpu", "compare the analyses of dinov2-emoji layer 1 on small")
     *first, last = [job.id for job in plan.jobs if job.kind == "analyze"]
     run_jobs(service, plan, "extract", "train")
     for job in first:

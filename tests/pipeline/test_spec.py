@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hsae.errors import UserError
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
 from hsae.pipeline.spec import MAX_SAES, parse_layers, read_spec
 from hsae.sae import SaeConfig
 from hsae.settings import Settings
@@ -93,6 +93,9 @@ def test_what_is_left_out_comes_from_the_settings(study):
     request = study(PLAIN + "extraction: {tokens: patches}\n").request(settings, folder=Path("/x"), priority=4)
     assert (request.model, request.dataset, request.priority) == ("some/model", None, 4)
     assert (request.extraction.shard_images, request.extraction.max_image_pixels) == (64, 10**6)
+    assert (request.scoring.embeddings, request.comparison) == ("last", ComparisonConfig())
+    given = study(PLAIN + "scoring: {embeddings: 12}\ncomparison: {seed: 3}\n").request(settings, folder=Path("/x"))
+    assert (given.scoring.embeddings, given.comparison) == ("12", ComparisonConfig(seed=3))
     assert study(PLAIN + "model: ./mine\n").request(settings, folder=Path("/x")).model == "/x/mine"
 
 
@@ -120,6 +123,9 @@ def test_what_is_left_out_comes_from_the_settings(study):
         (PLAIN + "extraction: {seed: 3}\n", ["extraction.seed", "n_views"]),
         (PLAIN + "scoring: {threshold: .nan}\n", ["scoring.threshold"]),
         (PLAIN + "scoring: {treshold: 1}\n", ["did you mean threshold?"]),
+        (PLAIN + "scoring: {embeddings: [1]}\n", ["scoring.embeddings"]),
+        (PLAIN + "comparison: {resamples: 10}\n", ["comparison.resamples", "did you mean n_resamples?"]),
+        (PLAIN + "comparison: {confidence: 95}\n", ["comparison.confidence", "95"]),
         (PLAIN + "priority: 10\n", ["priority", "10"]),
         ("layers: []\nsaes: [{}]\n", ["layers", "none is given"]),
         ("layers: ''\nsaes: [{}]\n", ["layers", "none is given"]),

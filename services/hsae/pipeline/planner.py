@@ -21,6 +21,7 @@ from hsae.pipeline.requests import (
     ExtractRequest,
     SubmitRequest,
     TrainRequest,
+    ranges,
     sae_label,
 )
 from hsae.sae import SaeConfig
@@ -62,10 +63,7 @@ class _Step:
 
 
 class Planner:
-    """Walks from activations to SAEs to analyses to their comparison and enters what is missing.
-
-    For one submit, under submits' lock.
-    """
+    """Walks from activations to SAEs, analyses and their comparison; enters what is missing, under submits' lock."""
 
     def __init__(self, session: Session, settings: Settings, study_id: int, priority: int) -> None:
         self._session = session
@@ -101,8 +99,9 @@ class Planner:
             dataset=dataset,
             comparison=request.comparison,
         )
-        keys = [key for _, _, train, analyze in wanted for key in (train.key, analyze.key)]
-        known = self._known([*keys, compare.key])
+        known = self._known(
+            [compare.key, *(key for _, _, train, analyze in wanted for key in (train.key, analyze.key))]
+        )
         analyses = []
         for layer, sae, train, analyze in wanted:
             what = f"{sae_label(sae)} of {model} layer {layer}"
@@ -114,9 +113,7 @@ class Planner:
             analyses.append(
                 self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
             )
-        title = (
-            f"compare {len(analyses)} {'analysis' if len(analyses) == 1 else 'analyses'} of {model} on {dataset.name}"
-        )
+        title = f"compare the analyses of {model} layer {ranges(layers)} on {dataset.name}"
         self._job(known.get(compare.key), "compare", title, compare, compare.key, tuple(analyses), layers, None)
         self._enter()
 
@@ -138,8 +135,7 @@ class Planner:
         (layer,) = last.layers
         self.embeddings = f"{last.extraction.tokens} of {short_model_name(whole.model.name)} layer {layer}"
         if last.extraction == whole.extraction:  # one more layer of the same pass
-            layers = tuple(sorted({*whole.layers, layer}))
-            makers = self._activation_jobs(whole.model_copy(update={"layers": layers}))
+            makers = self._activation_jobs(whole.model_copy(update={"layers": tuple(sorted({*whole.layers, layer}))}))
             maker = makers[layer]
         else:
             makers = self._activation_jobs(whole)
@@ -304,14 +300,3 @@ class Planner:
 
 def _first_state(needs: Sequence[Job]) -> str:
     return "queued" if all(job.state == "succeeded" for job in needs) else "waiting"
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """`[0, 1, 2, 5]` as `0-2, 5`."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -7,7 +7,7 @@ same artifact share it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -209,6 +209,17 @@ def sae_label(sae: SaeConfig) -> str:
     values = {name: value for name, value in sae.model_dump().items() if name not in {"kind", "expansion"}}
     chosen = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
     return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def ranges(layers: Sequence[int]) -> str:
+    """`[0, 1, 2, 5]` as `0-2, 5`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:
