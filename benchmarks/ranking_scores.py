@@ -1,9 +1,10 @@
 """One SAE at the size of ImageNet's validation set: every score of its latents, average precision, monosemanticity.
 
 The whole of what hsae computes of one basis (`analyse_basis`: every pair's scores with z and q, the shortlist with its
-average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth) is timed, and so
-are its two costly parts by themselves: average precision and best F1 of the shortlist against scikit-learn pair by
-pair, and the monosemanticity score in linear time against its quadratic definition in torch.
+average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth, the latents' own
+hierarchy) is timed, and so are three parts by themselves: average precision and best F1 of the shortlist against
+scikit-learn pair by pair, the monosemanticity score in linear time against its quadratic definition in torch, and the
+latents' own hierarchy against nothing.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from leaves import wordnet_leaves
 from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from hsae.hierarchy import BasisResult, analyse_basis
+from hsae.hierarchy import BasisResult, LatentEdges, analyse_basis, latent_hierarchy
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
@@ -99,6 +100,19 @@ def make_work(size: Size) -> Work:
 def whole_analysis(work: Work) -> BasisResult:
     """Every score of the SAE's latents; what hsae stores of the basis `sae`."""
     return analyse_basis(work.z, work.labels, work.taxonomy, basis="sae", embeddings=work.embeddings)
+
+
+def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) -> LatentEdges:
+    """The latents' own hierarchy, as `whole_analysis` computes it."""
+    pairs, latents = result.nodes, result.latents
+    order = np.lexsort((pairs.latent, -np.nan_to_num(pairs.f1, nan=-1.0), pairs.node))
+    node, first = np.unique(pairs.node[order], return_index=True)
+    best_latent = np.full(len(work.taxonomy.synsets), -1, np.int32)
+    best_f1 = np.zeros(len(best_latent))
+    best_latent[node], best_f1[node] = pairs.latent[order][first], np.nan_to_num(pairs.f1[order][first])
+    best_latent[best_f1 == 0] = -1
+    edges, _ = latent_hierarchy(ranked, work.taxonomy, best_latent, best_f1, monosemanticity=latents.monosemanticity)
+    return edges
 
 
 def with_sklearn(work: Work, latents: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,6 +227,7 @@ def main() -> None:
                 ranked, work.labels, work.taxonomy.closure, nodes.latent, nodes.node
             ),
             "hsae, monosemanticity": lambda: monosemanticity(ranked, work.embeddings),
+            "hsae, latents' own hierarchy": lambda: own_hierarchy(work, ranked, result),
             f"scikit-learn, {size.n_pairs_sampled} pairs": lambda: with_sklearn(
                 work, nodes.latent[sample], nodes.node[sample]
             ),
@@ -226,7 +241,7 @@ def main() -> None:
         },
         size.n_repeats,
     )
-    everything, ranking, alike, sampled, cosines, pairwise, products = seconds.values()
+    everything, ranking, alike, hierarchy, sampled, cosines, pairwise, products = seconds.values()
     sklearn = sampled / size.n_pairs_sampled * len(nodes.latent)
     # Half of the ordered pairs are enough; the similarities are computed once for all latents.
     all_rows = n_images / size.n_rows_sampled / 2
@@ -241,10 +256,11 @@ def main() -> None:
     print_report(
         [
             at_most("hsae, everything", everything, "s", 60.0),
-            at_most("hsae, everything but average precision, best F1 and monosemanticity",
-                    everything - ranking - alike, "s", 10.0),
+            at_most("hsae, everything but average precision, best F1, monosemanticity and the latents' own hierarchy",
+                    everything - ranking - alike - hierarchy, "s", 10.0),
             Row("hsae, average precision and best F1 of the shortlist", ranking, "s"),
             Row("hsae, monosemanticity of all latents", alike, "s"),
+            Row("hsae, latents' own hierarchy (co-firing of all pairs, edges, families)", hierarchy, "s"),
             at_most("peak memory of the process, input included", peak, "GiB", 4.0),
             Row("scikit-learn, average precision and best F1 of the shortlist (extrapolated)", sklearn, "s"),
             Row("scikit-learn (extrapolated) / hsae", sklearn / ranking, "x"),
