@@ -59,10 +59,10 @@ def upgrade() -> None:
         "latent_edge",
         sa.Column("analysis_id", sa.BigInteger(), nullable=False, comment="the analysis"),
         sa.Column("basis", sa.Text(), nullable=False, comment=_BASIS),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
-        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
         sa.Column("parent", sa.Integer(), nullable=False, comment="index of the parent in the dictionary"),
         sa.Column("child", sa.Integer(), nullable=False, comment="index of the child in the dictionary"),
+        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
         sa.Column(
             "parent_synset_id",
             sa.BigInteger(),
@@ -128,19 +128,25 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["child_synset_id"], ["synset.id"], name=op.f("fk_latent_edge_child_synset_id")),
         sa.ForeignKeyConstraint(["parent_synset_id"], ["synset.id"], name=op.f("fk_latent_edge_parent_synset_id")),
         sa.PrimaryKeyConstraint(
-            "analysis_id", "basis", "seed", "source", "parent", "child", name=op.f("pk_latent_edge")
+            "analysis_id", "basis", "parent", "child", "source", "seed", name=op.f("pk_latent_edge")
         ),
         comment="Pairs of latents of which one is the other's parent, found by the taxonomy or by activations alone; analyses of earlier versions have none.",
     )
     op.create_index("ix_latent_edge_child", "latent_edge", ["analysis_id", "basis", "child"], unique=False)
     op.create_index("ix_latent_edge_parent_synset_id", "latent_edge", ["parent_synset_id"], unique=False)
+    op.create_index(
+        "ix_latent_edge_implication",
+        "latent_edge",
+        ["basis", sa.text("implication DESC NULLS LAST"), sa.text("n_child DESC")],
+        unique=False,
+    )
     op.create_table(
         "latent_family",
         sa.Column("analysis_id", sa.BigInteger(), nullable=False, comment="the analysis"),
         sa.Column("basis", sa.Text(), nullable=False, comment=_BASIS),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
-        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
         sa.Column("parent", sa.Integer(), nullable=False, comment="index of the parent in the dictionary"),
+        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
         sa.Column("n_children", sa.Integer(), nullable=False, comment="latents directly below it"),
         sa.Column("n_parent", sa.Integer(), nullable=False, comment="images on which the parent fires"),
         sa.Column("refinement", sa.Double(), nullable=True, comment="P(any child fires | parent fires)"),
@@ -177,7 +183,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["analysis_id"], ["analysis.id"], name=op.f("fk_latent_family_analysis_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("analysis_id", "basis", "seed", "source", "parent", name=op.f("pk_latent_family")),
+        sa.PrimaryKeyConstraint("analysis_id", "basis", "parent", "source", "seed", name=op.f("pk_latent_family")),
         comment="The parents of latent_edge, each with what its children of one source are together.",
     )
     op.create_table(
@@ -265,6 +271,7 @@ def downgrade() -> None:
     op.drop_column("layer_score", "knn_accuracy")
     op.drop_table("level_score")
     op.drop_table("latent_family")
+    op.drop_index("ix_latent_edge_implication", table_name="latent_edge")
     op.drop_index("ix_latent_edge_parent_synset_id", table_name="latent_edge")
     op.drop_index("ix_latent_edge_child", table_name="latent_edge")
     op.drop_table("latent_edge")
