@@ -92,6 +92,9 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
         "results latents --under dog.n.01 --q 0.01": asked(
             lambda s: latent_rows(s, under=find_nodes(s, ["dog.n.01"]), max_q=0.01, min_f1=0.0, limit=30, basis="sae")
         ),
+        "results latents --under animal.n.01": asked(
+            lambda s: latent_rows(s, under=find_nodes(s, ["animal.n.01"]), min_f1=0.0, limit=30, basis="sae")
+        ),
         "results edges": asked(lambda s: edge_rows(s, limit=30, basis="sae")),
         "results edges --basis shuffled_taxonomy": asked(lambda s: edge_rows(s, limit=30, basis="shuffled_taxonomy")),
         "results edges --analysis 1 --source taxonomy": asked(
@@ -104,6 +107,9 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
         ),
         "results edges --under animal.n.01 --layer 5": asked(
             lambda s: edge_rows(s, under=find_nodes(s, ["animal.n.01"]), limit=30, basis="sae", layer=5)
+        ),
+        "results edges --under entity.n.01": asked(
+            lambda s: edge_rows(s, under=find_nodes(s, ["entity.n.01"]), limit=30, basis="sae")
         ),
         "results edges --min-f1 0.5": asked(lambda s: edge_rows(s, min_f1=0.5, limit=30, basis="sae")),
         "results edges --min-f1 0.9": asked(lambda s: edge_rows(s, min_f1=0.9, limit=30, basis="sae")),

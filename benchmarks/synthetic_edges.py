@@ -7,7 +7,9 @@ from synthetic_taxonomy import Nodes
 
 from hsae.hierarchy import taxonomy_levels
 
-_EDGES_PER_COLUMN = 1.2
+# Pairs named by the activations, for every column that fires; among the controls as in the demo.
+_EDGES_PER_COLUMN = {"sae": 1.2, "neuron": 3.0, "pca": 0.1, "random": 0.2, "untrained": 0.2}
+_TAXONOMY_SHARE, _SHUFFLED_SHARE = 0.3, 0.2
 _LEAST_QUALITY = 0.5
 
 
@@ -15,9 +17,10 @@ def edges_and_families(
     analysis: int, basis: str, columns: Columns, rng: np.random.Generator, *, seed: int = 0
 ) -> tuple[pa.Table, pa.Table]:
     """Rows of latent_edge and latent_family; a shuffled basis has edges of the taxonomy alone, and few of them."""
-    sources = {"taxonomy": _of_taxonomy(columns, rng, share=0.1 if basis.startswith("shuffled") else 1.0)}
-    if not basis.startswith("shuffled"):
-        sources["activation"] = _of_activations(columns, rng)
+    is_shuffled = basis.startswith("shuffled")
+    sources = {"taxonomy": _of_taxonomy(columns, rng, share=_SHUFFLED_SHARE if is_shuffled else _TAXONOMY_SHARE)}
+    if not is_shuffled:
+        sources["activation"] = _of_activations(columns, _EDGES_PER_COLUMN[basis], rng)
     tables = [
         (_edge_rows(columns, source, *pairs, rng), _family_rows(columns, source, pairs[0], rng))
         for source, pairs in sources.items()
@@ -42,10 +45,10 @@ def _of_taxonomy(columns: Columns, rng: np.random.Generator, share: float) -> tu
     return parent[kept], child[kept], parent_node[kept], child_node[kept]
 
 
-def _of_activations(columns: Columns, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _of_activations(columns: Columns, per_column: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Parent and child of random pairs: the parent fires on more images, and some parents have very many children."""
     order = np.argsort(-columns.n_fire)[: int((columns.n_fire > 0).sum())]
-    child = rng.integers(1, len(order), round(_EDGES_PER_COLUMN * len(order)))
+    child = rng.integers(1, len(order), round(per_column * len(order)))
     parent = (child * rng.random(len(child)) ** 3).astype(np.int64)
     parent, child = np.unique(np.stack((order[parent], order[child])), axis=1)
     return parent, child, np.full(len(child), -1), np.full(len(child), -1)

@@ -18,7 +18,7 @@ class LatentEdge(Base):
     __tablename__ = "latent_edge"
     __table_args__ = (
         Index("ix_latent_edge_child", "analysis_id", "basis", "child"),
-        Index("ix_latent_edge_parent_synset_id", "parent_synset_id"),
+        Index("ix_latent_edge_taxonomy", "parent_synset_id", "basis", postgresql_where=text("source = 'taxonomy'")),
         Index("ix_latent_edge_implication", "basis", text("implication DESC NULLS LAST"), text("n_child DESC")),
         {
             "comment": "Pairs of latents of which one is the other's parent, found by the taxonomy or by "
