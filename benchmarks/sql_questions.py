@@ -1,7 +1,7 @@
 """Every query of docs/sql.md, and the questions behind `hsae-admin results`, on a study as large as the goals name.
 
 Fills a private Postgres (the one that `hsae-admin up` starts, with its settings) with a synthetic study: by default 12
-layers, 12,288 latents and 2 x 1,536 raw-neuron columns each, 1,000 classes of WordNet. Then times every query,
+layers, 12,288 latents each and the columns of all controls, 1,000 classes of WordNet. Then times every query,
 planning and fetching included, one after the other in rounds, and at last the loading of 1,000,000 rows of node_score
 into a partition of their own.
 """
@@ -20,11 +20,14 @@ from measure import Row, at_most, machine, print_header, print_report, versions
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
-from synthetic_study import Nodes, StudySize, fill_study, random_pairs
+from synthetic_columns import random_pairs
+from synthetic_study import StudySize, fill_study
+from synthetic_taxonomy import Nodes
 
 from hsae.catalog import connect, session_factory, transaction
 from hsae.catalog.bulk import load_node_scores
 from hsae.catalog.comparison_queries import common_dataset, node_pairs
+from hsae.catalog.edge_queries import edge_rows, level_rows
 from hsae.catalog.known_names import find_nodes, require_known
 from hsae.catalog.migrate import upgrade
 from hsae.catalog.queries import latent_rows, layer_rows, node_rows
@@ -89,6 +92,28 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
         "results latents --under dog.n.01 --q 0.01": asked(
             lambda s: latent_rows(s, under=find_nodes(s, ["dog.n.01"]), max_q=0.01, min_f1=0.0, limit=30, basis="sae")
         ),
+        "results latents --under animal.n.01": asked(
+            lambda s: latent_rows(s, under=find_nodes(s, ["animal.n.01"]), min_f1=0.0, limit=30, basis="sae")
+        ),
+        "results edges": asked(lambda s: edge_rows(s, limit=30, basis="sae")),
+        "results edges --basis shuffled_taxonomy": asked(lambda s: edge_rows(s, limit=30, basis="shuffled_taxonomy")),
+        "results edges --analysis 1 --source taxonomy": asked(
+            lambda s: edge_rows(s, limit=30, basis="sae", analysis_id=1, source="taxonomy")
+        ),
+        "results edges --parent 7": asked(lambda s: edge_rows(s, limit=30, basis="sae", parent=7)),
+        "results edges --child 7": asked(lambda s: edge_rows(s, limit=30, basis="sae", child=7)),
+        "results edges --node dog.n.01": asked(
+            lambda s: edge_rows(s, nodes=find_nodes(s, ["dog.n.01"]), limit=30, basis="sae")
+        ),
+        "results edges --under animal.n.01 --layer 5": asked(
+            lambda s: edge_rows(s, under=find_nodes(s, ["animal.n.01"]), limit=30, basis="sae", layer=5)
+        ),
+        "results edges --under entity.n.01": asked(
+            lambda s: edge_rows(s, under=find_nodes(s, ["entity.n.01"]), limit=30, basis="sae")
+        ),
+        "results edges --min-f1 0.5": asked(lambda s: edge_rows(s, min_f1=0.5, limit=30, basis="sae")),
+        "results edges --min-f1 0.9": asked(lambda s: edge_rows(s, min_f1=0.9, limit=30, basis="sae")),
+        "results levels": asked(level_rows),
         "results tree animal.n.01": tree,
         "results compare 1 2": compare,
         "results study 1": study,
@@ -164,7 +189,7 @@ def main() -> None:
         with engine.connect() as connection:
             counted = {
                 table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
-                for table in ("analysis", "latent", "latent_place", "node_score")
+                for table in ("analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score")
             }
             counted["size"] = connection.exec_driver_sql(
                 "SELECT pg_size_pretty(pg_database_size(current_database()))"

@@ -8,19 +8,23 @@ import scipy.stats
 import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
-from sqlalchemy import text
+from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs
 from tests.small import link_classes, small_request
 
-from hsae.catalog import transaction
+from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
-from hsae.hierarchy import CONTROL_BASES
+from hsae.hierarchy import CONTROL_BASES, latent_hierarchy, level_scores, path_distance_correlation
+from hsae.hierarchy.latent_edges import EDGE_SOURCES
+from hsae.hierarchy.ranks import rank_activations
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
+from hsae.pipeline.register import dataset_ref, node_ids, read_taxonomy
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.analyze import analyze
 from hsae.sae import SaeConfig, SparseAutoencoder, TrainingRows, untrained_sae
 from hsae.store import get_tensors, weights_key
+from hsae.taxonomy import InducedTaxonomy
 
 N_CLASSES = 5
 THRESHOLD = 2.0
@@ -70,6 +74,29 @@ def stored_rows(service, plan) -> TrainingRows:
     return TrainingRows(
         *(torch.cat([part[name] for part in tensors]) for name in ("activations", "image_index", "view"))
     )
+
+
+def stored_taxonomy(service) -> tuple[InducedTaxonomy, np.ndarray]:
+    """The data set's taxonomy, and the catalog's id of every node of it."""
+    with transaction(service.sessions) as session:
+        dataset = dataset_ref(session.execute(select(Dataset)).scalar_one())
+        taxonomy = read_taxonomy(service.store, dataset)
+        return taxonomy, node_ids(session, dataset.id, taxonomy)
+
+
+def assert_stored(service, table, analysis_id, keys, columns) -> None:
+    """Rows of the SAE's basis (if the table has one), sorted by `keys`, are `columns`; NaN is stored as NULL."""
+    where = "analysis_id = :id" + ("" if table == "level_score" else " AND basis = 'sae'")
+    stored = query(service, f"SELECT * FROM {table} WHERE {where} ORDER BY {', '.join(keys)}", id=analysis_id)
+    n_rows = len(columns[keys[0]])
+    assert len(stored) == n_rows > 0
+    assert set(stored[0]) - {"analysis_id", "basis", "seed"} == set(columns)
+    for name, values in columns.items():
+        found = [r[name] for r in stored]
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(np.array(found, dtype=np.float64), values, rtol=1e-12, err_msg=name)
+        else:
+            assert found == values.tolist(), name
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +331,66 @@ def test_latents_are_placed_by_every_association_rule(ready, patches):
             assert (p["lch"] is None) == (not associated)
             if len(associated) == 1:
                 assert p["lch"] == associated[0]
+
+
+def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, patches):
+    row, latents = analysis_of(ready.service, patches)
+    taxonomy, ids = stored_taxonomy(ready.service)
+    best = query(
+        ready.service,
+        "SELECT synset_id, latent, f1 FROM node_score WHERE analysis_id = :id AND basis = 'sae' AND is_node_best",
+        id=row["id"],
+    )
+    alike = query(
+        ready.service,
+        "SELECT monosemanticity FROM latent WHERE analysis_id = :id AND basis = 'sae' ORDER BY latent",
+        id=row["id"],
+    )
+    of_node = {r["synset_id"]: (r["latent"], r["f1"]) for r in best if r["f1"] is not None}
+    best_latent, best_f1 = zip(*(of_node.get(synset, (-1, 0.0)) for synset in ids), strict=True)
+    edges, families = latent_hierarchy(
+        rank_activations(latents.z, threshold=THRESHOLD),
+        taxonomy,
+        np.array(best_latent),
+        np.array(best_f1),
+        monosemanticity=np.array([r["monosemanticity"] for r in alike], dtype=np.float64),
+        decoder=trained_sae(ready.service, patches, RELU).decoder_weight.detach().numpy(),
+    )
+    assert set(edges.source) == set(EDGE_SOURCES)
+    assert len(edges.child) > 30
+    columns = edges.columns()
+    for name in ("parent", "child"):
+        nodes = columns.pop(f"{name}_node")
+        columns[f"{name}_synset_id"] = np.where(nodes < 0, np.nan, ids[nodes])
+    assert_stored(ready.service, "latent_edge", row["id"], ("source", "parent", "child"), columns)
+    assert_stored(ready.service, "latent_family", row["id"], ("source", "parent"), families.columns())
+    counts = query(
+        ready.service,
+        "SELECT basis, seed, source FROM latent_edge WHERE analysis_id = :id GROUP BY 1, 2, 3",
+        id=row["id"],
+    )
+    assert {(r["basis"], r["source"]) for r in counts} >= {(basis, "activation") for basis in ("sae", *CONTROL_BASES)}
+    assert {r["source"] for r in counts if r["basis"].startswith("shuffled")} <= {"taxonomy"}
+
+
+def test_stored_level_scores_are_those_of_the_stored_activations(ready, patches):
+    row, _ = analysis_of(ready.service, patches)
+    taxonomy, _ = stored_taxonomy(ready.service)
+    position = {taxonomy.synsets[node].id: place for place, node in enumerate(taxonomy.classes.tolist())}
+    labels = np.array([position[label] for label in ready.labels])
+    tokens = stored_rows(ready.service, patches).activations
+    raw = tokens.view(len(labels), -1, tokens.shape[1]).mean(1).numpy()
+    levels = level_scores(raw, labels, taxonomy)
+    assert levels.n_groups.max() == N_CLASSES
+    assert_stored(ready.service, "level_score", row["id"], ("level",), levels.columns())
+    correlation = path_distance_correlation(raw, labels, taxonomy)
+    layers = query(ready.service, "SELECT * FROM layer_score WHERE analysis_id = :id", id=row["id"])
+    assert len(layers) == 7
+    for layer in layers:
+        assert layer["probe_accuracy"] == levels.probe_accuracy[-1]
+        assert layer["knn_accuracy"] == levels.knn_accuracy[-1]
+        assert layer["path_correlation"] == pytest.approx(correlation.cosine, abs=1e-9)
+        assert layer["path_correlation_shuffled"] == pytest.approx(correlation.shuffled_cosine_mean, abs=1e-9)
 
 
 def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):

@@ -10,6 +10,7 @@ depends_on = None
 
 _BASIS = "sae, or a control: neuron, pca, random (raw neurons, principal and random directions, split by sign), untrained (the SAE before its training), shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
 _SOURCE = "taxonomy (the best latents of a node and of its hyponym) or activation (the parent fires wherever the child does, and not the other way round)"
+_LABEL_BASIS = "CASE WHEN basis LIKE 'shuffled%' THEN 'sae' ELSE basis END"
 _LATENT_EDGE_LABEL = """
         SELECT m.name AS model, d.name AS dataset, s.layer, s.tokens, e.kind AS sae_kind,
                x.analysis_id, x.basis, x.seed, x.source,
@@ -52,17 +53,37 @@ _LAYER_PROGRESS = """
 _FURTHER = """, avg(c.knn_accuracy) AS knn_accuracy, avg(c.path_correlation) AS path_correlation,
                avg(c.path_correlation_shuffled) AS path_correlation_shuffled"""
 
+_FORMER_INDEXES = {
+    "ix_latent_label_synset_id": ("latent", ["label_synset_id"]),
+    "ix_latent_lch_synset_id": ("latent", ["lch_synset_id"]),
+    "ix_latent_basis_label_f1": ("latent", ["basis", "label_f1"]),
+    "ix_node_score_synset_id_f1": ("node_score", ["synset_id", "f1"]),
+}
+"""As they were before there were five bases with columns of their own: most questions are of one of them."""
+
 
 def upgrade() -> None:
     """Apply."""
+    for name, (table, _) in _FORMER_INDEXES.items():
+        op.drop_index(name, table_name=table)
+    op.create_index("ix_node_score_synset_id_f1", "node_score", ["synset_id", "basis", "f1"], unique=False)
+    op.create_index("ix_latent_label_synset_id", "latent", ["label_synset_id", "basis"], unique=False)
+    op.create_index("ix_latent_lch_synset_id", "latent", ["lch_synset_id", "basis"], unique=False)
+    op.create_index(
+        "ix_latent_basis_label_f1",
+        "latent",
+        ["basis", "label_f1"],
+        unique=False,
+        postgresql_include=["analysis_id", "latent", "label_synset_id"],
+    )
     op.create_table(
         "latent_edge",
         sa.Column("analysis_id", sa.BigInteger(), nullable=False, comment="the analysis"),
         sa.Column("basis", sa.Text(), nullable=False, comment=_BASIS),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
-        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
         sa.Column("parent", sa.Integer(), nullable=False, comment="index of the parent in the dictionary"),
         sa.Column("child", sa.Integer(), nullable=False, comment="index of the child in the dictionary"),
+        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
         sa.Column(
             "parent_synset_id",
             sa.BigInteger(),
@@ -128,19 +149,33 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["child_synset_id"], ["synset.id"], name=op.f("fk_latent_edge_child_synset_id")),
         sa.ForeignKeyConstraint(["parent_synset_id"], ["synset.id"], name=op.f("fk_latent_edge_parent_synset_id")),
         sa.PrimaryKeyConstraint(
-            "analysis_id", "basis", "seed", "source", "parent", "child", name=op.f("pk_latent_edge")
+            "analysis_id", "basis", "parent", "child", "source", "seed", name=op.f("pk_latent_edge")
         ),
         comment="Pairs of latents of which one is the other's parent, found by the taxonomy or by activations alone; analyses of earlier versions have none.",
     )
     op.create_index("ix_latent_edge_child", "latent_edge", ["analysis_id", "basis", "child"], unique=False)
-    op.create_index("ix_latent_edge_parent_synset_id", "latent_edge", ["parent_synset_id"], unique=False)
+    op.create_index(
+        "ix_latent_edge_taxonomy",
+        "latent_edge",
+        ["parent_synset_id", "basis"],
+        unique=False,
+        postgresql_where=sa.text("source = 'taxonomy'"),
+    )
+    op.create_index(
+        "ix_latent_edge_implication",
+        "latent_edge",
+        ["basis", sa.text("implication DESC NULLS LAST"), sa.text("n_child DESC")],
+        unique=False,
+    )
+    # Without it the planner takes the join of latent_edge_label for far more selective than it is.
+    op.execute(f"CREATE STATISTICS latent_edge_label_basis ON ({_LABEL_BASIS}) FROM latent_edge")
     op.create_table(
         "latent_family",
         sa.Column("analysis_id", sa.BigInteger(), nullable=False, comment="the analysis"),
         sa.Column("basis", sa.Text(), nullable=False, comment=_BASIS),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
-        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
         sa.Column("parent", sa.Integer(), nullable=False, comment="index of the parent in the dictionary"),
+        sa.Column("source", sa.Text(), nullable=False, comment=_SOURCE),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
         sa.Column("n_children", sa.Integer(), nullable=False, comment="latents directly below it"),
         sa.Column("n_parent", sa.Integer(), nullable=False, comment="images on which the parent fires"),
         sa.Column("refinement", sa.Double(), nullable=True, comment="P(any child fires | parent fires)"),
@@ -177,7 +212,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["analysis_id"], ["analysis.id"], name=op.f("fk_latent_family_analysis_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("analysis_id", "basis", "seed", "source", "parent", name=op.f("pk_latent_family")),
+        sa.PrimaryKeyConstraint("analysis_id", "basis", "parent", "source", "seed", name=op.f("pk_latent_family")),
         comment="The parents of latent_edge, each with what its children of one source are together.",
     )
     op.create_table(
@@ -265,6 +300,10 @@ def downgrade() -> None:
     op.drop_column("layer_score", "knn_accuracy")
     op.drop_table("level_score")
     op.drop_table("latent_family")
-    op.drop_index("ix_latent_edge_parent_synset_id", table_name="latent_edge")
+    op.drop_index("ix_latent_edge_implication", table_name="latent_edge")
+    op.drop_index("ix_latent_edge_taxonomy", table_name="latent_edge")
     op.drop_index("ix_latent_edge_child", table_name="latent_edge")
     op.drop_table("latent_edge")
+    for name, (table, columns) in _FORMER_INDEXES.items():
+        op.drop_index(name, table_name=table)
+        op.create_index(name, table, columns, unique=False)

@@ -1,6 +1,6 @@
 """Tables of the latents' own hierarchy: parent and child latents, and what a parent's children are together."""
 
-from sqlalchemy import Boolean, Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import Boolean, Double, ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.base import Base
@@ -18,7 +18,8 @@ class LatentEdge(Base):
     __tablename__ = "latent_edge"
     __table_args__ = (
         Index("ix_latent_edge_child", "analysis_id", "basis", "child"),
-        Index("ix_latent_edge_parent_synset_id", "parent_synset_id"),
+        Index("ix_latent_edge_taxonomy", "parent_synset_id", "basis", postgresql_where=text("source = 'taxonomy'")),
+        Index("ix_latent_edge_implication", "basis", text("implication DESC NULLS LAST"), text("n_child DESC")),
         {
             "comment": "Pairs of latents of which one is the other's parent, found by the taxonomy or by "
             "activations alone; analyses of earlier versions have none."
@@ -29,10 +30,10 @@ class LatentEdge(Base):
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
     basis: Mapped[str] = mapped_column(primary_key=True, comment=BASIS)
-    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
-    source: Mapped[str] = mapped_column(primary_key=True, comment=_SOURCE)
     parent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index of the parent in the dictionary")
     child: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index of the child in the dictionary")
+    source: Mapped[str] = mapped_column(primary_key=True, comment=_SOURCE)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
     parent_synset_id: Mapped[int | None] = mapped_column(
         ForeignKey("synset.id"), comment="source taxonomy: the node whose best latent the parent is"
     )
@@ -79,9 +80,9 @@ class LatentFamily(Base):
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
     basis: Mapped[str] = mapped_column(primary_key=True, comment=BASIS)
-    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
-    source: Mapped[str] = mapped_column(primary_key=True, comment=_SOURCE)
     parent: Mapped[int] = mapped_column(Integer, primary_key=True, comment="index of the parent in the dictionary")
+    source: Mapped[str] = mapped_column(primary_key=True, comment=_SOURCE)
+    seed: Mapped[int] = mapped_column(SmallInteger, primary_key=True, comment=SEED)
     n_children: Mapped[int] = mapped_column(Integer, comment="latents directly below it")
     n_parent: Mapped[int] = mapped_column(Integer, comment="images on which the parent fires")
     refinement: Mapped[float | None] = mapped_column(Double, comment="P(any child fires | parent fires)")

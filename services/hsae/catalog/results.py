@@ -123,9 +123,15 @@ class Latent(Base):
 
     __tablename__ = "latent"
     __table_args__ = (
-        Index("ix_latent_label_synset_id", "label_synset_id"),
-        Index("ix_latent_lch_synset_id", "lch_synset_id"),
-        Index("ix_latent_basis_label_f1", "basis", "label_f1"),
+        Index("ix_latent_label_synset_id", "label_synset_id", "basis"),
+        Index("ix_latent_lch_synset_id", "lch_synset_id", "basis"),
+        # With all that says which latents have a good label: their rows, wide for their images, need not be read.
+        Index(
+            "ix_latent_basis_label_f1",
+            "basis",
+            "label_f1",
+            postgresql_include=["analysis_id", "latent", "label_synset_id"],
+        ),
         {"comment": "Every latent of every analysis with its place in the taxonomy."},
     )
 
@@ -221,7 +227,7 @@ class NodeScore(Base):
 
     __tablename__ = "node_score"
     __table_args__ = (
-        Index("ix_node_score_synset_id_f1", "synset_id", "f1"),
+        Index("ix_node_score_synset_id_f1", "synset_id", "basis", "f1"),
         Index("ix_node_score_node_best", "synset_id", "basis", postgresql_where=text("is_node_best")),
         {
             "comment": "Scores of shortlisted (latent, node) pairs: the best nodes of every latent, the best latents "

@@ -8,6 +8,7 @@ from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_rows
 from hsae.cli.result_filters import (
     analysis_option,
+    basis_option,
     layer_option,
     limit_option,
     min_f1_option,
@@ -29,6 +30,7 @@ _COLUMNS = {
 @study_option
 @layer_option
 @sae_option
+@basis_option
 @click.option("--source", type=click.Choice(["taxonomy", "activation"]), help="Only pairs found in this way.")
 @click.option("--parent", type=int, help="Only this parent latent.")
 @click.option("--child", type=int, help="Only this child latent.")
@@ -47,7 +49,7 @@ def edges(
     under: str | None,
     **wanted: Any,
 ) -> None:
-    """Pairs of an SAE's latents of which one is the other's parent.
+    """Pairs of latents (or columns of a control) of which one is the other's parent.
 
     Strongest implication first. --min-f1 asks it of both labels.
     """
