@@ -18,7 +18,7 @@ from hsae.pipeline.plan import Plan
 from hsae.store import LOGS, class_sums_key, latents_key, manifest_key, weights_key
 
 KINDS = ("extract", "train", "analyze", "compare")
-_FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}
+FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}  # a comparison stores no objects
 # What a stage is seen at its middle by: rows of its own that it has committed.
 _IN_THE_MIDDLE = {
     "extract": "SELECT 1 FROM job j JOIN activation_set s ON s.job_id = j.id JOIN activation_shard h"
@@ -91,7 +91,7 @@ def forget(service: Service, kind: str) -> None:
         for table in ("comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
             session.execute(text(f"DELETE FROM {table}"))
         job_ids = session.scalars(text("DELETE FROM job WHERE kind = ANY(:kinds) RETURNING id"), {"kinds": list(kinds)})
-        prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [_FOLDERS[kind] for kind in kinds if kind in _FOLDERS]
+        prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [FOLDERS[kind] for kind in kinds if kind in FOLDERS]
     for prefix in prefixes:
         service.store.delete_prefix(prefix)
 
@@ -101,7 +101,7 @@ def assert_no_orphans(service: Service) -> None:
     garbage = find_garbage(service.sessions, service.store, min_age=timedelta(0))
     # A job's log is stored while the job ends, perhaps after `forget` has deleted the job of an earlier test.
     assert [found for found in garbage if found.kind != LOGS] == []
-    stored = {listed.key for folder in _FOLDERS.values() for listed in service.store.entries(folder)}
+    stored = {listed.key for folder in FOLDERS.values() for listed in service.store.entries(folder)}
     assert stored == _named_objects(service)
     assert rows_of(service, "SELECT id FROM activation_set WHERE manifest_sha256 IS NULL") == []
     unfinished = "state IN ('waiting', 'queued', 'running') OR checkpoint IS NOT NULL OR lease_expires_at IS NOT NULL"

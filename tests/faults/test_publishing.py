@@ -13,14 +13,13 @@ import psutil
 import psycopg
 import pytest
 from tests.conftest import Service
-from tests.faults.standing import KINDS, Standing, assert_no_orphans
+from tests.faults.standing import FOLDERS, KINDS, Standing, assert_no_orphans
 from tests.faults.waiting import events_of, rows_of, wait_for
 from tests.small import all_results, register_small, submit_small, wait_until_done
 
 from hsae.pipeline.plan import Plan
 
 _PUBLISHED_IN = {"extract": "activation_set", "train": "sae", "analyze": "analysis", "compare": "comparison"}
-_FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}
 _N_PUBLISHED = {
     "extract": "SELECT count(*) AS n FROM activation_set WHERE job_id = :id AND manifest_sha256 IS NOT NULL",
     "train": "SELECT count(*) AS n FROM sae WHERE job_id = :id",
@@ -55,6 +54,11 @@ def _kill_child_at(standing: Standing, table: str) -> None:
     psutil.wait_procs(children, timeout=10)
 
 
+def _wait_for_success(service: Service, kind: str) -> None:
+    succeeded = "SELECT 1 FROM job WHERE kind = :kind AND state = 'succeeded'"
+    wait_for(lambda: rows_of(service, succeeded, kind=kind), 90, service.logs)
+
+
 def _n_sets(plan: Plan) -> int:
     """Activation sets that its extraction makes: the last layer's too, for the embeddings."""
     (layers,) = (job.layers for job in plan.jobs if job.kind == "extract")
@@ -70,7 +74,7 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
         (job,) = rows_of(service, "SELECT id, attempt FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
         assert job["attempt"] == 1
         # Every object is stored, and none counts.
-        assert kind not in _FOLDERS or list(service.store.list(_FOLDERS[kind]))
+        assert kind not in FOLDERS or list(service.store.list(FOLDERS[kind]))
         assert rows_of(service, _N_PUBLISHED[kind], id=job["id"]) == [{"n": 0}]
     again = "SELECT 1 FROM job WHERE id = :id AND attempt = 2 AND state = 'running'"
     wait_for(lambda: rows_of(service, again, id=job["id"]), 90, service.logs)
@@ -124,16 +128,43 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("server", ["valkey", "seaweedfs"])
-def test_broker_or_store_killed_at_the_commit(standing, server, kind):
-    """Everything is stored and only the rows are missing: what was published counts, whoever is away then."""
+def test_broker_killed_at_the_commit(standing, kind):
+    """Only the rows are missing, and they need no broker."""
     service = standing.service
     plan = standing.submit_from(kind)
     with _writers_stopped(service, _PUBLISHED_IN[kind]):
         _wait_for_writer(service, _PUBLISHED_IN[kind])
-        standing.end_server(server)
-    published = "SELECT 1 FROM job WHERE kind = :kind AND state = 'succeeded'"
-    wait_for(lambda: rows_of(service, published, kind=kind), 90, service.logs)
+        standing.end_server("valkey")
+    _wait_for_success(service, kind)
+    standing.stack.start()
+    jobs = standing.check_finished(plan)
+    assert {job["attempt"] for job in jobs} == {1}, service.logs()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_store_killed_at_the_commit(standing, moment, kind):
+    """What is stored survives the server, and what still has to be asked of it is asked until it answers.
+
+    That is the manifest of an extraction's next layer, or the deletion of a training's checkpoints.
+    """
+    service = standing.service
+    plan = standing.submit_from(kind)
+    table = _PUBLISHED_IN[kind]
+    if moment == "after":  # the history of the job is first written into when it is published and about to succeed
+        table = "job_event"
+        running = "SELECT 1 FROM job WHERE kind = :kind AND state = 'running'"
+        wait_for(lambda: rows_of(service, running, kind=kind), 90, service.logs)
+    with _writers_stopped(service, table):
+        _wait_for_writer(service, table)
+        (job,) = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
+        (published,) = rows_of(service, _N_PUBLISHED[kind], id=job["id"])
+        assert bool(published["n"]) == (moment == "after")
+        standing.end_server("seaweedfs")
+    if moment == "before" and kind in ("extract", "train"):
+        time.sleep(2)
+    else:  # nothing more is asked of the server
+        _wait_for_success(service, kind)
     standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, service.logs()

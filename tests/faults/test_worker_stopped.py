@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.faults.standing import FOLDERS
 from tests.faults.waiting import events_of, rows_of, wait_for, wait_until_running, wait_until_under_way
 from tests.small import all_results, register_small, submit_small, wait_until_done
 
@@ -135,25 +136,26 @@ def test_a_child_that_the_kernel_kills_for_memory_fails_with_that_reason(make_se
     assert worker.poll() is None
 
 
-def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed):
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed, kind):
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2, lease_seconds=2)
     register_small(service)
     plan = submit_small(service)
     sleeper = service.start_worker()
-    job_id = wait_until_under_way(service, "train")
+    job_id = wait_until_under_way(service, kind)
     os.killpg(sleeper.pid, signal.SIGSTOP)
     asleep = _job(service, job_id)["owner"]
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
     assert all_results(service) == expected
-    objects = sorted(service.store.list("saes/"))
+    objects = sorted(service.store.list(FOLDERS[kind]))
     os.killpg(sleeper.pid, signal.SIGCONT)
     wait_for(lambda: "no longer this worker's" in service.logs() or "this worker's was" in service.logs())
     time.sleep(1)
     assert all_results(service) == expected
-    assert sorted(service.store.list("saes/")) == objects
+    assert sorted(service.store.list(FOLDERS[kind])) == objects
     by_sleeper = rows_of(
         service, "SELECT reason FROM job_event WHERE job_id = :id AND who = :who", id=job_id, who=asleep
     )
