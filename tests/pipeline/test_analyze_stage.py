@@ -17,6 +17,7 @@ from hsae.demo import backbone_folder
 from hsae.hierarchy import CONTROL_BASES, latent_hierarchy, level_scores, path_distance_correlation
 from hsae.hierarchy.latent_edges import EDGE_SOURCES
 from hsae.hierarchy.ranks import rank_activations
+from hsae.pipeline import class_information
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
 from hsae.pipeline.register import dataset_ref, node_ids, read_taxonomy
@@ -391,6 +392,23 @@ def test_stored_level_scores_are_those_of_the_stored_activations(ready, patches)
         assert layer["knn_accuracy"] == levels.knn_accuracy[-1]
         assert layer["path_correlation"] == pytest.approx(correlation.cosine, abs=1e-9)
         assert layer["path_correlation_shuffled"] == pytest.approx(correlation.shuffled_cosine_mean, abs=1e-9)
+
+
+def test_a_layers_class_information_is_computed_once_for_all_its_saes(ready, monkeypatch):
+    computed = []
+    monkeypatch.setattr(class_information, "level_scores", lambda *a, **k: computed.append(1) or level_scores(*a, **k))
+    found = []
+    for k, seed in ((3, 11), (5, 11), (5, 12)):
+        sae = SaeConfig(kind="topk", k=k, expansion=2, n_steps=20)
+        scoring = ScoringConfig(n_shuffles=0, controls=(), seed=seed, embeddings="own")
+        plan = plan_small(ready.service, sae=sae, layer=2, scoring=scoring)
+        run_jobs(ready.service, plan)
+        row, _ = analysis_of(ready.service, plan)
+        rows = query(ready.service, "SELECT * FROM level_score WHERE analysis_id = :id ORDER BY level", id=row["id"])
+        assert rows
+        found.append([{**level, "analysis_id": None} for level in rows])
+    assert len(computed) == 2, "once for each seed of the split"
+    assert found[0] == found[1]
 
 
 def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):

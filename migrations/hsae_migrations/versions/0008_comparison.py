@@ -25,7 +25,7 @@ _COMMENTS = (
      "monosemanticity score (arXiv 2504.02821), images compared by the activation set whose key is in analysis.config "
      "(embeddings; without it: by the analysed layer's own); null where undefined, and in analyses of earlier versions"),
     ("analysis", "config", "scoring configuration: firing threshold, rule, control seeds",
-     "scoring configuration: firing threshold, rule, control seeds, key of the embeddings"),
+     "scoring configuration: firing threshold, rule, control seeds, key of the embeddings, format"),
 )  # fmt: skip
 _TYPES = {"config": JSONB(), "monosemanticity": sa.Double()}
 _INTERVAL = (

@@ -106,7 +106,7 @@ class Analysis(Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
     config: Mapped[Json] = mapped_column(
-        comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings"
+        comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings, format"
     )
     n_images: Mapped[int] = mapped_column(comment="images scored")
     activations_sha256: Mapped[str] = mapped_column(

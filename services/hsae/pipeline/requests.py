@@ -18,7 +18,8 @@ from hsae.sae import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.
-_FORMATS = {"activations": 1, "sae": 1, "analysis": 3, "comparison": 1}
+ANALYSIS_FORMAT = 3
+_FORMATS = {"activations": 1, "sae": 1, "analysis": ANALYSIS_FORMAT, "comparison": 1}
 
 StoredDtype = Literal["float32", "bfloat16"]
 
@@ -167,7 +168,10 @@ class AnalyzeRequest(_Request):
     @property
     def config(self) -> dict[str, Any]:
         """The scoring as the analysis' row keeps it: the same for every request of this key."""
-        return self.scoring.model_dump(mode="json") | {"embeddings": self.embedding_key or self.activation_key}
+        return self.scoring.model_dump(mode="json") | {
+            "embeddings": self.embedding_key or self.activation_key,
+            "format": ANALYSIS_FORMAT,
+        }
 
 
 class CompareRequest(_Request):

@@ -11,15 +11,9 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
 from hsae.errors import UserError
-from hsae.hierarchy import (
-    BasisResult,
-    LevelScores,
-    PathCorrelation,
-    analyse,
-    level_scores,
-    path_distance_correlation,
-)
+from hsae.hierarchy import BasisResult, analyse
 from hsae.pipeline.activations import open_activation_set, read_training_rows
+from hsae.pipeline.class_information import ClassInformation, class_information
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.embeddings import read_embeddings
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
@@ -107,8 +101,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         progress=on_latents,
     )
     log.info("scored; training the linear probes")
-    levels = level_scores(raw, labels, taxonomy, seed=scoring.seed, device=context.device, check=context.check)
-    correlation = path_distance_correlation(raw, labels, taxonomy, seed=scoring.seed)
+    information = class_information(request, raw, labels, taxonomy, context)
     context.check()
     log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)
@@ -121,8 +114,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         latents,
         paths,
         results,
-        levels,
-        correlation,
+        information,
         stored_latents,
         stored_sums,
     )
@@ -174,8 +166,7 @@ def _publish(
     latents: LatentActivations,
     paths: list[str],
     results: list[BasisResult],
-    levels: LevelScores,
-    correlation: PathCorrelation,
+    information: ClassInformation,
     stored_latents: StoredObject,
     stored_sums: StoredObject,
 ) -> int:
@@ -206,13 +197,13 @@ def _publish(
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
-        copy_rows(session, "level_score", level_score_rows(analysis.id, levels))
+        copy_rows(session, "level_score", level_score_rows(analysis.id, information.levels))
         for result in results:
             measured: dict[str, float | None] = {
-                "probe_accuracy": _of_classes(levels.probe_accuracy),
-                "knn_accuracy": _of_classes(levels.knn_accuracy),
-                "path_correlation": correlation.cosine,
-                "path_correlation_shuffled": correlation.shuffled_cosine_mean,
+                "probe_accuracy": _of_classes(information.levels.probe_accuracy),
+                "knn_accuracy": _of_classes(information.levels.knn_accuracy),
+                "path_correlation": information.path_correlation,
+                "path_correlation_shuffled": information.path_correlation_shuffled,
             }
             if result.basis == "sae":
                 measured |= {"fvu": sae_row.fvu, "cosine": sae_row.cosine}
