@@ -53,7 +53,7 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 	$(BIN)/python benchmarks/ranking_scores.py
 	$(BIN)/python benchmarks/train_size.py
 
-bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (a few minutes, 3 GB of disk)
+bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/sql_questions.py
 
 storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
