@@ -157,7 +157,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_latent_edge_taxonomy",
         "latent_edge",
-        ["parent_synset_id", "basis"],
+        ["basis", sa.text("implication DESC NULLS LAST"), sa.text("n_child DESC")],
         unique=False,
         postgresql_where=sa.text("source = 'taxonomy'"),
     )

@@ -18,8 +18,15 @@ class LatentEdge(Base):
     __tablename__ = "latent_edge"
     __table_args__ = (
         Index("ix_latent_edge_child", "analysis_id", "basis", "child"),
-        Index("ix_latent_edge_taxonomy", "parent_synset_id", "basis", postgresql_where=text("source = 'taxonomy'")),
+        # By falling implication; those of the taxonomy, a few of many, by themselves as well.
         Index("ix_latent_edge_implication", "basis", text("implication DESC NULLS LAST"), text("n_child DESC")),
+        Index(
+            "ix_latent_edge_taxonomy",
+            "basis",
+            text("implication DESC NULLS LAST"),
+            text("n_child DESC"),
+            postgresql_where=text("source = 'taxonomy'"),
+        ),
         {
             "comment": "Pairs of latents of which one is the other's parent, found by the taxonomy or by "
             "activations alone; analyses of earlier versions have none."

@@ -112,7 +112,7 @@ def latent_rows(
     them, `max_q` those whose q-value at the label is at most that.
     """
     where, values = _filters(**wanted)
-    where += _of_nodes(labels, under, values)
+    where += _of_nodes(labels, under, values, all_rows=max_q is not None)
     if analysis_ids is not None:
         where += " AND v.analysis_id = ANY(:analyses)"
         values["analyses"] = list(analysis_ids)
@@ -158,18 +158,19 @@ def node_rows(
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
-def _of_nodes(nodes: Sequence[int] | None, under: Sequence[int] | None, values: Row) -> str:
-    """Conditions on a view's synset_id; what they bind goes into `values`."""
+def _of_nodes(nodes: Sequence[int] | None, under: Sequence[int] | None, values: Row, *, all_rows: bool = False) -> str:
+    """Conditions on a view's synset_id; what they bind goes into `values`. `all_rows`: no limit ends the reading early.
+
+    Of the many tables of a view the planner joins the synsets below a node last, which suits a search that ends at the
+    first rows that fit. Where all that fit are wanted, an array of them lets it begin with their index.
+    """
     where = ""
     if nodes is not None:
         where += " AND v.synset_id = ANY(:nodes)"
         values["nodes"] = list(nodes)
     if under is not None:
-        # An array: the planner orders no more than eight tables as it likes, and would join these synsets last.
-        where += (
-            " AND v.synset_id = ANY(ARRAY(SELECT c.descendant_id FROM hypernym_closure c"
-            " WHERE c.ancestor_id = ANY(:under)))"
-        )
+        below = "SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = ANY(:under)"
+        where += f" AND v.synset_id = ANY(ARRAY({below}))" if all_rows else f" AND v.synset_id IN ({below})"
         values["under"] = list(under)
     return where
 
