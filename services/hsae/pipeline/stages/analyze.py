@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float64
 from sqlalchemy import insert, select, update
@@ -22,6 +23,7 @@ from hsae.hierarchy import (
 from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.embeddings import read_embeddings
+from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
@@ -78,12 +80,11 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     if "untrained" in scoring.controls:
         saes.append(untrained_sae(sae.config, read_training_rows(context, manifest, lambda _: context.check())))
     (latents, *untrained), raw = encode_images(saes, manifest, context)
-    position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
-    class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
-    labels = np.array([position[class_id] for class_id in class_ids])
-    log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, len(labels), len(taxonomy.synsets))
-    key = request.embedding_key
+    scored = listing.take(latents.images)
+    labels = listed_labels(scored, taxonomy)
     n_nodes = len(taxonomy.synsets)
+    log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, scored.num_rows, n_nodes)
+    key = request.embedding_key
 
     def on_latents(n_done: int, n_total: int) -> None:
         context.progress(n_done * n_nodes, n_total * n_nodes, "pairs")
@@ -106,9 +107,11 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         device=context.device,
         progress=on_latents,
     )
-    log.info("scored; training the linear probes")
-    levels = level_scores(raw, labels, taxonomy, seed=scoring.seed, device=context.device, check=context.check)
-    correlation = path_distance_correlation(raw, labels, taxonomy, seed=scoring.seed)
+    class_information = None
+    if not sp.issparse(labels):  # defined for images of one class each
+        log.info("scored; training the linear probes")
+        levels = level_scores(raw, labels, taxonomy, seed=scoring.seed, device=context.device, check=context.check)
+        class_information = levels, path_distance_correlation(raw, labels, taxonomy, seed=scoring.seed)
     context.check()
     log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)
@@ -119,10 +122,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         sae_row,
         taxonomy,
         latents,
-        paths,
+        scored["path"].to_pylist(),
         results,
-        levels,
-        correlation,
+        class_information,
         stored_latents,
         stored_sums,
     )
@@ -174,8 +176,7 @@ def _publish(
     latents: LatentActivations,
     paths: list[str],
     results: list[BasisResult],
-    levels: LevelScores,
-    correlation: PathCorrelation,
+    class_information: tuple[LevelScores, PathCorrelation] | None,
     stored_latents: StoredObject,
     stored_sums: StoredObject,
 ) -> int:
@@ -206,16 +207,19 @@ def _publish(
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
-        copy_rows(session, "level_score", level_score_rows(analysis.id, levels))
-        for result in results:
-            measured: dict[str, float | None] = {
+        of_layer: dict[str, float | None] = {}
+        if class_information is not None:
+            levels, correlation = class_information
+            copy_rows(session, "level_score", level_score_rows(analysis.id, levels))
+            of_layer = {
                 "probe_accuracy": _of_classes(levels.probe_accuracy),
                 "knn_accuracy": _of_classes(levels.knn_accuracy),
                 "path_correlation": correlation.cosine,
                 "path_correlation_shuffled": correlation.shuffled_cosine_mean,
             }
-            if result.basis == "sae":
-                measured |= {"fvu": sae_row.fvu, "cosine": sae_row.cosine}
+        for result in results:
+            of_sae = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
+            measured = of_layer | of_sae
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))
         load_node_scores(session, analysis.id, node_score_rows(analysis.id, results, synset_ids))
         return analysis.id
