@@ -26,7 +26,7 @@ def test_the_commands_of_this_version():
         "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check", "taxonomy show",
         "jobs list", "jobs show", "jobs watch", "jobs logs", "jobs cancel", "jobs retry", "metrics",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
-        "results study",
+        "results study", "results edges", "results levels",
     }  # fmt: skip
 
 

@@ -47,7 +47,9 @@ def test_node_scores_take_the_union_over_a_nodes_classes(random_case, seed):
     result = analyse_basis(case.z, labels, case.taxonomy, basis="sae")
     sets = label_sets(checked_labels(labels, *has.shape), case.taxonomy)
     sums = ClassSums.from_arrays(result.class_sums.to_arrays())
-    blocks = [scores for _, scores in iter_node_scores(sums, sets.closure)]
+    closure = sums.closure(case.taxonomy)
+    np.testing.assert_array_equal(closure.toarray(), sets.closure.toarray())
+    blocks = [scores for _, scores in iter_node_scores(sums, closure)]
     n_both, n_node, f1, auroc = (
         np.concatenate([getattr(block, name) for block in blocks]) for name in ("n_both", "n_images", "f1", "auroc")
     )
@@ -175,3 +177,19 @@ def test_label_matrices_that_do_not_fit_are_refused(has, message):
 def test_weights_are_no_labels():
     with pytest.raises(TypeError, match="bool or integers"):
         checked_labels(sp.csr_array(np.eye(2)), 2, 2)
+
+
+def test_stored_sums_of_label_sets_bring_their_sets(random_case):
+    case = random_case(1)
+    has = np.zeros((len(case.labels), len(case.taxonomy.classes)), np.bool_)
+    has[:, :2] = True
+    arrays = analyse_basis(case.z, sp.csr_array(has), case.taxonomy, basis="sae").class_sums.to_arrays()
+    np.testing.assert_array_equal(arrays["set_indptr"], [0, 2])
+    np.testing.assert_array_equal(arrays["set_classes"], [0, 1])
+    with pytest.raises(UserError, match="lack set_classes"):
+        ClassSums.from_arrays({name: values for name, values in arrays.items() if name != "set_classes"})
+    with pytest.raises(UserError, match="do not fit"):
+        ClassSums.from_arrays(arrays | {"set_classes": arrays["set_classes"][:-1]})
+    single = analyse_basis(case.z, case.labels, case.taxonomy, basis="sae").class_sums
+    assert not {"set_indptr", "set_classes"} & single.to_arrays().keys()
+    assert single.closure(case.taxonomy) is case.taxonomy.closure

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
@@ -44,15 +44,23 @@ def add(
 ) -> None:
     """Register the images at PATH under NAME.
 
-    PATH is a folder with one folder per class, named by wnid (n02084071) or synset (dog.n.01), or a CSV path,label.
+    PATH is a folder with one folder per class, named by wnid (n02084071) or synset (dog.n.01), or a CSV path,label
+    with a row for every label of an image.
     The first data set registered is the default of `submit`.
     """
+    from hsae.catalog import DatasetClass, transaction
+
     row, new = add_dataset(connections, name, path, mapping=mapping, taxonomy=taxonomy)
+    with transaction(connections.sessions) as session:
+        of_dataset = DatasetClass.dataset_id == row.id
+        n_labels = session.execute(select(func.sum(DatasetClass.n_images)).where(of_dataset)).scalar_one()
+    labels = f" with {n_labels} labels" if n_labels > row.n_images else ""
     if as_json:
-        print_json({key: getattr(row, key) for key in ("name", "fingerprint", *list(_COLUMNS)[1:])} | {"new": new})
+        shown = {key: getattr(row, key) for key in ("name", "fingerprint", *list(_COLUMNS)[1:])}
+        print_json(shown | {"n_labels": n_labels, "new": new})
         return
     click.echo(
-        f"{'Registered' if new else 'Already registered:'} {row.name}: {row.n_images} images of {row.n_classes}"
+        f"{'Registered' if new else 'Already registered:'} {row.name}: {row.n_images} images{labels} of {row.n_classes}"
         f" classes, {row.n_nodes} taxonomy nodes ({row.taxonomy})."
     )
 

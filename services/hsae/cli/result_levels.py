@@ -34,7 +34,7 @@ def levels(connections: Connections, /, study: int | None, as_json: bool, **want
         print_json(rows)
         return
     if not rows:
-        click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
+        click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some, with one label per image.")
         return
     out = console()
     groups: dict[str, list[dict[str, Any]]] = {}

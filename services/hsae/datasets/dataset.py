@@ -1,4 +1,4 @@
-"""A labelled set of image files: which files, of which class, with which content."""
+"""A labelled set of image files: which files, of which class or classes, with which content."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,11 @@ LISTING_SCHEMA = pa.schema(
     ]
 )
 
+# Where some image has several classes. There is no `class_id` then, so that no reader takes one class for all of them.
+MULTI_LABEL_LISTING_SCHEMA = LISTING_SCHEMA.set(
+    LISTING_SCHEMA.get_field_index("class_id"), pa.field("class_ids", pa.list_(pa.string()), nullable=False)
+)
+
 _N_FILES_PER_TASK = 256
 
 
@@ -30,9 +35,10 @@ class ImageDataset:
     root: Path
     """The absolute folder that the listing's paths are relative to."""
     fingerprint: str
-    """sha256 (hex) over path, class id and sha256 of every file, in order; see `fingerprint_of`."""
+    """sha256 (hex) over path, class ids and sha256 of every file, in order; see `fingerprint_of`."""
     listing: pa.Table
-    """One row per image (`LISTING_SCHEMA`): its number 0..n-1, posix path, class id, sha256 and size."""
+    """One row per image: its number 0..n-1, posix path, class id, sha256 and size (`LISTING_SCHEMA`); where some image
+    has several classes, `class_ids` of every image, sorted, in place of `class_id` (`MULTI_LABEL_LISTING_SCHEMA`)."""
     class_names: dict[str, str]
     """What the user calls each class: its folder's name or label, by class id, in the order of the ids."""
 
@@ -74,9 +80,10 @@ def _hash_some(root: Path, paths: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
-    """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path.
+    """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path, then class id.
 
-    No path or id holds a NUL, so different sets of rows never have the same text.
+    An image has a row for each of its classes. No path or id holds a NUL, so different sets of rows never have the
+    same text.
     """
     digest = hashlib.sha256()
     for path, class_id, sha256 in sorted(rows):
@@ -84,21 +91,25 @@ def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
     return digest.hexdigest()
 
 
-def make_dataset(root: Path, class_of: Mapping[str, str], class_names: Mapping[str, str]) -> ImageDataset:
-    """Hash the files and put the data set together. `class_of`: class id by path, relative to `root`."""
-    paths = sorted(class_of)
+def make_dataset(root: Path, classes_of: Mapping[str, tuple[str, ...]], class_names: Mapping[str, str]) -> ImageDataset:
+    """Hash the files and put the data set together. `classes_of`: class ids, sorted, by path relative to `root`."""
+    paths = sorted(classes_of)
     digests = hash_files(root, paths)
+    classes = [classes_of[path] for path in paths]
+    has_several = any(len(ids) > 1 for ids in classes)
     listing = pa.table(
         {
             "image": range(len(paths)),
             "path": paths,
-            "class_id": [class_of[path] for path in paths],
+            **({"class_ids": classes} if has_several else {"class_id": [ids[0] for ids in classes]}),
             "sha256": [sha256 for sha256, _ in digests],
             "n_bytes": [n_bytes for _, n_bytes in digests],
         },
-        schema=LISTING_SCHEMA,
+        schema=MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA,
     )
     fingerprint = fingerprint_of(
-        (path, class_of[path], sha256) for path, (sha256, _) in zip(paths, digests, strict=True)
+        (path, class_id, sha256)
+        for path, ids, (sha256, _) in zip(paths, classes, digests, strict=True)
+        for class_id in ids
     )
     return ImageDataset(root, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

@@ -19,12 +19,12 @@ def scan(path: Path, taxonomy: Taxonomy, *, mapping: Path | None = None) -> Imag
     """List a labelled image data set, resolve its labels and hash its files. Images are not decoded.
 
     path: a folder of class folders, whose names are the labels; or a CSV with the columns path,label, whose
-        paths are relative to the CSV's folder or absolute.
+        paths are relative to the CSV's folder or absolute, and which gives an image a label in each of its rows.
     mapping: a CSV with the columns folder,synset that says which synset a folder name or label stands for;
         one that it does not list stands for itself. Labels of the same synset become one class.
 
     Raises `UserError` for whatever would make the data set wrong or useless: a missing file, a label that is
-    no synset, an image listed twice, a class without images, fewer than two classes.
+    no synset, an image listed under two paths, a class without images, fewer than two classes.
     """
     path = path.absolute()
     check_utf8(str(path))
@@ -35,9 +35,9 @@ def scan(path: Path, taxonomy: Taxonomy, *, mapping: Path | None = None) -> Imag
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{str(path)!r}: cannot be read ({error})") from error
     if stat.S_ISDIR(mode):
-        root, label_of, synsets = path, *_scan_folder(path, taxonomy, mapping)
+        root, labels_of, synsets = path, *_scan_folder(path, taxonomy, mapping)
     elif path.suffix.lower() == ".csv":
-        root, label_of, synsets = path.parent, *_scan_csv(path, taxonomy, mapping)
+        root, labels_of, synsets = path.parent, *_scan_csv(path, taxonomy, mapping)
     else:
         raise UserError(f"{path}: is neither a folder of class folders nor a .csv with the columns path,label")
 
@@ -47,11 +47,14 @@ def scan(path: Path, taxonomy: Taxonomy, *, mapping: Path | None = None) -> Imag
     if len(class_names) < 2:
         (only,) = class_names
         raise UserError(f"{path}: all images are of one class ({class_names[only]}, {only}); a hierarchy needs two")
-    return make_dataset(root, {image: synsets[label].id for image, label in label_of.items()}, class_names)
+    ids_of = {labels: tuple(sorted({synsets[label].id for label in labels})) for labels in set(labels_of.values())}
+    return make_dataset(root, {image: ids_of[labels] for image, labels in labels_of.items()}, class_names)
 
 
-def _scan_folder(root: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[dict[str, str], dict[str, Synset]]:
-    """The label of every image by path, and the synset of every label."""
+def _scan_folder(
+    root: Path, taxonomy: Taxonomy, mapping: Path | None
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Synset]]:
+    """The labels (here: the label) of every image by path, and the synset of every label."""
     folders = class_folders(root)
     if not folders:
         raise UserError(f"{root}: holds no class folders; put the images of each class into a folder of its own")
@@ -67,32 +70,40 @@ def _scan_folder(root: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[
                 f"class folder {folder!r} of {root}: {error}; rename the folder, or map it to a synset "
                 f"with a CSV of {','.join(_MAPPING_COLUMNS)}{hint}"
             ) from error
-    label_of = {}
+    labels_of: dict[str, tuple[str, ...]] = {}
     for folder in folders:
         images = images_of(root, folder)
         if not images:
             raise UserError(f"class folder {folder!r} of {root}: holds no images; fill it or remove it")
-        label_of.update(dict.fromkeys(images, folder))
-    return label_of, synsets
+        labels_of.update(dict.fromkeys(images, (folder,)))
+    return labels_of, synsets
 
 
-def _scan_csv(listing: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[dict[str, str], dict[str, Synset]]:
-    """Like `_scan_folder`. A listed file is taken at its word: its suffix does not matter."""
+def _scan_csv(
+    listing: Path, taxonomy: Taxonomy, mapping: Path | None
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Synset]]:
+    """Like `_scan_folder`. A listed file is taken at its word: its suffix does not matter.
+
+    A row again counts once: lists of objects have a row for every dog of an image.
+    """
     root = listing.parent
-    label_of: dict[str, str] = {}
+    labels_of: dict[str, tuple[str, ...]] = {}
     first_row: dict[str, CsvRow] = {}
     line_of_label: dict[str, int] = {}
     for row in read_csv_rows(listing, ("path", "label")):
         path, label = PurePosixPath(row.values[0]).as_posix(), row.values[1]
         where = f"{listing}, line {row.line}"
         file = os.path.normpath(root / path)
-        if file in first_row:
-            first = first_row[file]
-            again = "again" if label == first.values[1] else f"under a second label ({label!r})"
-            raise UserError(f"{where}: {path} is listed {again}, after line {first.line}; an image has one label")
-        _check_regular_file(root / path, where)
-        first_row[file] = row
-        label_of[path] = label
+        first = first_row.setdefault(file, row)
+        if first is row:
+            _check_regular_file(root / path, where)
+        elif path not in labels_of:
+            raise UserError(
+                f"{where}: {path} is listed again, after line {first.line}, where it is called {first.values[0]}; "
+                "write the path of an image the same way in all its rows"
+            )
+        if label not in labels_of.get(path, ()):
+            labels_of[path] = (*labels_of.get(path, ()), label)
         line_of_label.setdefault(label, row.line)
     mapped = _read_mapping(mapping, line_of_label, taxonomy)
     synsets = {}
@@ -104,7 +115,7 @@ def _scan_csv(listing: Path, taxonomy: Taxonomy, mapping: Path | None) -> tuple[
                 f"{listing}, line {line}: label {label!r}: {error}; correct the label, or map it to a synset "
                 f"with a CSV of {','.join(_MAPPING_COLUMNS)}"
             ) from error
-    return label_of, synsets
+    return labels_of, synsets
 
 
 def _check_regular_file(path: Path, where: str) -> None:

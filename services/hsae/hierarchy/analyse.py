@@ -207,7 +207,7 @@ def analyse_basis(
         edges=edges,
         families=families,
         layer=layer_scores(ranked, places[association], chosen, node_sums.n_node.astype(np.int64), taxonomy),
-        class_sums=sums if basis == "sae" else None,
+        class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
     )
 
 

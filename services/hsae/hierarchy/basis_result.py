@@ -81,8 +81,8 @@ class BasisResult:
         edges: its latents' own hierarchy: parents and children; of a shuffled basis those that the tree names alone.
         families: the parents of `edges`.
         layer: the row of the layer.
-        class_sums: what `iter_node_scores` makes every pair's scores from; only of the basis `sae`. Where images have
-            several labels, by label set: its closure is that of `label_sets`.
+        class_sums: what `iter_node_scores` makes every pair's scores from, with `class_sums.closure`; only of the basis
+            `sae`. Where images have several labels, by label set.
     """
 
     basis: Basis

@@ -6,19 +6,22 @@ classes' place (`hsae.hierarchy.label_sets`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
 from hsae.hierarchy.device_kernels import Device, added, counted
-from hsae.hierarchy.label_sets import Labels, checked_labels, classes_of
+from hsae.hierarchy.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
 from hsae.hierarchy.ranks import RankedActivations
+from hsae.taxonomy import InducedTaxonomy
 
 _BLOCK_CELLS = 1 << 20
+_OF_SETS = frozenset({"set_indptr", "set_classes"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +42,8 @@ class ClassSums:
         rank_excess: sum over the class of the doubled mid-ranks' excess over that of the latent's zeros.
         n_nonzero: images with a non-zero activation of the latent.
         tie_term: `sum(t**3 - t)` over the latent's groups of tied images.
+        set_indptr: where label sets take the classes' place, borders of the sets' entries in `set_classes`; else None.
+        set_classes: classes of every label set, ascending (positions in `InducedTaxonomy.classes`); else None.
     """
 
     n_images: int
@@ -51,6 +56,8 @@ class ClassSums:
     rank_excess: Int64[np.ndarray, "n_entries"]
     n_nonzero: Int64[np.ndarray, "n_latents"]
     tie_term: Float64[np.ndarray, "n_latents"]
+    set_indptr: Int64[np.ndarray, "n_classes+1"] | None = None
+    set_classes: Int32[np.ndarray, "n_members"] | None = None
 
     @property
     def n_latents(self) -> int:
@@ -59,7 +66,7 @@ class ClassSums:
 
     @property
     def n_classes(self) -> int:
-        """Classes, empty ones included."""
+        """Classes, empty ones included; or label sets."""
         return len(self.class_sizes)
 
     def latent_fire_counts(self) -> Int64[np.ndarray, "n_latents"]:
@@ -82,9 +89,25 @@ class ClassSums:
         sums[row, self.classes[entries]] += self.rank_excess[entries]
         return sums
 
+    def closure(self, taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
+        """What the classes, or the label sets in their place, lie under: uint8[n_classes, n_nodes]."""
+        if self.set_indptr is None or self.set_classes is None:
+            return taxonomy.closure
+        has_class = np.ones(len(self.set_classes), np.bool_)
+        shape = (self.n_classes, len(taxonomy.classes))
+        return closure_of_sets(sp.csr_array((has_class, self.set_classes, self.set_indptr), shape=shape), taxonomy)
+
+    def with_label_sets(self, sets: LabelSets) -> "ClassSums":
+        """The same with the classes of the label sets that the sums are of; of sums by class just the same."""
+        if sets.members is None:
+            return self
+        indptr, classes = sets.members.indptr.astype(np.int64), sets.members.indices.astype(np.int32)
+        return replace(self, set_indptr=indptr, set_classes=classes)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything as named arrays, to be stored; `from_arrays` reads it back."""
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
         arrays["n_images"] = np.array([self.n_images], np.int64)
         arrays["threshold"] = np.array([self.threshold], np.float64)
         return arrays
@@ -96,10 +119,12 @@ class ClassSums:
         Raises:
             UserError: an array is missing or the arrays do not fit one another.
         """
-        missing = [field.name for field in fields(cls) if field.name not in arrays]
+        of_sets = not _OF_SETS.isdisjoint(arrays)
+        needed = [field.name for field in fields(cls) if of_sets or field.name not in _OF_SETS]
+        missing = [name for name in needed if name not in arrays]
         if missing:
             raise UserError(f"stored class sums lack {', '.join(missing)}: run the analysis again")
-        values = {field.name: arrays[field.name] for field in fields(cls)}
+        values = {name: arrays[name] for name in needed}
         n_entries = len(values["classes"])
         sizes_fit = (
             len(values["indptr"]) == len(values["n_nonzero"]) + 1 == len(values["tie_term"]) + 1
@@ -107,6 +132,9 @@ class ClassSums:
             and all(len(values[name]) == n_entries for name in ("n_fire", "mass", "rank_excess"))
             and values["class_sizes"].sum() == values["n_images"][0]
         )
+        if of_sets:
+            borders = values["set_indptr"]
+            sizes_fit &= len(borders) == len(values["class_sizes"]) + 1 and borders[-1] == len(values["set_classes"])
         if not sizes_fit:
             raise UserError("stored class sums do not fit one another: run the analysis again")
         n_images, threshold = int(values.pop("n_images")[0]), float(values.pop("threshold")[0])

@@ -25,10 +25,12 @@ class LabelSets:
     Attributes:
         of_image: label set of every image.
         closure: uint8[n_sets, n_nodes], 1 where the node is a class of the set or an ancestor of one.
+        members: bool[n_sets, n_classes], the classes of every set; None where the sets are the classes themselves.
     """
 
     of_image: Int64[np.ndarray, "n_images"]
     closure: "sp.csr_array[np.uint8]"
+    members: "sp.csr_array[np.bool_] | None" = None
 
     @property
     def n_sets(self) -> int:
@@ -57,14 +59,22 @@ def label_sets(labels: Labels, taxonomy: InducedTaxonomy) -> LabelSets:
         sets += list(distinct)
         n_sets += len(distinct)
     indptr = np.cumsum([0, *map(len, sets)])
-    members = np.concatenate(sets)
-    shape = (n_sets, labels.shape[1])
-    n_under = sp.csr_array((np.ones(len(members), np.int32), members, indptr), shape=shape) @ taxonomy.closure.astype(
-        np.int32
-    )
+    classes = np.concatenate(sets)
+    members = sp.csr_array((np.ones(len(classes), np.bool_), classes, indptr), shape=(n_sets, labels.shape[1]))
+    return LabelSets(of_image, closure_of_sets(members, taxonomy), members)
+
+
+def closure_of_sets(members: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
+    """What label sets lie under, as `LabelSets.closure`.
+
+    Args:
+        members: [n_sets, n_classes], the classes of every set.
+        taxonomy: the induced taxonomy of the classes.
+    """
+    n_under = members.astype(np.int32) @ taxonomy.closure.astype(np.int32)
     closure = sp.csr_array((np.ones(n_under.nnz, np.uint8), n_under.indices, n_under.indptr), shape=n_under.shape)
     closure.sort_indices()
-    return LabelSets(of_image, closure)
+    return closure
 
 
 def classes_of(

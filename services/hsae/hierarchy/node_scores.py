@@ -206,7 +206,7 @@ def iter_node_scores(
 
     Args:
         sums: class sums of the analysis, fresh or read back.
-        closure: [n_classes, n_nodes], as in `InducedTaxonomy.closure`.
+        closure: [n_classes, n_nodes], from `sums.closure`.
         family: from `false_discovery` on the same device; computed here when it is not given.
         device: where the blocks are scored; what is yielded lies in the CPU's memory.
 

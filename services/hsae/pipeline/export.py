@@ -27,7 +27,8 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
     """Write an analysis (None: the latest) to `folder`, which must be new or empty; returns what was exported.
 
     - `activations.npz`: SciPy CSR float32 `[n_images, n_latents]`, the activation of each latent on each image
-    - `images.parquet`: image, path, synset (wnid); one row per row of the matrix, in its order
+    - `images.parquet`: image, path, synset (wnid; in a data set where images have several labels instead a list,
+      synsets); one row per row of the matrix, in its order
     - `closure.parquet`: descendant, ancestor (wnids; a node is its own ancestor)
     - `node_score.parquet`: latent, synset and every score, for every pair
 
@@ -60,7 +61,9 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             sp.save_npz(aside / "activations.npz", latents.z)
-            images = {"image": listing["image"], "path": listing["path"], "synset": listing["class_id"]}
+            several = "class_ids" in listing.column_names
+            synset = {"synsets": listing["class_ids"]} if several else {"synset": listing["class_id"]}
+            images = {"image": listing["image"], "path": listing["path"], **synset}
             pq.write_table(pa.table(images), aside / "images.parquet")
             pq.write_table(_closure(taxonomy), aside / "closure.parquet")
             n_pairs = _write_scores(sums, taxonomy, aside / "node_score.parquet")
@@ -92,7 +95,7 @@ def _write_scores(sums: ClassSums, taxonomy: InducedTaxonomy, path: Path) -> int
     writer: pq.ParquetWriter | None = None
     n_pairs = 0
     try:
-        for block, scores in iter_node_scores(sums, taxonomy.closure):
+        for block, scores in iter_node_scores(sums, sums.closure(taxonomy)):
             first, end, _ = block.indices(sums.n_latents)
             n_latents = end - first
             columns: dict[str, pa.Array] = {

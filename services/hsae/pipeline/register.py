@@ -24,6 +24,8 @@ from hsae.catalog import (
 )
 from hsae.datasets import ImageDataset, scan
 from hsae.errors import UserError
+from hsae.hierarchy.label_sets import classes_of, label_sets
+from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.requests import DatasetRef
 from hsae.store import ObjectStore
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
@@ -43,7 +45,7 @@ def taxonomy_key(key: str) -> str:
 
 
 def read_listing(store: ObjectStore, dataset: DatasetRef) -> pa.Table:
-    """The listing of a registered data set: image, path, class_id, sha256, n_bytes."""
+    """The listing of a registered data set: image, path, class_id (or class_ids), sha256, n_bytes."""
     content = store.get(listing_key(dataset.fingerprint, dataset.listing_sha256), sha256=dataset.listing_sha256)
     return pq.read_table(io.BytesIO(content))
 
@@ -81,8 +83,7 @@ def register_dataset(
         UserError: for images or labels that cannot be used, or a name that is taken by other images.
     """
     images = scan(path, taxonomy, mapping=mapping)
-    classes = sorted(set(images.listing["class_id"].to_pylist()))
-    induced = induce(taxonomy, classes)
+    induced = induce(taxonomy, images.class_ids)
     with transaction(sessions) as session:
         _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
     listing = io.BytesIO()
@@ -162,10 +163,11 @@ def _enter_taxonomy(
             for d, a, distance in induced.node_closure().tolist()
         ],
     )
-    position_of = {induced.synsets[node].id: position for position, node in enumerate(induced.classes.tolist())}
-    positions = np.array([position_of[wnid] for wnid in images.listing["class_id"].to_pylist()])
-    class_images = np.bincount(positions, minlength=len(induced.classes))
-    node_images = np.asarray(induced.closure.T @ class_images)
+    labels = listed_labels(images.listing, induced)
+    _, every_label = classes_of(labels, np.arange(images.n_images))
+    class_images = np.bincount(every_label, minlength=len(induced.classes))
+    sets = label_sets(labels, induced)  # an image of several classes counts once under a node
+    node_images = np.asarray(sets.closure.T @ np.bincount(sets.of_image, minlength=sets.n_sets))
     class_nodes = set(induced.classes.tolist())
     _insert(
         session,

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float64
 from sqlalchemy import insert, select, update
@@ -16,6 +17,7 @@ from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.class_information import ClassInformation, class_information
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.embeddings import read_embeddings
+from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.requests import AnalyzeRequest
@@ -72,12 +74,11 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     if "untrained" in scoring.controls:
         saes.append(untrained_sae(sae.config, read_training_rows(context, manifest, lambda _: context.check())))
     (latents, *untrained), raw = encode_images(saes, manifest, context)
-    position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
-    class_ids, paths = (listing[name].take(latents.images).to_pylist() for name in ("class_id", "path"))
-    labels = np.array([position[class_id] for class_id in class_ids])
-    log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, len(labels), len(taxonomy.synsets))
-    key = request.embedding_key
+    scored = listing.take(latents.images)
+    labels = listed_labels(scored, taxonomy)
     n_nodes = len(taxonomy.synsets)
+    log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, scored.num_rows, n_nodes)
+    key = request.embedding_key
 
     def on_latents(n_done: int, n_total: int) -> None:
         context.progress(n_done * n_nodes, n_total * n_nodes, "pairs")
@@ -100,8 +101,10 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         device=context.device,
         progress=on_latents,
     )
-    log.info("scored; training the linear probes")
-    information = class_information(request, raw, labels, taxonomy, context)
+    information = None
+    if not sp.issparse(labels):  # defined for images of one class each
+        log.info("scored; training the linear probes")
+        information = class_information(request, raw, labels, taxonomy, context)
     context.check()
     log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)
@@ -112,7 +115,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         sae_row,
         taxonomy,
         latents,
-        paths,
+        scored["path"].to_pylist(),
         results,
         information,
         stored_latents,
@@ -166,7 +169,7 @@ def _publish(
     latents: LatentActivations,
     paths: list[str],
     results: list[BasisResult],
-    information: ClassInformation,
+    information: ClassInformation | None,
     stored_latents: StoredObject,
     stored_sums: StoredObject,
 ) -> int:
@@ -197,16 +200,18 @@ def _publish(
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
-        copy_rows(session, "level_score", level_score_rows(analysis.id, information.levels))
-        for result in results:
-            measured: dict[str, float | None] = {
+        of_layer: dict[str, float | None] = {}
+        if information is not None:
+            copy_rows(session, "level_score", level_score_rows(analysis.id, information.levels))
+            of_layer = {
                 "probe_accuracy": _of_classes(information.levels.probe_accuracy),
                 "knn_accuracy": _of_classes(information.levels.knn_accuracy),
                 "path_correlation": information.path_correlation,
                 "path_correlation_shuffled": information.path_correlation_shuffled,
             }
-            if result.basis == "sae":
-                measured |= {"fvu": sae_row.fvu, "cosine": sae_row.cosine}
+        for result in results:
+            of_sae = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
+            measured = of_layer | of_sae
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))
         load_node_scores(session, analysis.id, node_score_rows(analysis.id, results, synset_ids))
         return analysis.id
