@@ -266,7 +266,15 @@ def test_progress_reaches_its_end_and_can_stop_the_analysis(planted_case):
 
 def test_one_basis_alone_equals_the_same_among_all(planted_case):
     results = run(planted_case, seed=5)
-    alone = analyse_basis(planted_case.z, planted_case.labels, planted_case.taxonomy, basis="shuffled_taxonomy", seed=6)
+    alone = analyse_basis(
+        planted_case.z,
+        planted_case.labels,
+        planted_case.taxonomy,
+        basis="shuffled_taxonomy",
+        seed=6,
+        embeddings=planted_case.neurons,
+        cluster_seed=5,
+    )
     assert_same([results[-1]], [alone])
 
 

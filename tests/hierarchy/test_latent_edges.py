@@ -55,12 +55,12 @@ def slow_spearman(x, y):
     return spearmanr(x, y).statistic
 
 
-def slow_activation_pairs(dense, threshold, min_fire):
+def slow_activation_pairs(dense, threshold, min_fire, max_density=0.5):
     """From the dense matrix of W: the relation, its circles broken, and networkx's reduction."""
     kept = np.where(dense > threshold, dense, 0).astype(np.float64)
     fires = kept > 0
     n_fire = fires.sum(axis=0)
-    eligible = [j for j in range(dense.shape[1]) if n_fire[j] >= max(1, min_fire)]
+    eligible = [j for j in range(dense.shape[1]) if max(1, min_fire) <= n_fire[j] <= max_density * len(dense)]
     w = {(c, p): kept[fires[:, p], c].sum() / kept[:, c].sum() for c in eligible for p in eligible}
     graph = nx.DiGraph((c, p) for c in eligible for p in eligible if c != p and w[c, p] > 0.9 and w[p, c] < 0.9)
     for component in list(nx.strongly_connected_components(graph)):
@@ -125,7 +125,8 @@ def test_latents_can_imply_one_another_in_a_circle():
     dense = np.array([[100, 1, 0, 7], [0, 100, 1, 0], [1, 0, 100, 0], [0, 0, 1, 0]], np.float32)
 
     def pairs(activations):
-        found = activation_pairs(Firings.of(rank_activations(sp.csr_array(activations))), min_fire=1)
+        firings = Firings.of(rank_activations(sp.csr_array(activations)))
+        found = activation_pairs(firings, min_fire=1, max_density=1.0)
         return list(zip(found.parent.tolist(), found.child.tolist(), strict=True))
 
     # On the first three images the three fire twice each: none is above another.
@@ -147,13 +148,18 @@ def test_the_cuts_are_strict(n_child, n_parent, n_both, n_pairs):
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=seeds, threshold=st.sampled_from([0.0, 0.5]), min_fire=st.sampled_from([0, 1, 5]))
-def test_pairs_of_the_activations_equal_the_dense_definition(seed, threshold, min_fire):
+@given(
+    seed=seeds,
+    threshold=st.sampled_from([0.0, 0.5]),
+    min_fire=st.sampled_from([0, 1, 5]),
+    max_density=st.sampled_from([0.5, 1.0]),
+)
+def test_pairs_of_the_activations_equal_the_dense_definition(seed, threshold, min_fire, max_density):
     dense = nested_activations(np.random.default_rng(seed))
     ranked = rank_activations(sp.csr_array(dense), threshold=threshold)
-    found = activation_pairs(Firings.of(ranked), min_fire=min_fire)
+    found = activation_pairs(Firings.of(ranked), min_fire=min_fire, max_density=max_density)
     pairs = list(zip(found.parent.tolist(), found.child.tolist(), strict=True))
-    assert pairs == slow_activation_pairs(dense, threshold, min_fire)
+    assert pairs == slow_activation_pairs(dense, threshold, min_fire, max_density)
     assert set(found.child_node.tolist()) | set(found.parent_node.tolist()) <= {-1}
 
 

@@ -8,12 +8,13 @@ from tests.planted_scores import SCORES, plant
 from tests.small import all_results, small_request
 
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
+from hsae.catalog.comparison_inputs import BestF1
 from hsae.hierarchy.bootstrap import resampled_means
 from hsae.pipeline.plan import submit
 from hsae.pipeline.register import dataset_ref
 from hsae.pipeline.requests import CompareRequest, ComparisonConfig, ExtractionConfig, ScoringConfig
 from hsae.pipeline.run import run_job
-from hsae.pipeline.stages.compare import compare
+from hsae.pipeline.stages.compare import compare, node_values
 from hsae.sae import SaeConfig
 
 # entity.n.01 holds every image, which is why it does not count; the others in the order of their wnids.
@@ -168,7 +169,7 @@ def test_a_study_waits_for_all_analyses_and_shares_its_comparison(service):
                               'coverage_mean')
            GROUP BY v.comparison_id, v.analysis_id, v.basis, v.metric, v.value""",
     )
-    assert len(rows) == 2 * (3 * 4 + 2 * 2)
+    assert len(rows) == 2 * (3 * 7 + 2 * 5), "bases with nodes, and with latents of their own"
     for row in rows:
         assert row["value"] == pytest.approx(row["of_layer"], abs=1e-12)
 
@@ -199,3 +200,14 @@ def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_mends_both(servi
         ("analyze", "again"), ("compare", "again"),
     ]  # fmt: skip
     assert run_jobs(service, again, "analyze", "compare") == ["succeeded", "not queued", "succeeded"]
+
+
+def test_nodes_without_scored_images_do_not_count():
+    """Of a class whose images were all skipped no basis has a row; where another basis has one, this one has 0."""
+    best = {
+        1: [BestF1("sae", 0, "a", 0.8, False), BestF1("neuron", 0, "b", 0.4, False), BestF1("sae", 0, "c", 1, True)]
+    }
+    found = node_values(best, {1: {"sae": 1, "neuron": 1}}, {"a": 1, "b": 3, "c": 5, "skipped": 1})
+    assert found.columns == [(1, "sae"), (1, "neuron")]
+    assert found.f1.tolist() == [[0.8, 0], [0, 0.4]]
+    assert found.is_inner.tolist() == [False, True]

@@ -43,6 +43,7 @@ def analyse(
     association: AssociationRule = "topk",
     controls: Sequence[ControlBasis] = ("neuron", "pca", "random"),
     untrained: "sp.csr_array[np.float32] | None" = None,
+    pooled_neurons: "sp.csr_array[np.float32] | None" = None,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
     device: Device = "cpu",
     progress: Progress | None = None,
@@ -57,13 +58,15 @@ def analyse(
         taxonomy: the induced taxonomy of the data set's classes.
         neurons: the activations that the SAE was given, of the same images.
         embeddings: what the monosemanticity score measures the likeness of images in; by default `neurons`.
-        seed: seed of the first shuffle of each kind, the next has `seed + 1`; and of the random directions.
+        seed: seed of the first shuffle of each kind, the next has `seed + 1`; also of random directions and clusters.
         threshold: an SAE latent fires where its activation is greater; a column of a control where thinning left it.
         n_label_shuffles: how often the labels are shuffled.
         n_taxonomy_shuffles: how often the classes are shuffled over the tree.
         association: the rule by which the latent and layer rows associate classes with latents.
         controls: which control bases are scored; their order does not matter.
         untrained: with the control `untrained`, the latent activations of the SAE before its training, as `z`.
+        pooled_neurons: of images with several tokens what the control `neuron` is made of: over an image's tokens the
+            greatest positive part of every neuron, then the greatest negative parts, float32[n_images, 2 * d_model].
         decoder: the direction that every latent of the SAE writes, for the likeness of siblings, NaN without it.
         device: where activations are ranked and pairs scored.
         progress: called as the latents of all bases are done; may raise to stop.
@@ -81,7 +84,7 @@ def analyse(
     n_kept = n_kept_like(ranked.n_fire, n_images)
     runs: list[tuple[Basis, int, DenseBasis | None]] = [("sae", 0, None)]
     runs += [
-        (control, 0, control_basis(control, neurons, untrained, n_latents=n_latents, seed=seed))
+        (control, 0, control_basis(control, neurons, untrained, pooled_neurons, n_latents=n_latents, seed=seed))
         for control in CONTROL_BASES
         if control in controls
     ]
@@ -94,7 +97,8 @@ def analyse(
         if progress is not None:
             progress(n_before + n_done, n_total)
 
-    results = []
+    results: list[BasisResult] = []
+    alike = None  # the shuffled bases have the SAE's latents
     for basis, run_seed, dense in runs:
         activations = ranked if dense is None else rank_activations(thin(dense, n_kept), device=device)
         results.append(
@@ -107,11 +111,15 @@ def analyse(
                 association=association,
                 dense=dense,
                 embeddings=neurons if embeddings is None else embeddings,
-                decoder=decoder if basis == "sae" else None,
+                alike=alike if dense is None else None,
+                decoder=decoder if dense is None else None,
+                cluster_seed=seed,
                 device=device,
                 progress=report,
             )
         )
+        if basis == "sae" and results[0].latents is not None:
+            alike = results[0].latents.monosemanticity
         n_before += activations.n_latents
     return results
 
@@ -127,7 +135,9 @@ def analyse_basis(
     association: AssociationRule = "topk",
     dense: DenseBasis | None = None,
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None,
+    alike: Float64[np.ndarray, "n_latents"] | None = None,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
+    cluster_seed: int = 0,
     device: Device = "cpu",
     progress: Progress | None = None,
 ) -> BasisResult:
@@ -143,7 +153,9 @@ def analyse_basis(
         association: the rule by which the latent and layer rows associate classes with latents.
         dense: of a control basis, what was thinned to `z`, for `auroc_dense`.
         embeddings: one per image, for the monosemanticity score, which is NaN without them.
+        alike: the monosemanticity scores, where they are known already.
         decoder: the direction that every latent writes, for the likeness of siblings, which is NaN without it.
+        cluster_seed: seed of the random clusters that siblings are compared with.
         device: where activations are ranked and pairs scored.
         progress: called as latents are done; may raise to stop.
 
@@ -181,11 +193,10 @@ def analyse_basis(
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
-    alike = np.full(ranked.n_latents, np.nan)
+    if alike is None:
+        alike = np.full(ranked.n_latents, np.nan) if embeddings is None else monosemanticity(ranked, embeddings)
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
-        if embeddings is not None:
-            alike = monosemanticity(ranked, embeddings)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
         latents = latent_table(ranked, class_sums, places[association], chosen.label, label_scores, alike, lca_depth)
     edges, families = latent_hierarchy(
@@ -196,7 +207,7 @@ def analyse_basis(
         sources=("taxonomy",) if is_shuffled else EDGE_SOURCES,
         monosemanticity=alike,
         decoder=decoder,
-        seed=seed,
+        seed=cluster_seed,
     )
     return BasisResult(
         basis=basis,

@@ -30,6 +30,15 @@ def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_latents: int 
         first = end
 
 
+def ranges(
+    start: Int64[np.ndarray, "n_runs"], length: Int64[np.ndarray, "n_runs"]
+) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """The numbers `start[i] .. start[i] + length[i] - 1` of all runs end to end, and the run of each."""
+    run = np.repeat(np.arange(len(start)), length)
+    offset = start - (np.cumsum(length) - length)
+    return np.arange(len(run)) + offset[run], run
+
+
 def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> Iterator[_Result]:
     """`work` of every block, in their order; on the CPU as many at once as torch may use threads.
 

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
-from hsae.hierarchy.blocks import latent_blocks
+from hsae.hierarchy.blocks import latent_blocks, ranges
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
 _BLOCK_PAIRS = 1 << 22
@@ -69,10 +69,7 @@ class Firings:
 
     def entries(self, latents: Int[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n_entries"], np.ndarray]:
         """The entries of some latents end to end, and which of `latents` each belongs to."""
-        numbers = np.arange(len(self.image))
-        shape = (self.n_latents, self.n_images)
-        rows = sp.csr_array((numbers, self.image, self.indptr), shape=shape)[latents]
-        return rows.data, np.repeat(np.arange(len(latents)), np.diff(rows.indptr))
+        return ranges(self.indptr[latents], self.n_fire[latents])
 
 
 class Overlap(NamedTuple):

@@ -118,6 +118,7 @@ def control_basis(
     control: ControlBasis,
     activations: Float32[np.ndarray, "n_images d_model"],
     untrained: "sp.csr_array[np.float32] | None",
+    pooled_neurons: "sp.csr_array[np.float32] | None" = None,
     *,
     n_latents: int,
     seed: int,
@@ -128,6 +129,7 @@ def control_basis(
         control: its name.
         activations: what the SAE was given.
         untrained: float32[n_images, n_latents], the latents of the SAE before its training, for `untrained` alone.
+        pooled_neurons: of images with several tokens, the neurons' greatest parts over them, as `analyse` takes them.
         n_latents: of the SAE.
         seed: of the random directions.
 
@@ -135,7 +137,7 @@ def control_basis(
         UserError: activations are NaN or infinite, or the untrained SAE's are missing or of other images.
     """
     if control == "neuron":
-        return neuron_basis(activations)
+        return neuron_basis(activations) if pooled_neurons is None else latent_basis(pooled_neurons)
     if control == "pca":
         return pca_basis(activations)
     if control == "random":

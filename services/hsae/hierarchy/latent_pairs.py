@@ -21,6 +21,10 @@ MIN_FIRE = 5
 """A latent that fires on fewer images is in no pair that the activations name (ours)."""
 
 
+MAX_DENSITY = 0.5
+"""A latent that fires on a greater share of the images is in no such pair either: most others imply it (ours)."""
+
+
 class LatentPairs(NamedTuple):
     """Child and parent of every pair, sorted by parent, then child, without repetition.
 
@@ -66,7 +70,7 @@ def taxonomy_pairs(
     return LatentPairs(*(part[is_first] for part in pairs))
 
 
-def activation_pairs(firings: Firings, *, min_fire: int = MIN_FIRE) -> LatentPairs:
+def activation_pairs(firings: Firings, *, min_fire: int = MIN_FIRE, max_density: float = MAX_DENSITY) -> LatentPairs:
     """Pairs with `W(p|c) > 0.9 and W(c|p) < 0.9`, transitively reduced (arXiv 2606.22994).
 
     `W` is the implication weighted by the activations of the latent that implies. Three latents can imply one another
@@ -78,8 +82,10 @@ def activation_pairs(firings: Firings, *, min_fire: int = MIN_FIRE) -> LatentPai
     Args:
         firings: activations of every latent.
         min_fire: latents that fire on fewer images are left out.
+        max_density: and so are those that fire on a greater share of them.
     """
-    child, parent, share = implying_pairs(firings, firings.n_fire >= min_fire, IMPLICATION)
+    is_eligible = (firings.n_fire >= min_fire) & (firings.n_fire <= max_density * firings.n_images)
+    child, parent, share = implying_pairs(firings, is_eligible, IMPLICATION)
     key = child * firings.n_latents + parent
     is_mutual = np.isin(parent * firings.n_latents + child, key, assume_unique=True)
     chosen = (share > IMPLICATION) & ~is_mutual

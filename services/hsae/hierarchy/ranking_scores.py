@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
+from hsae.hierarchy.blocks import ranges
 from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
@@ -124,7 +125,7 @@ class _Ordered:
         latents: Int[np.ndarray, "n_latents"],
     ) -> "_Ordered":
         n_entries = np.diff(ranked.indptr)[latents]
-        entry, column = _ranges(ranked.indptr[latents], n_entries)
+        entry, column = ranges(ranked.indptr[latents], n_entries)
         value = ranked.activation[entry]
         order = strongest_first(torch.from_numpy(column), torch.from_numpy(value)).numpy()
         value, column = value[order], column[order]
@@ -154,7 +155,7 @@ class _Ordered:
         For every such group: its images under the node, those of it and the stronger ones, all images up to there, its
         activation, and its pair. Other groups neither add to the average precision nor raise F1.
         """
-        entry, pair = _ranges(self.start[place], self.n_entries[place])
+        entry, pair = ranges(self.start[place], self.n_entries[place])
         first_cell = nodes.astype(np.int64) * is_under.shape[1]
         hit = np.flatnonzero(is_under.ravel()[first_cell[pair] + self.label[entry]])
         entry, pair = entry[hit], pair[hit]
@@ -183,15 +184,6 @@ def _greatest(
         present, first = np.unique(pair[at_greatest], return_index=True)
         threshold[present] = value[at_greatest[first]]
     return greatest, threshold
-
-
-def _ranges(
-    start: Int64[np.ndarray, "n_runs"], length: Int64[np.ndarray, "n_runs"]
-) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """The numbers `start[i] .. start[i] + length[i] - 1` of all runs end to end, and the run of each."""
-    run = np.repeat(np.arange(len(start)), length)
-    offset = start - (np.cumsum(length) - length)
-    return np.arange(len(run)) + offset[run], run
 
 
 def _runs(n_entries: Int64[np.ndarray, "n"]) -> Iterator[slice]:

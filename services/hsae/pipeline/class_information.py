@@ -9,9 +9,13 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import ActivationSet, Analysis, LayerScore, LevelScore, Sae
 from hsae.hierarchy import LevelScores, level_scores, path_distance_correlation
+from hsae.hierarchy.probe import stratified_split
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import ANALYSIS_FORMAT, AnalyzeRequest
 from hsae.taxonomy import InducedTaxonomy
+
+MAX_IMAGES = 100_000
+"""Of larger data sets so many images, the same share of every class: neighbours take time with the square of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,16 +46,19 @@ def class_information(
         UserError: the activations hold NaN or infinite values.
     """
     with context.reading() as session:
-        known = _of_another_analysis(session, request)
+        known = _of_another_analysis(session, request, len(labels))
     if known is not None:
         return known
     seed = request.scoring.seed
+    if len(labels) > MAX_IMAGES:
+        is_kept = stratified_split(labels, MAX_IMAGES / len(labels), seed)
+        raw, labels = raw[is_kept], labels[is_kept]
     levels = level_scores(raw, labels, taxonomy, seed=seed, device=context.device, check=context.check)
     correlation = path_distance_correlation(raw, labels, taxonomy, seed=seed)
     return ClassInformation(levels, correlation.cosine, correlation.shuffled_cosine_mean)
 
 
-def _of_another_analysis(session: Session, request: AnalyzeRequest) -> ClassInformation | None:
+def _of_another_analysis(session: Session, request: AnalyzeRequest, n_images: int) -> ClassInformation | None:
     """The rows of the first analysis by this version of the same activations, with the same seed."""
     analysis = session.scalar(
         select(Analysis.id)
@@ -60,6 +67,7 @@ def _of_another_analysis(session: Session, request: AnalyzeRequest) -> ClassInfo
         .where(
             ActivationSet.key == request.activation_key,
             Analysis.dataset_id == request.dataset.id,
+            Analysis.n_images == n_images,
             Analysis.config["seed"].as_integer() == request.scoring.seed,
             Analysis.config["format"].as_integer() == ANALYSIS_FORMAT,
         )
@@ -71,6 +79,8 @@ def _of_another_analysis(session: Session, request: AnalyzeRequest) -> ClassInfo
     rows = session.scalars(
         select(LevelScore).where(LevelScore.analysis_id == analysis).order_by(LevelScore.level)
     ).all()
+    if not rows:
+        return None
     layer = session.scalars(
         select(LayerScore).where(LayerScore.analysis_id == analysis, LayerScore.basis == "sae")
     ).one()

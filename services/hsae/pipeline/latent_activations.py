@@ -24,6 +24,19 @@ _ROWS_PER_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class RawActivations:
+    """What the SAE was given.
+
+    mean: float32 `[n_images, d_model]`, of patch tokens their mean
+    pooled: of patch tokens, the greatest positive part of every neuron over an image's patches, then the greatest
+        negative parts, float32 `[n_images, 2 * d_model]`: pooled as the latents are; None of one token an image
+    """
+
+    mean: Float32[np.ndarray, "n_images d_model"]
+    pooled: "sp.csr_array[np.float32] | None"
+
+
+@dataclass(frozen=True, slots=True)
 class LatentActivations:
     """What is scored.
 
@@ -37,8 +50,8 @@ class LatentActivations:
 
 def encode_images(
     saes: Sequence[SparseAutoencoder], manifest: ActivationManifest, context: StageContext
-) -> tuple[list[LatentActivations], Float32[np.ndarray, "n_images d_model"]]:
-    """Encode the plain view of every image with each SAE; also returns the raw activations (patch tokens: their mean).
+) -> tuple[list[LatentActivations], RawActivations]:
+    """Encode the plain view of every image with each SAE; also returns the raw activations.
 
     The maximum over an image's patches is this project's definition: a latent answers to an image when it answers
     to any part of it.
@@ -47,6 +60,7 @@ def encode_images(
     saes = [sae.to(context.device) for sae in saes]
     latents: list[list[sp.csr_array]] = [[] for _ in saes]
     raw: list[torch.Tensor] = []
+    pooled: list[sp.csr_array] = []
     images: list[torch.Tensor] = []
     with torch.inference_mode():
         for shard in iterate_shards(context, manifest):
@@ -55,6 +69,9 @@ def encode_images(
                 continue
             x = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model)
             raw.append(x.mean(1) if n_tokens > 1 else x[:, 0])
+            if n_tokens > 1:
+                greatest = torch.cat((x.amax(1), -x.amin(1)), dim=1).clamp(min=0)
+                pooled.append(sp.csr_array(greatest.numpy()))
             images.append(shard.image_index[plain][::n_tokens])
             for part_cpu in torch.split(x, max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)):
                 part = part_cpu.to(context.device)
@@ -66,7 +83,8 @@ def encode_images(
     activations = [
         LatentActivations(sp.csr_array(sp.vstack(encoded, format="csr")), image_index) for encoded in latents
     ]
-    return activations, torch.cat(raw).numpy()
+    whole = sp.csr_array(sp.vstack(pooled, format="csr")) if pooled else None
+    return activations, RawActivations(torch.cat(raw).numpy(), whole)
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:

@@ -73,7 +73,12 @@ class ScoringConfig(_Request):
 
     threshold: float = Field(0.0, ge=0, description="a latent fires where its activation exceeds this")
     association: AssociationRule = Field("topk", description="rule that associates classes with latents")
-    seed: int = Field(0, ge=0, description="seed of the shuffles, the random directions and the linear probe's split")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=32_000,  # with the shuffles added it is a smallint of the catalog
+        description="seed of the shuffles, the random directions and clusters, and the probes' split",
+    )
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
     controls: tuple[ControlBasis, ...] = Field(CONTROL_BASES, description="bases that are scored beside the SAE")
     embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(

@@ -88,14 +88,16 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         latents.z,
         labels,
         taxonomy,
-        raw,
+        raw.mean,
         embeddings=None if key is None else read_embeddings(key, latents.images, context),
         seed=scoring.seed,
         threshold=scoring.threshold,
         n_label_shuffles=scoring.n_shuffles,
         n_taxonomy_shuffles=scoring.n_shuffles,
         association=scoring.association,
-        controls=scoring.controls,
+        # Directions are not scored on patch tokens: they would be pooled by another rule than the latents.
+        controls=[control for control in scoring.controls if raw.pooled is None or control not in ("pca", "random")],
+        pooled_neurons=raw.pooled,
         untrained=untrained[0].z if untrained else None,
         decoder=sae.decoder_weight.detach().cpu().numpy(),
         device=context.device,
@@ -104,7 +106,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     information = None
     if not sp.issparse(labels):  # defined for images of one class each
         log.info("scored; training the linear probes")
-        information = class_information(request, raw, labels, taxonomy, context)
+        information = class_information(request, raw.mean, labels, taxonomy, context)
     context.check()
     log.info("storing activations and scores")
     stored_latents = put_latent_activations(context.store, request.key, latents)

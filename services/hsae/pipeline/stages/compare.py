@@ -126,13 +126,15 @@ def node_values(
     """Best F1 of every node that counts, by analysis and basis.
 
     Args:
-        best: by analysis the stored rows; where a node has none, no latent fires on it.
+        best: by analysis the stored rows; where a node has none in a basis, no latent fires on it there.
         seeds: by analysis the number of seeds of every basis, over which its F1 is averaged.
         n_classes: by wnid the classes under every node that may count; what holds all the scored images of any analysis
             does not.
     """
     whole = {row.wnid for rows in best.values() for row in rows if row.holds_all}
-    wnids = sorted(set(n_classes) - whole)  # here, since databases sort text each in its own way
+    # Without a row in any basis no scored image is under it: every other node has its latents of the best AUROC.
+    seen = {row.wnid for rows in best.values() for row in rows}
+    wnids = sorted((set(n_classes) & seen) - whole)  # here, since databases sort text each in its own way
     place = {wnid: i for i, wnid in enumerate(wnids)}
     columns = [(number, basis) for number, bases in seeds.items() for basis in bases]
     at = {column: i for i, column in enumerate(columns)}
