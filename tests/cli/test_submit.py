@@ -165,6 +165,11 @@ def test_a_dry_run_registers_no_data_set(admin, service, tmp_path):
     assert admin(service, *arguments, "--dry-run").exit_code == 0
 
 
+def _heed_ctrl_c() -> None:
+    """Tests that a shell runs in the background inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """hsae-admin with a terminal as its standard input and output."""
 
@@ -173,6 +178,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from hsae.cli.main import main; main()", *map(str, arguments)],
             stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **service.environment, "TERM": "xterm"},
+            preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         os.close(slave)
         self.output = ""
