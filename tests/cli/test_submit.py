@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from tests.cli.test_bad_input import assert_one_line, counts
+from tests.interrupts import heed_ctrl_c
 from tests.small import link_classes, register_small, small_request
 
 from hsae.catalog import transaction
@@ -165,11 +166,6 @@ def test_a_dry_run_registers_no_data_set(admin, service, tmp_path):
     assert admin(service, *arguments, "--dry-run").exit_code == 0
 
 
-def _heed_ctrl_c() -> None:
-    """Tests that a shell runs in the background inherit an ignored SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Terminal:
     """hsae-admin with a terminal as its standard input and output."""
 
@@ -178,7 +174,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from hsae.cli.main import main; main()", *map(str, arguments)],
             stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **service.environment, "TERM": "xterm"},
-            preexec_fn=_heed_ctrl_c,
+            preexec_fn=heed_ctrl_c,
         )  # fmt: skip
         os.close(slave)
         self.output = ""

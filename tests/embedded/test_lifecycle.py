@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import psycopg
 import pytest
+from tests.interrupts import heed_ctrl_c
 
 from hsae.embedded import Stack
 from hsae.embedded.process import wait_for
@@ -120,7 +121,8 @@ def test_simultaneous_starts_of_one_home_share_one_stack(home, processes_of):
 
 
 def test_interrupted_start_leaves_nothing(home, processes_of):
-    start = subprocess.Popen([sys.executable, "-c", START, str(home)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", START, str(home)]
+    start = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     assert wait_for(lambda: bool(processes_of(home)), 60)
     start.send_signal(signal.SIGINT)
     assert start.wait(60) != 0
