@@ -83,9 +83,12 @@ def test_jobs_wait_for_free_space(small_disks, server, kind, message):
     if kind == "train":
         plan = small_disks.submit_from("extract")
         small_disks.wait_for_middle("train")
+    else:
+        # After a restart the used segments of the write-ahead log are its next ones: tables run out of space before it.
+        small_disks.stack.stop()
+        small_disks.stack.start()
+        plan = small_disks.submit_from("analyze")
     with _full(small_disks.stack.home / server):
-        if kind == "analyze":
-            plan = small_disks.submit_from("analyze")
         waiting = "SELECT 1 FROM job WHERE kind = :kind AND outages > 0 AND error LIKE :error"
         wait_for(lambda: rows_of(service, waiting, kind=kind, error=f"%{message}%"), 90, service.logs)
     assert small_disks.stack.status().running
