@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Int, Int64
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import ranges
 from hsae.taxonomy import InducedTaxonomy
 
 Labels = Int[np.ndarray, "n_images"] | sp.csr_array
@@ -88,10 +89,8 @@ def classes_of(
     """
     if not sp.issparse(labels):
         return np.arange(len(images)), labels[images]
-    n_labels = np.diff(labels.indptr)[images]
-    place = np.repeat(np.arange(len(images)), n_labels)
-    offset = labels.indptr[images] - (np.cumsum(n_labels) - n_labels)
-    return place, labels.indices[np.arange(len(place)) + offset[place]].astype(np.int64)
+    entry, place = ranges(labels.indptr[images], np.diff(labels.indptr)[images])
+    return place, labels.indices[entry].astype(np.int64)
 
 
 def checked_labels(labels: Labels, n_images: int, n_classes: int) -> Labels:
