@@ -131,9 +131,11 @@ def test_interrupted_start_leaves_nothing(home, processes_of):
     assert not Stack(home).status().running
 
 
-def test_start_after_a_killed_start(home, processes_of):
+@pytest.mark.parametrize("moment", ["its first process", "initdb's log"])
+def test_start_after_a_killed_start(home, processes_of, moment):
     start = subprocess.Popen([sys.executable, "-c", START, str(home)], stderr=subprocess.DEVNULL)
-    assert wait_for(lambda: bool(processes_of(home)), 60)
+    log = home / "logs" / "postgres.log"
+    assert wait_for(lambda: bool(processes_of(home)) if moment == "its first process" else log.exists(), 60)
     start.kill()
     start.wait()
     with Stack(home) as stack:

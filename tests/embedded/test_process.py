@@ -64,8 +64,11 @@ def test_folder_of_a_process_is_told_by_inode(tmp_path):
         assert process.works_in(child.pid, tmp_path / "c") is False
         (tmp_path / "link").symlink_to("a")
         assert process.works_in(child.pid, tmp_path / "link") is True
-        process.end_strays(tmp_path / "a", "another-name")
+        process.end_strays(tmp_path / "a", "another-name", "another-mark")
+        process.end_strays(tmp_path / "b", "another-name", SLEEP[-1])
         assert child.poll() is None
+        process.end_strays(tmp_path / "a", "another-name", SLEEP[-1])  # before it takes its name
+        assert child.wait(20) != 0
     finally:
         child.kill()
         child.wait()

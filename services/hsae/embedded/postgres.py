@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from hsae.errors import ServiceError
 
 ROLE = DATABASE = "hsae"
 _ADMIN = "postgres"
-_NEW = "postgres.new"  # what initdb has not finished
+_NEW = "postgres.new"  # and a random part: what one initdb has not finished
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -64,9 +65,10 @@ class Postgres(Server):
     @classmethod
     def end_strays(cls, home: Path) -> None:
         """Also an initdb whose starter was killed."""
-        process.end_strays(home, "initdb", _cluster_name(home))
-        process.end_strays(home / _NEW, cls.executable, _cluster_name(home))
-        process.end_strays(home / cls.name, cls.executable, _cluster_name(home))
+        name = _cluster_name(home)
+        process.end_strays(home, "initdb", name)
+        for folder in (*home.glob(f"{_NEW}*"), home / cls.name):
+            process.end_strays(folder, cls.executable, name)
 
     def prepare(self) -> None:
         """Make the cluster where there is none, and give its files to the user who will run it."""
@@ -130,9 +132,13 @@ class Postgres(Server):
             raise ServiceError(f"Postgres cannot set up its database: {reason} (log: {self.log})") from error
 
     def _init(self, prefix: tuple[str, ...]) -> None:
-        """Run initdb beside the final place: a folder named like that is complete."""
-        new, passwords = self.home / _NEW, self.home / ".postgres.password"
-        shutil.rmtree(new, ignore_errors=True)
+        """Run initdb beside the final place: a folder named like that is complete.
+
+        In a folder of its own each time: what is left of an initdb whose starter was killed may still write in its.
+        """
+        for old in self.home.glob(f"{_NEW}*"):
+            shutil.rmtree(old, ignore_errors=True)
+        new, passwords = self.home / f"{_NEW}.{secrets.token_hex(4)}", self.home / ".postgres.password"
         write_private(passwords, self.credentials.postgres_admin_password)
         log_start = process.log_size(self.log)
         try:

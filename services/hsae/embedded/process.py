@@ -111,15 +111,16 @@ def kill_family(record: ProcessRecord) -> None:
 
 
 def end_strays(folder: Path, executable: str, mark: str | None = None) -> None:
-    """End processes called `executable` that belong to `folder` though no record knows them.
+    """End processes that belong to `folder` though no record knows them: called `executable`, or given `mark`.
 
     Such are the backends of a killed Postgres, which would keep the next one from starting, and servers whose
-    starter was killed before it could write them down.
+    starter was killed before it could write them down. By the mark alone, a program that changes its identity
+    before it becomes `executable`.
     """
     strays = [
         process
         for process in psutil.process_iter()
-        if _name(process) == executable and belongs_to(process, folder, mark)
+        if (_name(process) == executable or _carries(process, mark)) and belongs_to(process, folder, mark)
     ]
     for process in strays:
         _signal(process, signal.SIGQUIT if executable == "postgres" else signal.SIGTERM)
@@ -133,10 +134,13 @@ def belongs_to(process: psutil.Process, folder: Path, mark: str | None = None) -
     Root in a container may not look at the processes of other users.
     """
     inside = works_in(process.pid, folder)
-    if inside is not None or mark is None:
-        return bool(inside)
+    return _carries(process, mark) if inside is None else inside
+
+
+def _carries(process: psutil.Process, mark: str | None) -> bool:
+    """Whether the command line of the process has `mark` in it."""
     try:
-        return any(mark in part for part in process.cmdline())
+        return mark is not None and any(mark in part for part in process.cmdline())
     except psutil.Error:
         return False
 
