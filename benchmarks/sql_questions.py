@@ -27,8 +27,9 @@ from synthetic_taxonomy import Nodes
 from hsae.catalog import connect, session_factory, transaction
 from hsae.catalog.bulk import load_node_scores
 from hsae.catalog.comparison_queries import common_dataset, node_pairs
-from hsae.catalog.edge_queries import edge_rows, level_rows
+from hsae.catalog.edge_queries import edge_rows
 from hsae.catalog.known_names import find_nodes, require_known
+from hsae.catalog.level_queries import level_rows
 from hsae.catalog.migrate import upgrade
 from hsae.catalog.queries import latent_rows, layer_rows, node_rows
 from hsae.catalog.study_comparison import comparison_differences, comparison_scores, find_comparison

@@ -56,6 +56,7 @@ class Service:
     environment: dict[str, str]
     folder: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    is_closed: bool = False
 
     def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
         """A real worker process with one child, in a session of its own."""
@@ -86,6 +87,9 @@ class Service:
 
         Each bucket takes several of the few volumes that SeaweedFS makes of a disk; it deletes a full bucket whole.
         """
+        if self.is_closed:
+            return
+        self.is_closed = True
         self.stop_workers()
         self.sessions.kw["bind"].dispose()
         Minio(
@@ -144,13 +148,15 @@ def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> I
         yield make
     finally:
         for service in made:
-            service.stop_workers()
-            service.sessions.kw["bind"].dispose()
+            service.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_service(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
-    """Makes services, each with a database, broker number and bucket of its own on the session's servers."""
+    """Makes services, each with a database, broker number and bucket of its own on the session's servers.
+
+    They end with the module: idle workers look at their database all the time.
+    """
     with services_on(stack, tmp_path_factory) as make:
         yield make
 

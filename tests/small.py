@@ -6,7 +6,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from hsae.catalog import LIVE_STATES, transaction
-from hsae.catalog.queries import Row, list_jobs
+from hsae.catalog.conditions import Row
+from hsae.catalog.queries import list_jobs
 from hsae.demo import backbone_folder, images_folder
 from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import Plan, submit

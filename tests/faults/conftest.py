@@ -22,6 +22,13 @@ def make_own_service(servers, tmp_path_factory):
         yield make
 
 
+@pytest.fixture
+def make_service(stack, tmp_path_factory):
+    """Makes services that end with the test: what their idle workers do would slow down the next one's."""
+    with services_on(stack, tmp_path_factory) as make:
+        yield make
+
+
 @pytest.fixture(scope="package")
 def long_standing(make_own_service, servers) -> Standing:
     """A service with one worker that has made the small request once, undisturbed."""

@@ -136,7 +136,7 @@ def test_a_child_that_the_kernel_kills_for_memory_fails_with_that_reason(make_se
     assert worker.poll() is None
 
 
-@pytest.mark.parametrize("kind", ["extract", "train"])
+@pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
 def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed, kind):
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2, lease_seconds=2)
@@ -144,6 +144,8 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
     plan = submit_small(service)
     sleeper = service.start_worker()
     job_id = wait_until_under_way(service, kind)
+    if kind == "analyze":
+        wait_for(lambda: "scoring" in service.logs())
     os.killpg(sleeper.pid, signal.SIGSTOP)
     asleep = _job(service, job_id)["owner"]
     service.start_worker()

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select, text, update
 
-from hsae.catalog import Job, JobDependency, JobEvent, transaction
-from hsae.errors import JobCancelledError, LeaseLostError
+from hsae.catalog import Job, JobDependency, JobEvent, bound_idling, clear_errors, transaction
+from hsae.errors import JobCancelledError, LeaseLostError, ServiceError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
@@ -178,6 +178,26 @@ def test_a_job_that_waits_for_one_that_has_failed_does_not_wait_for_ever(service
     last = _job(service, "last", state="waiting", needs=(waiting,))
     assert _reconcile(service) == []
     assert _row(service, waiting).state == _row(service, last).state == "failed"
+
+
+def test_a_process_that_is_suspended_while_it_mends_or_renews_keeps_nobody_waiting(service):
+    """Its transaction stays open, with the lock that lets one process at a time mend, and with the job's row."""
+    running, ready = _job(service, "a"), _job(service, "b")
+    impatient = service.settings.model_copy(update={"lease_seconds": 0.5})
+    assert _claim(service, running, lease_seconds=0.5) is not None
+    sleepers = [service.sessions() for _ in range(2)]
+    assert mend(sleepers[0], "sleeper", impatient).ready != ()
+    bound_idling(sleepers[1], 0.5)
+    sleepers[1].execute(select(Job).where(Job.id == running).with_for_update()).one()
+    with transaction(service.sessions) as session:
+        assert mend(session, "other", impatient).ready == ()
+    time.sleep(1.5)
+    with transaction(service.sessions) as session:
+        assert [bell.job_id for bell in mend(session, "other", impatient).ready] == [running, ready]
+    for sleeper in sleepers:
+        with pytest.raises(ServiceError, match="lost|idle"), clear_errors():
+            sleeper.execute(text("SELECT 1"))
+        sleeper.close()
 
 
 def test_expired_leases_use_up_attempts(service):

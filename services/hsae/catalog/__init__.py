@@ -30,7 +30,7 @@ from hsae.catalog.results import (
     NodeScore,
     Sae,
 )
-from hsae.catalog.session import clear_errors, connect, database_url, session_factory, transaction
+from hsae.catalog.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
 
 __all__ = [
     "BASES",
@@ -69,6 +69,7 @@ __all__ = [
     "Study",
     "StudyJob",
     "Synset",
+    "bound_idling",
     "clear_errors",
     "connect",
     "database_url",

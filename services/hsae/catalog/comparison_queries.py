@@ -6,9 +6,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.conditions import Row
 from hsae.errors import UserError
-
-Row = dict[str, Any]
 
 
 def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None) -> list[Row]:

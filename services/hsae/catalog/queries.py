@@ -6,10 +6,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.conditions import Row, equalities, of_nodes
 from hsae.catalog.results import BASES
 from hsae.errors import UserError
-
-Row = dict[str, Any]
 
 _JOBS = """
 SELECT j.id, j.kind, j.title, j.state, j.queue, j.priority, j.attempt, j.max_attempts, j.outages, j.owner,
@@ -74,18 +73,9 @@ def study_exists(session: Session, study_id: int) -> bool:
     return session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is not None
 
 
-def _filters(**wanted: Any) -> tuple[str, Row]:
-    """A WHERE clause of the given equalities; None means any."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-    return " AND ".join(["true", *(f"v.{name} = :{name}" for name in given)]), given
-
-
 def layer_rows(session: Session, analysis_ids: Sequence[int] | None = None, **wanted: Any) -> list[Row]:
     """Rows of layer_progress, by SAE kind, layer and basis (the SAE first)."""
-    where, values = _filters(**wanted)
-    if analysis_ids is not None:
-        where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = list(analysis_ids)
+    where, values = equalities(analysis_ids, **wanted)
     query = f"""
         SELECT v.* FROM layer_progress v WHERE {where}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
@@ -100,7 +90,7 @@ def latent_rows(
     *,
     min_f1: float,
     limit: int,
-    labels: Sequence[int] | None = None,
+    nodes: Sequence[int] | None = None,
     under: Sequence[int] | None = None,
     max_q: float | None = None,
     analysis_ids: Sequence[int] | None = None,
@@ -108,20 +98,17 @@ def latent_rows(
 ) -> list[Row]:
     """Rows of latent_label by falling F1.
 
-    `labels` keeps those labelled with one of these synsets, `under` those labelled with a synset at or below one of
+    `nodes` keeps those labelled with one of these synsets, `under` those labelled with a synset at or below one of
     them, `max_q` those whose q-value at the label is at most that.
     """
-    where, values = _filters(**wanted)
-    where += _of_nodes(labels, under, values, all_rows=max_q is not None)
-    if analysis_ids is not None:
-        where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = list(analysis_ids)
+    where, values = equalities(analysis_ids, **wanted)
+    where += of_nodes(nodes, under, values, all_rows=max_q is not None)
     query = f"SELECT v.* FROM latent_label v WHERE {where} AND v.f1 >= :min_f1"  # noqa: S608
     order = "ORDER BY v.f1 DESC, v.analysis_id, v.latent"
     if max_q is not None:
         # The label's q is looked up row by row, and only as far down as the limit asks: OFFSET 0 keeps the planner from
         # looking up those that no other condition leaves.
-        if labels is not None or under is not None:
+        if nodes is not None or under is not None:
             query = f"SELECT v.* FROM ({query} {order} OFFSET 0) v WHERE true"  # noqa: S608
         query += """ AND (SELECT r.q FROM node_score r WHERE r.analysis_id = v.analysis_id AND r.basis = v.basis
                      AND r.seed = 0 AND r.latent = v.latent AND r.synset_id = v.synset_id) <= :max_q"""
@@ -142,37 +129,17 @@ def node_rows(
     **wanted: Any,
 ) -> list[Row]:
     """Rows of node_best_latent by falling F1; `nodes` keeps these synsets, `under` those at or below one of them."""
-    where, values = _filters(**wanted)
-    where += _of_nodes(nodes, under, values)
+    where, values = equalities(analysis_ids, **wanted)
+    where += of_nodes(nodes, under, values)
     if max_q is not None:
         where += " AND v.q <= :max_q"
         values["max_q"] = max_q
-    if analysis_ids is not None:
-        where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = list(analysis_ids)
     query = f"""
         SELECT v.* FROM node_best_latent v WHERE {where} AND v.f1 >= :min_f1
         ORDER BY v.f1 DESC, v.analysis_id, v.synset LIMIT :limit
     """  # noqa: S608
     values |= {"min_f1": min_f1, "limit": limit}
     return [dict(row) for row in session.execute(text(query), values).mappings()]
-
-
-def _of_nodes(nodes: Sequence[int] | None, under: Sequence[int] | None, values: Row, *, all_rows: bool = False) -> str:
-    """Conditions on a view's synset_id; what they bind goes into `values`. `all_rows`: no limit ends the reading early.
-
-    Of the many tables of a view the planner joins the synsets below a node last, which suits a search that ends at the
-    first rows that fit. Where all that fit are wanted, an array of them lets it begin with their index.
-    """
-    where = ""
-    if nodes is not None:
-        where += " AND v.synset_id = ANY(:nodes)"
-        values["nodes"] = list(nodes)
-    if under is not None:
-        below = "SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = ANY(:under)"
-        where += f" AND v.synset_id = ANY(ARRAY({below}))" if all_rows else f" AND v.synset_id IN ({below})"
-        values["under"] = list(under)
-    return where
 
 
 def find_analysis(session: Session, analysis: int | None) -> Row:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
@@ -28,7 +28,10 @@ _CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+# A process that was suspended in a transaction would keep its locks, and others waiting, until somebody wakes it.
+_MAX_IDLE_SECONDS = 300
 _DEADLOCK = "40P01"
+_IdledTooLong = psycopg.errors.IdleInTransactionSessionTimeout
 _NOT_ALLOWED = {"42501", "25006"}  # insufficient privilege, read-only server
 
 
@@ -61,6 +64,7 @@ def connect(settings: Settings) -> Engine:
     """
     engine = create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args=_CONNECTION)
     event.listen(engine, "do_connect", _wait_for_connection)
+    event.listen(engine, "connect", _bound_idling)
     return engine
 
 
@@ -73,9 +77,24 @@ def _wait_for_connection(
             return dialect.connect(*args, **options)
         except psycopg.OperationalError as error:
             # Without a connection the driver knows no SQLSTATE.
-            if not any(text in str(error) for text in _NO_CONNECTION_LEFT) or time.monotonic() > deadline:
+            if not any(words in str(error) for words in _NO_CONNECTION_LEFT) or time.monotonic() > deadline:
                 raise
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  (no secret)
+
+
+def _bound_idling(connection: DBAPIConnection, _: object) -> None:
+    """The server ends a transaction that this process has left idle for long."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{_MAX_IDLE_SECONDS}s'")
+    cursor.close()
+    connection.commit()
+
+
+def bound_idling(session: Session, seconds: float) -> None:
+    """Let the server end this transaction once it is left idle for so long: from one second to five minutes."""
+    milliseconds = round(1000 * min(max(seconds, 1.0), _MAX_IDLE_SECONDS))
+    setting = text("SELECT set_config('idle_in_transaction_session_timeout', :value, true)")
+    session.execute(setting, {"value": f"{milliseconds}ms"})
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
@@ -95,8 +114,8 @@ def clear_errors() -> Iterator[None]:
         if state in _NOT_ALLOWED or state is None:
             raise UserError(f"the database refuses this ({_reason(error.orig)}): correct HSAE_DATABASE_URL") from error
         raise
-    except (OperationalError, psycopg.OperationalError) as error:  # the driver's own comes from a COPY
-        cause = error if isinstance(error, psycopg.OperationalError) else error.orig
+    except (OperationalError, psycopg.OperationalError, _IdledTooLong) as error:  # the driver's own come from a COPY
+        cause = error.orig if isinstance(error, OperationalError) else error
         state = getattr(cause, "sqlstate", None)
         reason = _reason(cause)
         if state == _DEADLOCK:

@@ -1,13 +1,10 @@
 """What the comparison of a study found."""
 
-from typing import Any
-
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.conditions import Row
 from hsae.errors import UserError
-
-Row = dict[str, Any]
 
 
 def find_comparison(session: Session, study_id: int) -> Row:

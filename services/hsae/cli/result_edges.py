@@ -9,10 +9,10 @@ from hsae.cli.output import json_option, print_rows
 from hsae.cli.result_filters import (
     analysis_option,
     basis_option,
+    filtered_rows,
     layer_option,
     limit_option,
     min_f1_option,
-    require_analysed,
     sae_option,
     study_option,
 )
@@ -40,30 +40,12 @@ _COLUMNS = {
 @limit_option
 @json_option
 @pass_connections
-def edges(
-    connections: Connections,
-    /,
-    as_json: bool,
-    study: int | None,
-    nodes: tuple[str, ...],
-    under: str | None,
-    **wanted: Any,
-) -> None:
+def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Pairs of latents (or columns of a control) of which one is the other's parent.
 
     Strongest implication first. --min-f1 asks it of both labels.
     """
-    from hsae.catalog import transaction
     from hsae.catalog.edge_queries import edge_rows
-    from hsae.catalog.known_names import find_nodes, study_analyses
 
-    with transaction(connections.sessions) as session:
-        require_analysed(session, wanted)
-        rows = edge_rows(
-            session,
-            nodes=find_nodes(session, nodes) if nodes else None,
-            under=find_nodes(session, [under]) if under else None,
-            analysis_ids=None if study is None else study_analyses(session, study),
-            **wanted,
-        )
+    rows = filtered_rows(connections, edge_rows, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.")

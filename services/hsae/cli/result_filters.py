@@ -1,11 +1,12 @@
 """Options that the commands of `results` share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsae.cli.completion import complete_studies
+from hsae.cli.connections import Connections
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -43,3 +44,27 @@ def require_analysed(session: "Session", wanted: Mapping[str, Any]) -> None:
 
     analysis = wanted.get("analysis_id")
     require_known(session, analysis_ids=() if analysis is None else (analysis,), layer=wanted.get("layer"))
+
+
+def filtered_rows(
+    connections: Connections,
+    query: Callable[..., list[dict[str, Any]]],
+    *,
+    study: int | None,
+    nodes: tuple[str, ...],
+    under: str | None,
+    **wanted: Any,
+) -> list[dict[str, Any]]:
+    """The rows of `query`, with `--study`, `--node` and `--under` looked up; a `UserError` names what is not there."""
+    from hsae.catalog import transaction
+    from hsae.catalog.known_names import find_nodes, study_analyses
+
+    with transaction(connections.sessions) as session:
+        require_analysed(session, wanted)
+        return query(
+            session,
+            nodes=find_nodes(session, nodes) if nodes else None,
+            under=find_nodes(session, [under]) if under else None,
+            analysis_ids=None if study is None else study_analyses(session, study),
+            **wanted,
+        )

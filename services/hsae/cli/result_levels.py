@@ -23,8 +23,8 @@ join to. Held-out accuracy on the layer's raw activations; chance = always namin
 def levels(connections: Connections, /, study: int | None, as_json: bool, **wanted: Any) -> None:
     """Linear probe and nearest neighbours of every layer, the classes joined at every depth of the taxonomy."""
     from hsae.catalog import transaction
-    from hsae.catalog.edge_queries import level_rows
     from hsae.catalog.known_names import require_known, study_analyses
+    from hsae.catalog.level_queries import level_rows
     from hsae.catalog.names import short_model_name
 
     with transaction(connections.sessions) as session:

@@ -13,11 +13,11 @@ from hsae.cli.result_filters import (
     analysis_option,
     basis_option,
     column_basis_option,
+    filtered_rows,
     layer_option,
     limit_option,
     min_f1_option,
     q_option,
-    require_analysed,
     sae_option,
     study_option,
 )
@@ -170,29 +170,11 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
 @limit_option
 @json_option
 @pass_connections
-def latents(
-    connections: Connections,
-    /,
-    as_json: bool,
-    study: int | None,
-    nodes: tuple[str, ...],
-    under: str | None,
-    **wanted: Any,
-) -> None:
+def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Latents with their labels, best F1 first."""
-    from hsae.catalog import transaction
-    from hsae.catalog.known_names import find_nodes, study_analyses
     from hsae.catalog.queries import latent_rows
 
-    with transaction(connections.sessions) as session:
-        require_analysed(session, wanted)
-        rows = latent_rows(
-            session,
-            labels=find_nodes(session, nodes) if nodes else None,
-            under=find_nodes(session, [under]) if under else None,
-            analysis_ids=None if study is None else study_analyses(session, study),
-            **wanted,
-        )
+    rows = filtered_rows(connections, latent_rows, **wanted)
     print_rows(rows, _LATENT_COLUMNS, as_json=as_json, empty="No latent fits.")
 
 
@@ -209,29 +191,11 @@ def latents(
 @limit_option
 @json_option
 @pass_connections
-def nodes(
-    connections: Connections,
-    /,
-    as_json: bool,
-    study: int | None,
-    nodes: tuple[str, ...],
-    under: str | None,
-    **wanted: Any,
-) -> None:
+def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Nodes of the taxonomy with their best latents, best F1 first."""
-    from hsae.catalog import transaction
-    from hsae.catalog.known_names import find_nodes, study_analyses
     from hsae.catalog.queries import node_rows
 
-    with transaction(connections.sessions) as session:
-        require_analysed(session, wanted)
-        rows = node_rows(
-            session,
-            nodes=find_nodes(session, nodes) if nodes else None,
-            under=find_nodes(session, [under]) if under else None,
-            analysis_ids=None if study is None else study_analyses(session, study),
-            **wanted,
-        )
+    rows = filtered_rows(connections, node_rows, **wanted)
     print_rows(rows, _NODE_COLUMNS, as_json=as_json, empty="No node fits.")
 
 

@@ -69,7 +69,7 @@ def analyse(
             greatest positive part of every neuron, then the greatest negative parts, float32[n_images, 2 * d_model].
         decoder: the direction that every latent of the SAE writes, for the likeness of siblings, NaN without it.
         device: where activations are ranked and pairs scored.
-        progress: called as the latents of all bases are done; may raise to stop.
+        progress: called as the latents of all bases are done, and in between; may raise to stop.
 
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
@@ -97,10 +97,13 @@ def analyse(
         if progress is not None:
             progress(n_before + n_done, n_total)
 
+    def check() -> None:
+        report(0, 0)
+
     results: list[BasisResult] = []
     alike = None  # the shuffled bases have the SAE's latents
     for basis, run_seed, dense in runs:
-        activations = ranked if dense is None else rank_activations(thin(dense, n_kept), device=device)
+        activations = ranked if dense is None else rank_activations(thin(dense, n_kept, check=check), device=device)
         results.append(
             analyse_basis(
                 activations,
@@ -157,7 +160,7 @@ def analyse_basis(
         decoder: the direction that every latent writes, for the likeness of siblings, which is NaN without it.
         cluster_seed: seed of the random clusters that siblings are compared with.
         device: where activations are ranked and pairs scored.
-        progress: called as latents are done; may raise to stop.
+        progress: called as latents are done, and in between; may raise to stop.
 
     Raises:
         UserError: as for `analyse`.
@@ -175,6 +178,9 @@ def analyse_basis(
     class_sums = sum_by_class(ranked, labels, n_classes, device=device) if sp.issparse(labels) else sums
     n_done = 0
 
+    def check() -> None:
+        on_block(0)
+
     def on_block(n_latents: int) -> None:
         nonlocal n_done
         n_done += n_latents
@@ -186,15 +192,19 @@ def analyse_basis(
     chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
     node_sums = NodeSums(sums, sets.closure, device=device)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
-    ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes)
+    ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes, check=check)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if dense is not None:
-        auroc_dense = unthinned_auroc(dense, sets.of_image, sets.closure, chosen.latents, chosen.nodes, device=device)
+        auroc_dense = unthinned_auroc(
+            dense, sets.of_image, sets.closure, chosen.latents, chosen.nodes, device=device, check=check
+        )
     rules = (association,) if is_shuffled else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
     if alike is None:
-        alike = np.full(ranked.n_latents, np.nan) if embeddings is None else monosemanticity(ranked, embeddings)
+        alike = np.full(ranked.n_latents, np.nan)
+        if embeddings is not None:
+            alike = monosemanticity(ranked, embeddings, check=check)
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
@@ -208,6 +218,7 @@ def analyse_basis(
         monosemanticity=alike,
         decoder=decoder,
         seed=cluster_seed,
+        check=check,
     )
     return BasisResult(
         basis=basis,

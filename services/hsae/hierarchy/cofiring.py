@@ -3,7 +3,7 @@
 Everything goes by the firing rule: an activation that is not above the threshold counts as 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
-from hsae.hierarchy.blocks import latent_blocks, ranges
+from hsae.hierarchy.blocks import go_on, latent_blocks, ranges
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
 _BLOCK_PAIRS = 1 << 22
@@ -104,7 +104,11 @@ class Cofiring:
 
 
 def implying_pairs(
-    firings: Firings, is_eligible: Bool[np.ndarray, "n_latents"], least: float
+    firings: Firings,
+    is_eligible: Bool[np.ndarray, "n_latents"],
+    least: float,
+    *,
+    check: Callable[[], None] = go_on,
 ) -> tuple[Int64[np.ndarray, "n_pairs"], Int64[np.ndarray, "n_pairs"], Float64[np.ndarray, "n_pairs"]]:
     """All ordered pairs of latents of which one, by the mass of its activations, implies the other.
 
@@ -118,6 +122,7 @@ def implying_pairs(
         firings: activations of every latent.
         is_eligible: latents that may be in a pair; dead ones never are.
         least: pairs with `W(p|c) >= least` are kept; greater than 0.
+        check: called for every block of latents; may raise to stop.
 
     Returns:
         `c`, `p` and `W(p|c)` of every such pair of two latents, sorted by `c`, then `p`.
@@ -129,6 +134,7 @@ def implying_pairs(
     height = max(1, _BLOCK_PAIRS // max(1, len(eligible)))
     kept = []
     for first in range(0, len(eligible), height):
+        check()
         # Row c of the product adds up a_c over the images on which p fires, in the order of the images, as its whole
         # mass was: where p fires on all of c's images the share is exactly 1.
         both = mass[first : first + height] @ fires
@@ -162,19 +168,27 @@ def overlaps(
         yield pairs, Overlap(pair[both], entry[both], found[both])
 
 
-def cofiring(firings: Firings, child: Int[np.ndarray, "n_pairs"], parent: Int[np.ndarray, "n_pairs"]) -> Cofiring:
+def cofiring(
+    firings: Firings,
+    child: Int[np.ndarray, "n_pairs"],
+    parent: Int[np.ndarray, "n_pairs"],
+    *,
+    check: Callable[[], None] = go_on,
+) -> Cofiring:
     """Compare the two latents of every pair on the images on which both fire.
 
     Args:
         firings: activations of every latent.
         child: one latent of every pair, in any order.
         parent: the other.
+        check: called for every block of pairs; may raise to stop.
     """
     n_pairs = len(child)
     n_both = np.zeros(n_pairs, np.int64)
     child_mass, parent_mass, n_dominant = np.zeros(n_pairs), np.zeros(n_pairs), np.zeros(n_pairs)
     correlation = np.full(n_pairs, np.nan)
     for pairs, both in overlaps(firings, child, parent):
+        check()
         width = pairs.stop - pairs.start
         a_c, a_p = firings.activation[both.child], firings.activation[both.parent]
         n_both[pairs] = np.bincount(both.pair, minlength=width)

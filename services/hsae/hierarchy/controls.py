@@ -3,10 +3,13 @@
 Every control is only another pair of (activations, labels) that goes through the very same scoring code.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float64, Int, Int64
 
+from hsae.hierarchy.blocks import go_on
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.dense_bases import DenseBasis
 from hsae.hierarchy.device_kernels import Device
@@ -43,11 +46,11 @@ def shuffle_taxonomy(labels: Labels, n_classes: int, seed: int) -> Labels:
     return moved
 
 
-def thin(basis: DenseBasis, n_kept: int) -> "sp.csr_array[np.float32]":
+def thin(basis: DenseBasis, n_kept: int, *, check: Callable[[], None] = go_on) -> "sp.csr_array[np.float32]":
     """A dense basis made sparse: the strongest `n_kept` values of every image, whatever their sign.
 
     At the cut the value with the lower index wins; zeros are never kept. Memory is that of a block of images beside the
-    result.
+    result. `check` is called for every block and may raise to stop.
 
     Returns:
         float32[n_images, n_columns], not negative; the columns are those of the basis.
@@ -55,6 +58,7 @@ def thin(basis: DenseBasis, n_kept: int) -> "sp.csr_array[np.float32]":
     n_stored, columns, values = [], [], []
     height = max(1, _BLOCK_VALUES // basis.n_columns)
     for first in range(0, basis.n_images, height):
+        check()
         block = basis.values(slice(first, first + height))
         n_values = block.shape[1]
         n_here = min(n_kept, n_values)
@@ -81,6 +85,7 @@ def unthinned_auroc(
     nodes: Int[np.ndarray, "n_pairs"],
     *,
     device: Device = "cpu",
+    check: Callable[[], None] = go_on,
 ) -> Float64[np.ndarray, "n_pairs"]:
     """AUROC of chosen pairs of a dense basis when nothing is thinned away; NaN where undefined.
 
@@ -91,12 +96,14 @@ def unthinned_auroc(
         latents: columns of the pairs.
         nodes: nodes of the pairs.
         device: where columns are ranked and pairs scored.
+        check: called for every block of columns; may raise to stop.
     """
     n_classes = int(closure.shape[0])
     auroc = np.full(len(latents), np.nan)
     columns, which = np.unique(latents, return_inverse=True)
     width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // basis.n_images)
     for first in range(0, len(columns), width):
+        check()
         block = columns[first : first + width]
         ranked = rank_activations(sp.csr_array(basis.columns(block)), device=device)
         sums = sum_by_class(ranked, labels, n_classes, device=device)

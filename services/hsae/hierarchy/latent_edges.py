@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import go_on
 from hsae.hierarchy.cofiring import Firings, cofiring
 from hsae.hierarchy.latent_families import N_RANDOM_CLUSTERS, LatentFamilies, latent_families
 from hsae.hierarchy.latent_pairs import MIN_F1, MIN_FIRE, LatentPairs, activation_pairs, taxonomy_pairs
@@ -82,6 +83,7 @@ def latent_hierarchy(
     min_f1: float = MIN_F1,
     min_fire: int = MIN_FIRE,
     n_random: int = N_RANDOM_CLUSTERS,
+    check: Callable[[], None] = go_on,
 ) -> tuple[LatentEdges, LatentFamilies]:
     """Score the hierarchy among latents, as the taxonomy names it and as the activations do (arXiv 2606.22994).
 
@@ -97,6 +99,7 @@ def latent_hierarchy(
         min_f1: the least F1 of a latent that stands for its node (ours).
         min_fire: latents that fire on fewer images are in no pair of the source `activation` (ours).
         n_random: random clusters of every size (ours).
+        check: called for every block of latents or pairs; may raise to stop.
 
     Returns:
         The edges, and a row per parent of them.
@@ -112,14 +115,14 @@ def latent_hierarchy(
         raise UserError(f"{n_random} random clusters: there must be 1 at least")
     firings = Firings.of(ranked)
     finders: dict[EdgeSource, Callable[[], LatentPairs]] = {
-        "activation": lambda: activation_pairs(firings, min_fire=min_fire),
+        "activation": lambda: activation_pairs(firings, min_fire=min_fire, check=check),
         "taxonomy": lambda: taxonomy_pairs(taxonomy, node_best_latent, node_best_f1, min_f1=min_f1),
     }
     named = [name for name in EDGE_SOURCES if name in sources]
     found = [finders[name]() for name in named]
     pairs = LatentPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     source = np.repeat(np.array(named), [len(part.child) for part in found])
-    edges = _latent_edges(firings, source, pairs, monosemanticity)
+    edges = _latent_edges(firings, source, pairs, monosemanticity, check)
     families = latent_families(
         firings,
         source,
@@ -138,8 +141,9 @@ def _latent_edges(
     source: Shaped[np.ndarray, "n_edges"],
     pairs: LatentPairs,
     monosemanticity: Float64[np.ndarray, "n_latents"],
+    check: Callable[[], None],
 ) -> LatentEdges:
-    both = cofiring(firings, pairs.child, pairs.parent)
+    both = cofiring(firings, pairs.child, pairs.parent, check=check)
     n_child, n_parent = firings.n_fire[pairs.child], firings.n_fire[pairs.parent]
     implication = both.n_both / n_child
     ms_child, ms_parent = monosemanticity[pairs.child], monosemanticity[pairs.parent]

@@ -1,6 +1,7 @@
 """Which latent may be the parent of which: pairs that the taxonomy names, and pairs that the activations name."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, Int32, Int64
 from scipy.sparse.csgraph import connected_components
 
+from hsae.hierarchy.blocks import go_on
 from hsae.hierarchy.cofiring import Firings, implying_pairs
 from hsae.taxonomy import InducedTaxonomy
 
@@ -70,7 +72,13 @@ def taxonomy_pairs(
     return LatentPairs(*(part[is_first] for part in pairs))
 
 
-def activation_pairs(firings: Firings, *, min_fire: int = MIN_FIRE, max_density: float = MAX_DENSITY) -> LatentPairs:
+def activation_pairs(
+    firings: Firings,
+    *,
+    min_fire: int = MIN_FIRE,
+    max_density: float = MAX_DENSITY,
+    check: Callable[[], None] = go_on,
+) -> LatentPairs:
     """Pairs with `W(p|c) > 0.9 and W(c|p) < 0.9`, transitively reduced (arXiv 2606.22994).
 
     `W` is the implication weighted by the activations of the latent that implies. Three latents can imply one another
@@ -83,9 +91,10 @@ def activation_pairs(firings: Firings, *, min_fire: int = MIN_FIRE, max_density:
         firings: activations of every latent.
         min_fire: latents that fire on fewer images are left out.
         max_density: and so are those that fire on a greater share of them.
+        check: called for every block of latents; may raise to stop.
     """
     is_eligible = (firings.n_fire >= min_fire) & (firings.n_fire <= max_density * firings.n_images)
-    child, parent, share = implying_pairs(firings, is_eligible, IMPLICATION)
+    child, parent, share = implying_pairs(firings, is_eligible, IMPLICATION, check=check)
     key = child * firings.n_latents + parent
     is_mutual = np.isin(parent * firings.n_latents + child, key, assume_unique=True)
     chosen = (share > IMPLICATION) & ~is_mutual

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 
+from hsae.hierarchy.blocks import go_on
 from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.nearest_neighbours import Neighbours, nearest_neighbours, vote
-from hsae.hierarchy.probe import ProbeImages, go_on, split_images, train_probe
+from hsae.hierarchy.probe import ProbeImages, split_images, train_probe
 from hsae.hierarchy.taxonomy_levels import taxonomy_levels
 from hsae.taxonomy import InducedTaxonomy
 

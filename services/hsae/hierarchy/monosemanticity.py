@@ -1,10 +1,13 @@
 """Monosemanticity score: are the images on which a latent is strong alike, as another embedding sees them?"""
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Float64
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import go_on
 from hsae.hierarchy.ranks import RankedActivations
 
 _BLOCK_FEATURES = 64
@@ -12,7 +15,10 @@ _BLOCK_FEATURES = 64
 
 
 def monosemanticity(
-    ranked: RankedActivations, embeddings: Float[np.ndarray, "n_images d_embedding"]
+    ranked: RankedActivations,
+    embeddings: Float[np.ndarray, "n_images d_embedding"],
+    *,
+    check: Callable[[], None] = go_on,
 ) -> Float64[np.ndarray, "n_latents"]:
     """Mean cosine similarity of all pairs of images, weighted by the latent's activations on both (arXiv 2504.02821).
 
@@ -28,6 +34,7 @@ def monosemanticity(
         ranked: activations of every latent; the firing threshold plays no part.
         embeddings: one row per image, of any length; what the similarity is measured in. A row of zeros, which has no
             direction, is similar to nothing (0).
+        check: called for every block of features; may raise to stop.
 
     Returns:
         -1 to 1; NaN for a latent that is constant, or that stands above its minimum on one image only.
@@ -48,6 +55,7 @@ def monosemanticity(
 
     with_strongest, among_others = np.zeros(ranked.n_latents), np.zeros(ranked.n_latents)
     for first in range(0, d_embedding, _BLOCK_FEATURES):
+        check()
         block = embeddings[:, first : first + _BLOCK_FEATURES] / length[:, np.newaxis]
         summed = weights @ block
         with_strongest += np.einsum("jd,jd->j", summed, block[strongest])

@@ -9,16 +9,13 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from hsae.errors import UserError
+from hsae.hierarchy.blocks import go_on
 
 L2_GRID = (1.0, 0.1, 0.01, 0.001, 0.0001)
 """Penalties that are tried, strongest first."""
 
 _MAX_STEPS = 200
 _TOLERANCE = 1e-4  # of the largest gradient, as scikit-learn's
-
-
-def go_on() -> None:
-    """The `check` that never stops anything."""
 
 
 SoftmaxRegression = tuple[Float[Tensor, "n_features n_classes"], Float[Tensor, "n_classes"]]

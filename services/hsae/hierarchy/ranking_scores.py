@@ -4,7 +4,7 @@ Both need the order of the images and not only sums over the node, so they are c
 latent's non-zeros are sorted and gone through: its zeros are one group of tied images behind all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
-from hsae.hierarchy.blocks import ranges
+from hsae.hierarchy.blocks import go_on, latent_blocks, ranges
 from hsae.hierarchy.label_sets import checked_positions
 from hsae.hierarchy.ranks import RankedActivations, strongest_first
 
@@ -40,6 +40,8 @@ def ranking_scores(
     closure: "sp.csr_array[np.uint8]",
     latents: Int[np.ndarray, "n_pairs"],
     nodes: Int[np.ndarray, "n_pairs"],
+    *,
+    check: Callable[[], None] = go_on,
 ) -> RankingScores:
     """Average precision and best F1 of chosen pairs.
 
@@ -60,6 +62,7 @@ def ranking_scores(
         closure: [n_classes, n_nodes] of these, as in `InducedTaxonomy.closure`.
         latents: latent of every pair, in any order.
         nodes: node of every pair.
+        check: called for every block of latents; may raise to stop.
 
     Raises:
         UserError: there is not one label per image, or a label lies outside the taxonomy.
@@ -76,12 +79,13 @@ def ranking_scores(
     order = np.argsort(latents, kind="stable")
     used, n_pairs = np.unique(latents, return_counts=True)
     pair_ends = np.cumsum(n_pairs)
-    for run in _runs(n_nonzero[used]):
+    for run in latent_blocks(_ends(n_nonzero[used]), max_nonzeros=_BLOCK_ENTRIES):
+        check()
         ordered = _Ordered.of(ranked, labels, used[run])
         is_constant[used[run]] |= ordered.is_constant
         low = int(pair_ends[run.start] - n_pairs[run.start])
         place = np.repeat(np.arange(run.stop - run.start), n_pairs[run])  # of the pair's latent in the run
-        for pairs in _runs(ordered.n_entries[place]):
+        for pairs in latent_blocks(_ends(ordered.n_entries[place]), max_nonzeros=_BLOCK_ENTRIES):
             chosen = order[low + pairs.start : low + pairs.stop]
             gained, hits, group_end, value, pair = ordered.hits(place[pairs], is_under, nodes[chosen])
             width = len(chosen)
@@ -186,12 +190,5 @@ def _greatest(
     return greatest, threshold
 
 
-def _runs(n_entries: Int64[np.ndarray, "n"]) -> Iterator[slice]:
-    """Cut a sequence into slices of a bounded number of entries (a slice holds one element at least)."""
-    ends = np.cumsum(n_entries)
-    first = 0
-    while first < len(ends):
-        before = int(ends[first] - n_entries[first])
-        end = max(first + 1, int(np.searchsorted(ends, before + _BLOCK_ENTRIES, side="right")))
-        yield slice(first, end)
-        first = end
+def _ends(n_entries: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n+1"]:
+    return np.concatenate(([0], np.cumsum(n_entries)))

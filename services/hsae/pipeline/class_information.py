@@ -54,7 +54,7 @@ def class_information(
         is_kept = stratified_split(labels, MAX_IMAGES / len(labels), seed)
         raw, labels = raw[is_kept], labels[is_kept]
     levels = level_scores(raw, labels, taxonomy, seed=seed, device=context.device, check=context.check)
-    correlation = path_distance_correlation(raw, labels, taxonomy, seed=seed)
+    correlation = path_distance_correlation(raw, labels, taxonomy, seed=seed, check=context.check)
     return ClassInformation(levels, correlation.cosine, correlation.shuffled_cosine_mean)
 
 

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import Dataset, transaction
-from hsae.catalog.queries import Row, find_analysis
+from hsae.catalog.conditions import Row
+from hsae.catalog.queries import find_analysis
 from hsae.errors import UserError
 from hsae.hierarchy import ClassSums, iter_node_scores
 from hsae.pipeline.damage import forget_object

@@ -10,7 +10,7 @@ import torch
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import Json, transaction
+from hsae.catalog import Json, bound_idling, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError, WorkerStoppingError
 from hsae.pipeline import jobs
 
@@ -156,6 +156,8 @@ class Heartbeat:
             started = time.monotonic()
             try:
                 with self._sessions.begin() as session:
+                    # The reconciler passes over a row that is locked: it could not take over the job.
+                    bound_idling(session, self._lease_seconds)
                     lost_to = jobs.renew(session, self._lease, self._lease_seconds, progress | _gpu_memory())
             except OperationalError:
                 # The database may be restarting; `check` holds the work once the lease is over.

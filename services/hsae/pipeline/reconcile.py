@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Job, JobDependency, connect, session_factory, transaction
+from hsae.catalog import Job, JobDependency, bound_idling, connect, session_factory, transaction
 from hsae.errors import ServiceError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell, Doorbell
@@ -86,6 +86,7 @@ def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = T
     """
     if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RECONCILER_LOCK}).scalar_one():
         return Reconciled()
+    bound_idling(session, settings.lease_seconds)  # suspended here, this process would keep all others from mending
     if may_expire:
         _expire_leases(session, who, settings)
         session.flush()
