@@ -111,7 +111,7 @@ def rank_activations(
         rank_excess[first:end], tie_term[latents] = ranks.cpu().numpy(), ties.cpu().numpy()
 
         fires = value > threshold
-        fire_counts = counted(column, fires.long(), width)
+        fire_counts = n_nonzero if threshold == 0 else counted(column, fires.long(), width)
         n_fire[latents] = fire_counts.cpu().numpy()
         fire_mass[latents] = added(column, torch.where(fires, value, 0.0).double(), width).cpu().numpy()
         place = torch.arange(n_top, device=device)
@@ -167,21 +167,23 @@ def _ranks(
 ) -> tuple[Int32[Tensor, " n"], Float64[Tensor, " n_columns"]]:
     """Excess of the doubled mid-ranks over that of the zeros, and the tie terms."""
     n_zero = n_images - n_nonzero
-    # Of entries in order, those that are unlike the one before begin a group of ties.
-    sorted_column, sorted_value = column[order], value[order]
+    # Of entries in order, those that are unlike the one before begin a group of ties. The order leaves every entry
+    # among those of its column, so that the columns in order are the columns.
+    sorted_value = value[order]
     is_first = torch.ones(len(order), dtype=torch.bool, device=order.device)
-    is_first[1:] = (sorted_column[1:] != sorted_column[:-1]) | (sorted_value[1:] != sorted_value[:-1])
+    is_first[1:] = (column[1:] != column[:-1]) | (sorted_value[1:] != sorted_value[:-1])
     group = is_first.nonzero()[:, 0]
     size = torch.diff(group, append=torch.tensor([len(order)], device=order.device))
-    owner = sorted_column[group]
+    owner = column[group]
     # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
     # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.
-    excess = n_images + n_nonzero[owner] - 2 * (group - start[owner]) - size
+    excess = ((n_images + n_nonzero + 2 * start)[owner] - 2 * group - size).int()
     ranks = torch.empty(len(order), dtype=torch.int32, device=order.device)
-    ranks[order] = excess.int().repeat_interleave(size, output_size=len(order))
+    ranks[order] = excess.repeat_interleave(size, output_size=len(order)) if len(group) < len(order) else excess
+    tied = (size > 1).nonzero()[:, 0]  # a group of one adds nothing to the tie term
     high, low = (
-        counted(owner, of_groups, len(start)) + of_zeros
-        for of_groups, of_zeros in zip(_cubes(size), _cubes(n_zero), strict=True)
+        counted(owner[tied], of_groups, len(start)) + of_zeros
+        for of_groups, of_zeros in zip(_cubes(size[tied]), _cubes(n_zero), strict=True)
     )
     return ranks, high.double() * 2.0**_TIE_BITS + low.double()
 
