@@ -86,7 +86,9 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
     jobs = {job["id"]: job for job in standing.check_finished(plan)}
     assert jobs[job["id"]]["attempt"] == 3
     reasons = [reason for reason, _ in events_of(service, job["id"]) if reason not in ("submitted", "released")]
-    assert reasons == ["claimed", "retried"] * 2 + ["claimed", "succeeded"]
+    # Until the test let go of its lock the dead child's transaction kept the job's row, and the lease may have run out.
+    found = ["retried" if reason == "lease_expired" else reason for reason in reasons]
+    assert found == ["claimed", "retried"] * 2 + ["claimed", "succeeded"], reasons
 
 
 @pytest.mark.parametrize(
