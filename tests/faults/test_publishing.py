@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import psycopg
@@ -76,10 +76,17 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
         # Every object is stored, and none counts.
         assert kind not in FOLDERS or list(service.store.list(FOLDERS[kind]))
         assert rows_of(service, _N_PUBLISHED[kind], id=job["id"]) == [{"n": 0}]
-    again = "SELECT 1 FROM job WHERE id = :id AND attempt = 2 AND state = 'running'"
-    wait_for(lambda: rows_of(service, again, id=job["id"]), 90, service.logs)
-    # The history of the job is first written into when it is published and about to succeed.
-    with _writers_stopped(service, "job_event"):
+    # The history of the job is first written into when it is published and about to succeed. An extraction or
+    # comparison whose parts are stored publishes at once: it is held there until the history is locked.
+    with ExitStack() as held:
+        with ExitStack() as publishing:
+            if kind in ("extract", "compare"):
+                publishing.enter_context(_writers_stopped(service, _PUBLISHED_IN[kind]))
+                _wait_for_writer(service, _PUBLISHED_IN[kind])
+            else:
+                again = "SELECT 1 FROM job WHERE id = :id AND attempt = 2 AND state = 'running'"
+                wait_for(lambda: rows_of(service, again, id=job["id"]), 90, service.logs)
+            held.enter_context(_writers_stopped(service, "job_event"))
         _kill_child_at(standing, "job_event")
         n_published = rows_of(service, _N_PUBLISHED[kind], id=job["id"])[0]["n"]
         assert n_published == (_n_sets(plan) if kind == "extract" else 1)
