@@ -64,7 +64,7 @@ def connect(settings: Settings) -> Engine:
     """
     engine = create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args=_CONNECTION)
     event.listen(engine, "do_connect", _wait_for_connection)
-    event.listen(engine, "connect", _bound_idling)
+    event.listen(engine, "connect", _end_idle_transactions)
     return engine
 
 
@@ -82,7 +82,7 @@ def _wait_for_connection(
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  (no secret)
 
 
-def _bound_idling(connection: DBAPIConnection, _: object) -> None:
+def _end_idle_transactions(connection: DBAPIConnection, _: object) -> None:
     """The server ends a transaction that this process has left idle for long."""
     cursor = connection.cursor()
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{_MAX_IDLE_SECONDS}s'")
