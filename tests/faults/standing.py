@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from sqlalchemy import select, text
 from tests.conftest import Service
-from tests.faults.waiting import rows_of, wait_for
 from tests.small import all_results, submit_small, wait_until_done
+from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Sae, transaction
 from hsae.embedded import Stack

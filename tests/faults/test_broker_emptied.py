@@ -3,8 +3,8 @@
 import pytest
 from redis import Redis
 from sqlalchemy import text
-from tests.faults.waiting import events_of, rows_of
 from tests.small import small_request
+from tests.waiting import events_of, rows_of
 
 from hsae.catalog import transaction
 from hsae.pipeline.doorbell import Doorbell

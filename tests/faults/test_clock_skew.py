@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.standing import Standing
-from tests.faults.waiting import rows_of, wait_for
+from tests.waiting import rows_of, wait_for
 
 from hsae.pipeline.doorbell import make_app
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import services_on
 from tests.faults.standing import Standing
-from tests.faults.waiting import rows_of, wait_for
 from tests.small import register_small
+from tests.waiting import rows_of, wait_for
 
 from hsae.embedded import Stack
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
-from tests.faults.waiting import events_of, rows_of
 from tests.small import small_request
+from tests.waiting import events_of, rows_of
 
 from hsae.catalog import connect, session_factory
 from hsae.pipeline.doorbell import Doorbell

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from tests.conftest import Service
 from tests.faults.standing import FOLDERS, KINDS, Standing, assert_no_orphans
-from tests.faults.waiting import events_of, rows_of, wait_for
 from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.waiting import events_of, rows_of, wait_for
 
 from hsae.pipeline.plan import Plan
 

@@ -5,8 +5,8 @@ import signal
 
 import psutil
 from sqlalchemy import text
-from tests.faults.waiting import wait_until_running, wait_until_under_way
 from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.waiting import wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
 

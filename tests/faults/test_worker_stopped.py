@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.faults.standing import FOLDERS
-from tests.faults.waiting import events_of, rows_of, wait_for, wait_until_running, wait_until_under_way
 from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.waiting import events_of, rows_of, wait_for, wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
 from hsae.pipeline.control import cancel, retry
