@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from hsae.errors import UserError
-from hsae.hierarchy import ClassSums, blocks, class_sums
+from hsae.hierarchy import ClassSums, blocks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.ranks import rank_activations
 
@@ -81,7 +81,6 @@ def test_blocks_change_nothing(random_case, monkeypatch):
     whole = rank_activations(case.z)
     whole_sums = sum_by_class(whole, case.labels, n_classes)
     monkeypatch.setattr(blocks, "_BLOCK_NONZEROS", 3)
-    monkeypatch.setattr(class_sums, "_BLOCK_CELLS", 1)
     cut = rank_activations(case.z)
     for name in ("indptr", "image", "activation", "rank_excess", "tie_term", "n_fire", "top_images"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name), err_msg=name)

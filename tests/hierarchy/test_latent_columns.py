@@ -55,8 +55,12 @@ def test_order_equals_a_lexical_sort(seed, first_column):
     column = np.sort(rng.integers(0, 4, n)) + first_column
     value = rng.choice(np.array([1e-45, 1e-30, 0.5, 1.0, 3e38], np.float32), n)
     expected = np.lexsort((np.arange(n), -value.astype(np.float64), column))
-    order = strongest_first(torch.from_numpy(column), torch.from_numpy(value))
+    order, first_of_tie, tie = strongest_first(torch.from_numpy(column), torch.from_numpy(value))
     np.testing.assert_array_equal(order.numpy(), expected)
+    entries = list(zip(column[expected], value[expected], strict=True))
+    is_first = [place == 0 or entries[place] != entries[place - 1] for place in range(n)]
+    np.testing.assert_array_equal(first_of_tie.numpy(), np.flatnonzero(is_first))
+    np.testing.assert_array_equal(tie.numpy(), np.cumsum(is_first, dtype=np.int64) - 1)
 
 
 def test_bad_values_are_named_by_their_image_in_the_whole():

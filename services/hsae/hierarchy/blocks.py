@@ -21,17 +21,14 @@ def go_on() -> None:
     """The `check` that never stops anything."""
 
 
-def latent_blocks(
-    indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int = _BLOCK_NONZEROS, max_latents: int | None = None
-) -> Iterator[slice]:
+def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None) -> Iterator[slice]:
     """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
+    max_nonzeros = _BLOCK_NONZEROS if max_nonzeros is None else max_nonzeros
     n_latents = len(indptr) - 1
     first = 0
     while first < n_latents:
         end = int(np.searchsorted(indptr, indptr[first] + max_nonzeros, side="right")) - 1
         end = max(first + 1, min(end, n_latents))
-        if max_latents is not None:
-            end = min(end, first + max_latents)
         yield slice(first, end)
         first = end
 

@@ -15,12 +15,11 @@ from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
-from hsae.hierarchy.device_kernels import Device, added, counted
+from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_numbers
 from hsae.hierarchy.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
 from hsae.hierarchy.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
 
-_BLOCK_CELLS = 1 << 20
 _OF_SETS = frozenset({"set_indptr", "set_classes"})
 
 
@@ -154,36 +153,37 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         UserError: as for `checked_labels`.
     """
     labels = checked_labels(labels, ranked.n_images, n_classes)
+    class_bits = (n_classes - 1).bit_length()
     every_label = classes_of(labels, np.arange(ranked.n_images))[1]
 
     def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
         width = latents.stop - latents.start
         n_nonzero = torch.from_numpy(np.diff(ranked.indptr[latents.start : latents.stop + 1])).to(device)
-        row = torch.arange(width, device=device).repeat_interleave(n_nonzero, output_size=int(end - first))
+        row = run_numbers(n_nonzero, int(end - first))
         value = torch.from_numpy(ranked.activation[first:end]).to(device)
         rank = torch.from_numpy(ranked.rank_excess[first:end]).to(device)
         entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
         if len(entry) > len(row):
             row, value, rank = row[entry], value[entry], rank[entry]
-        cell = row * n_classes + label
-        n_cells = width * n_classes
-        n_nonzero_here = counted(cell, torch.ones_like(cell), n_cells)
-        occupied = n_nonzero_here.nonzero()[:, 0]
-        n_fire = n_nonzero_here  # at the threshold 0 every non-zero fires
+        ordered, order = in_stable_order((row << class_bits) | label, (width << class_bits) - 1)
+        start, cell = groups(ordered)
+        value, rank = value.index_select(0, order), rank.index_select(0, order)
+        occupied = ordered.index_select(0, start)
         if ranked.threshold > 0:
-            n_fire = counted(cell, (value > ranked.threshold).long(), n_cells)
+            n_fire = counted(cell, (value > ranked.threshold).long(), len(start))
+        else:  # every non-zero fires
+            n_fire = torch.diff(start, append=torch.tensor([len(order)], device=start.device))
         parts = {
-            "classes": (occupied % n_classes).int(),
-            "n_fire": n_fire[occupied].int(),
-            "mass": added(cell, value.double(), n_cells)[occupied],
-            "rank_excess": counted(cell, rank.long(), n_cells)[occupied],
-            "counts": counted(occupied // n_classes, torch.ones_like(occupied), width),
+            "classes": (occupied & ((1 << class_bits) - 1)).int(),
+            "n_fire": n_fire.int(),
+            "mass": added(cell, value.double(), len(start)),
+            "rank_excess": counted(cell, rank.long(), len(start)),
+            "counts": counted(occupied >> class_bits, torch.ones_like(occupied), width),
         }
         return {name: part.cpu().numpy() for name, part in parts.items()}
 
-    blocks = latent_blocks(ranked.indptr, max_latents=max(1, _BLOCK_CELLS // n_classes))
-    parts = list(map_blocks(add_up, blocks, device))
+    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr), device))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,

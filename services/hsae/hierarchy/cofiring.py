@@ -229,16 +229,14 @@ def _rank_deviations(
     group: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"], n_groups: int
 ) -> Float64[np.ndarray, "n"]:
     """Every entry's doubled mid-rank in its group, strongest first, minus the group's mean: whole numbers."""
-    order = strongest_first(torch.from_numpy(group), torch.from_numpy(value)).numpy()
-    in_order, ordered = group[order], value[order]
-    is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = (ordered[1:] != ordered[:-1]) | (in_order[1:] != in_order[:-1])
-    tie = np.flatnonzero(is_first)
-    n_tied = np.diff(tie, append=len(order))
+    order, first_of_tie, tie = (
+        part.numpy() for part in strongest_first(torch.from_numpy(group), torch.from_numpy(value))
+    )
+    n_tied = np.diff(first_of_tie, append=len(order))
     size = np.bincount(group, minlength=n_groups)
     start = np.cumsum(size) - size
-    owner = in_order[tie]
+    owner = group[first_of_tie]  # the order leaves every entry among those of its group
     # s before t tied ones: the ranks s+1 .. s+t have the doubled mean 2s + t + 1, and those of all n have n + 1.
     deviation = np.empty(len(order))
-    deviation[order] = np.repeat(2 * (tie - start[owner]) + n_tied - size[owner], n_tied)
+    deviation[order] = (2 * (first_of_tie - start[owner]) + n_tied - size[owner])[tie]
     return deviation

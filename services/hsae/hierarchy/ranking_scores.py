@@ -131,14 +131,13 @@ class _Ordered:
         n_entries = np.diff(ranked.indptr)[latents]
         entry, column = ranges(ranked.indptr[latents], n_entries)
         value = ranked.activation[entry]
-        order = strongest_first(torch.from_numpy(column), torch.from_numpy(value)).numpy()
-        value, column = value[order], column[order]
+        in_order = strongest_first(torch.from_numpy(column), torch.from_numpy(value))
+        order, first_of_tie, tie = (part.numpy() for part in in_order)
+        value = value[order]
         start = np.cumsum(n_entries) - n_entries
-        is_last = np.ones(len(value), np.bool_)
-        is_last[:-1] = (value[1:] != value[:-1]) | (column[1:] != column[:-1])
-        last = np.flatnonzero(is_last)
-        group_end = np.repeat(last, np.diff(last, prepend=-1)) - start[column] + 1
-        n_groups = np.bincount(column[last], minlength=len(latents))
+        end_of_tie = np.append(first_of_tie, len(value))[1:]
+        group_end = end_of_tie[tie] - start[column]
+        n_groups = np.bincount(column[first_of_tie], minlength=len(latents))
         return cls(
             label=labels[ranked.image[entry[order]]],
             value=value.astype(np.float64),

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
-from hsae.hierarchy.device_kernels import Device, added, counted, in_order
+from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_numbers, true_places
 from hsae.hierarchy.latent_columns import latent_columns
 
 N_TOP_IMAGES = 16
 """How many of its strongest images stand for a latent (arXiv 2504.02821)."""
 
 _VALUE_BITS = 31
-_KEY_BITS = 63
 _TIE_BITS = 30
 
 
@@ -104,16 +103,19 @@ def rank_activations(
         borders = torch.from_numpy(indptr[latents.start : latents.stop + 1]).to(device) - first
         n_nonzero = borders.diff()
         width = len(n_nonzero)
-        column = torch.arange(width, device=device).repeat_interleave(n_nonzero, output_size=end - first)
+        column = run_numbers(n_nonzero, end - first)
         value = torch.from_numpy(activation[first:end]).to(device)
-        order = strongest_first(column, value)
-        ranks, ties = _ranks(column, value, order, borders[:-1], n_nonzero, n_images)
+        order, first_of_tie, tie = strongest_first(column, value)
+        ranks, ties = _ranks(column, order, first_of_tie, tie, borders[:-1], n_nonzero, n_images)
         rank_excess[first:end], tie_term[latents] = ranks.cpu().numpy(), ties.cpu().numpy()
 
-        fires = value > threshold
-        fire_counts = n_nonzero if threshold == 0 else counted(column, fires.long(), width)
+        fire_counts = n_nonzero  # at the threshold 0 every non-zero fires
+        if threshold > 0:
+            fires = value > threshold
+            fire_counts = counted(column, fires.long(), width)
+            value = torch.where(fires, value, 0.0)
         n_fire[latents] = fire_counts.cpu().numpy()
-        fire_mass[latents] = added(column, torch.where(fires, value, 0.0).double(), width).cpu().numpy()
+        fire_mass[latents] = added(column, value.double(), width).cpu().numpy()
         place = torch.arange(n_top, device=device)
         is_there = place < fire_counts[:, None]
         entry = order[(borders[:-1, None] + place)[is_there]].cpu().numpy()
@@ -138,49 +140,48 @@ def rank_activations(
     )
 
 
-def strongest_first(column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Order of entries by (column, value descending, position); columns ascend and every value is greater than 0.
+def strongest_first(
+    column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n_ties"], Int64[Tensor, " n"]]:
+    """Entries by (column, value descending, position); columns ascend, and every value is greater than 0.
 
-    The bit pattern of a positive float grows with it, so column and value fit one integer key. Where the position fits
-    in as well, no two keys are equal and the keys themselves are sorted, several times as fast as positions by key.
+    The bit pattern of a positive float grows with it, so column and value fit one integer key.
+
+    Returns:
+        The order, and of the entries in this order the groups of ties (an untied entry is one of its own): where each
+        begins, and the group of every entry.
     """
-    if len(column) == 0:
-        return torch.empty_like(column)
-    position_bits = (len(column) - 1).bit_length()
-    with_position = int(column[-1]).bit_length() + _VALUE_BITS + position_bits <= _KEY_BITS
+    greatest = 0 if len(column) == 0 else ((int(column[-1]) + 1) << _VALUE_BITS) - 1
     key = column << _VALUE_BITS
     key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the least key
-    if not with_position:
-        return torch.sort(key, stable=True).indices
-    key <<= position_bits
-    key |= torch.arange(len(column), device=column.device)
-    return in_order(key) & ((1 << position_bits) - 1)
+    ordered, order = in_stable_order(key, greatest)
+    return order, *groups(ordered)
 
 
 def _ranks(
     column: Int64[Tensor, " n"],
-    value: Float32[Tensor, " n"],
     order: Int64[Tensor, " n"],
+    first_of_tie: Int64[Tensor, " n_ties"],
+    tie: Int64[Tensor, " n"],
     start: Int64[Tensor, " n_columns"],
     n_nonzero: Int64[Tensor, " n_columns"],
     n_images: int,
 ) -> tuple[Int32[Tensor, " n"], Float64[Tensor, " n_columns"]]:
-    """Excess of the doubled mid-ranks over that of the zeros, and the tie terms."""
+    """Excess of the doubled mid-ranks over that of the zeros, and the tie terms.
+
+    The order leaves every entry among those of its column, so that the columns in order are the columns.
+    """
     n_zero = n_images - n_nonzero
-    # Of entries in order, those that are unlike the one before begin a group of ties. The order leaves every entry
-    # among those of its column, so that the columns in order are the columns.
-    sorted_value = value[order]
-    is_first = torch.ones(len(order), dtype=torch.bool, device=order.device)
-    is_first[1:] = (column[1:] != column[:-1]) | (sorted_value[1:] != sorted_value[:-1])
-    group = is_first.nonzero()[:, 0]
-    size = torch.diff(group, append=torch.tensor([len(order)], device=order.device))
-    owner = column[group]
+    size = torch.diff(first_of_tie, append=torch.tensor([len(order)], device=order.device))
+    owner = column.index_select(0, first_of_tie)
     # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
     # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.
-    excess = ((n_images + n_nonzero + 2 * start)[owner] - 2 * group - size).int()
-    ranks = torch.empty(len(order), dtype=torch.int32, device=order.device)
-    ranks[order] = excess.repeat_interleave(size, output_size=len(order)) if len(group) < len(order) else excess
-    tied = (size > 1).nonzero()[:, 0]  # a group of one adds nothing to the tie term
+    excess = (n_images + n_nonzero + 2 * start).index_select(0, owner) - 2 * first_of_tie
+    excess = (excess - size).int()
+    if len(size) < len(order):
+        excess = excess.index_select(0, tie)
+    ranks = torch.empty_like(excess).scatter_(0, order, excess)
+    tied = true_places(size > 1)  # a group of one adds nothing to the tie term
     high, low = (
         counted(owner[tied], of_groups, len(start)) + of_zeros
         for of_groups, of_zeros in zip(_cubes(size[tied]), _cubes(n_zero), strict=True)
