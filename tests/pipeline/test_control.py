@@ -2,15 +2,16 @@
 
 import pytest
 from sqlalchemy import text, update
-from tests.pipeline.in_process import register_small, run_jobs
+from tests.pipeline.in_process import job_id, register_small, run_jobs
 from tests.pipeline.test_jobs import _claim, _job, _row
 from tests.small import small_request
 
 from hsae.catalog import ActivationShard, Job, Study, StudyJob, transaction
-from hsae.errors import JobCancelledError, UserError
+from hsae.errors import JobCancelledError, ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.control import cancel, jobs_of_study, retry
-from hsae.pipeline.plan import submit
+from hsae.pipeline.plan import Plan, submit
+from hsae.store import ObjectStore
 
 
 def _cancel(service, *job_ids: int, keep: bool = True):
@@ -80,24 +81,53 @@ def test_what_has_not_ended_is_not_tried_again(service, state, message):
         _retry(service, _job(service, "one", state=state))
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_partial_work_of_a_cancelled_job_is_deleted_or_kept(service, keep):
+def _partly_extracted(service) -> tuple[Plan, int]:
+    """A plan, and its extraction as a crashed worker leaves it: stored shards, and no manifest entered."""
     register_small(service, n_classes=3)
     plan = submit(small_request(layers=(1,)), service.settings, service.sessions)
-    (extract,) = (job.id for job in plan.jobs if job.kind == "extract")
+    extract = job_id(plan, "extract")
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE job SET not_before = NULL"))
-    # One stored shard, as a crashed worker leaves it.
     assert run_jobs(service, plan, "extract") == ["succeeded"]
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE activation_set SET manifest_sha256 = NULL"))
         session.execute(text("UPDATE job SET state = 'queued' WHERE id = :id"), {"id": extract})
+    return plan, extract
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_partial_work_of_a_cancelled_job_is_deleted_or_kept(service, keep):
+    plan, extract = _partly_extracted(service)
     _cancel(service, extract, keep=keep)
     with transaction(service.sessions) as session:
         assert bool(session.query(ActivationShard).count()) == keep
     assert bool(list(service.store.list("activations/"))) == keep
     again = _retry(service, extract)
     assert [bell.job_id for bell in again.bells] == [extract]
+    assert run_jobs(service, plan) == ["succeeded"] * 4
+
+
+class _StoreThatGoesAway(ObjectStore):
+    """It deletes one object and is gone."""
+
+    is_gone = False
+
+    def delete(self, key: str) -> None:
+        if self.is_gone:
+            raise ServiceError("the object store is away")
+        self.is_gone = True
+        super().delete(key)
+
+
+def test_a_clean_up_that_is_cut_short_leaves_no_row_of_a_deleted_object(service):
+    plan, extract = _partly_extracted(service)
+    before = list(service.store.list("activations/"))
+    store = _StoreThatGoesAway.from_settings(service.settings)
+    assert cancel(service.sessions, store, [extract], "tester").not_deleted == "the object store is away"
+    assert len(list(service.store.list("activations/"))) == len(before) - 1
+    with transaction(service.sessions) as session:
+        assert session.query(ActivationShard).count() == 0
+    _retry(service, extract)
     assert run_jobs(service, plan) == ["succeeded"] * 4
 
 

@@ -94,12 +94,17 @@ def on_lost_child(exception: BaseException, args: Any = (), **_: Any) -> None:
         why = f"its process ended early ({' '.join(str(exception).split())})"
         if "SIGKILL" in why and _n_oom_kills() > int.from_bytes(_oom_kills_before[:], "little"):
             why = f"the kernel killed its process for lack of memory: give its worker more memory ({why})"
-        threading.Thread(target=_end_attempts, args=(why,), name="lost child", daemon=True).start()
+        # The worker may be on its way out: it waits for this.
+        threading.Thread(target=_end_attempts, args=(why,), name="lost child").start()
 
 
 def _end_attempts(why: str) -> None:
     def end(session: Any, lease: jobs.Lease) -> None:
-        if not psutil.pid_exists(int(lease.owner.rpartition(":")[2])):  # the next child may have a job by now
+        if psutil.pid_exists(int(lease.owner.rpartition(":")[2])):  # the next child may have a job by now
+            return
+        if stop_requested():  # most likely it was killed for that
+            _hand_back(session, lease)
+        else:
             jobs.retry_after_crash(session, lease, why, settings.retry_seconds)
 
     _for_each_lease(end)
@@ -111,11 +116,17 @@ def _end_in_any_case() -> None:
     log.warning("the job has reached no checkpoint in %g s: its process is killed", _HAND_BACK_SECONDS)
     for child in psutil.Process().children(recursive=True):
         child.kill()
-    _for_each_lease(
-        lambda session, lease: jobs.hand_back(session, lease, "handed back: its worker was stopped at no checkpoint")
-    )
-    time.sleep(_EXIT_SECONDS)
+    # With its child gone the worker ends, and waits for this thread.
+    handing_back = threading.Thread(target=_for_each_lease, args=(_hand_back,), name="handing back")
+    handing_back.start()
+    end = time.monotonic() + _EXIT_SECONDS
+    handing_back.join(_EXIT_SECONDS)
+    time.sleep(max(0.0, end - time.monotonic()))
     os._exit(0)
+
+
+def _hand_back(session: Any, lease: jobs.Lease) -> None:
+    jobs.hand_back(session, lease, "handed back: its worker was stopped at no checkpoint")
 
 
 def _for_each_lease(change: Callable[[Any, jobs.Lease], object]) -> None:

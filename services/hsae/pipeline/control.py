@@ -10,6 +10,7 @@ from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, J
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell
+from hsae.pipeline.gc import sweep
 from hsae.pipeline.plan import SUBMIT_LOCK
 from hsae.pipeline.stages import STAGES
 from hsae.settings import Settings
@@ -57,7 +58,7 @@ def cancel(
     if not keep:
         for job_id in ended:
             try:
-                _discard(sessions, store, job_id)
+                _clean_up(sessions, store, job_id)
             except ServiceError as error:
                 not_deleted = str(error)
     return Cancelled(tuple(sorted(ended)), left, not_deleted)
@@ -78,12 +79,19 @@ def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int,
     return own, {job_id: f"study {study} needs it, too" for job_id, study in rows if study is not None}
 
 
-def _discard(sessions: sessionmaker[Session], store: ObjectStore, job_id: int) -> None:
-    with transaction(sessions) as session:
-        job = _locked(session, job_id)
-        if job.state == "cancelled":  # somebody may have asked for it again since
+def _clean_up(sessions: sessionmaker[Session], store: ObjectStore, job_id: int) -> None:
+    """Forget the partial work, then delete it: what is cut short leaves no row that names a deleted object."""
+    for step in ("forget", "delete"):
+        with transaction(sessions) as session:
+            job = _locked(session, job_id)
+            if job.state != "cancelled":  # somebody has asked for it again since
+                return
             stage = STAGES[job.kind]
-            stage.discard(stage.request.model_validate(job.request), job_id, session, store)
+            request = stage.request.model_validate(job.request)
+            if step == "forget":
+                stage.forget(request, job_id, session)
+            else:
+                sweep(session, store, stage.prefixes(request))
 
 
 def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> Requeued:

@@ -123,7 +123,10 @@ class Heartbeat:
             ServiceError: the database failed in the middle, or refuses for long.
         """
         with ExitStack() as stack:
-            yield self._begin(stack, hold=True)
+            session = self._begin(stack, hold=True)
+            yield session
+            # A long one keeps the heartbeat out; the lease must not be over when it lets the row go.
+            jobs.renew(session, self._lease, self._lease_seconds, {})
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -55,7 +55,9 @@ def run_job(
     engine = connect(settings)
     try:
         sessions = session_factory(engine)
-        with transaction(sessions) as session:
+        # The heartbeat's connection is open before there is a lease: a server that is full later grants none in time.
+        with transaction(sessions) as session, transaction(sessions) as second:
+            second.connection()
             job = jobs.claim(session, job_id, owner, settings.lease_seconds)
         if job is None:
             log.info("job %d is not queued: nothing to do", job_id)
@@ -66,7 +68,10 @@ def run_job(
         with heartbeat:
             try:
                 with JobLog(store, job.lease.job_id, job.lease.fence):
-                    return _attempt(job, settings, heartbeat, StageContext(settings, store, device, job, heartbeat))
+                    context = StageContext(settings, store, device, job, heartbeat)
+                    outcome, follow_up = _attempt(job, settings, heartbeat, context)
+                follow_up()  # the log, which somebody may be following, is not kept waiting for it
+                return outcome
             except HsaeError as stop:  # not even the outcome could be written; the lease tells the reconciler
                 log.warning("job %d: stopped: %s", job_id, stop)
                 return "stopped"
@@ -74,41 +79,49 @@ def run_job(
         engine.dispose()
 
 
-def _attempt(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext) -> str:
+def _nothing() -> None:
+    return None
+
+
+def _attempt(
+    job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext
+) -> tuple[str, Callable[[], None]]:
+    """Run the stage and enter its outcome; returns it, and what is to be done after it."""
     log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
     try:
         stage = STAGES[job.kind]
         request = stage.request.model_validate(job.request)
     except (KeyError, ValidationError):
         error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
-        return _outage(job, settings, heartbeat, error)
+        return _outage(job, settings, heartbeat, error), _nothing
     try:
         result = _run_stage(stage, request, context)
         with context.transaction() as session:
             bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result, context.last_progress))
     except LeaseLostError as stop:
         log.warning("job %d: stopped: %s", job.lease.job_id, stop)
-        return "stopped"
+        return "stopped", _nothing
     except JobCancelledError:
-        return _cancelled(job, stage, request, context)
+        log.info("job %d: cancelled", job.lease.job_id)
+        # What was stored after the canceller had cleaned up; whoever takes the job anew waits for it.
+        return "cancelled", lambda: _clean_up(job, "cancelled", stage, request, context)
     except WorkerStoppingError:
-        return _handed_back(job, context)
+        return _handed_back(job, context), _nothing
     except (ObjectMissingError, ObjectCorruptError) as loss:
         with context.transaction() as session:
             forget_object(session, loss.key, job.lease.owner, str(loss))
-        return _failed(job, stage, request, context, loss)
+        return _failed(job, context, loss), _nothing
     except ServiceError as error:
-        return _outage(job, settings, heartbeat, error)
+        return _outage(job, settings, heartbeat, error), _nothing
     except UserError as mistake:
-        return _failed(job, stage, request, context, mistake)
+        return _failed(job, context, mistake), lambda: _clean_up(job, "failed", stage, request, context)
     except Exception as error:
         log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
         with context.transaction() as session:
             again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
-        return CRASHED_AND_QUEUED if again else CRASHED
+        return CRASHED_AND_QUEUED if again else CRASHED, _nothing
     log.info("job %d: finished: %s", job.lease.job_id, result)
-    _ring(settings, bells, heartbeat)
-    return "succeeded"
+    return "succeeded", lambda: _ring(settings, bells, heartbeat)
 
 
 def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
@@ -124,17 +137,10 @@ def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
     return stage.run(request, context)
 
 
-def _failed(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext, mistake: UserError) -> str:
+def _failed(job: jobs.ClaimedJob, context: StageContext, mistake: UserError) -> str:
     log.error("job %d: %s", job.lease.job_id, mistake)
     with context.transaction() as session:
         jobs.fail(session, job.lease, str(mistake))
-    if not isinstance(mistake, ObjectMissingError | ObjectCorruptError):
-        try:
-            _clean_up(
-                job, "failed", context, lambda session: stage.discard(request, job.lease.job_id, session, context.store)
-            )
-        except ServiceError as error:
-            log.warning("what the job stored could not be deleted, `hsae-admin gc --partial` will: %s", error)
     return "failed"
 
 
@@ -152,19 +158,25 @@ def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
     return "handed back"
 
 
-def _cancelled(job: jobs.ClaimedJob, stage: Stage, request: BaseModel, context: StageContext) -> str:
-    """Delete what this worker stored after the canceller had cleaned up; whoever takes the job anew waits for it."""
-    log.info("job %d: cancelled", job.lease.job_id)
-    _clean_up(job, "cancelled", context, lambda session: sweep(session, context.store, stage.prefixes(request)))
-    return "cancelled"
+def _clean_up(job: jobs.ClaimedJob, state: str, stage: Stage, request: BaseModel, context: StageContext) -> None:
+    """Delete what an ended job left behind, unless somebody has asked for the job again since.
 
-
-def _clean_up(job: jobs.ClaimedJob, state: str, context: StageContext, delete: Callable[[Session], object]) -> None:
-    """Delete in a transaction that holds the job's row, unless somebody has asked for the job again since."""
-    with context.afterwards() as session:
-        row = session.execute(select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()).one()
-        if row.state == state and row.fence == job.lease.fence:
-            delete(session)
+    First the rows, then, once that is committed, the objects: what is cut short leaves no row that names a deleted one.
+    """
+    steps: list[Callable[[Session], object]] = [
+        lambda session: sweep(session, context.store, stage.prefixes(request)),
+    ]
+    if state == "failed":  # a canceller has forgotten them, or keeps them
+        steps.insert(0, lambda session: stage.forget(request, job.lease.job_id, session))
+    try:
+        for step in steps:
+            with context.afterwards() as session:
+                held = select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()
+                row = session.execute(held).one()
+                if row.state == state and row.fence == job.lease.fence:
+                    step(session)
+    except ServiceError as error:
+        log.warning("what the job stored could not be deleted, `hsae-admin gc --partial` will: %s", error)
 
 
 def _in_one_line(error: Exception) -> str:

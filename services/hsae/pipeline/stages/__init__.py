@@ -11,7 +11,6 @@ from hsae.catalog import Json
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest
 from hsae.pipeline.stages import analyze, compare, extract, train
-from hsae.store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +21,26 @@ class Stage:
         request: what the job's row holds.
         run: makes the artifact; returns a short summary.
         prefixes: where the artifact's objects lie in the bucket.
-        discard: deletes what an attempt left behind, in a transaction that holds the job's row.
+        forget: deletes the rows that an ended attempt left behind, in a transaction that holds the job's row; `sweep`
+            then deletes the objects that they named.
     """
 
     request: type[BaseModel]
     run: Callable[[Any, StageContext], Json]
     prefixes: Callable[[Any], list[str]]
-    discard: Callable[[Any, int, Session, ObjectStore], None]
+    forget: Callable[[Any, int, Session], None]
+
+
+def _forget_nothing(request: BaseModel, job_id: int, session: Session) -> None:
+    """All rows went with the attempt's last transaction."""
+    del request, job_id, session
 
 
 STAGES = {
-    "extract": Stage(ExtractRequest, extract.extract, extract.prefixes, extract.discard),
-    "train": Stage(TrainRequest, train.train, train.prefixes, train.discard),
-    "analyze": Stage(AnalyzeRequest, analyze.analyze, analyze.prefixes, analyze.discard),
-    "compare": Stage(CompareRequest, compare.compare, compare.prefixes, compare.discard),
+    "extract": Stage(ExtractRequest, extract.extract, extract.prefixes, extract.forget),
+    "train": Stage(TrainRequest, train.train, train.prefixes, train.forget),
+    "analyze": Stage(AnalyzeRequest, analyze.analyze, analyze.prefixes, _forget_nothing),
+    "compare": Stage(CompareRequest, compare.compare, compare.prefixes, _forget_nothing),
 }
 
 __all__ = ["STAGES", "Stage"]

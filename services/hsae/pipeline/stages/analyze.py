@@ -7,7 +7,6 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float64
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
@@ -35,7 +34,6 @@ from hsae.store import (
     ANALYSES,
     ObjectCorruptError,
     ObjectMissingError,
-    ObjectStore,
     StoredObject,
     artifact_prefix,
     class_sums_key,
@@ -147,13 +145,6 @@ def _is_stored(analysis: Analysis, context: StageContext) -> bool:
 def prefixes(request: AnalyzeRequest) -> list[str]:
     """Where the analysis' objects lie."""
     return [artifact_prefix(ANALYSES, request.key)]
-
-
-def discard(request: AnalyzeRequest, job_id: int, session: Session, store: ObjectStore) -> None:
-    """Delete what a failed analysis left behind; its rows went with its transaction."""
-    del job_id
-    if session.scalar(select(Analysis.id).where(Analysis.key == request.key)) is None:
-        store.delete_prefix(artifact_prefix(ANALYSES, request.key))
 
 
 def _put_class_sums(context: StageContext, key: str, results: list[BasisResult]) -> StoredObject:

@@ -24,7 +24,6 @@ from hsae.hierarchy.shortlist import HIGH_F1
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import CompareRequest, sae_label
 from hsae.sae import SaeConfig
-from hsae.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +100,6 @@ def prefixes(request: CompareRequest) -> list[str]:
     """Nowhere: a comparison is rows alone."""
     del request
     return []
-
-
-def discard(request: CompareRequest, job_id: int, session: Session, store: ObjectStore) -> None:
-    """Nothing is left behind; its rows went with its transaction."""
-    del request, job_id, session, store
 
 
 def _node_values(request: CompareRequest, context: StageContext, analyses: list[ComparedAnalysis]) -> NodeValues:

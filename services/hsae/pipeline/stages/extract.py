@@ -24,7 +24,6 @@ from hsae.pipeline.requests import ExtractRequest
 from hsae.store import (
     ACTIVATIONS,
     ActivationManifest,
-    ObjectStore,
     ShardEntry,
     SkippedEntry,
     StoredObject,
@@ -230,19 +229,15 @@ def prefixes(request: ExtractRequest) -> list[str]:
     return [artifact_prefix(ACTIVATIONS, request.activation_key(layer)) for layer in request.layers]
 
 
-def discard(request: ExtractRequest, job_id: int, session: Session, store: ObjectStore) -> None:
-    """Delete what a failed extraction left behind, so that nothing half-made stays."""
-    unpublished = session.execute(
-        select(ActivationSet.id, ActivationSet.key)
+def forget(request: ExtractRequest, job_id: int, session: Session) -> None:
+    """Forget the shards of a failed extraction, so that nothing half-made stays."""
+    unpublished = session.scalars(
+        select(ActivationSet.id)
         .where(
             ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
             ActivationSet.manifest_sha256.is_(None),
             ActivationSet.job_id == job_id,  # a job with other layers may make some of them by now
         )
-        .with_for_update()  # ... and none may begin to, until these rows and objects are gone
+        .with_for_update()  # ... and none may begin to, until these rows are gone
     ).all()
-    session.execute(
-        delete(ActivationShard).where(ActivationShard.activation_set_id.in_([row.id for row in unpublished]))
-    )
-    for row in unpublished:
-        store.delete_prefix(artifact_prefix(ACTIVATIONS, row.key))
+    session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))

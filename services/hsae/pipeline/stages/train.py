@@ -19,7 +19,6 @@ from hsae.store import (
     SAES,
     ObjectCorruptError,
     ObjectMissingError,
-    ObjectStore,
     artifact_prefix,
     checkpoints_prefix,
     get_tensors,
@@ -106,13 +105,10 @@ def prefixes(request: TrainRequest) -> list[str]:
     return [artifact_prefix(SAES, request.key)]
 
 
-def discard(request: TrainRequest, job_id: int, session: Session, store: ObjectStore) -> None:
-    """Delete what a failed training left behind."""
+def forget(request: TrainRequest, job_id: int, session: Session) -> None:
+    """Forget the checkpoint of a failed training."""
+    del request
     session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
-    if session.scalar(select(Sae.id).where(Sae.key == request.key)) is None:
-        store.delete_prefix(artifact_prefix(SAES, request.key))
-    else:  # published, though the job did not come to say so
-        store.delete_prefix(checkpoints_prefix(request.key))
 
 
 class _Reports:
