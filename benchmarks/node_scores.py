@@ -13,6 +13,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch 
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from leaves import wordnet_leaves
 from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from scipy.stats import rankdata
@@ -105,7 +106,7 @@ def with_hsae_four_scores(work: Work) -> dict[str, np.ndarray]:
     def score(latents: slice) -> None:
         pairs = node_sums.block(latents, with_mass=False)
         for name in SCORES:
-            scores[name][:, latents] = getattr(pairs, name)()
+            getattr(pairs, name)(out=torch.from_numpy(scores[name][:, latents]))
 
     for _ in map_blocks(score, node_sums.latent_runs(), "cpu"):
         pass

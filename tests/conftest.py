@@ -102,8 +102,13 @@ class Service:
 
 
 @contextmanager
-def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
-    """Makes services, each with a database, broker number and bucket of its own on the servers of `stack`."""
+def services_on(
+    stack: StackInfo, tmp_path_factory: pytest.TempPathFactory, **defaults: object
+) -> Iterator[Callable[..., Service]]:
+    """Makes services, each with a database, broker number and bucket of its own on the servers of `stack`.
+
+    `defaults` are settings that all of them get.
+    """
     made: list[Service] = []
 
     def make(*, migrate: bool = True, **settings_values: object) -> Service:
@@ -123,10 +128,10 @@ def services_on(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> I
             "s3_secret_key": stack.s3_secret_key,
             "s3_bucket": name.replace("_", "-"),
             "device": "cpu",
-            "lease_seconds": 4.0,
             "reconcile_seconds": 0.5,
             "max_attempts": 10,
             "retry_seconds": 0.1,
+            **defaults,
             **settings_values,
         }
         with Redis.from_url(values["broker_url"]) as broker:  # an earlier test may have used the same number

@@ -52,7 +52,7 @@ def submit_small(service, **changes: object) -> Plan:
     return plan
 
 
-def wait_until_done(service, study_id: int, seconds: float = 240) -> list[Row]:
+def wait_until_done(service, study_id: int, seconds: float = 480) -> list[Row]:
     """Wait for a study's jobs; returns them."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,9 +1,11 @@
-"""Waiting for what other processes do, and looking at what they wrote."""
+"""Waiting for what other processes do, making them wait, and looking at what they wrote."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
 from sqlalchemy import text
 
 from hsae.catalog import transaction
@@ -21,7 +23,7 @@ def events_of(service, job_id: int) -> list[tuple[str, str | None]]:
     return [(row["reason"], row["state"]) for row in rows]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60, message: Callable[[], str] = str) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 180, message: Callable[[], str] = str) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -37,7 +39,7 @@ def wait_until_running(service, kind: str) -> int:
         found[:] = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
         return bool(found)
 
-    wait_for(running, 120, service.logs)
+    wait_for(running, 300, service.logs)
     return int(found[0]["id"])
 
 
@@ -50,3 +52,29 @@ def wait_until_under_way(service, kind: str) -> int:
     job_id = wait_until_running(service, kind)
     wait_for(lambda: f"[job {job_id}, start 1] {_FIRST_SIGN[kind]}" in service.logs(), message=service.logs)
     return job_id
+
+
+_WAITING_FOR = """
+SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE datname = current_database() AND relation = CAST(:table AS regclass) AND NOT granted
+"""
+
+
+@contextmanager
+def writers_stopped(service, table: str) -> Iterator[None]:
+    """Whoever is about to write into the table waits; reading it and pointing to its rows goes on."""
+    url = service.settings.database_url.get_secret_value()
+    with suppress(psycopg.OperationalError), psycopg.connect(url) as connection:  # the server may die meanwhile
+        connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+        yield
+
+
+def wait_for_writer(service, table: str) -> None:
+    """Wait until somebody is kept by `writers_stopped`."""
+    wait_for(lambda: rows_of(service, _WAITING_FOR, table=table), 240, service.logs)
+
+
+def end_writer(service, table: str) -> None:
+    """End the connection that is kept by `writers_stopped`; the server sees only afterwards that its process died."""
+    ended = f"SELECT pg_terminate_backend(pid, 60000) AS ended FROM ({_WAITING_FOR}) AS waiting"
+    assert [row["ended"] for row in rows_of(service, ended, table=table)] == [True]

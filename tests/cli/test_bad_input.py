@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text
 from tests.small import link_classes, register_small, small_request, wait_until_done
-from tests.waiting import wait_for
+from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -129,7 +129,8 @@ def test_too_many_unreadable_images_fail_the_job_with_their_names(admin, service
     assert result.exit_code == 1
     assert "2.png" in result.stderr.splitlines()[-1]
     assert "HSAE_MAX_SKIPPED_SHARE" in result.stderr
-    # The job is failed first, and cleaned up after.
+    # The job is failed first, and cleaned up after: its rows, and once that is committed its objects.
+    wait_for(lambda: not rows_of(service, "SELECT 1 FROM activation_shard"), message=service.logs)
     wait_for(lambda: not list(service.store.list("activations/")), message=service.logs)
     events = json.loads(admin(service, "jobs", "show", 1, "--json").output)["events"]
     assert any(event["detail"] and event["detail"].get("skipped") for event in events)

@@ -4,16 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from tests.cli.test_bad_input import assert_one_line
+from tests.waiting import wait_for
 
 from hsae.cli.stack import _environments
 from hsae.cli.worker import QUEUES, worker_command
 from hsae.errors import UserError
-from hsae.pipeline.doorbell import Doorbell, make_app
+from hsae.pipeline.doorbell import make_app
 
 
 def test_the_queues_are_those_of_the_catalog():
@@ -75,14 +75,17 @@ def test_it_becomes_a_worker_of_the_queues_asked_for(service):
     )  # fmt: skip
     log.close()
     service.workers.append(process)
-    doorbell = Doorbell(service.settings)
-    deadline = time.monotonic() + 60
-    while not (names := doorbell.workers()):
-        assert time.monotonic() < deadline, service.logs()
-    (name,) = names
+    control = make_app(service.settings).control
+    found: dict[str, list[dict]] = {}
+
+    def answers() -> bool:
+        found.update(control.inspect(timeout=5).active_queues() or {})
+        return bool(found)
+
+    wait_for(answers, message=service.logs)
+    ((name, queues),) = found.items()
     assert name.startswith("analyst@")
-    queues = make_app(service.settings).control.inspect(timeout=5).active_queues()
-    assert [queue["name"] for queue in queues[name]] == ["cpu"]
+    assert [queue["name"] for queue in queues] == ["cpu"]
     assert (service.folder / "pid").read_text().strip() == str(process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 0, service.logs()

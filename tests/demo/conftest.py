@@ -20,13 +20,13 @@ class DemoRun:
     output: str
     pictures: Path
 
-    def admin(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run hsae-admin against the demo's stack; fails the test when it fails."""
+    def admin(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run hsae-admin against the demo's stack; fails the test when it fails and that is to be checked."""
         done = subprocess.run(
             [*ADMIN, "--home", str(self.home), *map(str, arguments)],
             capture_output=True, text=True, env=_environment(), cwd=self.pictures, timeout=300,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done
 
 
@@ -42,7 +42,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
     try:
         done = subprocess.run(
             [*ADMIN, "demo", "--home", str(home), "--output", str(pictures)],
-            capture_output=True, text=True, env=_environment(), cwd=pictures, timeout=590,
+            capture_output=True, text=True, env=_environment(), cwd=pictures, timeout=1700,
         )  # fmt: skip
         logs = "\n".join(path.read_text(errors="replace")[-5000:] for path in (home / "logs").glob("worker*.log"))
         assert done.returncode == 0, done.stdout + done.stderr + logs

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psutil
 import psycopg
@@ -112,10 +113,13 @@ def test_simultaneous_starts_of_one_home_share_one_stack(home, processes_of):
     assert [start.returncode for start in starts] == [0, 0]
     stack = Stack(home)
     assert printed == {f"{stack.info()}\n"}
-    processes = processes_of(home)
-    assert [process.name() for process in processes].count("weed") == 1
-    assert [process.name() for process in processes].count("valkey-server") == 1
-    assert [process.pid for process in processes if "-D" in process.cmdline()] == [pids(stack)["postgres"]]
+    found = []
+    for process in processes_of(home):
+        with suppress(psutil.NoSuchProcess):  # Postgres ends some of its own now and then
+            found.append((process.pid, process.name(), process.cmdline()))
+    names = [name for _, name, _ in found]
+    assert (names.count("weed"), names.count("valkey-server")) == (1, 1)
+    assert [pid for pid, _, argv in found if "-D" in argv] == [pids(stack)["postgres"]]
     stack.stop()
     assert processes_of(home) == []
 

@@ -198,14 +198,14 @@ def test_process_that_ignores_sigterm_is_killed_with_its_children(running):
 
 
 def test_process_that_does_not_get_ready_is_stopped(running):
-    cases = {
-        "raise SystemExit('Error: no luck')": "stopped right after its start: Error: no luck",
-        "import time; print('busy', flush=True); time.sleep(600)": "was not ready within 1 s: busy",
-    }
-    for script, message in cases.items():
+    cases = [
+        ("raise SystemExit('Error: no luck')", 10, "stopped right after its start: Error: no luck"),
+        ("import time; print('busy', flush=True); time.sleep(600)", 5, "was not ready within 5 s: busy"),
+    ]
+    for script, seconds, message in cases:
         argv = [sys.executable, "-c", script]
         with pytest.raises(ServiceError) as failure:
-            running.start_process("luckless", argv, ready=lambda: False, ready_seconds=1)
+            running.start_process("luckless", argv, ready=lambda: False, ready_seconds=seconds)
         assert str(failure.value) == f"luckless {message} (log: {running.log_file('luckless')})"
         assert running.status().processes == ()
 

@@ -1,11 +1,20 @@
 """What every fault test is compared with, and the servers that tests may kill."""
 
+from pathlib import Path
+
 import pytest
 from tests.conftest import services_on
-from tests.faults.standing import KINDS, Standing
+from tests.faults.standing import KINDS, LEASE_SECONDS, Standing
 from tests.small import all_results, register_small, submit_small, wait_until_done
 
 from hsae.embedded import Stack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests wait several times, on a slow machine for minutes each."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="package")
@@ -18,14 +27,14 @@ def servers(tmp_path_factory):
 @pytest.fixture(scope="package")
 def make_own_service(servers, tmp_path_factory):
     """Makes services on the servers that may be killed."""
-    with services_on(servers.info(), tmp_path_factory) as make:
+    with services_on(servers.info(), tmp_path_factory, lease_seconds=LEASE_SECONDS) as make:
         yield make
 
 
 @pytest.fixture
 def make_service(stack, tmp_path_factory):
     """Makes services that end with the test: what their idle workers do would slow down the next one's."""
-    with services_on(stack, tmp_path_factory) as make:
+    with services_on(stack, tmp_path_factory, lease_seconds=LEASE_SECONDS) as make:
         yield make
 
 

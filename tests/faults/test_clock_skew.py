@@ -1,6 +1,6 @@
 """Workers whose clocks are two hours wrong: leases are the database's matter, and the S3 server refuses them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,17 @@ def skewed_workers(standing) -> Iterator[list[int]]:
         worker.wait()
 
 
-def _nodes(control) -> set[str]:
-    return {name for reply in control.ping(timeout=1) or [] for name in reply}
+def _nodes(control, n: int, message: Callable[[], str]) -> set[str]:
+    """Names of the workers, once so many answer the same ping."""
+    nodes: set[str] = set()
+
+    def all_answer() -> bool:
+        nodes.clear()
+        nodes.update(name for reply in control.ping(timeout=1) or [] for name in reply)
+        return len(nodes) == n
+
+    wait_for(all_answer, message=message)
+    return nodes
 
 
 def _listen(control, nodes: set[str], *, begin: bool) -> None:
@@ -41,11 +50,9 @@ def _listen(control, nodes: set[str], *, begin: bool) -> None:
 def test_no_lease_is_stolen_and_no_job_lost(standing: Standing, request):
     service = standing.service
     control = make_app(service.settings).control
-    right = _nodes(control)
-    assert len(right) == 1
+    right = _nodes(control, 1, service.logs)
     pids = request.getfixturevalue("skewed_workers")
-    wait_for(lambda: len(_nodes(control)) == 3, 120, service.logs)
-    skewed = _nodes(control) - right
+    skewed = _nodes(control, 3, service.logs) - right
     _listen(control, skewed, begin=False)
 
     # Their reconcilers look for expired leases twice a second, by the wrong clocks, and find none.
@@ -59,7 +66,7 @@ def test_no_lease_is_stolen_and_no_job_lost(standing: Standing, request):
         SELECT DISTINCT split_part(who, ':', 2) AS pid FROM job_event
         WHERE reason = 'outage' AND message LIKE '%the clocks of the two machines differ; set them right'
     """
-    wait_for(lambda: {int(row["pid"]) for row in rows_of(service, refused)} == set(pids), 120, service.logs)
+    wait_for(lambda: {int(row["pid"]) for row in rows_of(service, refused)} == set(pids), message=service.logs)
     _listen(control, skewed, begin=False)
     _listen(control, right, begin=True)
     jobs = standing.check_finished(plan)

@@ -28,7 +28,7 @@ def test_two_hundred_submits_at_once(standing):
 
     def submit_as_a_client_of_its_own(_: int) -> Plan:
         engine = connect(service.settings)
-        start.wait(60)
+        start.wait(240)
         try:
             plan = submit(request, service.settings, session_factory(engine), checked=checked)
         finally:
@@ -53,7 +53,7 @@ def test_two_hundred_submits_at_once(standing):
     with ThreadPoolExecutor(_N_THREADS) as clients:
         plans = list(clients.map(submit_as_a_client_of_its_own, range(_N_THREADS)))
     for process in commands:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     assert len({plan.study_id for plan in plans}) == _N_THREADS
     first = min(plans, key=lambda plan: plan.study_id)

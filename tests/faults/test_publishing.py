@@ -7,17 +7,19 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import psutil
-import psycopg
 import pytest
+from sqlalchemy import text
 from tests.conftest import Service
 from tests.faults.standing import FOLDERS, KINDS, Standing, assert_no_orphans
-from tests.small import all_results, register_small, submit_small, wait_until_done
-from tests.waiting import events_of, rows_of, wait_for
+from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
+from tests.waiting import end_writer, events_of, rows_of, wait_for, wait_for_writer, writers_stopped
 
-from hsae.pipeline.plan import Plan
+from hsae.catalog import transaction
+from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.plan import Plan, submit
 
 _PUBLISHED_IN = {"extract": "activation_set", "train": "sae", "analyze": "analysis", "compare": "comparison"}
 _N_PUBLISHED = {
@@ -26,28 +28,42 @@ _N_PUBLISHED = {
     "analyze": "SELECT count(*) AS n FROM analysis WHERE job_id = :id",
     "compare": "SELECT count(*) AS n FROM comparison WHERE job_id = :id",
 }
-_WAITS_FOR = """
-SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
-WHERE datname = current_database() AND relation = CAST(:table AS regclass) AND NOT granted
+_PUT_OFF = """
+UPDATE job SET not_before = now() + interval '1 hour'
+WHERE kind = :kind AND id > (SELECT min(id) FROM job WHERE kind = :kind)
+"""
+_PUT_OFF_NO_LONGER = """
+UPDATE job SET not_before = NULL, notified_at = NULL WHERE not_before > now() + interval '30 minutes'
 """
 
 
 @contextmanager
-def _writers_stopped(service: Service, table: str) -> Iterator[None]:
-    """Whoever is about to write into the table waits; reading it and pointing to its rows goes on."""
-    url = service.settings.database_url.get_secret_value()
-    with suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
-        connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
-        yield
+def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterator[Plan]:
+    """The small request anew, from this stage on, whose first job waits once it is about to write into the table.
+
+    The others of its kind are put off: while it pauses between two attempts, one of them would wait in its place.
+    """
+    service = standing.service
+    standing.forget(kind)
+    plan = submit(small_request(), service.settings, service.sessions)
+    with writers_stopped(service, table):  # not before the submit, which may write into it too
+        with transaction(service.sessions) as session:
+            session.execute(text(_PUT_OFF), {"kind": kind})
+        Doorbell(service.settings).ring(plan.to_ring)
+        yield plan
+        with transaction(service.sessions) as session:
+            session.execute(text(_PUT_OFF_NO_LONGER))
 
 
-def _wait_for_writer(service: Service, table: str) -> None:
-    wait_for(lambda: rows_of(service, _WAITS_FOR, table=table), 90, service.logs)
+def _let_publish(held: ExitStack, service: Service) -> None:
+    """Let the job go on until it is published and about to succeed: only then is its history written into."""
+    with held.pop_all():
+        held.enter_context(writers_stopped(service, "job_event"))
 
 
 def _kill_child_at(standing: Standing, table: str) -> None:
     service = standing.service
-    _wait_for_writer(service, table)
+    wait_for_writer(service, table)
     children = psutil.Process(service.workers[0].pid).children()
     assert len(children) == 1
     children[0].kill()
@@ -56,7 +72,7 @@ def _kill_child_at(standing: Standing, table: str) -> None:
 
 def _wait_for_success(service: Service, kind: str) -> None:
     succeeded = "SELECT 1 FROM job WHERE kind = :kind AND state = 'succeeded'"
-    wait_for(lambda: rows_of(service, succeeded, kind=kind), 90, service.logs)
+    wait_for(lambda: rows_of(service, succeeded, kind=kind), 240, service.logs)
 
 
 def _n_sets(plan: Plan) -> int:
@@ -68,32 +84,26 @@ def _n_sets(plan: Plan) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_right_before_and_right_after_the_commit(standing, kind):
     service = standing.service
-    plan = standing.submit_from(kind)
-    with _writers_stopped(service, _PUBLISHED_IN[kind]):
-        _kill_child_at(standing, _PUBLISHED_IN[kind])
+    table = _PUBLISHED_IN[kind]
+    with ExitStack() as held:
+        plan = held.enter_context(_submitted_and_stopped(standing, kind, table))
+        _kill_child_at(standing, table)
         (job,) = rows_of(service, "SELECT id, attempt FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
         assert job["attempt"] == 1
         # Every object is stored, and none counts.
         assert kind not in FOLDERS or list(service.store.list(FOLDERS[kind]))
         assert rows_of(service, _N_PUBLISHED[kind], id=job["id"]) == [{"n": 0}]
-    # The history of the job is first written into when it is published and about to succeed. An extraction or
-    # comparison whose parts are stored publishes at once: it is held there until the history is locked.
-    with ExitStack() as held:
-        with ExitStack() as publishing:
-            if kind in ("extract", "compare"):
-                publishing.enter_context(_writers_stopped(service, _PUBLISHED_IN[kind]))
-                _wait_for_writer(service, _PUBLISHED_IN[kind])
-            else:
-                again = "SELECT 1 FROM job WHERE id = :id AND attempt = 2 AND state = 'running'"
-                wait_for(lambda: rows_of(service, again, id=job["id"]), 90, service.logs)
-            held.enter_context(_writers_stopped(service, "job_event"))
+        # The next attempt, which may have little left to do, is kept there too.
+        end_writer(service, table)
+        wait_for_writer(service, table)
+        _let_publish(held, service)
         _kill_child_at(standing, "job_event")
         n_published = rows_of(service, _N_PUBLISHED[kind], id=job["id"])[0]["n"]
         assert n_published == (_n_sets(plan) if kind == "extract" else 1)
     jobs = {job["id"]: job for job in standing.check_finished(plan)}
     assert jobs[job["id"]]["attempt"] == 3
     reasons = [reason for reason, _ in events_of(service, job["id"]) if reason not in ("submitted", "released")]
-    # Until the test let go of its lock the dead child's transaction kept the job's row, and the lease may have run out.
+    # Until the history was let go the dead child's transaction kept the job's row, and the lease may have run out.
     found = ["retried" if reason == "lease_expired" else reason for reason in reasons]
     assert found == ["claimed", "retried"] * 2 + ["claimed", "succeeded"], reasons
 
@@ -104,9 +114,8 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
 )
 def test_postgres_killed_in_the_middle_of_the_transaction(standing, kind, table):
     """An analysis is killed while it loads its scores by COPY."""
-    plan = standing.submit_from(kind)
-    with _writers_stopped(standing.service, table):
-        _wait_for_writer(standing.service, table)
+    with _submitted_and_stopped(standing, kind, table) as plan:
+        wait_for_writer(standing.service, table)
         standing.end_server("postgres")
         time.sleep(1)
         standing.stack.start()
@@ -123,9 +132,9 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
     plan = submit_small(service)
     killed = set()
     for kind in KINDS:
-        worker = service.start_worker()
-        with _writers_stopped(service, _PUBLISHED_IN[kind]):
-            _wait_for_writer(service, _PUBLISHED_IN[kind])
+        with writers_stopped(service, _PUBLISHED_IN[kind]):
+            worker = service.start_worker()
+            wait_for_writer(service, _PUBLISHED_IN[kind])
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
             (job,) = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
@@ -144,11 +153,12 @@ def test_broker_killed_at_the_commit_of_every_stage(standing):
     service = standing.service
     plan = standing.submit_from("extract")
     for kind in KINDS:
-        with _writers_stopped(service, _PUBLISHED_IN[kind]):
-            _wait_for_writer(service, _PUBLISHED_IN[kind])
+        with writers_stopped(service, _PUBLISHED_IN[kind]):
+            standing.stack.start()  # the next stage needs its broker
+            wait_for_writer(service, _PUBLISHED_IN[kind])
             standing.end_server("valkey")
         _wait_for_success(service, kind)
-        standing.stack.start()
+    standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, service.logs()
 
@@ -161,14 +171,12 @@ def test_store_killed_at_the_commit(standing, moment, kind):
     That is the manifest of an extraction's next layer, or the deletion of a training's checkpoints.
     """
     service = standing.service
-    plan = standing.submit_from(kind)
-    table = _PUBLISHED_IN[kind]
-    if moment == "after":  # the history of the job is first written into when it is published and about to succeed
-        table = "job_event"
-        running = "SELECT 1 FROM job WHERE kind = :kind AND state = 'running'"
-        wait_for(lambda: rows_of(service, running, kind=kind), 90, service.logs)
-    with _writers_stopped(service, table):
-        _wait_for_writer(service, table)
+    with ExitStack() as held:
+        plan = held.enter_context(_submitted_and_stopped(standing, kind, _PUBLISHED_IN[kind]))
+        wait_for_writer(service, _PUBLISHED_IN[kind])
+        if moment == "after":
+            _let_publish(held, service)
+            wait_for_writer(service, "job_event")
         (job,) = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
         (published,) = rows_of(service, _N_PUBLISHED[kind], id=job["id"])
         assert bool(published["n"]) == (moment == "after")

@@ -4,17 +4,17 @@ import signal
 import time
 
 import pytest
-from tests.faults.standing import KINDS
+from tests.faults.standing import KINDS, LEASE_SECONDS
 
-_SECONDS_AWAY = {"postgres": 5, "valkey": 2, "seaweedfs": 2}  # Postgres longer than a lease, which is 4 s here
+_SECONDS_AWAY = {"postgres": LEASE_SECONDS + 1, "valkey": 2, "seaweedfs": 2}
 
 
 @pytest.mark.parametrize("server", _SECONDS_AWAY)
 def test_killed_once_in_every_stage_it_costs_no_attempt(standing, server):
     plan = standing.submit_from("extract")
     for kind in KINDS:
-        standing.wait_for_middle(kind)
-        standing.end_server(server)
+        with standing.in_the_middle(kind):
+            standing.end_server(server)
         time.sleep(_SECONDS_AWAY[server])
         standing.stack.start()
     jobs = standing.check_finished(plan)

@@ -87,7 +87,7 @@ def test_jobs_wait_for_the_store(standing, kind, fault, message):
     standing.wait_for_middle(kind)
     with fault(standing):
         outages = "SELECT 1 FROM job WHERE kind = :kind AND outages > 0 AND error LIKE :error"
-        wait_for(lambda: rows_of(service, outages, kind=kind, error=f"%{message}%"), 60, service.logs)
+        wait_for(lambda: rows_of(service, outages, kind=kind, error=f"%{message}%"), 240, service.logs)
     jobs = standing.check_finished(plan)
     assert {(job["attempt"], job["error"]) for job in jobs} == {(1, None)}, service.logs()
     assert max(job["outages"] for job in jobs) >= 1

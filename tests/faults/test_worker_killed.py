@@ -42,5 +42,5 @@ def test_children_die_with_their_worker(make_service):
     assert children
     worker.kill()  # the parent alone, not its process group
     worker.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []

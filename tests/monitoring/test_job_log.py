@@ -7,6 +7,7 @@ import time
 import warnings
 
 import pytest
+from tests.waiting import wait_for
 
 from hsae.errors import UserError
 from hsae.logs import hide_secrets
@@ -73,7 +74,7 @@ def test_a_store_that_fails_costs_one_warning_and_nothing_is_lost(service, caplo
         for n in range(10):
             log.info("line %d", n)
             time.sleep(0.05)
-        assert [r for r in caplog.records if "cannot be stored now" in r.message]
+        wait_for(lambda: [r for r in caplog.records if "cannot be stored now" in r.getMessage()])
         store.refuse = False
     records = read_job_log(store, 1)
     assert [m for m in _messages(records) if m.startswith("line")] == [f"line {n}" for n in range(10)]

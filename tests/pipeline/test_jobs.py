@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, text, update
+from tests.waiting import wait_for
 
 from hsae.catalog import Job, JobDependency, JobEvent, bound_idling, clear_errors, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError
@@ -133,7 +134,8 @@ def test_pauses_double_up_to_five_minutes(service):
             session.flush()
             pauses.append(session.execute(text("SELECT extract(epoch FROM not_before - now()) FROM job")).scalar_one())
             session.execute(update(Job).values(not_before=None))
-    assert [round(float(pause)) for pause in pauses] == [10, 20, 40, 80, 160, 300, 300]
+    for pause, expected in zip(pauses, [10, 20, 40, 80, 160, 300, 300], strict=True):
+        assert 0 <= pause - expected < 5  # counted from the start of the transaction
 
 
 def test_outages_cost_no_attempt_until_there_are_too_many(service):
@@ -183,15 +185,16 @@ def test_a_job_that_waits_for_one_that_has_failed_does_not_wait_for_ever(service
 def test_a_process_that_is_suspended_while_it_mends_or_renews_keeps_nobody_waiting(service):
     """Its transaction stays open, with the lock that lets one process at a time mend, and with the job's row."""
     running, ready = _job(service, "a"), _job(service, "b")
-    impatient = service.settings.model_copy(update={"lease_seconds": 0.5})
-    assert _claim(service, running, lease_seconds=0.5) is not None
+    impatient = service.settings.model_copy(update={"lease_seconds": 3})
+    assert _claim(service, running) is not None
     sleepers = [service.sessions() for _ in range(2)]
     assert mend(sleepers[0], "sleeper", impatient).ready != ()
-    bound_idling(sleepers[1], 0.5)
+    bound_idling(sleepers[1], 3)
     sleepers[1].execute(select(Job).where(Job.id == running).with_for_update()).one()
     with transaction(service.sessions) as session:
         assert mend(session, "other", impatient).ready == ()
-    time.sleep(1.5)
+    time.sleep(5)
+    _expire(service, running)
     with transaction(service.sessions) as session:
         assert [bell.job_id for bell in mend(session, "other", impatient).ready] == [running, ready]
     for sleeper in sleepers:
@@ -258,18 +261,17 @@ def test_every_change_of_state_is_an_event(service):
 
 def test_heartbeat_keeps_the_lease_and_notices_its_loss(service):
     job_id = _job(service, "one")
-    lease = _claim(service, job_id, lease_seconds=0.6).lease
-    with Heartbeat(service.sessions, lease, 0.6) as heartbeat:
+    lease = _claim(service, job_id, lease_seconds=3).lease
+    with Heartbeat(service.sessions, lease, 3) as heartbeat:
         heartbeat.progress(1, 10, "steps")
-        time.sleep(1.5)
+        time.sleep(5)
         heartbeat.check()
         assert _reconcile(service) == []
         assert _row(service, job_id).progress_done == 1
         with transaction(service.sessions) as session:
             session.execute(update(Job).where(Job.id == job_id).values(fence=Job.fence + 1))
-        time.sleep(1.0)
         with pytest.raises(LeaseLostError):
-            heartbeat.check()
+            wait_for(heartbeat.check)
 
 
 def test_heartbeat_survives_a_busy_interpreter(service):
@@ -320,6 +322,5 @@ def test_heartbeat_notices_a_cancelled_job(service):
     with Heartbeat(service.sessions, lease, 0.6) as heartbeat:
         with transaction(service.sessions) as session:
             session.execute(update(Job).where(Job.id == job_id).values(state="cancelled"))
-        time.sleep(1.0)
         with pytest.raises(JobCancelledError):
-            heartbeat.check()
+            wait_for(heartbeat.check)

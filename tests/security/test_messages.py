@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 import uuid
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from kombu import Connection, Queue
 from redis import Redis
 from sqlalchemy import text
+from tests.waiting import wait_for
 
 from hsae.catalog import QUEUES, transaction
 from hsae.pipeline.doorbell import RUN_JOB, Bell, Doorbell, make_app
@@ -49,11 +49,8 @@ def _json(service, arguments: object, keywords: object = None, **options: str) -
     _publish(service, body, content_type="application/json", **options)
 
 
-def _wait_for(service, words: str, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while words not in service.logs():
-        assert time.monotonic() < deadline, service.logs()
-        time.sleep(0.1)
+def _wait_for_log(service, words: str) -> None:
+    wait_for(lambda: words in service.logs(), message=service.logs)
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +58,17 @@ def listening(make_service):
     """A service with one worker that is ready."""
     service = make_service()
     service.start_worker()
-    _wait_for(service, "ready.")
+    _wait_for_log(service, "ready.")
     yield service
     service.stop_workers()
 
 
 def _assert_still_works(service) -> None:
     """The worker takes the next message, and the catalog has no trace of what came before."""
-    before = service.logs().count(f"job {UNKNOWN_JOB} is not queued: nothing to do")
+    answer = f"job {UNKNOWN_JOB} is not queued: nothing to do"
+    before = service.logs().count(answer)
     Doorbell(service.settings).ring([Bell(UNKNOWN_JOB, QUEUES[0])])
-    deadline = time.monotonic() + 40
-    while service.logs().count(f"job {UNKNOWN_JOB} is not queued: nothing to do") == before:
-        assert time.monotonic() < deadline, service.logs()
-        time.sleep(0.1)
+    wait_for(lambda: service.logs().count(answer) > before, message=service.logs)
     assert service.workers[0].poll() is None
     with transaction(service.sessions) as session:
         for table in ("job", "job_event", "study"):
@@ -95,7 +90,7 @@ def test_a_message_that_carries_code_is_refused(listening, tmp_path, pickling):
     else:
         body = f"!!python/object/apply:os.system ['touch {touched}']".encode()
         _publish(listening, body, content_type="application/x-yaml")
-    _wait_for(listening, f"content of type {'pickle' if pickling == 'pickle' else 'yaml'}")
+    _wait_for_log(listening, f"content of type {'pickle' if pickling == 'pickle' else 'yaml'}")
     _assert_still_works(listening)
     assert not touched.exists()
 

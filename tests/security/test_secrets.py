@@ -18,6 +18,8 @@ from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import submit
 from hsae.sae import SaeConfig
 
+pytestmark = pytest.mark.timeout(1800)
+
 PRESIGNED = "X-Amz-Signature"
 
 

@@ -194,40 +194,55 @@ def test_a_forked_child_speaks_on_sockets_of_its_own(store: ObjectStore) -> None
     assert answers.get() == b"abc"
 
 
-def test_a_restart_of_the_server_is_ridden_out(store: ObjectStore, s3_server: S3Server) -> None:
+def _restart_in_use(store: ObjectStore, s3_server: S3Server) -> tuple[float, list[BaseException]]:
+    """Restart the server while one client writes and one reads; for how many seconds it was away, and what failed."""
     data = b"0123456789abcdef" * 2**16
-    store.put("kept", data)
+    folder = uuid4().hex
+    store.put(f"{folder}/kept", data)
     done = threading.Event()
     n_rounds = [0, 0]
 
     def write() -> None:
         while not done.is_set():
-            assert store.get(store.put(f"written/{n_rounds[0]}", data).key) == data
+            assert store.get(store.put(f"{folder}/written/{n_rounds[0]}", data).key) == data
             n_rounds[0] += 1
 
     def read() -> None:
         while not done.is_set():
-            assert store.get("kept") == data
+            assert store.get(f"{folder}/kept") == data
             n_rounds[1] += 1
 
     with ThreadPoolExecutor(2) as pool:
         work = [pool.submit(write), pool.submit(read)]
         try:
             time.sleep(0.3)
+            killed = time.monotonic()
             s3_server.kill()
             s3_server.start()
+            seconds = time.monotonic() - killed
             n_before = list(n_rounds)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while time.monotonic() < deadline and not any(each.done() for each in work):
                 if all(now > before for now, before in zip(n_rounds, n_before, strict=True)):
                     break
                 time.sleep(0.05)
         finally:
             done.set()
-        for each in work:
-            each.result()
-    assert all(now > before for now, before in zip(n_rounds, n_before, strict=True))
-    assert len(list(store.list("written/"))) == n_rounds[0]
+    failed = [error for each in work if (error := each.exception()) is not None]
+    if not failed:
+        assert all(now > before for now, before in zip(n_rounds, n_before, strict=True))
+        assert len(list(store.list(f"{folder}/written/"))) == n_rounds[0]
+    return seconds, failed
+
+
+def test_a_restart_of_the_server_is_ridden_out(store: ObjectStore, s3_server: S3Server) -> None:
+    for _ in range(3):
+        seconds, failed = _restart_in_use(store, s3_server)
+        if seconds < 5:
+            break
+    else:
+        pytest.skip(f"the server was away for {seconds:.0f} s, and a client tries for 6 s")
+    assert failed == []
 
 
 def test_a_server_that_is_down_is_named(s3_server: S3Server, store: ObjectStore) -> None:

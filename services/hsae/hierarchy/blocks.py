@@ -53,10 +53,14 @@ def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device
         yield from map(work, blocks)
         return
     pending: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="hsae-blocks") as threads:
-        for block in blocks:
-            pending.append(threads.submit(work, block))
-            if len(pending) > n_threads:
+    # Every core has a block: threads inside an operation would only get in each other's way.
+    try:
+        with ThreadPoolExecutor(n_threads, "hsae-blocks", torch.set_num_threads, (1,)) as threads:
+            for block in blocks:
+                pending.append(threads.submit(work, block))
+                if len(pending) > n_threads:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(n_threads)  # it counts for threads begun later, too

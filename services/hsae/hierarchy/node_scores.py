@@ -21,8 +21,9 @@ from hsae.hierarchy.device_kernels import ClosureProduct, Device
 from hsae.hierarchy.false_discovery import FalseDiscovery
 from hsae.hierarchy.pair_sums import PairSums
 
-_BLOCK_LATENTS = 256
-"""Latents per product: the factors then stay in the processor's cache."""
+_BLOCK_LATENTS = 124
+"""Latents per product: the factors then stay in the processor's cache, and their rows do not all fall into the same of
+its sets, as those of a power of two would."""
 
 _BLOCK_CELLS = 1 << 22
 """Latents times classes per product, for the many label sets of images with several labels."""
@@ -94,7 +95,8 @@ class NodeSums:
         by_class = torch.zeros(sums.n_classes, len(names), width, dtype=torch.float64, device=self.device)
         cell = self._on_device(sums.classes[entries].astype(np.int64) * (len(names) * width) + row)
         for place, name in enumerate(names):
-            by_class.view(-1)[cell + place * width] = self._on_device(getattr(sums, name)[entries]).double()
+            values = self._on_device(getattr(sums, name)[entries]).double()
+            by_class.view(-1)[place * width :].scatter_(0, cell, values)  # no two in the same place
         by_node = self._under(by_class.view(sums.n_classes, -1)).view(self.n_nodes + 1, len(names), width)
         return PairSums(
             n_images=sums.n_images,

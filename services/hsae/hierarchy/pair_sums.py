@@ -14,6 +14,7 @@ class PairSums:
     Scores are NaN where they are undefined: everything for a node without images; precision, recall and F1
     for a latent that never fires; mass share and means for one that is 0 everywhere, the mean outside also
     for a node that holds every image; AUROC and the test for such a node and for a latent that is constant.
+    Where `out` is given, the score is written there.
 
     Attributes:
         n_images: images of the analysis, `N`.
@@ -37,18 +38,18 @@ class PairSums:
     mass: Float64[Tensor, "*shape"] | None = None
     latent_mass: Float64[Tensor, "*#shape"] | None = None
 
-    def precision(self) -> Float64[Tensor, "*shape"]:
+    def precision(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
-        return self.n_both / _both_or_nan(self.n_fire, self.n_node)
+        return torch.div(self.n_both, _both_or_nan(self.n_fire, self.n_node), out=out)
 
-    def recall(self) -> Float64[Tensor, "*shape"]:
+    def recall(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`n_both / n_v`: of the node's images, the share on which the latent fires."""
-        return self.n_both / _both_or_nan(self.n_node, self.n_fire)
+        return torch.div(self.n_both, _both_or_nan(self.n_node, self.n_fire), out=out)
 
-    def f1(self) -> Float64[Tensor, "*shape"]:
+    def f1(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
         # Halving is exact, so this is the same quotient.
-        return self.n_both / (0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node))
+        return torch.div(self.n_both, 0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node), out=out)
 
     def rank_deviation(self) -> Float64[Tensor, "*shape"]:
         """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
@@ -57,13 +58,13 @@ class PairSums:
         """
         return torch.addcmul(self.rank_excess, self.n_node, self.n_nonzero, value=-1.0)  # integers: exact
 
-    def auroc(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
+    def auroc(
+        self, deviation: Float64[Tensor, "*shape"] | None = None, *, out: Tensor | None = None
+    ) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
-        auroc: Float64[Tensor, "*shape"]
-        auroc = (self.rank_deviation() if deviation is None else deviation) + n_pairs
-        auroc /= _both_or_nan(2.0 * n_pairs, self.rank_variance)
-        return auroc
+        twice_u = self.rank_deviation().add_(n_pairs) if deviation is None else deviation + n_pairs
+        return torch.div(twice_u, _both_or_nan(2.0 * n_pairs, self.rank_variance), out=out)
 
     def z(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
         """Mann-Whitney z-score with the tie correction, without a continuity correction.
