@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # what the storm checks is w
 import psutil
 from measure import Row, machine, print_header, print_report, versions
 from tests.conftest import Service, services_on
-from tests.faults.standing import assert_no_orphans
-from tests.faults.waiting import rows_of
+from tests.faults.standing import LEASE_SECONDS, assert_no_orphans
 from tests.small import all_results, register_small, submit_small
+from tests.waiting import rows_of
 
 from hsae.embedded import Stack
 from hsae.errors import ServiceError
@@ -217,7 +217,10 @@ def main() -> None:
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="hsae-storm-") as root:
         folders = Folders(Path(root))
-        with Stack(folders.mktemp("servers")) as stack, services_on(stack.info(), folders) as make:
+        with (
+            Stack(folders.mktemp("servers")) as stack,
+            services_on(stack.info(), folders, lease_seconds=LEASE_SECONDS) as make,
+        ):
             rows = _compare(stack, make, chance, options)
     print_report(rows, where, what, ["several machines", "power loss of a machine", "a GPU in the middle of its work"])
     if any(row.met is False for row in rows):

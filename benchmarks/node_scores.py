@@ -48,7 +48,7 @@ class Size:
 SIZES = {
     "small": Size(600, 64, 100, 40, 2),
     "default": Size(5_000, 512, 376, 400, 5),
-    "full": Size(20_000, 2_048, 1_000, 400, 3, sklearn_goal=100_000.0, numpy_goal=35.0),
+    "full": Size(20_000, 2_048, 1_000, 400, 7, sklearn_goal=100_000.0, numpy_goal=35.0),
 }
 
 

@@ -13,7 +13,7 @@ from hsae.hierarchy.device_kernels import Device
 
 _Result = TypeVar("_Result")
 
-_BLOCK_NONZEROS = 1 << 17
+_BLOCK_NONZEROS = 1 << 16
 """A block's temporaries then stay in a large processor's cache."""
 
 

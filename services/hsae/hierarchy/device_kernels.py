@@ -89,6 +89,14 @@ def added(cell: Int64[Tensor, " n"], value: Float64[Tensor, " n"], n_cells: int)
     return sums.index_put_((cell,), value, accumulate=True)
 
 
+def put(cells: Float64[Tensor, " n_cells"], cell: Int64[Tensor, " n"], value: Shaped[Tensor, " n"]) -> None:
+    """Write each value into its cell; no two are of the same."""
+    if cells.device.type == "cpu":
+        cells.numpy()[cell.numpy()] = value.numpy()  # converts on the way
+    else:
+        cells.scatter_(0, cell, value.double())
+
+
 class ClosureProduct:
     """A 0/1 matrix times dense float64: sparse on the CPU; dense on a GPU, whose sparse product has no fixed order."""
 

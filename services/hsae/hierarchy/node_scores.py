@@ -17,11 +17,11 @@ from torch import Tensor
 
 from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
-from hsae.hierarchy.device_kernels import ClosureProduct, Device
+from hsae.hierarchy.device_kernels import ClosureProduct, Device, put
 from hsae.hierarchy.false_discovery import FalseDiscovery
 from hsae.hierarchy.pair_sums import PairSums
 
-_BLOCK_LATENTS = 124
+_BLOCK_LATENTS = 252
 """Latents per product: the factors then stay in the processor's cache, and their rows do not all fall into the same of
 its sets, as those of a power of two would."""
 
@@ -95,8 +95,7 @@ class NodeSums:
         by_class = torch.zeros(sums.n_classes, len(names), width, dtype=torch.float64, device=self.device)
         cell = self._on_device(sums.classes[entries].astype(np.int64) * (len(names) * width) + row)
         for place, name in enumerate(names):
-            values = self._on_device(getattr(sums, name)[entries]).double()
-            by_class.view(-1)[place * width :].scatter_(0, cell, values)  # no two in the same place
+            put(by_class.view(-1)[place * width :], cell, self._on_device(getattr(sums, name)[entries]))
         by_node = self._under(by_class.view(sums.n_classes, -1)).view(self.n_nodes + 1, len(names), width)
         return PairSums(
             n_images=sums.n_images,

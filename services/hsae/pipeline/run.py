@@ -1,6 +1,7 @@
 """Runs one job: claim, stage, outcome. The worker's task is a call of `run_job` and nothing else."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -26,6 +27,7 @@ from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
 log = logging.getLogger(__name__)
 CRASHED = "crashed"
 CRASHED_AND_QUEUED = "crashed, queued again"
+_REFUSED_SECONDS = 1.0
 
 
 def run_job(
@@ -145,10 +147,26 @@ def _failed(job: jobs.ClaimedJob, context: StageContext, mistake: UserError) -> 
 
 
 def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, error: UserError) -> str:
+    """Enter that a service is away; while the database refuses even that (its disk is full, say) the job is kept.
+
+    Raises:
+        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or not for long.
+    """
     log.error("job %d: %s", job.lease.job_id, error)
-    with heartbeat.transaction() as session:
-        again = jobs.retry_after_outage(session, job.lease, str(error), settings.retry_seconds, settings.max_outages)
-    return "queued again" if again else "failed"
+    while True:
+        try:
+            with heartbeat.transaction() as session:
+                again = jobs.retry_after_outage(
+                    session, job.lease, str(error), settings.retry_seconds, settings.max_outages
+                )
+        except ServiceError as refusal:
+            log.warning("job %d: %s", job.lease.job_id, refusal)
+            heartbeat.check()
+            if heartbeat.stopping:
+                raise WorkerStoppingError(f"the outage of job {job.lease.job_id} could not be entered") from refusal
+            time.sleep(_REFUSED_SECONDS)
+        else:
+            return "queued again" if again else "failed"
 
 
 def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
