@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
-from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_numbers
+from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_lengths, run_numbers
 from hsae.hierarchy.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
 from hsae.hierarchy.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
@@ -173,7 +173,7 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         if ranked.threshold > 0:
             n_fire = counted(cell, (value > ranked.threshold).long(), len(start))
         else:  # every non-zero fires
-            n_fire = torch.diff(start, append=torch.tensor([len(order)], device=start.device))
+            n_fire = run_lengths(start, len(order))
         parts = {
             "classes": (occupied & ((1 << class_bits) - 1)).int(),
             "n_fire": n_fire.int(),

@@ -31,7 +31,7 @@ def in_stable_order(key: Int64[Tensor, " n"], greatest: int) -> tuple[Int64[Tens
 
     Args:
         key: 0 to `greatest`; may be overwritten.
-        greatest: a bound of the keys, known without a look at them.
+        greatest: a bound of the keys.
     """
     if len(key) == 0:
         return key, torch.empty_like(key)
@@ -57,6 +57,11 @@ def true_places(mask: Bool[Tensor, " n"]) -> Int64[Tensor, " n_true"]:
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))  # several times as fast as torch's
     return mask.nonzero()[:, 0]
+
+
+def run_lengths(start: Int64[Tensor, " n_runs"], total: int) -> Int64[Tensor, " n_runs"]:
+    """How long runs are that begin at `start` and fill `total` places."""
+    return torch.diff(start, append=torch.tensor([total], device=start.device))
 
 
 def run_numbers(length: Int64[Tensor, " n_runs"], total: int) -> Int64[Tensor, " total"]:

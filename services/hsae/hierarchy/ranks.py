@@ -15,7 +15,16 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.hierarchy.blocks import latent_blocks, map_blocks
-from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_numbers, true_places
+from hsae.hierarchy.device_kernels import (
+    Device,
+    added,
+    counted,
+    groups,
+    in_stable_order,
+    run_lengths,
+    run_numbers,
+    true_places,
+)
 from hsae.hierarchy.latent_columns import latent_columns
 
 N_TOP_IMAGES = 16
@@ -172,7 +181,7 @@ def _ranks(
     The order leaves every entry among those of its column, so that the columns in order are the columns.
     """
     n_zero = n_images - n_nonzero
-    size = torch.diff(first_of_tie, append=torch.tensor([len(order)], device=order.device))
+    size = run_lengths(first_of_tie, len(order))
     owner = column.index_select(0, first_of_tie)
     # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
     # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session, aliased, sessionmaker
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline import jobs
+from hsae.pipeline.clean_up import clean_up
 from hsae.pipeline.doorbell import Bell
-from hsae.pipeline.gc import sweep
 from hsae.pipeline.plan import SUBMIT_LOCK
 from hsae.pipeline.stages import STAGES
 from hsae.settings import Settings
@@ -58,7 +58,7 @@ def cancel(
     if not keep:
         for job_id in ended:
             try:
-                _clean_up(sessions, store, job_id)
+                clean_up(lambda: transaction(sessions), store, job_id, "cancelled")
             except ServiceError as error:
                 not_deleted = str(error)
     return Cancelled(tuple(sorted(ended)), left, not_deleted)
@@ -77,21 +77,6 @@ def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int,
     ).all()
     own = [job_id for job_id, other_study in rows if other_study is None]
     return own, {job_id: f"study {study} needs it, too" for job_id, study in rows if study is not None}
-
-
-def _clean_up(sessions: sessionmaker[Session], store: ObjectStore, job_id: int) -> None:
-    """Forget the partial work, then delete it: what is cut short leaves no row that names a deleted object."""
-    for step in ("forget", "delete"):
-        with transaction(sessions) as session:
-            job = _locked(session, job_id)
-            if job.state != "cancelled":  # somebody has asked for it again since
-                return
-            stage = STAGES[job.kind]
-            request = stage.request.model_validate(job.request)
-            if step == "forget":
-                stage.forget(request, job_id, session)
-            else:
-                sweep(session, store, stage.prefixes(request))
 
 
 def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> Requeued:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable
 
 import torch
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from hsae import __version__
-from hsae.catalog import Job, Json, connect, session_factory, transaction
+from hsae.catalog import Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
 from hsae.pipeline import jobs
+from hsae.pipeline.clean_up import clean_up
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.damage import forget_object
 from hsae.pipeline.device import pick_device
 from hsae.pipeline.doorbell import Bell, Doorbell
-from hsae.pipeline.gc import sweep
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.pipeline.job_log import JobLog
 from hsae.pipeline.stages import STAGES, Stage
@@ -106,7 +104,7 @@ def _attempt(
     except JobCancelledError:
         log.info("job %d: cancelled", job.lease.job_id)
         # What was stored after the canceller had cleaned up; whoever takes the job anew waits for it.
-        return "cancelled", lambda: _clean_up(job, "cancelled", stage, request, context)
+        return "cancelled", lambda: _clean_up(job, "cancelled", context)
     except WorkerStoppingError:
         return _handed_back(job, context), _nothing
     except (ObjectMissingError, ObjectCorruptError) as loss:
@@ -116,7 +114,7 @@ def _attempt(
     except ServiceError as error:
         return _outage(job, settings, heartbeat, error), _nothing
     except UserError as mistake:
-        return _failed(job, context, mistake), lambda: _clean_up(job, "failed", stage, request, context)
+        return _failed(job, context, mistake), lambda: _clean_up(job, "failed", context)
     except Exception as error:
         log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
         with context.transaction() as session:
@@ -176,23 +174,10 @@ def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
     return "handed back"
 
 
-def _clean_up(job: jobs.ClaimedJob, state: str, stage: Stage, request: BaseModel, context: StageContext) -> None:
-    """Delete what an ended job left behind, unless somebody has asked for the job again since.
-
-    First the rows, then, once that is committed, the objects: what is cut short leaves no row that names a deleted one.
-    """
-    steps: list[Callable[[Session], object]] = [
-        lambda session: sweep(session, context.store, stage.prefixes(request)),
-    ]
-    if state == "failed":  # a canceller has forgotten them, or keeps them
-        steps.insert(0, lambda session: stage.forget(request, job.lease.job_id, session))
+def _clean_up(job: jobs.ClaimedJob, state: str, context: StageContext) -> None:
+    forget = state == "failed"  # a canceller has forgotten the rows, or keeps them
     try:
-        for step in steps:
-            with context.afterwards() as session:
-                held = select(Job.state, Job.fence).where(Job.id == job.lease.job_id).with_for_update()
-                row = session.execute(held).one()
-                if row.state == state and row.fence == job.lease.fence:
-                    step(session)
+        clean_up(context.afterwards, context.store, job.lease.job_id, state, fence=job.lease.fence, forget=forget)
     except ServiceError as error:
         log.warning("what the job stored could not be deleted, `hsae-admin gc --partial` will: %s", error)
 
