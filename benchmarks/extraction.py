@@ -25,6 +25,7 @@ from hsae.datasets import open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.extraction import ListedImage, extract_shard
+from hsae.pipeline.memory import keep_freed_memory
 from hsae.settings import Settings
 from hsae.taxonomy import load_taxonomy
 
@@ -79,6 +80,7 @@ def largest_difference(
 
 
 def main() -> None:
+    keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="folder of a vision transformer (default: the bundled one)")
     parser.add_argument("--images", type=int, default=512, metavar="N", help="the first N bundled images, of 1,790")

@@ -24,6 +24,7 @@ from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations
+from hsae.pipeline.memory import keep_freed_memory
 
 SCORES = ("precision", "recall", "f1", "auroc")
 N_FIRING = 32
@@ -100,7 +101,7 @@ def with_hsae(work: Work) -> dict[str, np.ndarray]:
 def with_hsae_four_scores(work: Work) -> dict[str, np.ndarray]:
     """The scores without the rest of what `iter_node_scores` gives."""
     n_classes, n_nodes = work.closure.shape
-    node_sums = NodeSums(sum_by_class(rank_activations(work.z), work.labels, n_classes), work.closure)
+    node_sums = NodeSums(sum_by_class(rank_activations(work.z, n_top=0), work.labels, n_classes), work.closure)
     scores = {name: np.empty((n_nodes, work.z.shape[1])) for name in SCORES}
 
     def score(latents: slice) -> None:
@@ -162,6 +163,7 @@ def ratio(name: str, value: float, goal: float | None) -> Row:
 
 
 def main() -> None:
+    keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="default", help="images x latents (default: %(default)s)")
     size = SIZES[parser.parse_args().size]

@@ -26,6 +26,7 @@ from hsae.hierarchy import BasisResult, LatentEdges, analyse_basis, latent_hiera
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
+from hsae.pipeline.memory import keep_freed_memory
 from hsae.taxonomy import InducedTaxonomy
 
 PREFERENCE = 3.0
@@ -186,6 +187,7 @@ def defined_latents(ranked: RankedActivations, work: Work, n: int) -> np.ndarray
 
 
 def main() -> None:
+    keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="default", help="images x latents (default: %(default)s)")
     size = SIZES[parser.parse_args().size]

@@ -29,6 +29,7 @@ from hsae.hierarchy.associations import associated_classes
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.latent_scores import latent_places
 from hsae.hierarchy.ranks import rank_activations
+from hsae.pipeline.memory import keep_freed_memory
 from hsae.store import ObjectStore, StoredObject, get_tensors, put_tensors
 from hsae.taxonomy import InducedTaxonomy
 
@@ -143,6 +144,7 @@ def every_score(
 
 
 def main() -> None:
+    keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="full", help="images x latents (default: %(default)s)")
     parser.add_argument("--home", type=Path, help="folder of the private servers (default: a temporary one)")

@@ -70,8 +70,10 @@ class ClassSums:
 
     def latent_fire_counts(self) -> Int64[np.ndarray, "n_latents"]:
         """Images on which each latent fires, `N_j`."""
-        running = np.concatenate(([0], np.cumsum(self.n_fire, dtype=np.int64)))
-        counts: Int64[np.ndarray, "n_latents"] = running[self.indptr[1:]] - running[self.indptr[:-1]]
+        counts = np.zeros(self.n_latents, np.int64)
+        has_entries = np.diff(self.indptr) > 0
+        if has_entries.any():
+            counts[has_entries] = np.add.reduceat(self.n_fire, self.indptr[:-1][has_entries], dtype=np.int64)
         return counts
 
     def entries(self, latents: slice) -> tuple[slice, Int64[np.ndarray, "n"]]:

@@ -7,7 +7,7 @@ are added in a fixed order on each, so that they are the same bits from run to r
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int, Int64, Shaped
 from torch import Tensor
 
 Device = torch.device | str
@@ -94,24 +94,19 @@ def added(cell: Int64[Tensor, " n"], value: Float64[Tensor, " n"], n_cells: int)
     return sums.index_put_((cell,), value, accumulate=True)
 
 
-def put(cells: Float64[Tensor, " n_cells"], cell: Int64[Tensor, " n"], value: Shaped[Tensor, " n"]) -> None:
-    """Write each value into its cell; no two are of the same."""
-    if cells.device.type == "cpu":
-        cells.numpy()[cell.numpy()] = value.numpy()  # converts on the way
-    else:
-        cells.scatter_(0, cell, value.double())
-
-
-class ClosureProduct:
-    """A 0/1 matrix times dense float64: sparse on the CPU; dense on a GPU, whose sparse product has no fixed order."""
-
-    def __init__(self, matrix: "sp.csr_array[np.float64]", device: Device) -> None:
-        """Take `matrix` [n_rows, n_columns] to the device."""
-        self._matrix = matrix
-        self._dense = None if torch.device(device).type == "cpu" else torch.from_numpy(matrix.toarray()).to(device)
-
-    def __call__(self, right: Float64[Tensor, "n_columns n"]) -> Float64[Tensor, "n_rows n"]:
-        """The product; every row is added up in the same order of columns."""
-        if self._dense is None:
-            return torch.from_numpy(np.asarray(self._matrix @ right.numpy()))
-        return self._dense @ right
+def dense_columns(
+    indptr: Int64[np.ndarray, "n_columns+1"],
+    row: Int[np.ndarray, " n"],
+    value: Shaped[np.ndarray, " n"],
+    n_rows: int,
+    device: Device,
+) -> Float64[Tensor, "n_rows n_columns"]:
+    """The matrix of which column `j` has the values `indptr[j]:indptr[j + 1]` in their rows, no two in the same."""
+    shape = (n_rows, len(indptr) - 1)
+    if torch.device(device).type == "cpu":
+        return torch.from_numpy(sp.csc_array((value.astype(np.float64), row, indptr), shape=shape).toarray(order="C"))
+    column = torch.from_numpy(np.repeat(np.arange(shape[1]), np.diff(indptr))).to(device)
+    cell = torch.from_numpy(row).to(device) * shape[1] + column
+    dense = torch.zeros(shape, dtype=torch.float64, device=device)
+    dense.view(-1).scatter_(0, cell, torch.from_numpy(value).to(device).double())
+    return dense

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
-from hsae.hierarchy.device_kernels import ClosureProduct, Device, put
+from hsae.hierarchy.closure_product import ClosureProduct, classes_in_runs
+from hsae.hierarchy.device_kernels import Device, dense_columns
 from hsae.hierarchy.false_discovery import FalseDiscovery
 from hsae.hierarchy.pair_sums import PairSums
 
@@ -81,32 +82,40 @@ class NodeSums:
         self._rank_variance = np.where(variance < 1.0, 0.0, variance)
         self._n_fire = sums.latent_fire_counts()
         self.device = device
-        self._under = ClosureProduct(ancestors, device)
+        order = classes_in_runs(closure)
+        self._place = np.argsort(order)
+        self._class_sizes = self._on_device(sums.class_sizes[order]).double()
+        self._under = ClosureProduct(sp.csr_array(ancestors[:, order]), device)
         self.latents_with_test = self._rank_variance > 0.0
         self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
 
     def block(self, latents: slice, *, with_mass: bool) -> PairSums:
         """Sums of a run of latents with every node; the tensors have shape [n_nodes, n_latents of the run]."""
         sums = self.sums
-        entries, row = sums.entries(latents)
         first, end, _ = latents.indices(sums.n_latents)
-        width = end - first
-        names = ("n_fire", "rank_excess", "mass") if with_mass else ("n_fire", "rank_excess")
-        by_class = torch.zeros(sums.n_classes, len(names), width, dtype=torch.float64, device=self.device)
-        cell = self._on_device(sums.classes[entries].astype(np.int64) * (len(names) * width) + row)
-        for place, name in enumerate(names):
-            put(by_class.view(-1)[place * width :], cell, self._on_device(getattr(sums, name)[entries]))
-        by_node = self._under(by_class.view(sums.n_classes, -1)).view(self.n_nodes + 1, len(names), width)
+        entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
+        indptr = sums.indptr[first : end + 1] - entries.start
+        place = self._place.take(sums.classes[entries])
+
+        def by_class(values: np.ndarray) -> Float64[Tensor, "n_classes n_latents"]:
+            return dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
+
+        n_both = self._under.of_integers(by_class(sums.n_fire))
+        deviation = by_class(sums.rank_excess)
+        # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
+        n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
+        deviation.addcmul_(self._class_sizes[:, None], n_nonzero, value=-1.0)
+        rank_deviation = self._under.of_integers(deviation)
+        mass = self._under(by_class(sums.mass)) if with_mass else None
         return PairSums(
             n_images=sums.n_images,
             n_node=self._on_device(self.n_node)[:, None],
             n_fire=self._on_device(self._n_fire[latents]).double()[None],
-            n_nonzero=self._on_device(sums.n_nonzero[latents]).double()[None],
             rank_variance=self._on_device(self._rank_variance[latents])[None],
-            n_both=by_node[:-1, 0],
-            rank_excess=by_node[:-1, 1],
-            mass=by_node[:-1, 2] if with_mass else None,
-            latent_mass=by_node[-1:, 2] if with_mass else None,
+            n_both=n_both[:-1],
+            rank_deviation=rank_deviation[:-1],
+            mass=None if mass is None else mass[:-1],
+            latent_mass=None if mass is None else mass[-1:],
         )
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
@@ -122,17 +131,16 @@ class NodeSums:
             block = self.block(run, with_mass=True)
             mass, latent_mass = block.masses()
             node, column = self._on_device(nodes[chosen]).long(), self._on_device(latents[chosen] - run.start).long()
-            columns = (block.n_both[node, column], block.rank_excess[node, column], mass[node, column])
+            columns = (block.n_both[node, column], block.rank_deviation[node, column], mass[node, column])
             chosen_sums[:, self._on_device(chosen)] = torch.stack((*columns, latent_mass[0, column]))
-        n_both, rank_excess, mass, latent_mass = chosen_sums
+        n_both, rank_deviation, mass, latent_mass = chosen_sums
         return PairSums(
             n_images=self.sums.n_images,
             n_node=self._on_device(self.n_node[nodes]),
             n_fire=self._on_device(self._n_fire[latents]).double(),
-            n_nonzero=self._on_device(self.sums.n_nonzero[latents]).double(),
             rank_variance=self._on_device(self._rank_variance[latents]),
             n_both=n_both,
-            rank_excess=rank_excess,
+            rank_deviation=rank_deviation,
             mass=mass,
             latent_mass=latent_mass,
         )
@@ -236,8 +244,7 @@ def score_pairs(
 
 def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
     shape = pairs.n_both.shape
-    deviation = pairs.rank_deviation()
-    z = pairs.z(deviation)
+    z = pairs.z()
     p = two_sided_p(z)
     scores = {
         "n_images": pairs.n_node.long().expand(shape),
@@ -246,7 +253,7 @@ def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
         "precision": pairs.precision(),
         "recall": pairs.recall(),
         "f1": pairs.f1(),
-        "auroc": pairs.auroc(deviation),
+        "auroc": pairs.auroc(),
         "z": z,
         "p": p,
         "q": family.q_of(p),

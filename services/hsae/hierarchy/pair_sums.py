@@ -20,10 +20,9 @@ class PairSums:
         n_images: images of the analysis, `N`.
         n_node: images under the node, `n_v`.
         n_fire: images on which the latent fires, `N_j`.
-        n_nonzero: images on which the latent is not 0.
         rank_variance: `N + 1 - tie_term / (N (N - 1))` of the latent, 0 if it is constant.
         n_both: images under the node on which the latent fires.
-        rank_excess: sum over the node's images of the doubled mid-ranks' excess over that of the zeros.
+        rank_deviation: `2 U - n_v (N - n_v)`, twice the Mann-Whitney statistic's distance from its expectation.
         mass: sum of the activations under the node (only where asked for).
         latent_mass: sum of all activations of the latent (only where asked for).
     """
@@ -31,42 +30,32 @@ class PairSums:
     n_images: int
     n_node: Float64[Tensor, "*#shape"]
     n_fire: Float64[Tensor, "*#shape"]
-    n_nonzero: Float64[Tensor, "*#shape"]
     rank_variance: Float64[Tensor, "*#shape"]
     n_both: Float64[Tensor, "*shape"]
-    rank_excess: Float64[Tensor, "*shape"]
+    rank_deviation: Float64[Tensor, "*shape"]
     mass: Float64[Tensor, "*shape"] | None = None
     latent_mass: Float64[Tensor, "*#shape"] | None = None
 
     def precision(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
-        return torch.div(self.n_both, _both_or_nan(self.n_fire, self.n_node), out=out)
+        return torch.addcdiv(_zero_or_nan(self.n_node), self.n_both, _or_nan(self.n_fire), out=out)
 
     def recall(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`n_both / n_v`: of the node's images, the share on which the latent fires."""
-        return torch.div(self.n_both, _both_or_nan(self.n_node, self.n_fire), out=out)
+        return torch.addcdiv(_zero_or_nan(self.n_fire), self.n_both, _or_nan(self.n_node), out=out)
 
     def f1(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`2 n_both / (N_j + n_v)`, the harmonic mean of precision and recall."""
         # Halving is exact, so this is the same quotient.
-        return torch.div(self.n_both, 0.5 * _or_nan(self.n_fire) + 0.5 * _or_nan(self.n_node), out=out)
+        mean = torch.add(0.5 * _or_nan(self.n_fire), 0.5 * _or_nan(self.n_node), out=out)
+        return torch.div(self.n_both, mean, out=mean)
 
-    def rank_deviation(self) -> Float64[Tensor, "*shape"]:
-        """`2 U - n_v (N - n_v)`: twice the Mann-Whitney statistic's distance from its expectation.
-
-        With `R` the node's rank sum, `U = R - n_v (n_v + 1) / 2`; the zeros' ranks cancel.
-        """
-        return torch.addcmul(self.rank_excess, self.n_node, self.n_nonzero, value=-1.0)  # integers: exact
-
-    def auroc(
-        self, deviation: Float64[Tensor, "*shape"] | None = None, *, out: Tensor | None = None
-    ) -> Float64[Tensor, "*shape"]:
-        """`U / (n_v (N - n_v))`: the chance that it is stronger on an image under the node."""
+    def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
+        """`U / (n_v (N - n_v))`, 1/2 and what deviates: the chance that it is stronger on an image under the node."""
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
-        twice_u = self.rank_deviation().add_(n_pairs) if deviation is None else deviation + n_pairs
-        return torch.div(twice_u, _both_or_nan(2.0 * n_pairs, self.rank_variance), out=out)
+        return torch.addcdiv(_zero_or_nan(self.rank_variance) + 0.5, self.rank_deviation, 2.0 * n_pairs, out=out)
 
-    def z(self, deviation: Float64[Tensor, "*shape"] | None = None) -> Float64[Tensor, "*shape"]:
+    def z(self) -> Float64[Tensor, "*shape"]:
         """Mann-Whitney z-score with the tie correction, without a continuity correction.
 
         The variance of `U` is `n_v (N - n_v) (N + 1 - sum(t^3 - t) / (N (N - 1))) / 12` (Lehmann,
@@ -74,17 +63,17 @@ class PairSums:
         """
         n_pairs = self.n_node * (self.n_images - self.n_node)
         spread = torch.sqrt(_or_nan(n_pairs) / 3.0) * torch.sqrt(_or_nan(self.rank_variance))
-        return (self.rank_deviation() if deviation is None else deviation) / spread
+        return torch.div(self.rank_deviation, spread, out=spread)
 
     def mass_share(self) -> Float64[Tensor, "*shape"]:
         """Share of the latent's activation mass that lies under the node."""
         mass, latent_mass = self.masses()
-        return mass / _both_or_nan(latent_mass, self.n_node)
+        return torch.addcdiv(_zero_or_nan(self.n_node), mass, _or_nan(latent_mass))
 
     def mean_inside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images under the node, zeros included."""
         mass, latent_mass = self.masses()
-        return mass / _both_or_nan(self.n_node, latent_mass)
+        return torch.addcdiv(_zero_or_nan(latent_mass), mass, _or_nan(self.n_node))
 
     def mean_outside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images that are not under the node, zeros included."""
@@ -99,11 +88,11 @@ class PairSums:
         return self.mass, self.latent_mass
 
 
-def _both_or_nan(values: Float64[Tensor, "*#shape"], also: Float64[Tensor, "*#shape"]) -> Float64[Tensor, "*#shape"]:
-    """`values`, NaN where they or `also` are 0; as small as they are where `also` never is."""
-    return _or_nan(values) + 0.0 * _or_nan(also) if bool((also == 0.0).any()) else _or_nan(values)
-
-
 def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     """NaN for 0: dividing by it then gives NaN."""
     return torch.where(values == 0.0, torch.nan, values)
+
+
+def _zero_or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """NaN for 0, else 0: adding it to a score leaves it undefined where the value is 0."""
+    return 0.0 * _or_nan(values)

@@ -79,8 +79,7 @@ def shortlist(
     for latents in sums.latent_runs():
         first = latents.start
         pairs = sums.block(latents, with_mass=False)
-        deviation = pairs.rank_deviation()
-        z_scores = pairs.z(deviation)
+        z_scores = pairs.z()
         family.add(latents, two_sided_p(z_scores))
         z = z_scores.cpu().numpy()
         untested_latents = np.flatnonzero(~sums.latents_with_test[latents])
@@ -94,7 +93,7 @@ def shortlist(
         if everything:
             node, latent = np.nonzero(f1 >= HIGH_F1)
             chosen.append((latent + first) * sums.n_nodes + node)
-            auroc = pairs.auroc(deviation).cpu().numpy()
+            auroc = pairs.auroc().cpu().numpy()
             auroc[untested_nodes] = _NO_PAIR
             auroc[:, untested_latents] = _NO_PAIR
             for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):

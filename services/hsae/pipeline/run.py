@@ -18,6 +18,7 @@ from hsae.pipeline.device import pick_device
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.pipeline.job_log import JobLog
+from hsae.pipeline.memory import freed_memory_kept
 from hsae.pipeline.stages import STAGES, Stage
 from hsae.settings import Settings
 from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
@@ -67,7 +68,7 @@ def run_job(
         )
         with heartbeat:
             try:
-                with JobLog(store, job.lease.job_id, job.lease.fence):
+                with freed_memory_kept(), JobLog(store, job.lease.job_id, job.lease.fence):
                     context = StageContext(settings, store, device, job, heartbeat)
                     outcome, follow_up = _attempt(job, settings, heartbeat, context)
                 follow_up()  # the log, which somebody may be following, is not kept waiting for it
