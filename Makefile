@@ -49,9 +49,9 @@ bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
 	$(BIN)/python benchmarks/extraction.py
 
 bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy and torch (ten minutes, 3 GB)
-	$(BIN)/python benchmarks/node_scores.py --size full
-	$(BIN)/python benchmarks/ranking_scores.py
 	$(BIN)/python benchmarks/train_size.py
+	$(BIN)/python benchmarks/ranking_scores.py
+	$(BIN)/python benchmarks/node_scores.py --size full
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/sql_questions.py

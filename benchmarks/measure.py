@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine, the versions, timing in turns, and the report with its line of JSON."""
 
+import argparse
 import json
 import os
 import platform
@@ -25,6 +26,12 @@ class Row:
     unit: str
     goal: float | None = None
     met: bool | None = None
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option `--device`: where hsae computes; contenders stay where they are."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", choices=devices, default="cpu", help="of hsae (default: %(default)s)")
 
 
 def at_most(name: str, value: float, unit: str, goal: float) -> Row:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from leaves import wordnet_leaves
-from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
+from measure import Row, add_device, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
@@ -87,29 +87,34 @@ def make_work(size: Size) -> Work:
     return Work(dense, sp.csr_array(dense), labels, taxonomy.closure, is_under)
 
 
-def with_hsae(work: Work) -> dict[str, np.ndarray]:
+def with_hsae(work: Work, device: str) -> dict[str, np.ndarray]:
     """The scores, float64[n_latents, n_nodes] each."""
     n_classes, n_nodes = work.closure.shape
-    sums = sum_by_class(rank_activations(work.z), work.labels, n_classes)
+    sums = sum_by_class(rank_activations(work.z, device=device), work.labels, n_classes, device=device)
     scores = {name: np.empty((work.z.shape[1], n_nodes)) for name in SCORES}
-    for latents, block in iter_node_scores(sums, work.closure):
+    for latents, block in iter_node_scores(sums, work.closure, device=device):
         for name in SCORES:
             scores[name][latents] = getattr(block, name)
     return scores
 
 
-def with_hsae_four_scores(work: Work) -> dict[str, np.ndarray]:
+def with_hsae_four_scores(work: Work, device: str) -> dict[str, np.ndarray]:
     """The scores without the rest of what `iter_node_scores` gives."""
     n_classes, n_nodes = work.closure.shape
-    node_sums = NodeSums(sum_by_class(rank_activations(work.z, n_top=0), work.labels, n_classes), work.closure)
+    ranked = rank_activations(work.z, n_top=0, device=device)
+    node_sums = NodeSums(sum_by_class(ranked, work.labels, n_classes, device=device), work.closure, device=device)
     scores = {name: np.empty((n_nodes, work.z.shape[1])) for name in SCORES}
 
     def score(latents: slice) -> None:
         pairs = node_sums.block(latents, with_mass=False)
         for name in SCORES:
-            getattr(pairs, name)(out=torch.from_numpy(scores[name][:, latents]))
+            out = torch.from_numpy(scores[name][:, latents])
+            if device == "cpu":
+                getattr(pairs, name)(out=out)
+            else:
+                out.copy_(getattr(pairs, name)())
 
-    for _ in map_blocks(score, node_sums.latent_runs(), "cpu"):
+    for _ in map_blocks(score, node_sums.latent_runs(), device):
         pass
     return {name: values.T for name, values in scores.items()}
 
@@ -166,7 +171,9 @@ def main() -> None:
     keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="default", help="images x latents (default: %(default)s)")
-    size = SIZES[parser.parse_args().size]
+    add_device(parser)
+    arguments = parser.parse_args()
+    size, device = SIZES[arguments.size], arguments.device
     where, what = machine(), versions()
     work = make_work(size)
     n_pairs = work.dense.shape[1] * work.closure.shape[1]
@@ -177,18 +184,18 @@ def main() -> None:
     )
     print_header(title, where, what)
 
-    ours = with_hsae(work)
+    ours = with_hsae(work, device)
     defined = np.argwhere(np.all([~np.isnan(ours[name]) for name in SCORES], axis=0))
     sample = np.random.default_rng(1).choice(defined, size.n_sampled, replace=False)
     ours_sampled = {name: ours[name][tuple(sample.T)] for name in SCORES}
     from_numpy = largest_difference(ours, with_numpy(work), "numpy")
-    largest_difference(with_hsae_four_scores(work), ours, "its own four scores")
+    largest_difference(with_hsae_four_scores(work, device), ours, "its own four scores")
     from_sklearn = largest_difference(ours_sampled, with_sklearn(work, sample), "scikit-learn")
 
     seconds = seconds_in_turns(
         {
-            "hsae": lambda: with_hsae(work),
-            "hsae, four scores": lambda: with_hsae_four_scores(work),
+            "hsae": lambda: with_hsae(work, device),
+            "hsae, four scores": lambda: with_hsae_four_scores(work, device),
             "numpy": lambda: with_numpy(work),
             f"scikit-learn, {size.n_sampled} pairs": lambda: with_sklearn(work, sample),
         },
@@ -217,7 +224,7 @@ def main() -> None:
         where,
         what,
         [
-            "CUDA (hsae is timed on the CPU)",
+            *(["CUDA"] if device == "cpu" else []),
             "scikit-learn on every pair, or in several processes",
             "activations of a trained SAE (these are synthetic), other sparsities, memory",
         ],

@@ -19,10 +19,13 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from leaves import wordnet_leaves
-from measure import Row, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
+from measure import Row, add_device, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from hsae.hierarchy import BasisResult, LatentEdges, analyse_basis, latent_hierarchy
+from hsae.hierarchy import BasisResult, LatentEdges, analyse_basis, iter_node_scores, latent_hierarchy
+from hsae.hierarchy.associations import associated_classes
+from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy.latent_scores import latent_places
 from hsae.hierarchy.monosemanticity import monosemanticity
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
@@ -98,9 +101,20 @@ def make_work(size: Size) -> Work:
     return Work(z, labels, embeddings, taxonomy)
 
 
-def whole_analysis(work: Work) -> BasisResult:
+def whole_analysis(work: Work, device: str) -> BasisResult:
     """Every score of the SAE's latents; what hsae stores of the basis `sae`."""
-    return analyse_basis(work.z, work.labels, work.taxonomy, basis="sae", embeddings=work.embeddings)
+    return analyse_basis(work.z, work.labels, work.taxonomy, basis="sae", embeddings=work.embeddings, device=device)
+
+
+def every_node_score(work: Work, device: str) -> int:
+    """All thirteen numbers of every pair, z and q among them, and LCH and coverage of every latent."""
+    ranked = rank_activations(work.z, device=device)
+    sums = sum_by_class(ranked, work.labels, len(work.taxonomy.classes), device=device)
+    n_found = 0
+    for _, scores in iter_node_scores(sums, work.taxonomy.closure, device=device):
+        n_found += int((scores.q < 0.01).sum())
+    places = latent_places(associated_classes("topk", ranked, sums, work.labels), work.taxonomy)
+    return n_found + int((places.lch >= 0).sum())
 
 
 def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) -> LatentEdges:
@@ -190,7 +204,9 @@ def main() -> None:
     keep_freed_memory()  # as in a job, and for every contender
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="default", help="images x latents (default: %(default)s)")
-    size = SIZES[parser.parse_args().size]
+    add_device(parser)
+    arguments = parser.parse_args()
+    size, device = SIZES[arguments.size], arguments.device
     where, what = machine(), versions()
     work = make_work(size)
     n_images, n_latents, n_nodes = size.n_images, size.n_latents, len(work.taxonomy.synsets)
@@ -200,7 +216,7 @@ def main() -> None:
     )
     print_header(title, where, what)
     before = _peak_gib()
-    result = whole_analysis(work)
+    result = whole_analysis(work, device)
     peak = _peak_gib()
     nodes, ranked = result.nodes, rank_activations(work.z)
     print(f"  {len(nodes.latent):,} pairs on the shortlist; peak memory {before:.2f} GiB before, {peak:.2f} GiB after")
@@ -224,7 +240,8 @@ def main() -> None:
     similarity = similarities(e, middle)
     seconds = seconds_in_turns(
         {
-            "hsae, everything": lambda: whole_analysis(work),
+            "hsae, everything": lambda: whole_analysis(work, device),
+            "hsae, every node score": lambda: every_node_score(work, device),
             "hsae, average precision and best F1": lambda: ranking_scores(
                 ranked, work.labels, work.taxonomy.closure, nodes.latent, nodes.node
             ),
@@ -243,23 +260,25 @@ def main() -> None:
         },
         size.n_repeats,
     )
-    everything, ranking, alike, hierarchy, sampled, cosines, pairwise, products = seconds.values()
+    everything, node_scores, ranking, alike, hierarchy, sampled, cosines, pairwise, products = seconds.values()
     sklearn = sampled / size.n_pairs_sampled * len(nodes.latent)
     # Half of the ordered pairs are enough; the similarities are computed once for all latents.
     all_rows = n_images / size.n_rows_sampled / 2
     torch_pairwise = all_rows * (cosines + pairwise * n_latents / N_PAIRWISE)
     torch_products = all_rows * (cosines + products * n_latents / a.shape[1])
-    print("  the same on fewer images:")
+    print("  everything on fewer images:")
+    of_images = {}
     for share in (8, 4, 2, 1):
         part = first_images(work, n_images // share)
         start = time.perf_counter()
-        whole_analysis(part)
-        print(f"    {part.z.nnz:,} non-zeros: {time.perf_counter() - start:.2f} s")
+        whole_analysis(part, device)
+        of_images[8 // share] = time.perf_counter() - start
+        print(f"    {part.z.nnz:,} non-zeros: {of_images[8 // share]:.2f} s")
     print_report(
         [
             at_most("hsae, everything", everything, "s", 60.0),
-            at_most("hsae, everything but average precision, best F1, monosemanticity and the latents' own hierarchy",
-                    everything - ranking - alike - hierarchy, "s", 10.0),
+            at_most("hsae, every node score with z and q, LCH and coverage", node_scores, "s", 10.0),
+            *(Row(f"hsae, everything, {share}/8 of the images", seconds, "s") for share, seconds in of_images.items()),
             Row("hsae, average precision and best F1 of the shortlist", ranking, "s"),
             Row("hsae, monosemanticity of all latents", alike, "s"),
             Row("hsae, latents' own hierarchy (co-firing of all pairs, edges, families)", hierarchy, "s"),
@@ -276,7 +295,8 @@ def main() -> None:
         where,
         what,
         [
-            "the controls (neurons and shuffles), loading into Postgres, CUDA (hsae is timed on the CPU)",
+            "the controls (neurons and shuffles), loading into Postgres",
+            *(["CUDA"] if device == "cpu" else []),
             "the quadratic definition on all images and latents, in float64, or on a GPU",
             "activations of a trained SAE (these are synthetic)",
         ],

@@ -157,9 +157,15 @@ def test_an_edge_says_both_labels_and_nodes(ask):
 def test_edges_are_printed_up_to_a_limit(admin, ask, planted):
     assert named(ask("edges", "--limit", 2)) == expected(lambda e: e[1] == "sae")[:2]
     lines = admin(planted, "results", "edges", "--analysis", 1, "--source", "taxonomy").stdout.splitlines()
-    assert len(lines) == 3
+    assert lines[3] == ""
     for words in ("animal.n.01", "dog.n.01", "0.900"):
         assert words in lines[1]
+    means = [line.split() for line in lines[5:]]  # below a title
+    assert [line[:4] for line in means] == [
+        ["basis", "pairs", "P(p|c)", "dominance"],
+        ["sae", "2", "0.700", "-"],
+        ["shuffled_taxonomy", "2", "0.250", "-"],
+    ]
     assert "No pair of latents fits" in admin(planted, "results", "edges", "--basis", "random").stdout
 
 

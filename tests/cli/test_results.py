@@ -52,6 +52,23 @@ def test_nodes(ask):
     assert ask("nodes", "--node", "doll.n.01", "--layer", 2) == []
 
 
+def controls(rows, synset) -> dict[int, tuple]:
+    """By analysis, what the best raw neuron and the mean over shuffled taxonomies reach beside the SAE."""
+    return {r["analysis_id"]: (r["f1_neuron"], r["f1_shuffled_taxonomy"]) for r in rows if r["synset"] == synset}
+
+
+def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
+    rows = ask("nodes")
+    assert controls(rows, "dog.n.01") == {1: (0.3, pytest.approx(0.3)), 2: (None, 0.0)}
+    assert controls(rows, "cow.n.01") == {1: (0.0, 0.0), 2: (None, 0.3)}
+    assert controls(ask("latents"), "dog.n.01") == controls(rows, "dog.n.01")
+    assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
+    for command in ("nodes", "latents"):
+        header = admin(planted, "results", command).stdout.splitlines()[0].split()
+        assert header[header.index("F1") :][:3] == ["F1", "neurons", "~tree"]
+    assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
+
+
 def test_latents(ask):
     assert [row["f1"] for row in ask("latents")] == [0.9, 0.7]
     assert [row["layer"] for row in ask("latents", "--node", "dog.n.01", "--layer", 5)] == [5]
@@ -129,6 +146,8 @@ def test_tree_filters(ask, admin, planted):
     assert names("entity.n.01", "--min-f1", 0.9) == ["animal.n.01", "dog.n.01", "entity.n.01", "pet.n.01"]
     scores = {row["synset"]: row["f1"] for row in ask("tree", "entity.n.01", "--layer", 2)["nodes"]}
     assert (scores["animal.n.01"], scores["doll.n.01"]) == (0.5, None)
+    scores = {row["synset"]: row["f1"] for row in ask("tree", "entity.n.01", "--layer", 2, "--q", 0.01)["nodes"]}
+    assert (scores["animal.n.01"], scores["dog.n.01"]) == (None, 0.9)
     assert {row["basis"] for row in ask("tree", "dog.n.01", "--basis", "neuron")["nodes"]} == {"neuron"}
     assert ask("tree", "dog.n.01", "--analysis", 2)["nodes"][0]["f1"] == 0.7
     assert ask("tree", "dog.n.01", "--study", 2, "--dataset", "planted")["nodes"][0]["f1"] == 0.7

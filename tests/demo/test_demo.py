@@ -115,13 +115,14 @@ def test_exported_scores_equal_scikit_learns(demo, tmp_path):
 def test_exported_scores_are_those_in_the_database(demo, tmp_path):
     demo.admin("results", "export", "--latest", "-o", tmp_path / "export")
     exported = pq.read_table(tmp_path / "export" / "node_score.parquet")
-    query = """SELECT n.latent, y.wnid, n.f1, n.auroc, n.z, n.q FROM node_score n JOIN synset y ON y.id = n.synset_id
+    query = """SELECT n.latent, y.wnid, n.n_both, n.f1, n.auroc, n.z, n.p, n.q, n.mass_share, n.mean_outside
+               FROM node_score n JOIN synset y ON y.id = n.synset_id
                WHERE n.basis = 'sae' AND n.analysis_id = (SELECT max(id) FROM analysis)
                ORDER BY n.latent, y.wnid LIMIT 500"""
     for row in json.loads(demo.admin("db", "query", query, "--json").stdout):
         same = exported.filter((pc.field("latent") == row["latent"]) & (pc.field("synset") == row["wnid"])).to_pylist()
-        assert {name: same[0][name] for name in ("f1", "auroc", "z", "q")} == {
-            name: row[name] for name in ("f1", "auroc", "z", "q")
+        assert {name: same[0][name] for name in row if name not in ("latent", "wnid")} == {
+            name: value for name, value in row.items() if name not in ("latent", "wnid")
         }
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.conditions import Row, equalities, of_nodes
+from hsae.catalog.results import BASES
 
 
 def edge_rows(
@@ -36,3 +37,16 @@ def edge_rows(
         LIMIT :limit
     """  # noqa: S608 -- column names come from this package, values are bound
     return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def edge_means(session: Session, analysis_ids: Sequence[int]) -> list[Row]:
+    """Means over the pairs that the taxonomy names, one row per basis (all its seeds), the SAE's first."""
+    query = """
+        SELECT e.basis, count(*) AS n_pairs, avg(e.implication) AS implication, avg(e.dominance) AS dominance,
+               avg(e.hard_absorption) AS hard_absorption, avg(e.soft_absorption) AS soft_absorption,
+               avg(e.correlation) AS correlation
+        FROM latent_edge e WHERE e.source = 'taxonomy' AND e.analysis_id = ANY(:analyses)
+        GROUP BY e.basis ORDER BY array_position(CAST(:bases AS text[]), e.basis)
+    """
+    found = session.execute(text(query), {"analyses": list(analysis_ids), "bases": list(BASES)})
+    return [dict(row) for row in found.mappings()]

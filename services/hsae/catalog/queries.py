@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.conditions import Row, equalities, of_nodes
+from hsae.catalog.control_queries import add_controls
 from hsae.catalog.results import BASES
 from hsae.errors import UserError
 
@@ -99,7 +100,8 @@ def latent_rows(
     """Rows of latent_label by falling F1.
 
     `nodes` keeps those labelled with one of these synsets, `under` those labelled with a synset at or below one of
-    them, `max_q` those whose q-value at the label is at most that.
+    them, `max_q` those whose q-value at the label is at most that. Latents of the SAE have beside their F1 what its
+    controls reach at the label (`add_controls`).
     """
     where, values = equalities(analysis_ids, **wanted)
     where += of_nodes(nodes, under, values, all_rows=max_q is not None)
@@ -114,7 +116,10 @@ def latent_rows(
                      AND r.seed = 0 AND r.latent = v.latent AND r.synset_id = v.synset_id) <= :max_q"""
         values["max_q"] = max_q
     values |= {"min_f1": min_f1, "limit": limit}
-    return [dict(row) for row in session.execute(text(f"{query} {order} LIMIT :limit"), values).mappings()]
+    found = [dict(row) for row in session.execute(text(f"{query} {order} LIMIT :limit"), values).mappings()]
+    if wanted.get("basis") == "sae":
+        add_controls(session, found)
+    return found
 
 
 def node_rows(
@@ -128,7 +133,10 @@ def node_rows(
     analysis_ids: Sequence[int] | None = None,
     **wanted: Any,
 ) -> list[Row]:
-    """Rows of node_best_latent by falling F1; `nodes` keeps these synsets, `under` those at or below one of them."""
+    """Rows of node_best_latent by falling F1; `nodes` keeps these synsets, `under` those at or below one of them.
+
+    Rows of the SAE have beside their F1 what its controls reach at the node (`add_controls`).
+    """
     where, values = equalities(analysis_ids, **wanted)
     where += of_nodes(nodes, under, values)
     if max_q is not None:
@@ -139,7 +147,10 @@ def node_rows(
         ORDER BY v.f1 DESC, v.analysis_id, v.synset LIMIT :limit
     """  # noqa: S608
     values |= {"min_f1": min_f1, "limit": limit}
-    return [dict(row) for row in session.execute(text(query), values).mappings()]
+    found = [dict(row) for row in session.execute(text(query), values).mappings()]
+    if wanted.get("basis") == "sae":
+        add_controls(session, found)
+    return found
 
 
 def find_analysis(session: Session, analysis: int | None) -> Row:

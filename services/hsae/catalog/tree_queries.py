@@ -7,9 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.conditions import Row
+from hsae.catalog.control_queries import add_controls
 from hsae.errors import UserError
-
-_CONTROLS = ("neuron", "shuffled_taxonomy")
 
 
 def find_tree(
@@ -72,12 +71,14 @@ def best_latents(
     basis: str,
     layer: int | None = None,
     sae_kind: str | None = None,
+    max_q: float | None = None,
     analysis_ids: Sequence[int] | None = None,
 ) -> dict[int, Row]:
     """The best latent of each node over all analyses of a data set that fit, by the node's id.
 
-    Of the basis `sae` also what its controls reach at the same node of the same analysis: `f1_neuron`, and
-    `f1_shuffled_taxonomy` as the mean over seeds. A node where no column of a control fires counts as 0 there.
+    With `max_q` only where its q-value at the node is at most that.
+
+    Of the basis `sae` also what its controls reach there (`add_controls`).
     """
     where = ""
     values: dict[str, Any] = {"nodes": list(nodes), "dataset": dataset, "basis": basis}
@@ -85,6 +86,9 @@ def best_latents(
         if value is not None:
             where += f" AND v.{name} = :{name}"
             values[name] = value
+    if max_q is not None:
+        where += " AND v.q <= :max_q"
+        values["max_q"] = max_q
     if analysis_ids is not None:
         where += " AND v.analysis_id = ANY(:analyses)"
         values["analyses"] = list(analysis_ids)
@@ -97,40 +101,5 @@ def best_latents(
     """  # noqa: S608 -- column names come from this module, values are bound
     best = {row["synset_id"]: dict(row) for row in session.execute(text(query), values).mappings()}
     if basis == "sae" and best:
-        _add_controls(session, best)
+        add_controls(session, list(best.values()))
     return best
-
-
-def _add_controls(session: Session, best: dict[int, Row]) -> None:
-    analyses = sorted({row["analysis_id"] for row in best.values()})
-    n_seeds = {
-        (row.analysis_id, row.basis): row.n_seeds
-        for row in session.execute(
-            text(
-                "SELECT analysis_id, basis, count(*) AS n_seeds FROM layer_score"
-                " WHERE analysis_id = ANY(:analyses) AND basis = ANY(:bases) GROUP BY analysis_id, basis"
-            ),
-            {"analyses": analyses, "bases": list(_CONTROLS)},
-        )
-    }
-    sums = {
-        (row.analysis_id, row.basis, row.synset_id): row.f1
-        for row in session.execute(
-            text(
-                "SELECT r.analysis_id, r.basis, r.synset_id, sum(r.f1) AS f1"
-                " FROM unnest(CAST(:nodes AS bigint[]), CAST(:analyses AS bigint[])) AS w(synset_id, analysis_id)"
-                " JOIN node_score r ON r.synset_id = w.synset_id AND r.analysis_id = w.analysis_id"
-                " WHERE r.is_node_best AND r.basis = ANY(:bases) GROUP BY r.analysis_id, r.basis, r.synset_id"
-            ),
-            {
-                "nodes": list(best),
-                "analyses": [row["analysis_id"] for row in best.values()],
-                "bases": list(_CONTROLS),
-            },
-        )
-    }
-    for node, row in best.items():
-        for control in _CONTROLS:
-            seeds = n_seeds.get((row["analysis_id"], control), 0)
-            total = sums.get((row["analysis_id"], control, node)) or 0.0
-            row[f"f1_{control}"] = total / seeds if seeds else None

@@ -128,23 +128,26 @@ def _run(connections: Connections, output: Path) -> None:
 def _print_nodes(connections: Connections, study_id: int) -> None:
     """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
     from hsae.catalog import transaction
+    from hsae.catalog.control_queries import CONTROLS
     from hsae.catalog.known_names import study_analyses, synset_ids
     from hsae.catalog.queries import node_rows
     from hsae.cli.output import console, table
 
-    best: dict[str, dict[str, object]] = {}
+    best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:
         analyses, nodes = study_analyses(session, study_id), synset_ids(session, NODES)
-        for basis in ("sae", "neuron", "shuffled_taxonomy"):
+        for basis in ("sae", *CONTROLS):
             rows = node_rows(session, nodes=nodes, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis)
             for row in rows:  # by falling F1: the first of a node is its best
-                entry = best.setdefault(row["synset"], dict(row) if basis == "sae" else {})
-                if entry:
-                    entry.setdefault(f"f1_{basis}", row["f1"])
+                best.setdefault(row["synset"], {}).setdefault(basis, row)
     columns = {
         "synset": "node", "n_classes": "classes", "n_images": "images", "sae_kind": "SAE", "layer": "layer",
         "latent": "latent", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC",
         "f1_neuron": "best neuron F1", "f1_shuffled_taxonomy": "shuffled tree F1",
     }  # fmt: skip
-    shown = [{key: best[node].get(key) for key in columns} for node in NODES if best.get(node)]
+    shown = [
+        best[node]["sae"] | {f"f1_{control}": best[node].get(control, {}).get("f1") for control in CONTROLS}
+        for node in NODES
+        if "sae" in best.get(node, {})
+    ]
     console().print(table(shown, columns, title="Best latent of some nodes"))

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from hsae.cli.connections import Connections, pass_connections
-from hsae.cli.output import json_option, print_rows
+from hsae.cli.output import console, json_option, print_rows, table
 from hsae.cli.result_filters import (
     analysis_option,
     basis_option,
@@ -22,6 +22,11 @@ _COLUMNS = {
     "parent_label": "its label", "child": "child", "child_label": "its label", "n_parent": "fires on",
     "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "reverse_implication": "P(c|p)",
     "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
+    "correlation": "correlation",
+}  # fmt: skip
+_MEANS = {
+    "basis": "basis", "n_pairs": "pairs", "implication": "P(p|c)", "dominance": "dominance",
+    "hard_absorption": "hard abs.", "soft_absorption": "soft abs.", "correlation": "correlation",
 }  # fmt: skip
 
 
@@ -43,9 +48,25 @@ _COLUMNS = {
 def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Pairs of latents (or columns of a control) of which one is the other's parent.
 
-    Strongest implication first. --min-f1 asks it of both labels.
+    Strongest implication first. --min-f1 asks it of both labels. Below them stand the means over all pairs that the
+    taxonomy names in these analyses, the SAE's beside those of its controls.
     """
     from hsae.catalog.edge_queries import edge_rows
 
     rows = filtered_rows(connections, edge_rows, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.")
+    if rows and not as_json:
+        _print_means(connections, sorted({row["analysis_id"] for row in rows}))
+
+
+def _print_means(connections: Connections, analyses: list[int]) -> None:
+    """The SAE beside its controls, over all pairs that the taxonomy names in these analyses."""
+    from hsae.catalog import transaction
+    from hsae.catalog.edge_queries import edge_means
+
+    with transaction(connections.sessions) as session:
+        means = edge_means(session, analyses)
+    if means:
+        out = console()
+        out.print()
+        out.print(table(means, _MEANS, title="Means over the taxonomy's pairs of these analyses"))

@@ -1,6 +1,6 @@
 """Options that the commands of `results` share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,6 +36,14 @@ min_f1_option = click.option(
 )
 q_option = click.option("--q", "max_q", type=float, help="Only a q-value of at most this.")
 limit_option = click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
+CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
+"""What stands beside an SAE's F1, and only beside an SAE's."""
+
+
+def beside_controls(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns, those of the controls only where some row has them."""
+    missing = {key for key in CONTROL_COLUMNS if not any(row.get(key) is not None for row in rows)}
+    return {key: heading for key, heading in columns.items() if key not in missing}
 
 
 def require_analysed(session: "Session", wanted: Mapping[str, Any]) -> None:

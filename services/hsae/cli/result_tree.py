@@ -7,10 +7,12 @@ import click
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, table
 from hsae.cli.result_filters import (
+    CONTROL_COLUMNS,
     analysis_option,
     basis_option,
     layer_option,
     min_f1_option,
+    q_option,
     require_analysed,
     sae_option,
     study_option,
@@ -18,11 +20,10 @@ from hsae.cli.result_filters import (
 from hsae.errors import UserError
 
 _COLUMNS = {
-    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", "f1_neuron": "neurons",
-    "f1_shuffled_taxonomy": "~tree", "precision": "precision", "recall": "recall", "latent": "latent",
+    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
+    "precision": "precision", "recall": "recall", "latent": "latent",
     "layer": "layer", "sae_kind": "SAE", "analysis_id": "analysis",
 }  # fmt: skip
-_CONTROLS = ("f1_neuron", "f1_shuffled_taxonomy")
 _LEGEND = """\
 Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
 raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
@@ -38,6 +39,7 @@ the further hypernym X; what lies under it is printed once."""
 @sae_option
 @basis_option
 @min_f1_option
+@q_option
 @click.option("--depth", type=click.IntRange(min=0), help="At most this many edges below NODE.")
 @json_option
 @pass_connections
@@ -54,7 +56,8 @@ def tree(
 ) -> None:
     """Print what lies under NODE (dog.n.01 or n02084071), every node with its best latent.
 
-    With --min-f1 only nodes that reach it are printed, and those above them. JSON lists every node once.
+    With --min-f1 only nodes that reach it are printed, and those above them; with --q only latents that do count. JSON
+    lists every node once.
     """
     from hsae.report.tree import keep_with_ancestors, tree_lines
 
@@ -68,7 +71,9 @@ def tree(
     if as_json:
         print_json({"dataset": found["dataset"], "node": _name(rows, root), "nodes": rows})
         return
-    columns = {key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in _CONTROLS}
+    columns = {
+        key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in CONTROL_COLUMNS
+    }
     out = console()
     out.print(table(tree_lines(rows, root), columns))
     out.print()
@@ -104,6 +109,7 @@ def _fetch(
             basis=wanted["basis"],
             layer=wanted["layer"],
             sae_kind=wanted["sae_kind"],
+            max_q=wanted["max_q"],
             analysis_ids=analyses,
         )
     silent = dict.fromkeys((*_COLUMNS, "basis", "seed", "auroc", "q", "n_fire"))

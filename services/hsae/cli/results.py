@@ -10,8 +10,10 @@ from hsae.cli.output import console, json_option, print_json, print_rows, table
 from hsae.cli.result_compare import compare
 from hsae.cli.result_edges import edges
 from hsae.cli.result_filters import (
+    CONTROL_COLUMNS,
     analysis_option,
     basis_option,
+    beside_controls,
     column_basis_option,
     filtered_rows,
     layer_option,
@@ -65,13 +67,13 @@ Controls at the same L0: neurons = raw neurons; PCA, random = principal and rand
 L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "latent": "latent",
-    "synset": "label", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
+    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "latent": "latent", "synset": "label", "f1": "F1",
+    **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
     "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
 }  # fmt: skip
 _NODE_COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "basis": "basis", "synset": "node",
-    "height": "height", "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1",
+    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "synset": "node", "height": "height",
+    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", **CONTROL_COLUMNS,
     "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
 }  # fmt: skip
 
@@ -171,11 +173,15 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
 @json_option
 @pass_connections
 def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
-    """Latents with their labels, best F1 first."""
+    """Latents with their labels, best F1 first.
+
+    Beside a latent's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
+    over seeds) reach at its label.
+    """
     from hsae.catalog.queries import latent_rows
 
     rows = filtered_rows(connections, latent_rows, **wanted)
-    print_rows(rows, _LATENT_COLUMNS, as_json=as_json, empty="No latent fits.")
+    print_rows(rows, beside_controls(_LATENT_COLUMNS, rows), as_json=as_json, empty="No latent fits.")
 
 
 @results.command()
@@ -192,11 +198,15 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 @json_option
 @pass_connections
 def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
-    """Nodes of the taxonomy with their best latents, best F1 first."""
+    """Nodes of the taxonomy with their best latents, best F1 first.
+
+    Beside a node's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
+    over seeds) reach at it.
+    """
     from hsae.catalog.queries import node_rows
 
     rows = filtered_rows(connections, node_rows, **wanted)
-    print_rows(rows, _NODE_COLUMNS, as_json=as_json, empty="No node fits.")
+    print_rows(rows, beside_controls(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.")
 
 
 @results.command()

@@ -62,8 +62,10 @@ def analyse(
         threshold: an SAE latent fires where its activation is greater; a column of a control where thinning left it.
         n_label_shuffles: how often the labels are shuffled.
         n_taxonomy_shuffles: how often the classes are shuffled over the tree.
-        association: the rule by which the latent and layer rows associate classes with latents.
-        controls: which control bases are scored; their order does not matter.
+        association: the rule by which the latent and layer rows associate classes with latents, see
+            `associated_classes`.
+        controls: which control bases are scored; their order does not matter. `pca` and `random` are made of `neurons`:
+            of images with several tokens leave them out, for the latents are pooled by another rule (ours).
         untrained: with the control `untrained`, the latent activations of the SAE before its training, as `z`.
         pooled_neurons: of images with several tokens what the control `neuron` is made of: over an image's tokens the
             greatest positive part of every neuron, then the greatest negative parts, float32[n_images, 2 * d_model].

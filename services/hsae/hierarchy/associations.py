@@ -15,10 +15,10 @@ AssociationRule = Literal["topk", "rate", "mass"]
 ASSOCIATION_RULES: tuple[AssociationRule, ...] = get_args(AssociationRule)
 
 RATE = 0.5
-"""`rate`: the latent fires on at least this share of the class's images."""
+"""`rate`: the latent fires on at least this share of the class's images (ours)."""
 
 MASS_SHARE = 0.9
-"""`mass`: the classes hold at least this share of the latent's activation mass."""
+"""`mass`: the classes hold at least this share of the latent's activation mass (ours)."""
 
 _BLOCK_CELLS = 1 << 22
 
@@ -31,10 +31,11 @@ def associated_classes(
 ) -> "sp.csr_array[np.bool_]":
     """The classes `K_j` of every latent.
 
-    - `topk`: all classes of its 16 strongest images, fewer if it fires on fewer; ties go to the lower image.
-    - `rate`: the classes on at least half of whose images it fires.
-    - `mass`: the fewest classes that hold 90 % of its activation mass, heaviest first, ties by class; an image of
-      several classes adds its activation to each (ours).
+    - `topk`: all classes of its 16 strongest images (16 as in arXiv 2504.02821), fewer if it fires on fewer; ties go
+      to the lower image.
+    - `rate`: the classes on at least half of whose images it fires, `C[j, l] / n_l >= 0.5` (ours).
+    - `mass`: the fewest classes that hold 90 % of its activation mass, `sum_{l in K_j} S[j, l] >= 0.9 sum_l S[j, l]`,
+      heaviest first, ties by class; an image of several classes adds its activation to each (ours).
 
     Args:
         rule: which of them.

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from hsae.hierarchy.device_kernels import Device
 
+_N_DECIDING = 32
+"""More than ImageNet's classes have; label sets of many labels have hundreds of ancestors."""
+
 
 class ClosureProduct:
     """A 0/1 matrix times dense float64: sparse on the CPU; dense on a GPU, whose sparse product has no fixed order.
@@ -25,6 +28,7 @@ class ClosureProduct:
             n_classes = matrix.shape[1]
             self._of_running_sums = sp.csr_array(matrix @ (sp.eye_array(n_classes) - sp.eye_array(n_classes, k=-1)))
             self._of_running_sums.eliminate_zeros()
+            self._of_running_sums.sort_indices()  # one run after the other: no partial sum grows beyond a node's sum
         else:
             self._dense = torch.from_numpy(matrix.toarray()).to(device)
 
@@ -35,7 +39,7 @@ class ClosureProduct:
         return self._dense @ right
 
     def of_integers(self, right: Float64[Tensor, "n_classes n"]) -> Float64[Tensor, "n_nodes n"]:
-        """The exact product of integers whose running sums are below 2**53; `right` is overwritten."""
+        """The exact product of integers of which no sum over some rows reaches 2**52; `right` is overwritten."""
         if self._dense is None:
             return torch.from_numpy(np.asarray(self._of_running_sums @ right.cumsum_(0).numpy()))
         return self._dense @ right
@@ -43,6 +47,8 @@ class ClosureProduct:
 
 def classes_in_runs(closure: "sp.csr_array[np.uint8]") -> Int64[np.ndarray, "n_classes"]:
     """An order of the classes in which those under a node are mostly neighbours: of a tree, that of a depth-first walk.
+
+    Classes are sorted by their ancestors, from the largest down; the first 32 decide.
 
     Args:
         closure: [n_classes, n_nodes].
@@ -54,7 +60,7 @@ def classes_in_runs(closure: "sp.csr_array[np.uint8]") -> Int64[np.ndarray, "n_c
     by_size = rank[closure.indices]
     in_order = np.lexsort((by_size, row))
     place = np.arange(len(row)) - closure.indptr[row]
-    ancestors = np.full((int(place.max(initial=-1)) + 1, n_classes), n_nodes)
-    ancestors[place, row] = by_size[in_order]
-    # The class's ancestors from the largest down; the last key of a lexsort is its first.
-    return np.lexsort(ancestors[::-1]) if len(ancestors) else np.arange(n_classes)
+    decides = place < _N_DECIDING
+    ancestors = np.full((int(place[decides].max(initial=-1)) + 1, n_classes), n_nodes)
+    ancestors[place[decides], row[decides]] = by_size[in_order][decides]
+    return np.lexsort(ancestors[::-1]) if len(ancestors) else np.arange(n_classes)  # its last key is the first

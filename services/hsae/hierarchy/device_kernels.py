@@ -106,7 +106,7 @@ def dense_columns(
     if torch.device(device).type == "cpu":
         return torch.from_numpy(sp.csc_array((value.astype(np.float64), row, indptr), shape=shape).toarray(order="C"))
     column = torch.from_numpy(np.repeat(np.arange(shape[1]), np.diff(indptr))).to(device)
-    cell = torch.from_numpy(row).to(device) * shape[1] + column
+    cell = torch.from_numpy(row).to(device).long() * shape[1] + column
     dense = torch.zeros(shape, dtype=torch.float64, device=device)
     dense.view(-1).scatter_(0, cell, torch.from_numpy(value).to(device).double())
     return dense

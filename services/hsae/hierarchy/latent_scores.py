@@ -25,11 +25,13 @@ class LatentTable:
         max_activation: its strongest activation.
         is_dead: it fires on no image.
         n_associated: associated classes `|K_j|`.
-        lch: node that is the lowest common hypernym of `K_j` (index into `InducedTaxonomy.synsets`).
+        lch: node that is the lowest common hypernym of `K_j` (index into `InducedTaxonomy.synsets`): of all `v` above
+            every class of `K_j` the one with the least height (arXiv 2505.15970; the tie rule is ours).
         lch_height: its height (a leaf: 0).
         lch_height_relative: its height over the root's, 0 to 1.
         lch_depth: its depth (the root: 0).
-        coverage: ontological coverage, the share of the classes under `lch` that are associated.
+        coverage: ontological coverage `|K_j ∩ L_v| / |L_v|` at `v = lch` (arXiv 2505.15970): the share of the classes
+            under `lch` that are associated.
         label: node with the best F1; ties: the deeper node, then the smaller id.
         label_f1: F1 of the label.
         label_precision: precision of the label.
@@ -72,7 +74,18 @@ class LatentTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentPlaces:
-    """Where every latent sits in the taxonomy; NaN and -1 for a latent without associated classes."""
+    """Where every latent sits in the taxonomy; NaN and -1 for a latent without associated classes.
+
+    LCH height and ontological coverage are those of arXiv 2505.15970; see `LatentTable` for the formulas.
+
+    Attributes:
+        n_associated: associated classes `|K_j|`.
+        lch: their lowest common hypernym.
+        height: its height (a leaf: 0).
+        height_relative: its height over the root's, 0 to 1.
+        depth: its depth (the root: 0).
+        coverage: `|K_j ∩ L_v| / |L_v|` at `v = lch`.
+    """
 
     n_associated: Int32[np.ndarray, "n_latents"]
     lch: Int32[np.ndarray, "n_latents"]
@@ -84,6 +97,10 @@ class LatentPlaces:
 
 def latent_places(associated: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonomy) -> LatentPlaces:
     """Lowest common hypernym of every latent's associated classes and how much of it they cover.
+
+    `v = LCH(j)` is the common hypernym of `K_j` with the least height, its ontological coverage
+    `|K_j ∩ L_v| / |L_v|`, with `L_v` the classes at or under `v` (arXiv 2505.15970; the tie rule is ours: fewest
+    classes, then the smallest id).
 
     Args:
         associated: the classes `K_j`, bool[n_latents, n_classes].

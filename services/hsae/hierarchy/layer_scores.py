@@ -32,21 +32,23 @@ class LayerScores:
 
     Node shares and means are over the nodes that hold some images but not all (`n_nodes` of them): the root,
     or whatever else holds every image, has no test, and any latent that fires on a third of all images
-    answers to it with F1 >= 0.5.
+    answers to it with F1 >= 0.5. The choice of numbers is ours, LCH height and coverage are those of arXiv 2505.15970.
+    In the table `layer_score` three have other names: `l0` (l0_mean), `share_nodes_f1` (f1_node_share), `share_nodes_q`
+    (q_node_share); n_images, n_associated_latents and n_inner_nodes are not stored there.
 
     Attributes:
         n_images: images.
         n_latents: latents, dead ones included.
         n_dead: latents that fire on no image.
         dead_share: `n_dead / n_latents`.
-        l0_mean: mean number of latents that fire on an image.
+        l0_mean: mean number of latents that fire on an image, `sum_j N_j / N`.
         n_associated_latents: latents with associated classes, over which LCH and coverage are taken.
         lch_height_mean: mean LCH height.
         lch_height_q25: its lower quartile.
         lch_height_median: its median.
         lch_height_q75: its upper quartile.
         lch_height_relative_mean: mean LCH height over the root's height.
-        coverage_mean: mean ontological coverage.
+        coverage_mean: mean ontological coverage, `|K_j ∩ L_v| / |L_v|` at `v = LCH(j)`.
         coverage_median: its median.
         n_nodes: nodes that count.
         f1_node_share: share of them that some latent answers to with F1 >= 0.5.

@@ -2,7 +2,7 @@
 
 Every score is a function of sums over the node's images, and those are the class sums times the taxonomy's
 closure. Counts and rank sums are integers below 2**53, so float64 holds them exactly; a ratio of two of them
-is rounded once, and pairs that tie in exact arithmetic tie here too.
+is rounded once (AUROC again when 1/2 is added), and pairs that tie in exact arithmetic tie here too.
 """
 
 import math

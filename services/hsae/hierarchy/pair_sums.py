@@ -51,7 +51,10 @@ class PairSums:
         return torch.div(self.n_both, mean, out=mean)
 
     def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
-        """`U / (n_v (N - n_v))`, 1/2 and what deviates: the chance that it is stronger on an image under the node."""
+        """`U / (n_v (N - n_v))`, as `1/2 + rank_deviation / (2 n_v (N - n_v))`.
+
+        The chance that the latent is stronger on an image under the node than on one that is not.
+        """
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
         return torch.addcdiv(_zero_or_nan(self.rank_variance) + 0.5, self.rank_deviation, 2.0 * n_pairs, out=out)
 
@@ -94,5 +97,5 @@ def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
 
 
 def _zero_or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """NaN for 0, else 0: adding it to a score leaves it undefined where the value is 0."""
+    """NaN for 0, else 0: adding it to a score makes it undefined where the value is 0."""
     return 0.0 * _or_nan(values)

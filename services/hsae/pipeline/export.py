@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,14 @@ from hsae.catalog import Dataset, transaction
 from hsae.catalog.conditions import Row
 from hsae.catalog.queries import find_analysis
 from hsae.errors import UserError
-from hsae.hierarchy import ClassSums, iter_node_scores
+from hsae.hierarchy import ClassSums, NodeScores, iter_node_scores
 from hsae.pipeline.damage import forget_object
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.register import dataset_ref, read_listing, read_taxonomy
 from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore, class_sums_key, get_tensors
 from hsae.taxonomy import InducedTaxonomy
 
-_SCORES = ("n_images", "n_fire", "precision", "recall", "f1", "auroc", "z", "q")
+_SCORES = [field.name for field in fields(NodeScores)]
 
 
 def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[Session], store: ObjectStore) -> Row:

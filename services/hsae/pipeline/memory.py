@@ -13,7 +13,7 @@ _STEP = 16 << 20
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Freed memory stays in this process until the block ends.
+    """Freed memory stays in this process, and is given back when the block ends.
 
     By default glibc gives the memory of large arrays back as soon as they are freed, and the kernel has to fill the
     same pages with zeros for the next ones.

@@ -61,8 +61,9 @@ class InducedTaxonomy:
     def lch(self, class_positions: Sequence[int] | Int[np.ndarray, "n"]) -> int:
         """The node that is the Lowest Common Hypernym of these classes; -1 for no class at all.
 
-        It is the common hypernym (a class being its own) with the least height; ties: the fewest classes
-        under it, then the smallest id.
+        It is the common hypernym (a class being its own) with the least height, `argmin height(v)` over the `v`
+        with `K ⊆ L_v`, K these classes (arXiv 2505.15970); ties (ours): the fewest classes under it, then the smallest
+        id.
         """
         positions = np.unique(np.asarray(class_positions, dtype=np.int64))
         indptr = np.array([0, len(positions)])
