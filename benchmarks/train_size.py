@@ -178,10 +178,11 @@ def main() -> None:
         peak = _peak_gib()
         store.delete_prefix("benchmark/")
     n_nonzero, seconds = runs[-1]
-    totals = {share: sum(run[1].values()) for share, run in zip((1, 2, 4, 8), runs, strict=True)}
+    of_share = {share: run[1] for share, run in zip((1, 2, 4, 8), runs, strict=True)}
+    totals = {share: sum(parts.values()) for share, parts in of_share.items()}
     of_nonzeros = {  # reading waits for the store, and there are as many pairs however many images
-        share: sum(run[1][name] for name in ("ranks", "class sums", "LCH and coverage"))
-        for share, run in zip((1, 2, 4, 8), runs, strict=True)
+        share: sum(parts[name] for name in ("ranks", "class sums", "LCH and coverage"))
+        for share, parts in of_share.items()
     }
     print(f"  peak memory {before:.2f} GiB before, {peak:.2f} GiB after")
     print_report(

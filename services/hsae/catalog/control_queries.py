@@ -11,12 +11,15 @@ CONTROLS = ("neuron", "shuffled_taxonomy")
 
 
 def add_controls(session: Session, rows: Sequence[Row]) -> None:
-    """Set in rows of `sae` what its controls reach at the same node (`synset_id`) of the same analysis.
+    """Set in the rows of the basis `sae` what its controls reach at the same node (`synset_id`) of the same analysis.
 
     `f1_neuron` is the best raw neuron's F1, `f1_shuffled_taxonomy` the best latent's where the classes are shuffled
     over the tree, as the mean over seeds. A node where no column of a control fires counts as 0; both are None in an
     analysis without the control.
     """
+    rows = [row for row in rows if row["basis"] == "sae"]
+    if not rows:
+        return
     pairs = sorted({(row["analysis_id"], row["synset_id"]) for row in rows})
     analyses = [analysis for analysis, _ in pairs]
     n_seeds = {

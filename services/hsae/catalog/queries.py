@@ -117,8 +117,7 @@ def latent_rows(
         values["max_q"] = max_q
     values |= {"min_f1": min_f1, "limit": limit}
     found = [dict(row) for row in session.execute(text(f"{query} {order} LIMIT :limit"), values).mappings()]
-    if wanted.get("basis") == "sae":
-        add_controls(session, found)
+    add_controls(session, found)
     return found
 
 
@@ -148,8 +147,7 @@ def node_rows(
     """  # noqa: S608
     values |= {"min_f1": min_f1, "limit": limit}
     found = [dict(row) for row in session.execute(text(query), values).mappings()]
-    if wanted.get("basis") == "sae":
-        add_controls(session, found)
+    add_controls(session, found)
     return found
 
 

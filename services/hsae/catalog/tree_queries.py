@@ -100,6 +100,5 @@ def best_latents(
         ORDER BY v.synset_id, v.f1 DESC NULLS LAST, v.layer, v.analysis_id, v.seed, v.latent
     """  # noqa: S608 -- column names come from this module, values are bound
     best = {row["synset_id"]: dict(row) for row in session.execute(text(query), values).mappings()}
-    if basis == "sae" and best:
-        add_controls(session, list(best.values()))
+    add_controls(session, list(best.values()))
     return best

@@ -40,7 +40,7 @@ CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 """What stands beside an SAE's F1, and only beside an SAE's."""
 
 
-def beside_controls(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def scored_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The columns, those of the controls only where some row has them."""
     missing = {key for key in CONTROL_COLUMNS if not any(row.get(key) is not None for row in rows)}
     return {key: heading for key, heading in columns.items() if key not in missing}

@@ -13,7 +13,6 @@ from hsae.cli.result_filters import (
     CONTROL_COLUMNS,
     analysis_option,
     basis_option,
-    beside_controls,
     column_basis_option,
     filtered_rows,
     layer_option,
@@ -21,6 +20,7 @@ from hsae.cli.result_filters import (
     min_f1_option,
     q_option,
     sae_option,
+    scored_columns,
     study_option,
 )
 from hsae.cli.result_levels import levels
@@ -181,7 +181,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     from hsae.catalog.queries import latent_rows
 
     rows = filtered_rows(connections, latent_rows, **wanted)
-    print_rows(rows, beside_controls(_LATENT_COLUMNS, rows), as_json=as_json, empty="No latent fits.")
+    print_rows(rows, scored_columns(_LATENT_COLUMNS, rows), as_json=as_json, empty="No latent fits.")
 
 
 @results.command()
@@ -206,7 +206,7 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     from hsae.catalog.queries import node_rows
 
     rows = filtered_rows(connections, node_rows, **wanted)
-    print_rows(rows, beside_controls(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.")
+    print_rows(rows, scored_columns(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.")
 
 
 @results.command()

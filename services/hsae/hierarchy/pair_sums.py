@@ -81,8 +81,8 @@ class PairSums:
     def mean_outside(self) -> Float64[Tensor, "*shape"]:
         """Mean activation over all images that are not under the node, zeros included."""
         mass, latent_mass = self.masses()
-        n_outside = _or_nan(self.n_images - self.n_node) + 0.0 * _or_nan(self.n_node)
-        return (latent_mass - mass) / (n_outside + 0.0 * _or_nan(latent_mass))
+        n_outside = _or_nan(self.n_images - self.n_node) + _zero_or_nan(self.n_node)
+        return (latent_mass - mass) / (n_outside + _zero_or_nan(latent_mass))
 
     def masses(self) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*#shape"]]:
         """`mass` and `latent_mass`, where they were asked for."""
