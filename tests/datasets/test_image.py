@@ -277,7 +277,10 @@ def test_damaged_files_give_an_image_or_the_one_error(tmp_path, data):
         (b"not an image at all", "not a readable"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable"),
-        (encoded(Image.new("RGB", (4, 4)), "PPM"), "not a readable"),  # a kind that is not asked for
+        # kinds that are not asked for
+        (encoded(Image.new("RGB", (4, 4)), "JPEG2000"), "not a readable"),
+        (encoded(Image.new("RGB", (4, 4)), "ICO", sizes=[(4, 4)]), "not a readable"),
+        (encoded(Image.new("RGB", (4, 4)), "TGA"), "not a readable"),
         (b"\x89PNG\r\n\x1a\n", "not a readable"),
     ],
 )

@@ -1,14 +1,21 @@
 """hsae-admin dataset: register labelled images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import func, select
 
 from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.dataset_changes import remove, rename
+from hsae.cli.dataset_report import Registration, print_registration
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.errors import UserError
+
+if TYPE_CHECKING:
+    from hsae.datasets import ImageDataset
+    from hsae.taxonomy import Taxonomy
 
 _COLUMNS = {
     "name": "name",
@@ -23,7 +30,7 @@ _COLUMNS = {
 
 @click.group()
 def dataset() -> None:
-    """Register and check data sets."""
+    """Register, check, rename and remove data sets."""
 
 
 @dataset.command()
@@ -48,39 +55,41 @@ def add(
     with a row for every label of an image.
     The first data set registered is the default of `submit`.
     """
-    from hsae.catalog import DatasetClass, transaction
-
-    row, new = add_dataset(connections, name, path, mapping=mapping, taxonomy=taxonomy)
-    with transaction(connections.sessions) as session:
-        of_dataset = DatasetClass.dataset_id == row.id
-        n_labels = session.execute(select(func.sum(DatasetClass.n_images)).where(of_dataset)).scalar_one()
-    labels = f" with {n_labels} labels" if n_labels > row.n_images else ""
+    registered = add_dataset(connections, name, path, mapping=mapping, taxonomy=taxonomy)
     if as_json:
-        shown = {key: getattr(row, key) for key in ("name", "fingerprint", *list(_COLUMNS)[1:])}
-        print_json(shown | {"n_labels": n_labels, "new": new})
-        return
-    click.echo(
-        f"{'Registered' if new else 'Already registered:'} {row.name}: {row.n_images} images{labels} of {row.n_classes}"
-        f" classes, {row.n_nodes} taxonomy nodes ({row.taxonomy})."
-    )
+        print_json(registered.as_json())
+    else:
+        print_registration(registered)
 
 
-def add_dataset(  # type: ignore[no-untyped-def]
+def add_dataset(
     connections: Connections,
     name: str,
     path: Path,
     *,
     mapping: Path | None = None,
     taxonomy: Path | None = None,
-):
-    """Register a data set; returns its row and whether it is new."""
-    from hsae.pipeline.register import register_dataset
+) -> Registration:
+    """Register a data set under a name."""
+    from hsae.datasets import scan
+    from hsae.pipeline.dataset_names import check_name
     from hsae.taxonomy import load_taxonomy
 
-    if not name.strip() or "/" in name:
-        raise UserError(f"{name!r} is no name for a data set: choose one without slashes")
+    check_name(name)  # before anything that takes time
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
-    return register_dataset(name, path.resolve(), loaded, connections.sessions, connections.store, mapping=mapping)
+    return register_scanned(connections, name, scan(path.resolve(), loaded, mapping=mapping), loaded)
+
+
+def register_scanned(connections: Connections, name: str, images: "ImageDataset", taxonomy: "Taxonomy") -> Registration:
+    """Register images that were scanned already."""
+    from hsae.catalog import DatasetClass, transaction
+    from hsae.pipeline.register import register_images
+
+    row, is_new = register_images(name, images, taxonomy, connections.sessions, connections.store)
+    with transaction(connections.sessions) as session:
+        of_dataset = DatasetClass.dataset_id == row.id
+        n_labels = session.execute(select(func.sum(DatasetClass.n_images)).where(of_dataset)).scalar_one()
+    return Registration(row, is_new, images, n_labels)
 
 
 @dataset.command("list")
@@ -106,14 +115,13 @@ def list_(connections: Connections, as_json: bool) -> None:
 @pass_connections
 def check(connections: Connections, name: str, as_json: bool) -> None:
     """Read every image of the data set NAME and list those that cannot be used."""
-    from hsae.catalog import Dataset, transaction
+    from hsae.catalog import transaction
     from hsae.datasets import ImageDataset, check_images
+    from hsae.pipeline.dataset_names import find_dataset
     from hsae.pipeline.register import dataset_ref, read_listing
 
     with transaction(connections.sessions) as session:
-        row = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
-    if row is None:
-        raise UserError(f"there is no data set {name}: see `hsae-admin dataset list`")
+        row = find_dataset(session, name)
     images = ImageDataset(
         root=Path(row.root),
         fingerprint=row.fingerprint,
@@ -131,3 +139,7 @@ def check(connections: Connections, name: str, as_json: bool) -> None:
         raise UserError(
             f"{len(skipped)} of {row.n_images} images cannot be read, more than HSAE_MAX_SKIPPED_SHARE allows"
         )
+
+
+dataset.add_command(rename)
+dataset.add_command(remove)

@@ -105,7 +105,7 @@ def _run(connections: Connections, output: Path) -> None:
     from hsae.pipeline.plan import submit
     from hsae.report.figure import layer_figure
 
-    dataset, _ = add_dataset(connections, DATASET_NAME, images_folder())
+    dataset = add_dataset(connections, DATASET_NAME, images_folder()).dataset
     click.echo(f"Images: {dataset.n_images} emoji of {dataset.n_classes} synsets, {dataset.n_nodes} taxonomy nodes.")
     plan = submit(request(), connections.settings, connections.sessions)
     connections.doorbell.ring(plan.to_ring)

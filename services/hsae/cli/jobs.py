@@ -9,6 +9,7 @@ from hsae.cli.job_control import cancel, retry
 from hsae.cli.job_logs import logs
 from hsae.cli.job_state import attempts, state
 from hsae.cli.output import cell, json_option, print_json, print_rows
+from hsae.cli.skipped_images import print_skipped
 from hsae.errors import UserError
 
 _COLUMNS = {
@@ -123,6 +124,7 @@ def watch(connections: Connections, study: int | None) -> None:
         if not study_exists(session, study):
             raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
     wait_for_study(connections, study)
+    print_skipped(connections, study)
 
 
 jobs.add_command(cancel)

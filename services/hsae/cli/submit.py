@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
-from sqlalchemy import select
 
 from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.dataset_choice import choose_dataset, settle_dataset
+from hsae.cli.dataset_report import Registration, print_registration
 from hsae.cli.output import json_option, print_json
 from hsae.cli.plan_table import plan_json, print_outcome, print_plan, print_preview
+from hsae.cli.skipped_images import print_skipped, skipped_json
 from hsae.errors import ServiceError, UserError
 
 if TYPE_CHECKING:
+    from hsae.pipeline.plan import Plan
     from hsae.pipeline.requests import SubmitRequest
 
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
@@ -27,7 +30,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 @click.option(
     "--dataset",
-    help="Registered data set, or a folder or CSV to register.  [default: the first registered]",
+    help="Registered data set by its name, or a folder or CSV by its path (./train).  [default: the first registered]",
     shell_complete=complete_datasets,
 )
 @click.option("--tokens", type=click.Choice(["cls", "patches", "mean"]), default="cls", show_default=True)
@@ -111,10 +114,14 @@ def submit(
         raise UserError("--spec asks before it queues, and there is no terminal to answer: add --yes, or --dry-run")
     if not dry_run:  # whatever can be refused is refused before anything is entered
         connections.doorbell, connections.store  # noqa: B018
+    choice = choose_dataset(connections, options["dataset"] if spec_file is None else None)
     checked = check_model(request, connections.settings)
+    registration = None
     if spec_file is None:
-        name = _dataset_name(connections, options["dataset"], register=not dry_run)
+        name, registration = settle_dataset(connections, choice, register=not dry_run)
         request = request.model_copy(update={"dataset": name})
+    if registration is not None and not as_json:
+        print_registration(registration)
     shown = None
     if dry_run or spec_file is not None:
         shown = preview(request, connections.settings, connections.sessions, checked=checked)
@@ -136,8 +143,10 @@ def submit(
         with transaction(connections.sessions) as session:
             not_rung(session, plan.to_ring)
         click.echo(f"Warning: {error}", err=True)
-    if as_json:
-        print_json(plan_json(plan))
+    if as_json and not wait:
+        _print_json(connections, plan, registration)
+    elif as_json:
+        pass  # printed when it is known which images were skipped
     elif shown is None:
         print_plan(plan)
     else:
@@ -149,11 +158,26 @@ def submit(
     if wait:
         from hsae.cli.watch import wait_for_study
 
-        wait_for_study(connections, plan.study_id, quiet=as_json)
+        try:
+            wait_for_study(connections, plan.study_id, quiet=as_json)
+        finally:
+            if as_json:
+                _print_json(connections, plan, registration)
         if not as_json:
             from hsae.cli.results import print_layers
 
             print_layers(connections, study_id=plan.study_id)
+            print_skipped(connections, plan.study_id)
+
+
+def _print_json(connections: Connections, plan: "Plan", registration: Registration | None) -> None:
+    print_json(
+        plan_json(plan)
+        | {
+            "registered": None if registration is None else registration.as_json(),
+            "skipped": skipped_json(connections, plan.study_id),
+        }
+    )
 
 
 def _confirmed(n_jobs: int) -> bool:
@@ -238,30 +262,3 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         scoring=scoring,
         priority=options["priority"] or 0,
     )
-
-
-def _dataset_name(connections: Connections, given: str | None, *, register: bool) -> str | None:
-    """The data set's name; a folder or CSV that is not registered yet is registered under its own name.
-
-    Raises:
-        UserError: when it would have to be registered and must not be.
-    """
-    if given is None:
-        return None
-    from hsae.catalog import Dataset, transaction
-    from hsae.cli.dataset import add_dataset
-
-    with transaction(connections.sessions) as session:
-        roots = {row.name: row.root for row in session.execute(select(Dataset.name, Dataset.root))}
-    path = Path(given)
-    if given in roots or not path.exists():
-        return given
-    path = path.resolve()
-    if not register:
-        if roots.get(path.stem) in {str(path), str(path.parent)}:
-            return path.stem
-        raise UserError(
-            f"{given} is not registered yet, and a dry run registers nothing: `hsae-admin dataset add NAME {given}`"
-        )
-    row, _ = add_dataset(connections, path.stem, path)
-    return str(row.name)

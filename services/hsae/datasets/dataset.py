@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
+from hsae.datasets.left_out import LeftOut
 from hsae.errors import UserError
 
 LISTING_SCHEMA = pa.schema(
@@ -41,6 +42,10 @@ class ImageDataset:
     has several classes, `class_ids` of every image, sorted, in place of `class_id` (`MULTI_LABEL_LISTING_SCHEMA`)."""
     class_names: dict[str, str]
     """What the user calls each class: its folder's name or label, by class id, in the order of the ids."""
+    merged: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The classes that several folders or labels name, by class id: all their names, sorted."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """What lies in the data set's folder and is not in the data set."""
 
     @property
     def n_images(self) -> int:

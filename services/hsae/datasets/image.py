@@ -10,11 +10,13 @@ import numpy as np
 # Named, so that each plugin is registered before threads start, and no other is ever asked: files come from
 # anywhere, and fewer decoders are a narrower door.
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -26,14 +28,19 @@ from hsae.errors import HsaeError, UserError
 _FORMATS = tuple(
     str(plugin.format)
     for plugin in (
+        AvifImagePlugin.AvifImageFile,
         BmpImagePlugin.BmpImageFile,
         GifImagePlugin.GifImageFile,
         JpegImagePlugin.JpegImageFile,
         PngImagePlugin.PngImageFile,
+        PpmImagePlugin.PpmImageFile,
         TiffImagePlugin.TiffImageFile,
         WebPImagePlugin.WebPImageFile,
     )
 )
+
+# Images are read several at a time already; more threads would only take the cores from one another.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 # EXIF 2.32, table 4.6.4: what undoes each orientation.
 _UPRIGHT = {
@@ -58,13 +65,13 @@ class UnreadableImageError(HsaeError):
 def open_image(path: Path, *, max_pixels: int) -> Image.Image:
     """Decode an image file: 8-bit RGB, upright, the first frame of an animation.
 
-    Transparency is laid on white. 16-bit grey is scaled to 8 bits, and so are 32-bit integers within 0..65535
-    and floats within 0..1. Colours are taken as they are: embedded colour profiles are not applied.
+    Transparency is laid on white. Grey and colours of more than 8 bits are scaled to 8, and so are 32-bit integers
+    within 0..65535 and floats within 0..1. Embedded colour profiles are not applied.
 
     max_pixels: width x height, checked on the header, before anything is decoded.
 
-    Raises `UnreadableImageError` for a file that is empty, damaged, too large or no PNG, JPEG, WebP, BMP, GIF
-    or TIFF image; `UserError` where the file itself is missing or cannot be read.
+    Raises `UnreadableImageError` for a file that is empty, damaged, too large or no image of a format of
+    `_FORMATS`; `UserError` where the file itself is missing or cannot be read.
     """
     _raise_pillow_limit(max_pixels)
     try:

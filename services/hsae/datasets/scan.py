@@ -4,10 +4,13 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from hsae.datasets.dataset import ImageDataset, make_dataset
 from hsae.datasets.image_folder import check_utf8, class_folders, has_images_only_below, images_of
+from hsae.datasets.left_out import LeftOut
+from hsae.datasets.lookalikes import lookalike_hint, told_apart
 from hsae.errors import UserError
 from hsae.taxonomy import Synset, Taxonomy
 from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
@@ -31,33 +34,46 @@ def scan(path: Path, taxonomy: Taxonomy, *, mapping: Path | None = None) -> Imag
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such folder or file") from error
+        raise UserError(f"{path}: there is no such folder or file{lookalike_hint(path)}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{str(path)!r}: cannot be read ({error})") from error
+    left_out = LeftOut()
     if stat.S_ISDIR(mode):
-        root, labels_of, synsets = path, *_scan_folder(path, taxonomy, mapping)
+        root, labels_of, synsets = path, *_scan_folder(path, taxonomy, mapping, left_out)
     elif path.suffix.lower() == ".csv":
         root, labels_of, synsets = path.parent, *_scan_csv(path, taxonomy, mapping)
     else:
         raise UserError(f"{path}: is neither a folder of class folders nor a .csv with the columns path,label")
 
-    class_names: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     for label in sorted(synsets):
-        class_names.setdefault(synsets[label].id, label)
-    if len(class_names) < 2:
-        (only,) = class_names
-        raise UserError(f"{path}: all images are of one class ({class_names[only]}, {only}); a hierarchy needs two")
+        names.setdefault(synsets[label].id, []).append(label)
+    if len(names) < 2:
+        ((only, called),) = names.items()
+        raise UserError(
+            f"{path}: all images are of one class ({' = '.join(told_apart(called))}, {only}); a hierarchy needs two"
+        )
     ids_of = {labels: tuple(sorted({synsets[label].id for label in labels})) for labels in set(labels_of.values())}
-    return make_dataset(root, {image: ids_of[labels] for image, labels in labels_of.items()}, class_names)
+    dataset = make_dataset(
+        root,
+        {image: ids_of[labels] for image, labels in labels_of.items()},
+        {class_id: called[0] for class_id, called in names.items()},
+    )
+    merged = {class_id: tuple(names[class_id]) for class_id in dataset.class_ids if len(names[class_id]) > 1}
+    return replace(dataset, merged=merged, left_out=left_out)
 
 
 def _scan_folder(
-    root: Path, taxonomy: Taxonomy, mapping: Path | None
+    root: Path, taxonomy: Taxonomy, mapping: Path | None, left_out: LeftOut
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Synset]]:
-    """The labels (here: the label) of every image by path, and the synset of every label."""
-    folders = class_folders(root)
+    """The labels (here: the label) of every image by path, and the synset of every label; counts what is left out."""
+    folders = class_folders(root, left_out)
     if not folders:
-        raise UserError(f"{root}: holds no class folders; put the images of each class into a folder of its own")
+        found = f" (found: {LeftOut(left_out.beside, folders=left_out.folders).text()})" if left_out else ""
+        raise UserError(
+            f"{root}: holds no class folders{found}; put the images of each class into a folder of its own, or list"
+            " them with their labels in a CSV path,label and give that"
+        )
     mapped = _read_mapping(mapping, folders, taxonomy)
     synsets = {}
     for folder in folders:
@@ -72,9 +88,13 @@ def _scan_folder(
             ) from error
     labels_of: dict[str, tuple[str, ...]] = {}
     for folder in folders:
-        images = images_of(root, folder)
+        in_folder = LeftOut()
+        images = images_of(root, folder, in_folder)
         if not images:
-            raise UserError(f"class folder {folder!r} of {root}: holds no images; fill it or remove it")
+            other = f" ({in_folder.text()})" if in_folder else ""
+            raise UserError(f"class folder {folder!r} of {root}: holds no images{other}; fill it or remove it")
+        left_out.files.update(in_folder.files)
+        left_out.folders.update(in_folder.folders)
         labels_of.update(dict.fromkeys(images, (folder,)))
     return labels_of, synsets
 
@@ -88,18 +108,18 @@ def _scan_csv(
     """
     root = listing.parent
     labels_of: dict[str, tuple[str, ...]] = {}
-    first_row: dict[str, CsvRow] = {}
+    first_row: dict[str, tuple[int, str]] = {}
     line_of_label: dict[str, int] = {}
     for row in read_csv_rows(listing, ("path", "label")):
-        path, label = PurePosixPath(row.values[0]).as_posix(), row.values[1]
+        path, label = PurePosixPath(_listed_name(root, row)).as_posix(), row.values[1]
         where = f"{listing}, line {row.line}"
         file = os.path.normpath(root / path)
-        first = first_row.setdefault(file, row)
-        if first is row:
+        line, name = first_row.setdefault(file, (row.line, path))
+        if line == row.line:
             _check_regular_file(root / path, where)
         elif path not in labels_of:
             raise UserError(
-                f"{where}: {path} is listed again, after line {first.line}, where it is called {first.values[0]}; "
+                f"{where}: {path} is listed again, after line {line}, where it is called {name}; "
                 "write the path of an image the same way in all its rows"
             )
         if label not in labels_of.get(path, ()):
@@ -118,11 +138,17 @@ def _scan_csv(
     return labels_of, synsets
 
 
+def _listed_name(root: Path, row: CsvRow) -> str:
+    """The path of a row: with the spaces around it where there is such a file, else without them."""
+    written = row.written[0]
+    return written if written != row.values[0] and os.path.lexists(root / written) else row.values[0]
+
+
 def _check_regular_file(path: Path, where: str) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        hint = "; separate folders with /" if "\\" in str(path) else ""
+        hint = "; separate folders with /" if "\\" in str(path) else lookalike_hint(path)
         raise UserError(f"{where}: there is no file {path}{hint}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{where}: {str(path)!r} cannot be read ({error})") from error
@@ -143,7 +169,8 @@ def _read_mapping(mapping: Path | None, labels: Iterable[str], taxonomy: Taxonom
     wanted: dict[str, str] = {}
     synsets: dict[str, Synset] = {}
     for row in rows:
-        label, name = _key(row.values[0]), row.values[1]
+        written, name = _key(row.written[0]), row.values[1]
+        label = written if written in present else _key(row.values[0])
         if wanted.setdefault(label, name) != name:
             raise UserError(f"{mapping}, line {row.line}: {label!r} is already mapped to {wanted[label]!r}")
         if label in present:
@@ -152,7 +179,7 @@ def _read_mapping(mapping: Path | None, labels: Iterable[str], taxonomy: Taxonom
             except UserError as error:
                 raise UserError(f"{mapping}, line {row.line}: {error}") from error
     unmapped = [label for key, label in present.items() if key not in synsets]
-    unused = [row for row in rows if _key(row.values[0]) not in present]
+    unused = [row for row in rows if not {_key(row.written[0]), _key(row.values[0])} & present.keys()]
     if unmapped and unused:
         raise UserError(
             f"{mapping}, line {unused[0].line}: the data set has no {unused[0].values[0]!r}, "

@@ -9,6 +9,7 @@ from hsae.backbones import BackboneSpec, check_layers, check_tokens, inspect_bac
 from hsae.catalog import Dataset, Study, transaction
 from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
+from hsae.pipeline.dataset_names import find_dataset
 from hsae.pipeline.doorbell import Bell
 from hsae.pipeline.jobs import bells_of
 from hsae.pipeline.planner import REASON_OF_STATUS, PlannedJob, Planner
@@ -126,14 +127,7 @@ def _enter_study(
 def _find_dataset(session: Session, name: str | None) -> Dataset:
     query = select(Dataset).order_by(Dataset.id)
     if name is not None:
-        found = session.scalars(query.where(Dataset.name == name)).first()
-        if found is None:
-            known = session.scalars(select(Dataset.name).order_by(Dataset.id)).all()
-            raise UserError(
-                f"there is no data set {name}: register one with `hsae-admin dataset add NAME PATH`"
-                + (f" (registered: {', '.join(known)})" if known else "")
-            )
-        return found
+        return find_dataset(session, name)
     first = session.scalars(query).first()
     if first is None:
         raise UserError("no data set is registered: register one with `hsae-admin dataset add NAME PATH`")

@@ -23,8 +23,8 @@ from hsae.catalog import (
     transaction,
 )
 from hsae.datasets import ImageDataset, scan
-from hsae.errors import UserError
 from hsae.hierarchy.label_sets import classes_of, label_sets
+from hsae.pipeline.dataset_names import NameTakenError, check_name
 from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.requests import DatasetRef
 from hsae.store import ObjectStore
@@ -82,16 +82,29 @@ def register_dataset(
     Raises:
         UserError: for images or labels that cannot be used, or a name that is taken by other images.
     """
-    images = scan(path, taxonomy, mapping=mapping)
+    check_name(name)  # before all images are read
+    return register_images(name, scan(path, taxonomy, mapping=mapping), taxonomy, sessions, store)
+
+
+def register_images(
+    name: str, images: ImageDataset, taxonomy: Taxonomy, sessions: sessionmaker[Session], store: ObjectStore
+) -> tuple[Dataset, bool]:
+    """Register scanned images under `name`; returns the row and whether it is new.
+
+    Raises:
+        NameTakenError: for the name of a data set of other images or labels.
+        UserError: for what can be no name.
+    """
+    name = check_name(name)
     induced = induce(taxonomy, images.class_ids)
     with transaction(sessions) as session:
-        _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
+        _refuse_taken_name(session, name, images.fingerprint, induced.key)
     listing = io.BytesIO()
     pq.write_table(images.listing, listing, compression="zstd")
     listing_sha256 = hashlib.sha256(listing.getvalue()).hexdigest()
     with transaction(sessions) as session:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(DATASET_LOCK))))
-        present = _refuse_taken_name(session, name, images.fingerprint, induced.key, path)
+        present = _refuse_taken_name(session, name, images.fingerprint, induced.key)
         # Stored under the lock: the garbage collector, which takes it too, sees both objects and row or neither.
         store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
         store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
@@ -116,12 +129,13 @@ def register_dataset(
         return dataset, True
 
 
-def _refuse_taken_name(session: Session, name: str, fingerprint: str, taxonomy_key: str, path: Path) -> Dataset | None:
-    """The data set of that name if it is the same one, None if there is none; a `UserError` if it is another."""
+def _refuse_taken_name(session: Session, name: str, fingerprint: str, taxonomy_key: str) -> Dataset | None:
+    """The data set of that name if it is the same one, None if there is none; an error if it is another."""
     present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
     if present is not None and (present.fingerprint, present.taxonomy_key) != (fingerprint, taxonomy_key):
-        raise UserError(
-            f"the name {name} is taken by a data set of other images or labels: choose another name for {path}"
+        raise NameTakenError(
+            f"the name {name} is taken by a data set of other images or labels ({present.n_images} images, of"
+            f" {present.root}): choose another name, or free this one with `hsae-admin dataset rename {name} NEW`"
         )
     return present
 

@@ -11,10 +11,11 @@ from hsae.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """The values of one row, stripped; `line` counts from 1."""
+    """The values of one row, stripped, and as they are written; `line` counts from 1."""
 
     line: int
     values: tuple[str, ...]
+    written: tuple[str, ...]
 
 
 def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
@@ -26,7 +27,10 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
     wanted = ",".join(columns)
     table = iterate_csv(path, wanted)
     positions = _column_positions(path, next(table).values, columns)
-    rows = [CsvRow(row.line, tuple(row.values[position] for position in positions)) for row in table]
+    rows = [
+        CsvRow(row.line, *(tuple(fields[position] for position in positions) for fields in (row.values, row.written)))
+        for row in table
+    ]
     for row in rows:
         for column, value in zip(columns, row.values, strict=True):
             if not value:
@@ -64,7 +68,7 @@ def iterate_csv(path: Path, wanted: str) -> Iterator[CsvRow]:
                     ' put a value that holds a comma in "quotes"'
                 )
             n_columns = len(fields)
-            yield CsvRow(reader.line_num, tuple(field.strip() for field in fields))
+            yield CsvRow(reader.line_num, tuple(field.strip() for field in fields), tuple(fields))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
     if not n_columns:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hsae.errors import UserError
+from hsae.system_files import is_system_folder
 from hsae.taxonomy.csv_rows import iterate_csv
 from hsae.taxonomy.custom_tree import CustomTree, normalised
 from hsae.taxonomy.taxonomy import Synset, close_matches_hint
@@ -92,7 +93,7 @@ class RankPaths(CustomTree):
         """Read the paths off a data set's class folders, as iNaturalist 2021 names them; named after the folder."""
         try:
             with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+                names = sorted(entry.name for entry in entries if entry.is_dir() and not is_system_folder(entry.name))
         except OSError as error:
             raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
         if not names:

@@ -1,0 +1,40 @@
+"""Says which name that is there looks like that of a missing file: accents, spaces and case deceive the eye."""
+
+import unicodedata
+from pathlib import Path
+
+
+def lookalike_hint(path: Path) -> str:
+    """The end of an error message about a missing `path`; nothing where no name there looks like it."""
+    missing = path
+    while (names := _names_in(missing.parent)) is None:
+        if missing.parent == missing:
+            return ""
+        missing = missing.parent
+    # A link that leads nowhere is both there and missing.
+    alike = sorted(name for name in names - {missing.name} if _looks(name) == _looks(missing.name))
+    if not alike:
+        return ""
+    there = " and ".join(map(ascii, alike))
+    return (
+        f"; {missing.parent} holds {there}, which looks like {missing.name!a} and is not the same: write the name as it"
+        " is there (Unicode form, spaces, case)"
+    )
+
+
+def _names_in(folder: Path) -> set[str] | None:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except OSError:
+        return None
+
+
+def told_apart(names: list[str]) -> list[str]:
+    """The names as a message shows them: in escapes where two of them would look the same."""
+    if len({_looks(name) for name in names}) == len(names):
+        return names
+    return [ascii(name) for name in names]
+
+
+def _looks(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
