@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from hsae.datasets import SkippedImage, check_images, scan
+from hsae.datasets import SkippedImage, check_images, scan, told_apart
 from hsae.errors import UserError
 from hsae.taxonomy import induce, load_taxonomy
 
@@ -93,15 +94,76 @@ def test_what_is_no_image_is_ignored(pets, wordnet):
     write(pets / "listing.csv", "path,label\n")
     write(pets / CAT / "Thumbs.db", "")
     write(pets / CAT / "png", "")
-    assert scan(pets, wordnet).n_images == 3
+    dataset = scan(pets, wordnet)
+    assert dataset.n_images == 3
+    assert dataset.left_out.as_json() == {
+        "files": {"Thumbs.db": 1, "hidden": 1, "without a suffix": 1},
+        "beside_class_folders": {".csv": 1, ".png": 1},
+        "folders": {".git": 1, ".thumbnails": 1},
+    }
+
+
+SYSTEM_FOLDERS = (
+    "@eaDir", ".thumbnails", "__MACOSX", "lost+found", ".ipynb_checkpoints", "$RECYCLE.BIN", "$Recycle.Bin", "#recycle",
+    ".AppleDouble", "@Recycle", "System Volume Information", ".Trash-1000",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_folders_of_the_system_are_left_out_wherever_they_are(pets, wordnet, name):
+    fingerprint = scan(pets, wordnet).fingerprint
+    add_image(pets / name / DOG / "thumbnail.png")
+    add_image(pets / CAT / name / "c.webp" / "SYNOPHOTO_THUMB_M.jpg")
+    add_image(pets / "dog.n.01" / "deep" / name / "c.jpg")
+    dataset = scan(pets, wordnet)
+    assert dataset.fingerprint == fingerprint
+    assert dataset.left_out.folders == {name: 3}
+    assert dataset.left_out.text() == f"3 folders of other programs ({name})"
+
+
+def test_a_folder_of_the_system_is_not_looked_into(pets, wordnet):
+    (pets / CAT / "@eaDir").mkdir()
+    (pets / CAT / "@eaDir" / "gone.png").symlink_to(pets / "nothing.png")  # an error anywhere else
+    (pets / "lost+found").symlink_to(pets / "nothing")
+    assert scan(pets, wordnet).left_out.folders == {"@eaDir": 1, "lost+found": 1}
+
+
+def test_what_is_left_out_is_counted_by_suffix(pets, wordnet):
+    for name in ("a.txt", "b.TXT", "._a.JPEG", "c.heic", "d.jpg.part", "e.tar.gz", "f.a\nb", "desktop.ini", "noext"):
+        write(pets / CAT / name, "x")
+    write(pets / "dog.n.01" / "deep.txt", "x")
+    left_out = scan(pets, wordnet).left_out
+    assert left_out.files == {
+        ".txt": 3, ".heic": 1, ".part": 1, ".gz": 1, "hidden": 1, "desktop.ini": 1, "without a suffix": 2
+    }  # fmt: skip
+    assert left_out.text() == (
+        "3 .txt, 2 without a suffix, 1 .gz, 1 .heic, 1 .part, 1 desktop.ini, 1 hidden; to use images of the kind .heic,"
+        " convert them to JPEG or PNG"
+    )
+    for number in range(20):
+        write(pets / CAT / f"x.{number:03d}", "x")
+    assert "and 19 of other kinds" in scan(pets, wordnet).left_out.text()
+    assert not scan(listing_of(pets, [("dog.n.01/b.png", DOG), (f"{CAT}/c.webp", CAT)]), wordnet).left_out
+
+
+def test_a_class_folder_says_what_it_holds_instead_of_images(pets, wordnet):
+    for number in range(3):
+        write((pets / CAT / f"{number}.heic"), "x")
+    (pets / CAT / "c.webp").unlink()
+    fails(pets, wordnet, rf"class folder '{CAT}'.*holds no images \(3 .heic; .*convert them to JPEG or PNG\)")
 
 
 def test_folders_below_a_class_folder_and_every_suffix(tmp_path, wordnet):
-    for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "PNG", "Jpg"):
+    suffixes = (
+        "png", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm",
+        "PNG", "Jpg",
+    )  # fmt: skip
+    for suffix in suffixes:
         add_image(tmp_path / DOG / "images" / "deep" / f"x.{suffix}")
     add_image(tmp_path / CAT / "images.png" / "y.png")  # a folder named like an image
     dataset = scan(tmp_path, wordnet)
-    assert dataset.n_images == 11
+    assert dataset.n_images == len(suffixes) + 1
+    assert not check_images(dataset, max_pixels=1000)
     assert f"{DOG}/images/deep/x.tif" in paths_of(dataset)
     assert f"{CAT}/images.png/y.png" in paths_of(dataset)
     assert paths_of(dataset) == sorted(paths_of(dataset))
@@ -129,6 +191,23 @@ def test_links_that_lead_nowhere_or_in_circles(pets, wordnet):
     fails(pets, wordnet, f"{CRANE_BIRD}: cannot be read")
 
 
+@pytest.mark.parametrize("above", [".", "..", "../.."])
+def test_a_link_to_the_top_folder_or_further_up_is_named_itself(pets, wordnet, above):
+    """Not what is found by following it: that folder, a real one, is not to be removed."""
+    (pets / CAT / "deep").mkdir()
+    link = pets / CAT / "deep" / "up"
+    link.symlink_to(pets / above, target_is_directory=True)
+    fails(pets, wordnet, f"^{link}: is a link to a folder above itself; remove the link$")
+    seen_through_a_link = pets.parent / "view"
+    seen_through_a_link.symlink_to(pets, target_is_directory=True)
+    fails(seen_through_a_link, wordnet, f"^{seen_through_a_link}/{CAT}/deep/up: is a link to a folder above itself")
+
+
+def test_a_class_folder_that_is_a_link_to_the_top(pets, wordnet):
+    (pets / CRANE_BIRD).symlink_to(pets, target_is_directory=True)
+    fails(pets, wordnet, f"^{pets / CRANE_BIRD}: is a link to a folder above itself")
+
+
 def test_a_pipe_is_not_waited_for(pets, wordnet):
     os.mkfifo(pets / CAT / "pipe.png")
     fails(pets, wordnet, "no regular file")
@@ -151,7 +230,13 @@ def test_folders_that_cannot_be_used(tmp_path, pets, wordnet):
     fails(tmp_path / "absent", wordnet, "there is no such folder or file")
     fails(write(tmp_path / "x.zip", ""), wordnet, "neither a folder of class folders nor a .csv")
     (tmp_path / "empty").mkdir()
-    fails(tmp_path / "empty", wordnet, "holds no class folders")
+    fails(
+        tmp_path / "empty", wordnet, "holds no class folders; put .* or list them with their labels in a CSV path,label"
+    )
+    add_image(tmp_path / "empty" / "flat.png")
+    add_image(tmp_path / "empty" / "@eaDir" / "thumbnail.png")
+    found = r"holds no class folders \(found: 1 .png; 1 folder of other programs \(@eaDir\)\); .*CSV path,label"
+    fails(tmp_path / "empty", wordnet, found)
     (pets / CRANE_BIRD).mkdir()
     write(pets / CRANE_BIRD / "notes.txt", "")
     fails(pets, wordnet, f"class folder '{CRANE_BIRD}'.*holds no images")
@@ -223,6 +308,9 @@ def test_folders_of_the_same_synset_are_one_class(pets, wordnet):
     dataset = scan(pets, wordnet)
     assert dataset.class_names[DOG] == "dog.n.01", "the first name in sort order"
     assert dataset.listing["class_id"].to_pylist().count(DOG) == 3
+    assert dataset.merged == {DOG: ("dog.n.01", DOG)}
+    shutil.rmtree(pets / CAT)
+    fails(pets, wordnet, rf"all images are of one class \(dog.n.01 = {DOG}, {DOG}\)")
 
 
 def test_custom_tree(tmp_path):
@@ -287,6 +375,48 @@ def test_rows_that_say_the_same_again_make_no_second_label(pets, wordnet):
     dataset = scan(listing_of(pets, rows + again), wordnet)
     from_folder = scan(pets, wordnet)
     assert (dataset.listing, dataset.fingerprint) == (from_folder.listing, from_folder.fingerprint)
+
+
+def test_spaces_around_a_file_name_are_part_of_it_where_the_file_has_them(pets, wordnet):
+    add_image(pets / " first.png", 10)
+    shutil.copy(add_image(pets / CAT / "d.png"), pets / "last.png ")
+    rows = [(" first.png", DOG), ("last.png ", DOG), (f" {CAT}/c.webp ", f" {CAT} ")]
+    dataset = scan(listing_of(pets, rows), wordnet)
+    assert paths_of(dataset) == [" first.png", "last.png ", f"{CAT}/c.webp"]
+    assert not check_images(dataset, max_pixels=1000)
+    add_image(pets / "first.png", 30)  # and of two, the one that is written
+    assert scan(listing_of(pets, rows), wordnet).fingerprint == dataset.fingerprint
+
+
+def test_spaces_around_a_folder_name_in_a_mapping(pets, tmp_path, wordnet):
+    (pets / CAT).rename(pets / " crane")
+    mapping = write(tmp_path / "map.csv", f'folder,synset\n" crane",{CRANE_BIRD}\n dog.n.01 , {DOG} \n')
+    assert scan(pets, wordnet, mapping=mapping).class_names == {CRANE_BIRD: " crane", DOG: "dog.n.01"}
+
+
+COMPOSED, DECOMPOSED = "caf\xe9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("there", "asked"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_names_that_look_the_same_are_told_apart(pets, wordnet, there, asked):
+    add_image(pets / there / "a.png")
+    good = [("dog.n.01/b.png", DOG), (f"{CAT}/c.webp", CAT)]
+    told = f"{pets} holds {there!a}, which looks like {asked!a} and is not the same"
+    fails(
+        listing_of(pets, [*good, (f"{asked}/a.png", DOG)]), wordnet, f"line 4: there is no file .*; {re.escape(told)}"
+    )
+    fails(pets / asked, wordnet, f"there is no such folder or file; {re.escape(told)}")
+
+
+def test_names_that_differ_in_case_or_spaces(pets, wordnet):
+    add_image(pets / " IMG_1.JPG")
+    good = [("dog.n.01/b.png", DOG), (f"{CAT}/c.webp", CAT)]
+    fails(listing_of(pets, [*good, ("img_1.jpg", DOG)]), wordnet, "holds ' IMG_1.JPG', which looks like 'img_1.jpg'")
+
+
+def test_merged_names_that_look_the_same_are_told_apart():
+    assert told_apart(["dog", "hound"]) == ["dog", "hound"]
+    assert told_apart([COMPOSED, DECOMPOSED]) == ["'caf\\xe9'", "'cafe\\u0301'"]
 
 
 def test_csv_paths_outside_its_folder(pets, tmp_path, wordnet):

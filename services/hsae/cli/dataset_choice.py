@@ -51,7 +51,7 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
                 f" submit from another folder, or rename it: `hsae-admin dataset rename {name} NEW`"
             )
         return Choice(name=name)
-    if _mode(path) is None:
+    if not given or _mode(path) is None:
         if is_path:
             raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
         _refuse_unknown(connections, given)
