@@ -1,7 +1,5 @@
 """What ImageNet-1k's classes induce in WordNet 3.0: known counts, and every array against networkx."""
 
-from pathlib import Path
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -10,10 +8,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from hsae.taxonomy import InducedTaxonomy, induce
+from hsae.taxonomy.imagenet import imagenet_wnids
 
-WNIDS = tuple(
-    line for line in (Path(__file__).parent / "imagenet_wnids.txt").read_text().splitlines() if not line.startswith("#")
-)
+WNIDS = imagenet_wnids()
 
 
 @pytest.fixture(scope="module")

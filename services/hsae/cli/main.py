@@ -17,6 +17,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HsaeError as error:
+            for line in getattr(error, "details", ()):
+                click.echo(line, err=True)
             raise click.ClickException(" ".join(str(error).split())) from error
 
 

@@ -3,19 +3,25 @@
 from hsae.datasets.check import SkippedImage, check_images
 from hsae.datasets.dataset import LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset
 from hsae.datasets.image import UnreadableImageError, open_image
+from hsae.datasets.labels import LabelDecision, UnresolvedLabelsError
 from hsae.datasets.left_out import LeftOut
 from hsae.datasets.lookalikes import told_apart
-from hsae.datasets.scan import scan
+from hsae.datasets.mapping import write_mapping
+from hsae.datasets.scan import decide_labels, scan
 
 __all__ = [
     "LISTING_SCHEMA",
     "MULTI_LABEL_LISTING_SCHEMA",
     "ImageDataset",
+    "LabelDecision",
     "LeftOut",
     "SkippedImage",
     "UnreadableImageError",
+    "UnresolvedLabelsError",
     "check_images",
+    "decide_labels",
     "open_image",
     "scan",
     "told_apart",
+    "write_mapping",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from hsae.datasets.labels import LabelDecision
 from hsae.datasets.left_out import LeftOut
 from hsae.errors import UserError
 
@@ -46,6 +47,8 @@ class ImageDataset:
     """The classes that several folders or labels name, by class id: all their names, sorted."""
     left_out: LeftOut = field(default_factory=LeftOut)
     """What lies in the data set's folder and is not in the data set."""
+    decisions: tuple[LabelDecision, ...] = ()
+    """What each label was taken for, and why."""
 
     @property
     def n_images(self) -> int:

@@ -2,6 +2,15 @@
 
 from hsae.taxonomy.induced import InducedTaxonomy, induce
 from hsae.taxonomy.load import load_taxonomy
-from hsae.taxonomy.taxonomy import Synset, Taxonomy
+from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, Taxonomy
 
-__all__ = ["InducedTaxonomy", "Synset", "Taxonomy", "induce", "load_taxonomy"]
+__all__ = [
+    "InducedTaxonomy",
+    "Interpretation",
+    "Rule",
+    "SenseChoice",
+    "Synset",
+    "Taxonomy",
+    "induce",
+    "load_taxonomy",
+]

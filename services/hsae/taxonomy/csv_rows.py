@@ -31,10 +31,12 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
         CsvRow(row.line, *(tuple(fields[position] for position in positions) for fields in (row.values, row.written)))
         for row in table
     ]
-    for row in rows:
-        for column, value in zip(columns, row.values, strict=True):
-            if not value:
-                raise UserError(f"{path}, line {row.line}: the {column} is blank; fill it in or delete the row")
+    for position, column in enumerate(columns):
+        blank = [str(row.line) for row in rows if not row.values[position]]
+        if len(blank) == 1:
+            raise UserError(f"{path}, line {blank[0]}: the {column} is blank; fill it in or delete the row")
+        if blank:
+            raise UserError(f"{path}, lines {', '.join(blank)}: the {column} is blank; fill it in or delete the rows")
     if not rows:
         raise UserError(f"{path}: holds a header and no rows")
     return rows

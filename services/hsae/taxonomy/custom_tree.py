@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hsae.errors import UserError
 from hsae.taxonomy.csv_rows import read_csv_rows
-from hsae.taxonomy.taxonomy import Synset, Taxonomy, close_matches_hint
+from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, Taxonomy, close_matches_hint
 
 
 class CustomTree(Taxonomy):
@@ -46,12 +46,28 @@ class CustomTree(Taxonomy):
         return f"{self._name}-{hashlib.sha256(edges.encode()).hexdigest()[:12]}"
 
     def resolve(self, label: str) -> Synset:
-        return self.synset(normalised(label.strip()))
+        found = self.interpret(label)
+        if found.synset is None:
+            raise UserError(found.message)
+        return found.synset
+
+    def interpret(self, label: str, *, senses: SenseChoice | None = None, hint: bool = True) -> Interpretation:
+        if senses is not None:
+            raise UserError(f"the names of the taxonomy {self._name} have no senses to choose from; WordNet's have")
+        return self._read(normalised(label.strip()), hint=hint)
+
+    def _read(self, label: str, *, hint: bool) -> Interpretation:
+        if label in self._hypernyms:
+            return Interpretation(self.synset(label), Rule.NAME)
+        return Interpretation(None, problem=self._unknown(label, self._hypernyms if hint else ()))
+
+    def _unknown(self, label: str, close_to: Iterable[str]) -> str:
+        hint = close_matches_hint(label, sorted(close_to))
+        return f"{label!r} is no node of the taxonomy {self._name}{hint}"
 
     def synset(self, synset_id: str) -> Synset:
         if synset_id not in self._hypernyms:
-            hint = close_matches_hint(synset_id, sorted(self._hypernyms))
-            raise UserError(f"{synset_id!r} is no node of the taxonomy {self._name}{hint}")
+            raise UserError(self._unknown(synset_id, self._hypernyms))
         return Synset(id=synset_id, name=synset_id, lemmas=(synset_id,), definition="")
 
     def hypernyms(self, synset_id: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from hsae.errors import UserError
 from hsae.system_files import is_system_folder
 from hsae.taxonomy.csv_rows import iterate_csv
 from hsae.taxonomy.custom_tree import CustomTree, normalised
-from hsae.taxonomy.taxonomy import Synset, close_matches_hint
+from hsae.taxonomy.taxonomy import Interpretation, Rule, Synset, close_matches_hint
 
 ROOT = "root"
 """The node above all where there is more than one name of the coarsest rank."""
@@ -20,7 +20,6 @@ CSV_HEADERS = "child,parent, or ranks from coarse to fine such as kingdom,family
 _OTHER_CSVS = ({"path", "label"}, {"folder", "synset"})  # the images of a data set, and the mapping of their labels
 _NUMBER = re.compile(r"^\d+_")
 _EXAMPLE_FOLDER = "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris"
-_MAX_CANDIDATES = 8
 
 
 class RankPaths(CustomTree):
@@ -107,28 +106,24 @@ class RankPaths(CustomTree):
                 )
         return cls(folder.resolve().name, paths)
 
-    def resolve(self, label: str) -> Synset:
+    def _read(self, label: str, *, hint: bool) -> Interpretation:
         """The node whose path ends with `label`: its last name, or as many of the last as tell it from others.
 
         Names are joined by "/", "_" or a space, and a number in front, as in iNaturalist's folders, does not count.
-        Of several nodes the one that is a row of the CSV is meant, then the one whose whole path it is. `UserError`:
-        none or several.
+        Of several nodes the one that is a row of the CSV is meant, then the one whose whole path it is.
         """
-        label = normalised(label.strip())
         for end in (label, _NUMBER.sub("", label)):
             key = _key(end)
             nodes = self._by_end.get(key, [])
             for is_meant in (self._rows.__contains__, lambda node, key=key: _key(node) == key, end.__eq__):
                 nodes = list(filter(is_meant, nodes)) or nodes
             if len(nodes) == 1:
-                return self.synset(nodes[0])
+                return Interpretation(self.synset(nodes[0]), Rule.NAME)
             if nodes:
-                shown = ", ".join(nodes[:_MAX_CANDIDATES]) + (", ..." if len(nodes) > _MAX_CANDIDATES else "")
-                raise UserError(
-                    f"{label!r} does not say which node of the taxonomy {self.name} is meant; candidates: {shown}"
-                )
-        hint = close_matches_hint(key, sorted(self._by_end))
-        raise UserError(f"{label!r} is no node of the taxonomy {self.name}{hint}")
+                problem = f"{label!r} does not say which node of the taxonomy {self.name} is meant"
+                return Interpretation(None, problem=problem, candidates=tuple(map(self.synset, nodes)))
+        close = close_matches_hint(key, sorted(self._by_end)) if hint else ""
+        return Interpretation(None, problem=f"{label!r} is no node of the taxonomy {self.name}{close}")
 
     def synset(self, synset_id: str) -> Synset:
         return replace(super().synset(synset_id), lemmas=(synset_id.rpartition("/")[2],))

@@ -1,11 +1,10 @@
 """WordNet's nouns through NLTK, as a `Taxonomy`."""
 
 import io
-import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, TextIO
 
 import nltk.data
@@ -15,12 +14,10 @@ from nltk.corpus.util import LazyCorpusLoader
 from nltk.data import PathPointer
 
 from hsae.errors import UserError
-from hsae.taxonomy.taxonomy import Synset, Taxonomy, close_matches_hint
+from hsae.taxonomy.imagenet import imagenet_nodes
+from hsae.taxonomy.taxonomy import Interpretation, SenseChoice, Synset, Taxonomy
 from hsae.taxonomy.wordnet_database import REQUIRED_VERSION, NounDatabase, load_noun_database
-
-_WNID = re.compile(r"([nvasr])(\d{8})")
-_SYNSET_NAME = re.compile(r"(.+)\.([nvasr])\.(\d{1,3})")
-_MAX_CANDIDATES = 12
+from hsae.taxonomy.wordnet_labels import WNID, read_label, read_name
 
 
 class _FilesInMemory(PathPointer):  # type: ignore[misc]  # NLTK carries no types
@@ -91,15 +88,43 @@ class WordNetNouns(Taxonomy):
     def name(self) -> str:
         return f"wordnet-{REQUIRED_VERSION}"
 
+    @property
+    def has_senses(self) -> bool:
+        return True
+
     def resolve(self, label: str) -> Synset:
-        label = label.strip()
-        if match := _WNID.fullmatch(label):
-            _check_noun(label, match[1])
-            return self.synset(label)
-        if match := _SYNSET_NAME.fullmatch(label.replace(" ", "_").lower()):
-            _check_noun(label, match[2])
-            return self._resolve_name(label, lemma=match[1], sense=int(match[3]))
-        raise UserError(self._candidates_message(label, label, "does not say which synset is meant"))
+        found = read_name(self, label)
+        if found.synset is None:
+            raise UserError(found.message)
+        return found.synset
+
+    def interpret(self, label: str, *, senses: SenseChoice | None = None, hint: bool = True) -> Interpretation:
+        return read_label(self, label, senses, hint=hint)
+
+    def named(self, lemma: str, sense: int) -> Synset | None:
+        """The synset called `lemma.n.sense`, by whichever of its lemmas."""
+        if sense < 1:  # NLTK takes .00 for the last sense
+            return None
+        with self._lock:
+            try:
+                return _as_synset(self._reader.synset(f"{lemma}.n.{sense:02d}"))
+            except WordNetError:
+                return None
+
+    def senses(self, word: str) -> tuple[Synset, ...]:
+        """The senses of a word in lower case, its parts joined as in WordNet; of a plural also its singular's."""
+        with self._lock:
+            return tuple(_as_synset(noun) for noun in self._reader.synsets(word, pos="n"))
+
+    def lemmas(self) -> Iterator[str]:
+        """Every word, in lower case."""
+        with self._lock:
+            yield from self._reader.all_lemma_names("n")
+
+    @cached_property
+    def imagenet_nodes(self) -> frozenset[str]:
+        """The wnids of ImageNet-1k's classes and of all their hypernyms."""
+        return imagenet_nodes(self)
 
     def synset(self, synset_id: str) -> Synset:
         with self._lock:
@@ -116,7 +141,7 @@ class WordNetNouns(Taxonomy):
             return tuple(sorted(_wnid(other) for other in noun.hyponyms() + noun.instance_hyponyms()))
 
     def _noun(self, wnid: str) -> Any:
-        match = _WNID.fullmatch(wnid)
+        match = WNID.fullmatch(wnid)
         offset = int(match[2]) if match and match[1] == "n" else 0
         # Asked here, as NLTK answers an offset that starts no line with a warning and None.
         if not offset or not self._nouns.startswith(b"%08d " % offset, offset) or self._nouns[offset - 1] != 0x0A:
@@ -126,36 +151,6 @@ class WordNetNouns(Taxonomy):
                 " give a 3.0 wnid or a name such as dog.n.01"
             )
         return self._reader.synset_from_pos_and_offset("n", offset)
-
-    def _resolve_name(self, label: str, lemma: str, sense: int) -> Synset:
-        with self._lock:
-            if sense > 0:  # NLTK takes .00 for the last sense
-                try:
-                    return _as_synset(self._reader.synset(f"{lemma}.n.{sense:02d}"))
-                except WordNetError:
-                    pass
-        problem = f"is no synset of WordNet {REQUIRED_VERSION}"
-        raise UserError(self._candidates_message(label, lemma, problem))
-
-    def _candidates_message(self, label: str, lemma: str, problem: str) -> str:
-        """`label` and its problem, the noun senses of `lemma`, or the words close to it where it has none."""
-        lemma = lemma.replace(" ", "_").lower()
-        with self._lock:
-            senses = self._reader.synsets(lemma, pos="n") if lemma else []
-            if not senses:
-                hint = close_matches_hint(lemma, self._reader.all_lemma_names("n"))
-                return f"{label!r} is no wnid, synset name or noun of WordNet {REQUIRED_VERSION}{hint}"
-            shown = ", ".join(
-                f"{noun.name()} ({_wnid(noun)}: {shorten(noun.definition(), 60, placeholder=' ...')})"
-                for noun in senses[:_MAX_CANDIDATES]
-            )
-        more = f" and {len(senses) - _MAX_CANDIDATES} more" if len(senses) > _MAX_CANDIDATES else ""
-        return f"{label!r} {problem}; candidates: {shown}{more}"
-
-
-def _check_noun(label: str, part_of_speech: str) -> None:
-    if part_of_speech != "n":
-        raise UserError(f"{label!r} is not a noun; only WordNet's nouns can label images")
 
 
 def _wnid(noun: Any) -> str:

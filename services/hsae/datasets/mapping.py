@@ -1,0 +1,81 @@
+"""The CSV folder,synset that says what labels stand for: read as the user gives it, or written to be edited."""
+
+import csv
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hsae.errors import UserError
+from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
+from hsae.taxonomy.taxonomy import candidates_text
+
+if TYPE_CHECKING:
+    from hsae.datasets.labels import LabelDecision
+
+MAPPING_COLUMNS = ("folder", "synset")
+_COLUMNS_TO_READ = ("rule", "definition", "candidates")  # ignored when the file is read again
+_LISTED = 8
+
+
+def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
+    """The row (of folder and synset) of each of `labels` that the mapping lists.
+
+    Rows for labels that do not occur are fine in a mapping that covers all that do, such as one for a larger
+    data set. Beside a label that is not covered, such a row may be a misspelling of it: a `UserError`.
+    """
+    present = {_key(label): label for label in labels}
+    rows = read_csv_rows(mapping, MAPPING_COLUMNS)
+    first: dict[str, CsvRow] = {}
+    contradictions = []
+    for row in rows:
+        written = _key(row.written[0])
+        label = written if written in present else _key(row.values[0])
+        earlier = first.setdefault(label, row)
+        if earlier.values[1] != row.values[1]:
+            contradictions.append(f"line {row.line}: {label!r} is already mapped to {earlier.values[1]!r}")
+    if contradictions:
+        raise UserError(f"{mapping}, {'; '.join(contradictions)}")
+    unmapped = [label for key, label in present.items() if key not in first]
+    unused = [row for key, row in first.items() if key not in present]
+    if unmapped and unused:
+        others = f", nor {_names(unmapped[1:])}" if unmapped[1:] else ""
+        raise UserError(
+            f"{mapping}, line {unused[0].line}: the data set has no {_names([row.values[0] for row in unused])}, and "
+            f"{unmapped[0]!r} is not mapped{others}; correct the row or delete it"
+        )
+    return {label: first[key] for key, label in present.items() if key in first}
+
+
+def write_mapping(mapping: Path, decisions: Sequence["LabelDecision"]) -> None:
+    """Write the CSV, with the synsets that are known; what is to be filled in comes first.
+
+    Raises:
+        UserError: the file exists, as it may have been edited, or cannot be written.
+    """
+    try:
+        with mapping.open("x", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow((*MAPPING_COLUMNS, *_COLUMNS_TO_READ))
+            for decision in sorted(decisions, key=lambda decision: decision.meaning.synset is not None):
+                meaning = decision.meaning
+                if meaning.synset is None:
+                    found = candidates_text(meaning.candidates, " | ") or meaning.problem
+                    writer.writerow((decision.label, "", "", "", found))
+                else:
+                    synset = meaning.synset
+                    writer.writerow((decision.label, synset.name, meaning.rule, synset.definition, ""))
+    except FileExistsError as error:
+        raise UserError(f"{mapping}: exists; edit it and give it as --mapping, or choose another name") from error
+    except OSError as error:
+        raise UserError(f"{mapping}: cannot be written ({error.strerror})") from error
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(repr, names[:_LISTED])) + more
+
+
+def _key(label: str) -> str:
+    """One form for equal labels: file systems and spreadsheets disagree on how an accent is encoded."""
+    return unicodedata.normalize("NFC", label)

@@ -1,0 +1,119 @@
+"""What a label means in WordNet: a synset's name, or a word that by some rule leaves one of its senses."""
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from hsae.errors import UserError
+from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, close_matches_hint
+from hsae.taxonomy.wordnet_database import REQUIRED_VERSION
+
+if TYPE_CHECKING:
+    from hsae.taxonomy.wordnet_nouns import WordNetNouns
+
+WNID = re.compile(r"([nvasr])(\d{8})")
+_SYNSET_NAME = re.compile(r"(.+)\.([nvasr])\.(\d{1,3})")
+_WNID_AND_NAME = re.compile(r"(n\d{8})[\s_.,:-]+(.+)")
+_NUMBER = re.compile(r"\d+[\s_.-]+(?=\D)")
+_SEPARATOR = re.compile(r"[\s_-]+")
+_MAX_SEPARATORS = 6  # each of which may be "_" or "-" in WordNet
+
+
+def read_name(nouns: "WordNetNouns", label: str, *, hint: bool = True) -> Interpretation:
+    """The synset whose wnid or name the label is; a bare word is none, even if it has one sense only."""
+    label = label.strip()
+    if match := WNID.fullmatch(label):
+        return _not_a_noun(label) if match[1] != "n" else _of_wnid(nouns, label)
+    if match := _is_synset_name(label):
+        if match[2] != "n":
+            return _not_a_noun(label)
+        synset = nouns.named(match[1], int(match[3]))
+        if synset is not None:
+            return Interpretation(synset, Rule.NAME)
+        return _unclear(nouns, label, match[1], f"is no synset of WordNet {REQUIRED_VERSION}", hint=hint)
+    return _unclear(nouns, label, label, "does not say which synset is meant", hint=hint)
+
+
+def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *, hint: bool) -> Interpretation:
+    """What a class's label means: by name as in `read_name`, or else
+
+    - a wnid with a name behind it (`n01440764_tench`): the wnid, if the name is one of its lemmas;
+    - a word with one noun sense, in any case, with spaces, "_" or "-" between its parts, in the plural, with a number
+      in front (`001.Laysan_Albatross`). Of a word that is also a plural (`shoes`) the senses of both count;
+    - with `senses`: a word of which one sense is in the hierarchy of ImageNet-1k's classes.
+    """
+    label = label.strip()
+    if match := _WNID_AND_NAME.fullmatch(label):
+        return _of_wnid_and_name(nouns, label, match[1], match[2])
+    if WNID.fullmatch(label) or _is_synset_name(label):
+        return read_name(nouns, label, hint=hint)
+    word = label if word_senses(nouns, label) else _NUMBER.sub("", label, count=1)
+    found = word_senses(nouns, word)
+    if len(found) == 1:
+        return Interpretation(found[0], Rule.ONE_SENSE)
+    problem = "does not say which synset is meant"
+    if found and senses == "imagenet":
+        known = [synset for synset in found if synset.id in nouns.imagenet_nodes]
+        if len(known) == 1:
+            return Interpretation(known[0], Rule.IMAGENET)
+        problem += f", and ImageNet has {len(known) or 'none'} of its senses"
+    return _unclear(nouns, label, word, problem, hint=hint)
+
+
+def word_senses(nouns: "WordNetNouns", word: str) -> tuple[Synset, ...]:
+    """The noun senses of a word and of what it may be the plural of, the most frequent first."""
+    parts = _SEPARATOR.split(word.strip().lower())
+    if len(parts) - 1 > _MAX_SEPARATORS:
+        forms = ["_".join(parts)]
+    else:
+        choices = itertools.product("_-", repeat=len(parts) - 1)
+        forms = ["".join(itertools.chain(*zip(parts, (*between, ""), strict=True))) for between in choices]
+    found = {synset.id: synset for form in forms if form for synset in nouns.senses(form)}
+    return tuple(found.values())
+
+
+def _of_wnid(nouns: "WordNetNouns", wnid: str) -> Interpretation:
+    try:
+        return Interpretation(nouns.synset(wnid), Rule.NAME)
+    except UserError as error:
+        return Interpretation(None, problem=str(error))
+
+
+def _of_wnid_and_name(nouns: "WordNetNouns", label: str, wnid: str, name: str) -> Interpretation:
+    synset = _of_wnid(nouns, wnid)
+    others = word_senses(nouns, name)
+    if synset.synset is None:
+        return Interpretation(None, problem=f"{label!r}: {synset.problem}", candidates=others)
+    lemmas = {_letters(lemma) for lemma in synset.synset.lemmas}
+    fits = all(_letters(part) in lemmas for part in name.split(","))  # ImageNet lists all lemmas: tench, Tinca tinca
+    if fits or synset.synset in others or (_is_synset_name(name) and read_name(nouns, name).synset == synset.synset):
+        return Interpretation(synset.synset, Rule.WNID_AND_NAME)
+    called = ", ".join(synset.synset.lemmas)
+    return Interpretation(
+        None,
+        problem=f"{label!r} contradicts itself: {wnid} is {synset.synset.name} ({called}), not {name!r}",
+        candidates=(synset.synset, *others),
+    )
+
+
+def _is_synset_name(label: str) -> re.Match[str] | None:
+    return _SYNSET_NAME.fullmatch(label.replace(" ", "_").lower())
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _not_a_noun(label: str) -> Interpretation:
+    return Interpretation(None, problem=f"{label!r} is not a noun; only WordNet's nouns can label images")
+
+
+def _unclear(nouns: "WordNetNouns", label: str, word: str, problem: str, *, hint: bool) -> Interpretation:
+    """The problem with the senses of `word` as candidates, or the words close to it where it has none."""
+    candidates = word_senses(nouns, word)
+    if candidates:
+        return Interpretation(None, problem=f"{label!r} {problem}", candidates=candidates)
+    close = close_matches_hint(word.replace(" ", "_").lower(), nouns.lemmas()) if hint else ""
+    return Interpretation(
+        None, problem=f"{label!r} is no wnid, synset name or noun of WordNet {REQUIRED_VERSION}{close}"
+    )
