@@ -11,14 +11,10 @@ class HsaeError(Exception):
 
 
 class UserError(HsaeError):
-    """Bad input or a bad environment; the message is one line with what was wrong and how to mend it.
+    """Bad input or a bad environment; the message is one line with what was wrong and how to mend it."""
 
-    `details` are further lines for a person, printed before it, where one input has many mistakes.
-    """
-
-    def __init__(self, message: str = "", *, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.details = details
+    details: tuple[str, ...] = ()
+    """Further lines for a person, printed before the message, where one input has many mistakes."""
 
 
 class ServiceError(UserError):

@@ -1,7 +1,7 @@
 """hsae-admin dataset: register labelled images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from sqlalchemy import func, select
@@ -9,13 +9,14 @@ from sqlalchemy import func, select
 from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.dataset_changes import remove, rename
+from hsae.cli.dataset_labels import draft_mapping
 from hsae.cli.dataset_report import Registration, print_registration
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.errors import UserError
 
 if TYPE_CHECKING:
     from hsae.datasets import ImageDataset
-    from hsae.taxonomy import Taxonomy
+    from hsae.taxonomy import SenseChoice, Taxonomy
 
 _COLUMNS = {
     "name": "name",
@@ -37,25 +38,37 @@ def dataset() -> None:
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--mapping", type=click.Path(path_type=Path), help="CSV folder,synset for folders that are no synsets.")
+@click.option(
+    "--senses",
+    type=click.Choice(["imagenet"]),
+    help="Of a word with several senses take the one in the hierarchy of ImageNet-1k's classes.",
+)
+@click.option("--write-mapping", "draft", type=click.Path(path_type=Path), metavar="FILE",
+              help="Register nothing; write a CSV for --mapping, filled in as far as labels are clear.")  # fmt: skip
 @click.option("--taxonomy", type=click.Path(path_type=Path),
               help="Instead of WordNet: CSV child,parent or of ranks, or a folder named by rank paths.")  # fmt: skip
 @json_option
 @pass_connections
 def add(
     connections: Connections,
+    /,
     name: str,
     path: Path,
-    mapping: Path | None,
-    taxonomy: Path | None,
+    draft: Path | None,
     as_json: bool,
+    **labelling: Any,
 ) -> None:
     """Register the images at PATH under NAME.
 
-    PATH is a folder with one folder per class, named by wnid (n02084071) or synset (dog.n.01), or a CSV path,label
-    with a row for every label of an image.
+    PATH is a folder with one folder per class, named by wnid (n02084071), synset (dog.n.01) or a word with one sense
+    (golden_retriever), or a CSV path,label with a row for every label of an image. Where words have several senses,
+    --write-mapping writes a CSV to choose them in.
     The first data set registered is the default of `submit`.
     """
-    registered = add_dataset(connections, name, path, mapping=mapping, taxonomy=taxonomy)
+    if draft is not None:
+        draft_mapping(connections, name, path, draft, as_json=as_json, **labelling)
+        return
+    registered = add_dataset(connections, name, path, **labelling)
     if as_json:
         print_json(registered.as_json())
     else:
@@ -69,6 +82,7 @@ def add_dataset(
     *,
     mapping: Path | None = None,
     taxonomy: Path | None = None,
+    senses: "SenseChoice | None" = None,
 ) -> Registration:
     """Register a data set under a name."""
     from hsae.datasets import scan
@@ -77,7 +91,8 @@ def add_dataset(
 
     check_name(name)  # before anything that takes time
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
-    return register_scanned(connections, name, scan(path.resolve(), loaded, mapping=mapping), loaded)
+    images = scan(path.resolve(), loaded, mapping=mapping, senses=senses)
+    return register_scanned(connections, name, images, loaded)
 
 
 def register_scanned(connections: Connections, name: str, images: "ImageDataset", taxonomy: "Taxonomy") -> Registration:

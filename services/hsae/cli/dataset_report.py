@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hsae.cli.dataset_labels import labels_json, print_decisions
+
 if TYPE_CHECKING:
     from hsae.catalog import Dataset
     from hsae.datasets import ImageDataset
@@ -28,13 +30,15 @@ class Registration:
             "n_labels": self.n_labels,
             "new": self.is_new,
             "left_out": self.images.left_out.as_json(),
+            "labels": labels_json(self.images.decisions),
             "merged": [{"class": class_id, "names": list(names)} for class_id, names in self.images.merged.items()],
         }
 
 
 def print_registration(registration: Registration, *, err: bool = False) -> None:
-    """One line of what was registered, and one each of what was left out and of names that mean the same class."""
+    """How labels were read, what was registered, what was left out, and which names mean the same class."""
     row, images = registration.dataset, registration.images
+    print_decisions(images.decisions, err=err)
     labels = f" with {registration.n_labels} labels" if registration.n_labels > row.n_images else ""
     click.echo(
         f"{'Registered' if registration.is_new else 'Already registered:'} {row.name}: {row.n_images} images{labels} of"

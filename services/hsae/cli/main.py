@@ -7,7 +7,7 @@ import click
 from hsae import __version__
 from hsae.cli import completion, dataset, db, demo, doctor, gc, jobs, metrics, results, stack, submit, taxonomy, worker
 from hsae.cli.connections import home_option
-from hsae.errors import HsaeError
+from hsae.errors import HsaeError, UserError
 
 
 class _Group(click.Group):
@@ -17,8 +17,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except HsaeError as error:
-            for line in getattr(error, "details", ()):
-                click.echo(line, err=True)
+            if isinstance(error, UserError):
+                for line in error.details:
+                    click.echo(line, err=True)
             raise click.ClickException(" ".join(str(error).split())) from error
 
 

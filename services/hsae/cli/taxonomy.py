@@ -6,6 +6,7 @@ import click
 
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_json
+from hsae.errors import UserError
 
 
 @click.group()
@@ -20,11 +21,17 @@ def taxonomy() -> None:
 @json_option
 @pass_connections
 def show(connections: Connections, node: str, tree: Path | None, as_json: bool) -> None:
-    """Show NODE (dog.n.01 or n02084071): its meaning, its hypernyms up to the root, its direct hyponyms."""
+    """Show NODE: its meaning, its hypernyms up to the root, its direct hyponyms.
+
+    NODE is a synset's name (dog.n.01), a wnid (n02084071) or a word with one sense.
+    """
     from hsae.taxonomy import load_taxonomy
 
     loaded = load_taxonomy(tree, wordnet=connections.settings.wordnet)
-    synset = loaded.resolve(node)
+    found = loaded.interpret(node)
+    if found.synset is None:
+        raise UserError(found.message)
+    synset = found.synset
     parents = [loaded.synset(parent) for parent in loaded.hypernyms(synset.id)]
     children = [loaded.synset(child) for child in loaded.hyponyms(synset.id)]
     paths = _paths_to_root(loaded, synset.id)

@@ -49,9 +49,8 @@ class UnresolvedLabelsError(UserError):
         for decision in unresolved:
             place = f"{decision.where}: " if decision.is_mapped else ""
             details += [f"{place}{decision.meaning.problem}", *candidate_lines(decision.meaning.candidates)]
-        super().__init__(
-            f"{len(unresolved)} of {of_all} do not name one synset: {shown}{more}; {advice}", details=tuple(details)
-        )
+        super().__init__(f"{len(unresolved)} of {of_all} do not name one synset: {shown}{more}; {advice}")
+        self.details = tuple(details)
 
 
 def decide(
