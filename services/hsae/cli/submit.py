@@ -17,7 +17,7 @@ from hsae.cli.skipped_images import print_skipped, skipped_json
 from hsae.errors import ServiceError, UserError
 
 if TYPE_CHECKING:
-    from hsae.pipeline.plan import Plan
+    from hsae.pipeline.plan import Plan, Preview
     from hsae.pipeline.requests import SubmitRequest
 
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
@@ -125,8 +125,9 @@ def submit(
     shown = None
     if dry_run or spec_file is not None:
         shown = preview(request, connections.settings, connections.sessions, checked=checked)
+        warnings = _warn(connections, request, shown)
         if dry_run and as_json:
-            print_json(plan_json(shown))
+            print_json(plan_json(shown) | {"warnings": warnings})
         else:
             print_preview(shown, err=as_json)
     if dry_run:
@@ -137,6 +138,8 @@ def submit(
         click.echo("Nothing was queued.", err=True)
         ctx.exit(1)
     plan = submit_request(request, connections.settings, connections.sessions, checked=checked)
+    if shown is None:
+        warnings = _warn(connections, request, plan)
     try:
         connections.doorbell.ring(plan.to_ring)
     except ServiceError as error:
@@ -144,7 +147,7 @@ def submit(
             not_rung(session, plan.to_ring)
         click.echo(f"Warning: {error}", err=True)
     if as_json and not wait:
-        _print_json(connections, plan, registration)
+        _print_json(connections, plan, registration, warnings)
     elif as_json:
         pass  # printed when it is known which images were skipped
     elif shown is None:
@@ -162,7 +165,7 @@ def submit(
             wait_for_study(connections, plan.study_id, quiet=as_json)
         finally:
             if as_json:
-                _print_json(connections, plan, registration)
+                _print_json(connections, plan, registration, warnings)
         if not as_json:
             from hsae.cli.results import print_layers
 
@@ -170,12 +173,27 @@ def submit(
             print_skipped(connections, plan.study_id)
 
 
-def _print_json(connections: Connections, plan: "Plan", registration: Registration | None) -> None:
+def _warn(connections: Connections, request: "SubmitRequest", plan: "Preview") -> list[str]:
+    """Say what is likely to disappoint in the results."""
+    from hsae.catalog import Dataset, transaction
+    from hsae.pipeline.training_rows import few_rows_warning
+
+    with transaction(connections.sessions) as session:
+        n_images = session.get_one(Dataset, plan.dataset.id).n_images
+    warning = few_rows_warning(request, plan.model, n_images)
+    if warning is None:
+        return []
+    click.echo(f"Warning: {warning}.", err=True)
+    return [warning]
+
+
+def _print_json(connections: Connections, plan: "Plan", registration: Registration | None, warnings: list[str]) -> None:
     print_json(
         plan_json(plan)
         | {
             "registered": None if registration is None else registration.as_json(),
             "skipped": skipped_json(connections, plan.study_id),
+            "warnings": warnings,
         }
     )
 

@@ -70,6 +70,11 @@ def check_rows(rows: TrainingRows) -> None:
             )
 
 
+def n_held_out(n_images: int, holdout_share: float) -> int:
+    """How many images are held out: at least one, unless the share is 0."""
+    return max(1, round(holdout_share * n_images)) if holdout_share > 0 else 0
+
+
 def split_rows(rows: TrainingRows, *, holdout_share: float, seed: int) -> RowSplit:
     """Holds out whole images: the first `holdout_share` of a seeded permutation of the sorted image numbers.
 
@@ -80,21 +85,21 @@ def split_rows(rows: TrainingRows, *, holdout_share: float, seed: int) -> RowSpl
     is_plain = rows.view.to("cpu") == 0
     images = torch.unique(image_index)
     n_images = images.shape[0]
-    n_held_out = max(1, round(holdout_share * n_images)) if holdout_share > 0 else 0
+    n_holdout_images = n_held_out(n_images, holdout_share)
     order = torch.from_numpy(_generator(seed, _HOLDOUT_STREAM).permutation(n_images))
-    held_out = _is_in(image_index, images[order[:n_held_out]])
+    held_out = _is_in(image_index, images[order[:n_holdout_images]])
     train = torch.nonzero(~held_out).flatten()
     if train.shape[0] < 2:
         raise UserError(
             f"{train.shape[0]} of {image_index.shape[0]} activation rows are left to train on: "
             "an SAE needs 2 at least, give more images or holdout_share 0"
         )
-    evaluation = torch.nonzero(is_plain & held_out if n_held_out else is_plain).flatten()
+    evaluation = torch.nonzero(is_plain & held_out if n_holdout_images else is_plain).flatten()
     if evaluation.shape[0] == 0:
-        whose = "held-out images" if n_held_out else "images"
+        whose = "held-out images" if n_holdout_images else "images"
         raise UserError(f"no plain row (view 0) of the {whose} is left to measure on: extract the plain images too")
     plain = torch.nonzero(is_plain).flatten()
-    return RowSplit(train, evaluation, plain, n_holdout=evaluation.shape[0] if n_held_out else 0)
+    return RowSplit(train, evaluation, plain, n_holdout=evaluation.shape[0] if n_holdout_images else 0)
 
 
 class BatchOrder:
