@@ -12,6 +12,7 @@ from hsae.cli.output import print_json
 
 if TYPE_CHECKING:
     from hsae.datasets import LabelDecision
+    from hsae.taxonomy import Synset
 
 _NAMED = 12
 
@@ -70,7 +71,12 @@ def print_decisions(decisions: "Sequence[LabelDecision]", *, err: bool = False) 
             click.echo(f"  {fields}  {row[3]}", err=err)
     n_wnids = sum(decision.meaning.rule is Rule.WNID_AND_NAME for decision in decisions)
     if n_wnids:
-        click.echo(f"{n_wnids} labels read by the wnid in front; the names behind it fit.", err=err)
+        what = (
+            "label read by the wnid in front, which its name fits"
+            if n_wnids == 1
+            else ("labels read by the wnid in front, which their names fit")
+        )
+        click.echo(f"{n_wnids} {what}.", err=err)
 
 
 def labels_json(decisions: "Sequence[LabelDecision]") -> list[dict[str, Any]]:
@@ -81,10 +87,13 @@ def labels_json(decisions: "Sequence[LabelDecision]") -> list[dict[str, Any]]:
             "read": decision.text,
             "mapped": decision.is_mapped,
             "rule": None if decision.meaning.rule is None else str(decision.meaning.rule),
-            "wnid": None if decision.meaning.synset is None else decision.meaning.synset.id,
-            "synset": None if decision.meaning.synset is None else decision.meaning.synset.name,
-            "definition": None if decision.meaning.synset is None else decision.meaning.synset.definition,
-            "candidates": [{"wnid": synset.id, "synset": synset.name} for synset in decision.meaning.candidates],
+            **_synset_json(decision.meaning.synset),
+            "candidates": [_synset_json(synset) for synset in decision.meaning.candidates],
         }
         for decision in decisions
     ]
+
+
+def _synset_json(synset: "Synset | None") -> dict[str, str | None]:
+    values = (None, None, None) if synset is None else (synset.id, synset.name, synset.definition)
+    return dict(zip(("wnid", "synset", "definition"), values, strict=True))
