@@ -47,7 +47,9 @@ def find_dataset(session: Session, name: str, *, lock: bool = False) -> Dataset:
     Raises:
         UserError: when there is none.
     """
-    query = select(Dataset).where(Dataset.name.in_({name, unicodedata.normalize("NFC", name)}))
+    # No name has a NUL, and Postgres refuses to be asked for one.
+    forms = set() if "\0" in name else {name, unicodedata.normalize("NFC", name)}
+    query = select(Dataset).where(Dataset.name.in_(forms))
     found = session.scalars(query.with_for_update() if lock else query).all()
     for dataset in sorted(found, key=lambda dataset: dataset.name != name):
         return dataset
