@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.settings import Settings, load_settings
+if TYPE_CHECKING:  # each is imported when it is first used: most commands need one or two, and help none
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
 
-if TYPE_CHECKING:
     from hsae.pipeline.doorbell import Doorbell
+    from hsae.settings import Settings
     from hsae.store import ObjectStore
 
 
@@ -23,17 +23,19 @@ class Connections:
     home: Path | None = None
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """The settings, read once."""
+        from hsae.settings import load_settings
+
         return load_settings(self.home)
 
-    def use(self, settings: Settings) -> Settings:
+    def use(self, settings: "Settings") -> "Settings":
         """Go on with other settings than those of the environment."""
         self.__dict__["settings"] = settings
         return settings
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> "Engine":
         """The catalog, known to be migrated."""
         from hsae.catalog import connect
         from hsae.catalog.migrate import require_current_schema
@@ -43,7 +45,7 @@ class Connections:
         return engine
 
     @cached_property
-    def sessions(self) -> sessionmaker[Session]:
+    def sessions(self) -> "sessionmaker[Session]":
         """Sessions on the catalog."""
         from hsae.catalog import session_factory
 

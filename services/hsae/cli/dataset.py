@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy import func, select
 
 from hsae.cli.completion import complete_datasets
 from hsae.cli.connections import Connections, pass_connections
@@ -112,6 +111,8 @@ def register_scanned(connections: Connections, name: str, images: "ImageDataset"
 @pass_connections
 def list_(connections: Connections, as_json: bool) -> None:
     """List registered data sets."""
+    from sqlalchemy import select
+
     from hsae.catalog import Dataset, transaction
 
     with transaction(connections.sessions) as session:

@@ -1,14 +1,15 @@
 """hsae-admin db: the catalog's schema, and SQL from the shell."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
-import psycopg
-from sqlalchemy import URL, text
 
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.errors import UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 
 @click.group()
@@ -54,6 +55,9 @@ def current(connections: Connections, as_json: bool) -> None:
 @pass_connections
 def query(connections: Connections, query: str, as_json: bool) -> None:
     """Run one SQL QUERY, read-only, and print its rows."""
+    import psycopg
+    from sqlalchemy import text
+
     from hsae.catalog import clear_errors
 
     with clear_errors(), connections.engine.connect() as connection:
@@ -105,6 +109,6 @@ def let_reader_in(connections: Connections, show_url: bool) -> None:
     click.echo(f"{reader.READER} may log in: {plain.render_as_string()} (the password is HSAE_READER_PASSWORD)")
 
 
-def _for_psql(url: URL) -> str:
+def _for_psql(url: "URL") -> str:
     """The URL, password included; libpq takes no bare spaces, which SQLAlchemy leaves."""
     return url.render_as_string(hide_password=False).replace(" ", "%20")

@@ -4,13 +4,30 @@ from typing import Any
 
 import click
 
-from hsae import __version__
-from hsae.cli import completion, dataset, db, demo, doctor, gc, jobs, metrics, results, stack, submit, taxonomy, worker
 from hsae.cli.connections import home_option
+from hsae.cli.lazy_group import LazyCommand, LazyGroup
 from hsae.errors import HsaeError, UserError
 
+_COMMANDS = {
+    "completion": LazyCommand("hsae.cli.completion:completion", "Print the completion script of a SHELL."),
+    "dataset": LazyCommand("hsae.cli.dataset:dataset", "Register and check data sets."),
+    "db": LazyCommand("hsae.cli.db:db", "Migrate the database and query it."),
+    "demo": LazyCommand("hsae.cli.demo:demo", "Run everything on bundled images and weights, offline."),
+    "doctor": LazyCommand("hsae.cli.doctor:doctor", "Check every part of the service."),
+    "down": LazyCommand("hsae.cli.stack:down", "Stop the private stack and its workers."),
+    "gc": LazyCommand("hsae.cli.gc:gc", "Delete objects of the bucket that no row of the catalog refers to."),
+    "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
+    "metrics": LazyCommand("hsae.cli.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),
+    "results": LazyCommand("hsae.cli.results:results", "Look at scores, and export them."),
+    "submit": LazyCommand("hsae.cli.submit:submit", "Queue extraction, SAE training and hierarchy analysis."),
+    "taxonomy": LazyCommand("hsae.cli.taxonomy:taxonomy", "Look at the taxonomy."),
+    "up": LazyCommand("hsae.cli.stack:up", "Start a private stack on this machine."),
+    "worker": LazyCommand("hsae.cli.worker:worker", "Run one worker in the foreground."),
+}
+"""A new command is one line here."""
 
-class _Group(click.Group):
+
+class _Group(LazyGroup):
     """A group whose commands report a user's mistake as one line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -23,30 +40,13 @@ class _Group(click.Group):
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="hsae-admin")
+@click.group(
+    cls=_Group, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="hsae", prog_name="hsae-admin")
 @home_option
 def cli() -> None:
     """Train sparse autoencoders on every layer of a vision transformer and score every latent against WordNet."""
-
-
-for command in (
-    stack.up,
-    stack.down,
-    demo.demo,
-    submit.submit,
-    jobs.jobs,
-    results.results,
-    dataset.dataset,
-    taxonomy.taxonomy,
-    db.db,
-    doctor.doctor,
-    metrics.metrics,
-    worker.worker,
-    gc.gc,
-    completion.completion,
-):
-    cli.add_command(command)
 
 
 def main() -> None:
