@@ -20,11 +20,14 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
 from transformers.utils import logging as transformers_logging
 
-from hsae.backbones import Backbone, check_tokens, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.spec import check_tokens
 from hsae.datasets import open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
-from hsae.extraction import ListedImage, extract_shard
+from hsae.extraction.batches import ListedImage
+from hsae.extraction.shards import extract_shard
 from hsae.pipeline.memory import keep_freed_memory
 from hsae.settings import Settings
 from hsae.taxonomy import load_taxonomy

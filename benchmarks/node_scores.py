@@ -19,10 +19,9 @@ from measure import Row, add_device, at_least, at_most, machine, print_header, p
 from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from hsae.hierarchy import iter_node_scores
-from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.node_scores import NodeSums
+from hsae.hierarchy.node_scores import NodeSums, iter_node_scores
+from hsae.hierarchy.parallel_blocks import map_blocks
 from hsae.hierarchy.ranks import rank_activations
 from hsae.pipeline.memory import keep_freed_memory
 

@@ -22,11 +22,14 @@ from leaves import wordnet_leaves
 from measure import Row, add_device, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from hsae.hierarchy import BasisResult, LatentEdges, analyse_basis, iter_node_scores, latent_hierarchy
+from hsae.hierarchy.analyse import analyse_basis
 from hsae.hierarchy.associations import associated_classes
+from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy.latent_edges import LatentEdges, latent_hierarchy
 from hsae.hierarchy.latent_scores import latent_places
 from hsae.hierarchy.monosemanticity import monosemanticity
+from hsae.hierarchy.node_scores import iter_node_scores
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import RankedActivations, rank_activations
 from hsae.pipeline.memory import keep_freed_memory

@@ -25,7 +25,7 @@ from hsae.catalog import connect, session_factory
 from hsae.catalog.migrate import upgrade
 from hsae.embedded import Stack, StackInfo
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 _numbers = itertools.count(1)
 

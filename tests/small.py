@@ -13,7 +13,7 @@ from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import Plan, submit
 from hsae.pipeline.register import register_dataset
 from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 from hsae.taxonomy import load_taxonomy
 
 

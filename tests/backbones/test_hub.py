@@ -14,7 +14,8 @@ import huggingface_hub
 import pytest
 import torch
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.errors import ServiceError, UserError
 
 from .conftest import image_processor, new_model

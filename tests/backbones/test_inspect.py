@@ -7,7 +7,9 @@ import pytest
 import torch
 import transformers
 
-from hsae.backbones import Backbone, BackboneSpec, check_layers, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.spec import BackboneSpec, check_layers
 from hsae.errors import UserError
 
 from .conftest import MODELS, edit_json, image_processor, new_model, save

@@ -8,8 +8,10 @@ import pytest
 import torch
 import transformers
 
-from hsae.backbones import Backbone, check_tokens, inspect_backbone, n_tokens
 from hsae.backbones.architectures import ARCHITECTURES, TOWERS
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.spec import check_tokens, n_tokens
 from hsae.errors import UserError
 
 from .conftest import MODELS, N_SPECIAL, edit_json, image_processor, new_model, random_images, randomise, save

@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 
 from .conftest import image_processor
 

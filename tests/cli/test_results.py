@@ -10,7 +10,7 @@ from tests.report.test_layer_table import row
 from hsae.catalog import BASES
 from hsae.cli import result_filters
 from hsae.cli.results import print_layer_rows
-from hsae.hierarchy import CONTROL_BASES
+from hsae.hierarchy.config import CONTROL_BASES
 from hsae.report.layer_table import beside_controls
 
 

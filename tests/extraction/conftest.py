@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder, images_folder
-from hsae.extraction import ListedImage
+from hsae.extraction.batches import ListedImage
 
 LAYERS = (1, 3)
 

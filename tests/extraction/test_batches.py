@@ -7,7 +7,8 @@ from tests.extraction.conftest import listing_of
 
 from hsae.datasets import open_image
 from hsae.errors import UserError
-from hsae.extraction import augmented_view, iterate_batches
+from hsae.extraction.batches import iterate_batches
+from hsae.extraction.views import augmented_view
 
 MAX_PIXELS = 10**6
 

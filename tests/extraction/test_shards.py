@@ -8,11 +8,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.extraction.conftest import LAYERS, listing_of
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.datasets import open_image
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
-from hsae.extraction import augmented_view, extract_shard
+from hsae.extraction.shards import extract_shard
+from hsae.extraction.views import augmented_view
 
 MAX_PIXELS = 10**6
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hsae.datasets import open_image
 from hsae.demo import images_folder
-from hsae.extraction import augmented_view
+from hsae.extraction.views import augmented_view
 
 SIDES = st.one_of(st.integers(1, 4), st.integers(1, 90))
 NUMBERS = st.integers(0, 2**40)

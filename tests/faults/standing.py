@@ -17,7 +17,7 @@ from hsae.catalog import ActivationSet, ActivationShard, Analysis, Sae, transact
 from hsae.embedded import Stack
 from hsae.pipeline.gc import find_garbage
 from hsae.pipeline.plan import Plan
-from hsae.store import LOGS, class_sums_key, latents_key, manifest_key, weights_key
+from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, weights_key
 
 LEASE_SECONDS = 4.0  # some of these tests wait until one is over
 KINDS = ("extract", "train", "analyze", "compare")

@@ -14,7 +14,7 @@ from tests.waiting import events_of, rows_of, wait_for, wait_until_running, wait
 from hsae.catalog import transaction
 from hsae.pipeline.control import cancel, retry
 from hsae.pipeline.doorbell import Doorbell
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 
 def _job(service, job_id: int) -> dict:

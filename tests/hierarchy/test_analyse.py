@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsae.errors import JobCancelledError, UserError
-from hsae.hierarchy import CONTROL_BASES, ClassSums, NodeScores, analyse, analyse_basis, iter_node_scores
+from hsae.hierarchy.analyse import analyse, analyse_basis
+from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.config import CONTROL_BASES
 from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
 from hsae.hierarchy.dense_bases import control_basis
 from hsae.hierarchy.latent_scores import mean_lca_depth
 from hsae.hierarchy.monosemanticity import monosemanticity
+from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
 from hsae.hierarchy.ranking_scores import ranking_scores
 from hsae.hierarchy.ranks import rank_activations
 

@@ -9,8 +9,7 @@ from scipy.spatial.distance import cosine
 from scipy.stats import rankdata
 
 from hsae.errors import UserError
-from hsae.hierarchy import path_distance_correlation
-from hsae.hierarchy.class_distances import path_distances
+from hsae.hierarchy.class_distances import path_distance_correlation, path_distances
 from hsae.hierarchy.controls import shuffle_taxonomy
 
 

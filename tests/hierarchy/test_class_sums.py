@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from hsae.errors import UserError
-from hsae.hierarchy import ClassSums, blocks
-from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy import blocks
+from hsae.hierarchy.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)

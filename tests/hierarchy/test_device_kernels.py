@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hierarchy.test_analyse import run
 
-from hsae.hierarchy import NodeScores, iter_node_scores, ranks
+from hsae.hierarchy import ranks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.device_kernels import added, counted, dense_columns, in_order, places
+from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)

@@ -15,10 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from hsae.backbones import Backbone, inspect_backbone
-from hsae.extraction import ListedImage, extract_shard
-from hsae.hierarchy import analyse
-from hsae.sae import SaeConfig, TrainingRows, encode_sparse, train
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.extraction.batches import ListedImage
+from hsae.extraction.shards import extract_shard
+from hsae.hierarchy.analyse import analyse
+from hsae.sae.config import SaeConfig
+from hsae.sae.encoding import encode_sparse
+from hsae.sae.rows import TrainingRows
+from hsae.sae.trainer import train
 from hsae.taxonomy import induce, load_taxonomy
 
 BLOCKS = (3, 6, 9, 10)

@@ -13,9 +13,11 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from tests.hierarchy.test_analyse import assert_same, run
 
 from hsae.errors import UserError
-from hsae.hierarchy import ClassSums, analyse_basis, iter_node_scores, label_sets
+from hsae.hierarchy.analyse import analyse_basis
+from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.controls import shuffle_labels, shuffle_taxonomy
-from hsae.hierarchy.label_sets import checked_labels, classes_of
+from hsae.hierarchy.label_sets import checked_labels, classes_of, label_sets
+from hsae.hierarchy.node_scores import iter_node_scores
 from hsae.hierarchy.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)

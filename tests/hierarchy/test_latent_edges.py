@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hsae.errors import UserError
-from hsae.hierarchy import blocks, latent_hierarchy
+from hsae.hierarchy import blocks
 from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.cofiring import Firings
+from hsae.hierarchy.latent_edges import latent_hierarchy
 from hsae.hierarchy.latent_pairs import activation_pairs, taxonomy_pairs, transitive_reduction, without_circles
 from hsae.hierarchy.node_scores import NodeSums
 from hsae.hierarchy.ranks import rank_activations

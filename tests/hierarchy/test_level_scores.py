@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from hsae.errors import UserError
-from hsae.hierarchy import LevelScores, level_scores, linear_probe, taxonomy_levels
-from hsae.hierarchy.probe import stratified_split
+from hsae.hierarchy.level_scores import LevelScores, level_scores
+from hsae.hierarchy.probe import linear_probe, stratified_split
+from hsae.hierarchy.taxonomy_levels import taxonomy_levels
 
 
 def planted(make_taxonomy, n_images=20, seed=0):

@@ -20,7 +20,8 @@ from tests.hierarchy.planted_latents import (
     plant_latents,
 )
 
-from hsae.hierarchy import analyse, iter_node_scores
+from hsae.hierarchy.analyse import analyse
+from hsae.hierarchy.node_scores import iter_node_scores
 from hsae.taxonomy import load_taxonomy
 
 N = len(CLASSES) * N_PER_CLASS

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from hsae.errors import UserError
-from hsae.hierarchy import linear_probe
-from hsae.hierarchy.probe import L2_GRID, fit_softmax_regression, stratified_split
+from hsae.hierarchy.probe import L2_GRID, fit_softmax_regression, linear_probe, stratified_split
 
 
 def blobs(seed, n_images=300, n_features=6, n_classes=4, spread=1.5):

@@ -16,7 +16,7 @@ from scipy.stats import entropy, mannwhitneyu
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from hsae.errors import UserError
-from hsae.hierarchy import analyse, analyse_basis
+from hsae.hierarchy.analyse import analyse, analyse_basis
 from hsae.hierarchy.controls import shuffle_labels, shuffle_taxonomy
 
 seeds = st.integers(0, 2**32 - 1)

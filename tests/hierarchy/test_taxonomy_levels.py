@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsae.hierarchy import taxonomy_levels
+from hsae.hierarchy.taxonomy_levels import taxonomy_levels
 
 
 def path_from_root(taxonomy, graph, depth, node):

@@ -23,7 +23,7 @@ from hsae.monitoring import MetricsServer
 from hsae.monitoring.catalog_metrics import UNIT_OF_KIND
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 
 def _insert_job(session, number: int, **columns: object) -> int:

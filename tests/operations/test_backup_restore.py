@@ -20,7 +20,7 @@ from hsae.embedded import Stack
 from hsae.embedded.binaries import postgres_binary
 from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import submit
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -16,8 +16,8 @@ from hsae.pipeline.plan import Plan
 from hsae.pipeline.register import register_dataset
 from hsae.pipeline.run import run_job
 from hsae.pipeline.stages import STAGES
-from hsae.sae import SaeConfig
-from hsae.store import ObjectStore, StoredObject
+from hsae.sae.config import SaeConfig
+from hsae.store.objects import ObjectStore, StoredObject
 from hsae.taxonomy import load_taxonomy
 
 TINY_SAE = SaeConfig(kind="topk", k=4, expansion=2, n_steps=30)

@@ -14,8 +14,10 @@ from tests.small import link_classes, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
-from hsae.hierarchy import CONTROL_BASES, latent_hierarchy, level_scores, path_distance_correlation
-from hsae.hierarchy.latent_edges import EDGE_SOURCES
+from hsae.hierarchy.class_distances import path_distance_correlation
+from hsae.hierarchy.config import CONTROL_BASES
+from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy
+from hsae.hierarchy.level_scores import level_scores
 from hsae.hierarchy.ranks import rank_activations
 from hsae.pipeline import class_information
 from hsae.pipeline.latent_activations import get_latent_activations
@@ -23,8 +25,12 @@ from hsae.pipeline.plan import submit
 from hsae.pipeline.register import dataset_ref, node_ids, read_taxonomy
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.analyze import analyze
-from hsae.sae import SaeConfig, SparseAutoencoder, TrainingRows, untrained_sae
-from hsae.store import get_tensors, weights_key
+from hsae.sae.config import SaeConfig
+from hsae.sae.initialisation import untrained_sae
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import TrainingRows
+from hsae.store.keys import weights_key
+from hsae.store.tensors import get_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 N_CLASSES = 5

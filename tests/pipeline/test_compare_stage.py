@@ -15,7 +15,7 @@ from hsae.pipeline.register import dataset_ref
 from hsae.pipeline.requests import CompareRequest, ComparisonConfig, ExtractionConfig, ScoringConfig
 from hsae.pipeline.run import run_job
 from hsae.pipeline.stages.compare import compare, node_values
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 # entity.n.01 holds every image, which is why it does not count; the others in the order of their wnids.
 NODES = ("animal.n.01", "pet.n.01", "dog.n.01", "cow.n.01", "doll.n.01")

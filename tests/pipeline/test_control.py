@@ -11,7 +11,7 @@ from hsae.errors import JobCancelledError, ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.control import cancel, jobs_of_study, retry
 from hsae.pipeline.plan import Plan, submit
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 
 def _cancel(service, *job_ids: int, keep: bool = True):

@@ -11,12 +11,13 @@ from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
 from tests.small import small_request
 
-from hsae.backbones import inspect_backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.pipeline import embeddings
-from hsae.pipeline.embeddings import last_layer, read_embeddings
+from hsae.pipeline.activations import read_embeddings
+from hsae.pipeline.embeddings import last_layer
 from hsae.pipeline.plan import preview, submit
 from hsae.pipeline.requests import AnalyzeRequest, DatasetRef, ExtractionConfig, ExtractRequest, ScoringConfig
 

@@ -13,7 +13,7 @@ from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.extract import extract
-from hsae.store import read_manifest, read_shard
+from hsae.store.activations import read_manifest, read_shard
 
 
 def plan_small(service, *, layers=(1, 3), **extraction):

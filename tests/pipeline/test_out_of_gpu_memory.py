@@ -8,11 +8,11 @@ from tests.pipeline.in_process import TINY_SAE, register_small, run_jobs
 from tests.small import small_request
 
 import hsae.sae.trainer
-from hsae.backbones import Backbone
+from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
-from hsae.store import get_tensors
+from hsae.store.tensors import get_tensors
 
 
 def _plan(service, **changes):

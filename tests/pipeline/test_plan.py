@@ -8,7 +8,7 @@ from sqlalchemy import select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, register_small, run_jobs
 from tests.small import link_classes, small_request
 
-from hsae.backbones import inspect_backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
@@ -22,7 +22,7 @@ from hsae.pipeline.requests import (
     TrainRequest,
 )
 from hsae.pipeline.stages.train import train
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
 

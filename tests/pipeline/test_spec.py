@@ -7,7 +7,7 @@ import pytest
 from hsae.errors import UserError
 from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
 from hsae.pipeline.spec import MAX_SAES, parse_layers, read_spec
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
 PLAIN = "layers: [1]\nsaes:\n  - {kind: relu}\n"

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from hsae.errors import UserError
-from hsae.sae import SaeConfig, check_config, n_latents_of
+from hsae.sae.config import SaeConfig, check_config, n_latents_of
 
 
 @pytest.mark.parametrize(

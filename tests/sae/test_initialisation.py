@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from hsae.errors import UserError
-from hsae.sae import SaeConfig, TrainingRows, train, trainer, untrained_sae
+from hsae.sae import trainer
 from hsae.sae.checkpoint import TrainingState
+from hsae.sae.config import SaeConfig
 from hsae.sae.geometric_median import geometric_median
-from hsae.sae.rows import split_rows
+from hsae.sae.initialisation import untrained_sae
+from hsae.sae.rows import TrainingRows, split_rows
+from hsae.sae.trainer import train
 
 
 def anisotropic(n_rows: int, d_model: int) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 import torch
 
-from hsae.sae import SaeConfig, SparseAutoencoder
+from hsae.sae.config import SaeConfig
 from hsae.sae.losses import step_losses
+from hsae.sae.model import SparseAutoencoder
 
 D_MODEL, N_ROWS = 6, 10
 

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from hsae.sae import SaeConfig, SparseAutoencoder, TrainingRows
+from hsae.sae.config import SaeConfig
 from hsae.sae.metrics import dead_share, measure_reconstruction
-from hsae.sae.rows import split_rows
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import TrainingRows, split_rows
 
 CPU = torch.device("cpu")
 

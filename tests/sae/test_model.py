@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsae.errors import UserError
-from hsae.sae import SaeConfig, SparseAutoencoder, encode_sparse
+from hsae.sae.config import SaeConfig
+from hsae.sae.encoding import encode_sparse
+from hsae.sae.model import SparseAutoencoder
 
 
 def random_sae(config: SaeConfig, d_model: int, seed: int = 0) -> SparseAutoencoder:

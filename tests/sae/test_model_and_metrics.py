@@ -7,10 +7,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hsae.sae import SaeConfig, SparseAutoencoder, TrainingRows, untrained_sae
-from hsae.sae.config import initial_l0
+from hsae.sae.config import SaeConfig, initial_l0
+from hsae.sae.initialisation import untrained_sae
 from hsae.sae.losses import step_losses
 from hsae.sae.metrics import measure_reconstruction
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import TrainingRows
 
 CPU = torch.device("cpu")
 PARAMETERS = ("encoder_weight", "encoder_bias", "decoder_weight", "pre_bias")

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsae.errors import UserError
-from hsae.sae import TrainingRows
-from hsae.sae.rows import BatchOrder, check_rows, split_rows, subsample, take_rows
+from hsae.sae.rows import BatchOrder, TrainingRows, check_rows, split_rows, subsample, take_rows
 
 
 def make_rows(n_images: int, n_views: int, *, first_image: int = 0) -> TrainingRows:

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from hsae.errors import UserError
-from hsae.sae import Checkpoint, SaeConfig, TrainingRows, train
+from hsae.sae.checkpoint import Checkpoint
+from hsae.sae.config import SaeConfig
+from hsae.sae.rows import TrainingRows
+from hsae.sae.trainer import train
 
 CPU = torch.device("cpu")
 SMALL = {"expansion": 4, "n_steps": 60, "batch_size": 32, "dead_after_steps": 2, "learning_rate": 1e-2}

@@ -7,17 +7,12 @@ import safetensors.torch
 import torch
 
 from hsae.errors import UserError
-from hsae.sae import (
-    Checkpoint,
-    SaeConfig,
-    StepReport,
-    TrainingRows,
-    resolve_dead_after_steps,
-    resolve_schedule,
-    train,
-    untrained_sae,
-)
+from hsae.sae.checkpoint import Checkpoint
+from hsae.sae.config import SaeConfig, resolve_dead_after_steps, resolve_schedule
+from hsae.sae.initialisation import untrained_sae
+from hsae.sae.rows import TrainingRows
 from hsae.sae.schedule import l1_weight, learning_rate
+from hsae.sae.trainer import StepReport, train
 
 CPU = torch.device("cpu")
 N_STEPS = 40

@@ -9,12 +9,13 @@ from sqlalchemy import text
 from tests.pipeline.in_process import run_jobs
 from tests.small import register_small, small_request
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.pipeline.plan import submit
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER = "89abcdef0123456789abcdef0123456789abcdef"

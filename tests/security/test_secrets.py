@@ -16,7 +16,7 @@ from tests.small import link_classes, register_small, small_request, wait_until_
 from hsae.catalog import transaction
 from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import submit
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hsae.embedded import Stack
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 torch.set_num_threads(1)
 

@@ -10,23 +10,20 @@ from hypothesis import strategies as st
 from minio import Minio
 
 from hsae.errors import UserError
-from hsae.store import (
+from hsae.store.activations import (
     ActivationManifest,
     ActivationShard,
-    ObjectCorruptError,
-    ObjectMissingError,
-    ObjectStore,
     ShardEntry,
     SkippedEntry,
-    get_tensors,
-    manifest_key,
-    put_tensors,
     read_manifest,
     read_shard,
-    shard_key,
     write_manifest,
     write_shard,
 )
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import manifest_key, shard_key
+from hsae.store.objects import ObjectStore
+from hsae.store.tensors import get_tensors, put_tensors
 
 from .conftest import S3Server
 

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hsae.errors import ServiceError
-from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.objects import ObjectStore
 
 
 class Scripted(ThreadingHTTPServer):

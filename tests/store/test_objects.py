@@ -12,7 +12,8 @@ from minio import Minio
 
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
-from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.objects import ObjectStore
 
 from .conftest import S3Server, new_store
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from minio import Minio
 from safetensors.torch import load
 
-from hsae.store import ObjectCorruptError, ObjectStore, get_tensors, put_tensors
+from hsae.store.faults import ObjectCorruptError
+from hsae.store.objects import ObjectStore
+from hsae.store.tensors import get_tensors, put_tensors
 
 from .conftest import S3Server
 

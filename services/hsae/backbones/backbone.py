@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hsae.backbones.architectures import ARCHITECTURES, Architecture
+from hsae.backbones.inspection import pair, read_config
 from hsae.backbones.preprocessing import Preprocessing
 from hsae.backbones.sources import Source, with_weights
-from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens, pair, read_config
+from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 
 # Of no use here, and at odds with a lower number of blocks.

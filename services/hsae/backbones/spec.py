@@ -1,14 +1,10 @@
-"""What a backbone is, told without loading its weights."""
+"""What a backbone is: its identity and its shape."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from hsae.backbones.architectures import ARCHITECTURES, Architecture, vision_type
-from hsae.backbones.preprocessing import Preprocessing
-from hsae.backbones.sources import CONFIG_FILE, Source, find, read_json
 from hsae.errors import UserError
 
 Tokens = Literal["cls", "patches", "mean"]
@@ -36,62 +32,6 @@ class BackboneSpec(BaseModel):
     preprocessing: dict[str, Any]
 
 
-def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path | None = None) -> BackboneSpec:
-    """Describes the model called `name` (hub id or folder); reads no weights, apart from the sum over a folder's.
-
-    UserErrors: no such model or revision; a model that is no supported vision transformer (lists those); unusable
-    preprocessor; a folder without configuration or safetensors weights. ServiceError: the hub cannot be reached
-    and its cache does not have the model.
-    """
-
-    def type_of(config: Path) -> str:
-        return vision_type(read_json(config).get("model_type"), name)
-
-    source = find(name, revision=revision, cache_dir=cache_dir, accept=type_of)
-    model_type = type_of(source.folder / CONFIG_FILE)
-    architecture = ARCHITECTURES[model_type]
-    config = read_config(source, architecture)
-    preprocessing = Preprocessing(source.folder, source.name, architecture.processor)
-    height, width = preprocessing.image_size
-    patch_height, patch_width = pair(config.patch_size)
-    n_patches = (height // patch_height) * (width // patch_width)
-    if n_patches == 0:
-        raise UserError(
-            f"{source.name}: its preprocessor gives images of {height}×{width} pixels, less than one patch of "
-            f"{patch_height}×{patch_width}: correct the sizes in its preprocessor_config.json"
-        )
-    n_registers = int(config.num_register_tokens) if architecture.has_registers else 0
-    return BackboneSpec(
-        name=source.name,
-        revision=source.revision,
-        model_type=model_type,
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
-        n_prefix_tokens=architecture.n_special_tokens + n_registers,
-        has_class_token=architecture.has_class_token,
-        n_patches=n_patches,
-        preprocessing=preprocessing.description,
-    )
-
-
-def read_config(source: Source, architecture: Architecture) -> Any:
-    """The transformers configuration of the vision tower. UserError for one that cannot be."""
-    import transformers  # late: it takes seconds
-    from huggingface_hub.errors import StrictDataclassError
-
-    config_class = getattr(transformers, architecture.config_class)
-    try:
-        config = config_class.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
-    except (StrictDataclassError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{source.name}: its {CONFIG_FILE} is no good ({reason}): fetch the model again") from error
-    if config.num_channels != 3:
-        raise UserError(
-            f"{source.name} reads {config.num_channels} channels, not red, green and blue: choose another model"
-        )
-    return config
-
-
 def check_layers(spec: BackboneSpec, layers: Sequence[int]) -> tuple[int, ...]:
     """`layers` sorted and without repetition; UserError for none, or for one that the backbone does not have."""
     last = spec.n_layers - 1
@@ -113,11 +53,3 @@ def check_tokens(spec: BackboneSpec, tokens: Tokens) -> None:
 def n_tokens(spec: BackboneSpec, tokens: Tokens) -> int:
     """Rows of activations that one view of one image gives."""
     return spec.n_patches if tokens == "patches" else 1
-
-
-def pair(size: Any) -> tuple[int, int]:
-    """(height, width) of a size in a configuration, which is one number for a square."""
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # each is imported when it is first used: most commands need 
 
     from hsae.pipeline.doorbell import Doorbell
     from hsae.settings import Settings
-    from hsae.store import ObjectStore
+    from hsae.store.objects import ObjectStore
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Connections:
     @cached_property
     def store(self) -> "ObjectStore":
         """The object store, with its bucket there."""
-        from hsae.store import ObjectStore
+        from hsae.store.objects import ObjectStore
 
         store = ObjectStore.from_settings(self.settings)
         store.ensure_bucket()

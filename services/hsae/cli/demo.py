@@ -80,7 +80,7 @@ def request() -> "SubmitRequest":
     """What the demo asks for: every layer of the bundled backbone, both kinds of SAE."""
     from hsae.demo import DATASET_NAME, backbone_folder
     from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
-    from hsae.sae import SaeConfig
+    from hsae.sae.config import SaeConfig
 
     return SubmitRequest(
         model=str(backbone_folder()),

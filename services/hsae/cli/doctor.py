@@ -103,7 +103,7 @@ def _broker(connections: Connections) -> str:
 
 
 def _object_store(connections: Connections) -> str:
-    from hsae.store import ObjectStore
+    from hsae.store.objects import ObjectStore
 
     store = ObjectStore.from_settings(connections.settings)
     store.ensure_bucket()

@@ -45,8 +45,9 @@ class _Commands(UserDict[str, click.Command]):
 class LazyGroup(click.Group):
     """A group of lazy commands. What lists them uses their summaries."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
-        super().__init__(*args, commands=_Commands(lazy), **options)
+    def __init__(self, *, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands(lazy)
         self._listed = {name: click.Command(name, help=command.summary) for name, command in lazy.items()}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -43,7 +43,7 @@ def study_results(connections: Connections, study: int, metrics: tuple[str, ...]
     from hsae.catalog.study_comparison import comparison_differences, comparison_scores, find_comparison
     from hsae.pipeline.requests import sae_label
     from hsae.report.interval_table import between_saes
-    from hsae.sae import SaeConfig
+    from hsae.sae.config import SaeConfig
 
     wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or _SHOWN)
     with transaction(connections.sessions) as session:

@@ -23,7 +23,7 @@ def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[in
     from hsae.catalog import connect, migrate
     from hsae.embedded import Stack
     from hsae.settings import Settings
-    from hsae.store import ObjectStore
+    from hsae.store.objects import ObjectStore
 
     home = connections.settings.home
     stack = Stack(home)

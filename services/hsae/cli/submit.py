@@ -240,7 +240,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     from pydantic import ValidationError
 
     from hsae.pipeline.requests import ScoringConfig, SubmitRequest, complete_extraction
-    from hsae.sae import SaeConfig
+    from hsae.sae.config import SaeConfig
 
     layers = chosen_layers(options["layer"], options["layers"])
     tuned = ("expansion", "k", "l1_coefficient", "n_steps", "batch_size", "learning_rate", "seed")

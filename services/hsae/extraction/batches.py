@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from hsae.backbones import Backbone
+from hsae.backbones.backbone import Backbone
 from hsae.datasets import SkippedImage, UnreadableImageError, open_image
 from hsae.errors import UserError
 from hsae.extraction.views import augmented_view

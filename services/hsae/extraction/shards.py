@@ -7,11 +7,11 @@ from typing import Literal
 
 import torch
 
-from hsae.backbones import Backbone
+from hsae.backbones.backbone import Backbone
 from hsae.datasets import SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import ListedImage, iterate_batches
-from hsae.store import ActivationShard
+from hsae.store.activations import ActivationShard
 
 
 @dataclass(frozen=True, slots=True)

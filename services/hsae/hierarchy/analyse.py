@@ -8,11 +8,12 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int32
 
 from hsae.errors import UserError
-from hsae.hierarchy.associations import ASSOCIATION_RULES, AssociationRule, associated_classes
+from hsae.hierarchy.associations import associated_classes
 from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
 from hsae.hierarchy.class_sums import sum_by_class
+from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, AssociationRule, ControlBasis
 from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
-from hsae.hierarchy.dense_bases import CONTROL_BASES, ControlBasis, DenseBasis, control_basis
+from hsae.hierarchy.dense_bases import DenseBasis, control_basis
 from hsae.hierarchy.device_kernels import Device
 from hsae.hierarchy.label_sets import Labels, checked_labels, label_sets
 from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy

@@ -1,18 +1,13 @@
 """Which classes a latent answers to, by one of three named rules."""
 
-from typing import Literal, get_args
-
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int64
 
 from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.config import AssociationRule
 from hsae.hierarchy.label_sets import Labels, classes_of
 from hsae.hierarchy.ranks import RankedActivations
-
-AssociationRule = Literal["topk", "rate", "mass"]
-
-ASSOCIATION_RULES: tuple[AssociationRule, ...] = get_args(AssociationRule)
 
 RATE = 0.5
 """`rate`: the latent fires on at least this share of the class's images (ours)."""

@@ -6,9 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from hsae.hierarchy.associations import AssociationRule
 from hsae.hierarchy.class_sums import ClassSums
-from hsae.hierarchy.dense_bases import ControlBasis
+from hsae.hierarchy.config import AssociationRule, ControlBasis
 from hsae.hierarchy.latent_edges import LatentEdges
 from hsae.hierarchy.latent_families import LatentFamilies
 from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable

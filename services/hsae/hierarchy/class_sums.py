@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.blocks import latent_blocks
 from hsae.hierarchy.device_kernels import Device, added, counted, groups, in_stable_order, run_lengths, run_numbers
 from hsae.hierarchy.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
+from hsae.hierarchy.parallel_blocks import map_blocks
 from hsae.hierarchy.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
 

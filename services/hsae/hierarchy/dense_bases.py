@@ -1,17 +1,14 @@
 """Bases that an SAE is compared with, before they are thinned: neurons, directions, an untrained SAE's latents."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int
 
 from hsae.errors import UserError
-
-ControlBasis = Literal["neuron", "pca", "random", "untrained"]
-CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
-"""In the order in which they are scored."""
+from hsae.hierarchy.config import ControlBasis
 
 _BLOCK_ROWS = 4096
 

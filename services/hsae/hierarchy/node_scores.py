@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float64, Int, Int32, Int64
 from torch import Tensor
 
-from hsae.hierarchy.blocks import map_blocks
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.closure_product import ClosureProduct, classes_in_runs
 from hsae.hierarchy.device_kernels import Device, dense_columns
 from hsae.hierarchy.false_discovery import FalseDiscovery
 from hsae.hierarchy.pair_sums import PairSums
+from hsae.hierarchy.parallel_blocks import map_blocks
 
 _BLOCK_LATENTS = 252
 """Latents per product: the factors then stay in the processor's cache, and their rows do not all fall into the same of

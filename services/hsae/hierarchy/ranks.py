@@ -14,7 +14,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from torch import Tensor
 
 from hsae.errors import UserError
-from hsae.hierarchy.blocks import latent_blocks, map_blocks
+from hsae.hierarchy.blocks import latent_blocks
 from hsae.hierarchy.device_kernels import (
     Device,
     added,
@@ -26,6 +26,7 @@ from hsae.hierarchy.device_kernels import (
     true_places,
 )
 from hsae.hierarchy.latent_columns import latent_columns
+from hsae.hierarchy.parallel_blocks import map_blocks
 
 N_TOP_IMAGES = 16
 """How many of its strongest images stand for a latent (arXiv 2504.02821)."""

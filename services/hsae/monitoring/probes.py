@@ -10,7 +10,7 @@ from hsae.catalog.jobs import QUEUES
 from hsae.errors import HsaeError, ServiceError
 from hsae.monitoring.broker_metrics import UNREACHABLE, impatient_app
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)
 _PING_SECONDS = 2.0

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
+from jaxtyping import Float32, Int32
 from sqlalchemy import select
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
 from hsae.pipeline.context import StageContext
-from hsae.sae import TrainingRows
-from hsae.store import ActivationManifest, ActivationShard, read_manifest, read_shard
+from hsae.sae.rows import TrainingRows
+from hsae.store.activations import ActivationManifest, ActivationShard, read_manifest, read_shard
 
 
 def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet, ActivationManifest]:
@@ -51,3 +53,34 @@ def read_training_rows(
         start = end
         on_shard(start)
     return rows
+
+
+def read_embeddings(
+    key: str, images: Int32[np.ndarray, "n_images"], context: StageContext
+) -> Float32[np.ndarray, "n_images d_model"]:
+    """The plain view's activations of these images, one row each (patch tokens: their mean); `images` ascends.
+
+    Raises:
+        UserError: when the set is not there (any more), or lacks one of the images.
+    """
+    _, manifest = open_activation_set(context, key)
+    n_tokens = manifest.n_tokens
+    found = np.empty((len(images), manifest.d_model), dtype=np.float32)
+    is_there = np.zeros(len(images), dtype=bool)
+    for shard in iterate_shards(context, manifest):
+        plain = shard.view == 0
+        if not bool(plain.any()):  # no image of its range could be read
+            continue
+        index = shard.image_index[plain][::n_tokens].numpy()
+        at = np.minimum(np.searchsorted(images, index), len(images) - 1)
+        wanted = images[at] == index
+        rows = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model).mean(1).numpy()
+        found[at[wanted]] = rows[wanted]
+        is_there[at[wanted]] = True
+    if not is_there.all():
+        raise UserError(
+            f"the embeddings {key} lack {int((~is_there).sum())} of {len(images)} scored images, the first is image"
+            f" {images[~is_there][0]} of the listing: choose other embeddings (`submit --embeddings own`), or mend the"
+            " images and submit under a new data set"
+        )
+    return found

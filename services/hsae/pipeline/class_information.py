@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import ActivationSet, Analysis, LayerScore, LevelScore, Sae
-from hsae.hierarchy import LevelScores, level_scores, path_distance_correlation
+from hsae.hierarchy.class_distances import path_distance_correlation
+from hsae.hierarchy.level_scores import LevelScores, level_scores
 from hsae.hierarchy.probe import stratified_split
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import ANALYSIS_FORMAT, AnalyzeRequest

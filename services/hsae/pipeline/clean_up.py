@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import Job
 from hsae.pipeline.gc import sweep
-from hsae.pipeline.stages import STAGES
-from hsae.store import ObjectStore
+from hsae.pipeline.leftovers import LEFTOVERS
+from hsae.store.objects import ObjectStore
 
 
 def clean_up(
@@ -38,12 +38,12 @@ def clean_up(
     """
 
     def forget_rows(session: Session, job: Job) -> None:
-        stage = STAGES[job.kind]
-        stage.forget(stage.request.model_validate(job.request), job_id, session)
+        leftovers = LEFTOVERS[job.kind]
+        leftovers.forget(leftovers.request.model_validate(job.request), job_id, session)
 
     def delete_objects(session: Session, job: Job) -> None:
-        stage = STAGES[job.kind]
-        sweep(session, store, stage.prefixes(stage.request.model_validate(job.request)))
+        leftovers = LEFTOVERS[job.kind]
+        sweep(session, store, leftovers.prefixes(leftovers.request.model_validate(job.request)))
 
     for step in (forget_rows, delete_objects) if forget else (delete_objects,):
         with begin() as session:

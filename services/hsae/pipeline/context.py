@@ -12,7 +12,7 @@ from hsae.errors import WorkerStoppingError
 from hsae.pipeline import jobs
 from hsae.pipeline.heartbeat import Heartbeat
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
+from hsae.catalog.locks import SUBMIT_LOCK
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline import jobs
 from hsae.pipeline.clean_up import clean_up
 from hsae.pipeline.doorbell import Bell
-from hsae.pipeline.plan import SUBMIT_LOCK
-from hsae.pipeline.stages import STAGES
+from hsae.pipeline.requests import ExtractRequest
 from hsae.settings import Settings
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ def _with_relatives(session: Session, job_id: int) -> set[int]:
 
 
 def _check_still_its_own(session: Session, job: Job) -> None:
-    request = STAGES["extract"].request.model_validate(job.request)
-    keys = [request.activation_key(layer) for layer in request.layers]  # type: ignore[attr-defined]
+    request = ExtractRequest.model_validate(job.request)
+    keys = [request.activation_key(layer) for layer in request.layers]
     other = session.scalar(
         select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job.id).limit(1)
     )

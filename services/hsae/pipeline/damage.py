@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Job, Sae
 from hsae.pipeline import jobs
-from hsae.store import ACTIVATIONS, ANALYSES, SAES
+from hsae.store.keys import ACTIVATIONS, ANALYSES, SAES
 
 
 def forget_object(session: Session, object_key: str, who: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""In which space the monosemanticity score compares images: which activation set, and how it is read.
+"""In which space the monosemanticity score compares images: which activation set.
 
 By default it is the last layer's class token, one space for all layers. `own` is the analysed layer's activations,
 anything else an activation set that the catalog knows, of any model on the same images.
@@ -7,17 +7,13 @@ anything else an activation set that the catalog knows, of any model on the same
 import re
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float32, Int32
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.backbones import BackboneSpec, Tokens
+from hsae.backbones.spec import BackboneSpec, Tokens
 from hsae.catalog import ActivationSet, Dataset, Job, Model
 from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
-from hsae.pipeline.activations import iterate_shards, open_activation_set
-from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import DatasetRef, ExtractionConfig, ExtractRequest
 
 LAST = "last"
@@ -75,34 +71,3 @@ def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
         )
     maker = session.scalars(select(Job).where(Job.id == row.job_id).with_for_update()).one()
     return GivenSet(row.key, f"{row.tokens} of {short_model_name(row.name)} layer {row.layer}", maker)
-
-
-def read_embeddings(
-    key: str, images: Int32[np.ndarray, "n_images"], context: StageContext
-) -> Float32[np.ndarray, "n_images d_model"]:
-    """The plain view's activations of these images, one row each (patch tokens: their mean); `images` ascends.
-
-    Raises:
-        UserError: when the set is not there (any more), or lacks one of the images.
-    """
-    _, manifest = open_activation_set(context, key)
-    n_tokens = manifest.n_tokens
-    found = np.empty((len(images), manifest.d_model), dtype=np.float32)
-    is_there = np.zeros(len(images), dtype=bool)
-    for shard in iterate_shards(context, manifest):
-        plain = shard.view == 0
-        if not bool(plain.any()):  # no image of its range could be read
-            continue
-        index = shard.image_index[plain][::n_tokens].numpy()
-        at = np.minimum(np.searchsorted(images, index), len(images) - 1)
-        wanted = images[at] == index
-        rows = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model).mean(1).numpy()
-        found[at[wanted]] = rows[wanted]
-        is_there[at[wanted]] = True
-    if not is_there.all():
-        raise UserError(
-            f"the embeddings {key} lack {int((~is_there).sum())} of {len(images)} scored images, the first is image"
-            f" {images[~is_there][0]} of the listing: choose other embeddings (`submit --embeddings own`), or mend the"
-            " images and submit under a new data set"
-        )
-    return found

@@ -15,11 +15,15 @@ from hsae.catalog import Dataset, transaction
 from hsae.catalog.conditions import Row
 from hsae.catalog.queries import find_analysis
 from hsae.errors import UserError
-from hsae.hierarchy import ClassSums, NodeScores, iter_node_scores
+from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
 from hsae.pipeline.damage import forget_object
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.register import dataset_ref, read_listing, read_taxonomy
-from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore, class_sums_key, get_tensors
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import class_sums_key
+from hsae.store.objects import ObjectStore
+from hsae.store.tensors import get_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 _SCORES = [field.name for field in fields(NodeScores)]

@@ -39,21 +39,19 @@ from hsae.catalog import (
     Sae,
     transaction,
 )
-from hsae.pipeline.plan import SUBMIT_LOCK
-from hsae.pipeline.register import DATASET_LOCK
-from hsae.store import (
+from hsae.catalog.locks import DATASET_LOCK, SUBMIT_LOCK
+from hsae.store.keys import (
     ACTIVATIONS,
     ANALYSES,
     DATASETS,
     LOGS,
     SAES,
-    ListedObject,
-    ObjectStore,
     class_sums_key,
     latents_key,
     manifest_key,
     weights_key,
 )
+from hsae.store.objects import ListedObject, ObjectStore
 
 TAXONOMIES = "taxonomies"
 DOCTOR = "doctor"

@@ -11,7 +11,9 @@ from typing import Self, TextIO
 from hsae.catalog import Json
 from hsae.errors import HsaeError, UserError
 from hsae.logs import JobMark, JsonLinesFormatter, adopt_transformers, current_job, job_context, prepare
-from hsae.store import LOGS, ObjectMissingError, ObjectStore
+from hsae.store.faults import ObjectMissingError
+from hsae.store.keys import LOGS
+from hsae.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from hsae.hierarchy import Labels
+from hsae.hierarchy.label_sets import Labels
 from hsae.taxonomy import InducedTaxonomy
 
 

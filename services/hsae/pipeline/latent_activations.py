@@ -10,15 +10,11 @@ from jaxtyping import Float32, Int32
 
 from hsae.pipeline.activations import iterate_shards
 from hsae.pipeline.context import StageContext
-from hsae.sae import SparseAutoencoder
-from hsae.store import (
-    ActivationManifest,
-    ObjectStore,
-    StoredObject,
-    get_tensors,
-    latents_key,
-    put_tensors,
-)
+from hsae.sae.model import SparseAutoencoder
+from hsae.store.activations import ActivationManifest
+from hsae.store.keys import latents_key
+from hsae.store.objects import ObjectStore, StoredObject
+from hsae.store.tensors import get_tensors, put_tensors
 
 _ROWS_PER_BATCH = 4096
 

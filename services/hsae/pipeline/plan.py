@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.backbones import BackboneSpec, check_layers, check_tokens, inspect_backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.spec import BackboneSpec, check_layers, check_tokens
 from hsae.catalog import Dataset, Study, transaction
+from hsae.catalog.locks import SUBMIT_LOCK
 from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
 from hsae.pipeline.dataset_names import find_dataset
@@ -15,10 +17,9 @@ from hsae.pipeline.jobs import bells_of
 from hsae.pipeline.planner import REASON_OF_STATUS, PlannedJob, Planner
 from hsae.pipeline.register import dataset_ref
 from hsae.pipeline.requests import DatasetRef, SubmitRequest
-from hsae.sae import check_config
+from hsae.sae.config import check_config
 from hsae.settings import Settings
 
-SUBMIT_LOCK = "hsae.submit"
 MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joined cannot be renewed
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from hsae.backbones import BackboneSpec
+from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
 from hsae.catalog.names import short_model_name
 from hsae.pipeline.embeddings import LAST, OWN, GivenSet, find_set, last_layer
@@ -24,7 +24,7 @@ from hsae.pipeline.requests import (
     ranges,
     sae_label,
 )
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
 JobStatus = Literal["new", "again", "joined", "reused"]

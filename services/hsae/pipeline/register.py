@@ -22,15 +22,15 @@ from hsae.catalog import (
     Synset,
     transaction,
 )
+from hsae.catalog.locks import DATASET_LOCK
 from hsae.datasets import ImageDataset, scan
 from hsae.hierarchy.label_sets import classes_of, label_sets
 from hsae.pipeline.dataset_names import NameTakenError, check_name
 from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.requests import DatasetRef
-from hsae.store import ObjectStore
+from hsae.store.objects import ObjectStore
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
 
-DATASET_LOCK = "hsae.dataset"
 _ROWS_PER_INSERT = 5000
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from hsae.backbones import BackboneSpec, Tokens
-from hsae.hierarchy import CONTROL_BASES, AssociationRule, ControlBasis
-from hsae.sae import SaeConfig
+from hsae.backbones.spec import BackboneSpec, Tokens
+from hsae.hierarchy.config import CONTROL_BASES, AssociationRule, ControlBasis
+from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
 # Raised whenever the same request would give other bytes than before.

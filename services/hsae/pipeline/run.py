@@ -21,7 +21,8 @@ from hsae.pipeline.job_log import JobLog
 from hsae.pipeline.memory import freed_memory_kept
 from hsae.pipeline.stages import STAGES, Stage
 from hsae.settings import Settings
-from hsae.store import ObjectCorruptError, ObjectMissingError, ObjectStore
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)
 CRASHED = "crashed"

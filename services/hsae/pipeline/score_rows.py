@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hsae.hierarchy import (
-    BasisResult,
-    LatentTable,
-    LayerScores,
-    LevelScores,
-    NodeTable,
-)
+from hsae.hierarchy.basis_result import BasisResult, NodeTable
+from hsae.hierarchy.latent_scores import LatentTable
+from hsae.hierarchy.layer_scores import LayerScores
+from hsae.hierarchy.level_scores import LevelScores
 
 
 def _column(values: np.ndarray) -> pa.Array:

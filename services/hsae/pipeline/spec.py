@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
 from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig, SubmitRequest, complete_extraction
-from hsae.sae import SaeConfig, SaeKind
+from hsae.sae.config import SaeConfig, SaeKind
 from hsae.settings import Settings
 
 MAX_SAES = 1000

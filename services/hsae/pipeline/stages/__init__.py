@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
 from hsae.catalog import Json
 from hsae.pipeline.context import StageContext
@@ -20,27 +19,17 @@ class Stage:
     Attributes:
         request: what the job's row holds.
         run: makes the artifact; returns a short summary.
-        prefixes: where the artifact's objects lie in the bucket.
-        forget: deletes the rows that an ended attempt left behind, in a transaction that holds the job's row; `sweep`
-            then deletes the objects that they named.
     """
 
     request: type[BaseModel]
     run: Callable[[Any, StageContext], Json]
-    prefixes: Callable[[Any], list[str]]
-    forget: Callable[[Any, int, Session], None]
-
-
-def _forget_nothing(request: BaseModel, job_id: int, session: Session) -> None:
-    """All rows went with the attempt's last transaction."""
-    del request, job_id, session
 
 
 STAGES = {
-    "extract": Stage(ExtractRequest, extract.extract, extract.prefixes, extract.forget),
-    "train": Stage(TrainRequest, train.train, train.prefixes, train.forget),
-    "analyze": Stage(AnalyzeRequest, analyze.analyze, analyze.prefixes, _forget_nothing),
-    "compare": Stage(CompareRequest, compare.compare, compare.prefixes, _forget_nothing),
+    "extract": Stage(ExtractRequest, extract.extract),
+    "train": Stage(TrainRequest, train.train),
+    "analyze": Stage(AnalyzeRequest, analyze.analyze),
+    "compare": Stage(CompareRequest, compare.compare),
 }
 
 __all__ = ["STAGES", "Stage"]

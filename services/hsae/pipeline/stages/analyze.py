@@ -11,11 +11,11 @@ from sqlalchemy import insert, select, update
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.bulk import copy_rows, load_node_scores
 from hsae.errors import UserError
-from hsae.hierarchy import BasisResult, analyse
-from hsae.pipeline.activations import open_activation_set, read_training_rows
+from hsae.hierarchy.analyse import analyse
+from hsae.hierarchy.basis_result import BasisResult
+from hsae.pipeline.activations import open_activation_set, read_embeddings, read_training_rows
 from hsae.pipeline.class_information import ClassInformation, class_information
 from hsae.pipeline.context import StageContext
-from hsae.pipeline.embeddings import read_embeddings
 from hsae.pipeline.labels import listed_labels
 from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
 from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
@@ -29,19 +29,13 @@ from hsae.pipeline.score_rows import (
     level_score_rows,
     node_score_rows,
 )
-from hsae.sae import SaeConfig, SparseAutoencoder, untrained_sae
-from hsae.store import (
-    ANALYSES,
-    ObjectCorruptError,
-    ObjectMissingError,
-    StoredObject,
-    artifact_prefix,
-    class_sums_key,
-    get_tensors,
-    latents_key,
-    put_tensors,
-    weights_key,
-)
+from hsae.sae.config import SaeConfig
+from hsae.sae.initialisation import untrained_sae
+from hsae.sae.model import SparseAutoencoder
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import class_sums_key, latents_key, weights_key
+from hsae.store.objects import StoredObject
+from hsae.store.tensors import get_tensors, put_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 log = logging.getLogger(__name__)
@@ -140,11 +134,6 @@ def _is_stored(analysis: Analysis, context: StageContext) -> bool:
     except (ObjectMissingError, ObjectCorruptError):
         return False  # lost since: the same objects are made again
     return True
-
-
-def prefixes(request: AnalyzeRequest) -> list[str]:
-    """Where the analysis' objects lie."""
-    return [artifact_prefix(ANALYSES, request.key)]
 
 
 def _put_class_sums(context: StageContext, key: str, results: list[BasisResult]) -> StoredObject:

@@ -23,7 +23,7 @@ from hsae.hierarchy.layer_scores import MIN_INNER_CLASSES
 from hsae.hierarchy.shortlist import HIGH_F1
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import CompareRequest, sae_label
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,6 @@ def _published(session: Session, key: str, analyses: set[int]) -> Json | None:
 
 def _summary(comparison: int, n_analyses: int, n_differences: int) -> Json:
     return {"comparison": comparison, "n_analyses": n_analyses, "n_differences": n_differences}
-
-
-def prefixes(request: CompareRequest) -> list[str]:
-    """Nowhere: a comparison is rows alone."""
-    del request
-    return []
 
 
 def _node_values(request: CompareRequest, context: StageContext, analyses: list[ComparedAnalysis]) -> NodeValues:

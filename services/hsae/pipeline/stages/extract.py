@@ -10,28 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
-from hsae.backbones import Backbone
+from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.errors import UserError
-from hsae.extraction import ListedImage, ShardResult, extract_shard
+from hsae.extraction.batches import ListedImage
+from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.register import read_listing
 from hsae.pipeline.requests import ExtractRequest
-from hsae.store import (
-    ACTIVATIONS,
-    ActivationManifest,
-    ShardEntry,
-    SkippedEntry,
-    StoredObject,
-    artifact_prefix,
-    shard_key,
-    write_manifest,
-    write_shard,
-)
+from hsae.store.activations import ActivationManifest, ShardEntry, SkippedEntry, write_manifest, write_shard
+from hsae.store.keys import shard_key
+from hsae.store.objects import StoredObject
 
 log = logging.getLogger(__name__)
 _NAMES_IN_EVENT = 20
@@ -222,22 +214,3 @@ def _publish(
         "n_images": n_images,
         "n_skipped": len(skipped),
     }
-
-
-def prefixes(request: ExtractRequest) -> list[str]:
-    """Where the extraction's objects lie."""
-    return [artifact_prefix(ACTIVATIONS, request.activation_key(layer)) for layer in request.layers]
-
-
-def forget(request: ExtractRequest, job_id: int, session: Session) -> None:
-    """Forget the shards of a failed extraction, so that nothing half-made stays."""
-    unpublished = session.scalars(
-        select(ActivationSet.id)
-        .where(
-            ActivationSet.key.in_([request.activation_key(layer) for layer in request.layers]),
-            ActivationSet.manifest_sha256.is_(None),
-            ActivationSet.job_id == job_id,  # a job with other layers may make some of them by now
-        )
-        .with_for_update()  # ... and none may begin to, until these rows are gone
-    ).all()
-    session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))

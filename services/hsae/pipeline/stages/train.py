@@ -6,25 +6,18 @@ from dataclasses import asdict
 
 from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.activations import open_activation_set, read_training_rows
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.requests import TrainRequest
-from hsae.sae import Checkpoint, StepReport
-from hsae.sae import train as train_sae
-from hsae.store import (
-    SAES,
-    ObjectCorruptError,
-    ObjectMissingError,
-    artifact_prefix,
-    checkpoints_prefix,
-    get_tensors,
-    put_tensors,
-    weights_key,
-)
+from hsae.sae.checkpoint import Checkpoint
+from hsae.sae.trainer import StepReport
+from hsae.sae.trainer import train as train_sae
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import checkpoints_prefix, weights_key
+from hsae.store.tensors import get_tensors, put_tensors
 
 log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0
@@ -98,17 +91,6 @@ def _published(key: str, context: StageContext) -> Json | None:
     except (ObjectMissingError, ObjectCorruptError):
         return None  # lost since: the same weights are trained again
     return {name: getattr(sae, name) for name in _SUMMARY}
-
-
-def prefixes(request: TrainRequest) -> list[str]:
-    """Where the training's objects lie."""
-    return [artifact_prefix(SAES, request.key)]
-
-
-def forget(request: TrainRequest, job_id: int, session: Session) -> None:
-    """Forget the checkpoint of a failed training."""
-    del request
-    session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
 
 
 class _Reports:
