@@ -15,7 +15,7 @@ from tests.small import all_results, register_small, small_request, submit_small
 from tests.waiting import wait_until_running, writers_stopped
 
 from hsae.catalog import reader, transaction
-from hsae.catalog.migrate import require_current_schema
+from hsae.catalog.schema_version import require_current_schema
 from hsae.embedded import Stack
 from hsae.embedded.binaries import postgres_binary
 from hsae.pipeline.doorbell import Doorbell

@@ -20,9 +20,10 @@ from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy
 from hsae.hierarchy.level_scores import level_scores
 from hsae.hierarchy.ranks import rank_activations
 from hsae.pipeline import class_information
+from hsae.pipeline.dataset_ref import dataset_ref
 from hsae.pipeline.latent_activations import get_latent_activations
 from hsae.pipeline.plan import submit
-from hsae.pipeline.register import dataset_ref, node_ids, read_taxonomy
+from hsae.pipeline.register import node_ids, read_taxonomy
 from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
 from hsae.pipeline.stages.analyze import analyze
 from hsae.sae.config import SaeConfig

@@ -10,8 +10,8 @@ from tests.small import all_results, small_request
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.comparison_inputs import BestF1
 from hsae.hierarchy.bootstrap import resampled_means
+from hsae.pipeline.dataset_ref import dataset_ref
 from hsae.pipeline.plan import submit
-from hsae.pipeline.register import dataset_ref
 from hsae.pipeline.requests import CompareRequest, ComparisonConfig, ExtractionConfig, ScoringConfig
 from hsae.pipeline.run import run_job
 from hsae.pipeline.stages.compare import compare, node_values

@@ -38,7 +38,7 @@ class Connections:
     def engine(self) -> "Engine":
         """The catalog, known to be migrated."""
         from hsae.catalog import connect
-        from hsae.catalog.migrate import require_current_schema
+        from hsae.catalog.schema_version import require_current_schema
 
         engine = connect(self.settings)
         require_current_schema(engine)

@@ -22,9 +22,10 @@ def db() -> None:
 def upgrade(connections: Connections) -> None:
     """Bring the database's schema to this version's; safe to repeat."""
     from hsae.catalog import connect, migrate, reader
+    from hsae.catalog.schema_version import schema_version
 
     engine = connect(connections.settings)
-    before = migrate.schema_version(engine)
+    before = schema_version(engine)
     after = migrate.upgrade(engine)
     if before.current == after.current:
         click.echo(f"The database is up to date ({after.current}).")
@@ -38,9 +39,10 @@ def upgrade(connections: Connections) -> None:
 @pass_connections
 def current(connections: Connections, as_json: bool) -> None:
     """Show which revision the database is at and which one this version wants."""
-    from hsae.catalog import connect, migrate
+    from hsae.catalog import connect
+    from hsae.catalog.schema_version import schema_version
 
-    version = migrate.schema_version(connect(connections.settings))
+    version = schema_version(connect(connections.settings))
     if as_json:
         print_json({"current": version.current, "head": version.head, "up_to_date": version.up_to_date})
     elif version.up_to_date:

@@ -90,7 +90,7 @@ def _database(connections: Connections) -> str:
 
 def _migrations(connections: Connections) -> str:
     from hsae.catalog import connect, reader
-    from hsae.catalog.migrate import require_current_schema, schema_version
+    from hsae.catalog.schema_version import require_current_schema, schema_version
 
     engine = connect(connections.settings)
     require_current_schema(engine)

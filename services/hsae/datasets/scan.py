@@ -35,7 +35,7 @@ def scan(
     """
     path = path.absolute()
     left_out = LeftOut()
-    if _is_folder(path):
+    if is_folder(path):
         root, folders = path, _class_folders(path, left_out)
         decisions = decide(_where_folders_are(path, folders), taxonomy, mapping, senses)
         synsets = synsets_of(decisions, taxonomy, path, remedy="rename the folder", hint=_split_hint(path, decisions))
@@ -74,14 +74,14 @@ def decide_labels(
             without a synset.
     """
     path = path.absolute()
-    if _is_folder(path):
+    if is_folder(path):
         where = _where_folders_are(path, _class_folders(path, LeftOut()))
     else:
         where = _where_labels_are(path, read_csv_rows(path, _LISTING_COLUMNS))
     return decide(where, taxonomy, mapping, senses)
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     """Whether the data set at `path` is a folder of class folders, and no CSV; a `UserError` if it is neither."""
     check_utf8(str(path))
     try:

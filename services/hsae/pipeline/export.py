@@ -18,8 +18,9 @@ from hsae.errors import UserError
 from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
 from hsae.pipeline.damage import forget_object
+from hsae.pipeline.dataset_ref import dataset_ref
 from hsae.pipeline.latent_activations import get_latent_activations
-from hsae.pipeline.register import dataset_ref, read_listing, read_taxonomy
+from hsae.pipeline.register import read_listing, read_taxonomy
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import class_sums_key
 from hsae.store.objects import ObjectStore

@@ -12,10 +12,10 @@ from hsae.catalog.locks import SUBMIT_LOCK
 from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
 from hsae.pipeline.dataset_names import find_dataset
+from hsae.pipeline.dataset_ref import dataset_ref
 from hsae.pipeline.doorbell import Bell
 from hsae.pipeline.jobs import bells_of
 from hsae.pipeline.planner import REASON_OF_STATUS, PlannedJob, Planner
-from hsae.pipeline.register import dataset_ref
 from hsae.pipeline.requests import DatasetRef, SubmitRequest
 from hsae.sae.config import check_config
 from hsae.settings import Settings

@@ -56,18 +56,6 @@ def read_taxonomy(store: ObjectStore, dataset: DatasetRef) -> InducedTaxonomy:
     return InducedTaxonomy.from_json(content.decode())
 
 
-def dataset_ref(dataset: Dataset) -> DatasetRef:
-    """The data set as jobs carry it."""
-    return DatasetRef(
-        id=dataset.id,
-        name=dataset.name,
-        root=dataset.root,
-        fingerprint=dataset.fingerprint,
-        listing_sha256=dataset.listing_sha256,
-        taxonomy_key=dataset.taxonomy_key,
-    )
-
-
 def register_dataset(
     name: str,
     path: Path,
