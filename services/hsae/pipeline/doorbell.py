@@ -1,5 +1,11 @@
-"""The broker as a doorbell: a message carries a job's id and nothing else, and may be lost or doubled without harm."""
+"""The broker as a doorbell: a message carries a job's id and nothing else, and may be lost or doubled without harm.
 
+The headers also name the job for whoever watches Celery's events, such as Flower; no worker reads that.
+"""
+
+import re
+import unicodedata
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -15,15 +21,41 @@ from hsae.settings import Settings
 # The client's own errors get through where the broker dies in the middle of a call.
 _UNREACHABLE = (OperationalError, RedisError, OSError)
 RUN_JOB = "hsae.run_job"
+_MAX_TITLE = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """What to ring: a job's id, the queue its workers listen to, and its priority (0 to 9, higher runs first)."""
+    """What to ring.
+
+    Attributes:
+        job_id: the job.
+        queue: the one that its workers listen to.
+        priority: 0 to 9, higher runs first.
+        kind: the job's, for people.
+        title: the job's, for people.
+    """
 
     job_id: int
     queue: str
     priority: int = 0
+    kind: str = "run_job"
+    title: str = ""
+
+    @property
+    def task_name(self) -> str:
+        """What Celery's events call the task: by its kind, as metrics count tasks by name."""
+        return f"hsae.{self.kind}"
+
+    def task_id(self) -> str:
+        """A new id for one message that says which job it is about: `job-12_SAE-of-layer-3_4f0c1a2b`.
+
+        Flower puts it into addresses, hence the few characters. A second message about the job has another id, since
+        what is revoked in Flower is revoked for good.
+        """
+        plain = unicodedata.normalize("NFKD", self.title).encode("ascii", "ignore").decode()
+        words = re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.")[:_MAX_TITLE]
+        return "_".join(part for part in (f"job-{self.job_id}", words, uuid.uuid4().hex[:8]) if part)
 
 
 def make_app(settings: Settings) -> Celery:
@@ -114,6 +146,8 @@ class Doorbell:
                 self._app.send_task(
                     RUN_JOB,
                     args=[bell.job_id],
+                    task_id=bell.task_id(),
+                    shadow=bell.task_name,
                     queue=bell.queue,
                     priority=MAX_PRIORITY - bell.priority,  # with Redis, 0 is the first to be taken
                     retry=True,

@@ -272,5 +272,6 @@ def not_rung(session: Session, bells: Iterable[Bell]) -> None:
 
 def bells_of(session: Session, job_ids: Iterable[int]) -> tuple[Bell, ...]:
     """What to ring for these jobs."""
-    rows = session.execute(select(Job.id, Job.queue, Job.priority).where(Job.id.in_(list(job_ids))).order_by(Job.id))
+    columns = (Job.id, Job.queue, Job.priority, Job.kind, Job.title)
+    rows = session.execute(select(*columns).where(Job.id.in_(list(job_ids))).order_by(Job.id))
     return tuple(Bell(*row) for row in rows)
