@@ -38,9 +38,16 @@ def demo_home() -> Path:
     show_default=True,
     help="Folder for the picture.",
 )
+@click.option(
+    "--layer",
+    "layers",
+    type=click.IntRange(0, 5),
+    multiple=True,
+    help="Only this layer; may be given several times.  [default: all six]",
+)
 @click.option("--stop", is_flag=True, help="Stop the stack at the end instead of leaving it for queries.")
 @pass_connections
-def demo(connections: Connections, output: Path, stop: bool) -> None:
+def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: bool) -> None:
     """Run everything on bundled images and weights, offline: a private stack, a worker, all layers, both SAE kinds.
 
     Running it again reuses every artifact.
@@ -54,7 +61,7 @@ def demo(connections: Connections, output: Path, stop: bool) -> None:
     bring_up(connections)
     home = connections.settings.home
     try:
-        _run(connections, output)
+        _run(connections, output, request(layers))
     finally:
         if stop:
             Stack(home).stop()
@@ -76,8 +83,8 @@ def _program() -> str:
     return str(called) if called.name == "hsae-admin" and shutil.which("hsae-admin") is None else "hsae-admin"
 
 
-def request() -> "SubmitRequest":
-    """What the demo asks for: every layer of the bundled backbone, both kinds of SAE."""
+def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
+    """What the demo asks for: these layers of the bundled backbone, without any all of them, and both kinds of SAE."""
     from hsae.demo import DATASET_NAME, backbone_folder
     from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
     from hsae.sae.config import SaeConfig
@@ -85,7 +92,7 @@ def request() -> "SubmitRequest":
     return SubmitRequest(
         model=str(backbone_folder()),
         dataset=DATASET_NAME,
-        layers="all",
+        layers=tuple(sorted(set(layers))) or "all",
         # Few images: an augmented view of each as a further training row, and a short training, keep it to minutes.
         saes=(
             SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500),
@@ -95,7 +102,7 @@ def request() -> "SubmitRequest":
     )
 
 
-def _run(connections: Connections, output: Path) -> None:
+def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> None:
     from hsae.catalog.names import short_model_name
     from hsae.cli.dataset import add_dataset
     from hsae.cli.plan_table import print_plan
@@ -107,7 +114,7 @@ def _run(connections: Connections, output: Path) -> None:
 
     dataset = add_dataset(connections, DATASET_NAME, images_folder()).dataset
     click.echo(f"Images: {dataset.n_images} emoji of {dataset.n_classes} synsets, {dataset.n_nodes} taxonomy nodes.")
-    plan = submit(request(), connections.settings, connections.sessions)
+    plan = submit(wanted, connections.settings, connections.sessions)
     connections.doorbell.ring(plan.to_ring)
     print_plan(plan)
     wait_for_study(connections, plan.study_id)
