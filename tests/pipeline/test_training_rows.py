@@ -49,7 +49,7 @@ def test_the_warning_says_what_to_do(spec):
     warning = few_rows_warning(request_of(SaeConfig()), spec, 500)
     assert warning == (
         "450 training rows are fewer than the 1536 latents of relu SAE x8, which can learn images by heart: take more"
-        " images than 500 or a smaller --expansion (2 or less) or --views 4, augmented ones"
+        " images or --expansion 2 or less or --views 4 (augmented images)"
     )
     for remedy in (request_of(SaeConfig(expansion=2)), request_of(SaeConfig(), n_views=4)):
         assert few_rows_warning(remedy, spec, 500) is None

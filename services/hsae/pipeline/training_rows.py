@@ -23,12 +23,12 @@ def few_rows_warning(request: SubmitRequest, spec: BackboneSpec, n_images: int) 
     n_rows, n_latents = rows_of_view[worst] * n_views, n_latents_of(worst, spec.d_model)
     others = f" (and so for {len(wide) - 1} more of the {len(rows_of_view)} SAEs)" if len(wide) > 1 else ""
     views = -(-n_latents // max(1, rows_of_view[worst]))
-    remedies = [f"more images than {n_images}"]
-    if worst.expansion > 1:
-        fitting = n_rows // spec.d_model
-        remedies.append("a smaller --expansion" + (f" ({fitting} or less)" if fitting else ""))
+    fitting = n_rows // spec.d_model
+    remedies = ["more images"]
+    if fitting:
+        remedies.append(f"--expansion {fitting} or less" if fitting > 1 else "--expansion 1")
     if views <= _MOST_VIEWS:
-        remedies.append(f"--views {views}, augmented ones")
+        remedies.append(f"--views {views} (augmented images)")
     return (
         f"{n_rows} training rows are fewer than the {n_latents} latents of {sae_label(worst)}{others}, which can learn"
         f" images by heart: take {' or '.join(remedies)}"
