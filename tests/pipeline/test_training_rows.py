@@ -2,11 +2,11 @@
 
 import pytest
 
-from hsae.backbones import inspect_backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder
 from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
 from hsae.pipeline.training_rows import few_rows_warning
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 
 @pytest.fixture(scope="module")

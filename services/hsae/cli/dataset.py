@@ -100,6 +100,8 @@ def add_dataset(
 
 def register_scanned(connections: Connections, name: str, images: "ImageDataset", taxonomy: "Taxonomy") -> Registration:
     """Register images that were scanned already."""
+    from sqlalchemy import func, select
+
     from hsae.catalog import DatasetClass, transaction
     from hsae.pipeline.register import register_images
 

@@ -7,12 +7,13 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import ActivationSet, Analysis, Comparison, Dataset, Job, Study, StudyJob, transaction
+from hsae.catalog.locks import DATASET_LOCK, SUBMIT_LOCK
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.dataset_names import NameTakenError, check_name, find_dataset
 from hsae.pipeline.gc import TAXONOMIES, Garbage, collect
-from hsae.pipeline.plan import SUBMIT_LOCK
-from hsae.pipeline.register import DATASET_LOCK, taxonomy_key
-from hsae.store import DATASETS, ObjectStore
+from hsae.pipeline.register import taxonomy_key
+from hsae.store.keys import DATASETS
+from hsae.store.objects import ObjectStore
 
 _N_STUDIES_NAMED = 8
 

@@ -1,10 +1,8 @@
 """Whether a request's activations are enough to train its SAEs on."""
 
-from hsae.backbones import BackboneSpec
-from hsae.backbones.spec import n_tokens
+from hsae.backbones.spec import BackboneSpec, n_tokens
 from hsae.pipeline.requests import SubmitRequest, sae_label
-from hsae.sae import n_latents_of
-from hsae.sae.rows import n_held_out
+from hsae.sae.config import n_held_out, n_latents_of
 
 _MOST_VIEWS = 64
 

@@ -109,6 +109,11 @@ def n_latents_of(config: SaeConfig, d_model: int) -> int:
     return config.expansion * d_model
 
 
+def n_held_out(n_images: int, holdout_share: float) -> int:
+    """How many images are held out: at least one, unless the share is 0."""
+    return max(1, round(holdout_share * n_images)) if holdout_share > 0 else 0
+
+
 def check_config(config: SaeConfig, d_model: int) -> None:
     """Checks what depends on the backbone's width. Raises UserError."""
     n_latents = n_latents_of(config, d_model)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hsae.errors import UserError
+from hsae.sae.config import n_held_out
 
 _CHUNK_ROWS = 65_536
 # Philox keys are (seed, purpose): the streams of different purposes never meet.
@@ -68,11 +69,6 @@ def check_rows(rows: TrainingRows) -> None:
                 f"activation row {row} (image {int(rows.image_index[row])}, view {int(rows.view[row])}) holds NaN or "
                 "infinity: extract the activations in float32, or leave that image out"
             )
-
-
-def n_held_out(n_images: int, holdout_share: float) -> int:
-    """How many images are held out: at least one, unless the share is 0."""
-    return max(1, round(holdout_share * n_images)) if holdout_share > 0 else 0
 
 
 def split_rows(rows: TrainingRows, *, holdout_share: float, seed: int) -> RowSplit:
