@@ -84,15 +84,15 @@ def add_dataset(
     senses: "SenseChoice | None" = None,
 ) -> Registration:
     """Register a data set under a name."""
-    from hsae.datasets.scan import is_folder, scan
+    from hsae.datasets import scan
+    from hsae.datasets.scan import is_folder
     from hsae.pipeline.dataset_names import check_name
-
-    # What can be refused at once is refused before WordNet is loaded and all images are read.
-    check_name(name)
-    is_folder(path.absolute())
-    connections.sessions, connections.store  # noqa: B018
     from hsae.taxonomy import load_taxonomy
 
+    # Refused before WordNet is loaded and all images are read.
+    check_name(name)
+    is_folder(path.resolve())
+    connections.sessions, connections.store  # noqa: B018
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
     images = scan(path.resolve(), loaded, mapping=mapping, senses=senses)
     return register_scanned(connections, name, images, loaded)
@@ -138,13 +138,14 @@ def list_(connections: Connections, as_json: bool) -> None:
 def check(connections: Connections, name: str, as_json: bool) -> None:
     """Read every image of the data set NAME and list those that cannot be used."""
     from hsae.catalog import transaction
-    from hsae.datasets import ImageDataset, check_images
     from hsae.pipeline.dataset_names import find_dataset
-    from hsae.pipeline.dataset_ref import dataset_ref
-    from hsae.pipeline.register import read_listing
 
     with transaction(connections.sessions) as session:
         row = find_dataset(session, name)
+    from hsae.datasets import ImageDataset, check_images
+    from hsae.pipeline.dataset_ref import dataset_ref
+    from hsae.pipeline.register import read_listing
+
     images = ImageDataset(
         root=Path(row.root),
         fingerprint=row.fingerprint,

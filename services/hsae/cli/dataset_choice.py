@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
-
 from hsae.cli.connections import Connections
 from hsae.cli.dataset_report import Registration
 from hsae.errors import UserError
@@ -34,8 +32,6 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
     Raises:
         UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither.
     """
-    from hsae.datasets.lookalikes import lookalike_hint
-
     if given is None:
         return Choice()
     roots = _registered_roots(connections)
@@ -53,6 +49,8 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
         return Choice(name=name)
     if not given or _mode(path) is None:
         if is_path:
+            from hsae.datasets.lookalikes import lookalike_hint
+
             raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
         _refuse_unknown(connections, given)
     path = path.resolve()
@@ -127,6 +125,8 @@ def _refuse_unknown(connections: Connections, name: str) -> None:
 
 
 def _registered_roots(connections: Connections) -> dict[str, str]:
+    from sqlalchemy import select
+
     from hsae.catalog import Dataset, transaction
 
     with transaction(connections.sessions) as session:
