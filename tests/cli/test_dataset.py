@@ -190,7 +190,8 @@ def test_what_is_neither_a_name_nor_a_path(connections, tmp_path, monkeypatch):
         ("./brids", r"--dataset ./brids: there is no such folder or file"),
         ("Pets/", r"there is no such folder or file; .* holds 'pets', which looks like 'Pets'"),
         ("", "no data set"),
-        ("a\0b", "no data set"),
+        ("a\0b", r"no data set 'a\\x00b'"),
+        ("a\udc80", r"no data set 'a\\udc80'"),
         ("x" * 5000, "no data set"),
         ("/", "is no name for a data set.*dataset add NAME /"),
     ):

@@ -47,15 +47,23 @@ def find_dataset(session: Session, name: str, *, lock: bool = False) -> Dataset:
     Raises:
         UserError: when there is none.
     """
-    # No name has a NUL, and Postgres refuses to be asked for one.
-    forms = set() if "\0" in name else {name, unicodedata.normalize("NFC", name)}
-    query = select(Dataset).where(Dataset.name.in_(forms))
-    found = session.scalars(query.with_for_update() if lock else query).all()
-    for dataset in sorted(found, key=lambda dataset: dataset.name != name):
-        return dataset
+    if _can_be_kept(name):
+        query = select(Dataset).where(Dataset.name.in_({name, unicodedata.normalize("NFC", name)}))
+        found = session.scalars(query.with_for_update() if lock else query).all()
+        for dataset in sorted(found, key=lambda dataset: dataset.name != name):
+            return dataset
     known = session.scalars(select(Dataset.name).order_by(Dataset.id)).all()
     close = difflib.get_close_matches(name, known, n=1)
+    shown = name if name.isprintable() else ascii(name)
     raise UserError(
-        f"there is no data set {name}{f' (did you mean {close[0]}?)' if close else ''}: register one with"
+        f"there is no data set {shown}{f' (did you mean {close[0]}?)' if close else ''}: register one with"
         " `hsae-admin dataset add NAME PATH`" + (f" (registered: {', '.join(known)})" if known else "")
     )
+
+
+def _can_be_kept(name: str) -> bool:
+    """Whether Postgres could hold the name: no NUL, and UTF-8."""
+    try:
+        return "\0" not in name and bool(name.encode())
+    except UnicodeEncodeError:
+        return False
