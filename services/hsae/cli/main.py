@@ -10,7 +10,7 @@ from hsae.errors import HsaeError, UserError
 
 _COMMANDS = {
     "completion": LazyCommand("hsae.cli.completion:completion", "Print the completion script of a SHELL."),
-    "dataset": LazyCommand("hsae.cli.dataset:dataset", "Register and check data sets."),
+    "dataset": LazyCommand("hsae.cli.dataset:dataset", "Register, check, rename and remove data sets."),
     "db": LazyCommand("hsae.cli.db:db", "Migrate the database and query it."),
     "demo": LazyCommand("hsae.cli.demo:demo", "Run everything on bundled images and weights, offline."),
     "doctor": LazyCommand("hsae.cli.doctor:doctor", "Check every part of the service."),
