@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, func, text
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,12 +33,22 @@ class Study(Base):
     """One request of a user."""
 
     __tablename__ = "study"
-    __table_args__ = ({"comment": "What users asked for: one row per submit."},)
+    __table_args__ = ({"comment": "What users asked for: one row per request; submitted again it is the same study."},)
 
     id: Mapped[Identity64] = mapped_column(comment="primary key")
     name: Mapped[str] = mapped_column(comment="short description of the request")
-    request: Mapped[Json] = mapped_column(comment="the request in full")
+    request: Mapped[Json] = mapped_column(comment="the request in full, as last submitted")
+    request_key: Mapped[str | None] = mapped_column(
+        unique=True,
+        comment="sha256 over the comparison's key and the data set's id: what makes two requests the same study; "
+        "null in studies of earlier versions that were asked for again or have no comparison",
+    )
     created_at: Mapped[CreatedAt]
+    submitted_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True),
+        server_default=func.now(),
+        comment="when it was last submitted; the latest study is that of the latest time",
+    )
 
 
 class Job(Base):

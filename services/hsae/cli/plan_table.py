@@ -67,10 +67,18 @@ def print_plan(plan: "Plan") -> None:
     click.echo(
         f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"
     )
+    print_former_study(plan)
     if len(plan.jobs) <= _LISTED_JOBS:
         for job in plan.jobs:
             click.echo(f"  job {job.id:>4}  {_STATUS[job.status]:<18} {job.title}")
     print_outcome(plan)
+
+
+def print_former_study(plan: "Plan") -> None:
+    """Say so where the same was asked for before, and where the study has another name now."""
+    if not plan.is_new:
+        renamed = "" if plan.name == plan.former_name else f"; it was called {plan.former_name}, now {plan.name}"
+        click.echo(f"The same request as before, so it is the same study{renamed}.")
 
 
 def print_outcome(plan: "Plan") -> None:
@@ -83,10 +91,13 @@ def print_outcome(plan: "Plan") -> None:
 
 
 def plan_json(plan: "Preview") -> dict[str, Any]:
-    """The plan as JSON; where nothing was entered the study and the new jobs have no numbers."""
-    study_id = getattr(plan, "study_id", None)
+    """The plan as JSON; where nothing was entered a new study and the new jobs have no numbers."""
+    from hsae.pipeline.plan import Plan
+
+    entered = isinstance(plan, Plan)
     return {
-        "study": study_id,
+        "study": plan.study_id,
+        "is_new": plan.is_new if isinstance(plan, Plan) else plan.study_id is None,
         "model": plan.model.name,
         "revision": plan.model.revision,
         "dataset": plan.dataset.name,
@@ -94,7 +105,7 @@ def plan_json(plan: "Preview") -> dict[str, Any]:
         "embeddings": plan.embeddings,
         "jobs": [
             {
-                "id": None if study_id is None and job.status == "new" else job.id,
+                "id": None if job.status == "new" and not entered else job.id,
                 "key": job.key,
                 "kind": job.kind,
                 "title": job.title,

@@ -12,7 +12,7 @@ from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.dataset_choice import choose_dataset, settle_dataset
 from hsae.cli.dataset_report import Registration, print_registration
 from hsae.cli.output import json_option, print_json
-from hsae.cli.plan_table import plan_json, print_outcome, print_plan, print_preview
+from hsae.cli.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.skipped_images import print_skipped, skipped_json
 from hsae.errors import ServiceError, UserError
 
@@ -132,7 +132,8 @@ def submit(
             print_preview(shown, err=as_json)
     if dry_run:
         if not as_json:
-            click.echo(f"\n{shown.n_queued if shown else 0} jobs would be queued; nothing was entered.")
+            same = "" if shown is None or shown.study_id is None else f"It is the request of study {shown.study_id}. "
+            click.echo(f"\n{same}{shown.n_queued if shown else 0} jobs would be queued; nothing was entered.")
         return
     if asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
         click.echo("Nothing was queued.", err=True)
@@ -156,7 +157,8 @@ def submit(
         if plan.differs_from(shown):
             click.echo("\nOther submits or finished jobs changed the plan meanwhile; this was entered:")
             print_preview(plan)
-        click.echo(f"\nStudy {plan.study_id}: {request.name}")
+        click.echo(f"\nStudy {plan.study_id}: {plan.name}")
+        print_former_study(plan)
         print_outcome(plan)
     if wait:
         from hsae.cli.watch import wait_for_study

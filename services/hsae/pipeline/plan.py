@@ -1,5 +1,7 @@
 """A submit: its request is checked, planned and entered, or only shown."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -15,8 +17,9 @@ from hsae.pipeline.dataset_names import find_dataset
 from hsae.pipeline.dataset_ref import dataset_ref
 from hsae.pipeline.doorbell import Bell
 from hsae.pipeline.jobs import bells_of
-from hsae.pipeline.planner import REASON_OF_STATUS, PlannedJob, Planner
-from hsae.pipeline.requests import DatasetRef, SubmitRequest
+from hsae.pipeline.planned_job import REASON_OF_STATUS, PlannedJob
+from hsae.pipeline.planner import Planner
+from hsae.pipeline.requests import DatasetRef, SubmitRequest, study_key
 from hsae.sae.config import check_config
 from hsae.settings import Settings
 
@@ -27,7 +30,8 @@ MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joi
 class Preview:
     """What a submit would lead to. The ids of `new` jobs are not settled.
 
-    `embeddings`: what monosemanticity compares images by, for people.
+    `embeddings`: what monosemanticity compares images by, for people. `study_id`: the study, None where it would be a
+    new one.
     """
 
     model: BackboneSpec
@@ -35,6 +39,7 @@ class Preview:
     layers: tuple[int, ...]
     embeddings: str
     jobs: tuple[PlannedJob, ...]
+    study_id: int | None
 
     @property
     def n_queued(self) -> int:
@@ -48,9 +53,15 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Plan(Preview):
-    """What a submit led to."""
+    """What a submit led to.
+
+    `is_new`: nobody had asked for this before; `name`: the study's; `former_name`: the one that it had until now.
+    """
 
     study_id: int
+    name: str
+    is_new: bool
+    former_name: str
     to_ring: tuple[Bell, ...]
 
 
@@ -102,26 +113,52 @@ def preview(
     """What `submit` would do now: it is done and taken back, so that the two cannot disagree. Raises as `submit`."""
     checked = checked or check_model(request, settings)
     with transaction(sessions) as session:
-        plan = _enter_study(session, request, settings, *checked)
+        # Rows that are taken back have negative numbers: those of the catalog stay for what is entered.
+        plan = _enter_study(session, request, settings, *checked, numbers=itertools.count(-1, -1))
         session.rollback()
-    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs)
+    study_id = None if plan.is_new else plan.study_id
+    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id)
 
 
 def _enter_study(
-    session: Session, request: SubmitRequest, settings: Settings, spec: BackboneSpec, layers: tuple[int, ...]
+    session: Session,
+    request: SubmitRequest,
+    settings: Settings,
+    spec: BackboneSpec,
+    layers: tuple[int, ...],
+    *,
+    numbers: Iterator[int] | None = None,
 ) -> Plan:
     # Submits take turns, so that two at the same instant cannot both plan the same artifact.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
     dataset = _find_dataset(session, request.dataset)
-    name = request.name or f"{short_model_name(spec.name)} on {dataset.name}"
-    study = Study(name=name, request=request.model_dump(mode="json"))
-    session.add(study)
+    ref = dataset_ref(dataset)
+    planner = Planner(session, settings, request.priority, numbers)
+    planner.plan(request, spec, ref, layers)
+    key = study_key(planner.comparison_key, dataset.id)
+    study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
+    is_new = study is None
+    if study is None:
+        name = request.name or f"{short_model_name(spec.name)} on {dataset.name}"
+        study = Study(request_key=key, name=name, **({} if numbers is None else {"id": next(numbers)}))
+        session.add(study)
+    former_name = study.name
+    study.name = request.name or study.name
+    study.request = request.model_copy(update={"dataset": dataset.name, "layers": layers}).model_dump(mode="json")
+    study.submitted_at = func.clock_timestamp()
     session.flush()
-    planner = Planner(session, settings, study.id, request.priority)
-    planner.plan(request, spec, dataset_ref(dataset), layers)
-    to_ring = bells_of(session, planner.to_ring)
+    planner.enter(study.id)
     return Plan(
-        spec, dataset_ref(dataset), layers, planner.embeddings, tuple(planner.jobs), study_id=study.id, to_ring=to_ring
+        spec,
+        ref,
+        layers,
+        planner.embeddings,
+        tuple(planner.jobs),
+        study_id=study.id,
+        name=study.name,
+        is_new=is_new,
+        former_name=former_name,
+        to_ring=bells_of(session, planner.to_ring),
     )
 
 

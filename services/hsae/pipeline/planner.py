@@ -1,8 +1,6 @@
 """From a request to jobs: what exists is reused, what is under way is joined, the rest is queued."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 from sqlalchemy import delete, func, select, update
@@ -14,6 +12,7 @@ from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
 from hsae.catalog.names import short_model_name
 from hsae.pipeline.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.jobs import record, requeue
+from hsae.pipeline.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step
 from hsae.pipeline.requests import (
     AnalyzeRequest,
     CompareRequest,
@@ -21,63 +20,39 @@ from hsae.pipeline.requests import (
     ExtractRequest,
     SubmitRequest,
     TrainRequest,
+    extraction_label,
     ranges,
     sae_label,
+    scoring_label,
 )
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
-JobStatus = Literal["new", "again", "joined", "reused"]
-REASON_OF_STATUS = {"new": "submitted", "again": "requeued"}  # of the event of a job that is queued by a submit
-
 _WHO = "submit"
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """A job of a plan: `new`, queued `again` after a failure, `joined` while under way, or `reused` as finished.
+class Planner:
+    """Walks from activations to SAEs, analyses and their comparison; enters what is missing, under submits' lock.
 
-    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction and a comparison.
+    `numbers` are ids for the rows of a plan that is taken back: they keep it from using up numbers of the catalog.
     """
 
-    id: int
-    key: str
-    kind: str
-    title: str
-    status: JobStatus
-    state: str
-    layers: tuple[int, ...]
-    sae: SaeConfig | None
-
-
-@dataclass(slots=True)
-class _Step:
-    """A job on its way into the plan."""
-
-    job: Job
-    status: JobStatus
-    title: str
-    needs: tuple[Job, ...]
-    layers: tuple[int, ...]
-    sae: SaeConfig | None
-
-
-class Planner:
-    """Walks from activations to SAEs, analyses and their comparison; enters what is missing, under submits' lock."""
-
-    def __init__(self, session: Session, settings: Settings, study_id: int, priority: int) -> None:
+    def __init__(
+        self, session: Session, settings: Settings, priority: int, numbers: Iterator[int] | None = None
+    ) -> None:
         self._session = session
         self._settings = settings
-        self._study_id = study_id
         self._priority = priority
-        self._steps: list[_Step] = []
+        self._numbers = numbers
+        self._steps: list[Step] = []
         self._hurried: list[Job] = []
         self.jobs: list[PlannedJob] = []
         self.embeddings = ""
+        self.comparison_key = ""
         self.to_ring: list[int] = []
 
     def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
-        """Enter the request's jobs; `jobs`, `to_ring` and `embeddings` tell what came of it."""
+        """Find or make the request's jobs; `comparison_key` and `embeddings` tell what they lead to."""
         whole = ExtractRequest(model=spec, dataset=dataset, layers=layers, extraction=request.extraction)
         makers, embedding = self._inputs(whole, request.scoring.embeddings)
         model = short_model_name(spec.name)
@@ -103,19 +78,20 @@ class Planner:
             [compare.key, *(key for _, _, train, analyze in wanted for key in (train.key, analyze.key))]
         )
         analyses = []
+        tokens = extraction_label(request.extraction)
         for layer, sae, train, analyze in wanted:
-            what = f"{sae_label(sae)} of {model} layer {layer}"
+            what = f"{sae_label(sae)} of {model} layer {layer}" + ("" if tokens == "cls" else f", {tokens}")
             trained = self._job(
                 known.get(train.key), "train", f"train {what}", train, train.key, (makers[layer],), (layer,), sae
             )
-            title = f"analyze {what} on {dataset.name}"
+            title = f"analyze {what} on {dataset.name}{scoring_label(request.scoring)}"
             needs = (trained,) if analyze.embedding_key is None or embedding is None else (trained, embedding.maker)
             analyses.append(
                 self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
             )
         title = f"compare the analyses of {model} layer {ranges(layers)} on {dataset.name}"
         self._job(known.get(compare.key), "compare", title, compare, compare.key, tuple(analyses), layers, None)
-        self._enter()
+        self.comparison_key = compare.key
 
     def _inputs(self, whole: ExtractRequest, embeddings: str) -> tuple[dict[int, Job], GivenSet | None]:
         """The job that makes each layer's activations, and the set that monosemanticity compares images in."""
@@ -176,7 +152,8 @@ class Planner:
         if missing:
             request = whole.model_copy(update={"layers": missing})
             model = short_model_name(whole.model.name)
-            title = f"extract {whole.extraction.tokens} of {model} layer {ranges(missing)} over {whole.dataset.name}"
+            tokens = extraction_label(whole.extraction)
+            title = f"extract {tokens} of {model} layer {ranges(missing)} over {whole.dataset.name}"
             known = self._known([request.key]).get(request.key)
             job = self._job(known, "extract", title, request, request.key, (), missing, None)
             self._session.flush()
@@ -189,6 +166,7 @@ class Planner:
         self._session.execute(
             insert(Model)
             .values(
+                **self._number(),
                 name=spec.name,
                 revision=spec.revision,
                 model_type=spec.model_type,
@@ -214,7 +192,7 @@ class Planner:
             }
             self._session.execute(
                 insert(ActivationSet)
-                .values(key=request.activation_key(layer), **values)
+                .values(**self._number(), key=request.activation_key(layer), **values)
                 .on_conflict_do_update(index_elements=["key"], set_=values)
             )
         self._session.flush()
@@ -233,6 +211,7 @@ class Planner:
         if known is not None:
             return self._reuse(known, title, request, needs, layers, sae)
         job = Job(
+            **self._number(),
             key=key,
             kind=kind,
             title=title,
@@ -242,7 +221,7 @@ class Planner:
             max_attempts=self._settings.max_attempts,
         )
         self._session.add(job)
-        self._steps.append(_Step(job, "new", title, needs, layers, sae))
+        self._steps.append(Step(job, "new", title, needs, layers, sae))
         return job
 
     def _reuse(
@@ -267,20 +246,22 @@ class Planner:
                 job.priority = self._priority
                 self._hurried.append(job)
             status = "reused" if job.state == "succeeded" else "joined"
-        self._steps.append(_Step(job, status, title, needs, layers, sae))
+        self._steps.append(Step(job, status, title, needs, layers, sae))
         return job
 
-    def _enter(self) -> None:
-        """Enter what the steps found missing, and the study's part in all of them."""
+    def enter(self, study_id: int) -> None:
+        """Enter what the steps found missing, and the study's part in all of them; `jobs` and `to_ring` tell it."""
         self._session.flush()
         made = [step for step in self._steps if step.status in REASON_OF_STATUS]
         again = [step.job.id for step in made if step.status == "again"]
         self._session.execute(delete(JobDependency).where(JobDependency.job_id.in_(again)))
-        for step in self._steps:
-            self._session.add(StudyJob(study_id=self._study_id, job_id=step.job.id, reused=step.status != "new"))
+        self._link(study_id)
         for step in made:
-            why = f"asked for by study {self._study_id}" + (" again" if step.status == "again" else "")
-            record(self._session, step.job.id, _WHO, why, reason=REASON_OF_STATUS[step.status], state=step.job.state)
+            why = f"asked for by study {study_id}" + (" again" if step.status == "again" else "")
+            if self._numbers is None:
+                record(
+                    self._session, step.job.id, _WHO, why, reason=REASON_OF_STATUS[step.status], state=step.job.state
+                )
             self._session.add_all(JobDependency(job_id=step.job.id, depends_on_id=job.id) for job in step.needs)
         queued = [step.job.id for step in made if step.job.state == "queued"]
         self._session.execute(
@@ -290,12 +271,20 @@ class Planner:
             .execution_options(synchronize_session=False)
         )
         self.to_ring = queued + [job.id for job in self._hurried if job.state == "queued"]
-        self.jobs = [
-            PlannedJob(
-                step.job.id, step.job.key, step.job.kind, step.title, step.status, step.job.state, step.layers, step.sae
-            )
-            for step in self._steps
-        ]
+        self.jobs = [step.planned() for step in self._steps]
+
+    def _link(self, study_id: int) -> None:
+        """The study's jobs are those of the steps: of a study that was there some may be made by other jobs now."""
+        ids = [step.job.id for step in self._steps]
+        of_study = StudyJob.study_id == study_id
+        self._session.execute(delete(StudyJob).where(of_study, StudyJob.job_id.not_in(ids)))
+        linked = set(self._session.scalars(select(StudyJob.job_id).where(of_study)))
+        for step in self._steps:
+            if step.job.id not in linked:
+                self._session.add(StudyJob(study_id=study_id, job_id=step.job.id, reused=step.status != "new"))
+
+    def _number(self) -> dict[str, int]:
+        return {} if self._numbers is None else {"id": next(self._numbers)}
 
 
 def _first_state(needs: Sequence[Job]) -> str:

@@ -214,10 +214,39 @@ class SubmitRequest(_Request):
 
 def sae_label(sae: SaeConfig) -> str:
     """The SAE in a few words: kind, expansion and every setting that is not the default."""
-    defaults = SaeConfig(kind=sae.kind).model_dump()
-    values = {name: value for name, value in sae.model_dump().items() if name not in {"kind", "expansion"}}
-    chosen = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
+    chosen = _chosen(sae, SaeConfig(kind=sae.kind), {"kind", "expansion"})
     return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def extraction_label(extraction: ExtractionConfig) -> str:
+    """Which activations: the tokens, and every setting that is not the default and changes more than rounding."""
+    chosen = _chosen(extraction, ExtractionConfig(), {"tokens", "shard_images", "batch_size", "max_image_pixels"})
+    return extraction.tokens + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def scoring_label(scoring: ScoringConfig) -> str:
+    """Every setting of the scoring that is not the default, in brackets behind a space; nothing where all are."""
+    chosen = _chosen(scoring, ScoringConfig(), set())
+    return f" ({', '.join(chosen)})" if chosen else ""
+
+
+def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[str]:
+    defaults = default.model_dump()
+    values = {name: value for name, value in config.model_dump().items() if name not in left_out}
+    return [
+        f"{name}={'+'.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}"
+        for name, value in values.items()
+        if value != defaults[name]
+    ]
+
+
+def study_key(comparison_key: str, dataset_id: int) -> str:
+    """What makes two requests the same study.
+
+    The comparison's key stands for all analyses, and each of theirs for model, images, layer, SAE, extraction and
+    scoring. The data set counts by its number, too: the same images under another name are another study.
+    """
+    return hashlib.sha256(f"{comparison_key}:{dataset_id}".encode()).hexdigest()
 
 
 def ranges(layers: Sequence[int]) -> str:
