@@ -22,7 +22,8 @@ def test_the_commands_of_this_version():
         "up", "down", "demo", "submit", "worker", "gc", "completion", "doctor", "db upgrade", "db current",
         "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check",
         "dataset rename", "dataset remove", "taxonomy show",
-        "jobs list", "jobs show", "jobs watch", "jobs logs", "jobs cancel", "jobs retry", "metrics",
+        "studies list", "studies show", "studies remove", "jobs list", "jobs show", "jobs watch", "jobs logs",
+        "jobs cancel", "jobs retry", "metrics",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
         "results study", "results edges", "results levels",
     }  # fmt: skip

@@ -84,9 +84,11 @@ def planted(make_service):
 
 @pytest.fixture
 def ask(admin, planted):
-    """The JSON of `hsae-admin results ARGUMENTS`."""
+    """The JSON of `hsae-admin results ARGUMENTS`, of all studies unless the arguments say which."""
 
     def run(*arguments: object):
+        if arguments[0] != "compare" and not {"--study", "--analysis"} & set(arguments):
+            arguments = (*arguments, "--study", "all")
         result = admin(planted, "results", *arguments, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
@@ -188,7 +190,7 @@ def test_levels(ask):
 
 
 def test_levels_are_a_table_of_layers(admin, planted):
-    result = admin(planted, "results", "levels")
+    result = admin(planted, "results", "levels", "--study", "all")
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines()]
     assert "cls of planted/vit, planted" in " ".join(result.stdout.split())

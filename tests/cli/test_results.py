@@ -24,9 +24,11 @@ def planted(make_service):
 
 @pytest.fixture
 def ask(admin, planted):
-    """The JSON of `hsae-admin results ARGUMENTS`."""
+    """The JSON of `hsae-admin results ARGUMENTS`, of all studies unless the arguments say which."""
 
     def run(*arguments: object):
+        if arguments[0] != "compare" and not {"--study", "--analysis"} & set(arguments):
+            arguments = (*arguments, "--study", "all")
         result = admin(planted, "results", *arguments, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
@@ -64,7 +66,7 @@ def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
     assert controls(ask("latents"), "dog.n.01") == controls(rows, "dog.n.01")
     assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
     for command in ("nodes", "latents"):
-        header = admin(planted, "results", command).stdout.splitlines()[0].split()
+        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[0].split()
         assert header[header.index("F1") :][:3] == ["F1", "neurons", "~tree"]
     assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
 
@@ -104,7 +106,7 @@ def test_layers(ask):
 
 
 def test_tree(admin, planted):
-    result = admin(planted, "results", "tree", "entity.n.01")
+    result = admin(planted, "results", "tree", "entity.n.01", "--study", "all")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [" ".join(line.split()[:3]) for line in lines[1:8]] == [
@@ -151,7 +153,7 @@ def test_tree_filters(ask, admin, planted):
     assert {row["basis"] for row in ask("tree", "dog.n.01", "--basis", "neuron")["nodes"]} == {"neuron"}
     assert ask("tree", "dog.n.01", "--analysis", 2)["nodes"][0]["f1"] == 0.7
     assert ask("tree", "dog.n.01", "--study", 2, "--dataset", "planted")["nodes"][0]["f1"] == 0.7
-    assert_one_line(admin(planted, "results", "tree", "dog.n.01", "--min-f1", 0.95), "0.95")
+    assert_one_line(admin(planted, "results", "tree", "dog.n.01", "--min-f1", 0.95, "--study", "all"), "0.95")
     assert_one_line(admin(planted, "results", "tree", "dog.n.01", "--study", 1, "--analysis", 2), "analysed data set")
 
 

@@ -121,6 +121,7 @@ def test_several_labels_end_to_end(ready, monkeypatch):
         "image": list(range(N_IMAGES)),
         "path": ready.paths,
         "synsets": [sorted(labels[path]) for path in ready.paths],
+        "synset_names": [sorted(labels[path]) for path in ready.paths],
     }
     z = sp.load_npz(exported / "activations.npz").toarray().astype(np.float64)
     fires = z > 0

@@ -66,6 +66,16 @@ def test_every_setting_of_an_sae_can_be_swept(study):
         assert len(study(f"layers: 1\nsaes: [{{kind: topk, {name}: [{first}, {second}]}}]").saes) == 2, name
 
 
+def test_settings_may_be_called_as_on_the_command_line(study):
+    spec = study(
+        "layers: 1\nsaes: [{kind: relu, l1: [0.1, 0.2], steps: 30, batch-size: 64, learning-rate: 0.01}]\n"
+        "extraction: {views: 2, shard-images: 7}\n"
+    )
+    plain = {"kind": "relu", "n_steps": 30, "batch_size": 64, "learning_rate": 0.01}
+    assert spec.saes == tuple(SaeConfig(l1_coefficient=l1, **plain) for l1 in (0.1, 0.2))
+    assert spec.extraction == ExtractionConfig(n_views=2, shard_images=7)
+
+
 def test_duplicates_collapse(study):
     spec = study(
         "layers: [3, 1-3, 1]\nsaes:\n  - {kind: [topk], k: [32, 32]}\n  - {kind: topk}\n  - {kind: topk, seed: 0}\n"
@@ -119,7 +129,9 @@ def test_what_is_left_out_comes_from_the_settings(study):
         (PLAIN + "zzz: 1\n", ["zzz is no field", "choose from name, model"]),
         (PLAIN + "extraction: {token: cls}\n", ["extraction.token", "did you mean tokens?"]),
         (PLAIN + "extraction: {tokens: class}\n", ["extraction.tokens", "'class'"]),
-        (PLAIN + "extraction: {views: 2}\n", ["extraction.views", "did you mean n_views?"]),
+        (PLAIN + "extraction: {views: 2, n_views: 2}\n", ["extraction", "views and n_views are the same setting"]),
+        ("layers: 1\nsaes: [{steps: 9, n_steps: 9}]\n", ["saes[0]", "steps and n_steps are the same setting"]),
+        ("layers: 1\nsaes: [{l1: 0.1, l1_coefficient: 0.2}]\n", ["saes[0]", "l1 and l1_coefficient are the same"]),
         (PLAIN + "extraction: {seed: 3}\n", ["extraction.seed", "n_views"]),
         (PLAIN + "scoring: {threshold: .nan}\n", ["scoring.threshold"]),
         (PLAIN + "scoring: {treshold: 1}\n", ["did you mean threshold?"]),

@@ -77,7 +77,9 @@ def test_a_preview_takes_no_number_and_knows_the_study(service):
 
     def taken():
         with transaction(service.sessions) as session:
-            return dict(tuple(row) for row in session.execute(text("SELECT sequencename, last_value FROM pg_sequences")))
+            return dict(
+                tuple(row) for row in session.execute(text("SELECT sequencename, last_value FROM pg_sequences"))
+            )
 
     before = taken()
     request = small_request(layers=(1, 3))

@@ -1,6 +1,7 @@
 """The picture of scores by layer."""
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from tests.report.test_layer_table import row
 
@@ -39,6 +40,42 @@ def test_a_png_of_its_own(tmp_path, given):
         picture.load()
         assert picture.width > 800
     assert [entry.name for entry in path.parent.iterdir()] == ["layers.png"]
+
+
+def swept(*names: str):
+    """Three layers of a TopK SAE in each of the settings."""
+    return beside_controls(
+        [
+            row(10 * number + layer, layer, basis, number / 10) | {"sae_kind": "topk"}
+            for number in range(len(names))
+            for layer in range(3)
+            for basis in ("sae", "neuron", "shuffled_taxonomy")
+        ]
+    )
+
+
+@pytest.mark.parametrize("n", [2, 14])
+def test_every_setting_has_a_line_of_its_own_in_each_panel(tmp_path, monkeypatch, n):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.write_bytes(b"")))
+    names = [f"topk x{number}" for number in range(n)]
+    given = [row | {"sae": names[row["analysis_id"] // 10]} for row in swept(*names)]
+    layer_figure(given, "a sweep", tmp_path / "layers.png")
+    (figure,) = drawn
+    panels = {axes.get_title(): axes.get_lines() for axes in figure.axes}
+    fvu, nodes, probe = (
+        next(lines for title, lines in panels.items() if words in title) for words in ("unexplained", "F1 ≥", "probe")
+    )
+    assert [line.get_label() for line in fvu] == names
+    assert [line.get_ydata()[0] for line in fvu] == [number / 10 for number in range(n)]
+    assert len({line.get_color() for line in fvu}) == n
+    solid = [line for line in nodes if line.get_linestyle() == "-"]
+    assert [line.get_label() for line in solid] == names
+    assert [list(line.get_xdata()) for line in solid] == [[0, 1, 2]] * n
+    assert len(nodes) == 2 * n + 1  # and each with its shuffled taxonomy, and what the dashes mean
+    assert len(probe) == n  # here each setting was given a probe of its own
+    (legend,) = figure.legends
+    assert [words.get_text() for words in legend.get_texts()] == [*names, "each with the taxonomy shuffled"]
 
 
 def test_a_former_picture_is_replaced(tmp_path):

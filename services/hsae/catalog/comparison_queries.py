@@ -11,12 +11,11 @@ from hsae.errors import UserError
 
 
 def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None) -> list[Row]:
-    """Those of the analyses that are of a layer (None: all), by layer: id, and a title for people."""
+    """Those of the analyses that are of a layer (None: all), by layer: id and layer."""
     rows = session.execute(
         text(
             """
-            SELECT a.id, format('%s SAE x%s (seed %s), %s of layer %s', e.kind, e.expansion, e.seed, s.tokens, s.layer)
-                   AS title
+            SELECT a.id, s.layer
             FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
             WHERE a.id = ANY(:analyses) AND (CAST(:layer AS integer) IS NULL OR s.layer = :layer)
             ORDER BY s.layer, a.id

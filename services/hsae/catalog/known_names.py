@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.studies import require_study
 from hsae.errors import UserError
 
 _N_NAMED = 12
@@ -83,8 +84,7 @@ def study_analyses(session: Session, study_id: int) -> list[int]:
     Raises:
         UserError: when there is no such study.
     """
-    if not session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar():
-        raise UserError(f"there is no study {study_id}: see `hsae-admin jobs list`")
+    require_study(session, study_id)
     rows = session.execute(
         text(
             "SELECT a.id FROM analysis a JOIN study_job s ON s.job_id = a.job_id WHERE s.study_id = :id ORDER BY a.id"

@@ -69,9 +69,10 @@ def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
     return job, [dict(event) for event in events.mappings()]
 
 
-def study_exists(session: Session, study_id: int) -> bool:
-    """Whether there is such a study."""
-    return session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is not None
+def latest_job(session: Session) -> Row | None:
+    """Number and title of the job that was started last, or, before any was, of the last one entered."""
+    query = "SELECT id, title FROM job ORDER BY started_at DESC NULLS LAST, id DESC LIMIT 1"
+    return next((dict(row) for row in session.execute(text(query)).mappings()), None)
 
 
 def layer_rows(session: Session, analysis_ids: Sequence[int] | None = None, **wanted: Any) -> list[Row]:
@@ -159,8 +160,9 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
     """
     query = """
         SELECT a.id, a.key, a.config, a.n_images, a.activations_sha256, a.class_sums_sha256, a.dataset_id,
-               d.name AS dataset,
-               e.key AS sae_key, e.kind AS sae_kind, s.layer, m.name AS model
+               d.name AS dataset, e.key AS sae_key, e.kind AS sae_kind, e.expansion, e.config AS sae_config,
+               e.metrics AS sae_metrics, e.weights_sha256, e.n_latents, s.layer, s.tokens, m.name AS model,
+               m.revision, m.preprocessing, m.d_model
         FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
         JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id
     """

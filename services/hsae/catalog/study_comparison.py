@@ -4,6 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.conditions import Row
+from hsae.catalog.studies import require_study
 from hsae.errors import UserError
 
 
@@ -26,8 +27,7 @@ def find_comparison(session: Session, study_id: int) -> Row:
     row = found.one_or_none()
     if row is not None:
         return dict(row)
-    if not session.execute(text("SELECT 1 FROM study WHERE id = :study"), {"study": study_id}).scalar():
-        raise UserError(f"there is no study {study_id}: see `hsae-admin jobs list`")
+    require_study(session, study_id)
     job = session.execute(
         text(
             "SELECT j.id, j.state FROM job j JOIN study_job s ON s.job_id = j.id"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from hsae.cli.connections import Connections, pass_connections
-from hsae.cli.output import json_option, print_json, print_rows
+from hsae.cli.output import json_option, print_csv, print_json, print_rows
 from hsae.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,14 +54,17 @@ def current(connections: Connections, as_json: bool) -> None:
 @db.command()
 @click.argument("query")
 @json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a line of names; null is an empty field.")
 @pass_connections
-def query(connections: Connections, query: str, as_json: bool) -> None:
+def query(connections: Connections, query: str, as_json: bool, as_csv: bool) -> None:
     """Run one SQL QUERY, read-only, and print its rows."""
     import psycopg
     from sqlalchemy import text
 
     from hsae.catalog import clear_errors
 
+    if as_json and as_csv:
+        raise click.UsageError("choose one of --json and --csv")
     with clear_errors(), connections.engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         driver = cast("psycopg.Connection", connection.connection.dbapi_connection)
@@ -77,6 +80,9 @@ def query(connections: Connections, query: str, as_json: bool) -> None:
         raise UserError("the query returns no rows: write a SELECT")
     if len(set(names)) < len(names):
         raise UserError("two columns of the query have the same name: name them apart with AS")
+    if as_csv:
+        print_csv(names, found)
+        return
     rows = [dict(zip(names, row, strict=True)) for row in found]
     print_rows(rows, {name: name for name in names}, as_json=as_json, empty="(no rows)")
 

@@ -119,7 +119,7 @@ def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> Non
     print_plan(plan)
     wait_for_study(connections, plan.study_id)
     click.echo()
-    rows = fetch_layers(connections, study_id=plan.study_id)
+    rows = fetch_layers(connections, study=plan.study_id)
     print_layer_rows(rows)
     click.echo()
     _print_nodes(connections, plan.study_id)
@@ -139,16 +139,18 @@ def _print_nodes(connections: Connections, study_id: int) -> None:
     from hsae.catalog.known_names import study_analyses, synset_ids
     from hsae.catalog.queries import node_rows
     from hsae.cli.output import console, table
+    from hsae.cli.result_names import name_saes
 
     best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:
         analyses, nodes = study_analyses(session, study_id), synset_ids(session, NODES)
         for basis in ("sae", *CONTROLS):
             rows = node_rows(session, nodes=nodes, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis)
+            name_saes(session, rows)
             for row in rows:  # by falling F1: the first of a node is its best
                 best.setdefault(row["synset"], {}).setdefault(basis, row)
     columns = {
-        "synset": "node", "n_classes": "classes", "n_images": "images", "sae_kind": "SAE", "layer": "layer",
+        "synset": "node", "n_classes": "classes", "n_images": "images", "sae": "SAE", "layer": "layer",
         "latent": "latent", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC",
         "f1_neuron": "best neuron F1", "f1_shuffled_taxonomy": "shuffled tree F1",
     }  # fmt: skip

@@ -26,18 +26,19 @@ def _who() -> str:
 def cancel(connections: Connections, jobs: tuple[int, ...], study: int | None, keep: bool, as_json: bool) -> None:
     """Cancel JOBS, and whatever waits for them; a running one stops within seconds."""
     from hsae.catalog import transaction
-    from hsae.catalog.queries import study_exists
+    from hsae.catalog.studies import require_study
     from hsae.pipeline.control import cancel as cancel_jobs
     from hsae.pipeline.control import jobs_of_study
 
     if not jobs and study is None:
-        raise UserError("name the jobs to cancel, or a study with --study (see `hsae-admin jobs list`)")
+        raise UserError(
+            "name the jobs to cancel, or a study with --study (see `hsae-admin jobs list` and `studies list`)"
+        )
     chosen = list(jobs)
     shared: dict[int, str] = {}
     if study is not None:
         with transaction(connections.sessions) as session:
-            if not study_exists(session, study):
-                raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
+            require_study(session, study)
             own, shared = jobs_of_study(session, study)
         chosen += own
     done = cancel_jobs(connections.sessions, connections.store, list(dict.fromkeys(chosen)), _who(), keep=keep)
@@ -73,7 +74,8 @@ def retry(connections: Connections, jobs: tuple[int, ...], study: int | None, fa
     Shards and checkpoints that are there are used.
     """
     from hsae.catalog import transaction
-    from hsae.catalog.queries import list_jobs, study_exists
+    from hsae.catalog.queries import list_jobs
+    from hsae.catalog.studies import require_study
     from hsae.pipeline.control import retry as retry_jobs
     from hsae.pipeline.control import retry_all
     from hsae.pipeline.jobs import not_rung
@@ -84,8 +86,7 @@ def retry(connections: Connections, jobs: tuple[int, ...], study: int | None, fa
         again = retry_jobs(session, list(dict.fromkeys(jobs)), _who(), connections.settings)
         chosen: list[int] = []
         if study is not None:
-            if not study_exists(session, study):
-                raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
+            require_study(session, study)
             chosen += [row["id"] for row in list_jobs(session, study_id=study, states=("failed", "cancelled"))]
         if failed:
             chosen += [row["id"] for row in list_jobs(session, states=("failed",))]

@@ -8,32 +8,37 @@ import click
 
 from hsae.cli.completion import complete_jobs
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.result_scope import job_or_latest, say
 from hsae.errors import UserError
 
 _POLL_SECONDS = 2.0
 
 
 @click.command()
-@click.argument("job", type=int, shell_complete=complete_jobs)
+@click.argument("job", type=int, required=False, shell_complete=complete_jobs)
 @click.option(
     "--attempt", type=click.IntRange(min=1), help="Log of this start of the job, from 1.  [default: the latest]"
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends, through all its further attempts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
 @pass_connections
-def logs(connections: Connections, job: int, attempt: int | None, follow: bool, as_json: bool) -> None:
-    """Print the log of one JOB, from the object store.
+def logs(connections: Connections, job: int | None, attempt: int | None, follow: bool, as_json: bool) -> None:
+    """Print the log of one JOB (default: the latest that was started), from the object store.
 
     Workers store it every ten seconds and when the attempt ends. Every start of a job has a log of its own.
     """
+    from hsae.catalog import transaction
     from hsae.pipeline.job_log import read_job_log
 
-    state = _state(connections, job)
+    with transaction(connections.sessions) as session:
+        number, note = job_or_latest(session, job)
+    state = _state(connections, number)
+    say(note, quiet=as_json)
     if follow:
-        _follow(connections, job, attempt, as_json=as_json)
+        _follow(connections, number, attempt, as_json=as_json)
         return
     try:
-        records = read_job_log(connections.store, job, attempt)
+        records = read_job_log(connections.store, number, attempt)
     except UserError as error:
         raise UserError(f"{error} (the job is {state})") from error
     for record in records:

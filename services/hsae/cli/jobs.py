@@ -9,8 +9,8 @@ from hsae.cli.job_control import cancel, retry
 from hsae.cli.job_logs import logs
 from hsae.cli.job_state import attempts, state
 from hsae.cli.output import cell, json_option, print_json, print_rows
+from hsae.cli.result_scope import job_or_latest, say, study_or_latest
 from hsae.cli.skipped_images import print_skipped
-from hsae.errors import UserError
 
 _COLUMNS = {
     "id": "job",
@@ -46,8 +46,11 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
     """List jobs, oldest first."""
     from hsae.catalog import transaction
     from hsae.catalog.queries import list_jobs
+    from hsae.catalog.studies import require_study
 
     with transaction(connections.sessions) as session:
+        if study is not None:
+            require_study(session, study)
         rows = list_jobs(session, study_id=study, states=states, limit=limit)
     for row in rows:
         row["seconds"] = None if row["seconds"] is None else round(float(row["seconds"]), 1)
@@ -60,19 +63,21 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
 
 
 @jobs.command()
-@click.argument("job", type=int, shell_complete=complete_jobs)
+@click.argument("job", type=int, required=False, shell_complete=complete_jobs)
 @json_option
 @pass_connections
-def show(connections: Connections, job: int, as_json: bool) -> None:
-    """Show one JOB: its request, its progress and its history."""
+def show(connections: Connections, job: int | None, as_json: bool) -> None:
+    """Show one JOB (default: the latest that was started): its request, its progress and its history."""
     from hsae.catalog import transaction
     from hsae.catalog.queries import show_job
 
     with transaction(connections.sessions) as session:
-        row, events = show_job(session, job)
+        number, note = job_or_latest(session, job)
+        row, events = show_job(session, number)
     if as_json:
         print_json(row | {"events": events})
         return
+    say(note, quiet=False)
     for name in (
         "id",
         "title",
@@ -111,20 +116,14 @@ def show(connections: Connections, job: int, as_json: bool) -> None:
 @pass_connections
 def watch(connections: Connections, study: int | None) -> None:
     """Watch the jobs of a STUDY (default: the latest) until they are done."""
-    from sqlalchemy import func, select
-
-    from hsae.catalog import Study, transaction
-    from hsae.catalog.queries import study_exists
+    from hsae.catalog import transaction
     from hsae.cli.watch import wait_for_study
 
     with transaction(connections.sessions) as session:
-        study = study if study is not None else session.execute(select(func.max(Study.id))).scalar_one_or_none()
-        if study is None:
-            raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
-        if not study_exists(session, study):
-            raise UserError(f"there is no study {study}: see `hsae-admin jobs list`")
-    wait_for_study(connections, study)
-    print_skipped(connections, study)
+        number, note = study_or_latest(session, study)
+    say(note, quiet=False)
+    wait_for_study(connections, number)
+    print_skipped(connections, number)
 
 
 jobs.add_command(cancel)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
     "metrics": LazyCommand("hsae.cli.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),
     "results": LazyCommand("hsae.cli.results:results", "Look at scores, and export them."),
+    "studies": LazyCommand("hsae.cli.studies:studies", "List, show and remove studies: what `submit` was asked for."),
     "submit": LazyCommand("hsae.cli.submit:submit", "Queue extraction, SAE training and hierarchy analysis."),
     "taxonomy": LazyCommand("hsae.cli.taxonomy:taxonomy", "Look at the taxonomy."),
     "up": LazyCommand("hsae.cli.stack:up", "Start a private stack on this machine."),

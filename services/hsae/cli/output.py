@@ -1,7 +1,9 @@
 """Tables for people, JSON for programs."""
 
+import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +24,21 @@ def console(*, err: bool = False) -> Console:
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table as CSV: null is an empty field, a list or an object is JSON."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_field(value) for value in row] for row in rows)
+    click.echo(lines.getvalue(), nl=False)
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _plain(value: Any) -> Any:

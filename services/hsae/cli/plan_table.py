@@ -44,7 +44,8 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
 
 def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
     """A row per SAE and run of layers whose jobs have the same status."""
-    from hsae.pipeline.requests import ranges, sae_label
+    from hsae.pipeline.requests import sae_label
+    from hsae.report.ranges import ranges
 
     status: dict[tuple[str, int], dict[str, str]] = {}
     for job in preview.jobs:
@@ -120,6 +121,6 @@ def plan_json(plan: "Preview") -> dict[str, Any]:
 
 
 def _layers(layers: tuple[int, ...]) -> str:
-    from hsae.pipeline.requests import ranges
+    from hsae.report.ranges import ranges
 
     return f"{'layer' if len(layers) == 1 else 'layers'} {ranges(layers)}"

@@ -7,6 +7,7 @@ import click
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, table
 from hsae.cli.result_filters import basis_option, layer_option
+from hsae.cli.result_names import analysis_titles
 from hsae.errors import UserError
 
 _GROUPS = {
@@ -84,12 +85,14 @@ def _fetch(
         require_known(session, analysis_ids=() if studies else (a, b), layer=layer)
         roots = None if under is None else find_nodes(session, [under])
         sides: list[dict[str, Any]] = []
+        chosen = {number: study_analyses(session, number) if studies else [number] for number in (a, b)}
+        names = analysis_titles(session, {analysis for ids in chosen.values() for analysis in ids})
         for number in (a, b):
-            analyses = analyses_of(session, study_analyses(session, number) if studies else [number], layer=layer)
+            analyses = analyses_of(session, chosen[number], layer=layer)
             what = f"{'study' if studies else 'analysis'} {number}"
             if not analyses:
                 raise UserError(f"{what} has no analysis{'' if layer is None else f' of layer {layer}'}")
-            titles = list(dict.fromkeys(row["title"] for row in analyses))
+            titles = list(dict.fromkeys(f"{names[row['id']]}, layer {row['layer']}" for row in analyses))
             title = f"{what}: {'; '.join(titles[:3])}{f' and {len(titles) - 3} more' if len(titles) > 3 else ''}"
             sides.append({"id": number, "title": title, "analysis_ids": [row["id"] for row in analyses]})
         first, second = sides[0]["analysis_ids"], sides[1]["analysis_ids"]

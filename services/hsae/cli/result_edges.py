@@ -18,7 +18,7 @@ from hsae.cli.result_filters import (
 )
 
 _COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "source": "source", "parent": "parent",
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "source": "source", "parent": "parent",
     "parent_label": "its label", "child": "child", "child_label": "its label", "n_parent": "fires on",
     "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "reverse_implication": "P(c|p)",
     "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
@@ -53,7 +53,7 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     from hsae.catalog.edge_queries import edge_rows
 
-    rows = filtered_rows(connections, edge_rows, **wanted)
+    rows = filtered_rows(connections, edge_rows, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.")
     if rows and not as_json:
         _print_means(connections, sorted({row["analysis_id"] for row in rows}))

@@ -7,12 +7,17 @@ import click
 
 from hsae.cli.completion import complete_studies
 from hsae.cli.connections import Connections
+from hsae.cli.result_names import name_saes
+from hsae.cli.result_scope import StudyChoice, choose_scope, say
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
-study_option = click.option("--study", type=int, shell_complete=complete_studies, help="Only this study's analyses.")
+study_option = click.option(
+    "--study", type=StudyChoice(), shell_complete=complete_studies,
+    help="This study's analyses; all: those of every study.  [default: the latest with scores that fit]",
+)  # fmt: skip
 layer_option = click.option("--layer", type=int, help="Only this layer.")
 sae_option = click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
 # Spelt out: the catalog, which has the same list, takes a second to load.
@@ -58,21 +63,27 @@ def filtered_rows(
     connections: Connections,
     query: Callable[..., list[dict[str, Any]]],
     *,
-    study: int | None,
+    quiet: bool,
+    study: int | str | None,
     nodes: tuple[str, ...],
     under: str | None,
     **wanted: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of `query`, with `--study`, `--node` and `--under` looked up; a `UserError` names what is not there."""
+    """The rows of `query`, with `--study`, `--node` and `--under` looked up; a `UserError` names what is not there.
+
+    Each row has the name of its SAE, `sae`. Unless `quiet`, a person is told which study was taken.
+    """
     from hsae.catalog import transaction
-    from hsae.catalog.known_names import find_nodes, study_analyses
+    from hsae.catalog.known_names import find_nodes
 
     with transaction(connections.sessions) as session:
         require_analysed(session, wanted)
-        return query(
-            session,
-            nodes=find_nodes(session, nodes) if nodes else None,
-            under=find_nodes(session, [under]) if under else None,
-            analysis_ids=None if study is None else study_analyses(session, study),
-            **wanted,
-        )
+        named = find_nodes(session, nodes) if nodes else None
+        above = find_nodes(session, [under]) if under else None
+        fits = {name: wanted.get(name) for name in ("analysis_id", "layer", "sae_kind")}
+        some = None if named is None and above is None else [*(named or ()), *(above or ())]
+        scope = choose_scope(session, study, nodes=some, **fits)
+        rows = query(session, nodes=named, under=above, analysis_ids=scope.analysis_ids, **wanted)
+        name_saes(session, rows)
+    say(scope.note, quiet=quiet)
+    return rows

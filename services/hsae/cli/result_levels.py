@@ -7,6 +7,8 @@ import click
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, table
 from hsae.cli.result_filters import layer_option, study_option
+from hsae.cli.result_names import activation_titles
+from hsae.cli.result_scope import choose_scope, say
 
 _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
@@ -20,26 +22,28 @@ join to. Held-out accuracy on the layer's raw activations; chance = always namin
 @layer_option
 @json_option
 @pass_connections
-def levels(connections: Connections, /, study: int | None, as_json: bool, **wanted: Any) -> None:
+def levels(connections: Connections, /, study: int | str | None, as_json: bool, **wanted: Any) -> None:
     """Linear probe and nearest neighbours of every layer, the classes joined at every depth of the taxonomy."""
     from hsae.catalog import transaction
-    from hsae.catalog.known_names import require_known, study_analyses
+    from hsae.catalog.known_names import require_known
     from hsae.catalog.level_queries import level_rows
-    from hsae.catalog.names import short_model_name
 
     with transaction(connections.sessions) as session:
         require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
-        rows = level_rows(session, None if study is None else study_analyses(session, study), **wanted)
+        scope = choose_scope(session, study, **wanted)
+        rows = level_rows(session, scope.analysis_ids, **wanted)
+        titles = activation_titles(session, {row["analysis_id"] for row in rows})
     if as_json:
         print_json(rows)
         return
+    say(scope.note, quiet=False)
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some, with one label per image.")
         return
     out = console()
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(f"{row['tokens']} of {short_model_name(row['model'])}, {row['dataset']}", []).append(row)
+        groups.setdefault(titles[row["analysis_id"]], []).append(row)
     for title, group in groups.items():
         out.print(table(_by_layer(group), _columns(group), title=title, digits=2))
         out.print()

@@ -7,6 +7,7 @@ import click
 from hsae.cli.completion import complete_studies
 from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, table
+from hsae.cli.result_scope import say, study_or_latest
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {
@@ -30,15 +31,18 @@ Nodes are resampled, or latents; not images, nor trainings: docs/metrics.md says
 
 
 @click.command("study")
-@click.argument("study", type=int, shell_complete=complete_studies)
+@click.argument("study", type=int, required=False, shell_complete=complete_studies)
 @click.option(
     "--metric", "metrics", type=click.Choice([*METRICS, "all"]), multiple=True,
     help=f"What to compare; may be given several times.  [default: {', '.join(_SHOWN)}; JSON: all]",
 )  # fmt: skip
 @json_option
 @pass_connections
-def study_results(connections: Connections, study: int, metrics: tuple[str, ...], as_json: bool) -> None:
-    """Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals."""
+def study_results(connections: Connections, study: int | None, metrics: tuple[str, ...], as_json: bool) -> None:
+    """Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals.
+
+    Without STUDY: the latest that has a comparison.
+    """
     from hsae.catalog import transaction
     from hsae.catalog.study_comparison import comparison_differences, comparison_scores, find_comparison
     from hsae.pipeline.requests import sae_label
@@ -47,7 +51,8 @@ def study_results(connections: Connections, study: int, metrics: tuple[str, ...]
 
     wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or _SHOWN)
     with transaction(connections.sessions) as session:
-        comparison = find_comparison(session, study)
+        number, note = study_or_latest(session, study, compared=True)
+        comparison = find_comparison(session, number)
         scores, differences = (
             [row for row in rows if row["metric"] in wanted]
             for rows in (
@@ -58,12 +63,13 @@ def study_results(connections: Connections, study: int, metrics: tuple[str, ...]
     for row in (*scores, *differences):
         row |= {name: sae_label(SaeConfig.parse(row[name])) for name in ("sae", "other_sae") if name in row}
     if as_json:
-        print_json({"study": study, "comparison": comparison, "scores": scores, "differences": differences})
+        print_json({"study": number, "comparison": comparison, "scores": scores, "differences": differences})
         return
+    say(note, quiet=False)
     out = console()
     config = comparison["config"]
     out.print(
-        f"Study {study} on {comparison['dataset']}: {config['confidence']:.0%} intervals of {config['n_resamples']}"
+        f"Study {number} on {comparison['dataset']}: {config['confidence']:.0%} intervals of {config['n_resamples']}"
         " bootstrap resamples",
         soft_wrap=True,
         markup=False,

@@ -17,12 +17,14 @@ from hsae.cli.result_filters import (
     sae_option,
     study_option,
 )
+from hsae.cli.result_names import name_saes
+from hsae.cli.result_scope import choose_scope, say
 from hsae.errors import UserError
 
 _COLUMNS = {
     "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
     "precision": "precision", "recall": "recall", "latent": "latent",
-    "layer": "layer", "sae_kind": "SAE", "analysis_id": "analysis",
+    "layer": "layer", "sae": "SAE", "analysis_id": "analysis",
 }  # fmt: skip
 _LEGEND = """\
 Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
@@ -48,7 +50,7 @@ def tree(
     /,
     node: str,
     dataset: str | None,
-    study: int | None,
+    study: int | str | None,
     min_f1: float,
     depth: int | None,
     as_json: bool,
@@ -61,7 +63,7 @@ def tree(
     """
     from hsae.report.tree import keep_with_ancestors, tree_lines
 
-    found, rows = _fetch(connections, node, dataset, study, depth, wanted)
+    found, rows, note = _fetch(connections, node, dataset, study, depth, wanted)
     root = found["synset_id"]
     if min_f1 > 0:
         fit = {row["synset_id"] for row in rows if (row["f1"] or 0.0) >= min_f1}
@@ -71,6 +73,7 @@ def tree(
     if as_json:
         print_json({"dataset": found["dataset"], "node": _name(rows, root), "nodes": rows})
         return
+    say(note, quiet=False)
     columns = {
         key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in CONTROL_COLUMNS
     }
@@ -84,20 +87,25 @@ def _fetch(
     connections: Connections,
     node: str,
     dataset: str | None,
-    study: int | None,
+    study: int | str | None,
     depth: int | None,
     wanted: dict[str, Any],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires."""
+) -> tuple[dict[str, Any], list[dict[str, Any]], str | None]:
+    """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires.
+
+    And what a person is told of the study that was taken.
+    """
     from hsae.catalog import transaction
-    from hsae.catalog.known_names import find_nodes, require_known, study_analyses
+    from hsae.catalog.known_names import find_nodes, require_known
     from hsae.catalog.tree_queries import best_latents, find_tree, tree_nodes
 
     with transaction(connections.sessions) as session:
         nodes = find_nodes(session, [node])
         require_analysed(session, wanted)
         require_known(session, dataset=dataset)
-        analyses = None if study is None else study_analyses(session, study)
+        fits = {name: wanted[name] for name in ("analysis_id", "layer", "sae_kind")}
+        scope = choose_scope(session, study, dataset=dataset, nodes=nodes, **fits)
+        analyses = scope.analysis_ids
         if wanted["analysis_id"] is not None:
             analyses = [wanted["analysis_id"]] if analyses is None or wanted["analysis_id"] in analyses else []
         found = find_tree(session, nodes, dataset=dataset, analysis_ids=analyses)
@@ -112,9 +120,11 @@ def _fetch(
             max_q=wanted["max_q"],
             analysis_ids=analyses,
         )
-    silent = dict.fromkeys((*_COLUMNS, "basis", "seed", "auroc", "q", "n_fire"))
+        name_saes(session, list(best.values()))
+    silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "q", "n_fire"))
     del silent["line"]
-    return found, [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
+    merged = [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
+    return found, merged, scope.note
 
 
 def _name(rows: list[dict[str, Any]], root: int) -> str:

@@ -9,6 +9,7 @@ from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.output import console, json_option, print_json, print_rows, table
 from hsae.cli.result_compare import compare
 from hsae.cli.result_edges import edges
+from hsae.cli.result_export import export
 from hsae.cli.result_filters import (
     CONTROL_COLUMNS,
     analysis_option,
@@ -24,9 +25,10 @@ from hsae.cli.result_filters import (
     study_option,
 )
 from hsae.cli.result_levels import levels
+from hsae.cli.result_names import analysis_titles, name_saes
+from hsae.cli.result_scope import choose_scope, say
 from hsae.cli.result_study import study_results
 from hsae.cli.result_tree import tree
-from hsae.errors import UserError
 
 _LAYER_COLUMNS = {
     "layer": "\nlayer",
@@ -67,12 +69,12 @@ Controls at the same L0: neurons = raw neurons; PCA, random = principal and rand
 L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "latent": "latent", "synset": "label", "f1": "F1",
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "latent": "latent", "synset": "label", "f1": "F1",
     **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
     "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
 }  # fmt: skip
 _NODE_COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae_kind": "SAE", "synset": "node", "height": "height",
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "synset": "node", "height": "height",
     "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", **CONTROL_COLUMNS,
     "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
 }  # fmt: skip
@@ -88,6 +90,7 @@ results.add_command(compare)
 results.add_command(edges)
 results.add_command(levels)
 results.add_command(study_results)
+results.add_command(export)
 
 
 @results.command()
@@ -99,15 +102,12 @@ results.add_command(study_results)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
 @json_option
 @pass_connections
-def layers(connections: Connections, /, study: int | None, plot: Path | None, as_json: bool, **wanted: Any) -> None:
+def layers(
+    connections: Connections, /, study: int | str | None, plot: Path | None, as_json: bool, **wanted: Any
+) -> None:
     """Scores of every layer, each SAE beside its controls."""
-    rows = fetch_layers(connections, study_id=study, **wanted)
+    rows = fetch_layers(connections, study=study, quiet=as_json, **wanted)
     if plot is not None and rows:
-        drawn = [(row["sae_kind"], row["layer"]) for row in rows]
-        if len(set(drawn)) < len(drawn):
-            raise UserError(
-                "several analyses share a layer: narrow the picture down with --study, --model or --dataset"
-            )
         from hsae.catalog.names import short_model_name
         from hsae.report.figure import layer_figure
 
@@ -120,36 +120,38 @@ def layers(connections: Connections, /, study: int | None, plot: Path | None, as
         print_layer_rows(rows)
 
 
-def fetch_layers(connections: Connections, *, study_id: int | None, **wanted: Any) -> list[dict[str, Any]]:
-    """Layer scores with controls beside them, of a study or of everything."""
+def fetch_layers(
+    connections: Connections, *, study: int | str | None, quiet: bool = True, **wanted: Any
+) -> list[dict[str, Any]]:
+    """Layer scores with controls beside them, of a study, of all or of the latest, with the SAEs' names and titles."""
     from hsae.catalog import transaction
-    from hsae.catalog.known_names import require_known, study_analyses
+    from hsae.catalog.known_names import require_known
     from hsae.catalog.queries import layer_rows
     from hsae.report.layer_table import beside_controls
 
     with transaction(connections.sessions) as session:
         require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
-        analyses = None if study_id is None else study_analyses(session, study_id)
-        return beside_controls(layer_rows(session, analyses, **wanted))
+        scope = choose_scope(session, study, **wanted)
+        rows = beside_controls(layer_rows(session, scope.analysis_ids, **wanted))
+        name_saes(session, rows)
+        titles = analysis_titles(session, {row["analysis_id"] for row in rows})
+    say(scope.note, quiet=quiet)
+    return [row | {"title": titles[row["analysis_id"]]} for row in rows]
 
 
-def print_layers(connections: Connections, *, study_id: int | None) -> None:
+def print_layers(connections: Connections, *, study_id: int) -> None:
     """Print the layer tables of a study."""
-    print_layer_rows(fetch_layers(connections, study_id=study_id))
+    print_layer_rows(fetch_layers(connections, study=study_id))
 
 
 def print_layer_rows(rows: list[dict[str, Any]]) -> None:
     """One table per model, data set and SAE."""
-    from hsae.catalog.names import short_model_name
-
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
         return
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        model = short_model_name(row["model"])
-        title = f"{row['sae_kind']} SAE x{row['expansion']}, {row['tokens']} of {model}, {row['dataset']}"
-        groups.setdefault(title, []).append(row)
+        groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
     for title, group in groups.items():
         for columns in (_LAYER_COLUMNS, _SCORE_COLUMNS):
@@ -180,7 +182,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     from hsae.catalog.queries import latent_rows
 
-    rows = filtered_rows(connections, latent_rows, **wanted)
+    rows = filtered_rows(connections, latent_rows, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_LATENT_COLUMNS, rows), as_json=as_json, empty="No latent fits.")
 
 
@@ -205,30 +207,5 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     from hsae.catalog.queries import node_rows
 
-    rows = filtered_rows(connections, node_rows, **wanted)
+    rows = filtered_rows(connections, node_rows, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.")
-
-
-@results.command()
-@click.argument("analysis", type=int, required=False)
-@click.option("--latest", is_flag=True, help="Export the latest analysis.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New or empty folder to write to.")
-@json_option
-@pass_connections
-def export(connections: Connections, analysis: int | None, latest: bool, output: Path, as_json: bool) -> None:
-    """Write an ANALYSIS as files: activations.npz, images, closure and every pair's scores as Parquet."""
-    from hsae.pipeline.export import export_analysis
-
-    if (analysis is None) == (not latest):
-        raise click.UsageError("name one ANALYSIS or give --latest")
-    done = export_analysis(analysis, output, connections.sessions, connections.store)
-    if as_json:
-        print_json(
-            {name: done[name] for name in ("id", "key", "model", "layer", "sae_kind", "dataset", "folder", "n_pairs")}
-        )
-    else:
-        what = f"{done['sae_kind']} SAE of {done['model']} layer {done['layer']}"
-        click.echo(
-            f"Analysis {done['id']} ({what}) is in {done['folder']}: {done['n_images']} images x"
-            f" {done['n_latents']} latents, {done['n_pairs']} scored pairs."
-        )

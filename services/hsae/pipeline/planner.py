@@ -21,10 +21,10 @@ from hsae.pipeline.requests import (
     SubmitRequest,
     TrainRequest,
     extraction_label,
-    ranges,
     sae_label,
     scoring_label,
 )
+from hsae.report.ranges import ranges
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 

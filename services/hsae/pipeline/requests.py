@@ -7,7 +7,7 @@ same artifact share it.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -247,17 +247,6 @@ def study_key(comparison_key: str, dataset_id: int) -> str:
     scoring. The data set counts by its number, too: the same images under another name are another study.
     """
     return hashlib.sha256(f"{comparison_key}:{dataset_id}".encode()).hexdigest()
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """`[0, 1, 2, 5]` as `0-2, 5`."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:

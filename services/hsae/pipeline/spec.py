@@ -26,7 +26,9 @@ _MAX_BYTES = 1_000_000
 _MAX_LAYERS = 10_000
 _shown = Repr()  # short, whatever an alias of YAML may stand for
 _shown.maxlevel = 2
-# What the command line and other tools call the settings of an SAE.
+# What the command line calls some settings: a study file may call them so, too.
+_OF_THE_COMMAND_LINE = {"steps": "n_steps", "l1": "l1_coefficient", "views": "n_views"}
+# What other tools call them.
 _OTHER_NAMES = {
     "width": "expansion", "widths": "expansion", "l1": "l1_coefficient", "lr": "learning_rate", "steps": "n_steps",
     "type": "kind", "views": "n_views", "sae": "saes", "layer": "layers",
@@ -91,7 +93,7 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
     if not isinstance(block, Mapping):
         raise UserError(f"{place}: {_shown.repr(block)} is no block: write {{kind: topk, k: [16, 32]}} or the like")
     values: dict[str, list[Any]] = {}
-    for name, given in block.items():
+    for name, given in _as_settings(place, block).items():
         if name not in SaeConfig.model_fields:
             raise UserError(f"{place}.{name} is no setting of an SAE{_meant(name, SaeConfig.model_fields)}")
         values[name] = given if isinstance(given, list) else [given]
@@ -114,6 +116,19 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
         given = dict(zip(values, combination, strict=True))
         own = applies.get(str(given.get("kind", "relu")), SaeConfig.model_fields)
         yield _placed(place, SaeConfig.parse, {name: value for name, value in given.items() if name in own})
+
+
+def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The block with the command line's names (`steps`, `batch-size`) as those of the settings."""
+    settings: dict[Any, Any] = {}
+    given: dict[Any, Any] = {}
+    for name, value in block.items():
+        plain = name.replace("-", "_") if isinstance(name, str) else name
+        setting = _OF_THE_COMMAND_LINE.get(plain, plain)
+        if setting in settings:
+            raise UserError(f"{place}: {given[setting]} and {name} are the same setting: leave one out")
+        settings[setting], given[setting] = value, name
+    return settings
 
 
 class StudySpec(BaseModel):
@@ -162,6 +177,9 @@ def read_spec(path: Path) -> StudySpec:
         content = _load(path)
         if not isinstance(content, Mapping):
             raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
+        extraction = content.get("extraction")
+        if isinstance(extraction, Mapping):
+            content = {**content, "extraction": _as_settings("extraction", extraction)}
         spec = StudySpec.model_validate(content)
         _check_seed(spec.extraction)
     except ValidationError as error:

@@ -1,17 +1,20 @@
 """Scores by layer as one picture."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.errors import UserError
 
+_Rows = Sequence[Mapping[str, Any]]
 _SAE_STYLE = {"relu": ("C0", "o", "ReLU SAE"), "topk": ("C3", "s", "TopK SAE")}
 _CONTROL_STYLE = {
     "neuron": ("0.35", "-", "raw neurons"),
@@ -33,16 +36,26 @@ _PANELS = (
 def layer_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Draw scores along depth from the rows of `beside_controls`, and write them as a PNG.
 
+    Every SAE setting (`sae`, its name; without it the kind) has a line in each panel. One setting of a kind stands
+    beside all of its controls; of several, each beside its shuffled taxonomy alone, in its own colour.
+
     Raises:
         UserError: when the file cannot be written.
     """
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    kinds = [kind for kind in _SAE_STYLE if any(row["sae_kind"] == kind for row in rows)]
+    settings: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        settings.setdefault(row.get("sae") or row["sae_kind"], []).append(row)
+    kinds = [group[0]["sae_kind"] for group in settings.values()]
+    draw = _draw_kinds if len(set(kinds)) == len(kinds) else _draw_sweep
     for axes, (score, heading, unit, controls) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        for kind in kinds:
-            _draw_kind(axes, [row for row in rows if row["sae_kind"] == kind], kind, score, controls=controls)
+        if score == "probe_accuracy":  # the layer's, whatever the SAE
+            for curve in _probes(settings.values()):
+                axes.plot(*zip(*curve, strict=True), color="0.35", marker=".")
+        else:
+            draw(axes, settings, score, controls=controls)
         axes.set_title(heading, fontsize=10)
         axes.set_ylabel(unit, fontsize=9)
         axes.set_ylim(bottom=0)
@@ -66,25 +79,48 @@ def layer_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
-def _draw_kind(axes: Axes, rows: Sequence[Mapping[str, Any]], kind: str, score: str, *, controls: bool) -> None:
-    layers = [row["layer"] for row in rows]
-    colour, marker, name = _SAE_STYLE[kind]
-    if score == "probe_accuracy":  # the layer's, whatever the SAE
-        axes.plot(layers, [row[score] for row in rows], color="0.35", marker=".")
-        return
-    axes.plot(layers, _values(rows, score), color=colour, marker=marker, markersize=4, label=name)
-    if controls:
-        for control, (control_colour, line, control_name) in _CONTROL_STYLE.items():
-            label = f"{control_name} ({kind})"
-            width = 1.0 if kind == "relu" else 1.8
+def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], score: str, *, controls: bool) -> None:
+    """One setting of each kind, beside all of its controls."""
+    for rows in sorted(settings.values(), key=lambda rows: list(_SAE_STYLE).index(rows[0]["sae_kind"])):
+        kind = rows[0]["sae_kind"]
+        layers = [row["layer"] for row in rows]
+        colour, marker, name = _SAE_STYLE[kind]
+        axes.plot(layers, _values(rows, score), color=colour, marker=marker, markersize=4, label=name)
+        for control, (control_colour, line, control_name) in _CONTROL_STYLE.items() if controls else ():
             axes.plot(
                 layers,
                 _values(rows, f"{score}_{control}"),
                 color=control_colour,
                 linestyle=line,
-                linewidth=width,
-                label=label,
+                linewidth=1.0 if kind == "relu" else 1.8,
+                label=f"{control_name} ({kind})",
             )
+
+
+def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], score: str, *, controls: bool) -> None:
+    """Several settings of a kind: all controls of all of them would hide the lines that are to be compared."""
+    for (name, rows), colour in zip(settings.items(), _colours(len(settings)), strict=True):
+        layers = [row["layer"] for row in rows]
+        marker = _SAE_STYLE[rows[0]["sae_kind"]][1]
+        axes.plot(layers, _values(rows, score), color=colour, marker=marker, markersize=4, label=name)
+        shuffled = _values(rows, f"{score}_shuffled_taxonomy")
+        if controls and not all(map(math.isnan, shuffled)):
+            axes.plot(layers, shuffled, color=colour, linestyle="--", linewidth=0.8)
+    if controls:
+        axes.plot([], [], color="0.35", linestyle="--", linewidth=0.8, label="each with the taxonomy shuffled")
+
+
+def _colours(n: int) -> list[Any]:
+    """As many colours as there are settings: distinct ones while there are enough, else along a scale."""
+    return [f"C{i}" for i in range(n)] if n <= 10 else [colormaps["turbo"]((i + 0.5) / n) for i in range(n)]
+
+
+def _probes(groups: Iterable[_Rows]) -> list[list[tuple[int, float]]]:
+    """The different curves of the probe: SAEs of the same activations share one."""
+    curves = [
+        [(row["layer"], value) for row, value in zip(g, _values(g, "probe_accuracy"), strict=True)] for g in groups
+    ]
+    return list({repr(curve): curve for curve in curves}.values())
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
