@@ -8,6 +8,8 @@ from tests.pipeline.test_plan import copied, plan_small, statuses
 from tests.small import link_classes, small_request
 
 from hsae.catalog import Job, Study, StudyJob, transaction
+from hsae.catalog.migrate import downgrade, upgrade
+from hsae.catalog.studies import list_studies
 from hsae.demo import backbone_folder
 from hsae.pipeline.plan import preview
 from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
@@ -91,3 +93,24 @@ def test_a_preview_takes_no_number_and_knows_the_study(service):
     between = taken()
     assert preview(request, service.settings, service.sessions).study_id == 1
     assert taken() == between
+
+
+def test_studies_of_earlier_versions_are_found_by_their_request(service):
+    """Before, every submit was a study: the latest of one request is found again, the others stay as they are."""
+    register_small(service, n_classes=2)
+    plans = [plan_small(service), plan_small(service, layers=(1,))]
+    with transaction(service.sessions) as session:
+        session.execute(text("INSERT INTO study (name, request) SELECT 'again', request FROM study WHERE id = 1"))
+        session.execute(text("INSERT INTO study (name, request) VALUES ('lost its jobs', '{}')"))
+        session.execute(text("INSERT INTO study_job SELECT 3, job_id, true FROM study_job WHERE study_id = 1"))
+        session.execute(text("UPDATE study SET created_at = created_at - interval '1 day'"))
+    before = [(row.id, row.created_at) for row in study_rows(service)]
+    engine = service.sessions.kw["bind"]
+    downgrade(engine, "0009")
+    upgrade(engine)
+    rows = study_rows(service)
+    assert [(row.id, row.submitted_at) for row in rows] == before
+    assert [row.request_key is None for row in rows] == [True, False, False, True]
+    assert [plan_small(service).study_id, plan_small(service, layers=(1,)).study_id] == [3, plans[1].study_id]
+    with transaction(service.sessions) as session:
+        assert [row["name"] for row in list_studies(session)][-2:] == ["again", "dinov2-emoji on small"]
