@@ -8,6 +8,8 @@ from sqlalchemy import text
 from tests.planted_scores import ID, plant
 
 from hsae.catalog import Analysis, LatentEdge, LayerScore, LevelScore, Sae, transaction
+from hsae.cli import demo
+from hsae.cli.connections import Connections
 
 K = {2: 4, 3: 16, 4: 32}
 """Of layer 5, the k of each analysis' TopK SAE; all of them are in study 2."""
@@ -92,7 +94,15 @@ def test_the_tables_show_the_names(admin, swept):
     compared = admin(swept, "results", "compare", 2, 3).output
     assert "A: analysis 2: topk SAE x2 (k=4), cls of planted/vit, planted, layer 5" in compared
     assert "B: analysis 3: topk SAE x2 (k=16), cls of planted/vit, planted, layer 5" in compared
-    assert "cls of planted/vit, planted\n" in admin(swept, "results", "levels").stdout
+    assert "cls of planted/vit, planted layer" in " ".join(admin(swept, "results", "levels").stdout.split())
+
+
+def test_the_demo_names_them_too(swept, capsys):
+    connections = Connections()
+    connections.use(swept.settings)
+    demo._print_nodes(connections, 2)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[3] for row in rows if row[:1] == ["animal.n.01"]] == ["topk"]
 
 
 def test_a_picture_of_several_settings(admin, swept, tmp_path):

@@ -338,6 +338,18 @@ def test_titles_tell_saes_apart(service):
     ]
 
 
+def test_titles_tell_activations_and_scorings_apart(service):
+    register_small(service, n_classes=2)
+    extraction = ExtractionConfig(tokens="mean", n_views=2, batch_size=20)
+    plan = plan_small(service, layers=(1,), extraction=extraction, scoring=ScoringConfig(threshold=0.5, controls=()))
+    what = "topk SAE x2 (k=4, n_steps=30) of dinov2-emoji layer 1, mean (n_views=2)"
+    assert [job.title for job in plan.jobs if job.kind in {"train", "analyze"}] == [
+        f"train {what}",
+        f"analyze {what} on small (threshold=0.5, controls=none)",
+    ]
+    assert plan.jobs[0].title.startswith("extract mean (n_views=2) of dinov2-emoji layer 1")
+
+
 def test_a_higher_priority_is_taken_over_and_rung_for(service):
     register_small(service, n_classes=2)
     first = plan_small(service, layers=(1,), priority=2)

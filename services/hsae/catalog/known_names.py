@@ -65,7 +65,9 @@ def require_known(
     analyses = sorted({row.analysis for row in rows})
     for wanted in analysis_ids:
         if wanted not in analyses:
-            raise UserError(f"there is no analysis {wanted}, only {_some(analyses)}: see `hsae-admin results layers`")
+            raise UserError(
+                f"there is no analysis {wanted}, only {_some(analyses)}: see `hsae-admin results layers --study all`"
+            )
     layers = sorted({row.layer for row in rows})
     if layer is not None and layer not in layers:
         raise UserError(f"no analysis is of layer {layer}, only of {_some(layers)}: `hsae-admin submit` makes others")

@@ -172,5 +172,7 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
         row = session.execute(text(query + " WHERE a.id = :id"), {"id": analysis}).mappings().one_or_none()
     if row is None:
         which = "no analysis" if analysis is None else f"no analysis {analysis}"
-        raise UserError(f"there is {which}: see `hsae-admin results layers`, or make one with `hsae-admin submit`")
+        raise UserError(
+            f"there is {which}: see `hsae-admin results layers --study all`, or make one with `hsae-admin submit`"
+        )
     return dict(row)

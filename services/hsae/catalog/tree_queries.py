@@ -34,7 +34,7 @@ def find_tree(
     )
     rows = [dict(row) for row in found.mappings()]
     if not rows:
-        raise UserError("no analysed data set that fits has this node: see `hsae-admin results layers`")
+        raise UserError("no analysed data set that fits has this node: see `hsae-admin results layers --study all`")
     if len(rows) > 1:
         names = ", ".join(row["dataset"] for row in rows)
         raise UserError(f"{len(rows)} analysed data sets have this node ({names}): choose one with --dataset")
