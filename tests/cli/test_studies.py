@@ -14,7 +14,7 @@ from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ScoringConfig
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 MODEL = ("--model", str(backbone_folder()))
 

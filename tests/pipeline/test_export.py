@@ -20,8 +20,9 @@ from hsae.cli.main import cli
 from hsae.pipeline.export import export_analysis
 from hsae.pipeline.plan import submit
 from hsae.pipeline.requests import ScoringConfig
-from hsae.sae import SaeConfig, SparseAutoencoder
-from hsae.store import weights_key
+from hsae.sae.config import SaeConfig
+from hsae.sae.model import SparseAutoencoder
+from hsae.store.keys import weights_key
 
 SAES = (
     SaeConfig(kind="topk", k=4, expansion=2, n_steps=30),

@@ -13,7 +13,7 @@ from hsae.catalog.studies import list_studies
 from hsae.demo import backbone_folder
 from hsae.pipeline.plan import preview
 from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 
 def study_rows(service):

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from hsae import __version__
 from hsae.catalog.conditions import Row
-from hsae.hierarchy import ClassSums, NodeScores, iter_node_scores
+from hsae.hierarchy.class_sums import ClassSums
+from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
 from hsae.pipeline.latent_activations import LatentActivations
 from hsae.taxonomy import InducedTaxonomy
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hsae.catalog import Job
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 JobStatus = Literal["new", "again", "joined", "reused"]
 REASON_OF_STATUS = {"new": "submitted", "again": "requeued"}  # of the event of a job that is queued by a submit

@@ -6,10 +6,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from hsae.catalog import Study, StudyJob
+from hsae.catalog.locks import SUBMIT_LOCK
 from hsae.catalog.studies import require_study
 from hsae.errors import UserError
 from hsae.pipeline.control import jobs_of_study
-from hsae.pipeline.plan import SUBMIT_LOCK
 
 
 @dataclass(frozen=True, slots=True)
