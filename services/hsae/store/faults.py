@@ -6,14 +6,12 @@ import urllib3.exceptions as http
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from hsae.errors import ServiceError, UserError
-
-CONNECT_TIMEOUT_SECONDS = 5.0
-READ_TIMEOUT_SECONDS = 60.0
+from hsae.store.connection import CONNECT_TIMEOUT_SECONDS
 
 # Everything that the client raises for something other than a bug of ours (OSError: a broken CA file).
 CLIENT_ERRORS = (MinioException, http.HTTPError, ParseError, OSError)
-# The body of an answer stopped before its announced end.
-CUT_SHORT = (http.ProtocolError, http.ReadTimeoutError)
+# The body of an answer stopped before its announced end; as these they reach us from a body alone.
+_CUT_SHORT = (http.ProtocolError, http.ReadTimeoutError)
 
 _REFUSED = {
     "InvalidAccessKeyId": "it does not know the access key",
@@ -39,9 +37,9 @@ class ObjectMissingError(UserError):
         self.bucket = bucket
 
     def __str__(self) -> str:
+        remedy = _remedy(self.key)
         return (
-            f"object {self.key} is missing from bucket {self.bucket}: "
-            "submit again to make it anew, or restore the bucket from its backup"
+            f"object {self.key} is missing from bucket {self.bucket}: {remedy}, or restore the bucket from its backup"
         )
 
 
@@ -56,7 +54,26 @@ class ObjectCorruptError(UserError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): submit again to make it anew"
+        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): {_remedy(self.key)}"
+
+
+def _remedy(key: str) -> str:
+    if key.startswith(("datasets/", "taxonomies/")):
+        return "run `hsae-admin dataset add` again as before, which stores it anew"
+    return "submit again to make it anew"
+
+
+def fault_of_one_object(error: Exception) -> str | None:
+    """What failed in the reading of an object, where it may be this object's own fault; None for anything else.
+
+    Only 500 is: the other statuses say that the server, or the way to it, is overloaded or away.
+    """
+    if isinstance(error, _CUT_SHORT):
+        return "its body is cut short"
+    status, text = _answer(error)
+    if status != _HTTP_SERVER_FAULT or _tells_of_full_storage(error, text):
+        return None
+    return f"HTTP {status}: {_line(text)}"
 
 
 def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool) -> UserError:
@@ -71,9 +88,9 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
     if isinstance(error, OSError):
         return ServiceError(f"{server} cannot be reached ({_line(error)}): correct HSAE_S3_ENDPOINT")
     target = f"object {key} in bucket {bucket}" if key else f"bucket {bucket}"
+    status, text = _answer(error)
     if isinstance(error, S3Error):
-        code, status = error.code or "", error.response.status
-        text = f"{code} {error.message or ''}"
+        code = error.code or ""
         if code in ("NoSuchKey", "NoSuchObject") and key:
             return ObjectMissingError(key, bucket)
         if code == "NoSuchBucket":
@@ -85,10 +102,6 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
             )
         if code == "RequestTimeTooSkewed":
             return ServiceError(f"{server} refuses us: the clocks of the two machines differ; set them right")
-    elif isinstance(error, ServerError):
-        status, text = error.status_code, _line(error)
-    else:  # no XML, or XML of another kind
-        status, text = _status_of(error), _line(error)
     if status == _HTTP_INSUFFICIENT_STORAGE or _tells_of_full_storage(error, text):
         return ServiceError(f"{server} is full ({_line(text)}): free some space there; jobs go on by themselves")
     if status >= _HTTP_SERVER_FAULT:
@@ -96,7 +109,7 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
         advice = (
             "its disk may be full: look at its free space and its log; jobs go on by themselves"
             if writing
-            else "look at its log; if the object is damaged there, delete it and submit again"
+            else "look at its log; jobs go on by themselves"
         )
         return ServiceError(f"{server} failed at {target} (HTTP {status}: {_line(text)}); {advice}")
     if isinstance(error, S3Error):
@@ -126,11 +139,12 @@ def _explain_connection(error: http.HTTPError, endpoint: str) -> ServiceError:
     elif isinstance(cause, http.ConnectTimeoutError) and not isinstance(cause, http.NewConnectionError):
         reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
     elif isinstance(cause, http.ReadTimeoutError):
-        reason = f"no answer within {READ_TIMEOUT_SECONDS:g} s"
+        reason = "it gives no answer"
     elif isinstance(cause, http.NewConnectionError) and isinstance(cause.__cause__, OSError):
         reason = (cause.__cause__.strerror or _line(cause.__cause__)).lower()
     elif isinstance(cause, http.ProtocolError):
-        reason = "it closed the connection"
+        timed_out = any(isinstance(detail, TimeoutError) for detail in cause.args)
+        reason = "it takes no more data" if timed_out else "it closed the connection"
     else:
         reason = _line(cause)
     return ServiceError(
@@ -144,9 +158,14 @@ def _tells_of_full_storage(error: Exception, text: str) -> bool:
     return any(phrase in text.lower() for phrase in _FULL_TEXTS)
 
 
-def _status_of(error: Exception) -> int:
-    # The client keeps the status of a non-XML answer in a private field only.
-    return int(getattr(error, "_code", 0)) if isinstance(error, InvalidResponseError) else 0
+def _answer(error: Exception) -> tuple[int, str]:
+    """The HTTP status of an answer that is an error (0: of none), and what it says."""
+    if isinstance(error, S3Error):
+        return error.response.status, f"{error.code or ''} {error.message or ''}"
+    if isinstance(error, ServerError):
+        return error.status_code, _line(error)
+    # No XML, or XML of another kind. The client keeps the status of a non-XML answer in a private field only.
+    return int(getattr(error, "_code", 0)) if isinstance(error, InvalidResponseError) else 0, _line(error)
 
 
 def _line(error: object) -> str:

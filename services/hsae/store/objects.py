@@ -3,8 +3,8 @@
 import hashlib
 import io
 import os
-import time
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,24 +15,22 @@ from minio import Minio
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
-from hsae.errors import UserError
+from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
+from hsae.store.connection import SERVER_FAULTS, SILENCE_SECONDS, connection_pool
 from hsae.store.faults import (
     CLIENT_ERRORS,
-    CONNECT_TIMEOUT_SECONDS,
-    CUT_SHORT,
-    READ_TIMEOUT_SECONDS,
     ObjectCorruptError,
     ObjectMissingError,
     explain,
     missing_bucket,
 )
 from hsae.store.keys import fill_checksum
+from hsae.store.reading import T, read_object, take_body
 
 _SHA256_HEADER = "x-amz-meta-sha256"
 _MAX_OBJECT_BYTES = 5 * 2**30  # S3's limit of one PUT
-_READ_ATTEMPTS = 3
-_N_CONNECTIONS = 16
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +54,9 @@ class ListedObject:
 class ObjectStore:
     """One bucket of an S3 server, through the `minio` client. Threads may share it, and it survives a fork.
 
-    Every method raises `hsae.errors.ServiceError` when the server cannot be reached, refuses the keys, has no
-    such bucket or is full. A restart of the server of a few seconds is ridden out; nothing is tried for ever.
-    Keys are paths without a leading or a trailing slash; a key must not be the folder of another one (some
-    servers keep objects as files).
+    Every method raises `hsae.errors.ServiceError` when the server cannot be reached, refuses the keys, has no such
+    bucket or is full. A restart of the server of a few seconds is ridden out; nothing is tried for ever. Keys are paths
+    without a leading or trailing slash; none must be the folder of another (some servers keep objects as files).
     """
 
     def __init__(
@@ -71,21 +68,26 @@ class ObjectStore:
         *,
         region: str = "us-east-1",
         secure: bool = False,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
-        """Connects to nothing yet; an endpoint, region or bucket name that cannot be one is a `UserError`."""
+        """Connects to nothing yet; an endpoint, region or bucket name that cannot be one is a `UserError`.
+
+        A connection that is silent for `silence_seconds` is given up.
+        """
         self.endpoint = endpoint
         self.bucket = bucket
         self._access_key = access_key
         self._secret_key = secret_key
         self._region = region
         self._secure = secure
+        self._silence_seconds = silence_seconds
         self._bucket_seen = False
         try:
             check_bucket_name(bucket, strict=True)
         except ValueError as error:
             raise UserError(f"{error}: correct HSAE_S3_BUCKET (3 to 63 of a-z 0-9 . -)") from error
         self._pid = os.getpid()
-        self._minio = self._connect()
+        self._minio, self._reading_minio = self._connect()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -153,35 +155,53 @@ class ObjectStore:
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
         """The object's bytes, checked against `sha256`, or else against the sum stored beside the object.
 
-        Raises `ObjectMissingError`, and `ObjectCorruptError` for other bytes than those or a body that stays
-        cut short.
+        Raises `ObjectMissingError`, and `ObjectCorruptError` for other bytes than those, and for an object that the
+        server cannot give although it gives others.
         """
-        data, stored_sha256 = self._read(_checked(key))
-        expected = sha256 or stored_sha256
-        if expected is not None:
-            actual = hashlib.sha256(data).hexdigest()
-            if actual != expected:
-                reason = f"{len(data)} bytes with sha256 {actual[:12]}… instead of {expected[:12]}…"
-                raise ObjectCorruptError(key, self.bucket, reason)
+        data, stored_sha256 = self._read(_checked(key), lambda body: (body.read(), body.headers.get(_SHA256_HEADER)))
+        self._compare(key, len(data), hashlib.sha256(data).hexdigest(), sha256 or stored_sha256)
         return data
 
-    def _read(self, key: str) -> tuple[bytes, str | None]:
-        attempt = 0
-        while True:
-            attempt += 1
-            with self._explained(key):
-                response = self._client.get_object(self.bucket, key)
-                try:
-                    return response.read(), response.headers.get(_SHA256_HEADER)
-                except CUT_SHORT as error:
-                    # The client retries requests, not bodies.
-                    if attempt == _READ_ATTEMPTS:
-                        reason = f"its body was cut short {attempt} times"
-                        raise ObjectCorruptError(key, self.bucket, reason) from error
-                    time.sleep(0.5 * attempt)
-                finally:
-                    response.close()
-                    response.release_conn()
+    def check(self, key: str, *, sha256: str) -> int:
+        """Read the object, a piece at a time, and return its size. Raises what `get` raises."""
+
+        def measure(body: urllib3.BaseHTTPResponse) -> tuple[int, str]:
+            digest, n_bytes = hashlib.sha256(), 0
+            for piece in body.stream(_PIECE_BYTES):
+                digest.update(piece)
+                n_bytes += len(piece)
+            return n_bytes, digest.hexdigest()
+
+        n_bytes, actual = self._read(_checked(key), measure)
+        self._compare(key, n_bytes, actual, sha256)
+        return n_bytes
+
+    def _compare(self, key: str, n_bytes: int, actual: str, expected: str | None) -> None:
+        if expected is not None and actual != expected:
+            reason = f"{n_bytes} bytes with sha256 {actual[:12]}… instead of {expected[:12]}…"
+            raise ObjectCorruptError(key, self.bucket, reason)
+
+    def _read(self, key: str, take: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
+        """What `take` makes of the object's body."""
+
+        def read() -> T:
+            return take_body(self._reading_client.get_object(self.bucket, key), take)
+
+        return read_object(key, self.bucket, read=read, probe=self.probe, explained=lambda e: self._explain(e, key))
+
+    def probe(self) -> None:
+        """Write a small object, read it back and delete it. Raises `ServiceError` where that does not work."""
+        content = secrets.token_bytes(1024)
+        probe = self.put(f"doctor/{secrets.token_hex(8)}", content)
+        try:
+            with self._explained(probe.key):
+                back = take_body(self._client.get_object(self.bucket, probe.key), lambda body: body.read())
+            if back != content:
+                raise ServiceError(
+                    f"what is written to the S3 server at {self.endpoint} reads back differently: check its disk"
+                )
+        finally:
+            self.delete(probe.key)
 
     def stat(self, key: str) -> int | None:
         """The object's size in bytes, None where there is no such object."""
@@ -234,28 +254,19 @@ class ObjectStore:
     @property
     def _client(self) -> Minio:
         if self._pid != os.getpid():  # a forked child must not speak on its parent's sockets
-            self._pid, self._minio = os.getpid(), self._connect()
+            self._pid, (self._minio, self._reading_minio) = os.getpid(), self._connect()
         return self._minio
 
-    def _connect(self) -> Minio:
-        retry = urllib3.Retry(
-            total=6,
-            read=2,
-            status=3,
-            redirect=1,
-            other=0,  # TLS
-            backoff_factor=0.3,
-            backoff_max=1.5,  # sleeps 0, 0.6, 1.2, 1.5, 1.5, ...: 6 s outlast a restart of the server
-            status_forcelist=(500, 502, 503, 504),
-            allowed_methods=None,  # each of our requests may be repeated
-            raise_on_status=False,  # the last answer tells more than "too many 500s"
-            respect_retry_after_header=False,  # it could ask for hours
-        )
-        pool = urllib3.PoolManager(
-            maxsize=_N_CONNECTIONS,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
-            retries=retry,
-        )
+    @property
+    def _reading_client(self) -> Minio:
+        """A client that leaves it to `read_object` what to do about 500 (SeaweedFS takes 14 s to say it)."""
+        _ = self._client
+        return self._reading_minio
+
+    def _connect(self) -> tuple[Minio, Minio]:
+        return self._connect_with(SERVER_FAULTS), self._connect_with(SERVER_FAULTS[1:])
+
+    def _connect_with(self, repeated: Sequence[int]) -> Minio:
         try:
             return Minio(
                 self.endpoint,
@@ -263,7 +274,7 @@ class ObjectStore:
                 secret_key=self._secret_key,
                 region=self._region,
                 secure=self._secure,
-                http_client=pool,
+                http_client=connection_pool(repeated=repeated, silence_seconds=self._silence_seconds),
             )
         except ValueError as error:
             raise UserError(
@@ -276,7 +287,10 @@ class ObjectStore:
         try:
             yield
         except CLIENT_ERRORS as error:
-            raise explain(error, endpoint=self.endpoint, bucket=self.bucket, key=key, writing=writing) from error
+            raise self._explain(error, key, writing=writing) from error
+
+    def _explain(self, error: Exception, key: str | None, *, writing: bool = False) -> UserError:
+        return explain(error, endpoint=self.endpoint, bucket=self.bucket, key=key, writing=writing)
 
 
 def _checked(key: str) -> str:
