@@ -12,18 +12,23 @@ from hsae.errors import UserError
 from hsae.pipeline.context import StageContext
 from hsae.sae.rows import TrainingRows
 from hsae.store.activations import ActivationManifest, ActivationShard, read_manifest, read_shard
+from hsae.store.faults import ObjectMissingError
+from hsae.store.keys import manifest_key
 
 
 def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet, ActivationManifest]:
     """The catalog's row and the verified manifest of a published activation set.
 
     Raises:
-        UserError: when it is not published (any more).
+        UserError: when there is no such set.
+        ObjectMissingError: when it is not published any more, for a part of it was lost.
     """
     with context.reading() as session:
         row = session.execute(select(ActivationSet).where(ActivationSet.key == key)).scalar_one_or_none()
-    if row is None or row.manifest_sha256 is None:
+    if row is None:
         raise UserError(f"activation set {key} is not there: submit the request again to extract it")
+    if row.manifest_sha256 is None:
+        raise ObjectMissingError(manifest_key(key, "*"), context.store.bucket)
     return row, read_manifest(context.store, key, sha256=row.manifest_sha256)
 
 

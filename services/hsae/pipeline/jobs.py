@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import CursorResult, func, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, JobDependency, JobEvent, Json
@@ -181,6 +182,18 @@ def take_back(session: Session, lease: Lease, why: str) -> None:
     record(session, lease.job_id, lease.owner, why, reason="lease_expired", state="queued")
 
 
+def wait_for(session: Session, lease: Lease, needed: int, why: str, *, uncounted: bool) -> list[int]:
+    """Let a held job wait for another one, whose work it turned out to need again; returns the ids of released jobs.
+
+    `uncounted`: it costs no attempt.
+    """
+    session.execute(insert(JobDependency).values(job_id=lease.job_id, depends_on_id=needed).on_conflict_do_nothing())
+    _queue_again(session, lease.job_id, why, state="waiting", uncounted=uncounted)
+    record(session, lease.job_id, lease.owner, why, reason="requeued", state="waiting")
+    session.flush()
+    return release_waiting(session, lease.owner)
+
+
 def held_by(session: Session, owner_prefix: str) -> list[Lease]:
     """The leases of one worker, by the start of its owner's name; their jobs' rows are locked."""
     rows = session.execute(
@@ -198,7 +211,13 @@ def _pause(retry_seconds: float, n: int) -> float:
 
 
 def _queue_again(
-    session: Session, job_id: int, error: str | None, *, pause_seconds: float = 0.0, uncounted: bool = False
+    session: Session,
+    job_id: int,
+    error: str | None,
+    *,
+    state: str = "queued",
+    pause_seconds: float = 0.0,
+    uncounted: bool = False,
 ) -> None:
     values: Json = {} if error is None else {"error": redact(error)}
     if uncounted:
@@ -208,7 +227,7 @@ def _queue_again(
     session.execute(
         update(Job)
         .where(Job.id == job_id)
-        .values(state="queued", owner=None, lease_expires_at=None, notified_at=None, **values)
+        .values(state=state, owner=None, lease_expires_at=None, notified_at=None, **values)
     )
 
 

@@ -13,7 +13,7 @@ from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceErr
 from hsae.pipeline import jobs
 from hsae.pipeline.clean_up import clean_up
 from hsae.pipeline.context import StageContext
-from hsae.pipeline.damage import forget_object
+from hsae.pipeline.damage import forget_object, wait_for_maker
 from hsae.pipeline.device import pick_device
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.pipeline.heartbeat import Heartbeat
@@ -97,7 +97,10 @@ def _attempt(
         error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
         return _outage(job, settings, heartbeat, error), _nothing
     try:
-        result = _run_stage(stage, request, context)
+        try:
+            result = _run_stage(stage, request, context)
+        except (ObjectMissingError, ObjectCorruptError) as loss:
+            return _input_lost(job, settings, heartbeat, context, loss)
         with context.transaction() as session:
             bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result, context.last_progress))
     except LeaseLostError as stop:
@@ -109,10 +112,6 @@ def _attempt(
         return "cancelled", lambda: _clean_up(job, "cancelled", context)
     except WorkerStoppingError:
         return _handed_back(job, context), _nothing
-    except (ObjectMissingError, ObjectCorruptError) as loss:
-        with context.transaction() as session:
-            forget_object(session, loss.key, job.lease.owner, str(loss))
-        return _failed(job, context, loss), _nothing
     except ServiceError as error:
         return _outage(job, settings, heartbeat, error), _nothing
     except UserError as mistake:
@@ -137,6 +136,23 @@ def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
     context.event(message, {"micro_batch": "half"})
     torch.cuda.empty_cache()
     return stage.run(request, context)
+
+
+def _input_lost(
+    job: jobs.ClaimedJob,
+    settings: Settings,
+    heartbeat: Heartbeat,
+    context: StageContext,
+    loss: ObjectMissingError | ObjectCorruptError,
+) -> tuple[str, Callable[[], None]]:
+    """Wait for the job that makes the lost object again; where that cannot be, fail and leave it to the next submit."""
+    log.error("job %d: %s", job.lease.job_id, loss.fact)
+    bells = wait_for_maker(context, job, loss)
+    if bells is not None:
+        return "waiting", lambda: _ring(settings, bells, heartbeat)
+    with context.transaction() as session:
+        forget_object(session, loss.key, job.lease.owner, str(loss))
+    return _failed(job, context, loss), _nothing
 
 
 def _failed(job: jobs.ClaimedJob, context: StageContext, mistake: UserError) -> str:

@@ -36,11 +36,13 @@ class ObjectMissingError(UserError):
         self.key = key
         self.bucket = bucket
 
+    @property
+    def fact(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"object {self.key} is missing from bucket {self.bucket}"
+
     def __str__(self) -> str:
-        remedy = _remedy(self.key)
-        return (
-            f"object {self.key} is missing from bucket {self.bucket}: {remedy}, or restore the bucket from its backup"
-        )
+        return f"{self.fact}: {_remedy(self.key)}, or restore the bucket from its backup"
 
 
 class ObjectCorruptError(UserError):
@@ -53,8 +55,13 @@ class ObjectCorruptError(UserError):
         self.bucket = bucket
         self.reason = reason
 
+    @property
+    def fact(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason})"
+
     def __str__(self) -> str:
-        return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason}): {_remedy(self.key)}"
+        return f"{self.fact}: {_remedy(self.key)}"
 
 
 def _remedy(key: str) -> str:
