@@ -1,17 +1,21 @@
 """hsae-admin doctor: is every part there, and if not, what mends it."""
 
 import platform
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsae import __version__
+from hsae.cli import deep_check
 from hsae.cli.connections import Connections, home_option, pass_connections
 from hsae.cli.output import json_option, print_json
 from hsae.errors import HsaeError, UserError
+
+if TYPE_CHECKING:
+    from hsae.pipeline.integrity import Lost
 
 _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "scipy")
 
@@ -28,9 +32,13 @@ class Finding:
 @click.command()
 @home_option
 @json_option
+@click.option("--deep", is_flag=True, help="Also read every object that the catalog names; names what is lost.")
+@click.option("--repair", is_flag=True, help="With --deep: run the jobs again whose objects are lost.")
 @pass_connections
-def doctor(connections: Connections, as_json: bool) -> None:
+def doctor(connections: Connections, as_json: bool, deep: bool, repair: bool) -> None:
     """Check every part of the service and say how to mend what is broken."""
+    if repair and not deep:
+        raise click.UsageError("--repair needs --deep, which finds what is lost: hsae-admin doctor --deep --repair")
     checks: dict[str, Callable[[Connections], str]] = {
         "versions": _versions,
         "settings": _settings,
@@ -47,12 +55,42 @@ def doctor(connections: Connections, as_json: bool) -> None:
         finding = _examine(part, check, connections)
         findings.append(finding)
         if not as_json:
-            click.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.part:<13} {finding.detail}")
+            _print(finding)
+    rows: list[dict[str, Any]] = [{"part": f.part, "ok": f.ok, "detail": f.detail} for f in findings]
+    if deep:
+        finding, lost = _objects(connections, as_json=as_json, repair=repair)
+        findings.append(finding)
+        rows.append({"part": finding.part, "ok": finding.ok, "detail": finding.detail, "lost": lost})
     if as_json:
-        print_json([{"part": f.part, "ok": f.ok, "detail": f.detail} for f in findings])
+        print_json(rows)
     bad = [finding.part for finding in findings if not finding.ok]
     if bad:
         raise UserError(f"{len(bad)} of {len(findings)} checks failed: {', '.join(bad)}")
+
+
+def _objects(connections: Connections, *, as_json: bool, repair: bool) -> tuple[Finding, list[dict[str, Any]]]:
+    """The check of --deep, told to a person at once, and what is lost for programs."""
+    lost: list[Lost] = []
+    again: list[int] = []
+
+    def check(connections: Connections) -> str:
+        n_objects, found = deep_check.lost_objects(connections, quiet=as_json)
+        lost.extend(found)
+        if not lost:
+            return f"read {n_objects}, all as they were stored"
+        if repair:
+            again.extend(deep_check.repair(connections, lost))
+        raise UserError(f"{len(lost)} of {n_objects} are missing or damaged")
+
+    finding = _examine("objects", check, connections)
+    if not as_json:
+        _print(finding)
+        deep_check.print_lost(lost, again)
+    return finding, deep_check.as_rows(lost, again)
+
+
+def _print(finding: Finding) -> None:
+    click.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.part:<13} {finding.detail}")
 
 
 def _examine(part: str, check: Callable[[Connections], str], connections: Connections) -> Finding:
@@ -109,13 +147,7 @@ def _object_store(connections: Connections) -> str:
 
     store = ObjectStore.from_settings(connections.settings)
     store.ensure_bucket()
-    content = secrets.token_bytes(1024)
-    written = store.put(f"doctor/{secrets.token_hex(8)}", content)
-    try:
-        if store.get(written.key, sha256=written.sha256) != content:
-            raise UserError(f"object {written.key} reads back differently: check the S3 server's disk")
-    finally:
-        store.delete(written.key)
+    store.probe()
     return f"wrote, read back and deleted an object at {connections.settings.s3_endpoint}"
 
 
