@@ -29,7 +29,6 @@ def done(make_service):
 
 def _objects(result) -> dict:
     assert result.exit_code == 1, result.output  # no worker answers, in any case
-    print(repr(result.exception), result.output)
     (finding,) = [each for each in json.loads(result.stdout) if each["part"] == "objects"]
     return finding
 

@@ -87,7 +87,7 @@ def print_lost(lost: "Sequence[Lost]", again: Collection[int]) -> None:
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """A bar on standard error for a person at a terminal, nothing for anybody else."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("reading objects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
