@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hsae.catalog import transaction
 from hsae.cli.connections import Connections
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, "list[L
     Raises:
         ServiceError: when the database or the object store cannot be reached.
     """
+    from hsae.catalog import transaction
     from hsae.pipeline.integrity import find_lost, named_objects, still_named
 
     with transaction(connections.sessions) as session:
@@ -47,6 +47,7 @@ def remedy(lost: "Lost", again: Collection[int]) -> str:
 
 def repair(connections: Connections, lost: "Sequence[Lost]") -> list[int]:
     """Queue the jobs that make the lost objects again; returns their ids."""
+    from hsae.catalog import transaction
     from hsae.pipeline.damage import make_again
     from hsae.pipeline.jobs import bells_of
 
