@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import PIL.Image
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from hsae.backbones.architectures import ARCHITECTURES, Architecture
 from hsae.backbones.inspection import pair, read_config
-from hsae.backbones.preprocessing import Preprocessing
+from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.sources import Source, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
@@ -87,7 +86,12 @@ class Backbone:
         """Where the model computes."""
         return next(self._model.parameters()).device
 
-    def pixel_values(self, images: Sequence[PIL.Image.Image]) -> Float[Tensor, "batch 3 height width"]:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Turns images into what `activations` takes."""
+        return self._preprocessing
+
+    def pixel_values(self, images: Sequence[Picture]) -> Float[Tensor, "batch 3 height width"]:
         """The images preprocessed as the model wants them, float32 `[batch, 3, height, width]` on the CPU."""
         return self._preprocessing(images)
 

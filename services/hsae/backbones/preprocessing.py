@@ -3,20 +3,52 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import PIL.Image
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
-from hsae.errors import UserError
+from hsae.errors import HsaeError, UserError
 
 # Sizes and shapes that a fixed output size must not depend on.
 _PROBES = ((640, 480), (480, 640), (50, 50))
 # What says nothing about the result.
 _INERT = ("auto_map", "processor_class", "transformers_version", "feature_extractor_type", "image_processor_type")
+
+# Of an image as the processor scales it, before it crops. 500 x 518 x 518: the longest image that a data set may hold,
+# scaled for the largest usual input.
+MAX_SCALED_PIXELS = 1 << 27
+# What preparing takes at a time, for each pixel that is scaled to, and for each of the whole where a processor resizes
+# in its own way, as those on torchvision do.
+_SCALED_BYTES = 10
+_WHOLE_BYTES = 24
+
+
+class PreprocessingError(HsaeError):
+    """The model's image processor cannot turn this image into its input; the message is one line."""
+
+
+class Picture(Protocol):
+    """An upright image: one of Pillow's, or one that gives the same answers from less memory."""
+
+    @property
+    def mode(self) -> str:
+        """As Pillow's."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+
+    def resize(self, size: tuple[int, int], resample: int) -> PIL.Image.Image:
+        """As Pillow's."""
+
+    def convert(self, mode: str) -> PIL.Image.Image:
+        """As Pillow's."""
 
 
 class Preprocessing:
@@ -41,6 +73,7 @@ class Preprocessing:
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: its image processor settings are no good ({_line(error)})") from error
         self.image_size = self._probe(name)
+        self._scaling = self._checked_scaling()
         described = {
             key: value
             for key, value in self._processor.to_dict().items()
@@ -49,13 +82,67 @@ class Preprocessing:
         described |= {"processor": base, "backend": backend, "image_size": list(self.image_size)}
         self.description: dict[str, Any] = json.loads(json.dumps(described, sort_keys=True))
 
-    def __call__(self, images: Sequence[PIL.Image.Image]) -> Float[Tensor, "batch 3 height width"]:
-        """float32 `[batch, 3, height, width]` on the CPU."""
+    def __call__(self, images: Sequence[Picture]) -> Float[Tensor, "batch 3 height width"]:
+        """float32 `[batch, 3, height, width]` on the CPU; an image of another mode than RGB is converted to it.
+
+        The values of an image depend on nothing but the image. MemoryError where there is too little memory,
+        `PreprocessingError` for whatever else the processor cannot do.
+        """
         if not images:
             return torch.zeros(0, 3, *self.image_size)
-        rgb = [image if image.mode == "RGB" else image.convert("RGB") for image in images]
-        pixel_values: Tensor = self._processor(images=rgb, return_tensors="pt")["pixel_values"]
+        return torch.cat([self._pixel_values(image) for image in images])
+
+    def needed_bytes(self, size: tuple[int, int]) -> int:
+        """About the most memory that an image of that size takes beside its own pixels.
+
+        `PreprocessingError` for one that would be scaled to more than `MAX_SCALED_PIXELS`.
+        """
+        if self._scaling is None:
+            return size[0] * size[1] * _WHOLE_BYTES
+        width, height = self._scaled_size(self._scaling, size)
+        return width * (size[1] * 4 + height * _SCALED_BYTES)
+
+    def _scaled_size(self, scaling: Scaling, size: tuple[int, int]) -> tuple[int, int]:
+        width, height = scaling.size(size)
+        if not 0 < width * height <= MAX_SCALED_PIXELS:
+            raise PreprocessingError(
+                f"{size[0]} x {size[1]} pixels, which the model's preprocessing scales to {width} x {height}: "
+                f"not within 1 to {MAX_SCALED_PIXELS} pixels"
+            )
+        return width, height
+
+    def _pixel_values(self, image: Picture) -> Float[Tensor, "1 3 height width"]:
+        if self._scaling is None:
+            whole = isinstance(image, PIL.Image.Image) and image.mode == "RGB"
+            return self._processed(image if whole else image.convert("RGB"))
+        size = self._scaled_size(self._scaling, image.size)
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        # Here and not in the processor, which would copy the whole image three times.
+        return self._processed(rgb.resize(size, self._scaling.resample), do_resize=False)
+
+    def _processed(self, image: Picture, **changes: bool) -> Float[Tensor, "1 3 height width"]:
+        try:
+            pixel_values: Tensor = self._processor(images=[image], return_tensors="pt", **changes)["pixel_values"]
+        except MemoryError:
+            raise
+        except Exception as error:  # transformers, numpy and torch name no set of exceptions
+            if "allocate memory" in str(error):  # a RuntimeError of torch
+                raise MemoryError(_line(error)) from error
+            raise PreprocessingError(f"the model's preprocessing failed: {_line(error)}") from error
         return pixel_values.float()
+
+    def _checked_scaling(self) -> Scaling | None:
+        """How to resize before the processor; None where that does not give the processor's own result."""
+        scaling = pil_scaling(self._processor)
+        if scaling is None:
+            return None
+        for width, height in _PROBES:
+            noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            image = PIL.Image.fromarray(noise)
+            scaled = image.resize(scaling.size(image.size), PIL.Image.Resampling(scaling.resample))
+            if not torch.equal(self._processed(scaled, do_resize=False), self._processed(image)):
+                return None
+        return scaling
 
     def _probe(self, name: str) -> tuple[int, int]:
         shapes = set()

@@ -6,9 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hsae.datasets.dataset import ImageDataset
-from hsae.datasets.image import UnreadableImageError, open_image
+from hsae.datasets.image import ImageFile
+from hsae.datasets.memory_budget import MemoryBudget
+from hsae.datasets.unreadable import UnreadableImageError
 
 _N_IMAGES_PER_TASK = 32
+# Of decoded images at once, whatever the number of processors.
+_BYTES_IN_FLIGHT = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +30,25 @@ def check_images(dataset: ImageDataset, *, max_pixels: int) -> list[SkippedImage
     Raises `UserError` for a file that is gone or cannot be read at all.
     """
     paths: list[str] = dataset.listing["path"].to_pylist()
+    budget = MemoryBudget(_BYTES_IN_FLIGHT)
 
     def check(start: int) -> list[SkippedImage]:
-        return _check_some(dataset, paths[start : start + _N_IMAGES_PER_TASK], start, max_pixels)
+        return _check_some(dataset, paths[start : start + _N_IMAGES_PER_TASK], start, max_pixels, budget)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         parts = pool.map(check, range(0, len(paths), _N_IMAGES_PER_TASK))
         return [skipped for part in parts for skipped in part]
 
 
-def _check_some(dataset: ImageDataset, paths: Sequence[str], first: int, max_pixels: int) -> list[SkippedImage]:
+def _check_some(
+    dataset: ImageDataset, paths: Sequence[str], first: int, max_pixels: int, budget: MemoryBudget
+) -> list[SkippedImage]:
     skipped = []
     for image, path in enumerate(paths, start=first):
         try:
-            open_image(dataset.root / path, max_pixels=max_pixels)
+            with ImageFile(dataset.root / path, max_pixels=max_pixels) as file, budget.lent(file.decoding_bytes):
+                for _ in file.decode().bands():
+                    pass
         except UnreadableImageError as error:
             skipped.append(SkippedImage(image, path, error.reason))
     return skipped

@@ -1,32 +1,26 @@
 """Images from disk to pixel values, ahead of the forward pass, in threads."""
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
-from hsae.datasets import SkippedImage, UnreadableImageError, open_image
-from hsae.errors import UserError
-from hsae.extraction.views import augmented_view
+from hsae.datasets import MemoryBudget, SkippedImage
+from hsae.extraction.prepare import ListedImage, Preparation, PreparedImage
 
 _READERS = 4
-_BATCHES_AHEAD = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ListedImage:
-    """A row of a data set's listing."""
-
-    image: int
-    path: str
-    sha256: str
+# Prepared images that wait: so many batches, but no more bytes where a batch is smaller than that.
+_BATCHES_AHEAD = 4
+_BYTES_AHEAD = 256 << 20
+# Of decoded images at once; one that takes more is decoded when no other is.
+_BYTES_IN_FLIGHT = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +32,6 @@ class Batch:
     skipped: tuple[SkippedImage, ...]
 
 
-def _open(root: Path, listed: ListedImage, max_pixels: int) -> Image.Image:
-    path = root / listed.path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): the worker must see the data set's folder as it was registered"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != listed.sha256:
-        raise UserError(f"{path} has changed since the data set was registered: register it anew with `dataset add`")
-    return open_image(path, max_pixels=max_pixels)
-
-
-def _load(
-    backbone: Backbone, root: Path, listed: Sequence[ListedImage], n_views: int, seed: int, max_pixels: int
-) -> Batch:
-    opened: list[tuple[int, Image.Image]] = []
-    skipped = []
-    for entry in listed:
-        try:
-            opened.append((entry.image, _open(root, entry, max_pixels)))
-        except UnreadableImageError as error:
-            skipped.append(SkippedImage(entry.image, entry.path, str(error)))
-    views = []
-    for view in range(n_views if opened else 0):
-        images = [
-            picture if view == 0 else augmented_view(picture, seed=seed, index=index, view=view)
-            for index, picture in opened
-        ]
-        views.append(backbone.pixel_values(images))
-    return Batch(tuple(index for index, _ in opened), tuple(views), tuple(skipped))
-
-
 def iterate_batches(
     backbone: Backbone,
     root: Path,
@@ -80,20 +41,36 @@ def iterate_batches(
     n_views: int,
     seed: int,
     max_pixels: int,
+    budget: MemoryBudget | None = None,
 ) -> Iterator[Batch]:
     """Batches of `listed` in order; an unreadable image leaves its batch smaller and moves no other image.
+
+    Each image is decoded, prepared and dropped by itself. `budget` (default: 512 MiB) bounds what is decoded at once.
 
     Raises:
         UserError: when a file is gone or is not the one that was registered.
     """
-    slices = deque(listed[start : start + batch_size] for start in range(0, len(listed), batch_size))
-    pending: deque[Future[Batch]] = deque()
+    prepare = Preparation(backbone, root, n_views, seed, max_pixels, budget or MemoryBudget(_BYTES_IN_FLIGHT))
+    height, width = backbone.preprocessing.image_size
+    fitting = _BYTES_AHEAD // (3 * height * width * 4 * n_views)
+    n_ahead = max(batch_size + _READERS, min(batch_size * _BATCHES_AHEAD, fitting))
+    coming = iter(listed)
+    pending: deque[Future[PreparedImage | SkippedImage]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="images") as pool:
         try:
-            while slices or pending:
-                while slices and len(pending) <= _BATCHES_AHEAD:
-                    pending.append(pool.submit(_load, backbone, root, slices.popleft(), n_views, seed, max_pixels))
-                yield pending.popleft().result()
+            for start in range(0, len(listed), batch_size):
+                pending.extend(pool.submit(prepare, image) for image in islice(coming, n_ahead - len(pending)))
+                n_images = min(batch_size, len(listed) - start)
+                yield _batch([pending.popleft().result() for _ in range(n_images)])
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _batch(found: Sequence[PreparedImage | SkippedImage]) -> Batch:
+    prepared = [image for image in found if isinstance(image, PreparedImage)]
+    return Batch(
+        tuple(image.image for image in prepared),
+        tuple(torch.cat(view) for view in zip(*(image.views for image in prepared), strict=True)),
+        tuple(image for image in found if isinstance(image, SkippedImage)),
+    )

@@ -10,7 +10,8 @@ import torch
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import SkippedImage
 from hsae.errors import UserError
-from hsae.extraction.batches import ListedImage, iterate_batches
+from hsae.extraction.batches import iterate_batches
+from hsae.extraction.prepare import ListedImage
 from hsae.store.activations import ActivationShard
 
 

@@ -3,6 +3,9 @@
 import numpy as np
 from PIL import Image, ImageEnhance
 
+# What a view takes at a time, per pixel of its image: the whole, the crop, and two more while the colours change.
+VIEW_BYTES = 16
+
 _MIN_AREA = 0.4
 _MAX_ASPECT = 4 / 3
 _JITTER = 0.2

@@ -1,0 +1,49 @@
+"""How an image processor resizes, the first of its steps: on an image read in bands, we do it in its stead."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How a processor on PIL resizes: `resample` is Pillow's filter."""
+
+    size_rule: Any
+    resample: int
+
+    def size(self, original: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that an image of that size gets; ValueError for a rule without a size."""
+        from transformers import image_transforms, image_utils  # late: it takes seconds
+
+        rule = self.size_rule
+        width, height = original
+        if rule.shortest_edge and rule.longest_edge:
+            sizes = image_transforms.get_size_with_aspect_ratio((height, width), rule.shortest_edge, rule.longest_edge)
+        elif rule.shortest_edge:
+            # Only its shape is looked at, and all of its elements are one.
+            shape = np.broadcast_to(np.uint8(0), (3, height, width))
+            sizes = image_transforms.get_resize_output_image_size(
+                shape, size=rule.shortest_edge, default_to_square=False, input_data_format="channels_first"
+            )
+        elif rule.max_height and rule.max_width:
+            sizes = image_utils.get_image_size_for_max_height_width((height, width), rule.max_height, rule.max_width)
+        elif rule.height and rule.width:
+            sizes = (rule.height, rule.width)
+        else:
+            raise ValueError(f"size {rule} is none that can be resized to")
+        return int(sizes[1]), int(sizes[0])
+
+
+def pil_scaling(processor: Any) -> Scaling | None:
+    """None for a processor that does not resize, or has a way of its own to."""
+    from transformers.image_processing_backends import PilBackend
+
+    kind = type(processor)
+    own = ("preprocess", "_preprocess_image_like_inputs", "_preprocess", "process_image", "convert_to_rgb", "resize")
+    if not issubclass(kind, PilBackend) or any(getattr(kind, name) is not getattr(PilBackend, name) for name in own):
+        return None
+    if not processor.do_resize or not isinstance(processor.resample, int) or processor.size is None:
+        return None
+    return Scaling(processor.size, int(processor.resample))

@@ -1,0 +1,48 @@
+"""Why an image cannot be used: one exception, in one line, whatever went wrong inside Pillow."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from hsae.errors import HsaeError, UserError
+
+
+class UnreadableImageError(HsaeError):
+    """This file is no image that can be used; `reason` is one line, the same each time."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NoMemoryForImageError(UnreadableImageError):
+    """Decoding failed for lack of memory: the image may do when less else is held, or its file is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__("not enough memory to decode it, or a damaged image")
+
+
+@contextmanager
+def one_reason(path: Path, max_pixels: int, formats: tuple[str, ...]) -> Iterator[None]:
+    """Whatever the block raises becomes an `UnreadableImageError`, or a `UserError` where the disk is to blame."""
+    try:
+        yield
+    except HsaeError:
+        raise
+    except MemoryError as error:
+        raise NoMemoryForImageError from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(f"more than the limit of {max_pixels} pixels") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"not a readable {', '.join(formats)} image") from error
+    # Pillow's decoders name no set of exceptions for damaged data, and anything from struct.error to
+    # AttributeError does occur; the cause stays attached.
+    except Exception as error:
+        # EINVAL: damaged offsets make Pillow seek below zero.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise UserError(f"image {path}: cannot be read ({error.strerror or error})") from error
+        reason = " ".join(f"damaged image: {error or type(error).__name__}".split())
+        raise UnreadableImageError(reason) from error

@@ -1,0 +1,109 @@
+"""One image from disk to pixel values, within a budget of memory, or the reason why it is skipped."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from hsae.backbones import Backbone, PreprocessingError
+from hsae.datasets import (
+    DecodedImage,
+    ImageFile,
+    MemoryBudget,
+    NoMemoryForImageError,
+    SkippedImage,
+    UnreadableImageError,
+)
+from hsae.errors import UserError
+from hsae.extraction.views import VIEW_BYTES, augmented_view
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """A row of a data set's listing."""
+
+    image: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """The pixel values of an image, once per view."""
+
+    image: int
+    views: tuple[Float[Tensor, "1 3 height width"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How the images of an extraction are prepared; threads share it."""
+
+    backbone: Backbone
+    root: Path
+    n_views: int
+    seed: int
+    max_pixels: int
+    budget: MemoryBudget
+
+    def __call__(self, listed: ListedImage) -> PreparedImage | SkippedImage:
+        """Whatever is wrong with this one image makes it a skipped one; anything else is raised.
+
+        Raises:
+            UserError: when the file is gone or is not the one that was registered.
+        """
+        _check_unchanged(self.root / listed.path, listed.sha256)
+        try:
+            return self._prepared(listed, alone=False)
+        except (UnreadableImageError, PreprocessingError, MemoryError) as error:
+            reason = _no_memory(error)
+            if reason is None:
+                return SkippedImage(listed.image, listed.path, str(error))
+        # It may have been the other images' fault: once more, with nothing else in memory.
+        try:
+            return self._prepared(listed, alone=True)
+        except (UnreadableImageError, PreprocessingError, MemoryError) as error:
+            return SkippedImage(listed.image, listed.path, _no_memory(error) or str(error))
+
+    def _prepared(self, listed: ListedImage, *, alone: bool) -> PreparedImage:
+        with ImageFile(self.root / listed.path, max_pixels=self.max_pixels) as file:
+            needed = self.budget.n_bytes if alone else self._needed_bytes(file)
+            with self.budget.lent(needed):
+                return PreparedImage(listed.image, tuple(self._views(listed.image, file.decode())))
+
+    def _needed_bytes(self, file: ImageFile) -> int:
+        width, height = file.size
+        # Its orientation is not known yet.
+        needed_bytes = self.backbone.preprocessing.needed_bytes
+        preparing = max(needed_bytes((width, height)), needed_bytes((height, width)))
+        views = width * height * VIEW_BYTES if self.n_views > 1 else 0
+        return file.decoding_bytes + preparing + views
+
+    def _views(self, image: int, decoded: DecodedImage) -> Iterator[Float[Tensor, "1 3 height width"]]:
+        yield self.backbone.pixel_values([decoded])
+        if self.n_views > 1:
+            whole = decoded.convert("RGB")
+            for view in range(1, self.n_views):
+                yield self.backbone.pixel_values([augmented_view(whole, seed=self.seed, index=image, view=view)])
+
+
+def _check_unchanged(path: Path, sha256: str) -> None:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): the worker must see the data set's folder as it was registered"
+        ) from error
+    if found != sha256:
+        raise UserError(f"{path} has changed since the data set was registered: register it anew with `dataset add`")
+
+
+def _no_memory(error: Exception) -> str | None:
+    """The reason where memory was lacking."""
+    if isinstance(error, NoMemoryForImageError):
+        return error.reason
+    return "not enough memory to prepare it" if isinstance(error, MemoryError) else None
