@@ -11,6 +11,7 @@ import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
@@ -107,8 +108,8 @@ def main() -> None:
         write_photographs(largest, 4, LARGEST)
 
         def run_apart(contender: str, photographs: Path) -> tuple[float, float, np.ndarray]:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                return pool.apply(run, (contender, arguments.model, photographs))
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                return pool.submit(run, contender, arguments.model, photographs).result()
 
         for _ in range(arguments.repeats):
             for contender, values in found.items():
