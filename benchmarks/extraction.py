@@ -26,7 +26,7 @@ from hsae.backbones.spec import check_tokens
 from hsae.datasets import open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
-from hsae.extraction.batches import ListedImage
+from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.memory import keep_freed_memory
 from hsae.settings import Settings

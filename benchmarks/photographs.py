@@ -23,9 +23,10 @@ from measure import Row, at_least, at_most, machine, print_header, print_report,
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from hsae.backbones import Backbone, inspect_backbone
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder
-from hsae.extraction import ListedImage
+from hsae.extraction.prepare import ListedImage
 from hsae.pipeline.memory import keep_freed_memory
 
 BATCH_SIZE = 32

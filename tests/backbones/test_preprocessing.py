@@ -9,9 +9,10 @@ import pytest
 import torch
 import transformers
 
-from hsae.backbones import Backbone, PreprocessingError, inspect_backbone
 from hsae.backbones.architectures import ARCHITECTURES
-from hsae.backbones.preprocessing import MAX_SCALED_PIXELS, Preprocessing
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.preprocessing import MAX_SCALED_PIXELS, Preprocessing, PreprocessingError
 from hsae.datasets import ImageFile, open_image
 from hsae.demo import backbone_folder
 

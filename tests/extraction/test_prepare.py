@@ -11,10 +11,12 @@ import torch
 from PIL import WebPImagePlugin
 from tests.extraction.conftest import listing_of
 
-from hsae.backbones import Backbone
+from hsae.backbones.backbone import Backbone
 from hsae.datasets import DecodedImage, ImageFile, MemoryBudget
-from hsae.extraction import ListedImage, extract_shard, iterate_batches
 from hsae.extraction import prepare as prepare_module
+from hsae.extraction.batches import iterate_batches
+from hsae.extraction.prepare import ListedImage
+from hsae.extraction.shards import extract_shard
 
 MAX_PIXELS = 10**7
 

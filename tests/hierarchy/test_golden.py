@@ -17,7 +17,7 @@ import torch
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
-from hsae.extraction.batches import ListedImage
+from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.hierarchy.analyse import analyse
 from hsae.sae.config import SaeConfig

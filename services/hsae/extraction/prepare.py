@@ -8,7 +8,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from hsae.backbones import Backbone, PreprocessingError
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.preprocessing import PreprocessingError
 from hsae.datasets import (
     DecodedImage,
     ImageFile,

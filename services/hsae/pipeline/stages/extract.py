@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.errors import UserError
-from hsae.extraction.batches import ListedImage
+from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.register import read_listing
