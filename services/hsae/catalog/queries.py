@@ -75,6 +75,15 @@ def latest_job(session: Session) -> Row | None:
     return next((dict(row) for row in session.execute(text(query)).mappings()), None)
 
 
+def needed_jobs(session: Session, job_id: int) -> list[Row]:
+    """The jobs that a job depends on: id, state, title."""
+    query = """
+        SELECT j.id, j.state, j.title FROM job j JOIN job_dependency d ON d.depends_on_id = j.id
+        WHERE d.job_id = :id ORDER BY j.id
+    """
+    return [dict(row) for row in session.execute(text(query), {"id": job_id}).mappings()]
+
+
 def layer_rows(session: Session, analysis_ids: Sequence[int] | None = None, **wanted: Any) -> list[Row]:
     """Rows of layer_progress, by SAE kind, layer and basis (the SAE first)."""
     where, values = equalities(analysis_ids, **wanted)

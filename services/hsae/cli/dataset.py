@@ -10,6 +10,7 @@ from hsae.cli.connections import Connections, pass_connections
 from hsae.cli.dataset_changes import remove, rename
 from hsae.cli.dataset_labels import draft_mapping
 from hsae.cli.dataset_report import Registration, print_registration
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.errors import UserError
 
@@ -26,9 +27,10 @@ _COLUMNS = {
     "root": "folder",
     "created_at": "registered",
 }
+_IMPORTANCE = ("name", "n_images", "n_classes", "root")
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def dataset() -> None:
     """Register, check, rename and remove data sets."""
 
@@ -128,6 +130,7 @@ def list_(connections: Connections, as_json: bool) -> None:
         _COLUMNS,
         as_json=as_json,
         empty="No data set is registered: `hsae-admin dataset add NAME PATH`.",
+        importance=_IMPORTANCE,
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.output import json_option, print_csv, print_json, print_rows
 from hsae.errors import UserError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def db() -> None:
     """Migrate the database and query it."""
 

@@ -159,4 +159,4 @@ def _print_nodes(connections: Connections, study_id: int) -> None:
         for node in NODES
         if "sae" in best.get(node, {})
     ]
-    console().print(table(shown, columns, title="Best latent of some nodes"))
+    console().print(table(shown, columns, title="Best latent of some nodes", importance=("synset", "f1", "latent")))

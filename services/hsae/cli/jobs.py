@@ -1,14 +1,14 @@
 """hsae-admin jobs: what runs, what ran, and why it failed."""
 
 import click
-from rich.filesize import decimal
 
 from hsae.cli.completion import complete_jobs, complete_studies
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.job_control import cancel, retry
 from hsae.cli.job_logs import logs
 from hsae.cli.job_state import attempts, state
-from hsae.cli.output import cell, json_option, print_json, print_rows
+from hsae.cli.output import json_option, print_json, print_rows
 from hsae.cli.result_scope import job_or_latest, say, study_or_latest
 from hsae.cli.skipped_images import print_skipped
 
@@ -23,9 +23,10 @@ _COLUMNS = {
     "seconds": "seconds",
     "error": "last error",
 }
+_IMPORTANCE = ("id", "state", "title", "error", "progress", "attempts", "queue", "seconds")
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def jobs() -> None:
     """List, show, watch, cancel and retry jobs; read their logs."""
 
@@ -59,7 +60,14 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
         )
         row["attempts"] = attempts(row)
     shown = rows if as_json else [row | {"state": state(row)} for row in rows]
-    print_rows(shown, _COLUMNS, as_json=as_json, empty="No jobs: `hsae-admin submit --layer 8` makes some.")
+    print_rows(
+        shown,
+        _COLUMNS,
+        as_json=as_json,
+        empty="No jobs: `hsae-admin submit --layer 8` makes some.",
+        importance=_IMPORTANCE,
+        prose={"title", "error"},
+    )
 
 
 @jobs.command()
@@ -67,48 +75,20 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
 @json_option
 @pass_connections
 def show(connections: Connections, job: int | None, as_json: bool) -> None:
-    """Show one JOB (default: the latest that was started): its request, its progress and its history."""
+    """Show one JOB (default: the latest that was started): its request, progress, needs, result and history."""
     from hsae.catalog import transaction
-    from hsae.catalog.queries import show_job
+    from hsae.catalog.queries import needed_jobs, show_job
+    from hsae.cli.job_page import job_page
 
     with transaction(connections.sessions) as session:
         number, note = job_or_latest(session, job)
         row, events = show_job(session, number)
+        needed = needed_jobs(session, number)
     if as_json:
         print_json(row | {"events": events})
         return
     say(note, quiet=False)
-    for name in (
-        "id",
-        "title",
-        "state",
-        "queue",
-        "priority",
-        "not_before",
-        "outages",
-        "owner",
-        "key",
-        "depends_on",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "error",
-        "result",
-    ):
-        if row[name] not in (None, []) and (row[name], name) not in {(0, "priority"), (0, "outages")}:
-            click.echo(f"{name.replace('_', ' '):<12} {cell(row[name])}")
-    if row["attempt"]:
-        click.echo(f"{'attempt':<12} {attempts(row)}")
-    if row["gpu_memory_bytes"]:
-        click.echo(f"{'GPU memory':<12} {decimal(row['gpu_memory_bytes'])} at most")
-    if row["progress_total"]:
-        click.echo(f"{'progress':<12} {row['progress_done']}/{row['progress_total']} {row['progress_unit']}")
-    click.echo("history")
-    for event in events:
-        click.echo(
-            f"  {cell(event['at'])}  {event['reason']:<13}  {event['state'] or '':<9}  {event['message']}"
-            f"  [{event['who']}]"
-        )
+    click.echo(job_page(row, needed, events))
 
 
 @jobs.command()

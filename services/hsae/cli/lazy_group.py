@@ -9,6 +9,8 @@ from typing import Any, cast
 import click
 from click.shell_completion import CompletionItem
 
+from hsae.cli.groups import HelpfulGroup
+
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
@@ -42,7 +44,7 @@ class _Commands(UserDict[str, click.Command]):
         return found
 
 
-class LazyGroup(click.Group):
+class LazyGroup(HelpfulGroup):
     """A group of lazy commands. What lists them uses their summaries."""
 
     def __init__(self, *, lazy: Mapping[str, LazyCommand], **options: Any) -> None:

@@ -19,6 +19,8 @@ _NODES = {
     "synset": "node", "height": "height", "n_classes": "classes", "n_images": "images", "f1_a": "F1 A",
     "f1_b": "F1 B", "difference": "B - A",
 }  # fmt: skip
+_GROUP_IMPORTANCE = ("group", "f1_a", "f1_b", "difference", "n_nodes", "wins_a", "wins_b", "ties")
+_NODE_IMPORTANCE = ("synset", "difference", "f1_a", "f1_b")
 _CONTROLS = ("shuffled_taxonomy", "neuron")
 _LEGEND = """\
 Means over nodes of the best F1 of any latent (of several analyses: the best of them; 0 where none fires). inner = nodes
@@ -64,11 +66,11 @@ def compare(
         out.print(f"{name}: {side['title']}", soft_wrap=True, markup=False)
     out.print()
     columns = {key: heading for key, heading in _GROUPS.items() if key in groups[0]}
-    out.print(table(groups, columns))
+    out.print(table(groups, columns, importance=_GROUP_IMPORTANCE))
     for name, rows in zip("AB", greatest_differences(nodes, n_nodes), strict=True):
         if rows:
             out.print()
-            out.print(table(rows, _NODES, title=f"Where {name} leads most"))
+            out.print(table(rows, _NODES, title=f"Where {name} leads most", importance=_NODE_IMPORTANCE))
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
 

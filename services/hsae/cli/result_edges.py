@@ -24,6 +24,10 @@ _COLUMNS = {
     "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
     "correlation": "correlation",
 }  # fmt: skip
+_IMPORTANCE = (
+    "parent_label", "child_label", "parent", "child", "implication", "layer", "sae", "analysis_id", "source",
+    "n_both", "n_parent", "n_child",
+)  # fmt: skip
 _MEANS = {
     "basis": "basis", "n_pairs": "pairs", "implication": "P(p|c)", "dominance": "dominance",
     "hard_absorption": "hard abs.", "soft_absorption": "soft abs.", "correlation": "correlation",
@@ -54,7 +58,7 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     from hsae.catalog.edge_queries import edge_rows
 
     rows = filtered_rows(connections, edge_rows, quiet=as_json, **wanted)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.")
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
     if rows and not as_json:
         _print_means(connections, sorted({row["analysis_id"] for row in rows}))
 

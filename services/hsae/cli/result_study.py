@@ -22,6 +22,7 @@ METRICS = {
 }
 _SHOWN = ("best_f1_inner_mean", "lch_height_mean", "monosemanticity_mean")
 _HEADINGS = {"layer": "layer", "sae": "SAE", "n": "n", "value": "value", "interval": "interval"}
+_IMPORTANCE = ("layer", "sae", "value", "interval")
 _BETWEEN = {
     "layer": "layer", "sae": "SAE", "other_sae": "minus", "difference": "difference", "interval": "interval", "n": "n",
 }  # fmt: skip
@@ -93,4 +94,4 @@ def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[di
     columns = _HEADINGS | {name: f"- {name.removeprefix('minus_')}" for name in controls}
     if any("minus_layer_before" in row for row in rows):
         columns["minus_layer_before"] = "- layer before"
-    console().print(table(rows, columns, title=title))
+    console().print(table(rows, columns, title=title, importance=_IMPORTANCE))

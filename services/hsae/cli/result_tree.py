@@ -26,10 +26,12 @@ _COLUMNS = {
     "precision": "precision", "recall": "recall", "latent": "latent",
     "layer": "layer", "sae": "SAE", "analysis_id": "analysis",
 }  # fmt: skip
+_IMPORTANCE = ("line", "f1", "latent", "layer", "sae", *CONTROL_COLUMNS, "analysis_id", "n_images", "n_classes")
 _LEGEND = """\
 Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
 raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
 the further hypernym X; what lies under it is printed once."""
+_PATHS = "Nodes of rank paths are printed by their last name; the whole name is all from the top down, joined by /."
 
 
 @click.command()
@@ -77,10 +79,13 @@ def tree(
     columns = {
         key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in CONTROL_COLUMNS
     }
+    lines = tree_lines(rows, root)
     out = console()
-    out.print(table(tree_lines(rows, root), columns))
+    out.print(table(lines, columns, importance=_IMPORTANCE))
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
+    if any(row["is_shortened"] for row in lines):
+        out.print(_PATHS, soft_wrap=True, markup=False)
 
 
 def _fetch(

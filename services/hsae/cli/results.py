@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.output import console, json_option, print_json, print_rows, table
 from hsae.cli.result_compare import compare
 from hsae.cli.result_edges import edges
@@ -62,6 +63,15 @@ _SCORE_COLUMNS = {
     "best_f1_inner": "inner\nF1",
     **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
 }
+# Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
+_LAYER_IMPORTANCE = (
+    "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
+    "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "l0", "probe_accuracy", "dead_share",
+)  # fmt: skip
+_SCORE_IMPORTANCE = (
+    "layer", "share_nodes_f1", "best_f1_inner", "best_f1_inner_shuffled_taxonomy", "best_f1_inner_random",
+    "share_nodes_f1_shuffled_taxonomy", "share_nodes_f1_random", "best_f1_inner_neuron", "share_nodes_f1_neuron",
+)  # fmt: skip
 _LEGEND = """\
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
@@ -69,8 +79,8 @@ Controls at the same L0: neurons = raw neurons; PCA, random = principal and rand
 L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 _LATENT_COLUMNS = {
-    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "latent": "latent", "synset": "label", "f1": "F1",
-    **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
+    "f1": "F1", **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
     "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
 }  # fmt: skip
 _NODE_COLUMNS = {
@@ -80,7 +90,14 @@ _NODE_COLUMNS = {
 }  # fmt: skip
 
 
-@click.group()
+_IMPORTANCE = (
+    "synset", "f1", "shown_latent", "latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "precision",
+    "recall",
+)  # fmt: skip
+_ALIKE = "+1: that many further latents of the analysis have the same label and the same numbers; --json lists each."
+
+
+@click.group(cls=HelpfulGroup)
 def results() -> None:
     """Look at scores, and export them."""
 
@@ -154,9 +171,9 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
     for title, group in groups.items():
-        for columns in (_LAYER_COLUMNS, _SCORE_COLUMNS):
+        for columns, importance in ((_LAYER_COLUMNS, _LAYER_IMPORTANCE), (_SCORE_COLUMNS, _SCORE_IMPORTANCE)):
             scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
-            out.print(table(group, scored, title=title, digits=2))
+            out.print(table(group, scored, title=title, digits=2, importance=importance))
             out.print()
     out.print(_LEGEND, soft_wrap=True)
 
@@ -178,12 +195,40 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Latents with their labels, best F1 first.
 
     Beside a latent's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
-    over seeds) reach at its label.
+    over seeds) reach at its label. Latents of one analysis with the same label and the same numbers share a row, and
+    --limit counts rows; JSON has every latent.
     """
     from hsae.catalog.queries import latent_rows
 
-    rows = filtered_rows(connections, latent_rows, quiet=as_json, **wanted)
-    print_rows(rows, scored_columns(_LATENT_COLUMNS, rows), as_json=as_json, empty="No latent fits.")
+    if as_json:
+        print_json(filtered_rows(connections, latent_rows, quiet=True, **wanted))
+        return
+    rows = _alike_rows(connections, **wanted)
+    for row in rows:
+        n_more = len(row["latents"]) - 1
+        row["shown_latent"] = f"{row['latent']} +{n_more}" if n_more else row["latent"]
+    print_rows(rows, scored_columns(_LATENT_COLUMNS, rows), as_json=False, empty="No latent fits.",
+               importance=_IMPORTANCE)  # fmt: skip
+    if any(len(row["latents"]) > 1 for row in rows):
+        click.echo(f"\n{_ALIKE}")
+
+
+def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
+    """The first `limit` rows of latents that are alike, each with all of its latents."""
+    from hsae.catalog.queries import latent_rows
+    from hsae.report.alike import alike_latents
+
+    n_latents = limit
+    while True:
+        found = filtered_rows(connections, latent_rows, quiet=n_latents > limit, limit=n_latents, **wanted)
+        rows = alike_latents(found, _LATENT_COLUMNS.keys() - {"shown_latent"})
+        if len(found) < n_latents:
+            return rows[:limit]
+        # They come by F1 and analysis, which alike ones share: only those of the last of both may go on behind it.
+        open_end = (found[-1]["f1"], found[-1]["analysis_id"])
+        if len(rows) >= limit and (rows[limit - 1]["f1"], rows[limit - 1]["analysis_id"]) != open_end:
+            return rows[:limit]
+        n_latents *= 4
 
 
 @results.command()
@@ -208,4 +253,5 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     from hsae.catalog.queries import node_rows
 
     rows = filtered_rows(connections, node_rows, quiet=as_json, **wanted)
-    print_rows(rows, scored_columns(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.")
+    print_rows(rows, scored_columns(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.",
+               importance=_IMPORTANCE)  # fmt: skip

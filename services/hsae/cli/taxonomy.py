@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.output import json_option, print_json
 from hsae.errors import UserError
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def taxonomy() -> None:
     """Look at the taxonomy."""
 

@@ -10,20 +10,31 @@ from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from hsae.catalog import JOB_STATES, LIVE_STATES, transaction
 from hsae.catalog.queries import list_jobs
 from hsae.cli.connections import Connections
 from hsae.cli.job_state import attempts, duration, state
+from hsae.cli.table import Cell, Column, FittedTable
 from hsae.errors import UserError
 from hsae.pipeline.jobs import NEEDS_ENDED
 
 _POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
 _INSPECT_SECONDS = 2.0
-_FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
+_FRAME_LINES = 5  # heading, lines of hidden columns and of hidden jobs, sum, and the cursor's
+_UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
+_COLUMNS = (
+    Column("mark", ""),
+    Column("job", "job", is_right=True),
+    Column("what", "what", breaks="middle"),
+    Column("progress", "progress"),
+    Column("rate", "rate", is_right=True),
+    Column("left", "left", is_right=True),
+    Column("remarks", "", breaks="end"),
+)
+_IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left")
 _MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "▶", "queued": "…", "waiting": "·"}
 
 
@@ -94,26 +105,30 @@ def _watch_live(connections: Connections, study_id: int, console: Console) -> li
 
 
 def _watch_lines(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
-    """For a pipe or a log: a line per change of state, and now and then one of progress."""
+    """For a pipe or a log: a line per change of state, now and then one of progress that was made, and the sum."""
     seen: dict[int, tuple[str, bool]] = {}
+    told: dict[int, int | None] = {}
     spoken = time.monotonic()
     while True:
         jobs = _jobs(connections, study_id)
         speak = time.monotonic() - spoken >= _PIPE_SECONDS
         for job in jobs:
-            now = (job["state"], job["pause_seconds"] is not None)
-            changed = seen.get(job["id"]) != now
-            if changed or (speak and job["state"] == "running"):
-                if speak:
-                    spoken = time.monotonic()
-                if job["id"] in seen or now[1] or job["state"] not in {"succeeded", "waiting", "queued"}:
-                    trouble = f"  ({words})" if (words := _trouble(job)) else ""
-                    console.print(
-                        f"job {job['id']:>4} {state(job):<9} {job['title']}{_progress_text(job)}{trouble}",
-                        soft_wrap=True,
-                    )
-            seen[job["id"]] = now
+            number, now = job["id"], (job["state"], job["pause_seconds"] is not None)
+            news = seen.get(number) != now and (number in seen or now[1] or now[0] not in _UNEVENTFUL)
+            moved = speak and job["state"] == "running" and told.get(number) != job["progress_done"]
+            if news or moved:
+                told[number] = job["progress_done"]
+                trouble = f"  ({words})" if (words := _trouble(job)) else ""
+                console.print(
+                    f"job {number:>4} {state(job):<9} {job['title']}{_progress_text(job)}{trouble}",
+                    soft_wrap=True,
+                    markup=False,
+                )
+            seen[number] = now
+        if speak:
+            spoken = time.monotonic()
         if not _busy(jobs):
+            console.print(_summary(jobs), soft_wrap=True)
             return jobs
         time.sleep(_POLL_SECONDS)
 
@@ -139,33 +154,24 @@ def render(jobs: list[dict[str, Any]], height: int | None = None) -> RenderableT
     Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown.
     """
     shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    # Where the terminal is too narrow, what may be cut gives way: titles and remarks.
-    for heading, right, may_be_cut in (
-        ("", False, False),
-        ("job", True, False),
-        ("what", False, True),
-        ("progress", False, False),
-        ("rate", True, False),
-        ("left", True, False),
-        ("", False, True),
-    ):
-        grid.add_column(heading, justify="right" if right else "left", no_wrap=not may_be_cut)
+    rows: list[list[Cell]] = []
     for job in shown:
         running = job["state"] == "running"
         total, done = job["progress_total"], job["progress_done"] or 0
-        bar: RenderableType = ProgressBar(total=total, completed=done, width=24) if total and running else state(job)
+        bar: Cell = ProgressBar(total=total, completed=done, width=24) if total and running else state(job)
         rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
         left = duration(job["eta_seconds"]) if running else ""
-        title, remarks = (Text(words, no_wrap=True, overflow="ellipsis") for words in (job["title"], _remarks(job)))
-        grid.add_row(_MARK[job["state"]], str(job["id"]), title, bar, rate, left, remarks)
-    lines: list[RenderableType] = [grid]
+        rows.append([_MARK[job["state"]], str(job["id"]), job["title"], bar, rate, left, _remarks(job)])
+    lines: list[RenderableType] = [FittedTable(_COLUMNS, rows, importance=_IMPORTANCE, one_line_note=True)]
     if len(shown) < len(jobs):
         ids = {job["id"] for job in shown}
         lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
-    n_done = sum(job["state"] == "succeeded" for job in jobs)
-    lines.append(f"{n_done} of {len(jobs)} jobs done")
+    lines.append(_summary(jobs))
     return Group(*lines)
+
+
+def _summary(jobs: list[dict[str, Any]]) -> str:
+    return f"{sum(job['state'] == 'succeeded' for job in jobs)} of {len(jobs)} jobs done"
 
 
 def _most_telling(jobs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:

@@ -29,8 +29,9 @@ def tree_lines(nodes: Sequence[Mapping[str, Any]], root: int) -> list[Row]:
         root: synset_id of the uppermost.
 
     Returns:
-        The rows, each with `line` (branches, name, mark), `level` (0 for the root) and `again` (it was printed before).
-        The mark names the other hypernyms.
+        The rows, each with `line` (branches, name, mark), `level` (0 for the root), `again` (it was printed before) and
+        `is_shortened`: below a node whose name begins its own, as in rank paths (`Animalia/Chordata` below `Animalia`),
+        a node is printed by the rest alone. The mark names the other hypernyms.
     """
     by_id = {row["synset_id"]: row for row in nodes}
     children: dict[int, list[int]] = {node: [] for node in by_id}
@@ -46,7 +47,16 @@ def tree_lines(nodes: Sequence[Mapping[str, Any]], root: int) -> list[Row]:
         row = by_id[node]
         again = node in expanded
         mark = "" if under is None else _mark(row, under, again=again and bool(children[node]))
-        lines.append({**row, "line": _branches(is_last) + row["synset"] + mark, "level": len(is_last), "again": again})
+        name = row["synset"] if under is None else row["synset"].removeprefix(f"{by_id[under]['synset']}/")
+        lines.append(
+            {
+                **row,
+                "line": _branches(is_last) + name + mark,
+                "level": len(is_last),
+                "again": again,
+                "is_shortened": name != row["synset"],
+            }
+        )
         if not again:
             expanded.add(node)
             below = children[node]

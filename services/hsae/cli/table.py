@@ -1,0 +1,148 @@
+"""A table that never breaks a name: columns that do not fit into the terminal are left out, and named below it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+_GAP = 2
+_LEAST_PROSE = 24  # narrower, a sentence is a tower of words
+_UNBOUNDED = 1_000_000
+
+Cell = str | RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name in a row, its heading, and what may happen to its cells where space is short.
+
+    `never` keeps them whole, `words` lets them go on in further lines, broken between words; `end` and `middle` cut
+    them there.
+    """
+
+    key: str
+    heading: str
+    is_right: bool = False
+    breaks: Literal["never", "words", "end", "middle"] = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The least width that a column can do with, and the one at which nothing of it is broken."""
+
+    key: str
+    least: int
+    full: int
+
+
+def fit(needs: Sequence[Need], width: int) -> dict[str, int]:
+    """Widths of the columns that fit into `width`; `needs` come by importance.
+
+    The first always stays, even where it alone is wider. What is left goes to those that could do with more.
+    """
+    chosen: dict[str, int] = {}
+    left = width + _GAP
+    for need in needs:
+        if not chosen or need.least + _GAP <= left:
+            chosen[need.key] = need.least
+            left -= need.least + _GAP
+    for need in needs:
+        if need.key in chosen and left > 0:
+            more = min(left, need.full - need.least)
+            chosen[need.key] += more
+            left -= more
+    return chosen
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """Rows of cells under `columns`.
+
+    `importance` names columns, the most important first; the others follow in their order, and the last goes first.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    title: str | None = None
+    importance: Sequence[str] = ()
+    one_line_note: bool = False
+    """Whether what says which columns are left out takes one line and no more."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = self.widths(console, options.max_width)
+        if self.title is not None:
+            yield Text(self.title, style="italic", overflow="ignore")
+        shown = [(place, column) for place, column in enumerate(self.columns) if column.key in widths]
+        inner = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP // 2))
+        for _, column in shown:
+            inner.add_column(
+                Text(column.heading),
+                justify="right" if column.is_right else "left",
+                width=widths[column.key],
+                no_wrap=column.breaks != "words",
+                overflow="ellipsis" if column.breaks == "end" else "fold",
+            )
+        for row in self.rows:
+            inner.add_row(*(_rendered(row[place], column, widths[column.key]) for place, column in shown))
+        total = sum(widths.values()) + _GAP * (len(widths) - 1)
+        yield from console.render(inner, options.update(width=max(total, options.max_width)))
+        if len(shown) < len(self.columns):
+            note = f"Left out at {options.max_width} columns: {', '.join(self.left_out(widths))}"
+            if self.one_line_note:
+                yield Text(note, style="dim", no_wrap=True, overflow="ellipsis")
+            else:
+                yield Text(f"{note}; a wider terminal or `| less -S` shows them.", style="dim")
+
+    def widths(self, console: Console, width: int) -> dict[str, int]:
+        """The columns that are shown at `width`, and how wide each of them is."""
+        rank = {key: place for place, key in enumerate(self.importance)}
+        needs = list(self._needs(console))
+        return fit(sorted(needs, key=lambda need: rank.get(need.key, len(rank))), width)
+
+    def left_out(self, widths: dict[str, int]) -> list[str]:
+        """The headings of the columns that are not among these; keys where a heading does not tell them apart."""
+        headings = {column.key: " ".join(column.heading.split()) for column in self.columns}
+        count = Counter(headings.values())
+        return [
+            heading if heading and count[heading] == 1 else key
+            for key, heading in headings.items()
+            if key not in widths
+        ]
+
+    def _needs(self, console: Console) -> Iterator[Need]:
+        for place, column in enumerate(self.columns):
+            words, full = _measure(column.heading, console)
+            least = full
+            for row in self.rows:
+                longest_word, whole = _measure(row[place], console)
+                full, words = max(full, whole), max(words, longest_word)
+            if column.breaks == "never":
+                least = full
+            elif column.breaks == "words":
+                least = max(least, words, min(full, _LEAST_PROSE))
+            else:
+                least = max(least, min(full, _LEAST_PROSE))
+            yield Need(column.key, least, full)
+
+
+def _rendered(cell: Cell, column: Column, width: int) -> RenderableType:
+    if not isinstance(cell, str):
+        return cell
+    if column.breaks == "middle" and cell_len(cell) > width:
+        behind = chop_cells(cell[::-1], width // 2)[0][::-1]  # as much as fits from either end, and one for the dots
+        return Text(f"{chop_cells(cell, width - width // 2 - 1)[0]}…{behind}")
+    return Text(cell)
+
+
+def _measure(cell: Cell, console: Console) -> tuple[int, int]:
+    """Width of the longest word, and of the longest line."""
+    if isinstance(cell, str):
+        return max(map(cell_len, cell.split()), default=0), max(map(cell_len, cell.splitlines()), default=0)
+    measured = Measurement.get(console, console.options.update(width=_UNBOUNDED), cell)
+    return measured.minimum, measured.maximum
