@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 import threading
@@ -193,11 +194,20 @@ def test_a_hub_that_is_out_of_order(hub: Hub, tmp_path: Path) -> None:
     refusal(lambda: inspect_backbone("somebody/broken", cache_dir=tmp_path), ServiceError)
 
 
-def test_a_hub_that_cannot_be_reached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client tries for half a minute
+def test_a_hub_that_cannot_be_reached(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Left alone the hub's client tries for half a minute, with two lines for each try.
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [caplog.handler])
     point_to("http://127.0.0.1:9", monkeypatch)
     line = refusal(lambda: inspect_backbone("somebody/other", cache_dir=cache), ServiceError)
     assert "the hub http://127.0.0.1:9 cannot be reached" in line
-    assert "HF_ENDPOINT" in line
+    assert "has no config.json of somebody/other" in line
+    for words in ("HF_ENDPOINT", "--model PATH", "HSAE_MODEL"):
+        assert words in line
+    assert waits == []
+    assert caplog.text == ""
     spec = inspect_backbone("somebody/tiny", cache_dir=cache)  # the cache will do
     Backbone.load(spec, layers=[0], device=CPU, cache_dir=cache)

@@ -30,6 +30,29 @@ def test_server_down(tmp_path):
         session.execute(text("SELECT 1"))
 
 
+def test_a_server_that_is_away_is_named(tmp_path):
+    for url, words in (
+        ("postgresql://u:p@127.0.0.1:1/d", ['"127.0.0.1", port 1', "Connection refused"]),
+        ("postgresql://u:p@localhost:1/d", ["port 1", "localhost:1"]),
+        ("postgresql://u:p@/d?host=/no/such/folder", ["/no/such/folder", "5432"]),
+    ):
+        sessions = session_factory(connect(_settings(url, tmp_path)))
+        with pytest.raises(ServiceError) as caught, transaction(sessions) as session:
+            session.execute(text("SELECT 1"))
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+        assert not {"\n", "\t", "?"} & set(str(caught.value))
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@zz@h/d", "postgresql://u/zz:p@h:1/d", "postgresql://u:p@z/zz@h:1/d"])
+def test_a_password_that_cuts_the_url_is_told_how_to_be_written(url, tmp_path):
+    with pytest.raises(UserError, match="@ as %40") as caught:
+        database_url(_settings(url, tmp_path))
+    assert "zz" not in str(caught.value)
+    assert database_url(_settings("postgresql://u:p%40%2Fss@h/d%40b", tmp_path)).password == "p@/ss"
+    for harmless in ("postgresql://u:p#/?:s@h:1/d", "postgresql://h/d"):
+        assert database_url(_settings(harmless, tmp_path)).host == "h"
+
+
 def test_wrong_password(stack, tmp_path):
     wrong = make_url(stack.database_url).set(password="wrong").render_as_string(hide_password=False)
     sessions = session_factory(connect(_settings(wrong, tmp_path)))

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from tests.small import register_small, small_request
 
 from hsae.catalog import transaction
+from hsae.cli import watch
 from hsae.cli.watch import render
 from hsae.pipeline.plan import submit
 
@@ -70,6 +71,46 @@ def test_long_lines_are_cut_not_wrapped():
     lines = screen([{"id": i, "state": "failed", "error": "x" * 300} for i in (1, 2)], width=80)
     assert len(lines) == 4
     assert "train topk SAE" in lines[1]
+
+
+def test_a_narrow_terminal_still_tells_the_jobs_apart():
+    running = {"state": "running", "progress_done": 50, "progress_total": 200, "progress_unit": "vectors"}
+    jobs = [running | {"id": i, "title": f"train topk SAE x8 (k=16) of dinov2-base layer {i}"} for i in (1, 2)]
+    lines = screen(jobs, width=60)
+    assert max(map(len, lines)) <= 60
+    assert [line.split("━")[0].rstrip()[-7:] for line in lines[1:3]] == ["layer 1", "layer 2"]
+    assert lines[3] == "Left out at 60 columns: rate, left"
+
+
+def test_a_narrow_and_low_terminal_keeps_the_sum():
+    jobs = [{"id": i, "state": "running", "progress_done": 1, "progress_total": 2} for i in range(1, 50)]
+    console = Console(width=60, height=12, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(render([JOB | job for job in jobs], 12, 60))
+    lines = capture.get().splitlines()
+    assert len(lines) < 12
+    assert lines[-1] == "0 of 49 jobs done"
+    assert "Left out at 60 columns" in lines[-3]
+
+
+def test_in_a_pipe_progress_is_told_once(monkeypatch, capsys):
+    def running(done: int, rate: float) -> dict:
+        return {"state": "running", "progress_done": done, "progress_total": 40, "progress_unit": "images",
+                "progress_rate": rate, "eta_seconds": (40 - done) / rate}  # fmt: skip
+
+    steps = [{}, running(10, 5.0), running(40, 4.0), running(40, 3.0), running(40, 2.0), {"state": "succeeded"}]
+    found = iter([[JOB | step] for step in steps])
+    monkeypatch.setattr(watch, "_jobs", lambda *_: next(found))
+    monkeypatch.setattr(watch, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(watch, "_PIPE_SECONDS", 0)
+    watch._watch_lines(None, 1, Console(highlight=False, stderr=True))
+    title = JOB["title"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"job    1 running   {title}  10/40 images, 5/s, 6 s left",
+        f"job    1 running   {title}  40/40 images, 4/s, 0 s left",
+        f"job    1 succeeded {title}",
+        "1 of 1 jobs done",
+    ]
 
 
 def test_list_and_show(admin, service):

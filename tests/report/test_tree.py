@@ -40,6 +40,25 @@ def test_hypernyms_outside_of_the_part_are_told():
     assert lines({5: [4], 6: [5, 9]}, root=5) == ["s5", "└─ s6 (also s9)"]
 
 
+def test_nodes_of_rank_paths_are_printed_by_what_they_add_to_the_path_above():
+    names = {0: "root", 1: "Animalia", 2: "Animalia/Chordata", 3: "Animalia/Chordata/Aves", 4: "Animaliana"}
+    above = {0: [], 1: [0], 2: [1], 3: [2], 4: [0]}
+    nodes = [
+        {"synset_id": node, "synset": name, "hypernym_ids": above[node], "hypernyms": [names[p] for p in above[node]]}
+        for node, name in names.items()
+    ]
+    found = tree_lines(nodes, 0)
+    assert [row["line"] for row in found] == [
+        "root",
+        "├─ Animalia",
+        "│  └─ Chordata",
+        "│     └─ Aves",
+        "└─ Animaliana",
+    ]
+    assert [row["is_shortened"] for row in found] == [False, False, True, True, False]
+    assert tree_lines(nodes, 2)[0]["line"] == "Animalia/Chordata"
+
+
 def test_only_what_leads_to_the_wanted():
     dag = rows({0: [], 1: [0], 2: [0], 3: [1, 2], 4: [2]})
     assert [row["synset_id"] for row in keep_with_ancestors(dag, 0, {3})] == [0, 1, 2, 3]

@@ -21,6 +21,7 @@ WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 _LOCAL_REVISION = "sha256-"
 # What the HTTP client raises itself while a file is on its way; its library changes between hub versions.
 _TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
+_GIVE_LOCAL = "give a local folder (--model PATH, or HSAE_MODEL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | N
     """One file of a hub repository, from the cache where it is there."""
     at = f" at revision {revision}" if revision else ""
     try:
+        if not _is_cached(name, file, revision=revision, cache_dir=cache_dir):
+            _ask_for(name, file, revision)
         return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, cache_dir=cache_dir))
     except errors.HFValidationError as error:
         raise UserError(f"{name!r} is neither a folder nor a hub id such as facebook/dinov2-base") from error
@@ -130,22 +133,51 @@ def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | N
         ) from error
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{name} has no revision {revision} on the hub: correct it") from error
-    except errors.LocalEntryNotFoundError as error:
+    except (_UnreachableError, errors.LocalEntryNotFoundError) as error:
         cache = cache_dir or huggingface_hub.constants.HF_HUB_CACHE
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             raise ServiceError(
                 f"{name} is no folder, and its {file}{at} is not in the hub cache {cache} while HF_HUB_OFFLINE "
-                "is set: unset that, copy the cache of a machine that has it, or give a local folder"
+                f"is set: unset that, copy the cache of a machine that has it, or {_GIVE_LOCAL}"
             ) from error
         raise ServiceError(
             f"the hub {huggingface_hub.constants.ENDPOINT} cannot be reached, and its cache {cache} has no {file} "
-            f"of {name}{at}: check the network (HF_ENDPOINT names a mirror), or give a local folder"
+            f"of {name}{at}: check the network (HF_ENDPOINT names a mirror), copy the cache of a machine that has it, "
+            f"or {_GIVE_LOCAL}"
         ) from error
     except errors.EntryNotFoundError as error:
         raise UserError(f"{name}{at} has no {file}, so it is no transformers model: choose another one") from error
     except (errors.HfHubHTTPError, _TRANSPORT_ERROR, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ServiceError(f"cannot fetch {file} of {name}{at} from the hub ({reason}): try again") from error
+
+
+class _UnreachableError(Exception):
+    """The hub does not answer."""
+
+
+def _is_cached(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> bool:
+    found = huggingface_hub.try_to_load_from_cache(name, file, cache_dir=cache_dir, revision=revision)
+    return isinstance(found, str)
+
+
+def _ask_for(name: str, file: str, revision: str | None) -> None:
+    """Ask the hub for a file's metadata, once: downloading what the cache lacks, its client tries for half a minute.
+
+    Raises:
+        _UnreachableError: when the hub does not answer.
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return
+    url = huggingface_hub.hf_hub_url(name, file, revision=revision)
+    try:
+        huggingface_hub.get_hf_file_metadata(url)
+    except errors.EntryNotFoundError:
+        return  # the download notes in the cache that there is none
+    except errors.HfHubHTTPError:  # it answers, if only with a refusal
+        raise
+    except (_TRANSPORT_ERROR, OSError) as error:
+        raise _UnreachableError(str(error)) from error
 
 
 def _first(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | None) -> Path | None:

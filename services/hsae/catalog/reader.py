@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from hsae.catalog.session import clear_errors, database_url
+from hsae.catalog.session import clear_errors, database_url, driver_reason
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 
@@ -229,7 +229,7 @@ def _login_refusal(url: URL) -> str | None:
         with engine.connect() as connection:
             connection.execute(text("SELECT count(*) FROM job"))
     except DBAPIError as error:
-        return (str(error.orig).strip().splitlines() or ["no reason given"])[-1]
+        return driver_reason(error.orig)
     finally:
         engine.dispose()
     return None

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, Programm
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.errors import ServiceError, UserError
+from hsae.server_urls import encoding_hint
 from hsae.settings import Settings
 
 _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
@@ -46,10 +47,14 @@ def database_url(settings: Settings) -> URL:
             "no database is set: start a private stack with `hsae-admin up`, or set HSAE_DATABASE_URL"
             " (postgresql://user:password@host:port/database)"
         )
+    given = settings.database_url.get_secret_value()
+    no_url = f"HSAE_DATABASE_URL is no URL: write postgresql://user:password@host:port/database{encoding_hint(given)}"
     try:
-        url = make_url(settings.database_url.get_secret_value())
+        url = make_url(given)
     except (ArgumentError, ValueError) as error:
-        raise UserError("HSAE_DATABASE_URL is no URL: write postgresql://user:password@host:port/database") from error
+        raise UserError(no_url) from error
+    if "@" in (url.host or "") or ("@" in (url.database or "") and "%40" not in given):
+        raise UserError(no_url)  # parsed, but cut at a character of the password
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise UserError(
             f"HSAE_DATABASE_URL names {url.get_backend_name()}; hsae needs Postgres: write postgresql://..."
@@ -78,6 +83,8 @@ def _wait_for_connection(
         except psycopg.OperationalError as error:
             # Without a connection the driver knows no SQLSTATE.
             if not any(words in str(error) for words in _NO_CONNECTION_LEFT) or time.monotonic() > deadline:
+                if options.get("host"):
+                    error.add_note(f"{options['host']}:{options.get('port') or 5432}")
                 raise
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  (no secret)
 
@@ -112,12 +119,14 @@ def clear_errors() -> Iterator[None]:
         if state in _UNDEFINED_TABLE_OR_COLUMN:
             raise UserError("the database is not migrated to this version: run `hsae-admin db upgrade`") from error
         if state in _NOT_ALLOWED or state is None:
-            raise UserError(f"the database refuses this ({_reason(error.orig)}): correct HSAE_DATABASE_URL") from error
+            raise UserError(
+                f"the database refuses this ({driver_reason(error.orig)}): correct HSAE_DATABASE_URL"
+            ) from error
         raise
     except (OperationalError, psycopg.OperationalError, _IdledTooLong) as error:  # the driver's own come from a COPY
         cause = error.orig if isinstance(error, OperationalError) else error
         state = getattr(cause, "sqlstate", None)
-        reason = _reason(cause)
+        reason = driver_reason(cause)
         if state == _DEADLOCK:
             raise ServiceError("two changes of the database got in each other's way: try again") from error
         if state == _DISK_FULL:
@@ -131,14 +140,22 @@ def clear_errors() -> Iterator[None]:
         if error.connection_invalidated:
             raise ServiceError("the connection to the database was lost: try again") from error
         if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
-            raise UserError(f"the database refuses this ({_reason(error.orig)}): correct HSAE_DATABASE_URL") from error
+            raise UserError(
+                f"the database refuses this ({driver_reason(error.orig)}): correct HSAE_DATABASE_URL"
+            ) from error
         raise
 
 
-def _reason(error: BaseException | None) -> str:
-    """The server's own message, or the last line of the driver's."""
+def driver_reason(error: BaseException | None) -> str:
+    """The server's own message, or the driver's, which says where it tried to connect; in one line."""
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
-    return primary or (str(error).strip().splitlines() or ["no reason given"])[-1]
+    if primary:
+        return str(primary)
+    # Lines that begin with a tab are guesses ("Is the server running on that host ...?") which hide what was found.
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("\t")]
+    reason = " ".join(filter(None, lines)) or "no reason given"
+    where = [note for note in getattr(error, "__notes__", []) if note.partition(":")[0] not in reason]
+    return f"{reason.removeprefix('connection failed: ')}{f', connecting to {where[0]}' if where else ''}"
 
 
 @contextmanager

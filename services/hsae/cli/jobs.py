@@ -23,7 +23,7 @@ _COLUMNS = {
     "seconds": "seconds",
     "error": "last error",
 }
-_IMPORTANCE = ("id", "state", "title", "error", "progress", "attempts", "queue", "seconds")
+_IMPORTANCE = ("id", "title", "state", "error", "progress", "attempts", "queue", "seconds")
 
 
 @click.group(cls=HelpfulGroup)
@@ -66,7 +66,7 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
         as_json=as_json,
         empty="No jobs: `hsae-admin submit --layer 8` makes some.",
         importance=_IMPORTANCE,
-        prose={"title", "error"},
+        prose={"state", "title", "error"},
     )
 
 

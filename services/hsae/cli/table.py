@@ -7,15 +7,15 @@ from typing import Literal
 
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 _GAP = 2
-_LEAST_PROSE = 24  # narrower, a sentence is a tower of words
-_UNBOUNDED = 1_000_000
+_LEAST_PROSE = 16  # narrower, a sentence is a tower of words
+_LEAST_CUT = 24
 
-Cell = str | RenderableType
+Cell = str | ProgressBar
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class FittedTable:
     """Whether what says which columns are left out takes one line and no more."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widths = self.widths(console, options.max_width)
+        widths = self.widths(options.max_width)
         if self.title is not None:
             yield Text(self.title, style="italic", overflow="ignore")
         shown = [(place, column) for place, column in enumerate(self.columns) if column.key in widths]
@@ -99,10 +99,10 @@ class FittedTable:
             else:
                 yield Text(f"{note}; a wider terminal or `| less -S` shows them.", style="dim")
 
-    def widths(self, console: Console, width: int) -> dict[str, int]:
+    def widths(self, width: int) -> dict[str, int]:
         """The columns that are shown at `width`, and how wide each of them is."""
         rank = {key: place for place, key in enumerate(self.importance)}
-        needs = list(self._needs(console))
+        needs = list(self._needs())
         return fit(sorted(needs, key=lambda need: rank.get(need.key, len(rank))), width)
 
     def left_out(self, widths: dict[str, int]) -> list[str]:
@@ -115,19 +115,19 @@ class FittedTable:
             if key not in widths
         ]
 
-    def _needs(self, console: Console) -> Iterator[Need]:
+    def _needs(self) -> Iterator[Need]:
         for place, column in enumerate(self.columns):
-            words, full = _measure(column.heading, console)
+            words, full = _measure(column.heading)
             least = full
             for row in self.rows:
-                longest_word, whole = _measure(row[place], console)
+                longest_word, whole = _measure(row[place])
                 full, words = max(full, whole), max(words, longest_word)
             if column.breaks == "never":
                 least = full
             elif column.breaks == "words":
                 least = max(least, words, min(full, _LEAST_PROSE))
             else:
-                least = max(least, min(full, _LEAST_PROSE))
+                least = max(least, min(full, _LEAST_CUT))
             yield Need(column.key, least, full)
 
 
@@ -135,14 +135,14 @@ def _rendered(cell: Cell, column: Column, width: int) -> RenderableType:
     if not isinstance(cell, str):
         return cell
     if column.breaks == "middle" and cell_len(cell) > width:
-        behind = chop_cells(cell[::-1], width // 2)[0][::-1]  # as much as fits from either end, and one for the dots
-        return Text(f"{chop_cells(cell, width - width // 2 - 1)[0]}…{behind}")
+        n_behind = width * 3 // 8
+        behind = chop_cells(cell[::-1], n_behind)[0][::-1]
+        return Text(f"{chop_cells(cell, width - n_behind - 1)[0]}…{behind}")
     return Text(cell)
 
 
-def _measure(cell: Cell, console: Console) -> tuple[int, int]:
+def _measure(cell: Cell) -> tuple[int, int]:
     """Width of the longest word, and of the longest line."""
     if isinstance(cell, str):
         return max(map(cell_len, cell.split()), default=0), max(map(cell_len, cell.splitlines()), default=0)
-    measured = Measurement.get(console, console.options.update(width=_UNBOUNDED), cell)
-    return measured.minimum, measured.maximum
+    return cell.width or 0, cell.width or 0

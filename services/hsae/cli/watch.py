@@ -23,7 +23,7 @@ from hsae.pipeline.jobs import NEEDS_ENDED
 _POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
 _INSPECT_SECONDS = 2.0
-_FRAME_LINES = 5  # heading, lines of hidden columns and of hidden jobs, sum, and the cursor's
+_FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
 _UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
 _COLUMNS = (
     Column("mark", ""),
@@ -96,11 +96,11 @@ def attended_queues(connections: Connections) -> set[str]:
 
 def _watch_live(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
     jobs = _jobs(connections, study_id)
-    with Live(render(jobs, console.height), console=console, refresh_per_second=4) as live:
+    with Live(render(jobs, console.height, console.width), console=console, refresh_per_second=4) as live:
         while _busy(jobs):
             time.sleep(_POLL_SECONDS)
             jobs = _jobs(connections, study_id)
-            live.update(render(jobs, console.height))
+            live.update(render(jobs, console.height, console.width))
     return jobs
 
 
@@ -148,12 +148,26 @@ def _trouble(job: dict[str, Any]) -> str:
     return str(job["error"] or "") if in_trouble else ""
 
 
-def render(jobs: list[dict[str, Any]], height: int | None = None) -> RenderableType:
+def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | None = None) -> RenderableType:
     """A table of jobs with a progress bar each, and a line that sums them up.
 
-    Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown.
+    Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown. One
+    line of these says which columns do not fit into `width`.
     """
     shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
+    table = _table(shown)
+    if height is not None and width is not None and len(table.widths(width)) < len(_COLUMNS):
+        shown = _most_telling(jobs, max(3, height - _FRAME_LINES - 1))
+        table = _table(shown)
+    lines: list[RenderableType] = [table]
+    if len(shown) < len(jobs):
+        ids = {job["id"] for job in shown}
+        lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
+    lines.append(_summary(jobs))
+    return Group(*lines)
+
+
+def _table(shown: list[dict[str, Any]]) -> FittedTable:
     rows: list[list[Cell]] = []
     for job in shown:
         running = job["state"] == "running"
@@ -162,12 +176,7 @@ def render(jobs: list[dict[str, Any]], height: int | None = None) -> RenderableT
         rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
         left = duration(job["eta_seconds"]) if running else ""
         rows.append([_MARK[job["state"]], str(job["id"]), job["title"], bar, rate, left, _remarks(job)])
-    lines: list[RenderableType] = [FittedTable(_COLUMNS, rows, importance=_IMPORTANCE, one_line_note=True)]
-    if len(shown) < len(jobs):
-        ids = {job["id"] for job in shown}
-        lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
-    lines.append(_summary(jobs))
-    return Group(*lines)
+    return FittedTable(_COLUMNS, rows, importance=_IMPORTANCE, one_line_note=True)
 
 
 def _summary(jobs: list[dict[str, Any]]) -> str:

@@ -91,7 +91,9 @@ class Postgres(Server):
             with self._connect(_ADMIN, _ADMIN, self.credentials.postgres_admin_password):
                 return
         except psycopg.OperationalError as error:
-            raise NotAnsweringError(str(error).strip().splitlines()[-1]) from error
+            from hsae.catalog.session import driver_reason
+
+            raise NotAnsweringError(driver_reason(error)) from error
 
     def set_up(self) -> None:
         """Create role and database, and log in there as the service will."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from hsae.catalog import MAX_PRIORITY, QUEUES
 from hsae.errors import ServiceError, UserError
+from hsae.server_urls import encoding_hint
 from hsae.settings import Settings
 
 # The client's own errors get through where the broker dies in the middle of a call.
@@ -96,8 +97,8 @@ def _redis_url(url: str) -> str:
         int(parts.path.strip("/") or 0)
     except ValueError:
         sound = False
-    if not sound or parts.query:
-        raise UserError("HSAE_BROKER_URL is no Redis URL: write redis://:password@host:port/0")
+    if not sound or parts.query or parts.fragment:
+        raise UserError(f"HSAE_BROKER_URL is no Redis URL: write redis://:password@host:port/0{encoding_hint(url)}")
     return url
 
 
