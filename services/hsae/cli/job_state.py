@@ -1,5 +1,6 @@
 """A job's row in the words of the command line."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -10,7 +11,7 @@ def state(job: dict[str, Any]) -> str:
     return str(job["state"])
 
 
-def attempts(job: dict[str, Any]) -> str | None:
+def attempts(job: Mapping[str, Any]) -> str | None:
     """Which attempt it is of how many, and how many did not count because a service was away."""
     if not job["attempt"] and not job["outages"]:
         return None
