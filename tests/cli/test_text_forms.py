@@ -57,6 +57,8 @@ CASES = [
     Case("dataset list", ("small", "wordnet-3.0", "{images}"), keys=("name", "n_images", "n_classes")),
     Case("dataset check small", ("images can be read",)),
     Case("dataset add small {images}", ("Already registered: small",)),
+    Case("dataset rename spare renamed", ("Renamed spare: it is renamed now.",)),
+    Case("dataset remove unused", ("Removed unused", "images, which still lie in")),
     Case("taxonomy show dog.n.01", ("canine.n.02", "puppy.n.01", "direct hyponyms")),
     Case("db query 'SELECT id, state, result FROM job ORDER BY id'", ("n_images", "cancelled"), keys=("id", "state")),
     Case("db current", ("up to date",)),
