@@ -35,7 +35,7 @@ class Case:
 
 CASES = [
     Case("jobs list", ("job", "again in 1 h", "1/10 (+2 outages)", "S3 is away", "NaN in layer 0", "10/40 images",
-                       "needs job", "waiting"), keys=("id", "state", "title")),
+                       "needs job", "waiting"), keys=("id", "title")),
     Case("jobs list --state failed", ("NaN in layer 0",), keys=("id", "title", "error")),
     Case("jobs list --study {study_finished}", ("succeeded", "images", "vectors"), keys=("id", "title")),
     Case("jobs show {extract}", ("succeeded", "request", "layers", "result", "n_images", "history", "finished")),
