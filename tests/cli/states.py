@@ -10,7 +10,7 @@ from tests.small import link_classes, small_request
 from hsae.catalog import transaction
 from hsae.pipeline.plan import Plan, submit
 from hsae.pipeline.requests import ExtractionConfig
-from hsae.sae import SaeConfig
+from hsae.sae.config import SaeConfig
 
 LONG_NAME = "soft-coated_wheaten_terrier_of_the_north.n.01"
 """What one class of the data set is called."""

@@ -27,6 +27,7 @@ _COMMANDS = {
 }
 """A new command is one line here."""
 
+
 class _Group(LazyGroup):
     """A group whose commands report a user's mistake as one line and exit status 1."""
 
