@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 # Many tests wait for processes and servers.
 TEST_PROCESSES ?= 2
+# Few and always the same random examples for a property test; `thorough` draws them all.
+TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	--hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test lint format bench bench-scores bench-sql storm audit clean
+.PHONY: install demo test test-faults lint format bench bench-scores bench-sql storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -29,10 +33,11 @@ install: $(VENV)/.embedded  ## Install hsae-admin into .venv
 demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
 	$(BIN)/hsae-admin demo
 
-test: $(VENV)/.dev  ## All tests, with real servers and a real worker
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/faults
-	# One after the other: their leases are short, and nothing else may keep the cores busy.
-	$(BIN)/python -m pytest tests/faults
+test: $(VENV)/.dev  ## The tests, with real servers and a real worker that is killed once in every stage
+	$(PYTEST) -m "not slow"
+
+test-faults: $(VENV)/.dev  ## The whole fault matrix, the wheel in a clean environment, and the whole demo
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -31,6 +31,20 @@ def wait_for(condition: Callable[[], Any], seconds: float = 180, message: Callab
         time.sleep(0.05)
 
 
+def let_leases_expire(service) -> None:
+    """Every lease has run out, by the database's clock: as if its worker had been silent for an hour.
+
+    A worker that is alive renews its lease within a second, so this is for workers that are dead or suspended.
+    """
+    with transaction(service.sessions) as session:
+        session.execute(
+            text(
+                "UPDATE job SET lease_expires_at = clock_timestamp() - interval '1 hour'"
+                " WHERE lease_expires_at IS NOT NULL"
+            )
+        )
+
+
 def wait_until_running(service, kind: str) -> int:
     """Wait until a job of a kind runs; returns its id."""
     found: list[dict[str, Any]] = []

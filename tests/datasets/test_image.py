@@ -9,9 +9,10 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from PIL import AvifImagePlugin, Image, ImageOps
+from tests.examples import examples
 
 from hsae.datasets import UnreadableImageError, open_image
 from hsae.errors import UserError
@@ -320,7 +321,7 @@ def test_truncated_files(tmp_path, kind, share):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files_give_an_image_or_the_one_error(tmp_path, data):
     content = bytearray(KINDS[data.draw(st.sampled_from(sorted(KINDS)))])
     for _ in range(data.draw(st.integers(1, 6))):

@@ -3,9 +3,10 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.examples import examples
 
 from hsae.datasets import open_image
 from hsae.demo import images_folder
@@ -33,7 +34,7 @@ def test_a_view_is_a_function_of_seed_image_and_view_alone(picture):
     assert picture.tobytes() == before
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(width=SIDES, height=SIDES, seed=NUMBERS, index=st.integers(0, 2**31 - 1), view=st.integers(1, 63))
 def test_a_view_lies_inside_its_image_and_keeps_two_fifths_of_it(width, height, seed, index, view):
     white = Image.new("RGB", (width, height), "white")

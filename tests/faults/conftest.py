@@ -11,10 +11,12 @@ from hsae.embedded import Stack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests wait several times, on a slow machine for minutes each."""
+    """These tests wait several times, on a slow machine for minutes each; all but one kill a stage are `slow`."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(1800))
+            if item.path.name != "test_worker_killed.py":
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="package")

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psycopg
 from sqlalchemy import select, text
 from tests.conftest import Service
 from tests.small import all_results, submit_small, wait_until_done
@@ -17,9 +17,11 @@ from hsae.catalog import ActivationSet, ActivationShard, Analysis, Sae, transact
 from hsae.embedded import Stack
 from hsae.pipeline.gc import find_garbage
 from hsae.pipeline.plan import Plan
+from hsae.pipeline.reconcile import RECONCILER_LOCK
 from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, weights_key
 
-LEASE_SECONDS = 4.0  # some of these tests wait until one is over
+# Long enough for a busy machine; tests end the leases of dead workers by `let_leases_expire`, but for one that waits.
+LEASE_SECONDS = 12.0
 KINDS = ("extract", "train", "analyze", "compare")
 FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}  # a comparison stores no objects
 # What a stage is seen at its middle by: rows of its own that it has committed.
@@ -74,6 +76,19 @@ class Standing:
             os.kill(server.pid, number)
         wait_for(lambda: not self.stack.status().running)
 
+    def end_postgres_for_an_hour(self) -> None:
+        """SIGKILL of Postgres; when it is back, its clock says that every lease has been over for an hour."""
+        url = self.service.settings.database_url.get_secret_value()
+        with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
+            # No reconciler may look at the leases before the server is away.
+            connection.execute("SELECT pg_advisory_lock(%s)", [RECONCILER_LOCK])
+            # The row of a job that is about to publish is locked by it.
+            connection.execute(
+                "UPDATE job SET lease_expires_at = clock_timestamp() - interval '1 hour' WHERE id IN"
+                " (SELECT id FROM job WHERE state = 'running' FOR UPDATE SKIP LOCKED)"
+            )
+            self.end_server("postgres")
+
     def check_finished(self, plan: Plan, *, seconds: float = 300) -> list[dict]:
         """Wait for the plan's jobs, which must end as in the undisturbed run; returns what it entered anew."""
         wait_until_done(self.service, plan.study_id, seconds)
@@ -93,9 +108,11 @@ def forget(service: Service, kind: str) -> None:
     kinds = KINDS[KINDS.index(kind) :]
     live = "state IN ('waiting', 'queued', 'running')"
     if rows_of(service, f"SELECT id FROM job WHERE {live}"):  # an earlier test failed
+        service.stop_workers()
+        service.workers.clear()
         with transaction(service.sessions) as session:
             session.execute(text(f"UPDATE job SET state = 'cancelled' WHERE {live}"))
-        time.sleep(3)
+        service.start_worker()
     with transaction(service.sessions) as session:
         session.execute(text("DELETE FROM study"))
         if "analyze" in kinds:

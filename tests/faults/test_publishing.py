@@ -5,7 +5,6 @@ Locks that the test takes in Postgres stop the child exactly there.
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from tests.conftest import Service
 from tests.faults.standing import FOLDERS, KINDS, Standing, assert_no_orphans
 from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
-from tests.waiting import end_writer, events_of, rows_of, wait_for, wait_for_writer, writers_stopped
+from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wait_for, wait_for_writer, writers_stopped
 
 from hsae.catalog import transaction
 from hsae.pipeline.doorbell import Doorbell
@@ -117,7 +116,6 @@ def test_postgres_killed_in_the_middle_of_the_transaction(standing, kind, table)
     with _submitted_and_stopped(standing, kind, table) as plan:
         wait_for_writer(standing.service, table)
         standing.end_server("postgres")
-        time.sleep(1)
         standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, standing.service.logs()
@@ -140,6 +138,7 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
             (job,) = rows_of(service, "SELECT id FROM job WHERE kind = :kind AND state = 'running'", kind=kind)
             assert rows_of(service, _N_PUBLISHED[kind], id=job["id"]) == [{"n": 0}]
         killed.add(job["id"])
+        let_leases_expire(service)
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {done["state"] for done in jobs} == {"succeeded"}, service.logs()
@@ -181,9 +180,7 @@ def test_store_killed_at_the_commit(standing, moment, kind):
         (published,) = rows_of(service, _N_PUBLISHED[kind], id=job["id"])
         assert bool(published["n"]) == (moment == "after")
         standing.end_server("seaweedfs")
-    if moment == "before" and kind in ("extract", "train"):
-        time.sleep(2)
-    else:  # nothing more is asked of the server
+    if moment == "after" or kind not in ("extract", "train"):  # nothing more is asked of the server
         _wait_for_success(service, kind)
     standing.stack.start()
     jobs = standing.check_finished(plan)

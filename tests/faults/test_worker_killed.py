@@ -6,7 +6,7 @@ import signal
 import psutil
 from sqlalchemy import text
 from tests.small import all_results, register_small, submit_small, wait_until_done
-from tests.waiting import wait_until_running, wait_until_under_way
+from tests.waiting import let_leases_expire, wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
 
@@ -25,6 +25,7 @@ def test_one_worker_after_the_other_is_killed_and_the_last_finishes_with_the_sam
         with transaction(service.sessions) as session:
             assert session.execute(text("SELECT state FROM job WHERE id = :id"), {"id": job_id}).scalar() == "running"
         killed.add(job_id)
+        let_leases_expire(service)
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.faults.standing import FOLDERS
 from tests.small import all_results, register_small, submit_small, wait_until_done
-from tests.waiting import events_of, rows_of, wait_for, wait_until_running, wait_until_under_way
+from tests.waiting import events_of, let_leases_expire, rows_of, wait_for, wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
 from hsae.pipeline.control import cancel, retry
@@ -138,7 +137,7 @@ def test_a_child_that_the_kernel_kills_for_memory_fails_with_that_reason(make_se
 @pytest.mark.parametrize("kind", ["extract", "train", "analyze"])
 def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_service, undisturbed, kind):
     expected, _ = undisturbed
-    service = make_service(checkpoint_seconds=0.2, lease_seconds=2)
+    service = make_service(checkpoint_seconds=0.2)
     register_small(service)
     plan = submit_small(service)
     sleeper = service.start_worker()
@@ -147,6 +146,7 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
         wait_for(lambda: "scoring" in service.logs())
     os.killpg(sleeper.pid, signal.SIGSTOP)
     asleep = _job(service, job_id)["owner"]
+    let_leases_expire(service)
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
@@ -154,7 +154,8 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
     objects = sorted(service.store.list(FOLDERS[kind]))
     os.killpg(sleeper.pid, signal.SIGCONT)
     wait_for(lambda: "no longer this worker's" in service.logs() or "this worker's was" in service.logs())
-    time.sleep(1)
+    os.killpg(sleeper.pid, signal.SIGTERM)  # what it still has to write is written when it ends
+    assert sleeper.wait(120) == 0, service.logs()
     assert all_results(service) == expected
     assert sorted(service.store.list(FOLDERS[kind])) == objects
     by_sleeper = rows_of(

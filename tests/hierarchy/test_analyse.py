@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import JobCancelledError, UserError
 from hsae.hierarchy.analyse import analyse, analyse_basis
@@ -109,7 +110,7 @@ def test_untrained_latents_that_are_missing_or_of_other_images_are_refused(plant
         run(planted_case, untrained=untrained(planted_case)[1:])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
     case = random_case(seed)
@@ -138,7 +139,7 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
     assert_same(results, run(case, seed=seed))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=seeds)
 def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(random_case, seed):
     case = random_case(seed)
@@ -180,7 +181,7 @@ def test_other_embeddings_change_the_monosemanticity_alone(planted_case):
     assert np.median(own["monosemanticity"]) > np.median(other["monosemanticity"]) + 0.1
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_layer_rows_equal_loops(random_case, seed):
     case = random_case(seed)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import bootstrap
@@ -24,7 +25,7 @@ def _by_a_loop(values, n_resamples, seed):
     return np.array([[np.mean([column[i] for i in drawn]) for column in values.T] for drawn in draws])
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(VALUES, st.integers(1, 25), st.one_of(st.integers(0, 99), st.lists(st.integers(0, 99), min_size=1, max_size=3)))
 def test_resampled_means_equal_a_plain_loop_in_blocks_of_any_size(values, n_resamples, seed):
     found = resampled_means(values, n_resamples=n_resamples, seed=seed)
@@ -35,7 +36,7 @@ def test_resampled_means_equal_a_plain_loop_in_blocks_of_any_size(values, n_resa
     np.testing.assert_allclose(mean_of(values), values.mean(0), atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     hnp.arrays(np.float64, st.tuples(st.integers(1, 40), st.integers(1, 5)), elements=st.floats(-5, 5)),
     st.floats(0.01, 0.99),

@@ -3,10 +3,11 @@ from dataclasses import astuple
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 from scipy.stats import rankdata
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.class_distances import path_distance_correlation, path_distances
@@ -37,7 +38,7 @@ def spearman(a, b):
     return np.corrcoef(a, b)[0, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 1 << 30))
 def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     rng = np.random.default_rng(seed)
@@ -55,7 +56,7 @@ def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     np.testing.assert_allclose((result.shuffled_cosine_mean, result.shuffled_cosine_max), expected, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 1 << 30))
 def test_path_distances_equal_networkx(random_taxonomy, seed):
     taxonomy = random_taxonomy(np.random.default_rng(seed))

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import blocks
@@ -19,7 +20,7 @@ def assert_same_sums(left: ClassSums, right: ClassSums) -> None:
         np.testing.assert_array_equal(values, right.to_arrays()[name], err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, threshold=st.sampled_from([0.0, 0.5, 1.0]))
 def test_ranks_equal_scipys(random_case, seed, threshold):
     case = random_case(seed)
@@ -45,7 +46,7 @@ def test_ranks_equal_scipys(random_case, seed, threshold):
         assert not ranked.top_activations[latent][len(strongest) :].any()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, threshold=st.sampled_from([0.0, 0.5, 1.0]))
 def test_class_sums_equal_loops(random_case, seed, threshold):
     case = random_case(seed)

@@ -3,8 +3,9 @@
 import numpy as np
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.hierarchy.test_device_kernels import on_every_device
 from tests.taxonomy.test_imagenet import WNIDS
 
@@ -15,7 +16,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @on_every_device
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
 def test_both_products_equal_the_dense_one(device, seed, share):
     """Empty nodes, nodes of all classes, rows of many runs; integers far beyond float32, of both signs."""
@@ -30,7 +31,7 @@ def test_both_products_equal_the_dense_one(device, seed, share):
     np.testing.assert_array_equal(product.of_integers(values).cpu(), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, share=st.sampled_from([0.0, 0.2, 0.8, 1.0]))
 def test_the_order_holds_every_class_once(seed, share):
     rng = np.random.default_rng(seed)
@@ -38,7 +39,7 @@ def test_the_order_holds_every_class_once(seed, share):
     assert sorted(classes_in_runs(closure)) == list(range(closure.shape[0]))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=seeds)
 def test_in_a_tree_every_node_is_one_run(seed):
     rng = np.random.default_rng(seed)

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from tests.examples import examples
 
 from hsae.hierarchy import blocks
 from hsae.hierarchy import cofiring as kernel
@@ -38,7 +39,7 @@ def all_pairs(n_latents):
     return (pairs.ravel() for pairs in np.meshgrid(range(n_latents), range(n_latents), indexing="ij"))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=seeds, threshold=thresholds)
 def test_firings_are_what_lies_above_the_threshold(random_case, seed, threshold):
     dense = random_case(seed).dense
@@ -51,7 +52,7 @@ def test_firings_are_what_lies_above_the_threshold(random_case, seed, threshold)
     np.testing.assert_array_equal(firings.key, np.sort(firings.key))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=seeds, width=st.sampled_from([1, 30, 1 << 22]), threshold=thresholds)
 def test_every_pair_equals_a_loop_over_the_images(random_case, seed, width, threshold):
     """Ties, dead, constant and dense latents, a latent with itself, pairs that never fire together."""
@@ -71,7 +72,7 @@ def test_every_pair_equals_a_loop_over_the_images(random_case, seed, width, thre
         assert found.correlation[place] == pytest.approx(slow_spearman(a_p, a_c), abs=1e-12, nan_ok=True)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=seeds,
     width=st.sampled_from([1, 7, 1 << 22]),
@@ -96,7 +97,7 @@ def test_pairs_that_imply_each_other_equal_the_dense_definition(random_case, see
     assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, n_groups=st.integers(1, 6), n_values=st.integers(1, 6))
 def test_spearman_of_groups_equals_scipys(seed, n_groups, n_values):
     """Many ties, constants, groups without entries, zeros among the values."""

@@ -5,8 +5,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.comparison import (
@@ -82,7 +83,7 @@ def _interval(means, confidence):
     return np.percentile(means, [50 * (1 - confidence), 50 * (1 + confidence)])
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.integers(0, 2**20), st.integers(1, 3), st.integers(1, 3), st.integers(0, 9), st.floats(0.5, 0.99))
 def test_every_interval_equals_a_plain_loop(seed, n_layers, n_saes, n_nodes, confidence):
     rng = np.random.default_rng(seed)

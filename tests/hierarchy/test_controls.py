@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import controls, dense_bases
@@ -30,7 +31,7 @@ def bases_of(case, seed):
     return [(bases[name], values[name], columns[name]) for name in bases]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=seeds, n_kept=st.integers(1, 9), height=st.integers(1, 50))
 def test_thinning_equals_sorting_and_does_not_depend_on_the_blocks(random_case, seed, n_kept, height):
     for basis, values, columns in bases_of(random_case(seed), seed):
@@ -51,7 +52,7 @@ def test_thinning_equals_sorting_and_does_not_depend_on_the_blocks(random_case, 
         assert (np.diff(thinned.indptr) == np.minimum((values != 0).sum(axis=1), n_kept)).all()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=seeds, height=st.integers(1, 50))
 def test_columns_are_the_parts_of_the_values(random_case, seed, height):
     with pytest.MonkeyPatch.context() as patch:
@@ -63,7 +64,7 @@ def test_columns_are_the_parts_of_the_values(random_case, seed, height):
             np.testing.assert_allclose(found, columns[:, chosen], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, which=st.integers(0, 3))
 def test_unthinned_auroc_equals_sklearns(random_case, seed, which):
     case = random_case(seed)
@@ -89,7 +90,7 @@ def test_unthinned_auroc_equals_sklearns(random_case, seed, which):
             assert np.isnan(auroc[pair])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, n_images=st.integers(12, 60), d_model=st.integers(1, 10), offset=st.sampled_from([0, 50]))
 def test_principal_directions_equal_sklearns(seed, n_images, d_model, offset):
     rng = np.random.default_rng(seed)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.hierarchy.test_analyse import run
 
 from hsae.hierarchy import ranks
@@ -20,7 +21,7 @@ on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda",
 
 
 @on_every_device
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=seeds)
 def test_primitives_equal_numpys(device, seed):
     rng = np.random.default_rng(seed)
@@ -69,7 +70,7 @@ def test_tie_terms_of_many_images(n_images):
 
 
 @needs_cuda
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=seeds)
 def test_cuda_gives_the_cpus_scores(random_case, seed):
     case = random_case(seed)

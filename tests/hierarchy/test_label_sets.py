@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from tests.examples import examples
 from tests.hierarchy.test_analyse import assert_same, run
 
 from hsae.errors import UserError
@@ -39,7 +40,7 @@ def is_under(has: np.ndarray, taxonomy) -> np.ndarray:
     return np.array([closure[np.flatnonzero(row)].any(axis=0) for row in has])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_node_scores_take_the_union_over_a_nodes_classes(random_case, seed):
     case = random_case(seed)
@@ -70,7 +71,7 @@ def test_node_scores_take_the_union_over_a_nodes_classes(random_case, seed):
                 assert precision[latent, node] == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_latent_scores_equal_loops(random_case, seed):
     case = random_case(seed)
@@ -108,7 +109,7 @@ def test_latent_scores_equal_loops(random_case, seed):
             assert result.places[rule].n_associated[latent] == n_classes, rule
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=seeds)
 def test_a_matrix_of_single_labels_gives_the_same_bits(random_case, seed):
     case = random_case(seed)
@@ -136,7 +137,7 @@ def test_all_bases_of_images_with_several_labels(planted_case):
     assert_same(several, run(replace(planted_case, labels=sp.csr_array(has.astype(np.int64)))))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=seeds)
 def test_sets_and_shuffles_keep_every_label(random_case, seed):
     case = random_case(seed)

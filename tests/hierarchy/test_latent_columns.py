@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import blocks
@@ -20,7 +21,7 @@ def cut(z: sp.csr_array, rng: np.random.Generator) -> list[sp.csr_array]:
     return [z[first:end] for first, end in zip([0, *borders], [*borders, z.shape[0]], strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds)
 def test_shards_give_what_the_whole_gives(random_case, seed):
     case = random_case(seed)
@@ -46,7 +47,7 @@ def test_threads_change_nothing(random_case, monkeypatch, n_threads):
         np.testing.assert_array_equal(getattr(rank_activations(case.z), name), getattr(whole, name), err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, first_column=st.sampled_from([0, 3, 2**29]))
 def test_order_equals_a_lexical_sort(seed, first_column):
     """Columns near 2**29 leave no room for the position in a key."""

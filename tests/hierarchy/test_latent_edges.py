@@ -5,9 +5,10 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import blocks
@@ -80,7 +81,7 @@ def slow_taxonomy_pairs(taxonomy, best, f1, min_f1):
     return sorted((p, c, rank[2], rank[1]) for (p, c), rank in named.items())
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=seeds, n_latents=st.integers(1, 20), share=st.sampled_from([0.1, 0.4, 1.0]))
 def test_the_transitive_reduction_equals_networkxs(seed, n_latents, share):
     rng = np.random.default_rng(seed)
@@ -107,7 +108,7 @@ def test_chains_and_diamonds(edges, reduced):
     assert list(zip(child[is_needed].tolist(), parent[is_needed].tolist(), strict=True)) == sorted(reduced)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=seeds, n_latents=st.integers(2, 12), share=st.sampled_from([0.1, 0.3, 0.6]))
 def test_no_circle_is_left_and_edges_on_no_circle_stay(seed, n_latents, share):
     rng = np.random.default_rng(seed)
@@ -148,7 +149,7 @@ def test_the_cuts_are_strict(n_child, n_parent, n_both, n_pairs):
     assert len(activation_pairs(Firings.of(rank_activations(sp.csr_array(dense)))).child) == n_pairs
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=seeds,
     threshold=st.sampled_from([0.0, 0.5]),
@@ -164,7 +165,7 @@ def test_pairs_of_the_activations_equal_the_dense_definition(seed, threshold, mi
     assert set(found.child_node.tolist()) | set(found.parent_node.tolist()) <= {-1}
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=seeds, min_f1=st.sampled_from([0.1, 0.5]))
 def test_pairs_of_the_taxonomy_equal_a_loop_over_its_edges(random_taxonomy, seed, min_f1):
     rng = np.random.default_rng(seed)
@@ -176,7 +177,7 @@ def test_pairs_of_the_taxonomy_equal_a_loop_over_its_edges(random_taxonomy, seed
     assert rows == slow_taxonomy_pairs(taxonomy, best, f1, min_f1)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=seeds, width=st.sampled_from([1, 20, 1 << 22]), threshold=st.sampled_from([0.0, 0.5]))
 def test_edges_and_families_equal_loops_over_the_images(random_taxonomy, seed, width, threshold):
     rng = np.random.default_rng(seed)

@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.hierarchy import associations
 from hsae.hierarchy.associations import associated_classes
@@ -41,7 +42,7 @@ def naive_mass(column, labels, n_classes):
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, threshold=st.sampled_from([0.0, 0.5]))
 def test_associated_classes_lch_coverage_and_entropy_equal_loops(random_case, seed, threshold):
     case = random_case(seed)
@@ -86,7 +87,7 @@ def test_associated_classes_lch_coverage_and_entropy_equal_loops(random_case, se
             assert entropy[latent] == pytest.approx(-sum(p * math.log2(p) for p in shares), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=seeds, n_top=st.sampled_from([1, 2, 16]))
 def test_mean_lca_depth_equals_a_loop_over_all_pairs(random_case, seed, n_top):
     case = random_case(seed)

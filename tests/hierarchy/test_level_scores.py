@@ -3,9 +3,10 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.level_scores import LevelScores, level_scores
@@ -71,7 +72,7 @@ def test_the_last_level_is_the_linear_probe_of_the_classes(make_taxonomy):
     assert (scores.probe_chance[-1], scores.n_groups[-1], scores.n_test[-1]) == (probe.chance, 8, probe.n_test)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 1 << 30))
 def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     rng = np.random.default_rng(seed)

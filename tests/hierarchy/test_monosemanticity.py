@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import monosemanticity as kernel
@@ -39,7 +40,7 @@ def assert_equals_the_definition(dense, embeddings, threshold=0.0):
         assert score[latent] == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, width=st.sampled_from([1, 2, 64]), threshold=st.sampled_from([0.0, 0.5]))
 def test_the_score_equals_the_quadratic_definition(random_case, seed, width, threshold):
     """Ties, dead, constant and dense latents, and embeddings of length 0."""
@@ -49,7 +50,7 @@ def test_the_score_equals_the_quadratic_definition(random_case, seed, width, thr
         assert_equals_the_definition(case.dense, case.neurons, threshold)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     column=arrays.arrays(
         np.float32, st.integers(2, 12), elements=st.floats(0, 2.0**100, width=32) | st.sampled_from([0.0, 1.0, 1e-30])

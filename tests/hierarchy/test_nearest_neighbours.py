@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy import nearest_neighbours as module
@@ -24,7 +25,7 @@ def cosines(queries, references):
     return np.round(similarity, 12)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 1 << 30))
 def test_neighbours_equal_a_full_sort(seed):
     rng = np.random.default_rng(seed)
@@ -50,7 +51,7 @@ def test_blocks_change_nothing(monkeypatch):
     np.testing.assert_array_equal(whole.similarity, blocks.similarity)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 1 << 30))
 def test_the_vote_equals_a_table_of_votes(seed):
     rng = np.random.default_rng(seed)

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import false_discovery_control, mannwhitneyu
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+from tests.examples import examples
 
 from hsae.hierarchy import node_scores
 from hsae.hierarchy.class_sums import sum_by_class
@@ -27,7 +28,7 @@ def all_scores(sums, closure) -> dict[str, np.ndarray]:
     return {name: np.concatenate([getattr(block, name) for block in blocks]) for name in FIELDS}
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, threshold=st.sampled_from([0.0, 0.5]))
 def test_scores_equal_sklearns_and_scipys(random_case, seed, threshold):
     case = random_case(seed)
@@ -70,7 +71,7 @@ def test_scores_equal_sklearns_and_scipys(random_case, seed, threshold):
                 assert np.sign(got["z"]) == np.sign(round(2 * test.statistic - under.sum() * (~under).sum()))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_q_values_are_benjamini_hochberg_over_all_defined_pairs(random_case, seed):
     case = random_case(seed)
@@ -82,7 +83,7 @@ def test_q_values_are_benjamini_hochberg_over_all_defined_pairs(random_case, see
         np.testing.assert_allclose(scores["q"][defined], expected, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(p=st.lists(st.sampled_from([0.0, 1e-300, 1e-9, 0.01, 0.02, 0.5, 1.0]) | st.floats(0, 1), min_size=1))
 def test_false_discovery_equals_scipys(p):
     expected = false_discovery_control(p)
@@ -101,7 +102,7 @@ def test_false_discovery_of_no_test():
     assert np.isnan(family.q_values(np.array([np.nan]))).all()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_chosen_pairs_and_blocks_are_bit_identical(random_case, seed):
     case = random_case(seed)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.probe import L2_GRID, fit_softmax_regression, linear_probe, stratified_split
@@ -55,7 +56,7 @@ def test_the_probe_is_deterministic_and_its_seed_matters():
     assert (stratified_split(y, 0.25, 1) != stratified_split(y, 0.25, 2)).any()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=8), seed=st.integers(0, 100))
 def test_the_split_is_stratified(sizes, seed):
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))

@@ -10,10 +10,11 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy, mannwhitneyu
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.analyse import analyse, analyse_basis
@@ -33,7 +34,7 @@ def one_image_per_class(case, seed):
     return dataclasses.replace(case, dense=dense, z=sp.csr_array(dense), labels=labels, neurons=case.neurons[rows])
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(seed=seeds)
 def test_one_image_per_class(random_case, seed):
     """The smallest data set that has every class: all scores of the shortlist against scikit-learn and SciPy."""
@@ -60,7 +61,7 @@ def test_one_image_per_class(random_case, seed):
         assert sae.latents.class_entropy[latent] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds)
 def test_lch_and_coverage_equal_networkx(random_case, seed):
     """By every rule, out of the tables of `analyse`: common ancestors in a graph, whose heights are longest paths."""
@@ -92,7 +93,7 @@ def test_lch_and_coverage_equal_networkx(random_case, seed):
             assert places.depth[latent] == nx.shortest_path_length(graph, lch, taxonomy.root)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, shuffle=st.integers(0, 1000))
 def test_a_shuffle_is_the_same_scoring_of_other_labels(random_case, seed, shuffle):
     """Its best latent of every node, its scores and its layer row are those of an SAE on the permuted labels."""
@@ -116,7 +117,7 @@ def test_a_shuffle_is_the_same_scoring_of_other_labels(random_case, seed, shuffl
             np.testing.assert_array_equal(values, pairs[name][at], err_msg=name)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, shuffle=st.integers(0, 1000))
 def test_the_shuffled_taxonomy_is_the_tree_with_its_classes_moved(random_case, seed, shuffle):
     """Moving the rows of the closure instead of the labels gives the same scores: that is what the control means."""
@@ -134,7 +135,7 @@ def test_the_shuffled_taxonomy_is_the_tree_with_its_classes_moved(random_case, s
     np.testing.assert_array_equal(moved.sum(axis=0), case.taxonomy.closure.toarray().sum(axis=0))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=seeds, factor=st.sampled_from([2.0**-40, 0.5, 4.0, 2.0**60]))
 def test_a_latents_scale_changes_no_score_of_it(random_case, seed, factor):
     """Powers of two round nothing: all that is no activation, and no threshold, stays as it was to the last bit."""
@@ -152,7 +153,7 @@ def test_a_latents_scale_changes_no_score_of_it(random_case, seed, factor):
                 np.testing.assert_array_equal(values, right[name], err_msg=name)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=seeds, value=st.sampled_from([np.nan, np.inf, -np.inf, -1.0]))
 def test_one_bad_value_anywhere_is_refused(random_case, seed, value):
     """In the latents, whatever it is; among the neurons and the embeddings what is not finite."""

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.hierarchy import node_scores
 from hsae.hierarchy.class_sums import sum_by_class
@@ -25,7 +26,7 @@ def matrices(case, sums):
     return (np.concatenate([getattr(block, name) for block in blocks]) for name in ("f1", "auroc", "p"))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=seeds, width=st.sampled_from([1, 3, 256]))
 def test_the_shortlist_equals_sorting_everything(random_case, seed, width):
     case = random_case(seed)

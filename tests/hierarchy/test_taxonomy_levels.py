@@ -2,8 +2,9 @@ import itertools
 
 import networkx as nx
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.hierarchy.taxonomy_levels import taxonomy_levels
 
@@ -23,7 +24,7 @@ def as_graph(taxonomy):
     return graph
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 1 << 30))
 def test_the_levels_of_a_random_dag(random_taxonomy, seed):
     taxonomy = random_taxonomy(np.random.default_rng(seed))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
-from tests.waiting import wait_until_running, writers_stopped
+from tests.waiting import let_leases_expire, wait_until_running, writers_stopped
 
 from hsae.catalog import reader, transaction
 from hsae.catalog.schema_version import require_current_schema
@@ -158,7 +158,7 @@ def test_an_object_that_the_copy_lacks_is_found_and_made_again(original, restore
 
 
 def test_a_backup_taken_while_jobs_run_is_finished_by_the_restored_service(make_service, tmp_path):
-    busy = make_service(checkpoint_seconds=0.2, lease_seconds=4.0)  # the restored service waits until it is over
+    busy = make_service(checkpoint_seconds=0.2)
     register_small(busy, n_classes=12)
     with writers_stopped(busy, "sae"):  # the training that is seen still runs in the dump
         busy.start_worker()
@@ -174,6 +174,7 @@ def test_a_backup_taken_while_jobs_run_is_finished_by_the_restored_service(make_
     copy_bucket(service, "upload", tmp_path / "bucket")
     with transaction(service.sessions) as session:
         assert session.scalars(text("SELECT count(*) FROM job WHERE state = 'running'")).one() == 1
+    let_leases_expire(service)
     service.start_worker()
     assert _states(service, plan.study_id) == {"succeeded"}
     service.stop_workers()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.sae.geometric_median import geometric_median
 
@@ -60,7 +61,7 @@ def test_outliers_move_it_less_than_the_mean():
     assert float((spoilt.mean(dim=0) - rows.mean(dim=0)).norm()) > 100
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 6), st.booleans())
 def test_no_row_and_not_the_mean_is_better(seed, n_rows, d_model, on_a_grid):
     rows = torch.randn(n_rows, d_model, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

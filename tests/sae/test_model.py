@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
@@ -62,7 +63,7 @@ def test_top_k_breaks_ties_by_latent_number():
     assert z.tolist() == [[1.0, 3.0, 0.0, 0.0]]
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(
     st.sampled_from(["relu", "topk"]), st.integers(1, 9), st.integers(1, 6), st.integers(0, 1000), st.integers(0, 2**31)
 )

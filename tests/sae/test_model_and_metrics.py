@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.sae.config import SaeConfig, initial_l0
 from hsae.sae.initialisation import untrained_sae
@@ -82,7 +83,7 @@ def naive_losses(sae, x_scaled, *, l1_weight, aux_coefficient, k_aux, dead):
     return total, reconstruction, sparsity, auxiliary, fired, dict(zip(PARAMETERS, gradients, strict=True))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     seed=st.integers(0, 2**31),
     kind=st.sampled_from(["relu", "topk"]),

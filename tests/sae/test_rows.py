@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.sae.rows import BatchOrder, TrainingRows, check_rows, split_rows, subsample, take_rows
@@ -15,7 +16,7 @@ def make_rows(n_images: int, n_views: int, *, first_image: int = 0) -> TrainingR
     return TrainingRows(activations, (first_image + index // n_views).int(), (index % n_views).short())
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(4, 60), st.integers(1, 4), st.floats(0, 0.5), st.integers(0, 2**63 - 1))
 def test_split_is_by_image_and_measures_plain_rows(n_images, n_views, share, seed):
     rows = make_rows(n_images, n_views, first_image=5)
@@ -84,7 +85,7 @@ def test_shapes_and_types_are_checked():
         check_rows(TrainingRows(rows.activations, rows.image_index, rows.view.float()))
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(2, 50), st.integers(1, 50), st.integers(0, 2**63 - 1))
 def test_a_pass_visits_no_row_twice_and_any_step_can_be_asked_for(n_rows, batch_size, seed):
     batch_size = min(batch_size, n_rows)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.sae import sparse_kernels
 from hsae.sae.sparse_kernels import decode_entries, positive_entries, top_k_entries, with_encoder_gradient
@@ -14,7 +15,7 @@ def naive_top_k(row: list[float], k: int) -> set[int]:
     return {j for j in best if row[j] > 0}
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 12), st.booleans())
 def test_top_k_takes_the_lower_latent_of_equals(seed, n_latents, k, with_ties):
     k = min(k, n_latents)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from minio import Minio
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.store.activations import (
@@ -62,7 +63,7 @@ def manifest(*shards: ShardEntry, **changes: object) -> ActivationManifest:
     return ActivationManifest.model_validate(content | changes)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n_rows=st.integers(0, 40),
     d_model=st.integers(1, 33),

@@ -3,10 +3,11 @@ import json
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from minio import Minio
 from safetensors.torch import load
+from tests.examples import examples
 
 from hsae.store.faults import ObjectCorruptError
 from hsae.store.objects import ObjectStore
@@ -27,7 +28,7 @@ def random_tensor(shape: list[int], dtype: torch.dtype, seed: int) -> torch.Tens
     return torch.randint(0, 100, shape, generator=generator).to(dtype)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     layout=st.dictionaries(st.sampled_from("abcde"), st.tuples(SHAPES, st.sampled_from(DTYPES)), max_size=4),
     metadata=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=4),

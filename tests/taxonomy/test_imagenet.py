@@ -3,9 +3,10 @@
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from tests.examples import examples
 
 from hsae.taxonomy import InducedTaxonomy, induce
 from hsae.taxonomy.imagenet import imagenet_wnids
@@ -94,7 +95,7 @@ def test_every_array_equals_networkx(imagenet, below):
         assert {ids[column] for column in np.flatnonzero(closure[position])} == above
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_lch_of_random_classes_equals_brute_force(imagenet, below, data):
     """Any classes, and classes out of one subtree, whose LCH is not near the root."""

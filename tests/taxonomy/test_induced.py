@@ -9,9 +9,10 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.taxonomy import InducedTaxonomy, induce
@@ -48,7 +49,7 @@ def reference_lch(graph, classes, subset):
 
 
 @given(dags())
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_arrays_equal_networkx(dag):
     edges, classes = dag
     induced = induce(CustomTree("random", edges), classes)
@@ -79,7 +80,7 @@ def test_arrays_equal_networkx(dag):
 
 
 @given(dags())
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_lch_of_every_small_set_equals_the_reference(dag):
     edges, classes = dag
     induced = induce(CustomTree("random", edges), classes)
@@ -171,7 +172,7 @@ def test_a_matrix_of_another_width_is_refused():
 
 
 @given(dags())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_json_round_trip(dag):
     edges, classes = dag
     induced = induce(CustomTree("random", edges), classes)

@@ -2,8 +2,9 @@
 
 import networkx as nx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.taxonomy import induce, load_taxonomy
@@ -137,7 +138,7 @@ rank_rows = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(rows=rank_rows)
 def test_nodes_are_the_prefixes_of_the_paths(rows):
     """Two names at four ranks meet at many places; the reference is a set of tuples."""

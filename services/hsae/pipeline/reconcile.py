@@ -14,7 +14,8 @@ from hsae.pipeline import jobs
 from hsae.pipeline.doorbell import Bell, Doorbell
 from hsae.settings import Settings
 
-_RECONCILER_LOCK = 0x68736165_01
+RECONCILER_LOCK = 0x68736165_01
+"""Postgres' advisory lock of the one process that looks for lost jobs."""
 _OVERDUE_SECONDS = 30
 
 
@@ -84,7 +85,7 @@ def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = T
 
     One worker at a time does it; the others find nothing.
     """
-    if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RECONCILER_LOCK}).scalar_one():
+    if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RECONCILER_LOCK}).scalar_one():
         return Reconciled()
     bound_idling(session, settings.lease_seconds)  # suspended here, this process would keep all others from mending
     if may_expire:
