@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text
-from tests.small import link_classes, register_small, small_request, wait_until_done
-from tests.waiting import rows_of, wait_for
+from tests.pipeline.in_process import register_small, run_study
+from tests.small import link_classes, small_request
+from tests.waiting import rows_of
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -124,21 +125,22 @@ def test_too_many_unreadable_images_fail_the_job_with_their_names(admin, service
     folder = _folder(tmp_path, n02084071=6, n02121808=6)
     (folder / "n02084071" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n truncated")
     assert admin(service, "dataset", "add", "mine", folder).exit_code == 0
-    service.start_worker()
-    result = admin(service, "submit", "--layer", "1", *MODEL, "--steps", "30", "--wait")
+    submit_again = ("submit", "--layer", "1", *MODEL, "--steps", "30", "--json")
+    plan = json.loads(admin(service, *submit_again).stdout)
+    run_study(service, plan["study"])
+    result = admin(service, "jobs", "watch", plan["study"])
     assert result.exit_code == 1
     assert "2.png" in result.stderr.splitlines()[-1]
     assert "HSAE_MAX_SKIPPED_SHARE" in result.stderr
-    # The job is failed first, and cleaned up after: its rows, and once that is committed its objects.
-    wait_for(lambda: not rows_of(service, "SELECT 1 FROM activation_shard"), message=service.logs)
-    wait_for(lambda: not list(service.store.list("activations/")), message=service.logs)
+    assert rows_of(service, "SELECT 1 FROM activation_shard") == []
+    assert list(service.store.list("activations/")) == []
     events = json.loads(admin(service, "jobs", "show", 1, "--json").output)["events"]
     assert any(event["detail"] and event["detail"].get("skipped") for event in events)
     # Raising the limit and asking again finishes the very same jobs.
-    service.stop_workers()
-    service.start_worker(HSAE_MAX_SKIPPED_SHARE="0.5")
-    again = admin(service, "submit", "--layer", "1", *MODEL, "--steps", "30", "--wait")
-    assert again.exit_code == 0, again.output
+    again = json.loads(admin(service, *submit_again).stdout)
+    assert [job["id"] for job in again["jobs"]] == [job["id"] for job in plan["jobs"]]
+    jobs = run_study(service, again["study"], max_skipped_share=0.5)
+    assert {job["state"] for job in jobs} == {"succeeded"}
 
 
 def test_nan_activations_fail_the_job(admin, service, tmp_path):
@@ -160,9 +162,10 @@ def test_nan_activations_fail_the_job(admin, service, tmp_path):
 
 def test_an_analysis_asked_for_twice_is_reused(admin, service):
     register_small(service, n_classes=6)
-    service.start_worker()
-    arguments = ("submit", "--layer", "0", *MODEL, "--sae", "topk", "--k", "4", "--steps", "50", "--json", "--wait")
-    first, second = (json.loads(admin(service, *arguments).stdout) for _ in range(2))
+    arguments = ("submit", "--layer", "0", *MODEL, "--sae", "topk", "--k", "4", "--steps", "50", "--json")
+    first = json.loads(admin(service, *arguments).stdout)
+    run_study(service, first["study"])
+    second = json.loads(admin(service, *arguments).stdout)
     assert [job["status"] for job in first["jobs"]] == ["new"] * 4
     assert [(job["id"], job["status"]) for job in second["jobs"]] == [(job["id"], "reused") for job in first["jobs"]]
     assert counts(service)["analysis"] == 1
@@ -174,8 +177,7 @@ def test_two_submits_at_the_same_instant_share_their_jobs(service):
         plans = list(pool.map(lambda _: submit(small_request(), service.settings, service.sessions), range(4)))
     assert len({tuple(job.id for job in plan.jobs) for plan in plans}) == 1
     assert sum(job.status == "new" for plan in plans for job in plan.jobs) == 6
-    service.start_worker()
-    assert {job["state"] for job in wait_until_done(service, plans[0].study_id)} == {"succeeded"}
+    assert {job["state"] for job in run_study(service, plans[0].study_id)} == {"succeeded"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
+from tests.pipeline import in_process
 from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
 from tests.waiting import let_leases_expire, wait_until_running, writers_stopped
 
@@ -18,7 +19,6 @@ from hsae.catalog import reader, transaction
 from hsae.catalog.schema_version import require_current_schema
 from hsae.embedded import Stack
 from hsae.embedded.binaries import postgres_binary
-from hsae.pipeline.doorbell import Doorbell
 from hsae.pipeline.plan import submit
 from hsae.sae.config import SaeConfig
 
@@ -76,14 +76,17 @@ def _states(service, study_id: int) -> set[str]:
     return {job["state"] for job in wait_until_done(service, study_id)}
 
 
+def _run(service, saes: tuple[SaeConfig, ...]) -> set[str]:
+    plan = submit(small_request(layers=(1,), saes=saes), service.settings, service.sessions)
+    return {job["state"] for job in in_process.run_study(service, plan.study_id)}
+
+
 @pytest.fixture(scope="module")
 def original(make_service):
     """A service that has finished a study."""
     service = make_service()
-    register_small(service, n_classes=12)
-    service.start_worker()
-    assert _states(service, submit_small(service, layers=(1,), saes=SMALL).study_id) == {"succeeded"}
-    service.stop_workers()
+    in_process.register_small(service, n_classes=12)
+    assert _run(service, SMALL) == {"succeeded"}
     return service
 
 
@@ -141,22 +144,17 @@ def test_readers_are_let_in_again(restored):
 def test_an_object_that_the_copy_lacks_is_found_and_made_again(original, restored):
     (shard, *_) = sorted(key for key in restored.store.list("activations/") if "shard-" in key)
     restored.store.delete(shard)
-    restored.start_worker()
-    plan = submit(small_request(layers=(1,), saes=OTHER), restored.settings, restored.sessions)
-    Doorbell(restored.settings).ring(plan.to_ring)
-    assert "failed" in _states(restored, plan.study_id)
+    assert "failed" in _run(restored, OTHER)
     with transaction(restored.sessions) as session:
         errors = session.scalars(text("SELECT error FROM job WHERE error IS NOT NULL")).all()
     assert any(shard in error and "submit again" in error for error in errors), errors
-    again = submit(small_request(layers=(1,), saes=OTHER), restored.settings, restored.sessions)
-    Doorbell(restored.settings).ring(again.to_ring)
-    assert _states(restored, again.study_id) == {"succeeded"}
-    restored.stop_workers()
+    assert _run(restored, OTHER) == {"succeeded"}
     assert restored.store.get(shard) == original.store.get(shard)
     kept = {repr(row) for rows in all_results(original).values() for row in rows}
     assert kept <= {repr(row) for rows in all_results(restored).values() for row in rows}
 
 
+@pytest.mark.slow
 def test_a_backup_taken_while_jobs_run_is_finished_by_the_restored_service(make_service, tmp_path):
     busy = make_service(checkpoint_seconds=0.2)
     register_small(busy, n_classes=12)

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from tests.small import link_classes
 
-from hsae.catalog import Dataset, transaction
+from hsae.catalog import LIVE_STATES, Dataset, transaction
+from hsae.catalog.conditions import Row
+from hsae.catalog.queries import list_jobs
 from hsae.pipeline import jobs
 from hsae.pipeline.context import StageContext
 from hsae.pipeline.heartbeat import Heartbeat
@@ -39,6 +41,23 @@ def register_small(service, n_classes: int) -> None:
 def run_jobs(service, plan: Plan, *kinds: str) -> list[str]:
     """Run a plan's jobs (of some kinds, or all) in their order; says what became of each."""
     return [run_job(job.id, service.settings, "test") for job in plan.jobs if not kinds or job.kind in kinds]
+
+
+def run_study(service, study_id: int, **settings_values: object) -> list[Row]:
+    """Run a study's queued jobs, and those that they let go, until none is left; returns all of its jobs.
+
+    `settings_values` differ from the service's settings, as those of a worker may.
+    """
+    settings = service.settings.model_copy(update=settings_values)
+    while True:
+        with transaction(service.sessions) as session:
+            rows = list_jobs(session, study_id=study_id)
+        queued = [row["id"] for row in rows if row["state"] == "queued" and row["pause_seconds"] is None]
+        if not queued:
+            assert not any(row["state"] in LIVE_STATES for row in rows), rows
+            return rows
+        for number in queued:
+            run_job(number, settings, "test")
 
 
 def job_id(plan: Plan, kind: str) -> int:
