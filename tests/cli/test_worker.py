@@ -88,4 +88,4 @@ def test_it_becomes_a_worker_of_the_queues_asked_for(service):
     assert [queue["name"] for queue in queues] == ["cpu"]
     assert (service.folder / "pid").read_text().strip() == str(process.pid)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(40) == 0, service.logs()
+    assert process.wait(120) == 0, service.logs()

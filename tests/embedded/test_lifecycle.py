@@ -59,7 +59,7 @@ def test_life_of_a_stack(home, words, processes_of):
     for name in pids(stack):
         before = pids(stack)
         os.kill(before[name], signal.SIGKILL)
-        assert wait_for(lambda server=name: pids(stack)[server] is None, 5)
+        assert wait_for(lambda server=name: pids(stack)[server] is None, 60)
         with pytest.raises(UserError, match="not running"):
             stack.info()
         assert stack.start() == info
@@ -72,10 +72,10 @@ def test_life_of_a_stack(home, words, processes_of):
         backend = psutil.Process(connection.info.backend_pid)
         busy = threading.Thread(target=_compute_until_killed, args=(connection,))
         busy.start()
-        assert wait_for(lambda: backend.cpu_times().user > 0.1, 20)
+        assert wait_for(lambda: backend.cpu_times().user > 0.1, 60)
         for pid in pids(stack).values():
             os.kill(pid, signal.SIGKILL)
-        assert wait_for(lambda: not any(pids(stack).values()), 5)
+        assert wait_for(lambda: not any(pids(stack).values()), 60)
         assert backend.is_running()
         assert stack.start() == info
         assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE

@@ -120,7 +120,7 @@ def test_server_that_does_not_come_up_is_named_and_nothing_stays(stopped, proces
     kept = manifest.read_bytes()
     before = stopped.status().servers
     os.kill(before[1].pid, signal.SIGKILL)
-    assert wait_for(lambda: not stopped.status().running, 5)
+    assert wait_for(lambda: not stopped.status().running, 60)
     manifest.write_bytes(b"not a manifest\n")
     try:
         # What ran before a failing start goes on.

@@ -26,6 +26,8 @@ from hsae.sae.rows import TrainingRows
 from hsae.sae.trainer import train
 from hsae.taxonomy import induce, load_taxonomy
 
+pytestmark = pytest.mark.slow  # a minute of processor time
+
 BLOCKS = (3, 6, 9, 10)
 EVERY = 6
 SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=200, holdout_share=0)

@@ -89,7 +89,7 @@ def test_follows_until_the_job_ends(service, job_id):
         with transaction(service.sessions) as session:
             session.execute(text("UPDATE job SET state = 'failed' WHERE id = :id"), {"id": job_id})
         log.error("the last words")
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=120)
     assert rest.endswith("the last words\n")
     assert rest.count("\n") == 1
     assert process.returncode == 0

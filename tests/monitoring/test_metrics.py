@@ -181,7 +181,7 @@ def test_the_command_serves_until_it_is_told_to_end(service, scrape):
     port = int(line.removeprefix("Metrics: http://127.0.0.1:").removesuffix("/metrics\n"))
     assert scrape(port)[sample("hsae_up", part="database")] == 1
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert errors == ""
 

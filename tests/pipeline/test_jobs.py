@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, text, update
-from tests.waiting import wait_for
+from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, JobDependency, JobEvent, bound_idling, clear_errors, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError
@@ -185,15 +185,17 @@ def test_a_job_that_waits_for_one_that_has_failed_does_not_wait_for_ever(service
 def test_a_process_that_is_suspended_while_it_mends_or_renews_keeps_nobody_waiting(service):
     """Its transaction stays open, with the lock that lets one process at a time mend, and with the job's row."""
     running, ready = _job(service, "a"), _job(service, "b")
-    impatient = service.settings.model_copy(update={"lease_seconds": 3})
+    impatient = service.settings.model_copy(update={"lease_seconds": 6})  # so long may they idle
     assert _claim(service, running) is not None
     sleepers = [service.sessions() for _ in range(2)]
     assert mend(sleepers[0], "sleeper", impatient).ready != ()
-    bound_idling(sleepers[1], 3)
+    bound_idling(sleepers[1], 6)
     sleepers[1].execute(select(Job).where(Job.id == running).with_for_update()).one()
     with transaction(service.sessions) as session:
         assert mend(session, "other", impatient).ready == ()
-    time.sleep(5)
+    idle = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    assert len(rows_of(service, idle)) == 2
+    wait_for(lambda: rows_of(service, idle) == [])
     _expire(service, running)
     with transaction(service.sessions) as session:
         assert [bell.job_id for bell in mend(session, "other", impatient).ready] == [running, ready]
@@ -259,12 +261,19 @@ def test_every_change_of_state_is_an_event(service):
     assert states == ["running", "queued", "running", "succeeded"]
 
 
+def _wait_for_renewals(service, job_id: int, n: int) -> None:
+    """Wait until the lease's end has moved so many times."""
+    for _ in range(n):
+        before = _row(service, job_id).lease_expires_at
+        wait_for(lambda before=before: _row(service, job_id).lease_expires_at > before)
+
+
 def test_heartbeat_keeps_the_lease_and_notices_its_loss(service):
     job_id = _job(service, "one")
-    lease = _claim(service, job_id, lease_seconds=3).lease
-    with Heartbeat(service.sessions, lease, 3) as heartbeat:
+    lease = _claim(service, job_id).lease
+    with Heartbeat(service.sessions, lease, 60) as heartbeat:
         heartbeat.progress(1, 10, "steps")
-        time.sleep(5)
+        _wait_for_renewals(service, job_id, 2)
         heartbeat.check()
         assert _reconcile(service) == []
         assert _row(service, job_id).progress_done == 1
@@ -276,15 +285,20 @@ def test_heartbeat_keeps_the_lease_and_notices_its_loss(service):
 
 def test_heartbeat_survives_a_busy_interpreter(service):
     job_id = _job(service, "one")
-    lease = _claim(service, job_id, lease_seconds=1.5).lease
-    stop = time.monotonic() + 4
+    lease = _claim(service, job_id).lease
+    renewed = threading.Event()
 
     def spin() -> None:
-        while time.monotonic() < stop:
+        while not renewed.is_set():
             pass
 
-    with Heartbeat(service.sessions, lease, 1.5) as heartbeat, ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: spin(), range(4)))
+    with Heartbeat(service.sessions, lease, 60) as heartbeat, ThreadPoolExecutor(4) as pool:
+        spinning = [pool.submit(spin) for _ in range(4)]
+        try:
+            _wait_for_renewals(service, job_id, 3)
+        finally:
+            renewed.set()
+        assert [each.result() for each in spinning] == [None] * 4
         heartbeat.check()
         assert _reconcile(service) == []
 
@@ -292,15 +306,15 @@ def test_heartbeat_survives_a_busy_interpreter(service):
 def test_the_work_waits_while_nobody_can_say_whose_it_is(service):
     """A lease that could not be renewed in time is looked at again before anything more is done."""
     job_id = _job(service, "one")
-    lease = _claim(service, job_id, lease_seconds=1.0).lease
-    heartbeat = Heartbeat(service.sessions, lease, 1.0)
-    time.sleep(1.2)  # as a process that was suspended
+    lease = _claim(service, job_id).lease
+    heartbeat = Heartbeat(service.sessions, lease, 60)
+    heartbeat._expires = time.monotonic() - 1  # as in a process that was suspended for longer than its lease
     with ThreadPoolExecutor(1) as pool:
         checked = pool.submit(heartbeat.check)
-        time.sleep(0.5)
-        assert not checked.done()
+        with pytest.raises(TimeoutError):
+            checked.result(timeout=0.5)
         with heartbeat:
-            checked.result(timeout=10)
+            checked.result(timeout=120)
             with transaction(service.sessions) as session:
                 jobs.hold(session, lease)
 
@@ -313,7 +327,7 @@ def test_heartbeat_calls_for_help_when_the_work_does_not_stop(service, monkeypat
     with Heartbeat(service.sessions, lease, 60, on_stuck=stuck.set):
         with transaction(service.sessions) as session:
             session.execute(update(Job).where(Job.id == job_id).values(state="cancelled"))
-        assert stuck.wait(10)
+        assert stuck.wait(120)
 
 
 def test_heartbeat_notices_a_cancelled_job(service):
