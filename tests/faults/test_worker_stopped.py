@@ -202,7 +202,7 @@ def test_a_busy_worker_answers_and_its_parent_never_loads_torch(make_service):
 def test_cancelling_a_running_job_stops_it_within_seconds(make_service, keep):
     service = make_service(checkpoint_seconds=0.2, lease_seconds=3600)
     register_small(service)
-    plan = submit_small(service, layers=(1,), saes=(SaeConfig(kind="topk", k=8, expansion=4, n_steps=3000),))
+    plan = submit_small(service, layers=(1,), saes=(SaeConfig(kind="topk", k=8, expansion=4, n_steps=1500),))
     service.start_worker()
     job_id = wait_until_running(service, "train")
     wait_for(lambda: _job(service, job_id)["checkpoint"] is not None, message=service.logs)
