@@ -1,5 +1,6 @@
-"""The demo, run once as a user runs it."""
+"""The demo, run as a user runs it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from hsae.cli.main import cli
 
 ADMIN = [sys.executable, "-c", "from hsae.cli.main import main; main()"]
 
@@ -19,6 +23,17 @@ class DemoRun:
     home: Path
     output: str
     pictures: Path
+    layers: tuple[int, ...]
+
+    def options(self) -> list[str]:
+        """The options that the demo was run with."""
+        return [word for layer in self.layers for word in ("--layer", str(layer))]
+
+    def query(self, sql: str) -> list[dict[str, object]]:
+        """Ask the demo's database by `hsae-admin db query`, in this process."""
+        done = CliRunner().invoke(cli, ["--home", str(self.home), "db", "query", sql, "--json"])
+        assert done.exit_code == 0, f"{sql}\n{done.output}"
+        return json.loads(done.stdout)
 
     def admin(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run hsae-admin against the demo's stack; fails the test when it fails and that is to be checked."""
@@ -35,17 +50,28 @@ def _environment() -> dict[str, str]:
     return {**clean, "HF_HUB_OFFLINE": "1"}
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
-    """`hsae-admin demo` in a home of its own; its stack is stopped at the end of the session."""
+def _run(tmp_path_factory: pytest.TempPathFactory, layers: tuple[int, ...]) -> Iterator[DemoRun]:
     home, pictures = tmp_path_factory.mktemp("demo-home"), tmp_path_factory.mktemp("demo-output")
+    options = DemoRun(home, "", pictures, layers).options()
     try:
         done = subprocess.run(
-            [*ADMIN, "demo", "--home", str(home), "--output", str(pictures)],
+            [*ADMIN, "demo", "--home", str(home), "--output", str(pictures), *options],
             capture_output=True, text=True, env=_environment(), cwd=pictures, timeout=1700,
         )  # fmt: skip
         logs = "\n".join(path.read_text(errors="replace")[-5000:] for path in (home / "logs").glob("worker*.log"))
         assert done.returncode == 0, done.stdout + done.stderr + logs
-        yield DemoRun(home, done.stdout + done.stderr, pictures)
+        yield DemoRun(home, done.stdout + done.stderr, pictures, layers)
     finally:
         subprocess.run([*ADMIN, "down", "--home", str(home)], env=_environment(), check=True, cwd=pictures, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """`hsae-admin demo` of two layers in a home of its own; its stack is stopped at the end of the session."""
+    yield from _run(tmp_path_factory, (1, 5))
+
+
+@pytest.fixture(scope="module")
+def whole_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """`hsae-admin demo` as `make demo` runs it: every layer."""
+    yield from _run(tmp_path_factory, ())

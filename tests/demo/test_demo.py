@@ -24,11 +24,10 @@ def test_what_ships_is_small():
     assert sum(path.stat().st_size for path in files) <= 15_000_000
 
 
-def test_the_demo_says_everything(demo):
-    n_layers = json.loads((backbone_folder() / "config.json").read_text())["num_hidden_layers"]
+def check_what_it_says(demo, layers) -> None:
     rows = json.loads(demo.admin("results", "layers", "--json").stdout)
     assert [(row["sae_kind"], row["layer"]) for row in rows] == [
-        (kind, layer) for kind in ("relu", "topk") for layer in range(n_layers)
+        (kind, layer) for kind in ("relu", "topk") for layer in layers
     ]
     for row in rows:
         for score in ("lch_height", "coverage", "share_nodes_f1", "best_f1_inner"):
@@ -46,11 +45,15 @@ def test_the_demo_says_everything(demo):
         assert picture.width > 800
 
 
+def test_the_demo_says_everything(demo):
+    check_what_it_says(demo, demo.layers)
+
+
 def test_the_queries_that_the_demo_suggests_run(demo):
     queries = re.findall(r'db query "([^"]+)"', demo.output)
     assert queries
     for query in queries:
-        assert json.loads(demo.admin("db", "query", query, "--json").stdout)
+        assert demo.query(query)
 
 
 def test_scores_beat_their_controls_where_it_counts(demo):
@@ -63,14 +66,21 @@ def test_scores_beat_their_controls_where_it_counts(demo):
 
 def test_running_it_again_reuses_every_artifact(demo):
     before = json.loads(demo.admin("jobs", "list", "--json").stdout)
-    again = demo.admin("demo", "--output", demo.pictures)
+    again = demo.admin("demo", "--output", demo.pictures, *demo.options())
     assert "0 jobs queued" in again.stdout
     assert json.loads(demo.admin("jobs", "list", "--json").stdout) == before
 
 
-def test_exported_scores_equal_scikit_learns(demo, tmp_path):
-    demo.admin("results", "export", "--latest", "-o", tmp_path / "export")
-    folder = tmp_path / "export"
+@pytest.fixture(scope="module")
+def exported(demo, tmp_path_factory) -> Path:
+    """The latest analysis as `hsae-admin results export` writes it."""
+    folder = tmp_path_factory.mktemp("export") / "latest"
+    demo.admin("results", "export", "--latest", "-o", folder)
+    return folder
+
+
+def test_exported_scores_equal_scikit_learns(exported):
+    folder = exported
     z = sp.load_npz(folder / "activations.npz")
     images = pq.read_table(folder / "images.parquet")
     closure = pq.read_table(folder / "closure.parquet")
@@ -112,15 +122,14 @@ def test_exported_scores_equal_scikit_learns(demo, tmp_path):
         assert row["auroc"].null_count == row.num_rows
 
 
-def test_exported_scores_are_those_in_the_database(demo, tmp_path):
-    demo.admin("results", "export", "--latest", "-o", tmp_path / "export")
-    exported = pq.read_table(tmp_path / "export" / "node_score.parquet")
+def test_exported_scores_are_those_in_the_database(demo, exported):
+    scores = pq.read_table(exported / "node_score.parquet")
     query = """SELECT n.latent, y.wnid, n.n_both, n.f1, n.auroc, n.z, n.p, n.q, n.mass_share, n.mean_outside
                FROM node_score n JOIN synset y ON y.id = n.synset_id
                WHERE n.basis = 'sae' AND n.analysis_id = (SELECT max(id) FROM analysis)
                ORDER BY n.latent, y.wnid LIMIT 500"""
-    for row in json.loads(demo.admin("db", "query", query, "--json").stdout):
-        same = exported.filter((pc.field("latent") == row["latent"]) & (pc.field("synset") == row["wnid"])).to_pylist()
+    for row in demo.query(query):
+        same = scores.filter((pc.field("latent") == row["latent"]) & (pc.field("synset") == row["wnid"])).to_pylist()
         assert {name: same[0][name] for name in row if name not in ("latent", "wnid")} == {
             name: value for name, value in row.items() if name not in ("latent", "wnid")
         }
@@ -130,7 +139,7 @@ def test_every_query_of_the_cookbook_runs(demo):
     cookbook = Path(__file__).parents[2] / "docs" / "sql.md"
     queries = re.findall(r"```sql\n(.*?)```", cookbook.read_text(), flags=re.DOTALL)
     assert len(queries) >= 20
-    without_rows = [query for query in queries if not json.loads(demo.admin("db", "query", query, "--json").stdout)]
+    without_rows = [query for query in queries if not demo.query(query)]
     # Whether a latent meets at a dog and fires on cats, or one SAE absorbs a parent, is up to the training.
     assert len(without_rows) <= 4, without_rows
 
