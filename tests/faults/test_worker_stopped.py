@@ -167,12 +167,12 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
 def test_a_poisoned_job_fails_after_its_attempts_and_its_worker_lives_on(make_service):
     service = make_service(max_attempts=3, lease_seconds=3600)
     register_small(service)
-    poison = _site(service.folder, "import os, signal, hsae.extraction.batches as batches\n"
-                   "plain = batches._load\n"
-                   "def load(backbone, *rest):\n"
-                   "    if 2 in backbone.layers:\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
-                   "    return plain(backbone, *rest)\n"
-                   "batches._load = load\n")  # fmt: skip
+    poison = _site(service.folder, "import os, signal, hsae.extraction.prepare as prepare\n"
+                   "plain = prepare.Preparation.__call__\n"
+                   "def call(self, listed):\n"
+                   "    if 2 in self.backbone.layers:\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
+                   "    return plain(self, listed)\n"
+                   "prepare.Preparation.__call__ = call\n")  # fmt: skip
     worker = service.start_worker(PYTHONPATH=str(poison))
     poisoned = wait_until_done(service, submit_small(service, layers=(2,)).study_id)
     assert [job["state"] for job in poisoned] == ["failed"] * 4, service.logs()
