@@ -9,11 +9,13 @@ _SYSTEM_FOLDERS = frozenset(
         # macOS: what its ZIP archives and its file server hold beside the files
         "__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder",
         # Windows
-        "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information",
+        "$RECYCLE.BIN", "System Volume Information",
         # Linux file systems and Python
         "lost+found", "__pycache__",
     )
 )  # fmt: skip
+# Windows of old; in lower case they may be classes of a data set.
+_SYSTEM_FOLDERS_IN_CAPITALS = frozenset({"RECYCLER", "RECYCLED"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"})
 
 
@@ -24,7 +26,7 @@ def is_hidden(name: str) -> bool:
 
 def is_system_folder(name: str) -> bool:
     """Whether a folder belongs to the system or another program: hidden, or of a known name such as `@eaDir`."""
-    return is_hidden(name) or name.casefold() in _SYSTEM_FOLDERS
+    return is_hidden(name) or name.casefold() in _SYSTEM_FOLDERS or name in _SYSTEM_FOLDERS_IN_CAPITALS
 
 
 def is_system_file(name: str) -> bool:

@@ -111,7 +111,7 @@ def test_every_label_that_a_rule_decided_is_printed_with_its_meaning(admin, serv
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "airplane airplane.n.01 one sense an aircraft that has a fixed wing and is powered by ..." in lines
     assert "banana banana.n.02 ImageNet's sense elongated crescent-shaped yellow fruit with soft sweet flesh" in lines
-    assert "1 label read by the wnid in front, which its name fits." in lines
+    assert "1 label was read by the wnid in front of its name, and both agree." in lines
     labels = json.loads(admin(service, "dataset", "add", "mine", my_images, "--senses", "imagenet", "--json").stdout)
     assert [(label["label"], label["rule"], label["synset"]) for label in labels["labels"]] == [
         ("airplane", "one sense", "airplane.n.01"),

@@ -152,7 +152,7 @@ def test_remove(admin, service):
     assert admin(service, "jobs", "cancel", "--study", second.study_id).exit_code == 0
     result = admin(service, "studies", "remove", second.study_id)
     assert result.exit_code == 0, result.output
-    assert "Of its jobs 3 belong to other studies, too; 3 to none now." in result.stdout
+    assert "3 of its jobs are shared with other studies; 3 now belong to none." in result.stdout
     assert "gc" in result.stdout
     assert [row["id"] for row in json.loads(admin(service, "studies", "list", "--json").stdout)] == [first.study_id]
     with transaction(service.sessions) as session:

@@ -1,4 +1,4 @@
-"""Two hundred submits of the same request at once: one set of jobs, each run once, and 200 studies."""
+"""Two hundred submits of the same request at once: one study, one set of jobs, each run once."""
 
 import os
 import subprocess

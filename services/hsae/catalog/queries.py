@@ -162,7 +162,7 @@ def node_rows(
 
 
 def find_analysis(session: Session, analysis: int | None) -> Row:
-    """An analysis with everything that names its inputs; None takes the latest.
+    """An analysis with everything that names its inputs; None takes the last one of the study submitted last.
 
     Raises:
         UserError: when there is none.
@@ -176,7 +176,11 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
         JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id
     """
     if analysis is None:
-        row = session.execute(text(query + " ORDER BY a.id DESC LIMIT 1")).mappings().one_or_none()
+        latest = """
+            ORDER BY (SELECT max(y.submitted_at) FROM study y JOIN study_job l ON l.study_id = y.id
+                      WHERE l.job_id = a.job_id) DESC NULLS LAST, a.id DESC LIMIT 1
+        """
+        row = session.execute(text(query + latest)).mappings().one_or_none()
     else:
         row = session.execute(text(query + " WHERE a.id = :id"), {"id": analysis}).mappings().one_or_none()
     if row is None:

@@ -72,9 +72,9 @@ def print_decisions(decisions: "Sequence[LabelDecision]", *, err: bool = False) 
     n_wnids = sum(decision.meaning.rule is Rule.WNID_AND_NAME for decision in decisions)
     if n_wnids:
         what = (
-            "label read by the wnid in front, which its name fits"
+            "label was read by the wnid in front of its name, and both agree"
             if n_wnids == 1
-            else ("labels read by the wnid in front, which their names fit")
+            else ("labels were read by the wnids in front of their names, and all agree")
         )
         click.echo(f"{n_wnids} {what}.", err=err)
 

@@ -11,6 +11,7 @@ from hsae.cli.job_state import attempts, state
 from hsae.cli.output import json_option, print_json, print_rows
 from hsae.cli.result_scope import job_or_latest, say, study_or_latest
 from hsae.cli.skipped_images import print_skipped
+from hsae.errors import UserError
 
 _COLUMNS = {
     "id": "job",
@@ -102,7 +103,11 @@ def watch(connections: Connections, study: int | None) -> None:
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study)
     say(note, quiet=False)
-    wait_for_study(connections, number)
+    try:
+        wait_for_study(connections, number)
+    except UserError:  # of a job that failed; why may be among the skipped images
+        print_skipped(connections, number)
+        raise
     print_skipped(connections, number)
 
 

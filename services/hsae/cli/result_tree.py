@@ -31,7 +31,7 @@ _LEGEND = """\
 Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
 raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
 the further hypernym X; what lies under it is printed once."""
-_PATHS = "Nodes of rank paths are printed by their last name; the whole name is all from the top down, joined by /."
+_PATHS = "Nodes of rank paths are printed by their last name; the full name is the path from the root, joined by /."
 
 
 @click.command()

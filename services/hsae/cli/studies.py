@@ -101,8 +101,8 @@ def remove(connections: Connections, study: int, as_json: bool) -> None:
         )
         return
     click.echo(
-        f"Removed study {removed.id} ({removed.name}). Of its jobs {removed.n_shared_jobs} belong to other studies,"
-        f" too; {removed.n_own_jobs} to none now."
+        f"Removed study {removed.id} ({removed.name}). {removed.n_shared_jobs} of its jobs are shared with other"
+        f" studies; {removed.n_own_jobs} now belong to none."
     )
     click.echo(
         "What they made stays, and a submit that needs it reuses it: `hsae-admin gc` deletes only what no row of the"

@@ -165,6 +165,10 @@ def submit(
 
         try:
             wait_for_study(connections, plan.study_id, quiet=as_json)
+        except UserError:  # of a job that failed; why may be among the skipped images
+            if not as_json:
+                print_skipped(connections, plan.study_id)
+            raise
         finally:
             if as_json:
                 _print_json(connections, plan, registration, warnings)

@@ -17,7 +17,7 @@ from hsae.hierarchy.config import CONTROL_BASES, AssociationRule, ControlBasis
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
-# Raised whenever the same request would give other bytes than before.
+# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
 ANALYSIS_FORMAT = 3
 _FORMATS = {"activations": 1, "sae": 1, "analysis": ANALYSIS_FORMAT, "comparison": 1}
 

@@ -73,10 +73,13 @@ def _remedy(key: str) -> str:
 def fault_of_one_object(error: Exception) -> str | None:
     """What failed in the reading of an object, where it may be this object's own fault; None for anything else.
 
-    Only 500 is: the other statuses say that the server, or the way to it, is overloaded or away.
+    Of the statuses only 500 is: the others say that the server, or the way to it, is overloaded or away. SeaweedFS tries
+    for 14 s before it says so; a busy one says nothing until our limit of silence is over.
     """
     if isinstance(error, _CUT_SHORT):
         return "its body is cut short"
+    if isinstance(error, http.MaxRetryError) and isinstance(error.reason, http.ReadTimeoutError):
+        return "no answer, time and again"
     status, text = _answer(error)
     if status != _HTTP_SERVER_FAULT or _tells_of_full_storage(error, text):
         return None
