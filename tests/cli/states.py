@@ -45,6 +45,8 @@ def enter_states(service) -> dict[str, Any]:
     of_kind = {job.kind: job.id for job in finished.jobs}
     plans = {name: _another(service, layer) for layer, name in enumerate(("failed", "running", "pausing", "cancel"))}
     again = _another(service, 5)  # to be tried again
+    removed = submit(FINISHED.model_copy(update={"layers": (1,)}), service.settings, service.sessions)
+    _set(service, _new_job(removed, "compare"), "state = 'cancelled', error = 'cancelled by me@here'")
     first = {name: _new_job(plan, "extract") for name, plan in plans.items()}
     _set(service, first["failed"], "state = 'failed', attempt = 3, error = 'NaN in layer 0', finished_at = now()")
     for job in plans["failed"].jobs:  # nobody makes what monosemanticity compares images by
@@ -84,6 +86,7 @@ def enter_states(service) -> dict[str, Any]:
         "study_finished": finished.study_id,
         "study_failed": plans["failed"].study_id,
         "study_cancel": plans["cancel"].study_id,
+        "study_removed": removed.study_id,
         "study_file": study_file,
         "long_name": LONG_NAME,
         "long_id": node,

@@ -54,6 +54,10 @@ CASES = [
     Case("jobs cancel --study {study_cancel}", ("job {cancel} is cancelled",)),
     Case("jobs retry {retry}", ("queued again: job {retry}",)),
     Case("jobs retry {extract}", ("Error",), exit_code=1),
+    Case("studies list", ("data set", "dinov2-emoji"), keys=("id", "name")),
+    Case("studies show {study_finished}", ("relu x2", "topk x2", "Comparison: job {compare} succeeded", "FVU")),
+    Case("studies show {study_failed}", ("job {failed} failed: NaN in layer 0", "needs job {failed}, which failed")),
+    Case("studies remove {study_removed}", ("Removed study {study_removed}",)),
     Case("dataset list", ("small", "wordnet-3.0", "{images}"), keys=("name", "n_images", "n_classes")),
     Case("dataset check small", ("images can be read",)),
     Case("dataset add small {images}", ("Already registered: small",)),
@@ -83,6 +87,8 @@ CASES = [
 SAE_NAME = "topk SAE x2 (k=4, n_steps=30)"
 TABLES = {
     "jobs list": "dinov2-emoji",
+    "studies list": "dinov2-emoji",
+    "studies show {study_finished}": "topk x2",
     "dataset list": "small",
     "submit --spec {study_file} --dry-run": SAE_NAME,
     "results layers": "topk SAE x2",

@@ -7,19 +7,21 @@ import click
 
 from hsae.cli.completion import complete_studies
 from hsae.cli.connections import Connections, pass_connections
+from hsae.cli.groups import HelpfulGroup
 from hsae.cli.output import cell, console, json_option, print_json, print_rows, table
 
 _COLUMNS = {
     "id": "study", "name": "name", "model": "model", "dataset": "data set", "layers": "layers", "n_saes": "SAEs",
     "jobs": "jobs", "submitted_at": "submitted",
 }  # fmt: skip
+_IMPORTANCE = ("id", "name", "jobs", "model", "layers", "dataset")
 _ANALYSES = {
     "layer": "layer", "name": "SAE", "extract_job": "extract", "train": "train job", "analyze": "analyze job",
     "activation_set": "activations", "sae": "SAE no.", "analysis": "analysis", "fvu": "FVU",
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def studies() -> None:
     """List, show and remove studies: what `submit` was asked for."""
 
@@ -35,7 +37,8 @@ def list_(connections: Connections, as_json: bool) -> None:
     with transaction(connections.sessions) as session:
         rows = list_studies(session)
     shown = rows if as_json else [row | _for_people(row) for row in rows]
-    print_rows(shown, _COLUMNS, as_json=as_json, empty="No study: `hsae-admin submit --layer 8` makes one.")
+    print_rows(shown, _COLUMNS, as_json=as_json, empty="No study: `hsae-admin submit --layer 8` makes one.",
+               importance=_IMPORTANCE)  # fmt: skip
 
 
 @studies.command()
@@ -68,7 +71,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
     analyses = _named_analyses(row["analyses"])
     if analyses:
         out.print()
-        out.print(table(analyses, _ANALYSES))
+        out.print(table(analyses, _ANALYSES, importance=("name", "layer", "analysis")))
     compared = row["comparison"]
     if compared is not None:
         made = "" if compared["comparison"] is None else f": see `hsae-admin results study {row['id']}`"
