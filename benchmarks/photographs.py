@@ -76,8 +76,12 @@ def run(contender: str, model: Path, photographs: Path) -> tuple[float, float, n
         start = time.perf_counter()
         result = with_hsae(backbone, photographs, listed, BATCH_SIZE)
     else:
-        whole = AutoModel.from_pretrained(model, dtype=torch.float32, local_files_only=True).eval()
-        processor = AutoImageProcessor.from_pretrained(model, backend="pil", local_files_only=True)
+        whole = AutoModel.from_pretrained(
+            model, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
+        processor = AutoImageProcessor.from_pretrained(
+            model, backend="pil", local_files_only=True, trust_remote_code=False
+        )
         start = time.perf_counter()
         result = with_transformers(whole, processor, photographs, listed, BATCH_SIZE)
     seconds = time.perf_counter() - start

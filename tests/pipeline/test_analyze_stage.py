@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs
+from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs, run_study
 from tests.small import link_classes, small_request
 
 from hsae.catalog import Dataset, transaction
@@ -525,7 +525,7 @@ def test_a_crash_after_publishing_scores_nothing_again(ready):
 
 
 @pytest.mark.parametrize("damage", ["one byte", "deleted"])
-def test_a_damaged_sae_fails_the_analysis_with_its_name_and_publishes_nothing(ready, damage):
+def test_a_damaged_sae_is_named_and_made_again_and_nothing_is_published_meanwhile(ready, damage):
     plan = plan_small(ready.service, sae=TINY_SAE.model_copy(update={"seed": 1 + (damage == "deleted")}))
     run_jobs(ready.service, plan, "extract", "train")
     (sae,) = query(ready.service, "SELECT key, weights_sha256 FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
@@ -537,9 +537,10 @@ def test_a_damaged_sae_fails_the_analysis_with_its_name_and_publishes_nothing(re
     else:
         ready.service.store.delete(key)
     before = set(ready.service.store.list("analyses/"))
-    assert run_jobs(ready.service, plan, "analyze") == ["failed"]
+    assert run_jobs(ready.service, plan, "analyze") == ["waiting"]
     (job,) = query(ready.service, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "analyze"))
     assert key in job["error"]
     assert "\n" not in job["error"]
     assert query(ready.service, "SELECT 1 FROM analysis WHERE job_id = :id", id=job_id(plan, "analyze")) == []
     assert set(ready.service.store.list("analyses/")) == before
+    assert {job["state"] for job in run_study(ready.service, plan.study_id)} == {"succeeded"}
