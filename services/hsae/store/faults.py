@@ -73,8 +73,8 @@ def _remedy(key: str) -> str:
 def fault_of_one_object(error: Exception) -> str | None:
     """What failed in the reading of an object, where it may be this object's own fault; None for anything else.
 
-    Of the statuses only 500 is: the others say that the server, or the way to it, is overloaded or away. SeaweedFS tries
-    for 14 s before it says so; a busy one says nothing until our limit of silence is over.
+    Of the statuses only 500 is: the others say that the server, or the way to it, is overloaded or away. SeaweedFS
+    tries for 14 s before it says so; a busy one says nothing until our limit of silence is over.
     """
     if isinstance(error, _CUT_SHORT):
         return "its body is cut short"
