@@ -119,12 +119,13 @@ class ObjectStore:
     def ensure_bucket(self) -> None:
         """Creates the bucket unless it is there; any number of processes may do so at once."""
         with self._explained(None):
-            if not self._client.bucket_exists(self.bucket):
+            for _ in range(5):  # SeaweedFS may stumble over another worker that creates it
+                if self._client.bucket_exists(self.bucket):
+                    break
                 try:
                     self._client.make_bucket(self.bucket)
-                except S3Error as error:
-                    # Another worker was faster. Where somebody else owns it, the next request is refused.
-                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                except S3Error as error:  # another worker was faster; where somebody else owns it, the next look fails
+                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists", "NoSuchBucket"):
                         raise
         self._bucket_seen = True
 
