@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfil
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test test-faults lint format bench bench-scores bench-sql storm audit clean
+.PHONY: install demo test test-faults lint format bench bench-scores bench-starts bench-sql storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -52,6 +52,10 @@ format: $(VENV)/.dev  ## Format the code
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
 	$(BIN)/python benchmarks/node_scores.py
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/photographs.py
+
+bench-starts: $(VENV)/.dev  ## Processor time of commands from their start to their answer
+	$(BIN)/python benchmarks/starts.py
 
 bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy and torch (ten minutes, 3 GB)
 	$(BIN)/python benchmarks/train_size.py
