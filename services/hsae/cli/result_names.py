@@ -26,7 +26,10 @@ def analysis_names(session: "Session", analysis_ids: Collection[int]) -> dict[in
 
 
 def analysis_titles(session: "Session", analysis_ids: Collection[int]) -> dict[int, str]:
-    """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`; in brackets what is not the same in all."""
+    """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`.
+
+    In brackets stands what is not the same in all SAEs of a kind; two kinds are told apart by their names.
+    """
     from hsae.catalog.analysis_settings import analysis_settings
     from hsae.catalog.names import short_model_name
     from hsae.report.setting_names import setting_names, told_apart
@@ -42,7 +45,14 @@ def analysis_titles(session: "Session", analysis_ids: Collection[int]) -> dict[i
         }
         for number, row in found.items()
     }
-    differences = setting_names(further, separator=", ")
+    of_kind: dict[str, dict[int, dict[str, Any]]] = {}
+    for number, row in found.items():
+        of_kind.setdefault(row["sae"]["kind"], {})[number] = further[number]
+    differences = {
+        number: name
+        for settings in of_kind.values()
+        for number, name in setting_names(settings, separator=", ").items()
+    }
     titles = {}
     for number, row in found.items():
         sae, activations = row["sae"], row["activations"]
