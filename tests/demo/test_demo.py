@@ -38,7 +38,15 @@ def check_what_it_says(demo, layers) -> None:
                 assert row[name] is not None, name
         assert row["fvu"] is not None
         assert row["probe_accuracy"] is not None
-    for word in ("relu SAE x8, cls of", "topk SAE x8, cls of", "animal.n.01", "bird.n.01", "vehicle.n.01", "db query", str(demo.home)):
+    for word in (
+        "relu SAE x8, cls of",
+        "topk SAE x8, cls of",
+        "animal.n.01",
+        "bird.n.01",
+        "vehicle.n.01",
+        "db query",
+        str(demo.home),
+    ):
         assert word in demo.output
     with Image.open(demo.pictures / "layers.png") as picture:
         assert picture.format == "PNG"
