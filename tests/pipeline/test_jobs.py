@@ -41,10 +41,9 @@ def _expire(service, job_id: int) -> None:
 
 
 def _reconcile(service) -> list[int]:
-    # Of its settings only the time counts that holders have after a start of the database; here it was just started.
-    impatient = service.settings.model_copy(update={"lease_seconds": 0.01})
+    # The database may just have been started, and no holder needs time to renew.
     with transaction(service.sessions) as session:
-        return [bell.job_id for bell in mend(session, "reconciler", impatient).ready]
+        return [bell.job_id for bell in mend(session, "reconciler", service.settings, grace_seconds=0).ready]
 
 
 def test_of_many_claims_at_once_one_succeeds(service):

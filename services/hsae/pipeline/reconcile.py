@@ -80,16 +80,19 @@ def _ring(doorbell: Doorbell, found: Reconciled) -> tuple[Bell, ...]:
     return bells
 
 
-def mend(session: Session, who: str, settings: Settings, *, may_expire: bool = True) -> Reconciled:
+def mend(
+    session: Session, who: str, settings: Settings, *, may_expire: bool = True, grace_seconds: float | None = None
+) -> Reconciled:
     """Take over jobs whose lease ran out (if `may_expire`), release waiting jobs, find queued ones never started.
 
-    One worker at a time does it; the others find nothing.
+    One worker at a time does it; the others find nothing. For `grace_seconds` (a lease's length) after a start of the
+    database no lease is taken over: holders could not renew theirs before it.
     """
     if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RECONCILER_LOCK}).scalar_one():
         return Reconciled()
     bound_idling(session, settings.lease_seconds)  # suspended here, this process would keep all others from mending
     if may_expire:
-        _expire_leases(session, who, settings)
+        _expire_leases(session, who, settings.lease_seconds if grace_seconds is None else grace_seconds)
         session.flush()
     _end_hopeless(session, who)
     released = jobs.release_waiting(session, who)
@@ -131,15 +134,15 @@ def _end_hopeless(session: Session, who: str) -> None:
             ended |= set(jobs.end(session, job_id, who, "failed", why))
 
 
-def _expire_leases(session: Session, who: str, settings: Settings) -> None:
+def _expire_leases(session: Session, who: str, grace_seconds: float) -> None:
     expired = session.execute(
         select(Job.id, Job.owner, Job.fence, Job.attempt, Job.max_attempts)
         .where(
             Job.state == "running",
             Job.lease_expires_at < func.clock_timestamp(),
             # As `may_expire`, for a process that has not seen the outage itself.
-            text("pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :lease)").bindparams(
-                lease=settings.lease_seconds
+            text("pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :grace)").bindparams(
+                grace=grace_seconds
             ),
         )
         .order_by(Job.id)
