@@ -1,0 +1,140 @@
+"""Keys are addresses of what users have stored: the same request has the same key in every version.
+
+A key that changes here makes everything that exists under the old one useless. Where other bytes are meant, raise the
+format in `hsae.pipeline.requests` and say so in docs/storage-format.md; a new field is left out at its default.
+"""
+
+import pytest
+
+from hsae.backbones.spec import BackboneSpec
+from hsae.pipeline.requests import (
+    AnalyzeRequest,
+    CompareRequest,
+    ComparisonConfig,
+    DatasetRef,
+    ExtractionConfig,
+    ExtractRequest,
+    ScoringConfig,
+    TrainRequest,
+    study_key,
+)
+from hsae.sae.config import SaeConfig
+
+_MODEL = BackboneSpec(
+    name="facebook/dinov2-base",
+    revision="f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    model_type="dinov2",
+    n_layers=12,
+    d_model=768,
+    n_prefix_tokens=1,
+    has_class_token=True,
+    n_patches=256,
+    preprocessing={"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "do_resize": True},
+)
+_DATASET = DatasetRef(
+    id=7, name="train", root="/images", fingerprint="a" * 64, listing_sha256="b" * 64, taxonomy_key="c" * 64
+)
+_ACTIVATIONS, _SAE = "d" * 64, "e" * 64
+
+
+@pytest.mark.parametrize(
+    ("extraction", "layer", "key"),
+    [
+        (ExtractionConfig(), 0, "ea5b6dcbefb1aca3cc7c7181edd4709bfa3eeb0d65470e0ff7beff516eaea75e"),
+        (ExtractionConfig(), 8, "f1f7a0e9c7fc9a70f6bb4ad6fa790b47fb08103e9282bedaf9df349db13e4e6e"),
+        (
+            ExtractionConfig(
+                tokens="patches",
+                dtype="bfloat16",
+                n_views=4,
+                shard_images=64,
+                batch_size=8,
+                max_image_pixels=10**6,
+                seed=3,
+            ),
+            8,
+            "023505898ee3976e494a592bbb3614df353137d57fa0c4982e5f3f1dfa359643",
+        ),
+        (ExtractionConfig(tokens="mean"), 11, "8d0b93e6e74f0ac36b02278a17ea4d1f5a707065e3f06a803a3c7ed1f153ebd7"),
+    ],
+)
+def test_activation_sets(extraction, layer, key):
+    request = ExtractRequest(model=_MODEL, dataset=_DATASET, layers=(layer,), extraction=extraction)
+    assert request.activation_key(layer) == key
+
+
+def test_an_activation_set_is_known_by_content_and_not_by_where_it_lies():
+    here = ExtractRequest(model=_MODEL, dataset=_DATASET, layers=(8,), extraction=ExtractionConfig())
+    moved = here.model_copy(
+        update={
+            "model": _MODEL.model_copy(update={"name": "/models/dinov2"}),
+            "dataset": _DATASET.model_copy(update={"id": 9, "name": "other", "root": "/elsewhere"}),
+            "layers": (0, 8),
+        }
+    )
+    assert moved.activation_key(8) == here.activation_key(8)
+    assert moved.key != here.key
+
+
+def test_an_extraction():
+    request = ExtractRequest(model=_MODEL, dataset=_DATASET, layers=(0, 8), extraction=ExtractionConfig())
+    assert request.key == "ac9c0f05d5435676aed81b07e70d328ef244135f97f5283fffbe1331c0ba31e6"
+
+
+@pytest.mark.parametrize(
+    ("sae", "key"),
+    [
+        (SaeConfig(), "8a2cf1c727916fa9be30e451306f28dca221a5aabd77f9ec6ef29cd53045112b"),
+        (SaeConfig(kind="topk"), "b261ffbfb40671b970c1947be8203c5a47bcae6949537314f5c802fab86edc47"),
+        (
+            SaeConfig(kind="topk", expansion=32, k=64, k_aux=128, seed=5, n_steps=2000, batch_size=256),
+            "dcbca19f9522cd3ab23157f0031b82eb4de4b2694af0dd0744c0380cddfecf88",
+        ),
+        (
+            SaeConfig(l1_coefficient=0.1, learning_rate=3e-4, holdout_share=0.2, dead_after_steps=100),
+            "7b1feeb51f67929f2b030b4537274f3817fb82550047894c8e74bbfa57a0ab2f",
+        ),
+    ],
+)
+def test_saes(sae, key):
+    assert TrainRequest(activation_key=_ACTIVATIONS, sae=sae).key == key
+
+
+@pytest.mark.parametrize(
+    ("scoring", "embeddings", "key"),
+    [
+        (ScoringConfig(), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
+        (ScoringConfig(embeddings="own"), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
+        (ScoringConfig(), "f" * 64, "e87a3d78ea208467f1ec5f380c421d48c8806d1431d9ada6ccc84f7c1b1ff9dd"),
+        (
+            ScoringConfig(threshold=0.5, association="mass", seed=2, n_shuffles=5, controls=("random", "neuron")),
+            None,
+            "ef10e00cebff3af139dc77d4233dff9e954f2b7d0bd22b6e776ddd4f4590819a",
+        ),
+        (ScoringConfig(controls=()), None, "c71da550fc7d168c5d62477d951c00805957978b9373b2dc43eca2df859f4ae3"),
+    ],
+)
+def test_analyses(scoring, embeddings, key):
+    request = AnalyzeRequest(
+        sae_key=_SAE, activation_key=_ACTIVATIONS, dataset=_DATASET, scoring=scoring, embedding_key=embeddings
+    )
+    assert request.key == key
+
+
+@pytest.mark.parametrize(
+    ("analyses", "comparison", "key"),
+    [
+        (("1" * 64, "2" * 64), ComparisonConfig(), "5d933b79db9a12f99f3c91c773e4e498dc5065ec7e0664b3d97082e4348b9346"),
+        (
+            ("1" * 64,),
+            ComparisonConfig(seed=1, n_resamples=200, confidence=0.9),
+            "a9ac68a7c80022b0e28bdb2187a85740b46c7fc9372ae297ec0bffbbbf303eac",
+        ),
+    ],
+)
+def test_comparisons(analyses, comparison, key):
+    assert CompareRequest(analyses=analyses, dataset=_DATASET, comparison=comparison).key == key
+
+
+def test_a_study():
+    assert study_key("9" * 64, 7) == "ad66b5df8b8a6281096cb2cff5ef1c2cb8334acb179b1a6c2a2150b559811227"
