@@ -28,7 +28,7 @@ from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
-from hsae.pipeline.memory import keep_freed_memory
+from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.settings import Settings
 from hsae.taxonomy import load_taxonomy
 

@@ -31,7 +31,7 @@ from tests.waiting import rows_of
 
 from hsae.embedded import Stack
 from hsae.errors import ServiceError
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.extraction.config import ExtractionConfig
 from hsae.sae.config import SaeConfig
 
 TARGETS = ("worker", "child", "postgres", "valkey", "seaweedfs")

@@ -19,11 +19,11 @@ from measure import Row, add_device, at_least, at_most, machine, print_header, p
 from scipy.stats import rankdata
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.node_scores import NodeSums, iter_node_scores
-from hsae.hierarchy.parallel_blocks import map_blocks
-from hsae.hierarchy.ranks import rank_activations
-from hsae.pipeline.memory import keep_freed_memory
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.scores.node_scores import NodeSums, iter_node_scores
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
+from hsae.pipeline.execution.freed_memory import keep_freed_memory
 
 SCORES = ("precision", "recall", "f1", "auroc")
 N_FIRING = 32

@@ -23,16 +23,16 @@ from measure import Row, add_device, at_least, at_most, machine, print_header, p
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from hsae.hierarchy.analyse import analyse_basis
-from hsae.hierarchy.associations import associated_classes
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.latent_edges import LatentEdges, latent_hierarchy
-from hsae.hierarchy.latent_scores import latent_places
-from hsae.hierarchy.monosemanticity import monosemanticity
-from hsae.hierarchy.node_scores import iter_node_scores
-from hsae.hierarchy.ranking_scores import ranking_scores
-from hsae.hierarchy.ranks import RankedActivations, rank_activations
-from hsae.pipeline.memory import keep_freed_memory
+from hsae.hierarchy.latent_hierarchy.edges import LatentEdges, latent_hierarchy
+from hsae.hierarchy.scores.associations import associated_classes
+from hsae.hierarchy.scores.latent_scores import latent_places
+from hsae.hierarchy.scores.monosemanticity import monosemanticity
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.scores.ranking_scores import ranking_scores
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import RankedActivations, rank_activations
+from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.taxonomy import InducedTaxonomy
 
 PREFERENCE = 3.0

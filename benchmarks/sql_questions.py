@@ -25,15 +25,15 @@ from synthetic_study import StudySize, fill_study
 from synthetic_taxonomy import Nodes
 
 from hsae.catalog import connect, session_factory, transaction
-from hsae.catalog.bulk import load_node_scores
-from hsae.catalog.comparison_queries import common_dataset, node_pairs
-from hsae.catalog.edge_queries import edge_rows
-from hsae.catalog.known_names import find_nodes, require_known
-from hsae.catalog.level_queries import level_rows
-from hsae.catalog.migrate import upgrade
-from hsae.catalog.queries import latent_rows, layer_rows, node_rows
-from hsae.catalog.study_comparison import comparison_differences, comparison_scores, find_comparison
-from hsae.catalog.tree_queries import best_latents, find_tree, tree_nodes
+from hsae.catalog.findings.edges import edge_rows
+from hsae.catalog.findings.head_to_head import common_dataset, node_pairs
+from hsae.catalog.findings.levels import level_rows
+from hsae.catalog.findings.scores import latent_rows, layer_rows, node_rows
+from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
+from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
+from hsae.catalog.queries.known_names import find_nodes, require_known
+from hsae.catalog.server.bulk_copy import load_node_scores
+from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack
 from hsae.settings import Settings
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from synthetic_columns import Columns
 from synthetic_taxonomy import Nodes
 
-from hsae.hierarchy.taxonomy_levels import taxonomy_levels
+from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
 
 # Pairs named by the activations, for every column that fires; among the controls as in the demo.
 _EDGES_PER_COLUMN = {"sae": 1.2, "neuron": 3.0, "pca": 0.1, "random": 0.2, "untrained": 0.2}

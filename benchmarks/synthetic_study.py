@@ -28,8 +28,8 @@ from hsae.catalog import (
     StudyJob,
     transaction,
 )
-from hsae.catalog.bulk import copy_rows, load_node_scores
-from hsae.hierarchy.comparison import (
+from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
+from hsae.hierarchy.study.intervals import (
     LATENT_METRICS,
     NODE_METRICS,
     ComparedAnalysis,

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Dataset
-from hsae.catalog.bulk import copy_rows
+from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce, load_taxonomy
 
 # Leaf synsets under each of these, of 1,000 in all; the sizes are about ImageNet-1k's.

@@ -24,12 +24,12 @@ from leaves import wordnet_leaves
 from measure import Row, add_device, at_most, machine, print_header, print_report, versions
 
 from hsae.embedded import Stack
-from hsae.hierarchy.associations import associated_classes
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.latent_scores import latent_places
-from hsae.hierarchy.node_scores import iter_node_scores
-from hsae.hierarchy.ranks import rank_activations
-from hsae.pipeline.memory import keep_freed_memory
+from hsae.hierarchy.scores.associations import associated_classes
+from hsae.hierarchy.scores.latent_scores import latent_places
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
+from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.store.objects import ObjectStore, StoredObject
 from hsae.store.tensors import get_tensors, put_tensors
 from hsae.taxonomy import InducedTaxonomy

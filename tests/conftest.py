@@ -24,7 +24,7 @@ from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import connect, session_factory
-from hsae.catalog.migrate import upgrade
+from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack, StackInfo
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore

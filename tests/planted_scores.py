@@ -7,7 +7,7 @@ import pyarrow as pa
 from sqlalchemy import text
 
 from hsae.catalog import ActivationSet, Analysis, Dataset, Job, LayerScore, Model, Sae, Study, StudyJob, transaction
-from hsae.catalog.bulk import copy_rows, load_node_scores
+from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 
 IMAGES = {"entity.n.01": 40, "animal.n.01": 30, "pet.n.01": 20, "dog.n.01": 10, "cow.n.01": 20, "doll.n.01": 10}
 HEIGHTS = {"entity.n.01": 2, "animal.n.01": 1, "pet.n.01": 1, "dog.n.01": 0, "cow.n.01": 0, "doll.n.01": 0}

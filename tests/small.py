@@ -6,13 +6,14 @@ from pathlib import Path
 from sqlalchemy import text
 
 from hsae.catalog import LIVE_STATES, transaction
-from hsae.catalog.conditions import Row
-from hsae.catalog.queries import list_jobs
+from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.jobs import list_jobs
 from hsae.demo import backbone_folder, images_folder
-from hsae.pipeline.doorbell import Doorbell
-from hsae.pipeline.plan import Plan, submit
-from hsae.pipeline.register import register_dataset
-from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.inputs.register import register_dataset
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.submit import Plan, submit
+from hsae.pipeline.queue.doorbell import Doorbell
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import load_taxonomy
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from hsae.catalog import transaction
-from hsae.catalog.bulk import copy_rows, load_node_scores
-from hsae.catalog.migrate import upgrade
+from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
+from hsae.catalog.server.migrate import upgrade
 
 _FLOATS = (
     "precision",

@@ -8,8 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from hsae.catalog import Base, connect
-from hsae.catalog.migrate import downgrade, upgrade
-from hsae.catalog.schema_version import require_current_schema, schema_version
+from hsae.catalog.server.migrate import downgrade, upgrade
+from hsae.catalog.server.schema_version import require_current_schema, schema_version
 from hsae.errors import UserError
 
 VIEWS = {"latent_label", "node_best_latent", "layer_progress", "latent_edge_label"}

@@ -8,8 +8,8 @@ from tests.pipeline.in_process import TINY_SAE, register, register_small, run_jo
 from tests.small import link_classes, small_request
 
 from hsae.catalog import transaction
-from hsae.pipeline.plan import Plan, submit
-from hsae.pipeline.requests import ExtractionConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.planning.submit import Plan, submit
 from hsae.sae.config import SaeConfig
 
 LONG_NAME = "soft-coated_wheaten_terrier_of_the_north.n.01"

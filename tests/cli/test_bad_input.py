@@ -14,7 +14,7 @@ from tests.waiting import rows_of
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 
 MODEL = ("--model", str(backbone_folder()))
 

@@ -9,7 +9,7 @@ import pytest
 from tests.small import register_small, small_request
 from tests.waiting import wait_for
 
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 
 PROGRAM = f'{sys.executable} -c "from hsae.cli.main import main; main()"'
 

@@ -12,11 +12,11 @@ from tests.small import link_classes, register_small, small_request
 from tests.waiting import rows_of
 
 import hsae.taxonomy
-from hsae.cli.connections import Connections
-from hsae.cli.dataset import add_dataset
-from hsae.cli.dataset_choice import choose_dataset, settle_dataset
+from hsae.cli.datasets.choice import choose_dataset, settle_dataset
+from hsae.cli.datasets.commands import add_dataset
+from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 
 TREE = "child,parent\ncat,animal\ndog,animal\ncrane,animal\nanimal,thing\n"
 

@@ -7,8 +7,9 @@ from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
 from tests.small import small_request
 from tests.waiting import rows_of
 
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
 
 
 @pytest.fixture(scope="module")

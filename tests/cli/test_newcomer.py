@@ -11,7 +11,7 @@ import pytest
 from tests.cli.test_bad_input import assert_one_line, counts
 
 from hsae.demo import backbone_folder, images_folder
-from hsae.pipeline.run import run_job
+from hsae.pipeline.execution.run import run_job
 from hsae.taxonomy import load_taxonomy
 
 README = Path(__file__).parents[2] / "README.md"

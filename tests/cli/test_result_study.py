@@ -7,7 +7,7 @@ from tests.cli.test_bad_input import assert_one_line
 from tests.pipeline.test_compare_stage import enter_job
 from tests.planted_scores import plant
 
-from hsae.pipeline.run import run_job
+from hsae.pipeline.execution.run import run_job
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from tests.planted_scores import ID, plant
 from tests.report.test_layer_table import row
 
 from hsae.catalog import BASES
-from hsae.cli import result_filters
-from hsae.cli.results import print_layer_rows
+from hsae.cli.results import filters as result_filters
+from hsae.cli.results.listings import print_layer_rows
 from hsae.hierarchy.config import CONTROL_BASES
 from hsae.report.layer_table import beside_controls
 

@@ -12,8 +12,8 @@ from tests.small import small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 MODEL = ("--model", str(backbone_folder()))

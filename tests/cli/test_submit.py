@@ -18,7 +18,7 @@ from tests.small import link_classes, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 
 MODEL = ("--model", str(backbone_folder()))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "submit.md"

@@ -9,7 +9,7 @@ from tests.planted_scores import ID, plant
 
 from hsae.catalog import Analysis, LatentEdge, LayerScore, LevelScore, Sae, transaction
 from hsae.cli import demo
-from hsae.cli.connections import Connections
+from hsae.cli.framework.connections import Connections
 
 K = {2: 4, 3: 16, 4: 32}
 """Of layer 5, the k of each analysis' TopK SAE; all of them are in study 2."""

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 from rich.progress_bar import ProgressBar
 
-from hsae.cli.output import print_rows, table
-from hsae.cli.table import Column, FittedTable, Need, fit
+from hsae.cli.printing.output import print_rows, table
+from hsae.cli.printing.table import Column, FittedTable, Need, fit
 
 ROWS = [
     {"synset": "soft-coated_wheaten_terrier.n.01", "f1": 0.5, "latent": 17, "why": "the sentence goes on and on"},

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from tests.cli.states import LONG_NAME, enter_states
 
 from hsae.cli.main import cli
-from hsae.cli.output import cell
+from hsae.cli.printing.output import cell
 
 ELSEWHERE = {
     "up": "tests/embedded", "down": "tests/embedded", "demo": "tests/demo", "worker": "tests/cli/test_worker.py",

@@ -7,9 +7,9 @@ from sqlalchemy import text
 from tests.small import register_small, small_request
 
 from hsae.catalog import transaction
-from hsae.cli import watch
-from hsae.cli.watch import render
-from hsae.pipeline.plan import submit
+from hsae.cli.jobs.listing import watch
+from hsae.cli.jobs.watch import render
+from hsae.pipeline.planning.submit import submit
 
 JOB = {
     "id": 1, "state": "queued", "title": "train topk SAE x8 of dinov2-base layer 8", "queue": "gpu", "priority": 0,

@@ -10,10 +10,10 @@ import torch
 from tests.cli.test_bad_input import assert_one_line
 from tests.waiting import wait_for
 
-from hsae.cli.stack import _environments
-from hsae.cli.worker import QUEUES, worker_command
+from hsae.cli.service.stack import _environments
+from hsae.cli.service.worker import QUEUES, worker_command
 from hsae.errors import UserError
-from hsae.pipeline.doorbell import make_app
+from hsae.pipeline.queue.doorbell import make_app
 
 
 def test_the_queues_are_those_of_the_catalog():

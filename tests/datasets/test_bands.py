@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hsae.datasets import MAX_ASPECT_RATIO, ImageFile, UnreadableImageError, check_images, open_image, scan
-from hsae.datasets import image as image_module
+from hsae.datasets.decoding import image as image_module
 
 MAX_PIXELS = 10**6
 RNG = np.random.default_rng(3)

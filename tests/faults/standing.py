@@ -15,9 +15,9 @@ from tests.waiting import rows_of, wait_for, wait_for_writer, writers_stopped
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Sae, transaction
 from hsae.embedded import Stack
-from hsae.pipeline.gc import find_garbage
-from hsae.pipeline.plan import Plan
-from hsae.pipeline.reconcile import RECONCILER_LOCK
+from hsae.pipeline.planning.submit import Plan
+from hsae.pipeline.queue.reconcile import RECONCILER_LOCK
+from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, weights_key
 
 # Long enough for a busy machine; tests end the leases of dead workers by `let_leases_expire`, but for one that waits.

@@ -7,9 +7,9 @@ from tests.small import small_request
 from tests.waiting import events_of, rows_of
 
 from hsae.catalog import transaction
-from hsae.pipeline.doorbell import Doorbell
-from hsae.pipeline.jobs import bells_of
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.jobs import bells_of
 
 
 def test_emptied_while_one_job_runs_and_others_are_queued(standing):

@@ -10,9 +10,10 @@ from tests.small import small_request
 from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, transaction
-from hsae.pipeline import jobs
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.queue import jobs
 
 _LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 pytestmark = pytest.mark.skipif(_LIBRARY is None, reason="needs libfaketime (Debian's package faketime)")

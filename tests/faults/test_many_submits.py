@@ -12,8 +12,8 @@ from tests.small import small_request
 from tests.waiting import events_of, rows_of
 
 from hsae.catalog import connect, session_factory
-from hsae.pipeline.doorbell import Doorbell
-from hsae.pipeline.plan import Plan, check_model, submit
+from hsae.pipeline.planning.submit import Plan, check_model, submit
+from hsae.pipeline.queue.doorbell import Doorbell
 
 _N_THREADS = 198
 _N_COMMANDS = 2

@@ -17,8 +17,8 @@ from tests.small import all_results, register_small, small_request, submit_small
 from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wait_for, wait_for_writer, writers_stopped
 
 from hsae.catalog import transaction
-from hsae.pipeline.doorbell import Doorbell
-from hsae.pipeline.plan import Plan, submit
+from hsae.pipeline.planning.submit import Plan, submit
+from hsae.pipeline.queue.doorbell import Doorbell
 
 _PUBLISHED_IN = {"extract": "activation_set", "train": "sae", "analyze": "analysis", "compare": "comparison"}
 _N_PUBLISHED = {

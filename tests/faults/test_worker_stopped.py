@@ -11,8 +11,8 @@ from tests.small import all_results, register_small, submit_small, wait_until_do
 from tests.waiting import events_of, let_leases_expire, rows_of, wait_for, wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
-from hsae.pipeline.control import cancel, retry
-from hsae.pipeline.doorbell import Doorbell
+from hsae.pipeline.control.jobs import cancel, retry
+from hsae.pipeline.queue.doorbell import Doorbell
 from hsae.sae.config import SaeConfig
 
 

@@ -9,15 +9,15 @@ from tests.examples import examples
 
 from hsae.errors import JobCancelledError, UserError
 from hsae.hierarchy.analyse import analyse, analyse_basis
-from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.config import CONTROL_BASES
-from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
-from hsae.hierarchy.dense_bases import control_basis
-from hsae.hierarchy.latent_scores import mean_lca_depth
-from hsae.hierarchy.monosemanticity import monosemanticity
-from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
-from hsae.hierarchy.ranking_scores import ranking_scores
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.controls.bases import control_basis
+from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
+from hsae.hierarchy.scores.latent_scores import mean_lca_depth
+from hsae.hierarchy.scores.monosemanticity import monosemanticity
+from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
+from hsae.hierarchy.scores.ranking_scores import ranking_scores
+from hsae.hierarchy.statistics.class_sums import ClassSums
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 CONTROLS = list(CONTROL_BASES)

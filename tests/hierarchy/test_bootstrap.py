@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import bootstrap
-from hsae.hierarchy.bootstrap import mean_of, percentile_interval, resampled_means
+from hsae.hierarchy.study import bootstrap
+from hsae.hierarchy.study.bootstrap import mean_of, percentile_interval, resampled_means
 
 VALUES = hnp.arrays(
     np.float64,

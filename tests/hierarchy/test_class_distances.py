@@ -10,8 +10,8 @@ from scipy.stats import rankdata
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.class_distances import path_distance_correlation, path_distances
-from hsae.hierarchy.controls import shuffle_taxonomy
+from hsae.hierarchy.controls.thinning import shuffle_taxonomy
+from hsae.hierarchy.probes.class_distances import path_distance_correlation, path_distances
 
 
 def reference(x, labels, taxonomy):

@@ -7,9 +7,9 @@ from scipy.stats import rankdata
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import blocks
-from hsae.hierarchy.class_sums import ClassSums, sum_by_class
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.kernels import blocks
+from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,7 +9,7 @@ from tests.examples import examples
 from tests.hierarchy.test_device_kernels import on_every_device
 from tests.taxonomy.test_imagenet import WNIDS
 
-from hsae.hierarchy.closure_product import ClosureProduct, classes_in_runs
+from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
 from hsae.taxonomy import induce, load_taxonomy
 
 seeds = st.integers(0, 2**32 - 1)

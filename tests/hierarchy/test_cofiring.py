@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from tests.examples import examples
 
-from hsae.hierarchy import blocks
-from hsae.hierarchy import cofiring as kernel
-from hsae.hierarchy.cofiring import Firings, cofiring, grouped_spearman, implying_pairs
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.kernels import blocks
+from hsae.hierarchy.latent_hierarchy import cofiring as kernel
+from hsae.hierarchy.latent_hierarchy.cofiring import Firings, cofiring, grouped_spearman, implying_pairs
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 thresholds = st.sampled_from([0.0, 0.5, 1.0])

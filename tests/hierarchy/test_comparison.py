@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.comparison import (
+from hsae.hierarchy.study.intervals import (
     LATENT_METRICS,
     ComparedAnalysis,
     NodeValues,

@@ -8,9 +8,10 @@ from sklearn.metrics import roc_auc_score
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import controls, dense_bases
-from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
-from hsae.hierarchy.dense_bases import latent_basis, neuron_basis, pca_basis, random_basis
+from hsae.hierarchy.controls import bases as dense_bases
+from hsae.hierarchy.controls import thinning as controls
+from hsae.hierarchy.controls.bases import latent_basis, neuron_basis, pca_basis, random_basis
+from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.test_analyse import run
 
-from hsae.hierarchy import ranks
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.device_kernels import added, counted, dense_columns, in_order, places
-from hsae.hierarchy.node_scores import NodeScores, iter_node_scores
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.kernels.device import added, counted, dense_columns, in_order, places
+from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
+from hsae.hierarchy.statistics import ranks
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

@@ -15,11 +15,11 @@ from tests.hierarchy.test_analyse import assert_same, run
 
 from hsae.errors import UserError
 from hsae.hierarchy.analyse import analyse_basis
-from hsae.hierarchy.class_sums import ClassSums
-from hsae.hierarchy.controls import shuffle_labels, shuffle_taxonomy
-from hsae.hierarchy.label_sets import checked_labels, classes_of, label_sets
-from hsae.hierarchy.node_scores import iter_node_scores
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.statistics.class_sums import ClassSums
+from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of, label_sets
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import blocks
-from hsae.hierarchy.latent_columns import latent_columns
-from hsae.hierarchy.ranks import rank_activations, strongest_first
+from hsae.hierarchy.kernels import blocks
+from hsae.hierarchy.statistics.latent_columns import latent_columns
+from hsae.hierarchy.statistics.ranks import rank_activations, strongest_first
 
 seeds = st.integers(0, 2**32 - 1)
 _ARRAYS = ("indptr", "image", "activation", "rank_excess", "tie_term", "n_fire", "fire_mass", "top_images")

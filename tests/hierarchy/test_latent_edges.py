@@ -11,14 +11,19 @@ from scipy.stats import spearmanr
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import blocks
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.cofiring import Firings
-from hsae.hierarchy.latent_edges import latent_hierarchy
-from hsae.hierarchy.latent_pairs import activation_pairs, taxonomy_pairs, transitive_reduction, without_circles
-from hsae.hierarchy.node_scores import NodeSums
-from hsae.hierarchy.ranks import rank_activations
-from hsae.hierarchy.shortlist import node_priority, shortlist
+from hsae.hierarchy.kernels import blocks
+from hsae.hierarchy.latent_hierarchy.cofiring import Firings
+from hsae.hierarchy.latent_hierarchy.edges import latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.pairs import (
+    activation_pairs,
+    taxonomy_pairs,
+    transitive_reduction,
+    without_circles,
+)
+from hsae.hierarchy.scores.node_scores import NodeSums
+from hsae.hierarchy.scores.shortlist import node_priority, shortlist
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.hierarchy import associations
-from hsae.hierarchy.associations import associated_classes
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.latent_scores import class_entropy, latent_places, mean_lca_depth
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.scores import associations
+from hsae.hierarchy.scores.associations import associated_classes
+from hsae.hierarchy.scores.latent_scores import class_entropy, latent_places, mean_lca_depth
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.level_scores import LevelScores, level_scores
-from hsae.hierarchy.probe import linear_probe, stratified_split
-from hsae.hierarchy.taxonomy_levels import taxonomy_levels
+from hsae.hierarchy.probes.level_scores import LevelScores, level_scores
+from hsae.hierarchy.probes.linear_probe import linear_probe, stratified_split
+from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
 
 
 def planted(make_taxonomy, n_images=20, seed=0):

@@ -9,9 +9,9 @@ from hypothesis.extra import numpy as arrays
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import monosemanticity as kernel
-from hsae.hierarchy.monosemanticity import monosemanticity
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.scores import monosemanticity as kernel
+from hsae.hierarchy.scores.monosemanticity import monosemanticity
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

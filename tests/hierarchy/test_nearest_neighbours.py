@@ -7,8 +7,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import nearest_neighbours as module
-from hsae.hierarchy.nearest_neighbours import Neighbours, nearest_neighbours, vote
+from hsae.hierarchy.probes import nearest_neighbours as module
+from hsae.hierarchy.probes.nearest_neighbours import Neighbours, nearest_neighbours, vote
 
 
 def find(queries, references, k):

@@ -9,11 +9,18 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from tests.examples import examples
 
-from hsae.hierarchy import node_scores
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.false_discovery import FalseDiscovery
-from hsae.hierarchy.node_scores import NodeScores, NodeSums, false_discovery, iter_node_scores, score_pairs, two_sided_p
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.scores import node_scores
+from hsae.hierarchy.scores.false_discovery import FalseDiscovery
+from hsae.hierarchy.scores.node_scores import (
+    NodeScores,
+    NodeSums,
+    false_discovery,
+    iter_node_scores,
+    score_pairs,
+    two_sided_p,
+)
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 FIELDS = list(NodeScores.__dataclass_fields__)

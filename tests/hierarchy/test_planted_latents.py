@@ -21,7 +21,7 @@ from tests.hierarchy.planted_latents import (
 )
 
 from hsae.hierarchy.analyse import analyse
-from hsae.hierarchy.node_scores import iter_node_scores
+from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.taxonomy import load_taxonomy
 
 N = len(CLASSES) * N_PER_CLASS

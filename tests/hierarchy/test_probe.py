@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.probe import L2_GRID, fit_softmax_regression, linear_probe, stratified_split
+from hsae.hierarchy.probes.linear_probe import L2_GRID, fit_softmax_regression, linear_probe, stratified_split
 
 
 def blobs(seed, n_images=300, n_features=6, n_classes=4, spread=1.5):

@@ -7,9 +7,9 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy import ranking_scores as kernel
-from hsae.hierarchy.ranking_scores import ranking_scores
-from hsae.hierarchy.ranks import rank_activations
+from hsae.hierarchy.scores import ranking_scores as kernel
+from hsae.hierarchy.scores.ranking_scores import ranking_scores
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

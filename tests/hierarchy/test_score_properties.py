@@ -18,7 +18,7 @@ from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.hierarchy.analyse import analyse, analyse_basis
-from hsae.hierarchy.controls import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.hierarchy import node_scores
-from hsae.hierarchy.class_sums import sum_by_class
-from hsae.hierarchy.node_scores import NodeSums, false_discovery, iter_node_scores
-from hsae.hierarchy.ranks import rank_activations
-from hsae.hierarchy.shortlist import HIGH_F1, N_BEST, node_priority, shortlist
+from hsae.hierarchy.scores import node_scores
+from hsae.hierarchy.scores.node_scores import NodeSums, false_discovery, iter_node_scores
+from hsae.hierarchy.scores.shortlist import HIGH_F1, N_BEST, node_priority, shortlist
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.hierarchy.taxonomy_levels import taxonomy_levels
+from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
 
 
 def path_from_root(taxonomy, graph, depth, node):

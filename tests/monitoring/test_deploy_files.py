@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from hsae.catalog import connect, transaction
-from hsae.catalog.reader import admit
+from hsae.catalog.server.reader_role import admit
 from hsae.monitoring import MetricsServer
 from hsae.settings import Settings
 

@@ -13,7 +13,7 @@ from tests.small import register_small, submit_small
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli
-from hsae.pipeline.job_log import JobLog
+from hsae.pipeline.execution.job_log import JobLog
 
 log = logging.getLogger("hsae.test")
 

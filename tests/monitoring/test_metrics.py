@@ -16,12 +16,12 @@ from tests.monitoring.conftest import sample
 from tests.small import register_small, submit_small, wait_until_done
 
 from hsae.catalog import connect, transaction
-from hsae.catalog.migrate import upgrade
+from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack
 from hsae.errors import UserError
 from hsae.monitoring import MetricsServer
 from hsae.monitoring.catalog_metrics import UNIT_OF_KIND
-from hsae.pipeline.doorbell import Bell, Doorbell
+from hsae.pipeline.queue.doorbell import Bell, Doorbell
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 

@@ -7,8 +7,8 @@ import pytest
 from tests.conftest import Service
 from tests.small import register_small, submit_small, wait_until_done
 
-from hsae.catalog.conditions import Row
-from hsae.pipeline.job_log import read_job_log
+from hsae.catalog.queries.conditions import Row
+from hsae.pipeline.execution.job_log import read_job_log
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from tests.pipeline import in_process
 from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
 from tests.waiting import let_leases_expire, rows_of, wait_until_running, writers_stopped
 
-from hsae.catalog import reader, transaction
-from hsae.catalog.schema_version import require_current_schema
+from hsae.catalog import transaction
+from hsae.catalog.server import reader_role as reader
+from hsae.catalog.server.schema_version import require_current_schema
 from hsae.embedded import Stack
 from hsae.embedded.binaries import postgres_binary
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 pytestmark = pytest.mark.timeout(1800)

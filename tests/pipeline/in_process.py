@@ -9,15 +9,15 @@ import torch
 from tests.small import link_classes
 
 from hsae.catalog import LIVE_STATES, Dataset, transaction
-from hsae.catalog.conditions import Row
-from hsae.catalog.queries import list_jobs
-from hsae.pipeline import jobs
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.heartbeat import Heartbeat
-from hsae.pipeline.plan import Plan
-from hsae.pipeline.register import register_dataset
-from hsae.pipeline.run import run_job
+from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.jobs import list_jobs
+from hsae.pipeline.execution.run import run_job
+from hsae.pipeline.inputs.register import register_dataset
+from hsae.pipeline.planning.submit import Plan
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.pipeline.stages import STAGES
+from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
 from hsae.store.objects import ObjectStore, StoredObject
 from hsae.taxonomy import load_taxonomy

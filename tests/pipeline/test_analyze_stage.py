@@ -14,18 +14,18 @@ from tests.small import link_classes, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
-from hsae.hierarchy.class_distances import path_distance_correlation
-from hsae.hierarchy.config import CONTROL_BASES
-from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy
-from hsae.hierarchy.level_scores import level_scores
-from hsae.hierarchy.ranks import rank_activations
-from hsae.pipeline import class_information
-from hsae.pipeline.dataset_ref import dataset_ref
-from hsae.pipeline.latent_activations import get_latent_activations
-from hsae.pipeline.plan import submit
-from hsae.pipeline.register import node_ids, read_taxonomy
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
+from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, latent_hierarchy
+from hsae.hierarchy.probes.class_distances import path_distance_correlation
+from hsae.hierarchy.probes.level_scores import level_scores
+from hsae.hierarchy.statistics.ranks import rank_activations
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.stored import node_ids, read_taxonomy
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.stages import class_information
 from hsae.pipeline.stages.analyze import analyze
+from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder

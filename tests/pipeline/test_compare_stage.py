@@ -8,12 +8,14 @@ from tests.planted_scores import SCORES, plant
 from tests.small import all_results, small_request
 
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
-from hsae.catalog.comparison_inputs import BestF1
-from hsae.hierarchy.bootstrap import resampled_means
-from hsae.pipeline.dataset_ref import dataset_ref
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import CompareRequest, ComparisonConfig, ExtractionConfig, ScoringConfig
-from hsae.pipeline.run import run_job
+from hsae.catalog.findings.study_inputs import BestF1
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.study.bootstrap import resampled_means
+from hsae.pipeline.execution.run import run_job
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.planning.requests import CompareRequest
+from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.compare import compare, node_values
 from hsae.sae.config import SaeConfig
 

@@ -8,9 +8,9 @@ from tests.small import small_request
 
 from hsae.catalog import ActivationShard, Job, Study, StudyJob, transaction
 from hsae.errors import JobCancelledError, ServiceError, UserError
-from hsae.pipeline import jobs
-from hsae.pipeline.control import cancel, jobs_of_study, retry
-from hsae.pipeline.plan import Plan, submit
+from hsae.pipeline.control.jobs import cancel, jobs_of_study, retry
+from hsae.pipeline.planning.submit import Plan, submit
+from hsae.pipeline.queue import jobs
 from hsae.store.objects import ObjectStore
 
 

@@ -9,10 +9,10 @@ from tests.waiting import rows_of
 
 from hsae.catalog import Dataset, Study, transaction
 from hsae.errors import ServiceError, UserError
-from hsae.pipeline import dataset_changes
-from hsae.pipeline.dataset_changes import remove_dataset, rename_dataset
-from hsae.pipeline.dataset_names import check_name, find_dataset
-from hsae.pipeline.plan import submit
+from hsae.pipeline.control import datasets as dataset_changes
+from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
+from hsae.pipeline.inputs.dataset_names import check_name, find_dataset
+from hsae.pipeline.planning.submit import submit
 
 
 def names(service):

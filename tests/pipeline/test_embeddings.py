@@ -15,11 +15,14 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
-from hsae.pipeline import activations
-from hsae.pipeline.activations import read_embeddings
-from hsae.pipeline.embeddings import last_layer
-from hsae.pipeline.plan import preview, submit
-from hsae.pipeline.requests import AnalyzeRequest, DatasetRef, ExtractionConfig, ExtractRequest, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.planning.embeddings import last_layer
+from hsae.pipeline.planning.requests import AnalyzeRequest, ExtractRequest
+from hsae.pipeline.planning.submit import preview, submit
+from hsae.pipeline.stages import activation_reader as activations
+from hsae.pipeline.stages.activation_reader import read_embeddings
 
 LAST = 5
 SMALL = ExtractionConfig(shard_images=8, batch_size=8)

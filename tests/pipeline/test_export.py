@@ -17,9 +17,9 @@ from tests.small import small_request
 
 from hsae.catalog import Dataset, Sae, Synset, transaction
 from hsae.cli.main import cli
-from hsae.pipeline.export import export_analysis
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.exports.export import export_analysis
+from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.keys import weights_key

@@ -16,12 +16,13 @@ from tests.pipeline.in_process import (
 from tests.small import small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Job, transaction
-from hsae.catalog.queries import show_job
+from hsae.catalog.queries.jobs import show_job
 from hsae.errors import LeaseLostError
-from hsae.pipeline.latent_activations import get_latent_activations
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.extract import extract
+from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.store.activations import read_manifest, read_shard
 
 

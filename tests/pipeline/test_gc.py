@@ -10,13 +10,14 @@ from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, regis
 from tests.small import all_results, link_classes, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
-from hsae.catalog.locks import SUBMIT_LOCK
-from hsae.pipeline import jobs
-from hsae.pipeline.gc import collect, find_garbage, sweep
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.queue import jobs
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.train import train
+from hsae.pipeline.upkeep.garbage import collect, find_garbage, sweep
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)

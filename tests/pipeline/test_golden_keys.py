@@ -1,23 +1,17 @@
 """Keys are addresses of what users have stored: the same request has the same key in every version.
 
 A key that changes here makes everything that exists under the old one useless. Where other bytes are meant, raise the
-format in `hsae.pipeline.requests` and say so in docs/storage-format.md; a new field is left out at its default.
+format in `hsae.pipeline.planning.requests` and say so in docs/storage-format.md; a new field is left out at its
+default.
 """
 
 import pytest
 
 from hsae.backbones.spec import BackboneSpec
-from hsae.pipeline.requests import (
-    AnalyzeRequest,
-    CompareRequest,
-    ComparisonConfig,
-    DatasetRef,
-    ExtractionConfig,
-    ExtractRequest,
-    ScoringConfig,
-    TrainRequest,
-    study_key,
-)
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.planning.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest, study_key
 from hsae.sae.config import SaeConfig
 
 _MODEL = BackboneSpec(

@@ -10,10 +10,10 @@ from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, JobDependency, JobEvent, bound_idling, clear_errors, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError
-from hsae.pipeline import jobs
-from hsae.pipeline.doorbell import Bell, Doorbell
-from hsae.pipeline.heartbeat import Heartbeat
-from hsae.pipeline.reconcile import mend, reconcile
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.doorbell import Bell, Doorbell
+from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.pipeline.queue.reconcile import mend, reconcile
 
 
 def _job(service, key: str, *, state: str = "queued", needs: tuple[int, ...] = (), max_attempts: int = 3) -> int:
@@ -319,7 +319,7 @@ def test_the_work_waits_while_nobody_can_say_whose_it_is(service):
 
 
 def test_heartbeat_calls_for_help_when_the_work_does_not_stop(service, monkeypatch):
-    monkeypatch.setattr("hsae.pipeline.heartbeat._STUCK_SECONDS", 0.3)
+    monkeypatch.setattr("hsae.pipeline.queue.heartbeat._STUCK_SECONDS", 0.3)
     job_id = _job(service, "one")
     lease = _claim(service, job_id).lease
     stuck = threading.Event()

@@ -10,15 +10,16 @@ from tests.small import small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Job, transaction
 from hsae.errors import UserError
-from hsae.pipeline import jobs
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.control import cancel, retry_all
-from hsae.pipeline.damage import wait_for_maker
-from hsae.pipeline.export import export_analysis
-from hsae.pipeline.gc import find_garbage
-from hsae.pipeline.heartbeat import Heartbeat
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.control.jobs import cancel, retry_all
+from hsae.pipeline.exports.export import export_analysis
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.upkeep.damage import wait_for_maker
+from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.sae.config import SaeConfig
 from hsae.store.faults import ObjectMissingError
 

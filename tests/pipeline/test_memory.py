@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 _PROGRAM = """
 import json, resource
 import numpy as np, psutil
-from hsae.pipeline.memory import freed_memory_kept
+from hsae.pipeline.execution.freed_memory import freed_memory_kept
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,8 +10,9 @@ from tests.small import small_request
 import hsae.sae.trainer
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
-from hsae.pipeline.plan import submit
-from hsae.pipeline.requests import ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
 from hsae.store.tensors import get_tensors
 
 

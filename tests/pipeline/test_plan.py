@@ -12,15 +12,11 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
-from hsae.pipeline.plan import MAX_JOBS, check_model, preview, submit
-from hsae.pipeline.requests import (
-    AnalyzeRequest,
-    DatasetRef,
-    ExtractionConfig,
-    ExtractRequest,
-    ScoringConfig,
-    TrainRequest,
-)
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.planning.requests import AnalyzeRequest, ExtractRequest, TrainRequest
+from hsae.pipeline.planning.submit import MAX_JOBS, check_model, preview, submit
 from hsae.pipeline.stages.train import train
 from hsae.sae.config import SaeConfig
 

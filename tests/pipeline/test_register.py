@@ -12,9 +12,9 @@ from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
 from hsae.errors import UserError
-from hsae.pipeline.dataset_ref import dataset_ref
-from hsae.pipeline.plan import submit
-from hsae.pipeline.register import read_listing, read_taxonomy
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
+from hsae.pipeline.planning.submit import submit
 
 TREE = """child,parent
 shark,fish

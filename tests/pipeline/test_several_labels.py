@@ -19,11 +19,11 @@ from tests.small import small_request
 from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
-from hsae.pipeline.export import export_analysis
-from hsae.pipeline.labels import listed_labels
-from hsae.pipeline.plan import submit
-from hsae.pipeline.register import listing_key
-from hsae.pipeline.requests import ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.exports.export import export_analysis
+from hsae.pipeline.inputs.labels import listed_labels
+from hsae.pipeline.planning.submit import submit
+from hsae.store.keys import listing_key
 from hsae.taxonomy import induce, load_taxonomy
 
 TREE = """child,parent

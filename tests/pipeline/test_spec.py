@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from hsae.errors import UserError
-from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
-from hsae.pipeline.spec import MAX_SAES, parse_layers, read_spec
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.pipeline.planning.study_file import MAX_SAES, parse_layers, read_spec
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 

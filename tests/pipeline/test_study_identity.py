@@ -8,11 +8,12 @@ from tests.pipeline.test_plan import copied, plan_small, statuses
 from tests.small import link_classes, small_request
 
 from hsae.catalog import Job, Study, StudyJob, transaction
-from hsae.catalog.migrate import downgrade, upgrade
-from hsae.catalog.studies import list_studies
+from hsae.catalog.queries.studies import list_studies
+from hsae.catalog.server.migrate import downgrade, upgrade
 from hsae.demo import backbone_folder
-from hsae.pipeline.plan import preview
-from hsae.pipeline.requests import ComparisonConfig, ExtractionConfig, ScoringConfig
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.pipeline.planning.submit import preview
 from hsae.sae.config import SaeConfig
 
 

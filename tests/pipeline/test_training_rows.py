@@ -4,8 +4,9 @@ import pytest
 
 from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder
-from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
-from hsae.pipeline.training_rows import few_rows_warning
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.training_rows import few_rows_warning
 from hsae.sae.config import SaeConfig
 
 

@@ -1,6 +1,6 @@
 """Means and wins of a comparison, group by group."""
 
-from hsae.report.comparison import by_height, greatest_differences
+from hsae.report.head_to_head import by_height, greatest_differences
 
 
 def node(number: int, height: int, n_classes: int, f1_a: float, f1_b: float) -> dict[str, object]:

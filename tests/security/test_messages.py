@@ -18,7 +18,7 @@ from sqlalchemy import text
 from tests.waiting import wait_for
 
 from hsae.catalog import QUEUES, transaction
-from hsae.pipeline.doorbell import RUN_JOB, Bell, Doorbell, make_app
+from hsae.pipeline.queue.doorbell import RUN_JOB, Bell, Doorbell, make_app
 
 UNKNOWN_JOB = 987_654
 

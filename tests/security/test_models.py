@@ -14,7 +14,7 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

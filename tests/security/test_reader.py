@@ -14,9 +14,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL, inspect, make_url
 
-from hsae.catalog import connect, reader, transaction
-from hsae.catalog.bulk import load_node_scores
-from hsae.catalog.migrate import downgrade, upgrade
+from hsae.catalog import connect, transaction
+from hsae.catalog.server import reader_role as reader
+from hsae.catalog.server.bulk_copy import load_node_scores
+from hsae.catalog.server.migrate import downgrade, upgrade
 from hsae.settings import Settings
 
 PASSWORD = "reader's own: p@ss/word%wörd"

@@ -15,8 +15,8 @@ from tests.small import link_classes, register_small, small_request, wait_until_
 from tests.waiting import wait_for
 
 from hsae.catalog import transaction
-from hsae.pipeline.doorbell import Doorbell
-from hsae.pipeline.plan import submit
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.queue.doorbell import Doorbell
 from hsae.sae.config import SaeConfig
 
 pytestmark = pytest.mark.timeout(1800)
@@ -76,7 +76,7 @@ def studied(make_service):
     # A data set whose images have changed since: its extraction fails, and the failure is recorded.
     folder = service.folder / "changed"
     link_classes(folder, 2)
-    from hsae.pipeline.register import register_dataset
+    from hsae.pipeline.inputs.register import register_dataset
     from hsae.taxonomy import load_taxonomy
 
     register_dataset("changed", folder / "images", load_taxonomy(), service.sessions, service.store)

@@ -23,8 +23,8 @@ from celery.signals import task_failure, worker_process_init, worker_ready, work
 
 from hsae.catalog import connect, session_factory, transaction
 from hsae.errors import HsaeError
-from hsae.pipeline import jobs
-from hsae.pipeline.reconcile import reconcile
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.reconcile import reconcile
 from hsae_worker.app import settings
 
 log = logging.getLogger(__name__)

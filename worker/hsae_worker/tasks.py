@@ -7,7 +7,7 @@ import signal
 import sys
 
 from hsae.errors import UserError
-from hsae.pipeline.doorbell import RUN_JOB
+from hsae.pipeline.queue.doorbell import RUN_JOB
 from hsae_worker import lifecycle
 from hsae_worker.app import app, settings
 
@@ -22,8 +22,8 @@ def run_job(job_id: int) -> str:
         log.error("a message without a job's id was dropped")
         return "not a job"
     # Imported in the child, so that the parent stays small and never touches CUDA.
-    from hsae.pipeline.run import CRASHED, CRASHED_AND_QUEUED
-    from hsae.pipeline.run import run_job as run
+    from hsae.pipeline.execution.run import CRASHED, CRASHED_AND_QUEUED
+    from hsae.pipeline.execution.run import run_job as run
 
     lifecycle.note_start()
     owner = f"{lifecycle.WORKER}:{os.getpid()}"

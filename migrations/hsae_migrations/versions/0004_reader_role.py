@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from hsae.catalog import reader
+from hsae.catalog.server import reader_role as reader
 
 revision = "0004"
 down_revision = "0003"

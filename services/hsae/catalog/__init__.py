@@ -1,9 +1,14 @@
 """The catalog: what exists in Postgres, and the schema's only home."""
 
-from hsae.catalog.base import Base, Json
-from hsae.catalog.comparisons import Comparison, ComparisonDifference, ComparisonScore
-from hsae.catalog.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
-from hsae.catalog.jobs import (
+from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
+from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, Sae
+from hsae.catalog.tables.base import Base, Json
+from hsae.catalog.tables.comparisons import Comparison, ComparisonDifference, ComparisonScore
+from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
+from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily
+from hsae.catalog.tables.level_scores import LevelScore
+from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
+from hsae.catalog.tables.work import (
     JOB_KINDS,
     JOB_STATES,
     LIVE_STATES,
@@ -17,20 +22,6 @@ from hsae.catalog.jobs import (
     Study,
     StudyJob,
 )
-from hsae.catalog.latent_edges import LatentEdge, LatentFamily
-from hsae.catalog.level_scores import LevelScore
-from hsae.catalog.results import (
-    BASES,
-    ActivationSet,
-    ActivationShard,
-    Analysis,
-    Latent,
-    LatentPlace,
-    LayerScore,
-    NodeScore,
-    Sae,
-)
-from hsae.catalog.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
 
 __all__ = [
     "BASES",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 import platformdirs
 
-from hsae.cli.connections import Connections, home_option, pass_connections
+from hsae.cli.framework.connections import Connections, home_option, pass_connections
 
 if TYPE_CHECKING:
-    from hsae.pipeline.requests import SubmitRequest
+    from hsae.pipeline.planning.requests import SubmitRequest
 
 NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
 _SQL = (
@@ -52,7 +52,7 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
 
     Running it again reuses every artifact.
     """
-    from hsae.cli.stack import bring_up
+    from hsae.cli.service.stack import bring_up
     from hsae.embedded import Stack
 
     if connections.home is None and "HSAE_HOME" not in os.environ:
@@ -86,7 +86,8 @@ def _program() -> str:
 def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
     """What the demo asks for: these layers of the bundled backbone, without any all of them, and both kinds of SAE."""
     from hsae.demo import DATASET_NAME, backbone_folder
-    from hsae.pipeline.requests import ExtractionConfig, SubmitRequest
+    from hsae.extraction.config import ExtractionConfig
+    from hsae.pipeline.planning.requests import SubmitRequest
     from hsae.sae.config import SaeConfig
 
     return SubmitRequest(
@@ -104,12 +105,12 @@ def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
 
 def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> None:
     from hsae.catalog.names import short_model_name
-    from hsae.cli.dataset import add_dataset
-    from hsae.cli.plan_table import print_plan
-    from hsae.cli.results import fetch_layers, print_layer_rows
-    from hsae.cli.watch import wait_for_study
+    from hsae.cli.datasets.commands import add_dataset
+    from hsae.cli.jobs.watch import wait_for_study
+    from hsae.cli.printing.plan_table import print_plan
+    from hsae.cli.results.listings import fetch_layers, print_layer_rows
     from hsae.demo import DATASET_NAME, images_folder
-    from hsae.pipeline.plan import submit
+    from hsae.pipeline.planning.submit import submit
     from hsae.report.figure import layer_figure
 
     dataset = add_dataset(connections, DATASET_NAME, images_folder()).dataset
@@ -135,11 +136,11 @@ def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> Non
 def _print_nodes(connections: Connections, study_id: int) -> None:
     """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
     from hsae.catalog import transaction
-    from hsae.catalog.control_queries import CONTROLS
-    from hsae.catalog.known_names import study_analyses, synset_ids
-    from hsae.catalog.queries import node_rows
-    from hsae.cli.output import console, table
-    from hsae.cli.result_names import name_saes
+    from hsae.catalog.findings.controls import CONTROLS
+    from hsae.catalog.findings.scores import node_rows
+    from hsae.catalog.queries.known_names import study_analyses, synset_ids
+    from hsae.cli.printing.output import console, table
+    from hsae.cli.results.names import name_saes
 
     best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from hsae.cli.completion import complete_studies
-from hsae.cli.connections import Connections, pass_connections
-from hsae.cli.groups import HelpfulGroup
-from hsae.cli.output import cell, console, json_option, print_json, print_rows, table
+from hsae.cli.framework.completion import complete_studies
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.groups import HelpfulGroup
+from hsae.cli.printing.output import cell, console, json_option, print_json, print_rows, table
 
 _COLUMNS = {
     "id": "study", "name": "name", "model": "model", "dataset": "data set", "layers": "layers", "n_saes": "SAEs",
@@ -32,7 +32,7 @@ def studies() -> None:
 def list_(connections: Connections, as_json: bool) -> None:
     """List studies, the latest last. The same request is one study, however often it is submitted."""
     from hsae.catalog import transaction
-    from hsae.catalog.studies import list_studies
+    from hsae.catalog.queries.studies import list_studies
 
     with transaction(connections.sessions) as session:
         rows = list_studies(session)
@@ -51,8 +51,8 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
     JSON has the keys of the artifacts, too.
     """
     from hsae.catalog import transaction
-    from hsae.catalog.studies import show_study
-    from hsae.cli.result_scope import study_or_latest
+    from hsae.catalog.queries.studies import show_study
+    from hsae.cli.framework.study_choice import study_or_latest
 
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study)
@@ -89,7 +89,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
 def remove(connections: Connections, study: int, as_json: bool) -> None:
     """Take STUDY off the list, once its jobs are done or cancelled. What they made stays."""
     from hsae.catalog import transaction
-    from hsae.pipeline.study_removal import remove_study
+    from hsae.pipeline.control.studies import remove_study
 
     with transaction(connections.sessions) as session:
         removed = remove_study(session, study)
@@ -114,8 +114,8 @@ def remove(connections: Connections, study: int, as_json: bool) -> None:
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    from hsae.catalog.jobs import JOB_STATES
     from hsae.catalog.names import short_model_name
+    from hsae.catalog.tables.work import JOB_STATES
     from hsae.report.ranges import ranges
 
     return {

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from hsae.cli.completion import complete_datasets
-from hsae.cli.connections import Connections, pass_connections
-from hsae.cli.dataset_choice import choose_dataset, settle_dataset
-from hsae.cli.dataset_report import Registration, print_registration
-from hsae.cli.output import json_option, print_json
-from hsae.cli.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
-from hsae.cli.skipped_images import print_skipped, skipped_json
+from hsae.cli.datasets.choice import choose_dataset, settle_dataset
+from hsae.cli.datasets.report import Registration, print_registration
+from hsae.cli.framework.completion import complete_datasets
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.jobs.skipped_images import print_skipped, skipped_json
+from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.errors import ServiceError, UserError
 
 if TYPE_CHECKING:
-    from hsae.pipeline.plan import Plan, Preview
-    from hsae.pipeline.requests import SubmitRequest
+    from hsae.pipeline.planning.requests import SubmitRequest
+    from hsae.pipeline.planning.submit import Plan, Preview
 
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
@@ -102,9 +102,9 @@ def submit(
     What exists already is reused; what is under way is joined.
     """
     from hsae.catalog import transaction
-    from hsae.pipeline.jobs import not_rung
-    from hsae.pipeline.plan import check_model, preview
-    from hsae.pipeline.plan import submit as submit_request
+    from hsae.pipeline.planning.submit import check_model, preview
+    from hsae.pipeline.planning.submit import submit as submit_request
+    from hsae.pipeline.queue.jobs import not_rung
 
     if dry_run and wait:
         raise UserError("--dry-run enters nothing that --wait could wait for: leave one of them out")
@@ -161,7 +161,7 @@ def submit(
         print_former_study(plan)
         print_outcome(plan)
     if wait:
-        from hsae.cli.watch import wait_for_study
+        from hsae.cli.jobs.watch import wait_for_study
 
         try:
             wait_for_study(connections, plan.study_id, quiet=as_json)
@@ -173,7 +173,7 @@ def submit(
             if as_json:
                 _print_json(connections, plan, registration, warnings)
         if not as_json:
-            from hsae.cli.results import print_layers
+            from hsae.cli.results.listings import print_layers
 
             print_layers(connections, study_id=plan.study_id)
             print_skipped(connections, plan.study_id)
@@ -182,7 +182,7 @@ def submit(
 def _warn(connections: Connections, request: "SubmitRequest", plan: "Preview") -> list[str]:
     """Say what is likely to disappoint in the results."""
     from hsae.catalog import Dataset, transaction
-    from hsae.pipeline.training_rows import few_rows_warning
+    from hsae.pipeline.planning.training_rows import few_rows_warning
 
     with transaction(connections.sessions) as session:
         n_images = session.get_one(Dataset, plan.dataset.id).n_images
@@ -214,7 +214,7 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
     Raises:
         UserError: when none is given or the list cannot be read.
     """
-    from hsae.pipeline.spec import parse_layers
+    from hsae.pipeline.planning.study_file import parse_layers
 
     try:
         listed = parse_layers(layers or "")
@@ -229,7 +229,7 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
 
 
 def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -> "SubmitRequest":
-    from hsae.pipeline.spec import read_spec
+    from hsae.pipeline.planning.study_file import read_spec
 
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
@@ -245,7 +245,9 @@ def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -
 def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
     from pydantic import ValidationError
 
-    from hsae.pipeline.requests import ScoringConfig, SubmitRequest, complete_extraction
+    from hsae.extraction.config import complete_extraction
+    from hsae.hierarchy.config import ScoringConfig
+    from hsae.pipeline.planning.requests import SubmitRequest
     from hsae.sae.config import SaeConfig
 
     layers = chosen_layers(options["layer"], options["layers"])

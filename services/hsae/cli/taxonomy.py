@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from hsae.cli.connections import Connections, pass_connections
-from hsae.cli.groups import HelpfulGroup
-from hsae.cli.output import json_option, print_json
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.groups import HelpfulGroup
+from hsae.cli.printing.output import json_option, print_json
 from hsae.errors import UserError
 
 

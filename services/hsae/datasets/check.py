@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hsae.datasets.dataset import ImageDataset
-from hsae.datasets.image import ImageFile
-from hsae.datasets.memory_budget import MemoryBudget
-from hsae.datasets.unreadable import UnreadableImageError
+from hsae.datasets.decoding.image import ImageFile
+from hsae.datasets.decoding.memory_budget import MemoryBudget
+from hsae.datasets.decoding.unreadable import UnreadableImageError
 
 _N_IMAGES_PER_TASK = 32
 # Of decoded images at once, whatever the number of processors.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hsae.datasets.labels import LabelDecision
-from hsae.datasets.left_out import LeftOut
+from hsae.datasets.sources.left_out import LeftOut
 from hsae.errors import UserError
 
 LISTING_SCHEMA = pa.schema(

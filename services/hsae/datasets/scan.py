@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from hsae.datasets.dataset import ImageDataset, make_dataset
-from hsae.datasets.image_folder import check_utf8, class_folders, has_images_only_below, images_of
 from hsae.datasets.labels import LabelDecision, decide, synsets_of
-from hsae.datasets.left_out import LeftOut
-from hsae.datasets.lookalikes import lookalike_hint, told_apart
+from hsae.datasets.sources.folder import check_utf8, class_folders, has_images_only_below, images_of
+from hsae.datasets.sources.left_out import LeftOut
+from hsae.datasets.sources.lookalikes import lookalike_hint, told_apart
 from hsae.errors import UserError
 from hsae.taxonomy import SenseChoice, Taxonomy
 from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows

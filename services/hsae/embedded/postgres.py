@@ -91,7 +91,7 @@ class Postgres(Server):
             with self._connect(_ADMIN, _ADMIN, self.credentials.postgres_admin_password):
                 return
         except psycopg.OperationalError as error:
-            from hsae.catalog.session import driver_reason
+            from hsae.catalog.server.session import driver_reason
 
             raise NotAnsweringError(driver_reason(error)) from error
 

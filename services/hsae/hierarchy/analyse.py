@@ -8,22 +8,22 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int32
 
 from hsae.errors import UserError
-from hsae.hierarchy.associations import associated_classes
 from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
-from hsae.hierarchy.class_sums import sum_by_class
 from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, AssociationRule, ControlBasis
-from hsae.hierarchy.controls import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
-from hsae.hierarchy.dense_bases import DenseBasis, control_basis
-from hsae.hierarchy.device_kernels import Device
-from hsae.hierarchy.label_sets import Labels, checked_labels, label_sets
-from hsae.hierarchy.latent_edges import EDGE_SOURCES, latent_hierarchy
-from hsae.hierarchy.latent_scores import latent_places, latent_table, mean_lca_depth
-from hsae.hierarchy.layer_scores import layer_scores
-from hsae.hierarchy.monosemanticity import monosemanticity
-from hsae.hierarchy.node_scores import NodeScores, NodeSums, score_pairs
-from hsae.hierarchy.ranking_scores import RankingScores, ranking_scores
-from hsae.hierarchy.ranks import RankedActivations, rank_activations
-from hsae.hierarchy.shortlist import node_priority, shortlist
+from hsae.hierarchy.controls.bases import DenseBasis, control_basis
+from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
+from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, latent_hierarchy
+from hsae.hierarchy.scores.associations import associated_classes
+from hsae.hierarchy.scores.latent_scores import latent_places, latent_table, mean_lca_depth
+from hsae.hierarchy.scores.layer_scores import layer_scores
+from hsae.hierarchy.scores.monosemanticity import monosemanticity
+from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
+from hsae.hierarchy.scores.ranking_scores import RankingScores, ranking_scores
+from hsae.hierarchy.scores.shortlist import node_priority, shortlist
+from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.label_sets import Labels, checked_labels, label_sets
+from hsae.hierarchy.statistics.ranks import RankedActivations, rank_activations
 from hsae.taxonomy import InducedTaxonomy
 
 Progress = Callable[[int, int], None]

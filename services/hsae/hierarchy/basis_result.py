@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from hsae.hierarchy.class_sums import ClassSums
 from hsae.hierarchy.config import AssociationRule, ControlBasis
-from hsae.hierarchy.latent_edges import LatentEdges
-from hsae.hierarchy.latent_families import LatentFamilies
-from hsae.hierarchy.latent_scores import LatentPlaces, LatentTable
-from hsae.hierarchy.layer_scores import LayerScores
+from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
+from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
+from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
+from hsae.hierarchy.scores.layer_scores import LayerScores
+from hsae.hierarchy.statistics.class_sums import ClassSums
 
 Basis = Literal["sae", ControlBasis, "shuffled_labels", "shuffled_taxonomy"]
 

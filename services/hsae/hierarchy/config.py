@@ -1,6 +1,10 @@
 """The choices of an analysis, by name. A request names them without loading what computes them."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from hsae.frozen_model import FrozenModel
 
 AssociationRule = Literal["topk", "rate", "mass"]
 """How classes are associated with latents."""
@@ -10,3 +14,43 @@ ControlBasis = Literal["neuron", "pca", "random", "untrained"]
 """What is scored beside an SAE."""
 CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
 """In the order in which they are scored."""
+
+
+def _as_text(value: object) -> object:
+    """A number as its digits, since YAML reads them so."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ScoringConfig(FrozenModel):
+    """How latents are scored against the taxonomy; every field changes the scores."""
+
+    threshold: float = Field(0.0, ge=0, description="a latent fires where its activation exceeds this")
+    association: AssociationRule = Field("topk", description="rule that associates classes with latents")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=32_000,  # with the shuffles added it is a smallint of the catalog
+        description="seed of the shuffles, the random directions and clusters, and the probes' split",
+    )
+    n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+    controls: tuple[ControlBasis, ...] = Field(CONTROL_BASES, description="bases that are scored beside the SAE")
+    embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
+        "last",
+        min_length=1,
+        description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
+        " or an activation set (its number or key)",
+    )
+
+    @field_validator("controls")
+    @classmethod
+    def _in_one_order(cls, controls: tuple[ControlBasis, ...]) -> tuple[ControlBasis, ...]:
+        """The same controls have the same key, however they are listed."""
+        return tuple(control for control in CONTROL_BASES if control in controls)
+
+
+class ComparisonConfig(FrozenModel):
+    """How the analyses of a study are compared; every field changes the intervals."""
+
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+    n_resamples: int = Field(1000, ge=1, le=10**6, description="bootstrap resamples per interval")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")

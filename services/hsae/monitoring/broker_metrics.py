@@ -6,9 +6,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from redis.exceptions import RedisError
 
-from hsae.catalog.jobs import QUEUES
+from hsae.catalog.tables.work import QUEUES
 from hsae.errors import ServiceError
-from hsae.pipeline.doorbell import make_app
+from hsae.pipeline.queue.doorbell import make_app
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2

@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection, text
 
-from hsae.catalog.jobs import EVENT_REASONS, JOB_KINDS, JOB_STATES, QUEUE_OF_KIND, QUEUES
+from hsae.catalog.tables.work import EVENT_REASONS, JOB_KINDS, JOB_STATES, QUEUE_OF_KIND, QUEUES
 from hsae.monitoring.event_counts import BUCKETS, EventCounts, Totals
 
 UNIT_OF_KIND = {"extract": "images", "train": "vectors", "analyze": "pairs", "compare": "analyses"}

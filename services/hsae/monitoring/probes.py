@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from hsae.catalog.jobs import QUEUES
+from hsae.catalog.tables.work import QUEUES
 from hsae.errors import HsaeError, ServiceError
 from hsae.monitoring.broker_metrics import UNREACHABLE, impatient_app
 from hsae.settings import Settings

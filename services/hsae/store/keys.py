@@ -10,6 +10,8 @@ ACTIVATIONS = "activations"
 SAES = "saes"
 ANALYSES = "analyses"
 LOGS = "logs"
+TAXONOMIES = "taxonomies"
+DOCTOR = "doctor"
 
 CHECKSUM = "{sha256}"
 _CHECKSUM_DIGITS = 16
@@ -55,3 +57,13 @@ def latents_key(analysis: str, sha256: str = CHECKSUM) -> str:
 def class_sums_key(analysis: str, sha256: str = CHECKSUM) -> str:
     """The class sums of the analysis with the key `analysis`."""
     return fill_checksum(artifact_prefix(ANALYSES, analysis) + f"class_sums-{CHECKSUM}.safetensors", sha256)
+
+
+def listing_key(fingerprint: str, sha256: str) -> str:
+    """Object key of a data set's listing; its checksum is part of it, since Parquet writers differ in their bytes."""
+    return f"{DATASETS}/{fingerprint}/listing-{sha256[:16]}.parquet"
+
+
+def taxonomy_key(key: str) -> str:
+    """Object key of an induced taxonomy."""
+    return f"{TAXONOMIES}/{key}.json"

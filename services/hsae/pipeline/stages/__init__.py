@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from hsae.catalog import Json
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest
+from hsae.pipeline.planning.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest
 from hsae.pipeline.stages import analyze, compare, extract, train
+from hsae.pipeline.stages.context import StageContext
 
 
 @dataclass(frozen=True, slots=True)

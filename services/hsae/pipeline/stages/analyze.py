@@ -9,18 +9,18 @@ from jaxtyping import Float64
 from sqlalchemy import insert, select, update
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
-from hsae.catalog.bulk import copy_rows, load_node_scores
+from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 from hsae.errors import UserError
 from hsae.hierarchy.analyse import analyse
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.pipeline.activations import open_activation_set, read_embeddings, read_training_rows
-from hsae.pipeline.class_information import ClassInformation, class_information
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.labels import listed_labels
-from hsae.pipeline.latent_activations import LatentActivations, encode_images, put_latent_activations
-from hsae.pipeline.register import node_ids, read_listing, read_taxonomy
-from hsae.pipeline.requests import AnalyzeRequest
-from hsae.pipeline.score_rows import (
+from hsae.pipeline.inputs.labels import listed_labels
+from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
+from hsae.pipeline.planning.requests import AnalyzeRequest
+from hsae.pipeline.stages.activation_reader import open_activation_set, read_embeddings, read_training_rows
+from hsae.pipeline.stages.class_information import ClassInformation, class_information
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.latent_activations import LatentActivations, encode_images, put_latent_activations
+from hsae.pipeline.stages.score_rows import (
     latent_edge_rows,
     latent_family_rows,
     latent_place_rows,

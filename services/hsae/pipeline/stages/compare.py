@@ -8,8 +8,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Comparison, ComparisonDifference, ComparisonScore, Json
-from hsae.catalog.bulk import copy_rows
-from hsae.catalog.comparison_inputs import (
+from hsae.catalog.findings.study_inputs import (
     BestF1,
     analyses_by_key,
     best_f1_rows,
@@ -17,12 +16,14 @@ from hsae.catalog.comparison_inputs import (
     latent_scores,
     seeds_of_bases,
 )
+from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.errors import UserError
-from hsae.hierarchy.comparison import ComparedAnalysis, Difference, NodeValues, Score, compare_analyses
-from hsae.hierarchy.layer_scores import MIN_INNER_CLASSES
-from hsae.hierarchy.shortlist import HIGH_F1
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.requests import CompareRequest, sae_label
+from hsae.hierarchy.scores.layer_scores import MIN_INNER_CLASSES
+from hsae.hierarchy.scores.shortlist import HIGH_F1
+from hsae.hierarchy.study.intervals import ComparedAnalysis, Difference, NodeValues, Score, compare_analyses
+from hsae.pipeline.planning.requests import CompareRequest
+from hsae.pipeline.planning.setting_labels import sae_label
+from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
 
 log = logging.getLogger(__name__)

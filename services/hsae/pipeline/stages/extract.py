@@ -18,9 +18,9 @@ from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.errors import UserError
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.register import read_listing
-from hsae.pipeline.requests import ExtractRequest
+from hsae.pipeline.inputs.stored import read_listing
+from hsae.pipeline.planning.requests import ExtractRequest
+from hsae.pipeline.stages.context import StageContext
 from hsae.store.activations import ActivationManifest, ShardEntry, SkippedEntry, write_manifest, write_shard
 from hsae.store.keys import shard_key
 from hsae.store.objects import StoredObject

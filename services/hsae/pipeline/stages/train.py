@@ -9,9 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from hsae.catalog import Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
-from hsae.pipeline.activations import open_activation_set, read_training_rows
-from hsae.pipeline.context import StageContext
-from hsae.pipeline.requests import TrainRequest
+from hsae.pipeline.planning.requests import TrainRequest
+from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
+from hsae.pipeline.stages.context import StageContext
 from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.trainer import StepReport
 from hsae.sae.trainer import train as train_sae

@@ -1,0 +1,1 @@
+"""Questions about what was found: scores, edges, levels, trees, comparisons."""

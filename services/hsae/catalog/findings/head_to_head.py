@@ -1,0 +1,100 @@
+"""Best F1 of every node in two groups of analyses of the same images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+from hsae.errors import UserError
+
+
+def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None) -> list[Row]:
+    """Those of the analyses that are of a layer (None: all), by layer: id and layer."""
+    rows = session.execute(
+        text(
+            """
+            SELECT a.id, s.layer
+            FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+            WHERE a.id = ANY(:analyses) AND (CAST(:layer AS integer) IS NULL OR s.layer = :layer)
+            ORDER BY s.layer, a.id
+            """
+        ),
+        {"analyses": list(analyses), "layer": layer},
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def common_dataset(session: Session, analyses: Sequence[int]) -> int:
+    """The data set that all these analyses are of.
+
+    Raises:
+        UserError: when they are of several, whose F1 do not compare.
+    """
+    rows = session.execute(
+        text(
+            "SELECT DISTINCT d.id, d.name FROM analysis a JOIN dataset d ON d.id = a.dataset_id"
+            " WHERE a.id = ANY(:analyses) ORDER BY d.name"
+        ),
+        {"analyses": list(analyses)},
+    ).all()
+    if len(rows) != 1:
+        names = " and ".join(row.name for row in rows)
+        raise UserError(f"scores of different images do not compare ({names}): choose analyses of one data set")
+    return int(rows[0].id)
+
+
+def common_bases(session: Session, analyses: Sequence[int]) -> set[str]:
+    """The bases that were scored in every one of these analyses."""
+    rows = session.execute(
+        text(
+            "SELECT basis FROM layer_score WHERE analysis_id = ANY(:analyses)"
+            " GROUP BY basis HAVING count(DISTINCT analysis_id) = :n"
+        ),
+        {"analyses": list(analyses), "n": len(set(analyses))},
+    )
+    return set(rows.scalars())
+
+
+def node_pairs(
+    session: Session,
+    first: Sequence[int],
+    second: Sequence[int],
+    *,
+    dataset_id: int,
+    basis: str,
+    under: Sequence[int] | None = None,
+) -> list[Row]:
+    """The best F1 of every node in the analyses of `first` (f1_a) and of `second` (f1_b), by falling height, then name.
+
+    The best over the analyses of each group; of a shuffled basis the mean over its stored seeds before that. A node on
+    which no latent fires has 0. Nodes without images and nodes that hold every image are left out.
+    """
+    values: dict[str, Any] = {
+        "first": list(first), "second": list(second), "both": sorted({*first, *second}),
+        "dataset": dataset_id, "basis": basis, "under": None if under is None else list(under),
+    }  # fmt: skip
+    query = """
+        WITH best AS (
+            SELECT r.synset_id, r.analysis_id, avg(coalesce(r.f1, 0)) AS f1,
+                   bool_or(r.n_images = a.n_images) AS holds_all
+            FROM node_score r JOIN analysis a ON a.id = r.analysis_id
+            WHERE r.is_node_best AND r.basis = :basis AND r.analysis_id = ANY(:both)
+            GROUP BY r.synset_id, r.analysis_id
+        )
+        SELECT n.synset_id, y.wnid, y.name AS synset, n.height, n.n_classes, n.n_images,
+               coalesce(max(b.f1) FILTER (WHERE b.analysis_id = ANY(:first)), 0) AS f1_a,
+               coalesce(max(b.f1) FILTER (WHERE b.analysis_id = ANY(:second)), 0) AS f1_b
+        FROM dataset_node n
+        JOIN dataset d ON d.id = n.dataset_id
+        JOIN synset y ON y.id = n.synset_id
+        LEFT JOIN best b ON b.synset_id = n.synset_id
+        WHERE n.dataset_id = :dataset AND n.n_images > 0 AND n.n_images < d.n_images
+          AND (CAST(:under AS bigint[]) IS NULL OR n.synset_id IN (
+              SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = ANY(:under)))
+        GROUP BY n.synset_id, y.wnid, y.name, n.height, n.n_classes, n.n_images
+        HAVING NOT coalesce(bool_or(b.holds_all), false)
+        ORDER BY n.height DESC, y.name
+    """
+    return [dict(row) for row in session.execute(text(query), values).mappings()]

@@ -1,0 +1,68 @@
+"""What the comparison of a study found."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.studies import require_study
+from hsae.errors import UserError
+
+
+def find_comparison(session: Session, study_id: int) -> Row:
+    """A study's comparison: id, key, config and dataset.
+
+    Raises:
+        UserError: when there is no such study, or its comparison is not made.
+    """
+    found = session.execute(
+        text(
+            """
+            SELECT c.id, c.key, c.config, d.name AS dataset
+            FROM comparison c JOIN study_job s ON s.job_id = c.job_id JOIN dataset d ON d.id = c.dataset_id
+            WHERE s.study_id = :study
+            """
+        ),
+        {"study": study_id},
+    ).mappings()
+    row = found.one_or_none()
+    if row is not None:
+        return dict(row)
+    require_study(session, study_id)
+    job = session.execute(
+        text(
+            "SELECT j.id, j.state FROM job j JOIN study_job s ON s.job_id = j.id"
+            " WHERE s.study_id = :study AND j.kind = 'compare'"
+        ),
+        {"study": study_id},
+    ).one_or_none()
+    if job is None:
+        raise UserError(f"study {study_id} is of a version without comparisons: submit it again, which adds one")
+    raise UserError(f"the comparison of study {study_id} is not made: its job {job.id} is {job.state}")
+
+
+def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
+    """Every quantity with its interval, by metric, layer and SAE, the SAE before its controls."""
+    query = """
+        SELECT v.metric, v.analysis_id, s.layer, e.config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n
+        FROM comparison_score v JOIN analysis a ON a.id = v.analysis_id
+        JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+        WHERE v.comparison_id = :id
+        ORDER BY v.metric, e.kind, e.expansion, e.config::text, s.layer, v.analysis_id, v.basis <> 'sae', v.basis
+    """
+    return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]
+
+
+def comparison_differences(session: Session, comparison_id: int) -> list[Row]:
+    """Every difference with its interval, by metric, layer and SAE; `is_apart`: the interval excludes 0."""
+    query = """
+        SELECT v.metric, v.analysis_id, s.layer, e.config AS sae, v.basis, v.other_analysis_id,
+               o_s.layer AS other_layer, o_e.config AS other_sae, v.other_basis, v.value, v.ci_low, v.ci_high, v.n,
+               coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
+        FROM comparison_difference v JOIN analysis a ON a.id = v.analysis_id
+        JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+        JOIN analysis o ON o.id = v.other_analysis_id
+        JOIN sae o_e ON o_e.id = o.sae_id JOIN activation_set o_s ON o_s.id = o_e.activation_set_id
+        WHERE v.comparison_id = :id
+        ORDER BY v.metric, e.kind, e.expansion, e.config::text, s.layer, v.analysis_id, v.other_basis, o_s.layer, o.id
+    """
+    return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]

@@ -1,0 +1,1 @@
+"""Questions about what there is: studies, jobs, analyses, names."""

@@ -1,0 +1,40 @@
+"""What analyses were made with: everything in which two of them can differ, layer aside."""
+
+from collections.abc import Collection
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+
+# Which activation set compares the images is not a setting of its own: of one request it differs from layer to layer.
+_NOT_A_SETTING = {"embeddings"}
+
+
+def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[int, Row]:
+    """By analysis its `layer`, the settings of its `sae`, of its `activations` and of its `scoring`, each by name."""
+    query = """
+        SELECT a.id, s.layer, e.kind, e.expansion, e.seed, e.config AS sae, a.config AS scoring, m.name AS model,
+               left(m.revision, 12) AS revision, d.name AS dataset, s.tokens, s.dtype, s.n_views,
+               j.request -> 'extraction' AS extraction
+        FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+        JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id JOIN job j ON j.id = s.job_id
+        WHERE a.id = ANY(:ids) ORDER BY a.id
+    """
+    found = {}
+    for row in session.execute(text(query), {"ids": list(analysis_ids)}).mappings():
+        scoring = {name: value for name, value in row["scoring"].items() if name not in _NOT_A_SETTING}
+        activations = {name: row[name] for name in ("model", "revision", "dataset", "tokens", "dtype", "n_views")}
+        extraction = dict(row["extraction"] or {})
+        found[row["id"]] = {
+            "layer": row["layer"],
+            "sae": {name: row[name] for name in ("kind", "expansion")} | dict(row["sae"]) | {"seed": row["seed"]},
+            "activations": activations | _named("extraction", extraction, {"seed"}),
+            "scoring": _named("scoring", scoring, set(scoring) & {"seed", "format"}),
+        }
+    return found
+
+
+def _named(part: str, settings: Row, ambiguous: set[str]) -> Row:
+    """The settings, those that a reader would take for the SAE's under the name of their part."""
+    return {f"{part}.{name}" if name in ambiguous else name: value for name, value in settings.items()}

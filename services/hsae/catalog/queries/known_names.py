@@ -1,0 +1,111 @@
+"""What a user names in a filter, looked up in the catalog; an unknown name is told in one line with what is near it."""
+
+import difflib
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.studies import require_study
+from hsae.errors import UserError
+
+_N_NAMED = 12
+_ANALYSED = """
+    SELECT a.id AS analysis, s.layer, m.name AS model, d.name AS dataset
+    FROM analysis a
+    JOIN sae e ON e.id = a.sae_id
+    JOIN activation_set s ON s.id = e.activation_set_id
+    JOIN model m ON m.id = s.model_id
+    JOIN dataset d ON d.id = a.dataset_id
+"""
+
+
+def synset_ids(session: Session, names: Sequence[str]) -> list[int]:
+    """Ids of the synsets with these names or wnids, as far as there are any; taxonomies may share a name."""
+    found = session.execute(
+        text("SELECT id FROM synset WHERE name = ANY(:names) OR wnid = ANY(:names) ORDER BY id"),
+        {"names": list(names)},
+    )
+    return list(found.scalars())
+
+
+def find_nodes(session: Session, names: Sequence[str]) -> list[int]:
+    """`synset_ids` of names that must all be there: dog.n.01, n02084071, or a node of a custom tree.
+
+    Raises:
+        UserError: for a name that no data set's taxonomy holds.
+    """
+    ids: list[int] = []
+    for name in names:
+        found = synset_ids(session, [name])
+        if not found:
+            raise UserError(f"no data set has a node {name}{_nodes_like(session, name)}")
+        ids += found
+    return ids
+
+
+def require_known(
+    session: Session,
+    *,
+    analysis_ids: Sequence[int] = (),
+    layer: int | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+) -> None:
+    """Refuse a filter that nothing analysed could ever fit; None asks nothing.
+
+    Raises:
+        UserError: for an analysis, layer, backbone or data set that has no scores.
+    """
+    if not analysis_ids and layer is None and model is None and dataset is None:
+        return
+    rows = session.execute(text(_ANALYSED)).all()
+    if not rows:
+        raise UserError("nothing is analysed yet: `hsae-admin submit` makes an analysis")
+    analyses = sorted({row.analysis for row in rows})
+    for wanted in analysis_ids:
+        if wanted not in analyses:
+            raise UserError(
+                f"there is no analysis {wanted}, only {_some(analyses)}: see `hsae-admin results layers --study all`"
+            )
+    layers = sorted({row.layer for row in rows})
+    if layer is not None and layer not in layers:
+        raise UserError(f"no analysis is of layer {layer}, only of {_some(layers)}: `hsae-admin submit` makes others")
+    for what, name, known in (
+        ("model", model, {row.model for row in rows}),
+        ("data set", dataset, {row.dataset for row in rows}),
+    ):
+        if name is not None and name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5) or sorted(known)
+            raise UserError(f"no analysis is of the {what} {name}; did you mean {_some(near)}?")
+
+
+def study_analyses(session: Session, study_id: int) -> list[int]:
+    """Ids of the analyses that a study asked for, as far as they are made.
+
+    Raises:
+        UserError: when there is no such study.
+    """
+    require_study(session, study_id)
+    rows = session.execute(
+        text(
+            "SELECT a.id FROM analysis a JOIN study_job s ON s.job_id = a.job_id WHERE s.study_id = :id ORDER BY a.id"
+        ),
+        {"id": study_id},
+    )
+    return list(rows.scalars())
+
+
+def _nodes_like(session: Session, name: str) -> str:
+    """The end of the message: the senses of a bare word, else names that look like it."""
+    word = name.strip().lower().replace(" ", "_")
+    known = session.execute(text("SELECT name, lemmas FROM synset ORDER BY name")).all()
+    senses = [row.name for row in known if word in {lemma.lower().replace(" ", "_") for lemma in row.lemmas}]
+    near = senses or difflib.get_close_matches(word, [row.name for row in known], n=4, cutoff=0.7)
+    return f"; did you mean {_some(near)}?" if near else ": `hsae-admin taxonomy show NODE` finds names"
+
+
+def _some(values: Collection[object]) -> str:
+    """The first of them, and how many more there are."""
+    named = ", ".join(str(value) for value in list(values)[:_N_NAMED])
+    return named if len(values) <= _N_NAMED else f"{named} and {len(values) - _N_NAMED} more"

@@ -1,0 +1,138 @@
+"""Questions about studies: which there are, what one consists of, and which is the latest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+from hsae.errors import UserError
+
+# Of a study that was submitted without a data set's name, or whose data set has another one now, its jobs know it.
+_STUDIES = """
+    SELECT s.id, s.name, s.created_at, s.submitted_at, s.request,
+           coalesce((SELECT d.name FROM dataset d WHERE d.name = s.request ->> 'dataset'), made.dataset,
+                    s.request ->> 'dataset') AS dataset,
+           made.layers, jobs.states
+    FROM study s
+    CROSS JOIN LATERAL (
+        SELECT max(d.name) AS dataset, array_agg(DISTINCT t.layer ORDER BY t.layer) AS layers
+        FROM study_job l
+        JOIN job j ON j.id = l.job_id AND j.kind = 'analyze'
+        JOIN activation_set t ON t.key = j.request ->> 'activation_key'
+        LEFT JOIN dataset d ON d.id::text = j.request -> 'dataset' ->> 'id'
+        WHERE l.study_id = s.id
+    ) made
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_object_agg(c.state, c.n), '{}') AS states
+        FROM (SELECT j.state, count(*) AS n FROM study_job l JOIN job j ON j.id = l.job_id
+              WHERE l.study_id = s.id GROUP BY j.state) c
+    ) jobs
+"""
+
+
+def require_study(session: Session, study_id: int) -> None:
+    """Raises a `UserError` when there is no such study."""
+    if session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is None:
+        raise UserError(f"there is no study {study_id}: see `hsae-admin studies list`")
+
+
+def latest_study(session: Session) -> Row | None:
+    """Number and name of the study that was submitted last."""
+    row = session.execute(text("SELECT id, name FROM study ORDER BY submitted_at DESC, id DESC LIMIT 1")).mappings()
+    return next((dict(found) for found in row), None)
+
+
+def latest_compared_study(session: Session) -> Row | None:
+    """Number and name of the latest study whose comparison is made, else of the latest."""
+    query = """
+        SELECT s.id, s.name FROM study s
+        WHERE EXISTS (SELECT FROM study_job l JOIN comparison c ON c.job_id = l.job_id WHERE l.study_id = s.id)
+        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
+    """
+    return next((dict(row) for row in session.execute(text(query)).mappings()), None) or latest_study(session)
+
+
+def latest_scored_study(session: Session, *, nodes: Sequence[int] | None = None, **wanted: Any) -> Row | None:
+    """Number and name of the latest study that has an analysis which fits; None where no study has one.
+
+    `wanted`: layer, sae_kind, model and dataset, None meaning any; `nodes`: the data set has one of these.
+    """
+    columns = {"layer": "t.layer", "sae_kind": "e.kind", "model": "m.name", "dataset": "d.name"}
+    values: Row = {name: value for name, value in wanted.items() if value is not None}
+    where = "".join(f" AND {columns[name]} = :{name}" for name in values)
+    if nodes is not None:
+        where += " AND EXISTS (SELECT FROM dataset_node n WHERE n.dataset_id = d.id AND n.synset_id = ANY(:nodes))"
+        values["nodes"] = list(nodes)
+    query = f"""
+        SELECT s.id, s.name FROM study s
+        WHERE EXISTS (
+            SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id
+            JOIN sae e ON e.id = a.sae_id JOIN activation_set t ON t.id = e.activation_set_id
+            JOIN model m ON m.id = t.model_id JOIN dataset d ON d.id = a.dataset_id
+            WHERE l.study_id = s.id{where})
+        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
+    """  # noqa: S608 -- column names come from this function, values are bound
+    return next((dict(row) for row in session.execute(text(query), values).mappings()), None)
+
+
+def list_studies(session: Session) -> list[Row]:
+    """Every study, the latest last: id, name, model, dataset, layers, n_saes, jobs by state, and when."""
+    rows = session.execute(text(f"{_STUDIES} ORDER BY s.submitted_at, s.id")).mappings()
+    return [_study(dict(row)) for row in rows]
+
+
+def show_study(session: Session, study_id: int) -> Row:
+    """One study with its request, its jobs, its analyses with their artifacts, and its comparison.
+
+    Raises:
+        UserError: when there is no such study.
+    """
+    require_study(session, study_id)
+    found = session.execute(text(f"{_STUDIES} WHERE s.id = :id"), {"id": study_id}).mappings().one()
+    study = _study(dict(found)) | {"request": found["request"]}
+    jobs = """
+        SELECT j.id, j.kind, j.state, j.title, j.error, l.reused
+        FROM study_job l JOIN job j ON j.id = l.job_id WHERE l.study_id = :id ORDER BY j.id
+    """
+    analyses = """
+        SELECT j.id AS job, j.state, a.id AS analysis, j.key AS analysis_key, tr.id AS train_job,
+               tr.state AS train_state, e.id AS sae, coalesce(e.key, j.request ->> 'sae_key') AS sae_key,
+               coalesce(e.config, tr.request -> 'sae') AS sae_config, t.id AS activation_set, t.key AS activation_key,
+               t.layer, t.job_id AS extract_job, t.manifest_sha256 IS NOT NULL AS is_extracted, e.fvu
+        FROM study_job l
+        JOIN job j ON j.id = l.job_id AND j.kind = 'analyze'
+        LEFT JOIN analysis a ON a.job_id = j.id
+        LEFT JOIN sae e ON e.id = a.sae_id OR e.key = j.request ->> 'sae_key'
+        LEFT JOIN job tr ON tr.id = e.job_id OR tr.key = j.request ->> 'sae_key'
+        LEFT JOIN activation_set t ON t.id = e.activation_set_id OR t.key = j.request ->> 'activation_key'
+        WHERE l.study_id = :id ORDER BY t.layer, j.id
+    """
+    comparison = """
+        SELECT j.id AS job, j.state, c.id AS comparison, j.key AS comparison_key
+        FROM study_job l JOIN job j ON j.id = l.job_id AND j.kind = 'compare' LEFT JOIN comparison c ON c.job_id = j.id
+        WHERE l.study_id = :id
+    """
+    parts = {}
+    for name, query in (("job_list", jobs), ("analyses", analyses), ("comparisons", comparison)):
+        rows = session.execute(text(query), {"id": study_id}).mappings()
+        parts[name] = [dict(row) for row in rows]
+    compared = parts.pop("comparisons")
+    return study | parts | {"comparison": compared[0] if compared else None}
+
+
+def _study(row: Row) -> Row:
+    request = row["request"]
+    layers = request.get("layers")
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "model": request.get("model"),
+        "dataset": row["dataset"],
+        "layers": layers if isinstance(layers, list) else row["layers"],
+        "n_saes": None if "saes" not in request else len({str(sae) for sae in request["saes"]}),
+        "jobs": row["states"],
+        "created_at": row["created_at"],
+        "submitted_at": row["submitted_at"],
+    }

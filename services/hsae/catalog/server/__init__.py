@@ -1,0 +1,1 @@
+"""The Postgres server: connections, migrations, roles, bulk loading, locks."""

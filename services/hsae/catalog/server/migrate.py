@@ -1,0 +1,33 @@
+"""Brings the database's schema to this version's."""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, text
+
+from hsae.catalog.server.schema_version import SchemaVersion, schema_version
+from hsae.catalog.server.session import clear_errors
+
+_ADVISORY_LOCK = 0x68736165  # "hsae": two upgrades at once take turns
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "hsae_migrations:")
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> SchemaVersion:
+    """Migrate upwards to `revision`; safe to run twice and by two processes at once."""
+    with clear_errors(), engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        command.upgrade(_config(connection), revision)
+    return schema_version(engine)
+
+
+def downgrade(engine: Engine, revision: str) -> SchemaVersion:
+    """Migrate downwards to `revision` (`base` empties the schema)."""
+    with clear_errors(), engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        command.downgrade(_config(connection), revision)
+    return schema_version(engine)

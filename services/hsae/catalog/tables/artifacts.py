@@ -1,0 +1,110 @@
+"""Tables of artifacts: activation sets, SAEs and analyses."""
+
+from typing import Any
+
+from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy.orm import Mapped, mapped_column
+
+from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
+
+
+class ActivationSet(Base):
+    """The activations of one layer of one model over one data set."""
+
+    __tablename__ = "activation_set"
+    __table_args__ = ({"comment": "Activations of one layer of one model over one data set, in the object store."},)
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under activations/<key>/")
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), comment="the backbone")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the data set")
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that makes it")
+    layer: Mapped[int] = mapped_column(SmallInteger, comment="0-based block whose output (residual stream) it is")
+    tokens: Mapped[str] = mapped_column(comment="cls, patches or mean")
+    dtype: Mapped[str] = mapped_column(comment="stored type: float32 or bfloat16")
+    n_views: Mapped[int] = mapped_column(comment="1 + augmented views per image (training rows only)")
+    n_rows: Mapped[int | None] = mapped_column(comment="stored rows; null until published")
+    n_images: Mapped[int | None] = mapped_column(comment="images that could be read; null until published")
+    n_skipped: Mapped[int | None] = mapped_column(comment="images skipped as unreadable; null until published")
+    manifest_sha256: Mapped[str | None] = mapped_column(
+        comment="checksum of activations/<key>/manifest-<checksum>.json; null until published"
+    )
+    created_at: Mapped[CreatedAt]
+
+
+class ActivationShard(Base):
+    """One stored shard of an activation set."""
+
+    __tablename__ = "activation_shard"
+    __table_args__ = ({"comment": "Shards of activation sets that are safely in the object store."},)
+
+    activation_set_id: Mapped[int] = mapped_column(
+        ForeignKey("activation_set.id", ondelete="CASCADE"), primary_key=True, comment="the activation set"
+    )
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True, comment="number of the shard, from 0")
+    object_key: Mapped[str] = mapped_column(comment="object in the bucket")
+    sha256: Mapped[str] = mapped_column(comment="checksum of the object")
+    n_bytes: Mapped[int] = mapped_column(comment="size of the object")
+    n_rows: Mapped[int] = mapped_column(comment="rows in it")
+    first_image: Mapped[int] = mapped_column(comment="first image of its range")
+    end_image: Mapped[int] = mapped_column(comment="one past the last image of its range")
+    skipped: Mapped[list[Any]] = mapped_column(comment="images of the range that could not be read, with reasons")
+
+
+class Sae(Base):
+    """A trained sparse autoencoder."""
+
+    __tablename__ = "sae"
+    __table_args__ = (
+        Index("ix_sae_activation_set_id", "activation_set_id"),
+        {"comment": "Trained sparse autoencoders."},
+    )
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under saes/<key>/")
+    activation_set_id: Mapped[int] = mapped_column(
+        ForeignKey("activation_set.id"), comment="the activations it was trained on"
+    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
+    kind: Mapped[str] = mapped_column(comment="relu (L1 penalty) or topk")
+    config: Mapped[Json] = mapped_column(comment="the whole training configuration")
+    expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model")
+    n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")
+    seed: Mapped[int] = mapped_column(comment="seed of initialisation, split and batches")
+    n_steps: Mapped[int] = mapped_column(comment="training steps")
+    fvu: Mapped[float | None] = mapped_column(
+        Double, comment="fraction of variance unexplained on held-out rows; null where they do not vary"
+    )
+    cosine: Mapped[float] = mapped_column(Double, comment="mean cosine of input and reconstruction on held-out rows")
+    l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per held-out row")
+    dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
+    metrics: Mapped[Json] = mapped_column(comment="every training metric")
+    weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae-<checksum>.safetensors")
+    created_at: Mapped[CreatedAt]
+
+
+class Analysis(Base):
+    """All scores of one SAE."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        Index("ix_analysis_sae_id", "sae_id"),
+        {"comment": "One row per scored SAE; its node scores are the partition node_score_a<id>."},
+    )
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under analyses/<key>/")
+    sae_id: Mapped[int] = mapped_column(ForeignKey("sae.id"), comment="the SAE that was scored")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
+    config: Mapped[Json] = mapped_column(
+        comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings, format"
+    )
+    n_images: Mapped[int] = mapped_column(comment="images scored")
+    activations_sha256: Mapped[str] = mapped_column(
+        comment="checksum of analyses/<key>/latents-<checksum>.safetensors: every latent's activation on every image"
+    )
+    class_sums_sha256: Mapped[str] = mapped_column(
+        comment="checksum of analyses/<key>/class_sums-<checksum>.safetensors, from which every pair's scores follow"
+    )
+    created_at: Mapped[CreatedAt]

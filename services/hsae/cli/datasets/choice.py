@@ -1,0 +1,166 @@
+"""Which data set `submit --dataset` means: a registered one by its name, or a folder or CSV by its path."""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsae.cli.datasets.report import Registration
+from hsae.cli.framework.connections import Connections
+from hsae.errors import UserError
+
+_N_NAMES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `--dataset` means: the name of a registered data set (None: the default), or a path to register.
+
+    `registered_as`: the names of data sets that were registered from the path.
+    """
+
+    name: str | None = None
+    path: Path | None = None
+    registered_as: tuple[str, ...] = ()
+
+
+def choose_dataset(connections: Connections, given: str | None) -> Choice:
+    """Tell a name from a path, without reading an image. What has a slash is a path.
+
+    Raises:
+        UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither.
+    """
+    if given is None:
+        return Choice()
+    roots = _registered_roots(connections)
+    path = Path(given)
+    name = next((form for form in (given, unicodedata.normalize("NFC", given)) if form in roots), None)
+    is_path = os.sep in given or given in {".", ".."}
+    if not is_path and name is not None:
+        if _is_dataset(path) and not _is_at(path, roots[name]):
+            raise UserError(
+                f"--dataset {given} is ambiguous: {name} is registered (images of {roots[name]}), and a different"
+                f" {'CSV' if _is_csv(path) else 'folder'} lies here, {path.absolute()}: write --dataset ./{given} for"
+                f" what lies here, or register it with `hsae-admin dataset add NAME ./{given}`; for the registered one"
+                f" submit from another folder, or rename it: `hsae-admin dataset rename {name} NEW`"
+            )
+        return Choice(name=name)
+    if not given or _mode(path) is None:
+        if is_path:
+            from hsae.datasets.sources.lookalikes import lookalike_hint
+
+            raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
+        _refuse_unknown(connections, given)
+    path = path.resolve()
+    own = _own_name(path)
+    names = [name for name, root in roots.items() if _is_registered_from(name, root, path)]
+    return Choice(path=path, registered_as=tuple(sorted(names, key=lambda name: name != own)))
+
+
+def settle_dataset(
+    connections: Connections, choice: Choice, *, register: bool
+) -> tuple[str | None, Registration | None]:
+    """The name of the chosen data set; a path is registered, under its own name where no other images have that.
+
+    Raises:
+        UserError: when a path would have to be registered and must not be, or cannot be.
+    """
+    if choice.path is None:
+        return choice.name, None
+    if not register:
+        if choice.registered_as:
+            return choice.registered_as[0], None
+        raise UserError(
+            f"{choice.path} is not registered yet, and a dry run registers nothing:"
+            f" `hsae-admin dataset add NAME {choice.path}`"
+        )
+    registration = _register(connections, choice.path, choice.registered_as)
+    return str(registration.dataset.name), registration
+
+
+def _register(connections: Connections, path: Path, registered_as: tuple[str, ...]) -> Registration:
+    from hsae.cli.datasets.commands import register_scanned
+    from hsae.datasets import scan
+    from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
+    from hsae.taxonomy import load_taxonomy
+
+    try:
+        own = check_name(_own_name(path))
+    except UserError as error:
+        raise UserError(f"{error}; give {path} a name with `hsae-admin dataset add NAME {path}`") from error
+    taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
+    try:
+        images = scan(path, taxonomy)
+    except UserError as error:
+        if not registered_as:
+            raise
+        raise UserError(
+            f"{error}; if it was registered with a mapping or another taxonomy, take it by its name:"
+            f" --dataset {registered_as[0]}"
+        ) from error
+    # Images that were added since are another data set, which may not take the place of the one of this very name.
+    # A name that others gave to this folder may be that of a CSV in it.
+    names = registered_as if own in registered_as else (*registered_as, own, *_further_names(own))
+    taken: NameTakenError | None = None
+    for name in names:
+        try:
+            return register_scanned(connections, name, images, taxonomy)
+        except NameTakenError as error:
+            taken = taken or error
+    raise taken or UserError(f"no name is left for {path}: `hsae-admin dataset add NAME {path}`")
+
+
+def _further_names(own: str) -> Iterator[str]:
+    return (f"{own}-{number}" for number in range(2, _N_NAMES))
+
+
+def _refuse_unknown(connections: Connections, name: str) -> None:
+    from hsae.catalog import transaction
+    from hsae.pipeline.inputs.dataset_names import find_dataset
+
+    with transaction(connections.sessions) as session:
+        find_dataset(session, name)
+
+
+def _registered_roots(connections: Connections) -> dict[str, str]:
+    from sqlalchemy import select
+
+    from hsae.catalog import Dataset, transaction
+
+    with transaction(connections.sessions) as session:
+        query = select(Dataset.name, Dataset.root).order_by(Dataset.id)
+        return {row.name: row.root for row in session.execute(query)}
+
+
+def _own_name(path: Path) -> str:
+    """What a folder or CSV is called by itself: of a name such as imagenet.v1.0 nothing is dropped."""
+    return path.stem if _is_csv(path) else path.name
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and stat.S_ISREG(_mode(path) or 0)
+
+
+def _is_dataset(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path) or 0) or _is_csv(path)
+
+
+def _mode(path: Path) -> int | None:
+    """The kind of a file; None where there is none, or none that could be read."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+
+
+def _is_at(path: Path, root: str) -> bool:
+    """Whether a folder, or the folder that a CSV lies in, is the one that a data set was registered with."""
+    resolved = path.resolve()
+    return str(resolved.parent if _is_csv(path) else resolved) == os.path.realpath(root)
+
+
+def _is_registered_from(name: str, root: str, path: Path) -> bool:
+    """Of a CSV only its folder is kept: it counts as registered under its own name alone."""
+    return _is_at(path, root) and (not _is_csv(path) or name == _own_name(path))

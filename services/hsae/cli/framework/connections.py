@@ -1,0 +1,88 @@
+"""What commands share: the settings of this call, and open connections to the parts they need."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:  # each is imported when it is first used: most commands need one or two, and help none
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from hsae.pipeline.queue.doorbell import Doorbell
+    from hsae.settings import Settings
+    from hsae.store.objects import ObjectStore
+
+
+@dataclass
+class Connections:
+    """The service as one command sees it; nothing is opened before it is used."""
+
+    home: Path | None = None
+
+    @cached_property
+    def settings(self) -> "Settings":
+        """The settings, read once."""
+        from hsae.settings import load_settings
+
+        return load_settings(self.home)
+
+    def use(self, settings: "Settings") -> "Settings":
+        """Go on with other settings than those of the environment."""
+        self.__dict__["settings"] = settings
+        return settings
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """The catalog, known to be migrated."""
+        from hsae.catalog import connect
+        from hsae.catalog.server.schema_version import require_current_schema
+
+        engine = connect(self.settings)
+        require_current_schema(engine)
+        return engine
+
+    @cached_property
+    def sessions(self) -> "sessionmaker[Session]":
+        """Sessions on the catalog."""
+        from hsae.catalog import session_factory
+
+        return session_factory(self.engine)
+
+    @cached_property
+    def store(self) -> "ObjectStore":
+        """The object store, with its bucket there."""
+        from hsae.store.objects import ObjectStore
+
+        store = ObjectStore.from_settings(self.settings)
+        store.ensure_bucket()
+        return store
+
+    @cached_property
+    def doorbell(self) -> "Doorbell":
+        """The broker, known to answer."""
+        from hsae.pipeline.queue.doorbell import Doorbell
+
+        doorbell = Doorbell(self.settings)
+        doorbell.check()
+        return doorbell
+
+
+pass_connections = click.make_pass_decorator(Connections, ensure=True)
+
+
+def _set_home(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        connections = ctx.ensure_object(Connections)
+        connections.home = value.resolve()
+
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=_set_home,
+    expose_value=False,
+    help="Data folder of the private stack.  [default: HSAE_HOME, else the user data folder]",
+)

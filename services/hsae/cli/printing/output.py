@@ -1,0 +1,116 @@
+"""Tables for people, JSON for programs."""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+
+from hsae.cli.printing.table import Column, FittedTable
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+_PIPE_WIDTH = 1_000_000  # whatever reads a pipe gets every line whole
+
+
+class _Console(Console):
+    """Cuts nothing off: what is wider than the terminal is wrapped by it, and stays whole for whoever copies it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **{"crop": False, **options})
+
+
+def console(*, err: bool = False) -> Console:
+    """The console of standard output, or error. A table takes the terminal's width, and in a pipe what it needs."""
+    out = _Console(highlight=False, stderr=err)
+    return out if out.is_terminal else _Console(highlight=False, stderr=err, width=_PIPE_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table as CSV: null is an empty field, a list or an object is JSON."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_field(value) for value in row] for row in rows)
+    click.echo(lines.getvalue(), nl=False)
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def cell(value: Any, digits: int = 3) -> str:
+    """A value as a table shows it; `digits` behind the point of a float."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    return str(value)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    title: str | None = None,
+    *,
+    digits: int = 3,
+    importance: Sequence[str] = (),
+    prose: Collection[str] = (),
+) -> FittedTable:
+    """A table of `rows`; `columns` maps a key to its heading.
+
+    No cell is folded. In a terminal that is too narrow columns are left out, and a line says which: those that
+    `importance` names stay longest, in its order, then the others from the left. Cells of the columns in `prose` are
+    sentences and may go on in a further line, broken between words.
+    """
+    kinds = [
+        Column(
+            key,
+            heading,
+            is_right=any(isinstance(row.get(key), int | float) for row in rows),
+            breaks="words" if key in prose else "never",
+        )
+        for key, heading in columns.items()
+    ]
+    cells = [[cell(row.get(key), digits) for key in columns] for row in rows]
+    return FittedTable(kinds, cells, title, importance)
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    empty: str,
+    importance: Sequence[str] = (),
+    prose: Collection[str] = (),
+) -> None:
+    """Print a listing as a table (see `table`) or as JSON; `empty` is what a person is told when there is nothing."""
+    if as_json:
+        print_json([dict(row) for row in rows])
+    elif not rows:
+        click.echo(empty)
+    else:
+        console().print(table(rows, columns, importance=importance, prose=prose))

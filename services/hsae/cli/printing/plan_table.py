@@ -1,0 +1,126 @@
+"""What a submit would do or did, for people and as JSON."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hsae.cli.printing.output import console, table
+
+if TYPE_CHECKING:
+    from hsae.pipeline.planning.submit import Plan, Preview
+
+_STATUS = {
+    "new": "queued",
+    "again": "queued again",
+    "joined": "already under way",
+    "reused": "reused",
+}
+_COLUMNS = {"new": "new", "again": "queued again", "joined": "under way", "reused": "reused"}
+_LISTED_JOBS = 40
+
+
+def print_preview(preview: "Preview", *, err: bool = False) -> None:
+    """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
+    from hsae.catalog import JOB_KINDS
+    from hsae.catalog.names import short_model_name
+
+    n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
+    click.echo(
+        f"{short_model_name(preview.model.name)}, {_layers(preview.layers)}, on {preview.dataset.name};"
+        f" {n_saes} {'SAE' if n_saes == 1 else 'SAEs'} per layer",
+        err=err,
+    )
+    click.echo(f"monosemanticity by {preview.embeddings}", err=err)
+    counts: Counter[tuple[str, str]] = Counter((job.kind, job.status) for job in preview.jobs)
+    rows: list[dict[str, Any]] = [
+        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS} for kind in JOB_KINDS
+    ]
+    out = console(err=err)
+    out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
+    click.echo(err=err)
+    out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": "train", "analyze": "analyze"}))
+
+
+def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
+    """A row per SAE and run of layers whose jobs have the same status."""
+    from hsae.pipeline.planning.setting_labels import sae_label
+    from hsae.report.ranges import ranges
+
+    status: dict[tuple[str, int], dict[str, str]] = {}
+    for job in preview.jobs:
+        if job.sae is not None:
+            status.setdefault((sae_label(job.sae), job.layers[0]), {})[job.kind] = job.status
+    layers: dict[tuple[str, str, str], list[int]] = {}
+    for (label, layer), of_kind in status.items():
+        layers.setdefault((label, of_kind["train"], of_kind["analyze"]), []).append(layer)
+    order = {label: i for i, (label, _) in enumerate(status)}
+    return [
+        {"sae": label, "layers": ranges(where), "train": _COLUMNS[train], "analyze": _COLUMNS[analyze]}
+        for (label, train, analyze), where in sorted(layers.items(), key=lambda item: (order[item[0][0]], item[1]))
+    ]
+
+
+def print_plan(plan: "Plan") -> None:
+    """Say what was queued, what is reused, and how to watch it."""
+    from hsae.catalog.names import short_model_name
+
+    click.echo(
+        f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"
+    )
+    print_former_study(plan)
+    if len(plan.jobs) <= _LISTED_JOBS:
+        for job in plan.jobs:
+            click.echo(f"  job {job.id:>4}  {_STATUS[job.status]:<18} {job.title}")
+    print_outcome(plan)
+
+
+def print_former_study(plan: "Plan") -> None:
+    """Say so where the same was asked for before, and where the study has another name now."""
+    if not plan.is_new:
+        renamed = "" if plan.name == plan.former_name else f"; it was called {plan.former_name}, now {plan.name}"
+        click.echo(f"The same request as before, so it is the same study{renamed}.")
+
+
+def print_outcome(plan: "Plan") -> None:
+    """Say how many jobs were queued, and how to watch them."""
+    click.echo(f"{plan.n_queued} jobs queued, {len(plan.jobs) - plan.n_queued} reused or already under way.")
+    click.echo(
+        f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`"
+        f" and `hsae-admin results study {plan.study_id}`."
+    )
+
+
+def plan_json(plan: "Preview") -> dict[str, Any]:
+    """The plan as JSON; where nothing was entered a new study and the new jobs have no numbers."""
+    from hsae.pipeline.planning.submit import Plan
+
+    entered = isinstance(plan, Plan)
+    return {
+        "study": plan.study_id,
+        "is_new": plan.is_new if isinstance(plan, Plan) else plan.study_id is None,
+        "model": plan.model.name,
+        "revision": plan.model.revision,
+        "dataset": plan.dataset.name,
+        "layers": list(plan.layers),
+        "embeddings": plan.embeddings,
+        "jobs": [
+            {
+                "id": None if job.status == "new" and not entered else job.id,
+                "key": job.key,
+                "kind": job.kind,
+                "title": job.title,
+                "status": job.status,
+                "state": job.state,
+                "layers": list(job.layers),
+                "sae": None if job.sae is None else job.sae.model_dump(mode="json"),
+            }
+            for job in plan.jobs
+        ],
+    }
+
+
+def _layers(layers: tuple[int, ...]) -> str:
+    from hsae.report.ranges import ranges
+
+    return f"{'layer' if len(layers) == 1 else 'layers'} {ranges(layers)}"

@@ -1,0 +1,76 @@
+"""hsae-admin results edges: parent and child latents."""
+
+from typing import Any
+
+import click
+
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.output import console, json_option, print_rows, table
+from hsae.cli.results.filters import (
+    analysis_option,
+    basis_option,
+    filtered_rows,
+    layer_option,
+    limit_option,
+    min_f1_option,
+    sae_option,
+    study_option,
+)
+
+_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "source": "source", "parent": "parent",
+    "parent_label": "its label", "child": "child", "child_label": "its label", "n_parent": "fires on",
+    "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "reverse_implication": "P(c|p)",
+    "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
+    "correlation": "correlation",
+}  # fmt: skip
+_IMPORTANCE = (
+    "parent_label", "child_label", "parent", "child", "implication", "layer", "sae", "analysis_id", "source",
+    "n_both", "n_parent", "n_child",
+)  # fmt: skip
+_MEANS = {
+    "basis": "basis", "n_pairs": "pairs", "implication": "P(p|c)", "dominance": "dominance",
+    "hard_absorption": "hard abs.", "soft_absorption": "soft abs.", "correlation": "correlation",
+}  # fmt: skip
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@basis_option
+@click.option("--source", type=click.Choice(["taxonomy", "activation"]), help="Only pairs found in this way.")
+@click.option("--parent", type=int, help="Only this parent latent.")
+@click.option("--child", type=int, help="Only this child latent.")
+@click.option("--node", "nodes", multiple=True, help="Only parents with this label; may be given several times.")
+@click.option("--under", help="Only parents with a label at or below this node (dog.n.01 or n02084071).")
+@min_f1_option
+@limit_option
+@json_option
+@pass_connections
+def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
+    """Pairs of latents (or columns of a control) of which one is the other's parent.
+
+    Strongest implication first. --min-f1 asks it of both labels. Below them stand the means over all pairs that the
+    taxonomy names in these analyses, the SAE's beside those of its controls.
+    """
+    from hsae.catalog.findings.edges import edge_rows
+
+    rows = filtered_rows(connections, edge_rows, quiet=as_json, **wanted)
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
+    if rows and not as_json:
+        _print_means(connections, sorted({row["analysis_id"] for row in rows}))
+
+
+def _print_means(connections: Connections, analyses: list[int]) -> None:
+    """The SAE beside its controls, over all pairs that the taxonomy names in these analyses."""
+    from hsae.catalog import transaction
+    from hsae.catalog.findings.edges import edge_means
+
+    with transaction(connections.sessions) as session:
+        means = edge_means(session, analyses)
+    if means:
+        out = console()
+        out.print()
+        out.print(table(means, _MEANS, title="Means over the taxonomy's pairs of these analyses"))

@@ -1,0 +1,72 @@
+"""hsae-admin results levels: what a layer's activations say of the classes at every depth of the taxonomy."""
+
+from typing import Any
+
+import click
+
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.results.filters import layer_option, study_option
+from hsae.cli.results.names import activation_titles
+
+_LEGEND = """\
+Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
+join to. Held-out accuracy on the layer's raw activations; chance = always naming the largest group."""
+
+
+@click.command()
+@study_option
+@click.option("--model", help="Only this backbone.")
+@click.option("--dataset", help="Only this data set.")
+@layer_option
+@json_option
+@pass_connections
+def levels(connections: Connections, /, study: int | str | None, as_json: bool, **wanted: Any) -> None:
+    """Linear probe and nearest neighbours of every layer, the classes joined at every depth of the taxonomy."""
+    from hsae.catalog import transaction
+    from hsae.catalog.findings.levels import level_rows
+    from hsae.catalog.queries.known_names import require_known
+
+    with transaction(connections.sessions) as session:
+        require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
+        scope = choose_scope(session, study, **wanted)
+        rows = level_rows(session, scope.analysis_ids, **wanted)
+        titles = activation_titles(session, {row["analysis_id"] for row in rows})
+    if as_json:
+        print_json(rows)
+        return
+    say(scope.note, quiet=False)
+    if not rows:
+        click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some, with one label per image.")
+        return
+    out = console()
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(titles[row["analysis_id"]], []).append(row)
+    for title, group in groups.items():
+        out.print(table(_by_layer(group), _columns(group), title=title, digits=2))
+        out.print()
+    out.print(_LEGEND, soft_wrap=True)
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {"layer": "layer", "what": ""} | {
+        f"level{level}": str(level) for level in sorted({r["level"] for r in rows})
+    }
+
+
+def _by_layer(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups and the chance once, then two lines a layer."""
+    first = {row["level"]: row for row in reversed(rows)}
+    lines: list[dict[str, Any]] = [
+        {"what": what} | {f"level{level}": row[name] for level, row in first.items()}
+        for what, name in (("groups", "n_groups"), ("chance", "probe_chance"))
+    ]
+    for layer in dict.fromkeys((row["layer"], row["analysis_id"]) for row in rows):
+        own = [row for row in rows if (row["layer"], row["analysis_id"]) == layer]
+        lines += [
+            {"layer": layer[0], "what": what} | {f"level{row['level']}": row[name] for row in own}
+            for what, name in (("probe", "probe_accuracy"), ("k-NN", "knn_accuracy"))
+        ]
+    return lines

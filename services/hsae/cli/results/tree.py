@@ -1,0 +1,136 @@
+"""hsae-admin results tree: a part of the taxonomy with the best latent of every node."""
+
+from typing import Any
+
+import click
+
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.results.filters import (
+    CONTROL_COLUMNS,
+    analysis_option,
+    basis_option,
+    layer_option,
+    min_f1_option,
+    q_option,
+    require_analysed,
+    sae_option,
+    study_option,
+)
+from hsae.cli.results.names import name_saes
+from hsae.errors import UserError
+
+_COLUMNS = {
+    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
+    "precision": "precision", "recall": "recall", "latent": "latent",
+    "layer": "layer", "sae": "SAE", "analysis_id": "analysis",
+}  # fmt: skip
+_IMPORTANCE = ("line", "f1", "latent", "layer", "sae", *CONTROL_COLUMNS, "analysis_id", "n_images", "n_classes")
+_LEGEND = """\
+Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
+raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
+the further hypernym X; what lies under it is printed once."""
+_PATHS = "Nodes of rank paths are printed by their last name; the full name is the path from the root, joined by /."
+
+
+@click.command()
+@click.argument("node")
+@click.option("--dataset", help="The data set whose taxonomy is meant, where several have the node.")
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@basis_option
+@min_f1_option
+@q_option
+@click.option("--depth", type=click.IntRange(min=0), help="At most this many edges below NODE.")
+@json_option
+@pass_connections
+def tree(
+    connections: Connections,
+    /,
+    node: str,
+    dataset: str | None,
+    study: int | str | None,
+    min_f1: float,
+    depth: int | None,
+    as_json: bool,
+    **wanted: Any,
+) -> None:
+    """Print what lies under NODE (dog.n.01 or n02084071), every node with its best latent.
+
+    With --min-f1 only nodes that reach it are printed, and those above them; with --q only latents that do count. JSON
+    lists every node once.
+    """
+    from hsae.report.tree import keep_with_ancestors, tree_lines
+
+    found, rows, note = _fetch(connections, node, dataset, study, depth, wanted)
+    root = found["synset_id"]
+    if min_f1 > 0:
+        fit = {row["synset_id"] for row in rows if (row["f1"] or 0.0) >= min_f1}
+        if not fit:
+            raise UserError(f"no node under {node} has a latent of F1 >= {min_f1:g}: lower --min-f1")
+        rows = [dict(row) for row in keep_with_ancestors(rows, root, fit)]
+    if as_json:
+        print_json({"dataset": found["dataset"], "node": _name(rows, root), "nodes": rows})
+        return
+    say(note, quiet=False)
+    columns = {
+        key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in CONTROL_COLUMNS
+    }
+    lines = tree_lines(rows, root)
+    out = console()
+    out.print(table(lines, columns, importance=_IMPORTANCE))
+    out.print()
+    out.print(_LEGEND, soft_wrap=True, markup=False)
+    if any(row["is_shortened"] for row in lines):
+        out.print(_PATHS, soft_wrap=True, markup=False)
+
+
+def _fetch(
+    connections: Connections,
+    node: str,
+    dataset: str | None,
+    study: int | str | None,
+    depth: int | None,
+    wanted: dict[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Any]], str | None]:
+    """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires.
+
+    And what a person is told of the study that was taken.
+    """
+    from hsae.catalog import transaction
+    from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
+    from hsae.catalog.queries.known_names import find_nodes, require_known
+
+    with transaction(connections.sessions) as session:
+        nodes = find_nodes(session, [node])
+        require_analysed(session, wanted)
+        require_known(session, dataset=dataset)
+        fits = {name: wanted[name] for name in ("analysis_id", "layer", "sae_kind")}
+        scope = choose_scope(session, study, dataset=dataset, nodes=nodes, **fits)
+        analyses = scope.analysis_ids
+        if wanted["analysis_id"] is not None:
+            analyses = [wanted["analysis_id"]] if analyses is None or wanted["analysis_id"] in analyses else []
+        found = find_tree(session, nodes, dataset=dataset, analysis_ids=analyses)
+        rows = tree_nodes(session, dataset_id=found["dataset_id"], root=found["synset_id"], depth=depth)
+        best = best_latents(
+            session,
+            [row["synset_id"] for row in rows],
+            dataset=found["dataset"],
+            basis=wanted["basis"],
+            layer=wanted["layer"],
+            sae_kind=wanted["sae_kind"],
+            max_q=wanted["max_q"],
+            analysis_ids=analyses,
+        )
+        name_saes(session, list(best.values()))
+    silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "q", "n_fire"))
+    del silent["line"]
+    merged = [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
+    return found, merged, scope.note
+
+
+def _name(rows: list[dict[str, Any]], root: int) -> str:
+    return next(str(row["synset"]) for row in rows if row["synset_id"] == root)

@@ -1,0 +1,86 @@
+"""hsae-admin worker: checks what a worker needs, then becomes it."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from hsae.cli.framework.connections import Connections, home_option, pass_connections
+from hsae.errors import UserError
+
+QUEUES = ("gpu", "cpu")  # of hsae.catalog, which takes long to import
+
+
+def worker_command(
+    queues: Sequence[str] = QUEUES, *, name: str | None = None, log_level: str = "INFO", further: Sequence[str] = ()
+) -> list[str]:
+    """The Celery command of one worker; without a name Celery gives its own."""
+    return [
+        sys.executable, "-m", "celery", "--app", "hsae_worker.app", "worker",
+        "--queues", ",".join(queues),
+        *(() if name is None else ("--hostname", f"{name}@%h")),
+        "--loglevel", log_level, "--without-mingle", "--without-gossip", *further,
+    ]  # fmt: skip
+
+
+def gpu_environment(gpu: int) -> dict[str, str]:
+    """The variables that give a worker GPU number `gpu` and no other.
+
+    Raises:
+        UserError: when torch does not see so many; such a worker would compute on the CPU instead.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    if gpu >= n_gpus:
+        raise UserError(f"there is no GPU {gpu}: torch sees {n_gpus}; leave --gpu out for a worker without a GPU")
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": visible[gpu] if visible else str(gpu)}
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@home_option
+@click.option(
+    "--queue",
+    "queues",
+    type=click.Choice(QUEUES),
+    multiple=True,
+    default=QUEUES,
+    help="gpu (extract, train) or cpu (analyze); may be given several times.  [default: both]",
+)
+@click.option("--gpu", type=click.IntRange(min=0), help="Use this GPU and no other; start one worker per GPU.")
+@click.option("--name", help="Name in Flower and in logs; must differ from others on this host.  [default: made up]")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
+@click.argument("celery_args", nargs=-1, type=click.UNPROCESSED)
+@pass_connections
+def worker(
+    connections: Connections,
+    queues: tuple[str, ...],
+    gpu: int | None,
+    name: str | None,
+    log_level: str,
+    celery_args: tuple[str, ...],
+) -> None:
+    """Run one worker in the foreground: one job at a time. SIGTERM hands its job back and ends it.
+
+    Arguments after -- go to `celery worker`. For several GPUs start one worker each, with --gpu 0, --gpu 1, ...
+    """
+    queues = tuple(dict.fromkeys(queues))
+    if name is not None and (not name.strip() or set(name) & set("@%, ")):
+        raise UserError(f"{name!r} is no name for a worker: choose letters, digits and dashes")
+    connections.doorbell, connections.engine  # noqa: B018 -- refused here in one line, not in a worker's log
+    connections.engine.dispose()
+    environment = gpu_environment(gpu) if gpu is not None else {}
+    if connections.home is not None:
+        environment["HSAE_HOME"] = str(connections.home)
+    # Two workers of one name would answer for each other; the process keeps its number when it becomes Celery's.
+    name = name or (f"gpu{gpu}" if gpu is not None else f"{'-'.join(queues)}-{os.getpid()}")
+    command = worker_command(queues, name=name, log_level=log_level, further=celery_args)
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606 -- no shell is wanted

@@ -1,0 +1,1 @@
+"""From an image file to plain RGB, or the reason why not."""

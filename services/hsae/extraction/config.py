@@ -1,0 +1,37 @@
+"""How images become stored activations."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hsae.backbones.spec import Tokens
+from hsae.frozen_model import FrozenModel
+from hsae.settings import Settings
+
+StoredDtype = Literal["float32", "bfloat16"]
+
+
+class ExtractionConfig(FrozenModel):
+    """How images become stored activations; every field changes the stored bytes."""
+
+    tokens: Tokens = Field("cls", description="class token, patch tokens, or the mean of the patch tokens")
+    dtype: StoredDtype = Field("float32", description="stored type of the activations")
+    n_views: int = Field(1, ge=1, le=64, description="1 + augmented views per image, used as training rows only")
+    shard_images: int = Field(
+        1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most one"
+    )
+    batch_size: int = Field(32, ge=1, le=10**5, description="images per forward pass")
+    max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
+    seed: int = Field(0, ge=0, description="seed of the augmented views")
+
+
+def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:
+    """The extraction of the settings that a user gave; the others have defaults that suit them.
+
+    Raises:
+        pydantic.ValidationError: for values that cannot be.
+    """
+    # An image has hundreds of patch tokens, so fewer images make a shard of the same size.
+    shard_images = 64 if given.get("tokens") == "patches" else ExtractionConfig.model_fields["shard_images"].default
+    return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": settings.max_image_pixels, **given})

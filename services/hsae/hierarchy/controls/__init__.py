@@ -1,0 +1,1 @@
+"""What an SAE is compared with: other bases, thinned like it, and shuffles."""

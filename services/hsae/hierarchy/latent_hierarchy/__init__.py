@@ -1,0 +1,1 @@
+"""The latents' own hierarchy: which latent implies which."""

@@ -1,0 +1,139 @@
+"""One row per layer and basis: how much of the taxonomy its latents carry."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from hsae.hierarchy.scores.latent_scores import LatentPlaces
+from hsae.hierarchy.scores.shortlist import HIGH_F1, Shortlist
+from hsae.hierarchy.statistics.ranks import RankedActivations
+from hsae.taxonomy import InducedTaxonomy
+
+LOW_Q = 0.01
+"""A node counts as found by the test when a latent with AUROC > 0.5 has a q-value below this."""
+
+MIN_INNER_CLASSES = 3
+"""From so many classes on, a node counts as an inner node: it is neither a class nor a pair."""
+
+
+class HeightCounts(NamedTuple):
+    """Nodes of one height: all that count, and those that some latent answers to."""
+
+    n_nodes: int
+    n_f1: int
+    n_q: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScores:
+    """The row of one layer and basis; NaN where nothing is there to be averaged.
+
+    Node shares and means are over the nodes that hold some images but not all (`n_nodes` of them): the root,
+    or whatever else holds every image, has no test, and any latent that fires on a third of all images
+    answers to it with F1 >= 0.5. The choice of numbers is ours, LCH height and coverage are those of arXiv 2505.15970.
+    In the table `layer_score` three have other names: `l0` (l0_mean), `share_nodes_f1` (f1_node_share), `share_nodes_q`
+    (q_node_share); n_images, n_associated_latents and n_inner_nodes are not stored there.
+
+    Attributes:
+        n_images: images.
+        n_latents: latents, dead ones included.
+        n_dead: latents that fire on no image.
+        dead_share: `n_dead / n_latents`.
+        l0_mean: mean number of latents that fire on an image, `sum_j N_j / N`.
+        n_associated_latents: latents with associated classes, over which LCH and coverage are taken.
+        lch_height_mean: mean LCH height.
+        lch_height_q25: its lower quartile.
+        lch_height_median: its median.
+        lch_height_q75: its upper quartile.
+        lch_height_relative_mean: mean LCH height over the root's height.
+        coverage_mean: mean ontological coverage, `|K_j ∩ L_v| / |L_v|` at `v = LCH(j)`.
+        coverage_median: its median.
+        n_nodes: nodes that count.
+        f1_node_share: share of them that some latent answers to with F1 >= 0.5.
+        q_node_share: share of them to which some latent with AUROC > 0.5 has q < 0.01.
+        by_height: the same as counts, for every height.
+        best_f1_mean: mean over the nodes of the best F1 that any latent has (0 if none fires there).
+        n_inner_nodes: nodes that count and have at least 3 classes.
+        best_f1_inner_mean: mean best F1 over these.
+    """
+
+    n_images: int
+    n_latents: int
+    n_dead: int
+    dead_share: float
+    l0_mean: float
+    n_associated_latents: int
+    lch_height_mean: float
+    lch_height_q25: float
+    lch_height_median: float
+    lch_height_q75: float
+    lch_height_relative_mean: float
+    coverage_mean: float
+    coverage_median: float
+    n_nodes: int
+    f1_node_share: float
+    q_node_share: float
+    by_height: dict[int, HeightCounts]
+    best_f1_mean: float
+    n_inner_nodes: int
+    best_f1_inner_mean: float
+
+
+def layer_scores(
+    ranked: RankedActivations,
+    places: LatentPlaces,
+    chosen: Shortlist,
+    n_node: Int64[np.ndarray, "n_nodes"],
+    taxonomy: InducedTaxonomy,
+) -> LayerScores:
+    """Sum up one basis of one layer.
+
+    Args:
+        ranked: activations of every latent.
+        places: the latents' places in the taxonomy.
+        chosen: from `shortlist`.
+        n_node: images under every node.
+        taxonomy: the induced taxonomy.
+    """
+    n_dead = int((ranked.n_fire == 0).sum())
+    placed = places.lch >= 0
+    height, coverage = places.height[placed], places.coverage[placed]
+    quartiles = np.percentile(height, (25, 50, 75)) if len(height) else np.full(3, np.nan)
+    counts = (n_node > 0) & (n_node < ranked.n_images)
+    is_inner = counts & (np.asarray(taxonomy.leaf_counts) >= MIN_INNER_CLASSES)
+    has_f1 = counts & (chosen.node_best_f1 >= HIGH_F1)
+    has_q = counts & (chosen.family.q_values(chosen.node_best_p) < LOW_Q)
+    n_nodes = int(counts.sum())
+    return LayerScores(
+        n_images=ranked.n_images,
+        n_latents=ranked.n_latents,
+        n_dead=n_dead,
+        dead_share=n_dead / ranked.n_latents,
+        l0_mean=float(ranked.n_fire.sum()) / ranked.n_images,
+        n_associated_latents=int(placed.sum()),
+        lch_height_mean=_mean(height),
+        lch_height_q25=float(quartiles[0]),
+        lch_height_median=float(quartiles[1]),
+        lch_height_q75=float(quartiles[2]),
+        lch_height_relative_mean=_mean(places.height_relative[placed]),
+        coverage_mean=_mean(coverage),
+        coverage_median=float(np.median(coverage)) if len(coverage) else float("nan"),
+        n_nodes=n_nodes,
+        f1_node_share=int(has_f1.sum()) / n_nodes if n_nodes else float("nan"),
+        q_node_share=int(has_q.sum()) / n_nodes if n_nodes else float("nan"),
+        by_height={
+            int(level): HeightCounts(
+                *(int((mask & (taxonomy.height == level)).sum()) for mask in (counts, has_f1, has_q))
+            )
+            for level in np.unique(taxonomy.height[counts])
+        },
+        best_f1_mean=_mean(chosen.node_best_f1[counts]),
+        n_inner_nodes=int(is_inner.sum()),
+        best_f1_inner_mean=_mean(chosen.node_best_f1[is_inner]),
+    )
+
+
+def _mean(values: Float64[np.ndarray, "n"]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

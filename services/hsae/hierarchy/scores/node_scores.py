@@ -1,0 +1,264 @@
+"""Scores of (latent, node) pairs: how well "the latent fires" tells "the image lies under the node".
+
+Every score is a function of sums over the node's images, and those are the class sums times the taxonomy's
+closure. Counts and rank sums are integers below 2**53, so float64 holds them exactly; a ratio of two of them
+is rounded once (AUROC again when 1/2 is added), and pairs that tie in exact arithmetic tie here too.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float64, Int, Int32, Int64
+from torch import Tensor
+
+from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
+from hsae.hierarchy.kernels.device import Device, dense_columns
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.scores.false_discovery import FalseDiscovery
+from hsae.hierarchy.scores.pair_sums import PairSums
+from hsae.hierarchy.statistics.class_sums import ClassSums
+
+_BLOCK_LATENTS = 252
+"""Latents per product: the factors then stay in the processor's cache, and their rows do not all fall into the same of
+its sets, as those of a power of two would."""
+
+_BLOCK_CELLS = 1 << 22
+"""Latents times classes per product, for the many label sets of images with several labels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeScores:
+    """All scores of some pairs, one array each, of one shape; NaN where undefined (see `PairSums`).
+
+    From `iter_node_scores` the shape is [n_latents of the block, n_nodes], from `score_pairs` [n_pairs].
+    """
+
+    n_images: Int64[np.ndarray, "*shape"]
+    n_fire: Int64[np.ndarray, "*shape"]
+    n_both: Int64[np.ndarray, "*shape"]
+    precision: Float64[np.ndarray, "*shape"]
+    recall: Float64[np.ndarray, "*shape"]
+    f1: Float64[np.ndarray, "*shape"]
+    auroc: Float64[np.ndarray, "*shape"]
+    z: Float64[np.ndarray, "*shape"]
+    p: Float64[np.ndarray, "*shape"]
+    q: Float64[np.ndarray, "*shape"]
+    mass_share: Float64[np.ndarray, "*shape"]
+    mean_inside: Float64[np.ndarray, "*shape"]
+    mean_outside: Float64[np.ndarray, "*shape"]
+
+
+class NodeSums:
+    """The class sums of one analysis times a closure, block by block of latents.
+
+    Attributes:
+        n_node: images under every node.
+        latents_with_test: whether a latent has an AUROC and a test (it is not constant), bool[n_latents].
+        nodes_with_test: whether a node has (it holds some images, and not all), bool[n_nodes].
+        device: where the sums lie.
+    """
+
+    def __init__(self, sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> None:
+        """Take `closure` [n_classes, n_nodes] in any node order; results come in the same order, on the device."""
+        n_classes, n_nodes = closure.shape
+        if n_classes != sums.n_classes:
+            raise ValueError(f"class sums of {sums.n_classes} classes, a closure of {n_classes}")
+        self.sums = sums
+        self.n_nodes = int(n_nodes)
+        # The last row sums over all classes: a latent's mass is then added up in the same order as its share
+        # under a node, so that no share is above 1 and nothing outside is below 0.
+        under = sp.csr_array(closure.T.astype(np.float64))
+        everything = sp.csr_array(np.ones((1, n_classes)))
+        ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
+        self.n_node = np.asarray(ancestors @ sums.class_sizes.astype(np.float64))[:-1]
+        n = float(sums.n_images)
+        variance = n + 1.0 - sums.tie_term / (n * (n - 1.0)) if n > 1 else np.zeros(sums.n_latents)
+        # It is 3 at least when one image differs from the rest, so that anything below is a constant's
+        # rounding error.
+        self._rank_variance = np.where(variance < 1.0, 0.0, variance)
+        self._n_fire = sums.latent_fire_counts()
+        self.device = device
+        order = classes_in_runs(closure)
+        self._place = np.argsort(order)
+        self._class_sizes = self._on_device(sums.class_sizes[order]).double()
+        self._under = ClosureProduct(sp.csr_array(ancestors[:, order]), device)
+        self.latents_with_test = self._rank_variance > 0.0
+        self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
+
+    def block(self, latents: slice, *, with_mass: bool) -> PairSums:
+        """Sums of a run of latents with every node; the tensors have shape [n_nodes, n_latents of the run]."""
+        sums = self.sums
+        first, end, _ = latents.indices(sums.n_latents)
+        entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
+        indptr = sums.indptr[first : end + 1] - entries.start
+        place = self._place.take(sums.classes[entries])
+
+        def by_class(values: np.ndarray) -> Float64[Tensor, "n_classes n_latents"]:
+            return dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
+
+        n_both = self._under.of_integers(by_class(sums.n_fire))
+        deviation = by_class(sums.rank_excess)
+        # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
+        n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
+        deviation.addcmul_(self._class_sizes[:, None], n_nonzero, value=-1.0)
+        rank_deviation = self._under.of_integers(deviation)
+        mass = self._under(by_class(sums.mass)) if with_mass else None
+        return PairSums(
+            n_images=sums.n_images,
+            n_node=self._on_device(self.n_node)[:, None],
+            n_fire=self._on_device(self._n_fire[latents]).double()[None],
+            rank_variance=self._on_device(self._rank_variance[latents])[None],
+            n_both=n_both[:-1],
+            rank_deviation=rank_deviation[:-1],
+            mass=None if mass is None else mass[:-1],
+            latent_mass=None if mass is None else mass[-1:],
+        )
+
+    def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
+        """Sums of chosen pairs, masses included; the tensors have shape [n_pairs]."""
+        chosen_sums = torch.empty(4, len(latents), dtype=torch.float64, device=self.device)
+        order = np.argsort(latents, kind="stable")
+        sorted_latents = latents[order]
+        for run in self.latent_runs():
+            low, high = np.searchsorted(sorted_latents, (run.start, run.stop))
+            if low == high:
+                continue
+            chosen = order[low:high]
+            block = self.block(run, with_mass=True)
+            mass, latent_mass = block.masses()
+            node, column = self._on_device(nodes[chosen]).long(), self._on_device(latents[chosen] - run.start).long()
+            columns = (block.n_both[node, column], block.rank_deviation[node, column], mass[node, column])
+            chosen_sums[:, self._on_device(chosen)] = torch.stack((*columns, latent_mass[0, column]))
+        n_both, rank_deviation, mass, latent_mass = chosen_sums
+        return PairSums(
+            n_images=self.sums.n_images,
+            n_node=self._on_device(self.n_node[nodes]),
+            n_fire=self._on_device(self._n_fire[latents]).double(),
+            rank_variance=self._on_device(self._rank_variance[latents]),
+            n_both=n_both,
+            rank_deviation=rank_deviation,
+            mass=mass,
+            latent_mass=latent_mass,
+        )
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def latent_runs(self) -> Iterator[slice]:
+        """All latents, in the blocks in which they are scored."""
+        width = max(1, min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes))
+        for first in range(0, self.sums.n_latents, width):
+            yield slice(first, min(first + width, self.sums.n_latents))
+
+
+def two_sided_p(z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """Two-sided p-value of a standard normal z-score; 0 where it is below the least float64."""
+    return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr has no precision left beyond z = 8
+
+
+def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> FalseDiscovery:
+    """All defined p-values of an analysis (8 bytes per pair, twice), ready to be looked up as q-values."""
+    return _false_discovery(NodeSums(sums, closure, device=device))
+
+
+def _false_discovery(node_sums: NodeSums) -> FalseDiscovery:
+    family = PValues(node_sums)
+    p_values = map_blocks(
+        lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
+        node_sums.latent_runs(),
+        node_sums.device,
+    )
+    for latents, p in p_values:
+        family.add(latents, p)
+    return family.finish()
+
+
+class PValues:
+    """Collects the defined p-values of an analysis block by block."""
+
+    def __init__(self, node_sums: NodeSums) -> None:
+        """Make room for every pair that has a test."""
+        self._nodes = node_sums.nodes_with_test
+        self._latents = node_sums.latents_with_test
+        n_tests = int(self._nodes.sum()) * int(self._latents.sum())
+        self._p = torch.empty(n_tests, dtype=torch.float64, device=node_sums.device)
+        self._n_filled = 0
+
+    def add(self, latents: slice, p: Float64[Tensor, "n_nodes n_latents"]) -> None:
+        """Add the p-values of a run of latents with all nodes."""
+        defined = p[torch.from_numpy(self._nodes).to(p.device)]
+        if not self._latents[latents].all():
+            defined = defined[:, torch.from_numpy(self._latents[latents]).to(p.device)]
+        defined = defined.flatten()
+        self._p[self._n_filled : self._n_filled + len(defined)] = defined
+        self._n_filled += len(defined)
+
+    def finish(self) -> FalseDiscovery:
+        """The family of all tests."""
+        if self._n_filled != len(self._p):
+            raise ValueError(f"{self._n_filled} of {len(self._p)} p-values were added")
+        return FalseDiscovery.of(self._p)
+
+
+def iter_node_scores(
+    sums: ClassSums,
+    closure: "sp.csr_array[np.uint8]",
+    family: FalseDiscovery | None = None,
+    *,
+    device: Device = "cpu",
+) -> Iterator[tuple[slice, NodeScores]]:
+    """Every pair's scores, block by block of latents.
+
+    Args:
+        sums: class sums of the analysis, fresh or read back.
+        closure: [n_classes, n_nodes], from `sums.closure`.
+        family: from `false_discovery` on the same device; computed here when it is not given.
+        device: where the blocks are scored; what is yielded lies in the CPU's memory.
+
+    Yields:
+        A run of latents and its scores, arrays of shape [n_latents of the run, n_nodes].
+    """
+    node_sums = NodeSums(sums, closure, device=device)
+    family = _false_discovery(node_sums) if family is None else family
+
+    def score(latents: slice) -> tuple[slice, NodeScores]:
+        scores = _scores(node_sums.block(latents, with_mass=True), family)
+        return latents, NodeScores(**{name: values.T for name, values in scores.items()})
+
+    yield from map_blocks(score, node_sums.latent_runs(), device)
+
+
+def score_pairs(
+    node_sums: NodeSums,
+    latents: Int32[np.ndarray, "n_pairs"],
+    nodes: Int32[np.ndarray, "n_pairs"],
+    family: FalseDiscovery,
+) -> NodeScores:
+    """Scores of chosen pairs, arrays of shape [n_pairs]."""
+    return NodeScores(**_scores(node_sums.pairs(latents, nodes), family))
+
+
+def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
+    shape = pairs.n_both.shape
+    z = pairs.z()
+    p = two_sided_p(z)
+    scores = {
+        "n_images": pairs.n_node.long().expand(shape),
+        "n_fire": pairs.n_fire.long().expand(shape),
+        "n_both": pairs.n_both.long(),
+        "precision": pairs.precision(),
+        "recall": pairs.recall(),
+        "f1": pairs.f1(),
+        "auroc": pairs.auroc(),
+        "z": z,
+        "p": p,
+        "q": family.q_of(p),
+        "mass_share": pairs.mass_share(),
+        "mean_inside": pairs.mean_inside(),
+        "mean_outside": pairs.mean_outside(),
+    }
+    return {name: values.cpu().numpy() for name, values in scores.items()}

@@ -1,0 +1,179 @@
+"""The pairs worth keeping: best nodes of every latent, best latents of every node, everything with a high F1.
+
+One pass over all pairs finds them, gathers the p-values of the whole analysis and what the layer row needs. Pairs are
+scored on the device of the sums and chosen on the CPU.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int32, Int64
+
+from hsae.hierarchy.scores.false_discovery import FalseDiscovery
+from hsae.hierarchy.scores.node_scores import NodeSums, PValues, two_sided_p
+from hsae.taxonomy import InducedTaxonomy
+
+N_BEST = 5
+"""Nodes kept per latent, and latents per node, by F1 and again by AUROC."""
+
+HIGH_F1 = 0.5
+"""Pairs with at least this F1 are all kept; a latent answers to a node from here on."""
+
+_NO_PAIR = -np.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shortlist:
+    """The chosen pairs of one analysis and the extremes over all pairs.
+
+    Attributes:
+        latents: latent of every chosen pair; pairs are sorted by latent, then node.
+        nodes: node of every chosen pair (an index into `InducedTaxonomy.synsets`).
+        label: node with the best F1 of every latent, -1 for a latent that fires nowhere.
+        node_best_f1: best F1 of any latent at every node, 0 where no latent fires on it, NaN for a node
+            without images.
+        node_best_latent: the latent that has it, the lower index on ties; -1 where no latent fires on the node.
+        node_best_p: least p-value of the latents with AUROC > 0.5 at every node, NaN where there is none.
+        family: p- and q-values of all pairs of the analysis.
+    """
+
+    latents: Int32[np.ndarray, "n_pairs"]
+    nodes: Int32[np.ndarray, "n_pairs"]
+    label: Int32[np.ndarray, "n_latents"]
+    node_best_f1: Float64[np.ndarray, "n_nodes"]
+    node_best_latent: Int32[np.ndarray, "n_nodes"]
+    node_best_p: Float64[np.ndarray, "n_nodes"]
+    family: FalseDiscovery
+
+
+def shortlist(
+    sums: NodeSums,
+    priority: Int64[np.ndarray, "n_nodes"],
+    *,
+    everything: bool = True,
+    on_block: Callable[[int], None] | None = None,
+) -> Shortlist:
+    """Go over all pairs once.
+
+    Pairs with F1 = 0 are never chosen for their F1. Ties go to the deeper node, then to the node with the
+    lower index; among latents, to the lower index.
+
+    Args:
+        sums: class sums with the closure's columns reordered by `priority`.
+        priority: from `node_priority`.
+        everything: False keeps only the best latent of each node by F1, as the shuffled controls do.
+        on_block: called with the number of latents after each block; may raise to stop.
+    """
+    n_latents = sums.sums.n_latents
+    is_alive = sums.sums.latent_fire_counts() > 0
+    untested_nodes = np.flatnonzero(~sums.nodes_with_test)
+    empty_nodes = np.flatnonzero(sums.n_node == 0)
+    label = np.full(n_latents, -1, np.int64)
+    best_z = np.full(sums.n_nodes, _NO_PAIR)
+    by_f1 = _BestLatents(sums.n_nodes, N_BEST if everything else 1)
+    by_auroc = _BestLatents(sums.n_nodes, N_BEST)
+    chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, nodes in the order of priority
+    family = PValues(sums)
+    for latents in sums.latent_runs():
+        first = latents.start
+        pairs = sums.block(latents, with_mass=False)
+        z_scores = pairs.z()
+        family.add(latents, two_sided_p(z_scores))
+        z = z_scores.cpu().numpy()
+        untested_latents = np.flatnonzero(~sums.latents_with_test[latents])
+        z[untested_nodes] = _NO_PAIR
+        z[:, untested_latents] = _NO_PAIR
+        np.maximum(best_z, z.max(axis=1), out=best_z)
+
+        f1 = pairs.f1().cpu().numpy()
+        f1[empty_nodes] = _NO_PAIR
+        f1[:, ~is_alive[latents]] = _NO_PAIR
+        if everything:
+            node, latent = np.nonzero(f1 >= HIGH_F1)
+            chosen.append((latent + first) * sums.n_nodes + node)
+            auroc = pairs.auroc().cpu().numpy()
+            auroc[untested_nodes] = _NO_PAIR
+            auroc[:, untested_latents] = _NO_PAIR
+            for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
+                place, score = _best(scores.T.copy(), N_BEST)
+                latent, rank = np.nonzero(score > least)
+                chosen.append((latent + first) * sums.n_nodes + place[latent, rank])
+                if scores is f1:
+                    label[latents] = np.where(score[:, 0] > least, place[:, 0], -1)
+            by_auroc.add(first, auroc)
+        by_f1.add(first, f1)
+        if on_block is not None:
+            on_block(latents.stop - first)
+    best_p = two_sided_p(torch.from_numpy(best_z)).numpy()
+    best_f1 = np.where(sums.n_node > 0, np.maximum(by_f1.scores[:, 0], 0.0), np.nan)
+    best_latent = np.empty(sums.n_nodes, np.int32)
+    best_latent[priority] = np.where(by_f1.scores[:, 0] > 0, by_f1.latents[:, 0], -1)
+    chosen += [by_f1.pairs(sums.n_nodes, 0.0), by_auroc.pairs(sums.n_nodes, _NO_PAIR)]
+    latent, place = np.divmod(np.unique(np.concatenate(chosen)), sums.n_nodes)
+    node = priority[place]
+    order = np.lexsort((node, latent))
+    return Shortlist(
+        latents=latent[order].astype(np.int32),
+        nodes=node[order].astype(np.int32),
+        label=np.where(label >= 0, priority[label], -1).astype(np.int32),
+        node_best_f1=_back(best_f1, priority),
+        node_best_latent=best_latent,
+        node_best_p=_back(np.where(best_z > 0, best_p, np.nan), priority),
+        family=family.finish(),
+    )
+
+
+def node_priority(taxonomy: InducedTaxonomy) -> Int64[np.ndarray, "n_nodes"]:
+    """Node indices in the order in which ties are broken: deeper first, then the lower index (smaller id)."""
+    depth = np.asarray(taxonomy.depth, np.int64)
+    return np.lexsort((np.arange(len(depth)), -depth))
+
+
+class _BestLatents:
+    """The running best latents of every node; blocks come in the order of the latents."""
+
+    def __init__(self, n_nodes: int, n_best: int) -> None:
+        self.latents = np.full((n_nodes, n_best), -1, np.int64)
+        self.scores = np.full((n_nodes, n_best), _NO_PAIR)
+
+    def add(self, first: int, scores: Float64[np.ndarray, "n_nodes n_latents"]) -> None:
+        """Merge a block of latents in (`scores` is overwritten); its first latent is `first`."""
+        n_best = self.latents.shape[1]
+        latent, score = _best(scores, n_best)
+        all_scores = np.concatenate((self.scores, score), axis=1)
+        all_latents = np.concatenate((self.latents, latent + first), axis=1)
+        # Earlier latents stand first, so a stable sort leaves ties to the lower latent.
+        order = np.argsort(-all_scores, axis=1, kind="stable")[:, :n_best]
+        self.scores = np.take_along_axis(all_scores, order, axis=1)
+        self.latents = np.take_along_axis(all_latents, order, axis=1)
+
+    def pairs(self, n_nodes: int, least: float) -> Int64[np.ndarray, "n_pairs"]:
+        """The kept pairs with a score above `least`, as latent * n_nodes + node."""
+        node, rank = np.nonzero(self.scores > least)
+        return self.latents[node, rank] * n_nodes + node
+
+
+def _best(
+    scores: Float64[np.ndarray, "n_rows n_columns"], n_best: int
+) -> tuple[Int64[np.ndarray, "n_rows n_best"], Float64[np.ndarray, "n_rows n_best"]]:
+    """The best columns of every row and their scores, the lower column on ties; `scores` is overwritten."""
+    n_best = min(n_best, scores.shape[1])
+    rows = np.arange(len(scores))
+    columns = np.empty((len(scores), n_best), np.int64)
+    values = np.empty((len(scores), n_best))
+    for rank in range(n_best):
+        columns[:, rank] = scores.argmax(axis=1)
+        values[:, rank] = scores[rows, columns[:, rank]]
+        scores[rows, columns[:, rank]] = _NO_PAIR
+    return columns, values
+
+
+def _back(
+    by_priority: Float64[np.ndarray, "n_nodes"], priority: Int64[np.ndarray, "n_nodes"]
+) -> Float64[np.ndarray, "n_nodes"]:
+    """From the order of priority to the taxonomy's order."""
+    values = np.empty_like(by_priority)
+    values[priority] = by_priority
+    return values

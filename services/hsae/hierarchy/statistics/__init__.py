@@ -1,0 +1,1 @@
+"""What every score is a function of: columns of latents, ranks, sums by class."""

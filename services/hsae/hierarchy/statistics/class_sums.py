@@ -1,0 +1,199 @@
+"""Sums per (latent, leaf class): the only thing that every node score needs to know about the activations.
+
+A node's images are the union of its classes' images, so one product of these sums with the taxonomy's closure
+gives the exact scores of every (latent, node) pair. Where images have several labels, their label sets take the
+classes' place (`hsae.hierarchy.statistics.label_sets`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float64, Int32, Int64
+
+from hsae.errors import UserError
+from hsae.hierarchy.kernels.blocks import latent_blocks
+from hsae.hierarchy.kernels.device import Device, added, counted, groups, in_stable_order, run_lengths, run_numbers
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.statistics.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
+from hsae.hierarchy.statistics.ranks import RankedActivations
+from hsae.taxonomy import InducedTaxonomy
+
+_OF_SETS = frozenset({"set_indptr", "set_classes"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassSums:
+    """Firing counts, mass and rank sums of every latent over every class, as one sparse matrix.
+
+    Row `j` (a latent) owns the entries `indptr[j]:indptr[j + 1]`, one per class that holds a non-zero
+    activation, classes ascending. All numbers but the masses are exact integers.
+
+    Attributes:
+        n_images: images of the analysis.
+        threshold: the firing rule is `z > threshold`.
+        class_sizes: images of every class.
+        indptr: borders of the latents' entries.
+        classes: class of every entry (a position in `InducedTaxonomy.classes`).
+        n_fire: images of the class on which the latent fires.
+        mass: sum of the latent's activations over the class (all of them, whatever the threshold).
+        rank_excess: sum over the class of the doubled mid-ranks' excess over that of the latent's zeros.
+        n_nonzero: images with a non-zero activation of the latent.
+        tie_term: `sum(t**3 - t)` over the latent's groups of tied images.
+        set_indptr: where label sets take the classes' place, borders of the sets' entries in `set_classes`; else None.
+        set_classes: classes of every label set, ascending (positions in `InducedTaxonomy.classes`); else None.
+    """
+
+    n_images: int
+    threshold: float
+    class_sizes: Int64[np.ndarray, "n_classes"]
+    indptr: Int64[np.ndarray, "n_latents+1"]
+    classes: Int32[np.ndarray, "n_entries"]
+    n_fire: Int32[np.ndarray, "n_entries"]
+    mass: Float64[np.ndarray, "n_entries"]
+    rank_excess: Int64[np.ndarray, "n_entries"]
+    n_nonzero: Int64[np.ndarray, "n_latents"]
+    tie_term: Float64[np.ndarray, "n_latents"]
+    set_indptr: Int64[np.ndarray, "n_classes+1"] | None = None
+    set_classes: Int32[np.ndarray, "n_members"] | None = None
+
+    @property
+    def n_latents(self) -> int:
+        """Latents, dead ones included."""
+        return len(self.n_nonzero)
+
+    @property
+    def n_classes(self) -> int:
+        """Classes, empty ones included; or label sets."""
+        return len(self.class_sizes)
+
+    def latent_fire_counts(self) -> Int64[np.ndarray, "n_latents"]:
+        """Images on which each latent fires, `N_j`."""
+        counts = np.zeros(self.n_latents, np.int64)
+        has_entries = np.diff(self.indptr) > 0
+        if has_entries.any():
+            counts[has_entries] = np.add.reduceat(self.n_fire, self.indptr[:-1][has_entries], dtype=np.int64)
+        return counts
+
+    def entries(self, latents: slice) -> tuple[slice, Int64[np.ndarray, "n"]]:
+        """The entries of a run of latents, and for each its row in the run."""
+        first, end, _ = latents.indices(self.n_latents)
+        counts = np.diff(self.indptr[first : end + 1])
+        return slice(int(self.indptr[first]), int(self.indptr[end])), np.repeat(np.arange(end - first), counts)
+
+    def twice_rank_sums(self, latents: slice) -> Int64[np.ndarray, "n_latents n_classes"]:
+        """Sums of doubled mid-ranks over all images of each class, zeros included; exact."""
+        entries, row = self.entries(latents)
+        n_zero = self.n_images - self.n_nonzero[latents]
+        sums: Int64[np.ndarray, "n_latents n_classes"] = (n_zero[:, np.newaxis] + 1) * self.class_sizes
+        sums[row, self.classes[entries]] += self.rank_excess[entries]
+        return sums
+
+    def closure(self, taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
+        """What the classes, or the label sets in their place, lie under: uint8[n_classes, n_nodes]."""
+        if self.set_indptr is None or self.set_classes is None:
+            return taxonomy.closure
+        has_class = np.ones(len(self.set_classes), np.bool_)
+        shape = (self.n_classes, len(taxonomy.classes))
+        return closure_of_sets(sp.csr_array((has_class, self.set_classes, self.set_indptr), shape=shape), taxonomy)
+
+    def with_label_sets(self, sets: LabelSets) -> "ClassSums":
+        """The same with the classes of the label sets that the sums are of; of sums by class just the same."""
+        if sets.members is None:
+            return self
+        indptr, classes = sets.members.indptr.astype(np.int64), sets.members.indices.astype(np.int32)
+        return replace(self, set_indptr=indptr, set_classes=classes)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, to be stored; `from_arrays` reads it back."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+        arrays["n_images"] = np.array([self.n_images], np.int64)
+        arrays["threshold"] = np.array([self.threshold], np.float64)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ClassSums":
+        """Read back what `to_arrays` gave.
+
+        Raises:
+            UserError: an array is missing or the arrays do not fit one another.
+        """
+        of_sets = not _OF_SETS.isdisjoint(arrays)
+        needed = [field.name for field in fields(cls) if of_sets or field.name not in _OF_SETS]
+        missing = [name for name in needed if name not in arrays]
+        if missing:
+            raise UserError(f"stored class sums lack {', '.join(missing)}: run the analysis again")
+        values = {name: arrays[name] for name in needed}
+        n_entries = len(values["classes"])
+        sizes_fit = (
+            len(values["indptr"]) == len(values["n_nonzero"]) + 1 == len(values["tie_term"]) + 1
+            and values["indptr"][-1] == n_entries
+            and all(len(values[name]) == n_entries for name in ("n_fire", "mass", "rank_excess"))
+            and values["class_sizes"].sum() == values["n_images"][0]
+        )
+        if of_sets:
+            borders = values["set_indptr"]
+            sizes_fit &= len(borders) == len(values["class_sizes"]) + 1 and borders[-1] == len(values["set_classes"])
+        if not sizes_fit:
+            raise UserError("stored class sums do not fit one another: run the analysis again")
+        n_images, threshold = int(values.pop("n_images")[0]), float(values.pop("threshold")[0])
+        return cls(n_images=n_images, threshold=threshold, **values)
+
+
+def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, device: Device = "cpu") -> ClassSums:
+    """Sum activations and ranks over the images of each class; an image counts for every class that it has.
+
+    Args:
+        ranked: activations of every latent with their ranks.
+        labels: class of every image, `0 <= label < n_classes`, or the classes of every image.
+        n_classes: classes of the taxonomy; some may have no image.
+        device: where the blocks of latents are summed; what is returned lies in the CPU's memory.
+
+    Raises:
+        UserError: as for `checked_labels`.
+    """
+    labels = checked_labels(labels, ranked.n_images, n_classes)
+    class_bits = (n_classes - 1).bit_length()
+    every_label = classes_of(labels, np.arange(ranked.n_images))[1]
+
+    def add_up(latents: slice) -> dict[str, np.ndarray]:
+        first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
+        width = latents.stop - latents.start
+        n_nonzero = torch.from_numpy(np.diff(ranked.indptr[latents.start : latents.stop + 1])).to(device)
+        row = run_numbers(n_nonzero, int(end - first))
+        value = torch.from_numpy(ranked.activation[first:end]).to(device)
+        rank = torch.from_numpy(ranked.rank_excess[first:end]).to(device)
+        entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
+        if len(entry) > len(row):
+            row, value, rank = row[entry], value[entry], rank[entry]
+        ordered, order = in_stable_order((row << class_bits) | label, (width << class_bits) - 1)
+        start, cell = groups(ordered)
+        value, rank = value.index_select(0, order), rank.index_select(0, order)
+        occupied = ordered.index_select(0, start)
+        if ranked.threshold > 0:
+            n_fire = counted(cell, (value > ranked.threshold).long(), len(start))
+        else:  # every non-zero fires
+            n_fire = run_lengths(start, len(order))
+        parts = {
+            "classes": (occupied & ((1 << class_bits) - 1)).int(),
+            "n_fire": n_fire.int(),
+            "mass": added(cell, value.double(), len(start)),
+            "rank_excess": counted(cell, rank.long(), len(start)),
+            "counts": counted(occupied >> class_bits, torch.ones_like(occupied), width),
+        }
+        return {name: part.cpu().numpy() for name, part in parts.items()}
+
+    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr), device))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return ClassSums(
+        n_images=ranked.n_images,
+        threshold=ranked.threshold,
+        class_sizes=np.bincount(every_label, minlength=n_classes).astype(np.int64),
+        indptr=np.concatenate(([0], np.cumsum(joined.pop("counts")))).astype(np.int64),
+        n_nonzero=np.diff(ranked.indptr),
+        tie_term=ranked.tie_term,
+        **joined,
+    )

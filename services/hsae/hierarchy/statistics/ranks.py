@@ -1,0 +1,205 @@
+"""Ranks of every latent's activations: what AUROC and the Mann-Whitney test are made of.
+
+Ranks do not depend on labels, so they are computed once and serve every control that permutes labels. Only
+the non-zeros are sorted: all zeros of a latent share one mid-rank.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float32, Float64, Int32, Int64
+from torch import Tensor
+
+from hsae.errors import UserError
+from hsae.hierarchy.kernels.blocks import latent_blocks
+from hsae.hierarchy.kernels.device import (
+    Device,
+    added,
+    counted,
+    groups,
+    in_stable_order,
+    run_lengths,
+    run_numbers,
+    true_places,
+)
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.statistics.latent_columns import latent_columns
+
+N_TOP_IMAGES = 16
+"""How many of its strongest images stand for a latent (arXiv 2504.02821)."""
+
+_VALUE_BITS = 31
+_TIE_BITS = 30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedActivations:
+    """The non-zero activations, column by column (latent by latent, images ascending), with their ranks.
+
+    Ranks are kept as integers: the mid-rank among all `n_images` (1 = weakest) is a multiple of one half, so
+    it is doubled; and of the doubled mid-rank only the excess over that of the latent's zeros (`n_zero + 1`)
+    is stored, so that zeros need no entry.
+
+    Attributes:
+        n_images: images, those without any activation included.
+        threshold: a latent fires on an image when its activation is greater than this.
+        indptr: latent `j` owns the entries `indptr[j]:indptr[j + 1]`.
+        image: row of every entry.
+        activation: its activation, greater than 0.
+        rank_excess: its doubled mid-rank minus that of the latent's zeros.
+        tie_term: `sum(t**3 - t)` over all groups of `t` tied images, zeros included (a float: exact up to
+            2**53, that is 208,000 images, rounded beyond).
+        n_fire: images on which the latent fires.
+        fire_mass: the sum of the activations with which it fires.
+        top_images: its strongest firing images, strongest first, ties by image; -1 where it fires on fewer.
+        top_activations: their activations, 0 where there is none.
+    """
+
+    n_images: int
+    threshold: float
+    indptr: Int64[np.ndarray, "n_latents+1"]
+    image: Int32[np.ndarray, "n_nonzero"]
+    activation: Float32[np.ndarray, "n_nonzero"]
+    rank_excess: Int32[np.ndarray, "n_nonzero"]
+    tie_term: Float64[np.ndarray, "n_latents"]
+    n_fire: Int64[np.ndarray, "n_latents"]
+    fire_mass: Float64[np.ndarray, "n_latents"]
+    top_images: Int32[np.ndarray, "n_latents n_top"]
+    top_activations: Float32[np.ndarray, "n_latents n_top"]
+
+    @property
+    def n_latents(self) -> int:
+        """Latents, dead ones included."""
+        return len(self.indptr) - 1
+
+
+def rank_activations(
+    z: "sp.csr_array[np.float32] | Iterable[sp.csr_array[np.float32]]",
+    *,
+    threshold: float = 0.0,
+    n_top: int = N_TOP_IMAGES,
+    device: Device = "cpu",
+) -> RankedActivations:
+    """Rank every latent's activations over all images.
+
+    Args:
+        z: float32[n_images, n_latents], not negative, whole or as shards of its rows in their order; stored zeros and
+            unsorted indices are allowed.
+        threshold: the firing rule is `z > threshold`; ranks always use all of `z`.
+        n_top: how many of the strongest images are kept per latent.
+        device: where the blocks of latents are ranked; what is returned lies in the CPU's memory.
+
+    Raises:
+        UserError: `z` is empty, holds NaN, infinite or negative values, or `threshold` is negative or not
+            finite.
+    """
+    if not (np.isfinite(threshold) and threshold >= 0):
+        raise UserError(f"firing threshold {threshold}: it must be a finite number, 0 or greater")
+    columns = latent_columns([z] if sp.issparse(z) else z)
+    n_images, indptr, image, activation = columns.n_images, columns.indptr, columns.image, columns.activation
+    n_latents = len(indptr) - 1
+    rank_excess = np.empty(len(activation), np.int32)
+    tie_term = np.zeros(n_latents)
+    n_fire = np.zeros(n_latents, np.int64)
+    fire_mass = np.zeros(n_latents)
+    top_images = np.full((n_latents, n_top), -1, np.int32)
+    top_activations = np.zeros((n_latents, n_top), np.float32)
+
+    def rank(latents: slice) -> None:
+        first, end = int(indptr[latents.start]), int(indptr[latents.stop])
+        borders = torch.from_numpy(indptr[latents.start : latents.stop + 1]).to(device) - first
+        n_nonzero = borders.diff()
+        width = len(n_nonzero)
+        column = run_numbers(n_nonzero, end - first)
+        value = torch.from_numpy(activation[first:end]).to(device)
+        order, first_of_tie, tie = strongest_first(column, value)
+        ranks, ties = _ranks(column, order, first_of_tie, tie, borders[:-1], n_nonzero, n_images)
+        rank_excess[first:end], tie_term[latents] = ranks.cpu().numpy(), ties.cpu().numpy()
+
+        fire_counts = n_nonzero  # at the threshold 0 every non-zero fires
+        if threshold > 0:
+            fires = value > threshold
+            fire_counts = counted(column, fires.long(), width)
+            value = torch.where(fires, value, 0.0)
+        n_fire[latents] = fire_counts.cpu().numpy()
+        fire_mass[latents] = added(column, value.double(), width).cpu().numpy()
+        place = torch.arange(n_top, device=device)
+        is_there = place < fire_counts[:, None]
+        entry = order[(borders[:-1, None] + place)[is_there]].cpu().numpy()
+        is_there_cpu = is_there.cpu().numpy()
+        top_images[latents][is_there_cpu] = image[first:end][entry]
+        top_activations[latents][is_there_cpu] = activation[first:end][entry]
+
+    for _ in map_blocks(rank, latent_blocks(indptr), device):
+        pass  # each block wrote to its own place
+    return RankedActivations(
+        n_images,
+        threshold,
+        indptr,
+        image,
+        activation,
+        rank_excess,
+        tie_term,
+        n_fire,
+        fire_mass,
+        top_images,
+        top_activations,
+    )
+
+
+def strongest_first(
+    column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n_ties"], Int64[Tensor, " n"]]:
+    """Entries by (column, value descending, position); columns ascend, and every value is greater than 0.
+
+    The bit pattern of a positive float grows with it, so column and value fit one integer key.
+
+    Returns:
+        The order, and of the entries in this order the groups of ties (an untied entry is one of its own): where each
+        begins, and the group of every entry.
+    """
+    greatest = 0 if len(column) == 0 else ((int(column[-1]) + 1) << _VALUE_BITS) - 1
+    key = column << _VALUE_BITS
+    key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the least key
+    ordered, order = in_stable_order(key, greatest)
+    return order, *groups(ordered)
+
+
+def _ranks(
+    column: Int64[Tensor, " n"],
+    order: Int64[Tensor, " n"],
+    first_of_tie: Int64[Tensor, " n_ties"],
+    tie: Int64[Tensor, " n"],
+    start: Int64[Tensor, " n_columns"],
+    n_nonzero: Int64[Tensor, " n_columns"],
+    n_images: int,
+) -> tuple[Int32[Tensor, " n"], Float64[Tensor, " n_columns"]]:
+    """Excess of the doubled mid-ranks over that of the zeros, and the tie terms.
+
+    The order leaves every entry among those of its column, so that the columns in order are the columns.
+    """
+    n_zero = n_images - n_nonzero
+    size = run_lengths(first_of_tie, len(order))
+    owner = column.index_select(0, first_of_tie)
+    # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
+    # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.
+    excess = (n_images + n_nonzero + 2 * start).index_select(0, owner) - 2 * first_of_tie
+    excess = (excess - size).int()
+    if len(size) < len(order):
+        excess = excess.index_select(0, tie)
+    ranks = torch.empty_like(excess).scatter_(0, order, excess)
+    tied = true_places(size > 1)  # a group of one adds nothing to the tie term
+    high, low = (
+        counted(owner[tied], of_groups, len(start)) + of_zeros
+        for of_groups, of_zeros in zip(_cubes(size[tied]), _cubes(n_zero), strict=True)
+    )
+    return ranks, high.double() * 2.0**_TIE_BITS + low.double()
+
+
+def _cubes(size: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """`t**3 - t` as `high * 2**30 + low`: sums of either part over all images (below 2**30) fit int64."""
+    square = size * size - 1
+    return size * (square >> _TIE_BITS), size * (square & ((1 << _TIE_BITS) - 1))

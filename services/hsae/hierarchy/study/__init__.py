@@ -1,0 +1,1 @@
+"""The analyses of a study beside each other, with bootstrap intervals."""

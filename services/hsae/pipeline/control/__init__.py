@@ -1,0 +1,1 @@
+"""What a user does to what is there: cancel, retry, rename, remove."""

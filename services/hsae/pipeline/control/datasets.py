@@ -1,0 +1,133 @@
+"""Renames and removes registered data sets. The images themselves are never touched."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from hsae.catalog import ActivationSet, Analysis, Comparison, Dataset, Job, Study, StudyJob, transaction
+from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK
+from hsae.errors import ServiceError, UserError
+from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
+from hsae.pipeline.upkeep.garbage import Garbage, collect
+from hsae.store.keys import DATASETS, TAXONOMIES, taxonomy_key
+from hsae.store.objects import ObjectStore
+
+_N_STUDIES_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal did."""
+
+    name: str
+    root: str
+    n_images: int
+    was_default: bool
+    """Whether `submit` took it by default."""
+    default: str | None
+    """What `submit` takes by default now; None where no data set is left."""
+    n_objects: int = 0
+    """Objects deleted from the store; those that another data set shares stay."""
+    not_deleted: str | None = None
+    """Why objects could not be deleted, where they could not."""
+
+
+def rename_dataset(sessions: sessionmaker[Session], old: str, new: str) -> tuple[str, str]:
+    """Give a data set another name; returns both. Studies that asked for it by its name ask for the new one.
+
+    Raises:
+        UserError: when there is no such data set, or the new name is taken or can be none.
+    """
+    new = check_name(new)
+    with transaction(sessions) as session:
+        _take_turns(session)
+        dataset = find_dataset(session, old, lock=True)
+        if dataset.name == new:
+            return new, new
+        taken = session.scalar(select(Dataset).where(Dataset.name == new))
+        if taken is not None:
+            raise NameTakenError(
+                f"the name {new} is taken by a data set of {taken.n_images} images of {taken.root}: choose another"
+            )
+        old, dataset.name = dataset.name, new
+        for study in session.scalars(select(Study).where(Study.request["dataset"].astext == old)):
+            study.request = study.request | {"dataset": new}
+        return old, new
+
+
+def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: str) -> Removed:
+    """Forget a data set that nothing was computed from: its rows, then its listing and its part of the taxonomy.
+
+    Nodes of the taxonomy stay in the catalog, for data sets share them.
+
+    Raises:
+        UserError: when there is no such data set, or something uses it.
+    """
+    with transaction(sessions) as session:
+        _take_turns(session)
+        dataset = find_dataset(session, name, lock=True)
+        _refuse_used(session, dataset)
+        was_default = dataset.id == session.scalar(select(func.min(Dataset.id)))
+        # Under the folder of the fingerprint lie the listings of every data set of these images.
+        unnamed = (
+            Garbage(DATASETS, f"{DATASETS}/{dataset.fingerprint}/", ()),
+            Garbage(TAXONOMIES, taxonomy_key(dataset.taxonomy_key), ()),
+        )
+        session.delete(dataset)
+        session.flush()
+        default = session.scalar(select(Dataset.name).order_by(Dataset.id).limit(1))
+        removed = Removed(dataset.name, dataset.root, dataset.n_images, was_default, default)
+    # Only now: no row may name an object that is deleted. After a crash here `gc` finds the objects.
+    try:
+        deleted = collect(sessions, store, unnamed, min_age=timedelta(0))
+    except ServiceError as error:
+        return replace(removed, not_deleted=str(error))
+    return replace(removed, n_objects=sum(len(found.objects) for found in deleted))
+
+
+def _take_turns(session: Session) -> None:
+    """With submits, so that none begins to use the data set, and with `dataset add`."""
+    for lock in (SUBMIT_LOCK, DATASET_LOCK):
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
+
+
+def _asks_for(dataset_id: int) -> ColumnElement[bool]:
+    """Condition on `job`: it was asked for with this data set. A training is known by its activations alone."""
+    asked: ColumnElement[str] = Job.request["dataset"]["id"].astext
+    return asked == str(dataset_id)
+
+
+def _studies_of(dataset: Dataset) -> ColumnElement[bool]:
+    """Condition on `study`: one of its jobs was asked for with this data set, or it names it.
+
+    A study that reuses the jobs of a data set of the same images under another name only names its own.
+    """
+    of_its_jobs = select(StudyJob.study_id).join(Job, Job.id == StudyJob.job_id).where(_asks_for(dataset.id))
+    named: ColumnElement[str] = Study.request["dataset"].astext
+    return Study.id.in_(of_its_jobs) | (named == dataset.name)
+
+
+def _refuse_used(session: Session, dataset: Dataset) -> None:
+    studies = session.scalars(select(Study.id).where(_studies_of(dataset)).order_by(Study.id)).all()
+    counts = {
+        "job": select(func.count()).select_from(Job).where(_asks_for(dataset.id)),
+        "activation set": select(func.count()).where(ActivationSet.dataset_id == dataset.id),
+        "analysis": select(func.count()).where(Analysis.dataset_id == dataset.id),
+        "comparison": select(func.count()).where(Comparison.dataset_id == dataset.id),
+    }
+    uses = [_number(n, what) for what, query in counts.items() if (n := session.scalar(query))]
+    if studies:
+        named = ", ".join(map(str, studies[:_N_STUDIES_NAMED])) + (", ..." if len(studies) > _N_STUDIES_NAMED else "")
+        uses.insert(0, f"{'study' if len(studies) == 1 else 'studies'} {named}")
+    if uses:
+        raise UserError(
+            f"data set {dataset.name} stays, for results belong to it: {', '.join(uses)}; to free its name, use"
+            f" `hsae-admin dataset rename {dataset.name} NEW`"
+        )
+
+
+def _number(n: int, what: str) -> str:
+    plural = {"analysis": "analyses"}.get(what, f"{what}s")
+    return f"{n} {what if n == 1 else plural}"

@@ -1,0 +1,173 @@
+"""What a user does to jobs: cancel them, and try ended ones again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session, aliased, sessionmaker
+
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
+from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.errors import ServiceError, UserError
+from hsae.pipeline.planning.requests import ExtractRequest
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.upkeep.clean_up import clean_up
+from hsae.settings import Settings
+from hsae.store.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a cancel did: jobs cancelled (with those that waited for them), and jobs left alone with the reason."""
+
+    job_ids: tuple[int, ...]
+    left: dict[int, str]
+    not_deleted: str | None = None
+    """Why partial work could not be deleted, where it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """What a retry did: jobs queued or waiting again, and what to ring for."""
+
+    job_ids: tuple[int, ...]
+    bells: tuple[Bell, ...]
+
+
+def cancel(
+    sessions: sessionmaker[Session], store: ObjectStore, job_ids: Sequence[int], who: str, *, keep: bool = False
+) -> Cancelled:
+    """Cancel jobs that are not done; their partial work is deleted, or kept for a later `retry` with `keep`.
+
+    A running job's worker notices within seconds and stops; from this transaction on it can publish nothing.
+
+    Raises:
+        UserError: when there is no such job.
+    """
+    ended: list[int] = []
+    left: dict[int, str] = {}
+    with transaction(sessions) as session:
+        for job_id in sorted(job_ids):
+            state = _locked(session, job_id).state
+            if state in LIVE_STATES:
+                ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
+            elif job_id not in ended:
+                left[job_id] = f"it is {state} already"
+    not_deleted = None
+    if not keep:
+        for job_id in ended:
+            try:
+                clean_up(lambda: transaction(sessions), store, job_id, "cancelled")
+            except ServiceError as error:
+                not_deleted = str(error)
+    return Cancelled(tuple(sorted(ended)), left, not_deleted)
+
+
+def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int, str]]:
+    """A study's jobs that are not done and that no other study needs; and the shared ones, with whose they are."""
+    other = aliased(StudyJob)
+    rows = session.execute(
+        select(Job.id, func.min(other.study_id))
+        .join(StudyJob, StudyJob.job_id == Job.id)
+        .outerjoin(other, (other.job_id == Job.id) & (other.study_id != study_id))
+        .where(StudyJob.study_id == study_id, Job.state.in_(LIVE_STATES))
+        .group_by(Job.id)
+        .order_by(Job.id)
+    ).all()
+    own = [job_id for job_id, other_study in rows if other_study is None]
+    return own, {job_id: f"study {study} needs it, too" for job_id, study in rows if study is not None}
+
+
+def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> Requeued:
+    """Queue ended jobs anew with all their attempts, together with ended jobs that they need or that need them.
+
+    Raises:
+        UserError: when there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
+    """
+    # Submits plan over the same rows; both take turns.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    wanted: set[int] = set()
+    for job_id in job_ids:
+        state = _locked(session, job_id).state
+        if state == "succeeded":
+            raise UserError(f"job {job_id} has succeeded: there is nothing to try again")
+        if state not in UNSUCCESSFUL_STATES:
+            raise UserError(f"job {job_id} is {state}: wait for it, or cancel it first")
+        wanted |= _with_relatives(session, job_id)
+    rows = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
+    for job in rows:
+        if job.kind == "extract":
+            _check_still_its_own(session, job)
+    for job in rows:
+        jobs.requeue(job, "waiting")
+        job.max_attempts = settings.max_attempts
+    session.flush()
+    for job in rows:
+        if _all_needs_succeeded(session, job.id):
+            job.state, job.notified_at = "queued", func.now()
+        jobs.record(session, job.id, who, f"tried again by {who}", reason="requeued", state=job.state)
+    session.flush()
+    bells = jobs.bells_of(session, [job.id for job in rows if job.state == "queued"])
+    return Requeued(tuple(job.id for job in rows), bells)
+
+
+def retry_all(
+    session: Session, job_ids: Sequence[int], who: str, settings: Settings
+) -> tuple[Requeued, dict[int, str]]:
+    """`retry` of each job by itself; returns what was queued, and the jobs left alone with the reason."""
+    again: dict[int, Bell | None] = {}
+    left: dict[int, str] = {}
+    for job_id in job_ids:
+        if job_id in again:
+            continue
+        try:
+            with session.begin_nested():
+                done = retry(session, [job_id], who, settings)
+        except UserError as reason:
+            left[job_id] = str(reason)
+            continue
+        again |= dict.fromkeys(done.job_ids) | {bell.job_id: bell for bell in done.bells}
+    return Requeued(tuple(sorted(again)), tuple(bell for bell in again.values() if bell is not None)), left
+
+
+def _locked(session: Session, job_id: int) -> Job:
+    job = session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one_or_none()
+    if job is None:
+        raise UserError(f"there is no job {job_id}: see `hsae-admin jobs list`")
+    return job
+
+
+def _with_relatives(session: Session, job_id: int) -> set[int]:
+    """The job, every ended job that one of these needs, and every job that ended only because one of these did."""
+    found, fresh = {job_id}, {job_id}
+    while fresh:
+        needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(fresh))
+        dependent = select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(fresh))
+        relatives = select(Job.id).where(
+            Job.state.in_(UNSUCCESSFUL_STATES),
+            or_(Job.id.in_(needed), Job.id.in_(dependent) & Job.error.startswith(jobs.NEEDS_ENDED)),
+        )
+        fresh = set(session.scalars(relatives)) - found
+        found |= fresh
+    return found
+
+
+def _check_still_its_own(session: Session, job: Job) -> None:
+    request = ExtractRequest.model_validate(job.request)
+    keys = [request.activation_key(layer) for layer in request.layers]
+    other = session.scalar(
+        select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job.id).limit(1)
+    )
+    if other is not None:
+        raise UserError(f"job {other} makes layers of job {job.id} now: submit the request again instead")
+
+
+def _all_needs_succeeded(session: Session, job_id: int) -> bool:
+    missing = session.scalar(
+        select(func.count())
+        .select_from(JobDependency)
+        .join(Job, Job.id == JobDependency.depends_on_id)
+        .where(JobDependency.job_id == job_id, Job.state != "succeeded")
+    )
+    return missing == 0

@@ -1,0 +1,215 @@
+"""Runs one job: claim, stage, outcome. The worker's task is a call of `run_job` and nothing else."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from hsae import __version__
+from hsae.catalog import Json, connect, session_factory, transaction
+from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
+from hsae.pipeline.execution.device import pick_device
+from hsae.pipeline.execution.freed_memory import freed_memory_kept
+from hsae.pipeline.execution.job_log import JobLog
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.doorbell import Bell, Doorbell
+from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.pipeline.stages import STAGES, Stage
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.upkeep.clean_up import clean_up
+from hsae.pipeline.upkeep.damage import forget_object, wait_for_maker
+from hsae.settings import Settings
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.objects import ObjectStore
+
+log = logging.getLogger(__name__)
+CRASHED = "crashed"
+CRASHED_AND_QUEUED = "crashed, queued again"
+_REFUSED_SECONDS = 1.0
+
+
+def run_job(
+    job_id: int,
+    settings: Settings,
+    owner: str,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    on_stuck: Callable[[], None] = lambda: None,
+) -> str:
+    """Claim the job and run its stage; returns what became of it, in a word.
+
+    Never raises for what went wrong inside the job: that is the job's outcome, kept in its row and history.
+
+    Args:
+        owner: who holds the lease, for people and for whoever cleans up after this process.
+        stop_requested: asked often; once it says yes, the job is handed back at its next checkpoint.
+        on_stuck: called when the work does not stop although the job was cancelled or lost.
+
+    Raises:
+        UserError: when this worker cannot work: its database cannot be reached, its object store or device is set
+            wrongly. The job stays queued, and a reconciler sends its message again.
+    """
+    # Looked at first: a worker that cannot work must not take jobs from those that can.
+    store = ObjectStore.from_settings(settings)
+    device = pick_device(settings)
+    engine = connect(settings)
+    try:
+        sessions = session_factory(engine)
+        # The heartbeat's connection is open before there is a lease: a server that is full later grants none in time.
+        with transaction(sessions) as session, transaction(sessions) as second:
+            second.connection()
+            job = jobs.claim(session, job_id, owner, settings.lease_seconds)
+        if job is None:
+            log.info("job %d is not queued: nothing to do", job_id)
+            return "not queued"
+        heartbeat = Heartbeat(
+            sessions, job.lease, settings.lease_seconds, stop_requested=stop_requested, on_stuck=on_stuck
+        )
+        with heartbeat:
+            try:
+                with freed_memory_kept(), JobLog(store, job.lease.job_id, job.lease.fence):
+                    context = StageContext(settings, store, device, job, heartbeat)
+                    outcome, follow_up = _attempt(job, settings, heartbeat, context)
+                follow_up()  # the log, which somebody may be following, is not kept waiting for it
+                return outcome
+            except HsaeError as stop:  # not even the outcome could be written; the lease tells the reconciler
+                log.warning("job %d: stopped: %s", job_id, stop)
+                return "stopped"
+    finally:
+        engine.dispose()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _attempt(
+    job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext
+) -> tuple[str, Callable[[], None]]:
+    """Run the stage and enter its outcome; returns it, and what is to be done after it."""
+    log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
+    try:
+        stage = STAGES[job.kind]
+        request = stage.request.model_validate(job.request)
+    except (KeyError, ValidationError):
+        error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
+        return _outage(job, settings, heartbeat, error), _nothing
+    try:
+        try:
+            result = _run_stage(stage, request, context)
+        except (ObjectMissingError, ObjectCorruptError) as loss:
+            return _input_lost(job, settings, heartbeat, context, loss)
+        with context.transaction() as session:
+            bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result, context.last_progress))
+    except LeaseLostError as stop:
+        log.warning("job %d: stopped: %s", job.lease.job_id, stop)
+        return "stopped", _nothing
+    except JobCancelledError:
+        log.info("job %d: cancelled", job.lease.job_id)
+        # What was stored after the canceller had cleaned up; whoever takes the job anew waits for it.
+        return "cancelled", lambda: _clean_up(job, "cancelled", context)
+    except WorkerStoppingError:
+        return _handed_back(job, context), _nothing
+    except ServiceError as error:
+        return _outage(job, settings, heartbeat, error), _nothing
+    except UserError as mistake:
+        return _failed(job, context, mistake), lambda: _clean_up(job, "failed", context)
+    except Exception as error:
+        log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
+        with context.transaction() as session:
+            again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
+        return CRASHED_AND_QUEUED if again else CRASHED, _nothing
+    log.info("job %d: finished: %s", job.lease.job_id, result)
+    return "succeeded", lambda: _ring(settings, bells, heartbeat)
+
+
+def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
+    try:
+        return stage.run(request, context)
+    except torch.OutOfMemoryError as error:
+        if not context.halve_micro_batch():
+            raise
+        message = f"out of GPU memory, trying again with half the micro-batch ({_in_one_line(error)})"
+    # Outside the handler, whose traceback keeps the failed attempt's tensors alive.
+    context.event(message, {"micro_batch": "half"})
+    torch.cuda.empty_cache()
+    return stage.run(request, context)
+
+
+def _input_lost(
+    job: jobs.ClaimedJob,
+    settings: Settings,
+    heartbeat: Heartbeat,
+    context: StageContext,
+    loss: ObjectMissingError | ObjectCorruptError,
+) -> tuple[str, Callable[[], None]]:
+    """Wait for the job that makes the lost object again; where that cannot be, fail and leave it to the next submit."""
+    log.error("job %d: %s", job.lease.job_id, loss.fact)
+    bells = wait_for_maker(context, job, loss)
+    if bells is not None:
+        return "waiting", lambda: _ring(settings, bells, heartbeat)
+    with context.transaction() as session:
+        forget_object(session, loss.key, job.lease.owner, str(loss))
+    return _failed(job, context, loss), _nothing
+
+
+def _failed(job: jobs.ClaimedJob, context: StageContext, mistake: UserError) -> str:
+    log.error("job %d: %s", job.lease.job_id, mistake)
+    with context.transaction() as session:
+        jobs.fail(session, job.lease, str(mistake))
+    return "failed"
+
+
+def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, error: UserError) -> str:
+    """Enter that a service is away; while the database refuses even that (its disk is full, say) the job is kept.
+
+    Raises:
+        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or not for long.
+    """
+    log.error("job %d: %s", job.lease.job_id, error)
+    while True:
+        try:
+            with heartbeat.transaction() as session:
+                again = jobs.retry_after_outage(
+                    session, job.lease, str(error), settings.retry_seconds, settings.max_outages
+                )
+        except ServiceError as refusal:
+            log.warning("job %d: %s", job.lease.job_id, refusal)
+            heartbeat.check()
+            if heartbeat.stopping:
+                raise WorkerStoppingError(f"the outage of job {job.lease.job_id} could not be entered") from refusal
+            time.sleep(_REFUSED_SECONDS)
+        else:
+            return "queued again" if again else "failed"
+
+
+def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:
+    log.info("job %d: handed back, for this worker is stopping", job.lease.job_id)
+    with context.transaction() as session:
+        jobs.hand_back(session, job.lease, "handed back: its worker was stopped")
+    return "handed back"
+
+
+def _clean_up(job: jobs.ClaimedJob, state: str, context: StageContext) -> None:
+    forget = state == "failed"  # a canceller has forgotten the rows, or keeps them
+    try:
+        clean_up(context.afterwards, context.store, job.lease.job_id, state, fence=job.lease.fence, forget=forget)
+    except ServiceError as error:
+        log.warning("what the job stored could not be deleted, `hsae-admin gc --partial` will: %s", error)
+
+
+def _in_one_line(error: Exception) -> str:
+    first_line = next(iter(str(error).strip().splitlines()), "no message")
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _ring(settings: Settings, bells: Iterable[Bell], heartbeat: Heartbeat) -> None:
+    try:
+        Doorbell(settings).ring(bells)
+    except ServiceError as error:
+        # The jobs are queued in the database; a reconciler rings as soon as the broker answers.
+        log.warning("%s", error)
+        with heartbeat.reading() as session:
+            jobs.not_rung(session, bells)

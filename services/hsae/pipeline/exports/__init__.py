@@ -1,0 +1,1 @@
+"""Analyses as files for other tools."""

@@ -1,0 +1,75 @@
+"""In which space the monosemanticity score compares images: which activation set.
+
+By default it is the last layer's class token, one space for all layers. `own` is the analysed layer's activations,
+anything else an activation set that the catalog knows, of any model on the same images.
+"""
+
+import re
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.backbones.spec import BackboneSpec, Tokens
+from hsae.catalog import ActivationSet, Dataset, Job, Model
+from hsae.catalog.names import short_model_name
+from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.planning.requests import ExtractRequest
+
+LAST = "last"
+OWN = "own"
+
+
+class GivenSet(NamedTuple):
+    """An activation set that a user named: its key, a name for people, and the job that makes it."""
+
+    key: str
+    title: str
+    maker: Job
+
+
+def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionConfig) -> ExtractRequest:
+    """The extraction of the default embeddings of a study: one row per image of the model's last layer.
+
+    They are its class token, or the mean of its patches where the model has none. Where the study extracts just these
+    tokens it is the study's own extraction (of augmented views only the plain one is used), so that nothing is made
+    twice.
+    """
+    tokens: Tokens = "cls" if spec.has_class_token else "mean"
+    if extraction.tokens != tokens:
+        shard_images: int = ExtractionConfig.model_fields["shard_images"].default
+        extraction = extraction.model_copy(
+            update={"tokens": tokens, "n_views": 1, "seed": 0, "shard_images": shard_images}
+        )
+    return ExtractRequest(model=spec, dataset=dataset, layers=(spec.n_layers - 1,), extraction=extraction)
+
+
+def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
+    """The activation set of a key or number, whose job's row is locked.
+
+    Raises:
+        UserError: when there is none, or it is of other images.
+    """
+    query = (
+        select(ActivationSet.key, ActivationSet.layer, ActivationSet.tokens, ActivationSet.job_id, Model.name,
+               Dataset.name.label("dataset"), Dataset.fingerprint)
+        .join(Model, Model.id == ActivationSet.model_id)
+        .join(Dataset, Dataset.id == ActivationSet.dataset_id)
+    )  # fmt: skip
+    is_number = re.fullmatch(r"[0-9]{1,18}", given) is not None
+    query = query.where(ActivationSet.id == int(given) if is_number else ActivationSet.key == given)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise UserError(
+            f"embeddings: there is no activation set {given}: give {LAST}, {OWN}, or the number or key of a set in the"
+            " table activation_set"
+        )
+    if row.fingerprint != dataset.fingerprint:
+        raise UserError(
+            f"embeddings: activation set {given} is of the images of {row.dataset}, not of {dataset.name}:"
+            " choose one of the same images"
+        )
+    maker = session.scalars(select(Job).where(Job.id == row.job_id).with_for_update()).one()
+    return GivenSet(row.key, f"{row.tokens} of {short_model_name(row.name)} layer {row.layer}", maker)

@@ -1,0 +1,35 @@
+"""Configs in a few words: what is not the default."""
+
+from pydantic import BaseModel
+
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.sae.config import SaeConfig
+
+
+def sae_label(sae: SaeConfig) -> str:
+    """The SAE in a few words: kind, expansion and every setting that is not the default."""
+    chosen = _chosen(sae, SaeConfig(kind=sae.kind), {"kind", "expansion"})
+    return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def extraction_label(extraction: ExtractionConfig) -> str:
+    """Which activations: the tokens, and every setting that is not the default and changes more than rounding."""
+    chosen = _chosen(extraction, ExtractionConfig(), {"tokens", "shard_images", "batch_size", "max_image_pixels"})
+    return extraction.tokens + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def scoring_label(scoring: ScoringConfig) -> str:
+    """Every setting of the scoring that is not the default, in brackets behind a space; nothing where all are."""
+    chosen = _chosen(scoring, ScoringConfig(), set())
+    return f" ({', '.join(chosen)})" if chosen else ""
+
+
+def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[str]:
+    defaults = default.model_dump()
+    values = {name: value for name, value in config.model_dump().items() if name not in left_out}
+    return [
+        f"{name}={'+'.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}"
+        for name, value in values.items()
+        if value != defaults[name]
+    ]

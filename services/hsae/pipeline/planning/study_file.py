@@ -1,0 +1,272 @@
+"""A study as a YAML file: one model, one data set, some layers, and sweeps over SAE configurations.
+
+`docs/submit.md` describes the file. Every mistake in it is a `UserError` of one line: file, field, and what to do.
+"""
+
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from reprlib import Repr
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from hsae.catalog import MAX_PRIORITY
+from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig, complete_extraction
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.sae.config import SaeConfig, SaeKind
+from hsae.settings import Settings
+
+MAX_SAES = 1000
+_MAX_BYTES = 1_000_000
+_MAX_LAYERS = 10_000
+_shown = Repr()  # short, whatever an alias of YAML may stand for
+_shown.maxlevel = 2
+# What the command line calls some settings: a study file may call them so, too.
+_OF_THE_COMMAND_LINE = {"steps": "n_steps", "l1": "l1_coefficient", "views": "n_views"}
+# What other tools call them.
+_OTHER_NAMES = {
+    "width": "expansion", "widths": "expansion", "l1": "l1_coefficient", "lr": "learning_rate", "steps": "n_steps",
+    "type": "kind", "views": "n_views", "sae": "saes", "layer": "layers",
+}  # fmt: skip
+
+
+def parse_layers(text: str) -> tuple[int, ...] | Literal["all"]:
+    """Layers as a person lists them: `8`, `0-3,8` or `all`; sorted, without repetition.
+
+    Raises:
+        UserError: for anything else; names the part that cannot be read.
+    """
+    if text.strip().lower() == "all":
+        return "all"
+    chosen: set[int] = set()
+    for part in text.split(","):
+        if not part.strip():
+            continue
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        numbers = (first, last) if dash else (first,)
+        sound = all(re.fullmatch(r"[0-9]{1,4}", number) for number in numbers)
+        if not sound or (dash and int(first) > int(last)):
+            raise UserError(f"{text} cannot be read at {part!r}: write numbers and ranges such as 0-3,8, or all")
+        chosen |= set(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(chosen))
+
+
+def _layers(value: Any) -> tuple[int, ...] | Literal["all"]:
+    chosen: set[int] = set()
+    if isinstance(value, str):
+        parsed = _placed("layers", parse_layers, value)
+        if parsed == "all":
+            return "all"
+        chosen |= set(parsed)
+        value = []
+    for place, entry in _numbered("layers", value if isinstance(value, list) else [value]):
+        if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < _MAX_LAYERS:
+            chosen.add(entry)
+        elif isinstance(entry, str) and (parsed := _placed(place, parse_layers, entry)) != "all":
+            chosen |= set(parsed)
+        else:
+            raise UserError(f"{place}: {_shown.repr(entry)} is no layer: write numbers, ranges, or `layers: all`")
+    if not chosen:
+        raise UserError("layers: none is given: write all, a number, or a list such as [0, 4, 8-11]")
+    return tuple(sorted(chosen))
+
+
+def _saes(value: Any) -> tuple[SaeConfig, ...]:
+    if not isinstance(value, list) or not value:
+        raise UserError("saes: write a list of blocks, each such as `- {kind: topk, expansion: [4, 8], k: 32}`")
+    configs: dict[SaeConfig, None] = {}
+    for place, block in _numbered("saes", value):
+        for config in _sweep(place, block):
+            configs[config] = None
+        if len(configs) > MAX_SAES:
+            raise UserError(f"{place}: more than {MAX_SAES} SAEs per layer: split the study")
+    return tuple(configs)
+
+
+def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
+    """The product of a block's lists; where it names both kinds, each takes the settings that apply to it."""
+    if not isinstance(block, Mapping):
+        raise UserError(f"{place}: {_shown.repr(block)} is no block: write {{kind: topk, k: [16, 32]}} or the like")
+    values: dict[str, list[Any]] = {}
+    for name, given in _as_settings(place, block).items():
+        if name not in SaeConfig.model_fields:
+            raise UserError(f"{place}.{name} is no setting of an SAE{_meant(name, SaeConfig.model_fields)}")
+        values[name] = given if isinstance(given, list) else [given]
+        if not values[name]:
+            raise UserError(f"{place}.{name} is an empty list: give at least one value, or leave it out")
+        for entry in values[name]:
+            if isinstance(entry, list | Mapping | bool):
+                raise UserError(
+                    f"{place}.{name}: {_shown.repr(entry)} is no single value: write one value, or a list of values"
+                )
+    n_configs = math.prod(len(listed) for listed in values.values())
+    if n_configs > MAX_SAES:
+        raise UserError(f"{place} is a sweep over {n_configs} SAEs per layer, more than {MAX_SAES}: split the study")
+    kinds = values.get("kind", ["relu"])
+    applies = {kind: set(SaeConfig(kind=kind).model_dump()) for kind in get_args(SaeKind)}
+    for name in values:
+        if not any(name in applies.get(str(kind), SaeConfig.model_fields) for kind in kinds):
+            raise UserError(f"{place}.{name} does not apply to a {kinds[0]} SAE: leave it out or choose the other kind")
+    for combination in itertools.product(*values.values()):
+        given = dict(zip(values, combination, strict=True))
+        own = applies.get(str(given.get("kind", "relu")), SaeConfig.model_fields)
+        yield _placed(place, SaeConfig.parse, {name: value for name, value in given.items() if name in own})
+
+
+def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The block with the command line's names (`steps`, `batch-size`) as those of the settings."""
+    settings: dict[Any, Any] = {}
+    given: dict[Any, Any] = {}
+    for name, value in block.items():
+        plain = name.replace("-", "_") if isinstance(name, str) else name
+        setting = _OF_THE_COMMAND_LINE.get(plain, plain)
+        if setting in settings:
+            raise UserError(f"{place}: {given[setting]} and {name} are the same setting: leave one out")
+        settings[setting], given[setting] = value, name
+    return settings
+
+
+class StudySpec(BaseModel):
+    """What the file says, with its sweeps spread out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str | None = Field(None, min_length=1, max_length=200, description="name of the study")
+    model: str | None = Field(None, min_length=1, description="backbone: hub id or folder")
+    revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
+    dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
+    layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
+    saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
+    extraction: ExtractionConfig = ExtractionConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
+    priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
+
+    def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
+        """What is to be submitted; `folder` is the file's, from which a model given as ./folder is looked for."""
+        model = self.model or settings.model
+        if model.startswith(("./", "../")):
+            model = str((folder / model).resolve())
+        given = self.extraction.model_dump(include=self.extraction.model_fields_set)
+        return SubmitRequest(
+            name=self.name,
+            model=model,
+            revision=self.revision,
+            dataset=self.dataset,
+            layers=self.layers,
+            saes=self.saes,
+            extraction=complete_extraction(given, settings),
+            scoring=self.scoring,
+            comparison=self.comparison,
+            priority=next((value for value in (priority, self.priority) if value is not None), 0),
+        )
+
+
+def read_spec(path: Path) -> StudySpec:
+    """Read a study file; a study without a name is called as its file.
+
+    Raises:
+        UserError: when there is no such file, it is no YAML, or it says something that cannot be.
+    """
+    try:
+        content = _load(path)
+        if not isinstance(content, Mapping):
+            raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
+        extraction = content.get("extraction")
+        if isinstance(extraction, Mapping):
+            content = {**content, "extraction": _as_settings("extraction", extraction)}
+        spec = StudySpec.model_validate(content)
+        _check_seed(spec.extraction)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_problem(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice, of which YAML's own loader would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # refused below
+            key = key_node.value
+            if key in seen:
+                raise UserError(f"line {key_node.start_mark.line + 1}: {key} is given twice: leave one out")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror or error}): give the path of a study file") from error
+    if len(content) > _MAX_BYTES:
+        raise UserError(f"it has {len(content)} bytes, which is no study file: give one of at most {_MAX_BYTES}")
+    try:
+        return yaml.load(content.decode(), _Loader)  # noqa: S506 -- a SafeLoader
+    except UnicodeDecodeError as error:
+        raise UserError(f"it is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "somewhere"
+        raise UserError(f"{place}: {error.problem or error.context}: correct the YAML") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"it is no YAML ({error})") from error
+    except RecursionError as error:
+        raise UserError("it is nested too deeply: write a flat study file") from error
+
+
+def _check_seed(extraction: ExtractionConfig) -> None:
+    if extraction.seed and extraction.n_views == 1:
+        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
+
+
+def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{place}[{i}]", value) for i, value in enumerate(values))
+
+
+def _placed(place: str, function: Any, value: Any) -> Any:
+    """`function(value)`, whose `UserError` is told with its place in the file."""
+    try:
+        return function(value)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+
+
+def _meant(name: object, known: Iterable[str]) -> str:
+    """What a mistyped name was meant to be, and what there is."""
+    names = list(known)
+    other = _OTHER_NAMES.get(str(name))
+    close = [other] if other in names else difflib.get_close_matches(str(name), names, n=1)
+    return f": did you mean {close[0]}?" if close else f": choose from {', '.join(names)}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    # A mistyped field is also missing under its right name.
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parts: dict[Any, type[BaseModel]] = {
+            "extraction": ExtractionConfig,
+            "scoring": ScoringConfig,
+            "comparison": ComparisonConfig,
+        }
+        part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
+        if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.model_fields):
+            return f"{place} is a setting of an SAE: write it into a block of saes"
+        return f"{place} is no field of a study{_meant(problem['loc'][-1], part.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{place} is missing: docs/submit.md shows a study file"
+    return f"{place}: {_shown.repr(problem['input'])} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,172 @@
+"""A submit: its request is checked, planned and entered, or only shown."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.spec import BackboneSpec, check_layers, check_tokens
+from hsae.catalog import Dataset, Study, transaction
+from hsae.catalog.names import short_model_name
+from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.errors import UserError
+from hsae.pipeline.inputs.dataset_names import find_dataset
+from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
+from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
+from hsae.pipeline.planning.planner import Planner
+from hsae.pipeline.planning.requests import SubmitRequest, study_key
+from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.queue.jobs import bells_of
+from hsae.sae.config import check_config
+from hsae.settings import Settings
+
+MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joined cannot be renewed
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a submit would lead to. The ids of `new` jobs are not settled.
+
+    `embeddings`: what monosemanticity compares images by, for people. `study_id`: the study, None where it would be a
+    new one.
+    """
+
+    model: BackboneSpec
+    dataset: DatasetRef
+    layers: tuple[int, ...]
+    embeddings: str
+    jobs: tuple[PlannedJob, ...]
+    study_id: int | None
+
+    @property
+    def n_queued(self) -> int:
+        """Jobs that are to be made: new ones and those that are queued again."""
+        return sum(job.status in REASON_OF_STATUS for job in self.jobs)
+
+    def differs_from(self, other: "Preview") -> bool:
+        """Whether other jobs are to be made, joined or reused."""
+        return {(job.key, job.status) for job in self.jobs} != {(job.key, job.status) for job in other.jobs}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Preview):
+    """What a submit led to.
+
+    `is_new`: nobody had asked for this before; `name`: the study's; `former_name`: the one that it had until now.
+    """
+
+    study_id: int
+    name: str
+    is_new: bool
+    former_name: str
+    to_ring: tuple[Bell, ...]
+
+
+def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpec, tuple[int, ...]]:
+    """Describe the request's backbone and settle its layers; enters nothing.
+
+    Raises:
+        UserError: for an unknown model, a layer out of range, an SAE configuration that cannot be, or too many jobs.
+    """
+    spec = inspect_backbone(request.model, revision=request.revision, cache_dir=settings.model_cache)
+    layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
+    check_tokens(spec, request.extraction.tokens)
+    for sae in request.saes:
+        check_config(sae, spec.d_model)
+    n_jobs = 2 * len(layers) * len(set(request.saes))
+    if n_jobs > MAX_JOBS:
+        raise UserError(
+            f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"
+        )
+    return spec, layers
+
+
+def submit(
+    request: SubmitRequest,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    *,
+    checked: tuple[BackboneSpec, tuple[int, ...]] | None = None,
+) -> Plan:
+    """Check the request, then enter its study and whatever jobs it still needs, all in one transaction.
+
+    `checked` is what `check_model` gave for the request, where that was asked before (it reads all of a local model).
+
+    Raises:
+        UserError: what `check_model` raises, and for an unknown data set.
+    """
+    checked = checked or check_model(request, settings)
+    with transaction(sessions) as session:
+        return _enter_study(session, request, settings, *checked)
+
+
+def preview(
+    request: SubmitRequest,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    *,
+    checked: tuple[BackboneSpec, tuple[int, ...]] | None = None,
+) -> Preview:
+    """What `submit` would do now: it is done and taken back, so that the two cannot disagree. Raises as `submit`."""
+    checked = checked or check_model(request, settings)
+    with transaction(sessions) as session:
+        # Rows that are taken back have negative numbers: those of the catalog stay for what is entered.
+        plan = _enter_study(session, request, settings, *checked, numbers=itertools.count(-1, -1))
+        session.rollback()
+    study_id = None if plan.is_new else plan.study_id
+    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id)
+
+
+def _enter_study(
+    session: Session,
+    request: SubmitRequest,
+    settings: Settings,
+    spec: BackboneSpec,
+    layers: tuple[int, ...],
+    *,
+    numbers: Iterator[int] | None = None,
+) -> Plan:
+    # Submits take turns, so that two at the same instant cannot both plan the same artifact.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    dataset = _find_dataset(session, request.dataset)
+    ref = dataset_ref(dataset)
+    planner = Planner(session, settings, request.priority, numbers)
+    planner.plan(request, spec, ref, layers)
+    key = study_key(planner.comparison_key, dataset.id)
+    study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
+    is_new = study is None
+    if study is None:
+        name = request.name or f"{short_model_name(spec.name)} on {dataset.name}"
+        study = Study(request_key=key, name=name, **({} if numbers is None else {"id": next(numbers)}))
+        session.add(study)
+    former_name = study.name
+    study.name = request.name or study.name
+    study.request = request.model_copy(update={"dataset": dataset.name, "layers": layers}).model_dump(mode="json")
+    study.submitted_at = func.clock_timestamp()
+    session.flush()
+    planner.enter(study.id)
+    return Plan(
+        spec,
+        ref,
+        layers,
+        planner.embeddings,
+        tuple(planner.jobs),
+        study_id=study.id,
+        name=study.name,
+        is_new=is_new,
+        former_name=former_name,
+        to_ring=bells_of(session, planner.to_ring),
+    )
+
+
+def _find_dataset(session: Session, name: str | None) -> Dataset:
+    query = select(Dataset).order_by(Dataset.id)
+    if name is not None:
+        return find_dataset(session, name)
+    first = session.scalars(query).first()
+    if first is None:
+        raise UserError("no data set is registered: register one with `hsae-admin dataset add NAME PATH`")
+    return first

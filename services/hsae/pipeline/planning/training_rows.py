@@ -1,0 +1,34 @@
+"""Whether a request's activations are enough to train its SAEs on."""
+
+from hsae.backbones.spec import BackboneSpec, n_tokens
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.setting_labels import sae_label
+from hsae.sae.config import n_held_out, n_latents_of
+
+_MOST_VIEWS = 64
+
+
+def few_rows_warning(request: SubmitRequest, spec: BackboneSpec, n_images: int) -> str | None:
+    """One line about the SAEs that have more latents than rows to train on, the worst of them in numbers, or None."""
+    rows_of_view = {
+        sae: (n_images - n_held_out(n_images, sae.holdout_share)) * n_tokens(spec, request.extraction.tokens)
+        for sae in request.saes
+    }
+    n_views = request.extraction.n_views
+    wide = [sae for sae, rows in rows_of_view.items() if rows * n_views < n_latents_of(sae, spec.d_model)]
+    if not wide:
+        return None
+    worst = max(wide, key=lambda sae: n_latents_of(sae, spec.d_model) / max(1, rows_of_view[sae]))
+    n_rows, n_latents = rows_of_view[worst] * n_views, n_latents_of(worst, spec.d_model)
+    others = f" (and so for {len(wide) - 1} more of the {len(rows_of_view)} SAEs)" if len(wide) > 1 else ""
+    views = -(-n_latents // max(1, rows_of_view[worst]))
+    fitting = n_rows // spec.d_model
+    remedies = ["more images"]
+    if fitting:
+        remedies.append(f"--expansion {fitting} or less" if fitting > 1 else "--expansion 1")
+    if views <= _MOST_VIEWS:
+        remedies.append(f"--views {views} (augmented images)")
+    return (
+        f"{n_rows} training rows are fewer than the {n_latents} latents of {sae_label(worst)}{others}, which can learn"
+        f" images by heart: take {' or '.join(remedies)}"
+    )

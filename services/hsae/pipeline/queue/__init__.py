@@ -1,0 +1,1 @@
+"""Jobs in Postgres: who holds one, who is told of it, and what becomes of those that were lost."""

@@ -1,0 +1,105 @@
+"""What a stage is given: the parts it may use, a way to write that only the lease's holder has, and progress."""
+
+import logging
+from contextlib import AbstractContextManager
+
+import torch
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Job, Json
+from hsae.errors import WorkerStoppingError
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.settings import Settings
+from hsae.store.objects import ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+class StageContext:
+    """The surroundings of one attempt at one job."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        device: torch.device,
+        job: jobs.ClaimedJob,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.device = device
+        self.job_id = job.lease.job_id
+        self.checkpoint = job.checkpoint
+        self.fence = job.lease.fence
+        self._lease = job.lease
+        self._heartbeat = heartbeat
+        self._n_micro_batches = 1
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        """A transaction that only the lease's holder can commit; see `Heartbeat.transaction`."""
+        return self._heartbeat.transaction()
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A transaction for reading; see `Heartbeat.reading`."""
+        return self._heartbeat.reading()
+
+    def afterwards(self) -> AbstractContextManager[Session]:
+        """A transaction once the job is no longer this worker's; the lease is let go."""
+        self._heartbeat.stop()
+        return self._heartbeat.reading()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was asked to stop: a stage that can save its state does, then calls `check`."""
+        return self._heartbeat.stopping
+
+    def check(self) -> None:
+        """Raise when this attempt must stop; cheap, call it often.
+
+        Raises:
+            LeaseLostError, JobCancelledError: the job is no longer this worker's.
+            WorkerStoppingError: the worker was asked to stop; what is not saved now is done again.
+        """
+        self._heartbeat.check()
+        if self.stopping:
+            raise WorkerStoppingError(f"job {self.job_id} is handed back")
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Report progress (written by the heartbeat, about once a second).
+
+        Raises:
+            LeaseLostError, JobCancelledError: the job is no longer this worker's.
+        """
+        self._heartbeat.progress(done, total, unit)
+        self._heartbeat.check()
+
+    @property
+    def last_progress(self) -> Json:
+        """The columns of the job that tell its progress, as last reported."""
+        return self._heartbeat.last_progress
+
+    def micro_batch(self, n_rows: int) -> int:
+        """How many of a batch's `n_rows` to put through the device at once: all, or half after it ran out of memory."""
+        return max(1, n_rows // self._n_micro_batches)
+
+    def halve_micro_batch(self) -> bool:
+        """Halve what goes through the device at once; False where that was done before."""
+        if self._n_micro_batches > 1:
+            return False
+        self._n_micro_batches = 2
+        return True
+
+    def event(self, message: str, detail: Json | None = None) -> None:
+        """Add a remark to the job's history."""
+        log.info("%s", message)
+        with self.transaction() as session:
+            jobs.record(session, self.job_id, self._lease.owner, message, detail=detail)
+
+    def save_checkpoint(self, checkpoint: Json) -> None:
+        """Remember where a later attempt goes on."""
+        with self.transaction() as session:
+            session.execute(update(Job).where(Job.id == self.job_id).values(checkpoint=checkpoint))
+        self.checkpoint = checkpoint

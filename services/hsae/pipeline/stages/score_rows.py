@@ -1,0 +1,184 @@
+"""Scores as rows of the catalog: NaN and -1, where the arrays say undefined, become NULL."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hsae.hierarchy.basis_result import BasisResult, NodeTable
+from hsae.hierarchy.probes.level_scores import LevelScores
+from hsae.hierarchy.scores.latent_scores import LatentTable
+from hsae.hierarchy.scores.layer_scores import LayerScores
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    """An array with NaN as null."""
+    if values.dtype.kind == "f":
+        return pa.array(values, mask=np.isnan(values))
+    return pa.array(values)
+
+
+def _integers(values: np.ndarray) -> pa.Array:
+    """Whole numbers that came as floats because some are undefined."""
+    undefined = np.isnan(values)
+    return pa.array(np.where(undefined, 0, values).astype(np.int64), mask=undefined)
+
+
+def _synsets(nodes: np.ndarray, synset_ids: np.ndarray) -> pa.Array:
+    """Catalog ids of nodes, null for -1."""
+    return pa.array(synset_ids[np.maximum(nodes, 0)], mask=nodes < 0)
+
+
+def _constant(value: Any, n_rows: int) -> pa.Array:
+    return pa.array([value] * n_rows)
+
+
+def node_score_rows(analysis_id: int, results: Sequence[BasisResult], synset_ids: np.ndarray) -> pa.Table:
+    """Rows of node_score of all bases of an analysis."""
+    return pa.concat_tables([_node_rows(analysis_id, result, result.nodes, synset_ids) for result in results])
+
+
+def _node_rows(analysis_id: int, result: BasisResult, nodes: NodeTable, synset_ids: np.ndarray) -> pa.Table:
+    columns = nodes.columns()
+    n_rows = len(nodes.latent)
+    head = {
+        "analysis_id": pa.array(np.full(n_rows, analysis_id)),
+        "basis": _constant(result.basis, n_rows).cast(pa.string()),
+        "seed": pa.array(np.full(n_rows, result.seed)),
+        "latent": pa.array(columns.pop("latent")),
+        "synset_id": _synsets(columns.pop("node"), synset_ids),
+    }
+    return pa.table(head | {name: _column(values) for name, values in columns.items()})
+
+
+def latent_rows(
+    analysis_id: int,
+    basis: str,
+    latents: LatentTable,
+    synset_ids: np.ndarray,
+    images: np.ndarray,
+    paths: Sequence[str],
+) -> pa.Table:
+    """Rows of latent; `images` and `paths` name the scored rows."""
+    columns = latents.columns()
+    top_images, top_activations = columns.pop("top_images"), columns.pop("top_activations")
+    n_rows = len(latents.latent)
+    head = {
+        "analysis_id": pa.array(np.full(n_rows, analysis_id)),
+        "basis": _constant(basis, n_rows).cast(pa.string()),
+        "lch_synset_id": _synsets(columns.pop("lch"), synset_ids),
+        "label_synset_id": _synsets(columns.pop("label"), synset_ids),
+        "lch_height": _integers(columns.pop("lch_height")),
+        "lch_depth": _integers(columns.pop("lch_depth")),
+    }
+    names = [json.dumps(path) for path in paths]
+    top = [
+        "["
+        + ", ".join(
+            f'{{"image": {images[row]}, "path": {names[row]}, "activation": {activation:.6g}}}'
+            for row, activation in zip(rows, activations, strict=True)
+            if row >= 0
+        )
+        + "]"
+        for rows, activations in zip(top_images.tolist(), top_activations.tolist(), strict=True)
+    ]
+    return pa.table(head | {name: _column(values) for name, values in columns.items()} | {"top_images": top})
+
+
+def latent_place_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
+    """Rows of latent_place of one basis: every latent by every association rule."""
+    tables = []
+    for rule, places in result.places.items():
+        n_rows = len(places.lch)
+        columns = {
+            "analysis_id": pa.array(np.full(n_rows, analysis_id)),
+            "basis": _constant(result.basis, n_rows).cast(pa.string()),
+            "latent": pa.array(np.arange(n_rows, dtype=np.int32)),
+            "rule": _constant(rule, n_rows).cast(pa.string()),
+            "n_associated": pa.array(places.n_associated),
+            "lch_synset_id": _synsets(places.lch, synset_ids),
+            "lch_height": _integers(places.height),
+            "lch_height_relative": _column(places.height_relative),
+            "lch_depth": _integers(places.depth),
+            "coverage": _column(places.coverage),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def latent_edge_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
+    """Rows of latent_edge of one basis."""
+    columns = result.edges.columns()
+    others = {
+        "parent_synset_id": _synsets(columns.pop("parent_node"), synset_ids),
+        "child_synset_id": _synsets(columns.pop("child_node"), synset_ids),
+        "is_ms_abstract": _integers(columns.pop("is_ms_abstract")).cast(pa.bool_()),
+    }
+    return _table(_of_basis(analysis_id, result), columns, **others)
+
+
+def latent_family_rows(analysis_id: int, result: BasisResult) -> pa.Table:
+    """Rows of latent_family of one basis."""
+    return _table(_of_basis(analysis_id, result), result.families.columns())
+
+
+def level_score_rows(analysis_id: int, levels: LevelScores) -> pa.Table:
+    """Rows of level_score."""
+    return _table({"analysis_id": analysis_id}, levels.columns())
+
+
+def _of_basis(analysis_id: int, result: BasisResult) -> dict[str, Any]:
+    return {"analysis_id": analysis_id, "basis": result.basis, "seed": result.seed}
+
+
+def _table(head: Mapping[str, Any], columns: Mapping[str, np.ndarray], **others: pa.Array) -> pa.Table:
+    n_rows = len(next(iter(columns.values())))
+    same = {name: pa.repeat(value, n_rows) for name, value in head.items()}
+    return pa.table(same | {name: _column(values) for name, values in columns.items()} | others)
+
+
+def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str, float | None]) -> dict[str, Any]:
+    """A row of layer_score; `measured` adds reconstruction and probe."""
+    layer: LayerScores = result.layer
+    values = {name: _null(value) for name, value in asdict(layer).items() if name in _LAYER_COLUMNS}
+    return {
+        "analysis_id": analysis_id,
+        "basis": result.basis,
+        "seed": result.seed,
+        "l0": layer.l0_mean,
+        "share_nodes_f1": _null(layer.f1_node_share),
+        "share_nodes_q": _null(layer.q_node_share),
+        "by_height": [
+            {"height": height, "n_nodes": counts.n_nodes, "n_f1": counts.n_f1, "n_q": counts.n_q}
+            for height, counts in sorted(layer.by_height.items())
+        ],
+        **values,
+        **{name: _null(value) for name, value in measured.items()},
+    }
+
+
+_LAYER_COLUMNS = frozenset(
+    {
+        "n_latents",
+        "n_dead",
+        "dead_share",
+        "lch_height_mean",
+        "lch_height_median",
+        "lch_height_q25",
+        "lch_height_q75",
+        "lch_height_relative_mean",
+        "coverage_mean",
+        "coverage_median",
+        "n_nodes",
+        "best_f1_mean",
+        "best_f1_inner_mean",
+    }
+)
+
+
+def _null(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,53 @@
+"""Deletes what an ended job left behind."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Job
+from hsae.pipeline.upkeep.garbage import sweep
+from hsae.pipeline.upkeep.leftovers import LEFTOVERS
+from hsae.store.objects import ObjectStore
+
+
+def clean_up(
+    begin: Callable[[], AbstractContextManager[Session]],
+    store: ObjectStore,
+    job_id: int,
+    state: str,
+    *,
+    fence: int | None = None,
+    forget: bool = True,
+) -> None:
+    """Delete a job's partial work in transactions that hold its row, unless somebody has asked for the job again since.
+
+    First the rows, then, once that is committed, the objects: what is cut short leaves no row that names a deleted one.
+
+    Args:
+        begin: begins a transaction.
+        store: where the objects lie.
+        job_id: a job that has ended.
+        state: what it ended as; in another state it is left alone.
+        fence: the start that ended; after another start it is left alone.
+        forget: whether the rows go, too; without, only what none of them names does.
+
+    Raises:
+        ServiceError: when the database or the object store fails.
+    """
+
+    def forget_rows(session: Session, job: Job) -> None:
+        leftovers = LEFTOVERS[job.kind]
+        leftovers.forget(leftovers.request.model_validate(job.request), job_id, session)
+
+    def delete_objects(session: Session, job: Job) -> None:
+        leftovers = LEFTOVERS[job.kind]
+        sweep(session, store, leftovers.prefixes(leftovers.request.model_validate(job.request)))
+
+    for step in (forget_rows, delete_objects) if forget else (delete_objects,):
+        with begin() as session:
+            job = session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one()
+            if job.state != state or fence not in (None, job.fence):
+                return
+            step(session, job)

@@ -1,0 +1,155 @@
+"""A lost or damaged object of a finished job: the job that made it runs again, and the job that needs it waits.
+
+Stages are deterministic, so what is made again has the same bits and everything that was derived from it stays valid.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, null, select, update
+from sqlalchemy.orm import Session
+
+from hsae.catalog import LIVE_STATES, ActivationSet, ActivationShard, Analysis, Job, Sae
+from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.upkeep.integrity import find_lost, named_objects
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import ACTIVATIONS, ANALYSES, SAES, artifact_prefix
+
+if TYPE_CHECKING:  # it loads torch, and commands read this file
+    from hsae.pipeline.stages.context import StageContext
+
+_MAKERS: dict[str, type[ActivationSet | Sae | Analysis]] = {
+    ACTIVATIONS: ActivationSet,
+    SAES: Sae,
+    ANALYSES: Analysis,
+}
+
+
+def forget_object(session: Session, object_key: str, who: str, reason: str) -> None:
+    """Fail the job that made `object_key`, so that the next submit runs it again.
+
+    Of an extraction, also forget the shard that must be made again.
+    """
+    maker = _maker_of(session, object_key)
+    if maker is None:
+        return
+    state = session.execute(select(Job.state).where(Job.id == maker).with_for_update()).scalar_one()
+    if state != "running":
+        _forget_rows(session, object_key)
+    if state == "succeeded":
+        session.execute(
+            update(Job)
+            .where(Job.id == maker)
+            .values(state="failed", error=reason, result=null(), finished_at=func.now())
+        )
+        jobs.record(session, maker, who, reason, reason="failed", state="failed")
+
+
+def wait_for_maker(
+    context: "StageContext", job: jobs.ClaimedJob, loss: ObjectMissingError | ObjectCorruptError
+) -> tuple[Bell, ...] | None:
+    """Let the running `job` wait until the lost object is made again; returns what to ring for.
+
+    Whatever else is lost of the same artifact is made again in the same run. The job's attempt counts, so that a disk
+    which goes on losing objects ends in an error and not in a loop; but not where the maker runs again already.
+
+    Returns:
+        None where the job cannot wait: no job makes the object, its maker was cancelled, or no attempt is left.
+
+    Raises:
+        ServiceError: when the object store or the database cannot be reached.
+        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or not for long.
+    """
+    lost = {loss.key: loss.fact, **_others_lost(context, loss.key)}
+    with context.reading() as session:
+        # Submits and retries lock rows of jobs in the order of their ids; all take turns.
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+        maker_id = _maker_of(session, loss.key)
+        if maker_id in (None, job.lease.job_id):
+            return None
+        both = select(Job).where(Job.id.in_((maker_id, job.lease.job_id))).order_by(Job.id).with_for_update()
+        (maker,) = (row for row in session.scalars(both).all() if row.id == maker_id)
+        jobs.hold(session, job.lease)
+        if maker.state == "cancelled":
+            return None
+        # What was made since this attempt began was perhaps read before.
+        made_since = maker.state == "succeeded" and _ended_since(session, maker.id, job.lease.job_id)
+        counts = maker.state not in LIVE_STATES and not made_since
+        if counts and job.attempt >= job.max_attempts:
+            return None
+        again = [] if made_since else _make_again(session, maker, lost, job.lease.owner)
+        why = f"{loss.fact}: job {maker.id} makes it again"
+        released = jobs.wait_for(session, job.lease, maker.id, why, uncounted=not counts)
+        return jobs.bells_of(session, [*again, *released])
+
+
+def make_again(session: Session, lost: Mapping[str, str], who: str) -> list[int]:
+    """Queue the jobs that made the objects of `lost` (key: what is wrong with it) again; returns their ids.
+
+    A job that is under way is left alone, and so is an object that no job makes.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    by_maker: dict[int, dict[str, str]] = {}
+    for key, fault in lost.items():
+        maker_id = _maker_of(session, key)
+        if maker_id is not None:
+            by_maker.setdefault(maker_id, {})[key] = fault
+    makers = session.scalars(select(Job).where(Job.id.in_(by_maker)).order_by(Job.id).with_for_update())
+    return [job_id for maker in makers for job_id in _make_again(session, maker, by_maker[maker.id], who)]
+
+
+def _make_again(session: Session, maker: Job, lost: Mapping[str, str], who: str) -> list[int]:
+    """The maker's id if it is queued by this. Its row is locked, and no submit is under way."""
+    if maker.state == "running":  # it has read its rows already; whoever still misses the object comes again
+        return []
+    for key in lost:
+        _forget_rows(session, key)
+    if maker.state in LIVE_STATES:
+        return []
+    jobs.requeue(maker, "queued")
+    maker.notified_at = func.now()
+    first, *others = lost.values()
+    more = f" (and {len(others)} more objects)" if others else ""
+    jobs.record(session, maker.id, who, f"runs again: {first}{more}", reason="requeued", state="queued")
+    session.flush()
+    return [maker.id]
+
+
+def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
+    """What else is lost of the artifact that an object is a part of: key and what is wrong with it."""
+    with context.reading() as session:
+        maker = _maker_of(session, object_key)
+        if maker is None or session.scalar(select(Job.state).where(Job.id == maker)) in LIVE_STATES:
+            return {}
+        kind, key, _ = object_key.split("/", 2)
+        named = named_objects(session, artifact_prefix(kind, key))
+    others = [each for each in named if each.key != object_key and not each.is_checkpoint]
+    return {each.object.key: f"{each.object.key}: {each.fault}" for each in find_lost(
+        context.store, others, on_checked=context.check)}  # fmt: skip
+
+
+def _maker_of(session: Session, object_key: str) -> int | None:
+    """The job that makes an object; none does a data set's, which `dataset add` stores again."""
+    kind, _, rest = object_key.partition("/")
+    table = _MAKERS.get(kind)
+    if table is None:
+        return None
+    return session.scalar(select(table.job_id).where(table.key == rest.partition("/")[0]))
+
+
+def _ended_since(session: Session, job_id: int, other: int) -> bool:
+    """Whether a job ended after the latest attempt at the other one began."""
+    began = select(Job.started_at).where(Job.id == other).scalar_subquery()
+    return session.scalar(select(Job.id).where(Job.id == job_id, Job.finished_at > began)) is not None
+
+
+def _forget_rows(session: Session, object_key: str) -> None:
+    """Forget what an extraction would take as a sign that the object is there; other stages look for themselves."""
+    kind, _, rest = object_key.partition("/")
+    if kind == ACTIVATIONS:
+        # The manifest is written again from the rows of the shards.
+        session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
+        this_set = ActivationSet.key == rest.partition("/")[0]
+        session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
