@@ -13,7 +13,7 @@ from tests.examples import examples
 from hsae.errors import UserError
 from hsae.store.activations import (
     ActivationManifest,
-    ActivationShard,
+    ActivationRows,
     ShardEntry,
     SkippedEntry,
     read_manifest,
@@ -29,9 +29,9 @@ from hsae.store.tensors import get_tensors, put_tensors
 from .conftest import S3Server
 
 
-def random_shard(n_rows: int, d_model: int, dtype: torch.dtype, first: int = 0, end: int = 4) -> ActivationShard:
+def random_shard(n_rows: int, d_model: int, dtype: torch.dtype, first: int = 0, end: int = 4) -> ActivationRows:
     generator = torch.Generator().manual_seed(n_rows * 100 + d_model)
-    return ActivationShard(
+    return ActivationRows(
         torch.randn(n_rows, d_model, generator=generator).to(dtype),
         torch.randint(first, max(end, first + 1), (n_rows,), generator=generator, dtype=torch.int32),
         torch.randint(0, 3, (n_rows,), generator=generator, dtype=torch.int16),
@@ -167,7 +167,7 @@ def entries(store: ObjectStore) -> list[ShardEntry]:
     first = write_shard(
         store, shard_key("0123abcd", 0), random_shard(3, 5, torch.bfloat16, 0, 3), first_image=0, end_image=3
     )
-    empty = ActivationShard(
+    empty = ActivationRows(
         torch.zeros(0, 5, dtype=torch.bfloat16),
         torch.zeros(0, dtype=torch.int32),
         torch.zeros(0, dtype=torch.int16),

@@ -12,14 +12,14 @@ from hsae.datasets import SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.prepare import ListedImage
-from hsae.store.activations import ActivationShard
+from hsae.store.activations import ActivationRows
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
     """The shards of one image range, one per layer, and the images that could not be read."""
 
-    shards: dict[int, ActivationShard]
+    shards: dict[int, ActivationRows]
     skipped: tuple[SkippedImage, ...]
 
 
@@ -82,7 +82,7 @@ def extract_shard(
     no_rows = torch.empty(0, backbone.spec.d_model, dtype=dtype)
     shards = {
         # Popped one by one: the parts of a layer are freed before the next layer is joined.
-        layer: ActivationShard(torch.cat([no_rows, *activations.pop(layer)]), rows_image, rows_view)
+        layer: ActivationRows(torch.cat([no_rows, *activations.pop(layer)]), rows_image, rows_view)
         for layer in backbone.layers
     }
     return ShardResult(shards, tuple(skipped))

@@ -10,14 +10,14 @@ from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, initial_l0
 from hsae.sae.geometric_median import geometric_median
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import RowSplit, TrainingRows, check_rows, split_rows, subsample, take_rows
+from hsae.sae.rows import RowSource, RowSplit, split_rows, subsample
 
 MEDIAN_ROWS = 8_192
 _CHUNK_ROWS = 16_384
 _CHUNK_LATENTS = 1_024
 
 
-def initialise(config: SaeConfig, rows: TrainingRows, split: RowSplit) -> SparseAutoencoder:
+def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAutoencoder:
     """An untrained SAE on the CPU, fitted to the place and the size of the training rows, not yet to their shape.
 
     - input_scale: centred rows have the length sqrt(d_model) on average over all training rows;
@@ -30,7 +30,7 @@ def initialise(config: SaeConfig, rows: TrainingRows, split: RowSplit) -> Sparse
 
     Raises UserError when the rows do not differ.
     """
-    sample = take_rows(rows, subsample(split.train, MEDIAN_ROWS, config.seed), torch.device("cpu"))
+    sample = next(rows.chunks(subsample(split.train, MEDIAN_ROWS, config.seed), MEDIAN_ROWS))
     median = geometric_median(sample)
     spread = _mean_distance(rows, split, median)
     if not spread > 1e-9 * float(median.norm()):
@@ -38,7 +38,7 @@ def initialise(config: SaeConfig, rows: TrainingRows, split: RowSplit) -> Sparse
             f"all {split.train.shape[0]} training rows are equal (zero variance), there is nothing to learn: "
             "choose a deeper layer or other images"
         )
-    sae = SparseAutoencoder(config, rows.activations.shape[1])
+    sae = SparseAutoencoder(config, rows.d_model)
     input_scale = math.sqrt(sae.d_model) / spread
     directions = torch.randn(sae.n_latents, sae.d_model, generator=torch.Generator().manual_seed(config.seed))
     directions /= directions.norm(dim=1, keepdim=True)
@@ -53,10 +53,12 @@ def initialise(config: SaeConfig, rows: TrainingRows, split: RowSplit) -> Sparse
     return sae
 
 
-def untrained_sae(config: SaeConfig, rows: TrainingRows) -> SparseAutoencoder:
-    """The SAE that `train` would start from: the control "an untrained SAE". Raises UserError."""
-    check_rows(rows)
-    check_config(config, rows.activations.shape[1])
+def untrained_sae(config: SaeConfig, rows: RowSource) -> SparseAutoencoder:
+    """The SAE that `train` would start from: the control "an untrained SAE".
+
+    `rows` are finite (see `check_rows`) and are read twice. Raises UserError.
+    """
+    check_config(config, rows.d_model)
     return initialise(config, rows, split_rows(rows, holdout_share=config.holdout_share, seed=config.seed))
 
 
@@ -72,10 +74,9 @@ def firing_thresholds(
     return torch.cat(thresholds)
 
 
-def _mean_distance(rows: TrainingRows, split: RowSplit, median: Float[Tensor, "d_model"]) -> float:
+def _mean_distance(rows: RowSource, split: RowSplit, median: Float[Tensor, "d_model"]) -> float:
     """The mean distance of all training rows to their median, raw units."""
     total = 0.0
-    for positions in torch.split(split.train, _CHUNK_ROWS):
-        chunk = take_rows(rows, positions, torch.device("cpu")).to(torch.float64)
-        total += float((chunk - median).norm(dim=1).sum())
+    for chunk in rows.chunks(split.train, _CHUNK_ROWS):
+        total += float((chunk.to(torch.float64) - median).norm(dim=1).sum())
     return total / split.train.shape[0]

@@ -1,10 +1,12 @@
 """Activation rows as the trainer sees them: checked once, split by image, drawn in a reproducible order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from hsae.errors import UserError
@@ -16,9 +18,30 @@ _HOLDOUT_STREAM = 2**63
 _SUBSAMPLE_STREAM = 2**63 + 1
 
 
+class RowSource(Protocol):
+    """Rows that can be read again, some at a time: nothing says that all of them lie in memory."""
+
+    @property
+    def d_model(self) -> int:
+        """Length of a row."""
+
+    @property
+    def image_index(self) -> Int[Tensor, "n_rows"]:
+        """Which image a row is of."""
+
+    @property
+    def view(self) -> Int[Tensor, "n_rows"]:
+        """0 = the plain image, above 0 = an augmented view of it."""
+
+    def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
+        """The rows at ascending positions as float32 on the CPU, `n_rows` at a time; the last chunk has the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Activations of one layer with what each row came from; all three on one device.
+    """Activations of one layer, all in memory, with what each row came from; all three on one device.
+
+    Training needs every row in every epoch, in an order that it draws: it holds them all.
 
     activations: bfloat16, float16 or float32 [n_rows, d_model]
     image_index: integers [n_rows], which image a row is of
@@ -28,6 +51,16 @@ class TrainingRows:
     activations: Float[Tensor, "n_rows d_model"]
     image_index: Int[Tensor, "n_rows"]
     view: Int[Tensor, "n_rows"]
+
+    @property
+    def d_model(self) -> int:
+        """Length of a row."""
+        return self.activations.shape[1]
+
+    def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
+        """See `RowSource.chunks`."""
+        for part in torch.split(positions, n_rows):
+            yield take_rows(self, part, torch.device("cpu"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +94,25 @@ def check_rows(rows: TrainingRows) -> None:
                 f"{name} must hold one integer for each of the {n_rows} activation rows, got {column.dtype} "
                 f"{list(column.shape)}: extract the activations again"
             )
-    for start in range(0, n_rows, _CHUNK_ROWS):
-        finite = torch.isfinite(activations[start : start + _CHUNK_ROWS]).all(dim=1)
+    check_finite(rows)
+
+
+def check_finite(rows: TrainingRows, *, first_row: int = 0) -> None:
+    """Raises UserError that names the first row with NaN or infinity; `first_row` is the number of the first of these.
+
+    The activations are bfloat16, float16 or float32.
+    """
+    for start in range(0, rows.activations.shape[0], _CHUNK_ROWS):
+        finite = torch.isfinite(rows.activations[start : start + _CHUNK_ROWS]).all(dim=1)
         if not bool(finite.all()):
             row = start + int((~finite).to(torch.uint8).argmax())
             raise UserError(
-                f"activation row {row} (image {int(rows.image_index[row])}, view {int(rows.view[row])}) holds NaN or "
-                "infinity: extract the activations in float32, or leave that image out"
+                f"activation row {first_row + row} (image {int(rows.image_index[row])}, view {int(rows.view[row])})"
+                " holds NaN or infinity: extract the activations in float32, or leave that image out"
             )
 
 
-def split_rows(rows: TrainingRows, *, holdout_share: float, seed: int) -> RowSplit:
+def split_rows(rows: RowSource, *, holdout_share: float, seed: int) -> RowSplit:
     """Holds out whole images: the first `holdout_share` of a seeded permutation of the sorted image numbers.
 
     At least one image is held out unless the share is 0. Raises UserError when fewer than two rows are left to train

@@ -23,7 +23,7 @@ _ACTIVATION_DTYPES = (torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class ActivationShard:
+class ActivationRows:
     """Rows of one layer's activations and where each comes from.
 
     `activations`: bfloat16 or float32 `[n_rows, d_model]`; `image_index`: int32 `[n_rows]`, the image's
@@ -112,9 +112,7 @@ class ActivationManifest(BaseModel):
         return None
 
 
-def write_shard(
-    store: ObjectStore, key: str, shard: ActivationShard, *, first_image: int, end_image: int
-) -> ShardEntry:
+def write_shard(store: ObjectStore, key: str, shard: ActivationRows, *, first_image: int, end_image: int) -> ShardEntry:
     """Stores `shard` as the object `key` (see `hsae.store.keys.shard_key`); it holds rows of the images
     `[first_image, end_image)` only. Raises ValueError for tensors that are no such shard."""
     if fault := _shard_fault(shard, first_image, end_image):
@@ -130,7 +128,7 @@ def write_shard(
     return ShardEntry(stored, shard.activations.shape[0], first_image, end_image)
 
 
-def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationShard:
+def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationRows:
     """The shard of a manifest's entry, on the CPU.
 
     Raises `ObjectMissingError`; `ObjectCorruptError` for another checksum, layout, dtype, number of rows or
@@ -142,7 +140,7 @@ def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationShard:
         raise ObjectCorruptError(key, store.bucket, "it is no activation shard")
     if fault := _version_fault(metadata.get("version"), f"object {key}"):
         raise ObjectCorruptError(key, store.bucket, fault)
-    shard = ActivationShard(tensors["activations"], tensors["image_index"], tensors["view"])
+    shard = ActivationRows(tensors["activations"], tensors["image_index"], tensors["view"])
     fault = _shard_fault(shard, entry.first_image, entry.end_image)
     if fault is None and shard.activations.shape[0] != entry.n_rows:
         fault = f"it has {shard.activations.shape[0]} rows, the manifest says {entry.n_rows}"
@@ -178,7 +176,7 @@ def read_manifest(store: ObjectStore, key: str, *, sha256: str) -> ActivationMan
     return manifest
 
 
-def _shard_fault(shard: ActivationShard, first_image: int, end_image: int) -> str | None:
+def _shard_fault(shard: ActivationRows, first_image: int, end_image: int) -> str | None:
     activations, image_index, view = shard.activations, shard.image_index, shard.view
     if activations.ndim != 2 or activations.dtype not in _ACTIVATION_DTYPES:
         found = f"{activations.dtype} {list(activations.shape)}"

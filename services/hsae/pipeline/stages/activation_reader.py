@@ -1,19 +1,42 @@
-"""Published activation sets, read back for training and analysis."""
+"""The one reader of published activation sets: rows in their stored order, one shard in memory at a time.
 
-from collections.abc import Callable, Iterator
+Whoever needs more than a shard at once asks for it by name: `read_training_rows` holds every row of the set,
+`read_embeddings` one row per image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 from sqlalchemy import select
+from torch import Tensor
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
 from hsae.pipeline.stages.context import StageContext
-from hsae.sae.rows import TrainingRows
-from hsae.store.activations import ActivationManifest, ActivationShard, read_manifest, read_shard
+from hsae.sae.rows import TrainingRows, check_finite
+from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
+
+
+@dataclass(frozen=True, slots=True)
+class PlainImages:
+    """The plain view of the images of one shard.
+
+    Attributes:
+        activations: every token of every image, on the CPU; one token unless the set is of patch tokens.
+        image_index: each image's number in the data set's listing.
+    """
+
+    activations: Float32[Tensor, "n_images n_tokens d_model"]
+    image_index: Int32[Tensor, "n_images"]
+
+    def means(self) -> Float32[Tensor, "n_images d_model"]:
+        """One row per image: its only token, or the mean of its patches."""
+        return self.activations.mean(1) if self.activations.shape[1] > 1 else self.activations[:, 0]
 
 
 def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet, ActivationManifest]:
@@ -32,20 +55,26 @@ def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet,
     return row, read_manifest(context.store, key, sha256=row.manifest_sha256)
 
 
-def iterate_shards(context: StageContext, manifest: ActivationManifest) -> Iterator[ActivationShard]:
+def iterate_shards(context: StageContext, manifest: ActivationManifest) -> Iterator[ActivationRows]:
     """The set's shards in order, each verified against its checksum."""
-    for entry in manifest.shards:
-        context.check()
-        yield read_shard(context.store, entry)
+    return (_read(context, entry) for entry in manifest.shards)
 
 
-def read_training_rows(
-    context: StageContext, manifest: ActivationManifest, on_shard: Callable[[int], None]
-) -> TrainingRows:
+def iterate_plain_images(context: StageContext, manifest: ActivationManifest) -> Iterator[PlainImages]:
+    """The plain view of every image, a shard's images at a time; a shard without any is left out."""
+    for shard in iterate_shards(context, manifest):
+        plain = shard.view == 0
+        if bool(plain.any()):  # else no image of its range could be read
+            yield PlainImages(
+                shard.activations[plain].float().view(-1, manifest.n_tokens, manifest.d_model),
+                shard.image_index[plain][:: manifest.n_tokens],
+            )
+
+
+def read_training_rows(context: StageContext, manifest: ActivationManifest) -> TrainingRows:
     """All rows of the set in memory, as stored: float32 or bfloat16 `[n_rows, d_model]`."""
-    dtype = getattr(torch, manifest.dtype)
     rows = TrainingRows(
-        torch.empty(manifest.n_rows, manifest.d_model, dtype=dtype),
+        torch.empty(manifest.n_rows, manifest.d_model, dtype=getattr(torch, manifest.dtype)),
         torch.empty(manifest.n_rows, dtype=torch.int32),
         torch.empty(manifest.n_rows, dtype=torch.int16),
     )
@@ -56,8 +85,54 @@ def read_training_rows(
         rows.image_index[start:end] = shard.image_index
         rows.view[start:end] = shard.view
         start = end
-        on_shard(start)
     return rows
+
+
+class StoredRows:
+    """The rows of a set that stay in the store and are read from there each time (a `hsae.sae.rows.RowSource`).
+
+    Only what each row is of is held: 6 bytes a row.
+    """
+
+    def __init__(self, context: StageContext, manifest: ActivationManifest) -> None:
+        """Read the set once.
+
+        Raises:
+            UserError: a row holds NaN or infinity.
+        """
+        self._context = context
+        self._manifest = manifest
+        self.d_model = manifest.d_model
+        self.image_index = torch.empty(manifest.n_rows, dtype=torch.int32)
+        self.view = torch.empty(manifest.n_rows, dtype=torch.int16)
+        start = 0
+        for shard in iterate_shards(context, manifest):
+            check_finite(TrainingRows(shard.activations, shard.image_index, shard.view), first_row=start)
+            end = start + len(shard.image_index)
+            self.image_index[start:end] = shard.image_index
+            self.view[start:end] = shard.view
+            start = end
+
+    def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
+        """The rows at ascending positions as float32, `n_rows` at a time; shards without any of them are not read."""
+        ends = torch.tensor([entry.n_rows for entry in self._manifest.shards], dtype=torch.int64).cumsum(0)
+        parts: list[Tensor] = []
+        n_lacking = n_rows
+        n_taken = 0
+        for entry, end in zip(self._manifest.shards, ends.tolist(), strict=True):
+            n_before = int(torch.searchsorted(positions, end))
+            if n_before == n_taken:
+                continue
+            within = positions[n_taken:n_before] - (end - entry.n_rows)
+            n_taken = n_before
+            found = _read(self._context, entry).activations[within].float()
+            while len(found) >= n_lacking:
+                yield torch.cat([*parts, found[:n_lacking]])
+                parts, found, n_lacking = [], found[n_lacking:], n_rows
+            parts.append(found)
+            n_lacking -= len(found)
+        if n_lacking < n_rows:
+            yield torch.cat(parts)
 
 
 def read_embeddings(
@@ -69,18 +144,13 @@ def read_embeddings(
         UserError: when the set is not there (any more), or lacks one of the images.
     """
     _, manifest = open_activation_set(context, key)
-    n_tokens = manifest.n_tokens
     found = np.empty((len(images), manifest.d_model), dtype=np.float32)
     is_there = np.zeros(len(images), dtype=bool)
-    for shard in iterate_shards(context, manifest):
-        plain = shard.view == 0
-        if not bool(plain.any()):  # no image of its range could be read
-            continue
-        index = shard.image_index[plain][::n_tokens].numpy()
+    for plain in iterate_plain_images(context, manifest):
+        index = plain.image_index.numpy()
         at = np.minimum(np.searchsorted(images, index), len(images) - 1)
         wanted = images[at] == index
-        rows = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model).mean(1).numpy()
-        found[at[wanted]] = rows[wanted]
+        found[at[wanted]] = plain.means().numpy()[wanted]
         is_there[at[wanted]] = True
     if not is_there.all():
         raise UserError(
@@ -89,3 +159,8 @@ def read_embeddings(
             " images and submit under a new data set"
         )
     return found
+
+
+def _read(context: StageContext, entry: ShardEntry) -> ActivationRows:
+    context.check()
+    return read_shard(context.store, entry)

@@ -16,7 +16,7 @@ from hsae.hierarchy.basis_result import BasisResult
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.planning.requests import AnalyzeRequest
-from hsae.pipeline.stages.activation_reader import open_activation_set, read_embeddings, read_training_rows
+from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
 from hsae.pipeline.stages.class_information import ClassInformation, class_information
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import LatentActivations, encode_images, put_latent_activations
@@ -64,7 +64,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     scoring = request.scoring
     saes = [sae]
     if "untrained" in scoring.controls:
-        saes.append(untrained_sae(sae.config, read_training_rows(context, manifest, lambda _: context.check())))
+        saes.append(untrained_sae(sae.config, StoredRows(context, manifest)))
     (latents, *untrained), raw = encode_images(saes, manifest, context)
     scored = listing.take(latents.images)
     labels = listed_labels(scored, taxonomy)

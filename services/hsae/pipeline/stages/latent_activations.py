@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float32, Int32
 
-from hsae.pipeline.stages.activation_reader import iterate_shards
+from hsae.pipeline.stages.activation_reader import iterate_plain_images
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.activations import ActivationManifest
@@ -59,16 +59,13 @@ def encode_images(
     pooled: list[sp.csr_array] = []
     images: list[torch.Tensor] = []
     with torch.inference_mode():
-        for shard in iterate_shards(context, manifest):
-            plain = shard.view == 0
-            if not bool(plain.any()):  # no image of its range could be read
-                continue
-            x = shard.activations[plain].float().view(-1, n_tokens, manifest.d_model)
-            raw.append(x.mean(1) if n_tokens > 1 else x[:, 0])
+        for plain in iterate_plain_images(context, manifest):
+            x = plain.activations
+            raw.append(plain.means())
             if n_tokens > 1:
                 greatest = torch.cat((x.amax(1), -x.amin(1)), dim=1).clamp(min=0)
                 pooled.append(sp.csr_array(greatest.numpy()))
-            images.append(shard.image_index[plain][::n_tokens])
+            images.append(plain.image_index)
             for part_cpu in torch.split(x, max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)):
                 part = part_cpu.to(context.device)
                 for sae, encoded in zip(saes, latents, strict=True):

@@ -35,7 +35,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
-    rows = read_training_rows(context, manifest, lambda _: context.check())
+    rows = read_training_rows(context, manifest)
     log.info("training on %d rows of %d dimensions", manifest.n_rows, manifest.d_model)
     checkpoints = _Checkpoints(request.key, context)
     reports = _Reports(context)
