@@ -52,7 +52,7 @@ def with_hsae(
         max_pixels=MAX_PIXELS,
         on_batch=lambda n_done: None,
     )
-    return torch.stack([result.shards[layer].activations for layer in backbone.layers])
+    return torch.stack([result.activations[layer] for layer in backbone.layers])
 
 
 @torch.no_grad()

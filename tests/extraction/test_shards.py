@@ -42,13 +42,13 @@ def test_rows_are_in_the_order_batch_view_image_token(backbone, images, tokens, 
     expected = [
         (image, view) for batch in ((0, 1, 3), (4, 5, 6)) for view in (0, 1) for image in batch for _ in range(n_tokens)
     ]
-    assert tuple(result.shards) == LAYERS
-    for layer, shard in result.shards.items():
-        assert shard.image_index.dtype == torch.int32
-        assert shard.view.dtype == torch.int16
-        assert list(zip(shard.image_index.tolist(), shard.view.tolist(), strict=True)) == expected
-        assert shard.activations.shape == (len(expected), backbone.spec.d_model)
-        rows = shard.activations.view(-1, n_tokens, backbone.spec.d_model)
+    assert tuple(result.activations) == LAYERS
+    assert result.image_index.dtype == torch.int32
+    assert result.view.dtype == torch.int16
+    assert list(zip(result.image_index.tolist(), result.view.tolist(), strict=True)) == expected
+    for layer, activations in result.activations.items():
+        assert activations.shape == (len(expected), backbone.spec.d_model)
+        rows = activations.view(-1, n_tokens, backbone.spec.d_model)
         for position, (image, view) in enumerate(expected[::n_tokens]):  # each image and view by itself
             picture = open_image(images / f"{image}.webp", max_pixels=MAX_PIXELS)
             if view:
@@ -60,15 +60,15 @@ def test_rows_are_in_the_order_batch_view_image_token(backbone, images, tokens, 
 def test_the_same_call_gives_the_same_bits(backbone, images, listed):
     first, second = (extract(backbone, images, listed, tokens="patches", n_views=2) for _ in range(2))
     for layer in LAYERS:
-        assert torch.equal(first.shards[layer].activations, second.shards[layer].activations)
+        assert torch.equal(first.activations[layer], second.activations[layer])
 
 
 def test_bfloat16_rows_are_the_float32_rows_rounded(backbone, images, listed):
     exact, rounded = (extract(backbone, images, listed, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     for layer in LAYERS:
-        assert rounded.shards[layer].activations.dtype == torch.bfloat16
-        assert torch.equal(rounded.shards[layer].activations, exact.shards[layer].activations.bfloat16())
-        assert torch.equal(rounded.shards[layer].image_index, exact.shards[layer].image_index)
+        assert rounded.activations[layer].dtype == torch.bfloat16
+        assert torch.equal(rounded.activations[layer], exact.activations[layer].bfloat16())
+        assert torch.equal(rounded.image_index, exact.image_index)
 
 
 def test_progress_counts_skipped_images_and_may_stop_the_pass(backbone, images):
@@ -91,7 +91,8 @@ def test_a_range_without_a_readable_image_is_all_skipped(backbone, images):
     listed = listing_of(images, [f"{number}.webp" for number in range(5)])
     result = extract(backbone, images, listed)
     assert [entry.image for entry in result.skipped] == [0, 1, 2, 3, 4]
-    assert all(len(shard.image_index) == 0 for shard in result.shards.values())
+    assert len(result.image_index) == 0
+    assert all(len(activations) == 0 for activations in result.activations.values())
 
 
 def _changed_backbone(folder, layers, *, preprocessor=None, weights=None) -> Backbone:

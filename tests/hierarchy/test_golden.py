@@ -63,15 +63,17 @@ def measure(shared_data: Path) -> dict[str, dict[str, dict[str, float]]]:
     taxonomy = induce(wordnet, wnids)
     position = {taxonomy.synsets[node].id: place for place, node in enumerate(taxonomy.classes.tolist())}
     labels = np.array([position[path.split("/")[0]] for path in paths])
-    return {str(block): _measure_block(shard, labels, taxonomy) for block, shard in extracted.shards.items()}
+    return {
+        str(block): _measure_block(TrainingRows(activations, extracted.image_index, extracted.view), labels, taxonomy)
+        for block, activations in extracted.activations.items()
+    }
 
 
-def _measure_block(shard, labels, taxonomy) -> dict[str, dict[str, float]]:
-    rows = TrainingRows(shard.activations, shard.image_index, shard.view)
+def _measure_block(rows, labels, taxonomy) -> dict[str, dict[str, float]]:
     trained = train(SAE, rows, device=torch.device("cpu"))
-    z = encode_sparse(trained.sae, shard.activations)
+    z = encode_sparse(trained.sae, rows.activations)
     found: dict[str, list[dict[str, float]]] = {}
-    for result in analyse(z, labels, taxonomy, shard.activations.numpy()):
+    for result in analyse(z, labels, taxonomy, rows.activations.numpy()):
         layer = result.layer
         values = {
             name: getattr(layer, name)
@@ -86,8 +88,8 @@ def _measure_block(shard, labels, taxonomy) -> dict[str, dict[str, float]]:
     means["input"] = {
         "n_images": len(labels),
         "n_nodes": len(taxonomy.synsets),
-        "mean_length": float(shard.activations.norm(dim=1).mean()),
-        "mean_cosine": float(_unit(shard.activations).mean(dim=0).square().sum()),
+        "mean_length": float(rows.activations.norm(dim=1).mean()),
+        "mean_cosine": float(_unit(rows.activations).mean(dim=0).square().sum()),
     }
     return means
 

@@ -6,20 +6,30 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int16, Int32
+from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.prepare import ListedImage
-from hsae.store.activations import ActivationRows
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """The shards of one image range, one per layer, and the images that could not be read."""
+    """The activations of one image range; all layers have the same rows.
 
-    shards: dict[int, ActivationRows]
+    Attributes:
+        activations: of every layer, float32 or bfloat16.
+        image_index: which image a row is of, as its position in the data set's listing.
+        view: 0 for the plain image, above 0 for its augmented views.
+        skipped: the images that could not be read.
+    """
+
+    activations: dict[int, Float[Tensor, "n_rows d_model"]]
+    image_index: Int32[Tensor, "n_rows"]
+    view: Int16[Tensor, "n_rows"]
     skipped: tuple[SkippedImage, ...]
 
 
@@ -39,7 +49,7 @@ def extract_shard(
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
-    Every shard has the same rows, float32 or bfloat16 `[n_rows, d_model]`, in the order batch, view, image, token.
+    The rows come in the order batch, view, image, token.
     `on_batch` is called with the number of images of the range that are through; it may raise to stop. No more than
     `micro_batch` images (default: a whole batch) are put through the backbone at once.
 
@@ -80,9 +90,9 @@ def extract_shard(
     rows_image = torch.cat([torch.empty(0, dtype=torch.int32), *image_index])
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
     no_rows = torch.empty(0, backbone.spec.d_model, dtype=dtype)
-    shards = {
+    joined = {
         # Popped one by one: the parts of a layer are freed before the next layer is joined.
-        layer: ActivationRows(torch.cat([no_rows, *activations.pop(layer)]), rows_image, rows_view)
+        layer: torch.cat([no_rows, *activations.pop(layer)])
         for layer in backbone.layers
     }
-    return ShardResult(shards, tuple(skipped))
+    return ShardResult(joined, rows_image, rows_view, tuple(skipped))

@@ -21,7 +21,14 @@ from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.planning.requests import ExtractRequest
 from hsae.pipeline.stages.context import StageContext
-from hsae.store.activations import ActivationManifest, ShardEntry, SkippedEntry, write_manifest, write_shard
+from hsae.store.activations import (
+    ActivationManifest,
+    ActivationRows,
+    ShardEntry,
+    SkippedEntry,
+    write_manifest,
+    write_shard,
+)
 from hsae.store.keys import shard_key
 from hsae.store.objects import StoredObject
 
@@ -123,10 +130,11 @@ def _store(
     first, end = images[0].image, images[-1].image + 1
     skipped = [asdict(entry) for entry in result.skipped]
     rows = []
-    for layer, activations in result.shards.items():
+    for layer, activations in result.activations.items():
         context.check()
         key = shard_key(request.activation_key(layer), shard)
-        entry = write_shard(context.store, key, activations, first_image=first, end_image=end)
+        of_layer = ActivationRows(activations, result.image_index, result.view)
+        entry = write_shard(context.store, key, of_layer, first_image=first, end_image=end)
         rows.append((layer, entry.object, entry.n_rows))
     with context.transaction() as session:
         for layer, stored, n_rows in rows:
