@@ -119,7 +119,7 @@ def test_chosen_pairs_and_blocks_are_bit_identical(random_case, seed):
     rng = np.random.default_rng(seed)
     latents = rng.integers(0, sums.n_latents, 20)
     nodes = rng.integers(0, closure.shape[1], 20)
-    family = false_discovery(sums, closure)
+    family = false_discovery(NodeSums(sums, closure))
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch:
         patch.setattr(node_scores, "_BLOCK_LATENTS", 3)

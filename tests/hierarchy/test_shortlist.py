@@ -64,7 +64,7 @@ def test_the_shortlist_equals_sorting_everything(random_case, seed, width):
     assert pairs == sorted(expected)
     assert list(zip(best_only.latents.tolist(), best_only.nodes.tolist(), strict=True)) == sorted(best_latents)
     for family in (chosen.family, best_only.family):
-        np.testing.assert_array_equal(family.p, false_discovery(sums, case.taxonomy.closure).p)
+        np.testing.assert_array_equal(family.p, false_discovery(NodeSums(sums, case.taxonomy.closure)).p)
 
 
 def test_ties_go_to_the_deeper_node_then_the_smaller_id(make_taxonomy):

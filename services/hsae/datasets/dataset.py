@@ -59,10 +59,6 @@ class ImageDataset:
         """The `Synset.id` of every class, sorted."""
         return tuple(self.class_names)
 
-    def image_path(self, image: int) -> Path:
-        """Where image number `image` lies."""
-        return self.root / str(self.listing["path"][image])
-
 
 def hash_files(root: Path, paths: Sequence[str]) -> list[tuple[str, int]]:
     """(sha256 hex, bytes) of each file, in order; several are read at a time.

@@ -190,16 +190,13 @@ def _build(synsets: Sequence[Synset], classes: Sequence[int], edges: Iterable[tu
         names = ", ".join(synsets[node].name for node in roots[:8])
         raise UserError(f"the hypernyms of the classes end at {len(roots)} roots ({names}) and must end at one")
 
-    depth = np.zeros(n_nodes, dtype=np.int32)
-    for node in order:
-        if parents[node]:
-            depth[node] = 1 + min(depth[parent] for parent in parents[node])
     height = np.zeros(n_nodes, dtype=np.int32)
     for node in reversed(order):
         for parent in parents[node]:
             height[parent] = max(height[parent], height[node] + 1)
 
     distances = _upward_distances(parents)
+    depth = np.array([above[roots[0]] for above in distances], dtype=np.int32)
     rows = [sorted(distances[node]) for node in classes]
     indices = np.array([ancestor for row in rows for ancestor in row], dtype=np.int32)
     indptr = np.cumsum([0, *map(len, rows)], dtype=np.int32)

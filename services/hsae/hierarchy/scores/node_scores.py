@@ -160,12 +160,8 @@ def two_sided_p(z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr has no precision left beyond z = 8
 
 
-def false_discovery(sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> FalseDiscovery:
+def false_discovery(node_sums: NodeSums) -> FalseDiscovery:
     """All defined p-values of an analysis (8 bytes per pair, twice), ready to be looked up as q-values."""
-    return _false_discovery(NodeSums(sums, closure, device=device))
-
-
-def _false_discovery(node_sums: NodeSums) -> FalseDiscovery:
     family = PValues(node_sums)
     p_values = map_blocks(
         lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
@@ -223,7 +219,7 @@ def iter_node_scores(
         A run of latents and its scores, arrays of shape [n_latents of the run, n_nodes].
     """
     node_sums = NodeSums(sums, closure, device=device)
-    family = _false_discovery(node_sums) if family is None else family
+    family = false_discovery(node_sums) if family is None else family
 
     def score(latents: slice) -> tuple[slice, NodeScores]:
         scores = _scores(node_sums.block(latents, with_mass=True), family)

@@ -83,14 +83,6 @@ class ClassSums:
         counts = np.diff(self.indptr[first : end + 1])
         return slice(int(self.indptr[first]), int(self.indptr[end])), np.repeat(np.arange(end - first), counts)
 
-    def twice_rank_sums(self, latents: slice) -> Int64[np.ndarray, "n_latents n_classes"]:
-        """Sums of doubled mid-ranks over all images of each class, zeros included; exact."""
-        entries, row = self.entries(latents)
-        n_zero = self.n_images - self.n_nonzero[latents]
-        sums: Int64[np.ndarray, "n_latents n_classes"] = (n_zero[:, np.newaxis] + 1) * self.class_sizes
-        sums[row, self.classes[entries]] += self.rank_excess[entries]
-        return sums
-
     def closure(self, taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
         """What the classes, or the label sets in their place, lie under: uint8[n_classes, n_nodes]."""
         if self.set_indptr is None or self.set_classes is None:
