@@ -20,6 +20,10 @@ from pydantic_settings import (
 from hsae.errors import UserError
 
 STACK_FILE_NAME = "stack.json"
+SILENCE_SECONDS = 15
+"""A connection to the database or to the object store on which nothing moves for so long is given up."""
+DEFAULT_LEASE_SECONDS = 2 * SILENCE_SECONDS
+"""Longer than `SILENCE_SECONDS`: a worker must notice a dead connection and renew its lease on a new one in time."""
 
 
 def default_home() -> Path:
@@ -49,7 +53,9 @@ class Settings(BaseSettings):
 
     max_skipped_share: float = Field(0.01, ge=0, le=1, description="an extraction fails when more images are skipped")
     max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
-    lease_seconds: float = Field(30, gt=0, description="a job whose worker was silent for so long is taken over")
+    lease_seconds: float = Field(
+        DEFAULT_LEASE_SECONDS, gt=0, description="a job whose worker was silent for so long is taken over"
+    )
     reconcile_seconds: float = Field(5, gt=0, description="how often a worker looks for lost jobs")
     max_attempts: int = Field(3, ge=1, description="how often a job is tried before it fails for good")
     retry_seconds: float = Field(10, ge=0, description="pause before a job is tried again; doubles up to 5 minutes")

@@ -61,6 +61,19 @@ def test_wrong_password(stack, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_dead_connection_is_noticed_before_a_lease_is_over(stack, tmp_path):
+    engine = connect(_settings(stack.database_url, tmp_path))
+    with engine.connect() as connection:
+        found = {name: int(connection.connection.driver_connection.info.get_parameters()[name]) for name in (
+            "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "connect_timeout"
+        )}  # fmt: skip
+    engine.dispose()
+    lease_seconds = Settings.model_fields["lease_seconds"].default
+    assert found["connect_timeout"] < lease_seconds
+    assert found["tcp_user_timeout"] == 15_000 < 1000 * lease_seconds
+    assert found["keepalives_idle"] + found["keepalives_count"] * found["keepalives_interval"] == 25 < lease_seconds
+
+
 def test_not_migrated(make_service):
     service = make_service(migrate=False)
     with pytest.raises(UserError, match="db upgrade"), transaction(service.sessions) as session:

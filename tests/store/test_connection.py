@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from hsae.errors import ServiceError
-from hsae.store.connection import SILENCE_SECONDS, connection_pool
+from hsae.settings import SILENCE_SECONDS
+from hsae.store.connection import connection_pool
 from hsae.store.objects import ObjectStore
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"

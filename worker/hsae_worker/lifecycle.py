@@ -32,6 +32,7 @@ _PR_SET_PDEATHSIG = 1
 # 30 s are what a supervisor gives; the rest is for handing back on behalf of a child that reached no checkpoint.
 _HAND_BACK_SECONDS = 20.0
 _EXIT_SECONDS = 5.0
+_POLL_SECONDS = 0.2
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 """How the owner of every lease of this worker begins."""
@@ -53,7 +54,7 @@ def pause(seconds: float) -> None:
     """Wait, unless the worker stops."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not stop_requested():
-        time.sleep(0.2)
+        time.sleep(_POLL_SECONDS)
 
 
 def note_start() -> None:

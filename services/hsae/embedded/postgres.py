@@ -24,6 +24,7 @@ from hsae.errors import ServiceError
 
 ROLE = DATABASE = "hsae"
 _ADMIN = "postgres"
+_CONNECT_SECONDS = 5
 _NEW = "postgres.new"  # and a random part: what one initdb has not finished
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -120,7 +121,7 @@ class Postgres(Server):
             dbname=database,
             user=user,
             password=password,
-            connect_timeout=5,
+            connect_timeout=_CONNECT_SECONDS,
             autocommit=True,
             application_name="hsae stack",
         )

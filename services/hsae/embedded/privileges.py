@@ -8,6 +8,7 @@ from pathlib import Path
 from hsae.errors import UserError
 
 _NOBODY = 65534
+_CHECK_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ def unprivileged(binary: Path, home: Path) -> Identity:
             str(binary),
         ]
         try:
-            done = subprocess.run(check, capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                check, capture_output=True, timeout=_CHECK_SECONDS, check=False, stdin=subprocess.DEVNULL
+            )
         except OSError:  # not installed
             continue
         if done.returncode == 0:

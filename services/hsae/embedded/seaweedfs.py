@@ -17,6 +17,7 @@ from hsae.embedded.server import Command, NotAnsweringError, Server
 
 BUCKET = "hsae"
 REGION = "us-east-1"
+_CONNECT_SECONDS = 2
 _SERVICES = ("s3", "master", "volume", "filer", "admin")
 # With these keys set the volume servers and the filer serve only requests that the S3 gateway signed.
 _SIGNING_KEYS = (
@@ -101,7 +102,7 @@ class SeaweedFs(Server):
                 )
                 if not client.bucket_exists(BUCKET):
                     client.make_bucket(BUCKET)
-                socket.create_connection(("127.0.0.1", self.ports["admin_grpc"]), timeout=2).close()
+                socket.create_connection(("127.0.0.1", self.ports["admin_grpc"]), timeout=_CONNECT_SECONDS).close()
             except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
                 raise NotAnsweringError(str(error)) from error
 

@@ -12,6 +12,8 @@ from hsae.embedded.server import Command, NotAnsweringError, Server
 from hsae.embedded.state import write_private
 
 _CONFIG_NAME = "valkey.conf"
+_CONNECT_SECONDS = 2
+_ANSWER_SECONDS = 5
 
 
 class Valkey(Server):
@@ -50,8 +52,8 @@ class Valkey(Server):
             host="127.0.0.1",
             port=self.port,
             password=self.credentials.valkey_password,
-            socket_connect_timeout=2,
-            socket_timeout=5,
+            socket_connect_timeout=_CONNECT_SECONDS,
+            socket_timeout=_ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         try:

@@ -12,10 +12,11 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-CONNECT_TIMEOUT_SECONDS = 5.0
-SILENCE_SECONDS = 15.0
-"""A connection on which nothing has moved for so long is given up, as the database's are."""
+from hsae.settings import SILENCE_SECONDS
 
+CONNECT_TIMEOUT_SECONDS = 5.0
+_PAUSE_FACTOR_SECONDS = 0.3
+_MAX_PAUSE_SECONDS = 1.5
 _N_CONNECTIONS = 16
 _BLOCK_BYTES = 1 << 16
 # After the last byte of a PUT a slow disk may still have to write what the server has buffered.
@@ -39,8 +40,8 @@ def connection_pool(
         status=3,
         redirect=1,
         other=0,  # TLS
-        backoff_factor=0.3,
-        backoff_max=1.5,  # sleeps 0, 0.6, 1.2, 1.5, 1.5, ...: 6 s outlast a restart of the server
+        backoff_factor=_PAUSE_FACTOR_SECONDS,
+        backoff_max=_MAX_PAUSE_SECONDS,  # sleeps 0, 0.6, 1.2, 1.5, 1.5, ...: 6 s outlast a restart of the server
         status_forcelist=repeated,
         allowed_methods=None,  # each of our requests may be repeated
         raise_on_status=False,  # the last answer tells more than "too many 500s"

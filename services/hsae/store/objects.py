@@ -16,8 +16,8 @@ from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
 from hsae.errors import ServiceError, UserError
-from hsae.settings import Settings
-from hsae.store.connection import SERVER_FAULTS, SILENCE_SECONDS, connection_pool
+from hsae.settings import SILENCE_SECONDS, Settings
+from hsae.store.connection import SERVER_FAULTS, connection_pool
 from hsae.store.faults import (
     CLIENT_ERRORS,
     ObjectCorruptError,

@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from hsae.catalog.server.session import clear_errors, database_url, driver_reason
+from hsae.catalog.server.session import CONNECT_SECONDS, clear_errors, database_url, driver_reason
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 
@@ -224,7 +224,7 @@ def _set_password(connection: Connection, password: str) -> bool:
 
 def _login_refusal(url: URL) -> str | None:
     """Why the server does not let the role in; None when it does."""
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": 10})
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": CONNECT_SECONDS})
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT count(*) FROM job"))

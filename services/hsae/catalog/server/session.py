@@ -15,19 +15,23 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.errors import ServiceError, UserError
 from hsae.server_urls import encoding_hint
-from hsae.settings import Settings
+from hsae.settings import SILENCE_SECONDS, Settings
 
 _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
 _NO_CONNECTION_LEFT = ("too many clients", "remaining connection slots are reserved", "too many connections for")
 _NO_CONNECTION_LEFT_SECONDS = 120.0
-# A network that swallows packets must be noticed before a lease is over, not after TCP's quarter of an hour.
+CONNECT_SECONDS = 10
+# A network that swallows packets must be noticed before a lease is over (`settings.DEFAULT_LEASE_SECONDS`), not after
+# TCP's quarter of an hour: after the silence where something was sent, on an idle connection some seconds later.
+_KEEPALIVE_IDLE_SECONDS = 10
+_N_KEEPALIVES = 3
 _CONNECTION = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": _KEEPALIVE_IDLE_SECONDS,
+    "keepalives_interval": SILENCE_SECONDS // _N_KEEPALIVES,
+    "keepalives_count": _N_KEEPALIVES,
+    "tcp_user_timeout": 1000 * SILENCE_SECONDS,
 }
 # A process that was suspended in a transaction would keep its locks, and others waiting, until somebody wakes it.
 _MAX_IDLE_SECONDS = 300

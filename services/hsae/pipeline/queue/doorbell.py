@@ -21,6 +21,10 @@ from hsae.settings import Settings
 
 # The client's own errors get through where the broker dies in the middle of a call.
 _UNREACHABLE = (OperationalError, RedisError, OSError)
+_CONNECT_SECONDS = 5
+_SILENCE_SECONDS = 30
+_CHECK_SECONDS = _CONNECT_SECONDS + 1  # one whole attempt to connect
+_PING_SECONDS = 2.0
 RUN_JOB = "hsae.run_job"
 _MAX_TITLE = 80
 
@@ -82,8 +86,8 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            "socket_connect_timeout": 5,
-            "socket_timeout": 30,
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            "socket_timeout": _SILENCE_SECONDS,
             "priority_steps": list(range(MAX_PRIORITY + 1)),  # one list each, so that every priority counts
         },
     )
@@ -112,14 +116,14 @@ class Doorbell:
         """Raise a `ServiceError` unless the broker answers."""
         try:
             with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=6)
+                connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CHECK_SECONDS)
         except _UNREACHABLE as error:
             raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
 
     def workers(self) -> list[str]:
         """Names of the workers that answer a ping."""
         self.check()
-        return sorted(name for reply in self._app.control.ping(timeout=2.0) or [] for name in reply)
+        return sorted(name for reply in self._app.control.ping(timeout=_PING_SECONDS) or [] for name in reply)
 
     def n_messages(self, queue: str) -> int:
         """Messages of a queue that no worker has taken yet.

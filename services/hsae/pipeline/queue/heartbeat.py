@@ -15,8 +15,9 @@ from hsae.errors import JobCancelledError, LeaseLostError, ServiceError, WorkerS
 from hsae.pipeline.queue import jobs
 
 log = logging.getLogger(__name__)
-_BEAT_SECONDS = 1.0
+_BEAT_SECONDS = 1.0  # less with a lease of less than four of them
 _POLL_SECONDS = 0.2
+_JOIN_SECONDS = 30.0  # the default lease; a heartbeat that hangs for longer is left behind
 # How long a write waits for a database that answers but refuses (a full disk, say); one that is away is waited for
 # until the lease is known to be lost.
 _REFUSED_SECONDS = 60.0
@@ -72,7 +73,7 @@ class Heartbeat:
         """Let the lease go; what runs on is not watched any more."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=30)
+            self._thread.join(timeout=_JOIN_SECONDS)
 
     @property
     def stopping(self) -> bool:

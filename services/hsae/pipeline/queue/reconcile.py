@@ -16,6 +16,7 @@ from hsae.settings import Settings
 
 RECONCILER_LOCK = 0x68736165_01
 """Postgres' advisory lock of the one process that looks for lost jobs."""
+# A job that has been queued for so long since it was last rung for may have lost its message.
 _OVERDUE_SECONDS = 30
 
 
