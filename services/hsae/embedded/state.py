@@ -7,12 +7,12 @@ import os
 import secrets
 import stat
 import threading
-import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from hsae.embedded import ports
 from hsae.embedded.process import ProcessRecord
@@ -172,15 +172,16 @@ def write_private(path: Path, text: str) -> None:
 def locked(home: Path) -> Iterator[None]:
     """Hold the home's lock; whoever else starts or stops this stack waits. ServiceError after ten minutes."""
     with os.fdopen(os.open(home / LOCK_FILE_NAME, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ServiceError(
-                        f"another hsae has been starting or stopping the stack in {home} for ten minutes"
-                    ) from error
-                time.sleep(_LOCK_POLL_SECONDS)
+        attempts = Retrying(
+            retry=retry_if_exception_type(BlockingIOError),
+            wait=wait_fixed(_LOCK_POLL_SECONDS),
+            stop=stop_after_delay(_LOCK_SECONDS),
+            reraise=True,
+        )
+        try:
+            attempts(fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServiceError(
+                f"another hsae has been starting or stopping the stack in {home} for ten minutes"
+            ) from error
         yield  # closing the file lets go of the lock

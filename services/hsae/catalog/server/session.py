@@ -1,7 +1,5 @@
 """Connections to Postgres; what a server or a missing migration refuses becomes one clear line."""
 
-import random
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +10,7 @@ from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from hsae.errors import ServiceError, UserError
 from hsae.server_urls import encoding_hint
@@ -21,6 +20,7 @@ _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
 _NO_CONNECTION_LEFT = ("too many clients", "remaining connection slots are reserved", "too many connections for")
 _NO_CONNECTION_LEFT_SECONDS = 120.0
+_PAUSE_SECONDS = (0.1, 0.5)  # drawn anew each time, so that those who wait do not come all at once
 CONNECT_SECONDS = 10
 # A network that swallows packets must be noticed before a lease is over (`settings.DEFAULT_LEASE_SECONDS`), not after
 # TCP's quarter of an hour: after the silence where something was sent, on an idle connection some seconds later.
@@ -80,17 +80,24 @@ def connect(settings: Settings) -> Engine:
 def _wait_for_connection(
     dialect: Dialect, _: object, args: tuple[Any, ...], options: dict[str, Any]
 ) -> DBAPIConnection:
-    deadline = time.monotonic() + _NO_CONNECTION_LEFT_SECONDS
-    while True:
-        try:
-            return dialect.connect(*args, **options)
-        except psycopg.OperationalError as error:
-            # Without a connection the driver knows no SQLSTATE.
-            if not any(words in str(error) for words in _NO_CONNECTION_LEFT) or time.monotonic() > deadline:
-                if options.get("host"):
-                    error.add_note(f"{options['host']}:{options.get('port') or 5432}")
-                raise
-        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311  (no secret)
+    attempts = Retrying(
+        retry=retry_if_exception(_no_connection_left),
+        wait=wait_random(*_PAUSE_SECONDS),
+        stop=stop_after_delay(_NO_CONNECTION_LEFT_SECONDS),
+        reraise=True,
+    )
+    try:
+        connection: DBAPIConnection = attempts(dialect.connect, *args, **options)
+    except psycopg.OperationalError as error:
+        if options.get("host"):
+            error.add_note(f"{options['host']}:{options.get('port') or 5432}")
+        raise
+    return connection
+
+
+def _no_connection_left(error: BaseException) -> bool:
+    # Without a connection the driver knows no SQLSTATE.
+    return isinstance(error, psycopg.OperationalError) and any(words in str(error) for words in _NO_CONNECTION_LEFT)
 
 
 def _end_idle_transactions(connection: DBAPIConnection, _: object) -> None:
