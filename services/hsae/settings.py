@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from hsae.errors import UserError
+from hsae.pydantic_errors import one_line
 
 STACK_FILE_NAME = "stack.json"
 SILENCE_SECONDS = 15
@@ -85,9 +86,8 @@ def load_settings(home: Path | None = None) -> Settings:
     try:
         return Settings() if home is None else Settings(home=home)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise UserError(f"setting HSAE_{name}: {first['msg']}; correct the variable or the .env file") from error
+        wrong = one_line(error, lambda it: f"HSAE_{it.place.replace('.', '_').upper()}: {it.reason}")
+        raise UserError(f"setting {wrong}; correct the variable or the .env file") from error
     except (OSError, TypeError, ValueError) as error:
         raise UserError(
             f"the settings cannot be read ({error}): correct .env, or delete the private stack's {STACK_FILE_NAME}"

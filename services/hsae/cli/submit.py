@@ -248,6 +248,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     from hsae.extraction.config import complete_extraction
     from hsae.hierarchy.config import ScoringConfig
     from hsae.pipeline.planning.requests import SubmitRequest
+    from hsae.pydantic_errors import one_line
     from hsae.sae.config import SaeConfig
 
     layers = chosen_layers(options["layer"], options["layers"])
@@ -277,8 +278,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         )
         scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=True)[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from error
+        raise UserError(one_line(error, lambda it: f"{it.place} = {it.value!r}: {it.reason}")) from error
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from hsae.errors import UserError
+from hsae.pydantic_errors import mistakes
 from hsae.store.faults import ObjectCorruptError
 from hsae.store.keys import manifest_key
 from hsae.store.objects import ObjectStore, StoredObject
@@ -166,9 +167,8 @@ def read_manifest(store: ObjectStore, key: str, *, sha256: str) -> ActivationMan
     try:
         manifest = ActivationManifest.from_json(content)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ObjectCorruptError(object_key, store.bucket, f"{place}: {first['msg']}") from error
+        first, *_ = mistakes(error)  # of a manifest that a program wrote all shards may be wrong
+        raise ObjectCorruptError(object_key, store.bucket, f"{first.place}: {first.reason}") from error
     except ValueError as error:
         raise ObjectCorruptError(object_key, store.bucket, str(error)) from error
     if manifest.key != key:
