@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from hsae.backbones.backbone import Backbone
@@ -21,7 +22,6 @@ from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.hierarchy.analyse import analyse
 from hsae.sae.config import SaeConfig
-from hsae.sae.encoding import encode_sparse
 from hsae.sae.rows import TrainingRows
 from hsae.sae.trainer import train
 from hsae.taxonomy import induce, load_taxonomy
@@ -71,7 +71,8 @@ def measure(shared_data: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 def _measure_block(rows, labels, taxonomy) -> dict[str, dict[str, float]]:
     trained = train(SAE, rows, device=torch.device("cpu"))
-    z = encode_sparse(trained.sae, rows.activations)
+    with torch.inference_mode():
+        z = scipy.sparse.csr_array(trained.sae.encode(rows.activations).numpy())
     found: dict[str, list[dict[str, float]]] = {}
     for result in analyse(z, labels, taxonomy, rows.activations.numpy()):
         layer = result.layer

@@ -61,7 +61,7 @@ def test_lists_are_the_sweep(study):
 
 def test_every_setting_of_an_sae_can_be_swept(study):
     for name in set(SaeConfig(kind="topk").model_dump()) - {"kind"}:
-        default = SaeConfig.model_fields[name].default
+        default = SaeConfig.defaults()[name]
         first = "null" if default is None else default
         second = 0.25 if isinstance(default, float) else 2
         assert len(study(f"layers: 1\nsaes: [{{kind: topk, {name}: [{first}, {second}]}}]").saes) == 2, name

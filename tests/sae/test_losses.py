@@ -1,9 +1,9 @@
 """Whom the auxiliary loss moves, and losses at the edge of their definitions."""
 
 import torch
+from tests.sae.step_losses import step_losses
 
 from hsae.sae.config import SaeConfig
-from hsae.sae.losses import step_losses
 from hsae.sae.model import SparseAutoencoder
 
 D_MODEL, N_ROWS = 6, 10

@@ -10,7 +10,6 @@ from tests.examples import examples
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
-from hsae.sae.encoding import encode_sparse
 from hsae.sae.model import SparseAutoencoder
 
 
@@ -31,7 +30,7 @@ def naive_encode(sae: SparseAutoencoder, x: np.ndarray) -> np.ndarray:
     z = np.maximum(pre, 0)
     if sae.config.kind == "topk":
         for row in z:
-            row[np.argsort(-row, kind="stable")[sae.config.k :]] = 0
+            row[np.argsort(-row, kind="stable")[sae.config.variant.k :]] = 0
     return z
 
 
@@ -49,7 +48,7 @@ def test_encode_and_decode_follow_the_formulas(config, dtype):
     expected = naive_encode(sae, x.double().numpy())
     np.testing.assert_allclose(z.numpy(), expected, rtol=1e-4, atol=1e-4)
     if config.kind == "topk":
-        assert int((z > 0).sum(dim=1).max()) <= config.k
+        assert int((z > 0).sum(dim=1).max()) <= config.variant.k
     state = {name: tensor.double().numpy() for name, tensor in sae.to_tensors().items()}
     decoded = (expected @ state["decoder_weight"] + state["pre_bias"]) / state["input_scale"]
     np.testing.assert_allclose(x_hat.numpy(), decoded, rtol=1e-3, atol=1e-3)
@@ -108,28 +107,3 @@ def test_foreign_tensors_are_refused():
         SparseAutoencoder.from_tensors({**tensors, "input_scale": torch.zeros(())}, config)
     with pytest.raises(UserError, match="k=99 is larger"):
         SparseAutoencoder.from_tensors(tensors, SaeConfig(kind="topk", k=99, expansion=3))
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=["relu", "topk", "topk-all"])
-@pytest.mark.parametrize("batch_size", [7, 20, 64])
-def test_encode_sparse_holds_what_encode_gives(config, batch_size):
-    sae = random_sae(config, 5)
-    x = (4 * torch.randn(20, 5, generator=torch.Generator().manual_seed(1))).bfloat16()
-    z = encode_sparse(sae, x, batch_size=batch_size)
-    with torch.no_grad():
-        expected = torch.cat([sae.encode(batch) for batch in x.split(batch_size)])
-    assert z.shape == (20, 15)
-    assert z.dtype == np.float32
-    np.testing.assert_array_equal(z.toarray(), expected.numpy())
-    assert z.nnz == int((expected != 0).sum())
-    assert z.has_sorted_indices
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=["relu", "topk", "topk-all"])
-def test_encode_sparse_of_nothing_and_of_nan(config):
-    sae = random_sae(config, 5)
-    assert encode_sparse(sae, torch.empty(0, 5)).shape == (0, 15)
-    x = torch.zeros(9, 5)
-    x[6, 1] = float("nan")
-    with pytest.raises(UserError, match="activation row 6"):
-        encode_sparse(sae, x, batch_size=4)

@@ -11,7 +11,7 @@ from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.rows import TrainingRows
-from hsae.sae.schedule import l1_weight, learning_rate
+from hsae.sae.schedule import learning_rate
 from hsae.sae.trainer import StepReport, train
 
 CPU = torch.device("cpu")
@@ -165,12 +165,12 @@ def test_rates_rise_stay_and_fall():
     )
     rates = [learning_rate(config, step, 20) for step in range(20)]
     assert rates == pytest.approx([0.25] + 16 * [0.5] + [0.375, 0.25, 0.125])
-    weights = [l1_weight(config, step, 20) for step in range(20)]
+    weights = [config.variant.l1_weight(step, 20) for step in range(20)]
     assert weights == pytest.approx([0.25 * (step + 1) for step in range(8)] + 12 * [2])
     flat = SaeConfig(learning_rate=0.5, lr_warmup_share=0, lr_decay_share=0, l1_coefficient=2, l1_warmup_share=0)
     assert {learning_rate(flat, step, 20) for step in range(20)} == {0.5}
-    assert {l1_weight(flat, step, 20) for step in range(20)} == {2}
-    assert {l1_weight(SaeConfig(kind="topk"), step, 20) for step in range(20)} == {0.0}
+    assert {flat.variant.l1_weight(step, 20) for step in range(20)} == {2}
+    assert {SaeConfig(kind="topk").variant.l1_weight(step, 20) for step in range(20)} == {0.0}
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -11,10 +11,12 @@ from hsae.cli.datasets.choice import choose_dataset, settle_dataset
 from hsae.cli.datasets.report import Registration, print_registration
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.cli.jobs.skipped_images import print_skipped, skipped_json
 from hsae.cli.printing.output import json_option, print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.errors import ServiceError, UserError
+from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 
 if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
@@ -52,15 +54,14 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option(
     "--sae",
     "kinds",
-    type=click.Choice(["relu", "topk"]),
+    type=SAE_KIND,
     multiple=True,
-    default=["relu"],
+    default=[DEFAULT_KIND],
     show_default=True,
     help="SAE kind; may be given several times.",
 )
 @click.option("--expansion", type=int, help="Expansion factor n_latents / d_model.  [default: 8]")
-@click.option("--k", type=int, help="Firing latents per row of a TopK SAE.  [default: 32]")
-@click.option("--l1", "l1_coefficient", type=float, help="L1 coefficient of a ReLU SAE.")
+@kind_options
 @click.option("--steps", "n_steps", type=int, help="Training steps.  [default: from the number of rows]")
 @click.option("--batch-size", type=int, help="Rows per training step.  [default: from the number of rows]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
@@ -252,14 +253,12 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     from hsae.sae.config import SaeConfig
 
     layers = chosen_layers(options["layer"], options["layers"])
-    tuned = ("expansion", "k", "l1_coefficient", "n_steps", "batch_size", "learning_rate", "seed")
-    given = {name: options[name] for name in tuned if options[name] is not None}
+    tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "seed")
+    given = {name: options[name] for name in tuned if options.get(name) is not None}
     kinds = tuple(dict.fromkeys(options["kinds"]))
-    if len(kinds) == 2:  # each kind takes what applies to it
-        own = {"relu": {"l1_coefficient"}, "topk": {"k"}}
-        foreign = {"relu": own["topk"], "topk": own["relu"]}
-    else:
-        foreign = {kind: set() for kind in kinds}
+    own = {kind: VARIANTS[kind].settings() for kind in kinds}
+    # Of several kinds each takes what applies to it; what applies to none of them is refused.
+    foreign = {kind: {name for other in kinds for name in own[other]} - set(own[kind]) for kind in kinds}
     try:
         saes = tuple(
             SaeConfig(kind=kind, **{name: value for name, value in given.items() if name not in foreign[kind]})

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.errors import UserError
+from hsae.sae.variants import VARIANTS
 
 _Rows = Sequence[Mapping[str, Any]]
-_SAE_STYLE = {"relu": ("C0", "o", "ReLU SAE"), "topk": ("C3", "s", "TopK SAE")}
 _CONTROL_STYLE = {
     "neuron": ("0.35", "-", "raw neurons"),
     "random": ("C1", "-", "random directions"),
@@ -81,18 +81,18 @@ def layer_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
 
 def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], score: str, *, controls: bool) -> None:
     """One setting of each kind, beside all of its controls."""
-    for rows in sorted(settings.values(), key=lambda rows: list(_SAE_STYLE).index(rows[0]["sae_kind"])):
+    for rows in sorted(settings.values(), key=lambda rows: rows[0]["sae_kind"]):
         kind = rows[0]["sae_kind"]
         layers = [row["layer"] for row in rows]
-        colour, marker, name = _SAE_STYLE[kind]
-        axes.plot(layers, _values(rows, score), color=colour, marker=marker, markersize=4, label=name)
+        style, name = VARIANTS[kind].style, VARIANTS[kind].title
+        axes.plot(layers, _values(rows, score), color=style.colour, marker=style.marker, markersize=4, label=name)
         for control, (control_colour, line, control_name) in _CONTROL_STYLE.items() if controls else ():
             axes.plot(
                 layers,
                 _values(rows, f"{score}_{control}"),
                 color=control_colour,
                 linestyle=line,
-                linewidth=1.0 if kind == "relu" else 1.8,
+                linewidth=style.control_width,
                 label=f"{control_name} ({kind})",
             )
 
@@ -101,7 +101,7 @@ def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], score: str, *, contro
     """Several settings of a kind: all controls of all of them would hide the lines that are to be compared."""
     for (name, rows), colour in zip(settings.items(), _colours(len(settings)), strict=True):
         layers = [row["layer"] for row in rows]
-        marker = _SAE_STYLE[rows[0]["sae_kind"]][1]
+        marker = VARIANTS[rows[0]["sae_kind"]].style.marker
         axes.plot(layers, _values(rows, score), color=colour, marker=marker, markersize=4, label=name)
         shuffled = _values(rows, f"{score}_shuffled_taxonomy")
         if controls and not all(map(math.isnan, shuffled)):

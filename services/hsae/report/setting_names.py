@@ -6,10 +6,11 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
 from hsae.catalog.names import short_model_name
+from hsae.sae.variants import option_names
 
 Key = TypeVar("Key", bound=Hashable)
 
-_SHORT = {"l1_coefficient": "l1", "n_steps": "steps", "n_views": "views"}
+_SHORT = {"n_steps": "steps", "n_views": "views"} | option_names()
 """Settings that the command line calls otherwise."""
 
 

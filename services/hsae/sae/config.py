@@ -1,22 +1,24 @@
 """What an SAE is trained with: one frozen, canonical, JSON-able model, and the rules that fill in its blanks."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
+    InstanceOf,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     model_serializer,
     model_validator,
 )
 
 from hsae.errors import UserError
-
-SaeKind = Literal["relu", "topk"]
+from hsae.frozen_model import FrozenModel
+from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
+from hsae.sae.variants.variant import SaeVariant
 
 MAX_EXPANSION = 512
 _SHORTEST_TRAINING = 1_000
@@ -27,25 +29,18 @@ _LARGEST_BATCH = 4_096
 _BATCHES_PER_EPOCH = 16
 _DEAD_EPOCHS = 2
 _DEAD_SHARE_OF_TRAINING = 20
-_RELU_INITIAL_L0 = 32
 
 
-class SaeConfig(BaseModel):
+class SaeConfig(FrozenModel):
     """One SAE's training. Every violation raises `UserError` (not pydantic's ValidationError) with one line.
 
-    A field that does not apply to the kind must keep its default, so that one training has exactly one config and
-    therefore one key.
+    It is made from `kind`, the settings of that kind and the fields below, all by name, and written like that:
+    `SaeConfig(kind="topk", k=16, expansion=4)`. A setting of another kind must keep its default, so that one training
+    has exactly one config and therefore one key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    kind: SaeKind = Field("relu", description="relu: ReLU with an L1 penalty; topk: the k strongest latents of a row")
+    variant: InstanceOf[SaeVariant] = Field(exclude=True, description="the kind with its own settings")
     expansion: int = Field(8, ge=1, le=MAX_EXPANSION, description="latents per dimension: n_latents / d_model")
-    k: int = Field(32, ge=1, description="topk only: how many latents a row keeps")
-    l1_coefficient: float = Field(0.3, ge=0, description="relu only: weight of the L1 penalty (no unit)")
-    l1_warmup_share: float = Field(
-        0.1, ge=0, le=1, description="relu only: share of the steps over which the L1 penalty rises from 0"
-    )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate between warm-up and decay")
     lr_warmup_share: float = Field(0.05, ge=0, le=1, description="share of the steps of linear warm-up")
     lr_decay_share: float = Field(0.2, ge=0, le=1, description="share of the steps of linear decay to 0, at the end")
@@ -61,40 +56,85 @@ class SaeConfig(BaseModel):
     holdout_share: float = Field(0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
 
-    @model_serializer(mode="wrap")
-    def _only_what_applies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the fields of the other kind, so that a later change of their defaults changes no stored config."""
-        values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name not in _foreign_fields(self.kind)}
+    if TYPE_CHECKING:
 
-    @model_validator(mode="wrap")
+        def __init__(self, **settings: Any) -> None:
+            """The settings of the kinds are known at run time only."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind."""
+        return self.variant.kind
+
     @classmethod
-    def _one_line_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            config = handler(data)
-        except ValidationError as error:
-            raise UserError(_first_error_line(error)) from error
-        config._check_applicable()
-        return config
-
-    def _check_applicable(self) -> None:
-        for name in _foreign_fields(self.kind):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise UserError(f"{name} does not apply to a {self.kind} SAE: leave it out or choose the other kind")
-        if self.lr_warmup_share + self.lr_decay_share > 1:
-            raise UserError(
-                f"lr_warmup_share {self.lr_warmup_share:g} and lr_decay_share {self.lr_decay_share:g} overlap: "
-                "choose shares whose sum is at most 1"
-            )
+    def defaults(cls) -> dict[str, Any]:
+        """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
+        shared = {name: field.default for name, field in cls.model_fields.items() if name != "variant"}
+        own = {name: setting.default for name, setting in own_settings().items()}
+        return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
         """The config of plain values (of a command line, a YAML file, JSON). Raises UserError."""
         return cls.model_validate(dict(values))
 
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
+        shared: dict[str, Any] = handler(self)
+        own = {name: getattr(self.variant, name) for name in self.variant.settings()}
+        return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
 
-def _foreign_fields(kind: SaeKind) -> tuple[str, ...]:
-    return ("l1_coefficient", "l1_warmup_share") if kind == "topk" else ("k",)
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            config = handler(_with_variant(data) if isinstance(data, Mapping) else data)
+        except ValidationError as error:
+            bounded = {name: field.metadata for name, field in cls.model_fields.items()}
+            raise UserError(_first_error_line(error, bounded)) from error
+        if config.lr_warmup_share + config.lr_decay_share > 1:
+            raise UserError(
+                f"lr_warmup_share {config.lr_warmup_share:g} and lr_decay_share {config.lr_decay_share:g} overlap: "
+                "choose shares whose sum is at most 1"
+            )
+        return config
+
+
+def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values with the kind's name and its own settings replaced by a `variant`. Raises UserError."""
+    known = SaeConfig.defaults()
+    for name in values:
+        if name not in known:
+            raise UserError(f"{name} is no setting of an SAE: choose from {', '.join(known)}")
+    kind = values.get("kind", DEFAULT_KIND)
+    if not isinstance(kind, str) or kind not in VARIANTS:
+        *first, last = map(repr, VARIANTS)
+        listed = f"{', '.join(first)} or {last}" if first else last
+        raise UserError(f"kind {kind!r} is not valid: input should be {listed}")
+    settings = VARIANTS[kind].settings()
+    own = {name: value for name, value in values.items() if name in settings}
+    shared = {name: value for name, value in values.items() if name in SaeConfig.model_fields}
+    try:
+        variant = _adapter(VARIANTS[kind]).validate_python(own)
+    except ValidationError as error:
+        bounded = {name: setting.constraints for name, setting in settings.items()}
+        raise UserError(_first_error_line(error, bounded)) from error
+    for name, value in values.items():
+        if name not in {"kind", *own, *shared} and value != known[name]:
+            raise UserError(foreign_setting(name, kind))
+    return {"variant": variant, **shared}
+
+
+def foreign_setting(name: str, kind: str) -> str:
+    """What to say of a setting that a kind does not have and another one has."""
+    kinds = " or ".join(other for other, variant in VARIANTS.items() if name in variant.settings())
+    return f"{name} does not apply to a {kind} SAE: leave it out or choose kind {kinds}"
+
+
+@cache
+def _adapter(variant: type[SaeVariant]) -> TypeAdapter[SaeVariant]:
+    return TypeAdapter(variant)
 
 
 class Schedule(NamedTuple):
@@ -117,8 +157,8 @@ def n_held_out(n_images: int, holdout_share: float) -> int:
 def check_config(config: SaeConfig, d_model: int) -> None:
     """Checks what depends on the backbone's width. Raises UserError."""
     n_latents = n_latents_of(config, d_model)
-    for name, value in (("k", config.k if config.kind == "topk" else None), ("k_aux", config.k_aux)):
-        if value is not None and value > n_latents:
+    for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
+        if value > n_latents:
             raise UserError(
                 f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
                 f"d_model {d_model}: choose {name} in 1..{n_latents}"
@@ -160,11 +200,8 @@ def resolve_dead_after_steps(config: SaeConfig, n_train_rows: int) -> int:
 
 
 def initial_l0(config: SaeConfig, d_model: int) -> int:
-    """How many latents fire on a training row before the first step: k for "topk"; 32 for "relu", but no more than
-    half of the latents."""
-    if config.kind == "topk":
-        return config.k
-    return min(_RELU_INITIAL_L0, max(1, n_latents_of(config, d_model) // 2))
+    """How many latents fire on a training row before the first step."""
+    return config.variant.initial_l0(n_latents_of(config, d_model))
 
 
 def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
@@ -172,25 +209,20 @@ def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
     return initial_l0(config, d_model) if config.k_aux is None else config.k_aux
 
 
-def _first_error_line(error: ValidationError) -> str:
-    """The first problem that pydantic found, in the words of a person who mistyped a setting."""
+def _first_error_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]]) -> str:
+    """The first problem that pydantic found, in plain words; `bounded` has the constraints of the settings."""
     problem = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in problem["loc"]) or "the SAE config"
     value = problem.get("input")
-    if problem["type"] == "extra_forbidden":
-        return f"{name} is no setting of an SAE: choose from {', '.join(SaeConfig.model_fields)}"
-    bounds = _bounds(name)
+    bounds = _bounds(bounded.get(name, ()))
     if bounds and problem["type"] in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
         return f"{name} {value} is out of range: choose {bounds}"
     return f"{name} {value!r} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _bounds(name: str) -> str:
+def _bounds(constraints: Iterable[Any]) -> str:
     """The allowed range of a field, such as "1..512" or "more than 0 and at most 1"."""
-    field = SaeConfig.model_fields.get(name)
-    if field is None:
-        return ""
-    limits = {kind: getattr(m, kind) for m in field.metadata for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
+    limits = {kind: getattr(m, kind) for m in constraints for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
     if "ge" in limits and "le" in limits:
         return f"{limits['ge']}..{limits['le']}"
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

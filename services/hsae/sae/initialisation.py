@@ -27,6 +27,7 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
       same 8,192), the one at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic
       layer never come among the strongest of any row, and a ReLU SAE starts dense and loses latents while its
       L1 penalty makes it sparse.
+    - what else a kind has: as it says.
 
     Raises UserError when the rows do not differ.
     """
@@ -50,6 +51,7 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
         centred = sae.scale_inputs(sample) - sae.pre_bias
         firing_share = initial_l0(config, sae.d_model) / sae.n_latents
         sae.encoder_bias.copy_(-firing_thresholds(centred, directions, firing_share))
+        config.variant.initialise(sae)
     return sae
 
 

@@ -1,4 +1,4 @@
-"""The losses of one training step, all of them free of units.
+"""The losses of one training step that the kinds share, all of them free of units.
 
 In scaled space a centred row has the length sqrt(d_model) on average, so dividing by d_model (squares) and by
 sqrt(d_model) (lengths) makes every term of order 1 whatever the backbone and the layer.
@@ -9,6 +9,7 @@ sqrt(d_model) (lengths) makes every term of order 1 whatever the backbone and th
     total          = reconstruction + l1_weight * sparsity + aux_coefficient * auxiliary
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +17,30 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hsae.sae.config import initial_l0
-from hsae.sae.model import SparseAutoencoder
-from hsae.sae.sparse_kernels import Entries, decode_entries, positive_entries, top_k_entries, with_encoder_gradient
+from hsae.sae.sparse_kernels import Entries, decode_entries, top_k_entries, with_encoder_gradient
+from hsae.sae.weights import SaeWeights
 
 # A residual below this share of the rows' own size is rounding: nothing for dead latents to learn.
 _RESIDUAL_FLOOR = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Where the training stands, for the losses of one step.
+
+    Attributes:
+        step: steps done.
+        n_steps: steps of the whole training.
+        aux_coefficient: weight of the auxiliary loss.
+        k_aux: dead latents that reconstruct the residual of a row.
+        dead: bool[n_latents], the latents that the auxiliary loss may use.
+    """
+
+    step: int
+    n_steps: int
+    aux_coefficient: float
+    k_aux: int
+    dead: Bool[Tensor, "n_latents"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +54,30 @@ class StepLosses:
     fired: Bool[Tensor, "n_latents"]
 
 
-def step_losses(
-    sae: SparseAutoencoder,
+def sparse_losses(
+    sae: SaeWeights,
     x_scaled: Float[Tensor, "batch d_model"],
+    at: TrainingStep,
     *,
+    firing: Callable[[Float[Tensor, "batch n_latents"]], Entries],
     l1_weight: float,
-    aux_coefficient: float,
-    k_aux: int,
-    dead: Bool[Tensor, "n_latents"],
+    initial_l0: int,
 ) -> StepLosses:
-    """The losses of the module's docstring. `l1_weight` is 0 for "topk"; `dead` are the latents that the auxiliary
-    loss may use."""
+    """The losses of the module's docstring, for a kind whose latents are 0 or their pre-activation.
+
+    Args:
+        sae: the weights.
+        x_scaled: rows in scaled space.
+        at: where the training stands.
+        firing: which latents fire, given the pre-activations.
+        l1_weight: weight of the L1 penalty.
+        initial_l0: how many latents fired on a row before the first step.
+    """
     centred = (x_scaled - sae.pre_bias).detach()
     bias = _bias_with_pre_bias_gradient(sae)
     with torch.no_grad():
         pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
-        entries = top_k_entries(pre, sae.config.k) if sae.config.kind == "topk" else positive_entries(pre)
+        entries = firing(pre)
     z = with_encoder_gradient(centred, sae.encoder_weight, bias, entries, pre[entries.rows, entries.latents])
     residual = x_scaled - decode_entries(entries, z, sae.decoder_weight) - sae.pre_bias
     n_rows = x_scaled.shape[0]
@@ -58,16 +85,18 @@ def step_losses(
     sparsity = z.sum() / (n_rows * sae.d_model**0.5)
     total = reconstruction + l1_weight * sparsity
     auxiliary = torch.zeros_like(total)
-    dead_latents = torch.nonzero(dead).flatten()
-    if aux_coefficient > 0 and dead_latents.shape[0] > 0:
-        auxiliary = _auxiliary_loss(sae, centred, pre, residual.detach(), dead_latents, k_aux)
-        total = total + aux_coefficient * auxiliary
-    fired = torch.zeros_like(dead)
+    dead_latents = torch.nonzero(at.dead).flatten()
+    if at.aux_coefficient > 0 and dead_latents.shape[0] > 0:
+        excitement = pre[:, dead_latents]
+        excitement = excitement - _lift(excitement, initial_l0 / sae.n_latents)
+        auxiliary = _auxiliary_loss(sae, centred, excitement, residual.detach(), dead_latents, at.k_aux)
+        total = total + at.aux_coefficient * auxiliary
+    fired = torch.zeros_like(at.dead)
     fired[entries.latents] = True
     return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)
 
 
-def _bias_with_pre_bias_gradient(sae: SparseAutoencoder) -> Float[Tensor, "n_latents"]:
+def _bias_with_pre_bias_gradient(sae: SaeWeights) -> Float[Tensor, "n_latents"]:
     """The encoder bias, whose gradient also reaches pre_bias as it does through `x_scaled - pre_bias`: that needs one
     product with a vector instead of one with the batch."""
     zero = sae.pre_bias - sae.pre_bias.detach()
@@ -75,9 +104,9 @@ def _bias_with_pre_bias_gradient(sae: SparseAutoencoder) -> Float[Tensor, "n_lat
 
 
 def _auxiliary_loss(
-    sae: SparseAutoencoder,
+    sae: SaeWeights,
     centred: Float[Tensor, "batch d_model"],
-    pre: Float[Tensor, "batch n_latents"],
+    excitement: Float[Tensor, "batch n_dead"],
     residual: Float[Tensor, "batch d_model"],
     dead_latents: Int[Tensor, "n_dead"],
     k_aux: int,
@@ -85,15 +114,13 @@ def _auxiliary_loss(
     """How badly the k_aux most excited dead latents of each row reconstruct what the live ones left over
     (AuxK: Gao et al. 2024, section 2.4 and appendix A.2).
 
-    Ours: every dead latent is first lifted so far that it fires on as many rows of the batch as it did before the
+    Ours: every dead latent was first lifted so far that it fires on as many rows of the batch as it did before the
     first step. A dead ReLU latent is negative on every row and would get no gradient otherwise; dead TopK latents often
     are, too.
     """
-    excitement = pre[:, dead_latents]
-    excitement = excitement - _lift(excitement, initial_l0(sae.config, sae.d_model) / sae.n_latents)
     picked = top_k_entries(excitement, min(k_aux, dead_latents.shape[0]))
     values = excitement[picked.rows, picked.latents]
-    entries = Entries(picked.rows, dead_latents[picked.latents], *pre.shape)
+    entries = Entries(picked.rows, dead_latents[picked.latents], centred.shape[0], sae.n_latents)
     z = with_encoder_gradient(centred, sae.encoder_weight, sae.encoder_bias, entries, values)
     error = residual - decode_entries(entries, z, sae.decoder_weight)
     energy = residual.square().sum().clamp_min(_RESIDUAL_FLOOR * residual.numel())

@@ -14,11 +14,11 @@ from hsae.errors import UserError
 from hsae.sae.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.initialisation import initialise
-from hsae.sae.losses import step_losses
+from hsae.sae.losses import TrainingStep
 from hsae.sae.metrics import SaeMetrics, dead_share, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, take_rows
-from hsae.sae.schedule import l1_weight, learning_rate
+from hsae.sae.schedule import learning_rate
 
 GRADIENT_NORM_LIMIT = 1.0
 
@@ -117,18 +117,13 @@ class _Trainer:
             group["lr"] = learning_rate(self.config, step, n_steps)
         optimiser.zero_grad(set_to_none=True)
         dead = state.silent_steps >= self.dead_after_steps
+        at = TrainingStep(step, n_steps, self.config.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
         batch = self.split.train[self.batches.batch(step)]
         for part in torch.split(batch, self.micro_batch):
-            losses = step_losses(
-                sae,
-                sae.scale_inputs(take_rows(self.rows, part, self.device)),
-                l1_weight=l1_weight(self.config, step, n_steps),
-                aux_coefficient=self.config.aux_coefficient,
-                k_aux=self.k_aux,
-                dead=dead,
-            )
+            x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
+            losses = self.config.variant.losses(sae, x_scaled, at)
             share = part.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)

@@ -7,6 +7,7 @@ import click
 
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
+from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
 from hsae.cli.results.names import name_saes
 
@@ -19,7 +20,7 @@ study_option = click.option(
     help="This study's analyses; all: those of every study.  [default: the latest with scores that fit]",
 )  # fmt: skip
 layer_option = click.option("--layer", type=int, help="Only this layer.")
-sae_option = click.option("--sae", "sae_kind", type=click.Choice(["relu", "topk"]), help="Only SAEs of this kind.")
+sae_option = click.option("--sae", "sae_kind", type=SAE_KIND, help="Only SAEs of this kind.")
 # Spelt out: the catalog, which has the same list, takes a second to load.
 _COLUMN_BASES = ("sae", "neuron", "pca", "random", "untrained")
 column_basis_option = click.option(

@@ -1,11 +1,13 @@
 """The page beside exported files that says what each of them holds, and how to load them."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hsae.catalog.names import short_model_name
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.exports.files import SCORES, Exported
+from hsae.sae.config import SaeConfig
 
 _SCORE_MEANS = {
     "n_images": "images under the node",
@@ -85,7 +87,7 @@ A latent fires where its activation is above `scoring.threshold` of `analysis.js
 | `encoder_bias` | [{n_latents}] | |
 | `decoder_weight` | [{n_latents}, {d_model}] | row j is the unit direction of latent j |
 | `pre_bias` | [{d_model}] | subtracted from the scaled input, added to the output |
-| `input_scale` | [] | what raw activations are multiplied by first |
+| `input_scale` | [] | what raw activations are multiplied by first |{own_tensors}
 
 All are float32. The input is the residual stream after block {layer} (counted from 0), before the final norm.
 
@@ -115,10 +117,7 @@ sae = load_file("sae.safetensors")
 def encode(x):
     \"\"\"Latents of raw activations [n, {d_model}].\"\"\"
     pre = (x.float() * sae["input_scale"] - sae["pre_bias"]) @ sae["encoder_weight"].T + sae["encoder_bias"]
-    if config["kind"] == "relu":
-        return pre.relu()
-    strongest = pre.relu().topk(config["k"])
-    return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)
+{encode}
 
 
 def decode(latents):
@@ -154,6 +153,8 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         "`path`": ("string", "its file, relative to the image root"),
     } | labels
     n_nodes = len(exported.taxonomy.synsets)
+    variant = SaeConfig.parse(row["sae_config"]).variant
+    own_tensors = variant.own_parameters(row["n_latents"], row["d_model"])
     page = _PAGE.format(
         id=row["id"],
         kind=row["sae_kind"],
@@ -169,6 +170,8 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         n_closure=len(exported.taxonomy.node_closure()),
         n_pairs=n_pairs,
         weights_sha256=row["weights_sha256"],
+        own_tensors="".join(f"\n| `{name}` | {list(shape)} | |" for name, shape in own_tensors.items()),
+        encode=textwrap.indent(variant.export_code, "    "),
         images=_columns(images),
         scores="\n".join(
             f"| `{name}` | {'int64' if name.startswith('n_') else 'float64'} | {_SCORE_MEANS[name]} |"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -20,7 +20,8 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.pipeline.planning.requests import SubmitRequest
-from hsae.sae.config import SaeConfig, SaeKind
+from hsae.sae.config import SaeConfig, foreign_setting
+from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 from hsae.settings import Settings
 
 MAX_SAES = 1000
@@ -29,11 +30,13 @@ _MAX_LAYERS = 10_000
 _shown = Repr()  # short, whatever an alias of YAML may stand for
 _shown.maxlevel = 2
 # What the command line calls some settings: a study file may call them so, too.
-_OF_THE_COMMAND_LINE = {"steps": "n_steps", "l1": "l1_coefficient", "views": "n_views"}
+_OF_THE_COMMAND_LINE = {"steps": "n_steps", "views": "n_views"} | {
+    option: setting for setting, option in option_names().items()
+}
 # What other tools call them.
 _OTHER_NAMES = {
-    "width": "expansion", "widths": "expansion", "l1": "l1_coefficient", "lr": "learning_rate", "steps": "n_steps",
-    "type": "kind", "views": "n_views", "sae": "saes", "layer": "layers",
+    "width": "expansion", "widths": "expansion", "lr": "learning_rate", "type": "kind", "sae": "saes",
+    "layer": "layers", **_OF_THE_COMMAND_LINE,
 }  # fmt: skip
 
 
@@ -91,13 +94,14 @@ def _saes(value: Any) -> tuple[SaeConfig, ...]:
 
 
 def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
-    """The product of a block's lists; where it names both kinds, each takes the settings that apply to it."""
+    """The product of a block's lists; where it names several kinds, each takes the settings that apply to it."""
     if not isinstance(block, Mapping):
         raise UserError(f"{place}: {_shown.repr(block)} is no block: write {{kind: topk, k: [16, 32]}} or the like")
+    known = SaeConfig.defaults()
     values: dict[str, list[Any]] = {}
     for name, given in _as_settings(place, block).items():
-        if name not in SaeConfig.model_fields:
-            raise UserError(f"{place}.{name} is no setting of an SAE{_meant(name, SaeConfig.model_fields)}")
+        if name not in known:
+            raise UserError(f"{place}.{name} is no setting of an SAE{_meant(name, known)}")
         values[name] = given if isinstance(given, list) else [given]
         if not values[name]:
             raise UserError(f"{place}.{name} is an empty list: give at least one value, or leave it out")
@@ -109,14 +113,14 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
     n_configs = math.prod(len(listed) for listed in values.values())
     if n_configs > MAX_SAES:
         raise UserError(f"{place} is a sweep over {n_configs} SAEs per layer, more than {MAX_SAES}: split the study")
-    kinds = values.get("kind", ["relu"])
-    applies = {kind: set(SaeConfig(kind=kind).model_dump()) for kind in get_args(SaeKind)}
+    kinds = values.get("kind", [DEFAULT_KIND])
+    applies = {kind: set(SaeConfig(kind=kind).model_dump()) for kind in VARIANTS}
     for name in values:
-        if not any(name in applies.get(str(kind), SaeConfig.model_fields) for kind in kinds):
-            raise UserError(f"{place}.{name} does not apply to a {kinds[0]} SAE: leave it out or choose the other kind")
+        if not any(name in applies.get(str(kind), known) for kind in kinds):
+            raise UserError(f"{place}.{foreign_setting(name, kinds[0])}")
     for combination in itertools.product(*values.values()):
         given = dict(zip(values, combination, strict=True))
-        own = applies.get(str(given.get("kind", "relu")), SaeConfig.model_fields)
+        own = applies.get(str(given.get("kind", DEFAULT_KIND)), known)
         yield _placed(place, SaeConfig.parse, {name: value for name, value in given.items() if name in own})
 
 
@@ -264,7 +268,7 @@ def _first_problem(error: ValidationError) -> str:
             "comparison": ComparisonConfig,
         }
         part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
-        if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.model_fields):
+        if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
             return f"{place} is a setting of an SAE: write it into a block of saes"
         return f"{place} is no field of a study{_meant(problem['loc'][-1], part.model_fields)}"
     if problem["type"] == "missing":

@@ -1,0 +1,168 @@
+"""What a kind of SAE says of itself, with the rules that most kinds share.
+
+Nothing here and in the files of the kinds imports torch or pydantic at import: the command line reads its options here.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from hsae.sae.losses import StepLosses, TrainingStep
+    from hsae.sae.sparse_kernels import Entries
+    from hsae.sae.weights import SaeWeights
+
+_INITIAL_L0 = 32
+
+
+class FigureStyle(NamedTuple):
+    """How a kind is drawn.
+
+    Attributes:
+        colour: Matplotlib's name of a colour.
+        marker: Matplotlib's name of a marker.
+        control_width: line width of the kind's controls, in points.
+    """
+
+    colour: str
+    marker: str
+    control_width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What stands beside a setting's type: `k: Annotated[int, Ge(1), Setting("how many latents fire")] = 32`.
+
+    Attributes:
+        description: what the setting means.
+        option: the option of `submit` that sets it, such as "--k"; empty: none does.
+        help: the help of that option; empty: the description.
+    """
+
+    description: str
+    option: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSetting:
+    """A setting that one kind has, as its class declares it.
+
+    Attributes:
+        name: the field's name.
+        type: int, float or str, without the None that the field may also allow.
+        default: its value where none is given.
+        constraints: bounds, as objects of `annotated_types`.
+        about: description, option and help.
+    """
+
+    name: str
+    type: type
+    default: Any
+    constraints: tuple[Any, ...]
+    about: Setting
+
+
+@dataclass(frozen=True)
+class SaeVariant(ABC):
+    """One kind of SAE with its own settings.
+
+    A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
+    `Setting` in its annotation. Settings that all kinds have are those of `hsae.sae.config.SaeConfig`.
+
+    Attributes:
+        kind: the name by which commands, study files and the database call it.
+        title: what figures call it.
+        style: how figures draw it.
+        export_code: Python lines that end a function and return latents; given `pre`, the pre-activations as
+            float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the stored settings.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    style: ClassVar[FigureStyle]
+    export_code: ClassVar[str]
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
+
+    @classmethod
+    def settings(cls) -> Mapping[str, OwnSetting]:
+        """The kind's own settings by name, in the order of its fields."""
+        return _settings_of(cls)
+
+    def latent_counts(self) -> Mapping[str, int]:
+        """The settings that count latents, none of which may be larger than the dictionary."""
+        return {}
+
+    def initial_l0(self, n_latents: int) -> int:
+        """How many latents fire on a row before the first step: 32, but at most half of them."""
+        return min(_INITIAL_L0, max(1, n_latents // 2))
+
+    def l1_weight(self, step: int, n_steps: int) -> float:
+        """The weight of the L1 penalty at a step (counted from 0)."""
+        return 0.0
+
+    def own_parameters(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of the trained tensors (float32) that the other kinds do not have."""
+        return {}
+
+    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no parameters of their own
+        """Set the own parameters of an SAE whose other weights have their first values. They are zeros before."""
+
+    @abstractmethod
+    def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
+        """Which latents fire, given their pre-activations; the value of each is its pre-activation."""
+
+    def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
+        """Latents z >= 0 of scaled activations."""
+        pre = sae.pre_activations(x_scaled)
+        entries = self.firing(pre)
+        return entries.to_dense(pre[entries.rows, entries.latents])
+
+    def decode(self, sae: SaeWeights, z: Float[Tensor, "batch n_latents"]) -> Float[Tensor, "batch d_model"]:
+        """Scaled activations of latents."""
+        return z @ sae.decoder_weight + sae.pre_bias
+
+    def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
+        """The losses of one training step, with gradients; see `hsae.sae.losses`."""
+        from hsae.sae.losses import sparse_losses
+
+        return sparse_losses(
+            sae,
+            x_scaled,
+            at,
+            firing=self.firing,
+            l1_weight=self.l1_weight(at.step, at.n_steps),
+            initial_l0=self.initial_l0(sae.n_latents),
+        )
+
+
+@cache
+def _settings_of(variant: type[SaeVariant]) -> Mapping[str, OwnSetting]:
+    hints = typing.get_type_hints(variant, include_extras=True)
+    found = {}
+    for field in fields(variant):
+        annotated, *metadata = typing.get_args(hints[field.name])
+        (about,) = [entry for entry in metadata if isinstance(entry, Setting)]
+        found[field.name] = OwnSetting(
+            name=field.name,
+            type=_without_none(annotated),
+            default=field.default,
+            constraints=tuple(entry for entry in metadata if entry is not about),
+            about=about,
+        )
+    return types.MappingProxyType(found)
+
+
+def _without_none(annotated: Any) -> type:
+    parts = [part for part in typing.get_args(annotated) if part is not types.NoneType]
+    found: type = parts[0] if parts else annotated
+    return found

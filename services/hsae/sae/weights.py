@@ -1,0 +1,43 @@
+"""The weights of an SAE of any kind, and the linear maps that all kinds share."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class SaeWeights(nn.Module):
+    """State (all float32):
+
+    encoder_weight [n_latents, d_model], encoder_bias [n_latents]
+    decoder_weight [n_latents, d_model]: row j is the unit direction of latent j
+    pre_bias       [d_model], in scaled space
+    input_scale    [], scaled space = input_scale * raw activations
+
+    A kind may have further parameters. New ones are all zeros: see `initialisation.initialise`.
+    """
+
+    input_scale: Tensor
+
+    def __init__(self, n_latents: int, d_model: int, own_parameters: Mapping[str, tuple[int, ...]]) -> None:
+        """`own_parameters`: names and shapes of the parameters that only this kind has."""
+        super().__init__()
+        self.d_model = d_model
+        self.n_latents = n_latents
+        self.encoder_weight = nn.Parameter(torch.zeros(n_latents, d_model))
+        self.encoder_bias = nn.Parameter(torch.zeros(n_latents))
+        self.decoder_weight = nn.Parameter(torch.zeros(n_latents, d_model))
+        self.pre_bias = nn.Parameter(torch.zeros(d_model))
+        self.register_buffer("input_scale", torch.ones(()))
+        for name, shape in own_parameters.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+
+    def scale_inputs(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
+        """Raw activations of any floating type in scaled space, float32."""
+        return x.to(torch.float32) * self.input_scale
+
+    def pre_activations(self, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
+        """The encoder before its nonlinearity."""
+        return F.linear(x_scaled - self.pre_bias, self.encoder_weight, self.encoder_bias)
