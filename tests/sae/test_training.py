@@ -11,8 +11,7 @@ from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.rows import TrainingRows
-from hsae.sae.schedule import learning_rate
-from hsae.sae.trainer import StepReport, train
+from hsae.sae.trainer import StepReport, learning_rate, train
 
 CPU = torch.device("cpu")
 N_STEPS = 40

@@ -18,7 +18,6 @@ from hsae.sae.losses import TrainingStep
 from hsae.sae.metrics import SaeMetrics, dead_share, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, take_rows
-from hsae.sae.schedule import learning_rate
 
 GRADIENT_NORM_LIMIT = 1.0
 
@@ -82,6 +81,14 @@ def train(
         if state.step < schedule.n_steps and checkpoint_due():
             save_checkpoint(capture(state, config, n_train_rows, schedule))
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+
+
+def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
+    """The rate of a step (counted from 0): linear rise over the warm-up share, level, linear fall towards 0 over the
+    decay share. It is never 0."""
+    rise = (step + 1) / (config.lr_warmup_share * n_steps) if config.lr_warmup_share > 0 else 1.0
+    fall = (n_steps - step) / (config.lr_decay_share * n_steps) if config.lr_decay_share > 0 else 1.0
+    return config.learning_rate * min(1.0, rise, fall)
 
 
 class _Trainer:
