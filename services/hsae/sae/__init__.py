@@ -1,1 +1,1 @@
-"""Sparse autoencoders: the variants (ReLU with L1, TopK), the trainer, and what is measured of the result."""
+"""Sparse autoencoders: their kinds (`variants`), the trainer, and what is measured of the result."""
