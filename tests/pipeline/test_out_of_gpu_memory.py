@@ -7,7 +7,6 @@ from sqlalchemy import select
 from tests.pipeline.in_process import TINY_SAE, register_small, run_jobs
 from tests.small import small_request
 
-import hsae.sae.trainer
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
 from hsae.extraction.config import ExtractionConfig
@@ -60,15 +59,16 @@ def test_an_extraction_goes_on_with_half_the_images_at_once(make_service, monkey
 
 
 def test_a_training_in_parts_is_the_training_and_a_second_failure_is_a_failed_attempt(make_service, monkeypatch):
-    plain = hsae.sae.trainer.step_losses
+    kind = type(TINY_SAE.variant)
+    plain = kind.losses
     limit = [10**9]
 
-    def small_gpu(sae, x_scaled, **options):
+    def small_gpu(self, sae, x_scaled, at):
         if len(x_scaled) > limit[0]:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return plain(sae, x_scaled, **options)
+        return plain(self, sae, x_scaled, at)
 
-    monkeypatch.setattr(hsae.sae.trainer, "step_losses", small_gpu)
+    monkeypatch.setattr(kind, "losses", small_gpu)
     found = []
     for size in (10**9, 6, 1):
         limit[0] = size
