@@ -45,7 +45,8 @@ class Shrink(SaeVariant):
     style = FigureStyle(colour="C5", marker="^", control_width=1.4)
     export_code = """\
 shrunk = (pre - config["margin"]).relu()
-return sae["gain"].relu() * shrunk.clamp(max=config["ceiling"])"""
+ceiling = float("inf") if config["ceiling"] is None else config["ceiling"]
+return sae["gain"].relu() * shrunk.clamp(max=ceiling)"""
 
     margin: Annotated[float, Ge(0), Setting("what is taken off every pre-activation", option="--margin")] = 0.05
     ceiling: Annotated[float | None, Ge(0), Setting("what is left is cut at this; none: not at all")] = None
