@@ -86,7 +86,7 @@ def _enter_analysis(
     session: Session, nodes: Nodes, size: StudySize, model_id: int, study_id: int, layer: int, kind: str
 ) -> int:
     jobs = [
-        Job(key=f"{name}-{kind}-{layer}", kind=name, title=f"{name} {kind} layer {layer}", request={},
+        Job(key=f"{name}-{kind}-{layer}", kind=name, queue="cpu", title=f"{name} {kind} layer {layer}", request={},
             state="succeeded", max_attempts=3, started_at=func.now(), finished_at=func.now())
         for name in ("extract", "train", "analyze")
     ]  # fmt: skip
@@ -148,8 +148,8 @@ def _enter_edges(session: Session, tables: tuple[pa.Table, pa.Table]) -> None:
 def _enter_comparison(
     session: Session, nodes: Nodes, study_id: int, analyses: list[ComparedAnalysis], rng: np.random.Generator
 ) -> None:
-    job = Job(key="compare", kind="compare", title="compare", request={}, state="succeeded", max_attempts=3,
-              started_at=func.now(), finished_at=func.now())  # fmt: skip
+    job = Job(key="compare", kind="compare", queue="cpu", title="compare", request={}, state="succeeded",
+              max_attempts=3, started_at=func.now(), finished_at=func.now())  # fmt: skip
     session.add(job)
     session.flush()
     comparison = Comparison(key="compare", job_id=job.id, dataset_id=nodes.dataset_id, config={"n_resamples": 1000})

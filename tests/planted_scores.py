@@ -95,7 +95,7 @@ def _plant_inputs(session) -> None:
 def _plant_analysis(session, analysis: int, layer: int) -> None:
     kinds = ("extract", "train", "analyze")
     jobs = [
-        Job(key=f"{kind}-{layer}", kind=kind, title=kind, request={}, state="succeeded", max_attempts=3)
+        Job(key=f"{kind}-{layer}", kind=kind, queue="cpu", title=kind, request={}, state="succeeded", max_attempts=3)
         for kind in kinds
     ]
     study = Study(id=analysis, name="planted", request={})

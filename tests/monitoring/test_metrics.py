@@ -20,7 +20,7 @@ from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack
 from hsae.errors import UserError
 from hsae.monitoring import MetricsServer
-from hsae.monitoring.catalog_metrics import UNIT_OF_KIND
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue.doorbell import Bell, Doorbell
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
@@ -80,7 +80,7 @@ def test_a_real_study(service, scrape):
         assert found[sample("hsae_job_seconds_bucket", kind=kind, le="+Inf")] == n_jobs
         # A job that is done within a second may not have told its progress.
         n_units = sum(job["progress_total"] or 0 for job in jobs if job["kind"] == kind)
-        assert found[sample("hsae_units_done_total", kind=kind, unit=UNIT_OF_KIND[kind])] == n_units
+        assert found[sample("hsae_units_done_total", kind=kind, unit=stage_of(kind).unit)] == n_units
     assert found[sample("hsae_units_done_total", kind="train", unit="vectors")] > 0
     seconds = sum(float(job["seconds"]) for job in jobs if job["kind"] == "train")
     assert found[sample("hsae_job_seconds_sum", kind="train")] == pytest.approx(seconds, rel=1e-3)

@@ -13,10 +13,10 @@ from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.inputs.register import register_dataset
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import Plan
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
-from hsae.pipeline.stages import STAGES
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
 from hsae.store.objects import ObjectStore, StoredObject
@@ -106,7 +106,7 @@ def attempt(service, number: int, *, store: ObjectStore | None = None, stop_at: 
         context = _StoppingContext(service.settings, store or service.store, torch.device("cpu"), claimed, heartbeat)
         context.stop_at = stop_at
         try:
-            yield STAGES[claimed.kind].request.model_validate(claimed.request), context
+            yield stage_of(claimed.kind).request.model_validate(claimed.request), context
         finally:
             with transaction(service.sessions) as session:
                 jobs.retry_after_crash(session, claimed.lease, "the attempt is over", retry_seconds=0)

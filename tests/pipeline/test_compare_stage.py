@@ -14,7 +14,7 @@ from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.hierarchy.study.bootstrap import resampled_means
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.planning.requests import CompareRequest
+from hsae.pipeline.kinds.compare import CompareRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.compare import compare, node_values
 from hsae.sae.config import SaeConfig
@@ -36,7 +36,7 @@ def enter_job(service, keys=KEYS, comparison=CONFIG) -> int:
         dataset = dataset_ref(session.scalars(select(Dataset)).one())
         request = CompareRequest(analyses=tuple(sorted(keys)), dataset=dataset, comparison=comparison)
         job = Job(key=request.key, kind="compare", title="compare", request=request.model_dump(mode="json"),
-                  state="queued", max_attempts=3)  # fmt: skip
+                  state="queued", queue="cpu", max_attempts=3)  # fmt: skip
         session.add(job)
         session.flush()
         session.add(StudyJob(study_id=1, job_id=job.id, reused=False))

@@ -18,8 +18,9 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.analyze import AnalyzeRequest
+from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.planning.embeddings import last_layer
-from hsae.pipeline.planning.requests import AnalyzeRequest, ExtractRequest
 from hsae.pipeline.planning.submit import preview, submit
 from hsae.pipeline.stages import activation_reader as activations
 from hsae.pipeline.stages.activation_reader import read_embeddings

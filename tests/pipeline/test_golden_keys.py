@@ -1,7 +1,7 @@
 """Keys are addresses of what users have stored: the same request has the same key in every version.
 
 A key that changes here makes everything that exists under the old one useless. Where other bytes are meant, raise the
-format in `hsae.pipeline.planning.requests` and say so in docs/storage-format.md; a new field is left out at its
+format beside the request in `hsae.pipeline.kinds` and say so in docs/storage-format.md; a new field is left out at its
 default.
 """
 
@@ -11,7 +11,11 @@ from hsae.backbones.spec import BackboneSpec
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.planning.requests import AnalyzeRequest, CompareRequest, ExtractRequest, TrainRequest, study_key
+from hsae.pipeline.kinds.analyze import AnalyzeRequest
+from hsae.pipeline.kinds.compare import CompareRequest
+from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.train import TrainRequest
+from hsae.pipeline.planning.requests import study_key
 from hsae.sae.config import SaeConfig
 
 _MODEL = BackboneSpec(

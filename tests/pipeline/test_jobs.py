@@ -18,7 +18,7 @@ from hsae.pipeline.queue.reconcile import mend, reconcile
 
 def _job(service, key: str, *, state: str = "queued", needs: tuple[int, ...] = (), max_attempts: int = 3) -> int:
     with transaction(service.sessions) as session:
-        job = Job(key=key, kind="train", title=key, request={}, state=state, max_attempts=max_attempts)
+        job = Job(key=key, kind="train", queue="gpu", title=key, request={}, state=state, max_attempts=max_attempts)
         session.add(job)
         session.flush()
         session.add_all(JobDependency(job_id=job.id, depends_on_id=needed) for needed in needs)

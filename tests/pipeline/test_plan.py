@@ -15,7 +15,9 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.planning.requests import AnalyzeRequest, ExtractRequest, TrainRequest
+from hsae.pipeline.kinds.analyze import AnalyzeRequest
+from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.submit import MAX_JOBS, check_model, preview, submit
 from hsae.pipeline.stages.train import train
 from hsae.sae.config import SaeConfig

@@ -9,11 +9,9 @@ from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily
 from hsae.catalog.tables.level_scores import LevelScore
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
 from hsae.catalog.tables.work import (
-    JOB_KINDS,
     JOB_STATES,
     LIVE_STATES,
     MAX_PRIORITY,
-    QUEUE_OF_KIND,
     QUEUES,
     UNSUCCESSFUL_STATES,
     Job,
@@ -25,12 +23,10 @@ from hsae.catalog.tables.work import (
 
 __all__ = [
     "BASES",
-    "JOB_KINDS",
     "JOB_STATES",
     "LIVE_STATES",
     "MAX_PRIORITY",
     "QUEUES",
-    "QUEUE_OF_KIND",
     "UNSUCCESSFUL_STATES",
     "ActivationSet",
     "ActivationShard",

@@ -6,10 +6,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection, text
 
-from hsae.catalog.tables.work import EVENT_REASONS, JOB_KINDS, JOB_STATES, QUEUE_OF_KIND, QUEUES
+from hsae.catalog.tables.work import EVENT_REASONS, JOB_STATES, QUEUES
 from hsae.monitoring.event_counts import BUCKETS, EventCounts, Totals
-
-UNIT_OF_KIND = {"extract": "images", "train": "vectors", "analyze": "pairs", "compare": "analyses"}
+from hsae.pipeline.kinds.registry import stages
 
 _JOBS = text("SELECT kind, state, queue, count(*) FROM job GROUP BY kind, state, queue")
 _RUNNING = text(
@@ -44,10 +43,14 @@ def catalog_metrics(connection: Connection, counts: EventCounts) -> Iterator[Met
     yield _durations(totals)
 
 
+def _units_of_kinds() -> list[tuple[str, str]]:
+    return [(stage.kind, stage.unit) for stage in stages()]
+
+
 def _jobs(connection: Connection) -> Metric:
     family = GaugeMetricFamily("hsae_jobs", "Jobs by kind, state and queue.", labels=("kind", "state", "queue"))
     found = {(kind, state, queue): n for kind, state, queue, n in connection.execute(_JOBS)}
-    zeros = {(kind, state, QUEUE_OF_KIND[kind]): 0 for kind in JOB_KINDS for state in JOB_STATES}
+    zeros = {(stage.kind, state, stage.queue): 0 for stage in stages() for state in JOB_STATES}
     for labels, n in sorted((zeros | found).items()):
         family.add_metric(labels, n)
     return family
@@ -56,14 +59,13 @@ def _jobs(connection: Connection) -> Metric:
 def _running(connection: Connection) -> Iterator[Metric]:
     throughput = GaugeMetricFamily(
         "hsae_stage_throughput",
-        "Units per second of all running jobs: images (extract), vectors (train), pairs of latent and node (analyze),"
-        " analyses (compare).",
+        f"Units per second of all running jobs: {', '.join(f'{stage.unit} ({stage.kind})' for stage in stages())}.",
         labels=("kind", "unit"),
     )
     memory = GaugeMetricFamily(
         "hsae_gpu_memory_bytes", "Peak GPU memory of each running job that uses a GPU.", labels=("job", "host")
     )
-    rates = dict.fromkeys(UNIT_OF_KIND.items(), 0.0)
+    rates = dict.fromkeys(_units_of_kinds(), 0.0)
     for job_id, kind, unit, rate, n_bytes, owner in connection.execute(_RUNNING):
         if unit is not None and rate is not None:
             rates[kind, unit] = rates.get((kind, unit), 0.0) + rate
@@ -93,8 +95,8 @@ def _events(totals: Totals) -> Metric:
     )
     # Zeros too: an increase is only seen by who has seen the value before.
     for reason in EVENT_REASONS:
-        for kind in JOB_KINDS:
-            family.add_metric((reason, kind), totals.events[reason, kind])
+        for stage in stages():
+            family.add_metric((reason, stage.kind), totals.events[reason, stage.kind])
     return family
 
 
@@ -102,7 +104,7 @@ def _units(totals: Totals) -> Metric:
     family = CounterMetricFamily(
         "hsae_units_done", "Units of all jobs that succeeded, by kind of job.", labels=("kind", "unit")
     )
-    for labels in sorted({*UNIT_OF_KIND.items(), *totals.units}):
+    for labels in sorted({*_units_of_kinds(), *totals.units}):
         family.add_metric(labels, totals.units[labels])
     return family
 
@@ -112,7 +114,7 @@ def _durations(totals: Totals) -> Metric:
         "hsae_job_seconds", "Seconds from the start to the end of attempts that succeeded.", labels=("kind",)
     )
     bounds = [f"{bound:g}" for bound in BUCKETS] + ["+Inf"]
-    for kind in JOB_KINDS:
+    for kind in (stage.kind for stage in stages()):
         n, cumulative = 0, []
         for bucket, bound in enumerate(bounds):
             n += totals.durations[kind, bucket]

@@ -3,17 +3,14 @@
 from datetime import datetime
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, func, text
-from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
 
-JOB_KINDS = ("extract", "train", "analyze", "compare")
 JOB_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
 LIVE_STATES = ("waiting", "queued", "running")
 UNSUCCESSFUL_STATES = ("failed", "cancelled")
 QUEUES = ("gpu", "cpu")
-QUEUE_OF_KIND = {"extract": "gpu", "train": "gpu", "analyze": "cpu", "compare": "cpu"}
 MAX_PRIORITY = 9
 EVENT_REASONS = (
     "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
@@ -23,10 +20,6 @@ EVENT_REASONS = (
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
-
-
-def _queue_of(insert: DefaultExecutionContext) -> str:
-    return QUEUE_OF_KIND[insert.get_current_parameters()["kind"]]  # type: ignore[no-untyped-call]
 
 
 class Study(Base):
@@ -56,7 +49,7 @@ class Job(Base):
 
     __tablename__ = "job"
     __table_args__ = (
-        CheckConstraint(_one_of("kind", JOB_KINDS), name="kind"),
+        # Which kinds there are is said by the migrations, and by the stages of the pipeline.
         CheckConstraint(_one_of("state", JOB_STATES), name="state"),
         CheckConstraint(_one_of("queue", QUEUES), name="queue"),
         CheckConstraint(f"priority BETWEEN 0 AND {MAX_PRIORITY}", name="priority"),
@@ -72,7 +65,7 @@ class Job(Base):
     state: Mapped[str] = mapped_column(
         comment="waiting (for another job), queued, running, succeeded, failed or cancelled"
     )
-    queue: Mapped[str] = mapped_column(default=_queue_of, comment="gpu or cpu: which workers may take it")
+    queue: Mapped[str] = mapped_column(comment="gpu or cpu: which workers may take it")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"), comment="0 to 9; higher runs first")
     attempt: Mapped[int] = mapped_column(
         SmallInteger,

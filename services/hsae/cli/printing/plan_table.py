@@ -22,8 +22,8 @@ _LISTED_JOBS = 40
 
 def print_preview(preview: "Preview", *, err: bool = False) -> None:
     """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
-    from hsae.catalog import JOB_KINDS
     from hsae.catalog.names import short_model_name
+    from hsae.pipeline.kinds.registry import stages
 
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
     click.echo(
@@ -34,7 +34,7 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
     click.echo(f"monosemanticity by {preview.embeddings}", err=err)
     counts: Counter[tuple[str, str]] = Counter((job.kind, job.status) for job in preview.jobs)
     rows: list[dict[str, Any]] = [
-        {"kind": kind} | {status: counts[kind, status] for status in _COLUMNS} for kind in JOB_KINDS
+        {"kind": stage.kind} | {status: counts[stage.kind, status] for status in _COLUMNS} for stage in stages()
     ]
     out = console(err=err)
     out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
@@ -44,7 +44,7 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
 
 def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
     """A row per SAE and run of layers whose jobs have the same status."""
-    from hsae.pipeline.planning.setting_labels import sae_label
+    from hsae.pipeline.kinds.setting_labels import sae_label
     from hsae.report.ranges import ranges
 
     status: dict[tuple[str, int], dict[str, str]] = {}

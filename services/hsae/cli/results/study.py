@@ -46,7 +46,7 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
     """
     from hsae.catalog import transaction
     from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
-    from hsae.pipeline.planning.setting_labels import sae_label
+    from hsae.pipeline.kinds.setting_labels import sae_label
     from hsae.report.interval_table import between_saes
     from hsae.sae.config import SaeConfig
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
-from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, StudyJob, transaction
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.errors import ServiceError, UserError
-from hsae.pipeline.planning.requests import ExtractRequest
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.doorbell import Bell
 from hsae.pipeline.upkeep.clean_up import clean_up
@@ -97,8 +97,9 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
         wanted |= _with_relatives(session, job_id)
     rows = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
     for job in rows:
-        if job.kind == "extract":
-            _check_still_its_own(session, job)
+        stage = stage_of(job.kind)
+        if stage.changes_hands:
+            stage.check_retry(stage.request.model_validate(job.request), job.id, session)
     for job in rows:
         jobs.requeue(job, "waiting")
         job.max_attempts = settings.max_attempts
@@ -151,16 +152,6 @@ def _with_relatives(session: Session, job_id: int) -> set[int]:
         fresh = set(session.scalars(relatives)) - found
         found |= fresh
     return found
-
-
-def _check_still_its_own(session: Session, job: Job) -> None:
-    request = ExtractRequest.model_validate(job.request)
-    keys = [request.activation_key(layer) for layer in request.layers]
-    other = session.scalar(
-        select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job.id).limit(1)
-    )
-    if other is not None:
-        raise UserError(f"job {other} makes layers of job {job.id} now: submit the request again instead")
 
 
 def _all_needs_succeeded(session: Session, job_id: int) -> bool:

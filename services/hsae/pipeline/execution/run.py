@@ -3,9 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hsae import __version__
 from hsae.catalog import Json, connect, session_factory, transaction
@@ -13,10 +14,11 @@ from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceErr
 from hsae.pipeline.execution.device import pick_device
 from hsae.pipeline.execution.freed_memory import freed_memory_kept
 from hsae.pipeline.execution.job_log import JobLog
+from hsae.pipeline.kinds.registry import stage_of
+from hsae.pipeline.kinds.stage import Stage, StageRequest
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.doorbell import Bell, Doorbell
 from hsae.pipeline.queue.heartbeat import Heartbeat
-from hsae.pipeline.stages import STAGES, Stage
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.upkeep.clean_up import clean_up
 from hsae.pipeline.upkeep.damage import forget_object, wait_for_maker
@@ -91,7 +93,7 @@ def _attempt(
     """Run the stage and enter its outcome; returns it, and what is to be done after it."""
     log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
     try:
-        stage = STAGES[job.kind]
+        stage = stage_of(job.kind)
         request = stage.request.model_validate(job.request)
     except (KeyError, ValidationError):
         error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
@@ -125,7 +127,7 @@ def _attempt(
     return "succeeded", lambda: _ring(settings, bells, heartbeat)
 
 
-def _run_stage(stage: Stage, request: BaseModel, context: StageContext) -> Json:
+def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) -> Json:
     try:
         return stage.run(request, context)
     except torch.OutOfMemoryError as error:

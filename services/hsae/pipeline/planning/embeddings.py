@@ -16,7 +16,7 @@ from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.planning.requests import ExtractRequest
+from hsae.pipeline.kinds.extract import ExtractRequest
 
 LAST = "last"
 OWN = "own"

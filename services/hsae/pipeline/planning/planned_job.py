@@ -1,9 +1,10 @@
-"""What a plan says of each of its jobs."""
+"""The jobs of a plan, from what is called for to what a plan says of each."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hsae.catalog import Job
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.sae.config import SaeConfig
 
 JobStatus = Literal["new", "again", "joined", "reused"]
@@ -27,18 +28,38 @@ class PlannedJob:
     sae: SaeConfig | None
 
 
+@dataclass(frozen=True, slots=True)
+class WantedJob:
+    """A job that a plan calls for, whether it exists or not.
+
+    `needs`: keys of the artifacts that must be there first.
+    """
+
+    kind: str
+    queue: str
+    request: StageRequest
+    title: str
+    needs: tuple[str, ...]
+    layers: tuple[int, ...]
+    sae: SaeConfig | None = None
+
+    @classmethod
+    def of(cls, stage: Stage[Any], asked: Asked) -> "WantedJob":
+        """What a stage makes of what a study asks of it."""
+        request = stage.ask(asked)
+        return cls(stage.kind, stage.queue, request, stage.title(asked), stage.needs(request), asked.layers, asked.sae)
+
+
 @dataclass(slots=True)
 class Step:
     """A job on its way into the plan."""
 
     job: Job
     status: JobStatus
-    title: str
+    wanted: WantedJob
     needs: tuple[Job, ...]
-    layers: tuple[int, ...]
-    sae: SaeConfig | None
 
     def planned(self) -> PlannedJob:
         """The step once its job is entered."""
-        job = self.job
-        return PlannedJob(job.id, job.key, job.kind, self.title, self.status, job.state, self.layers, self.sae)
+        job, wanted = self.job, self.wanted
+        return PlannedJob(job.id, job.key, job.kind, wanted.title, self.status, job.state, wanted.layers, wanted.sae)

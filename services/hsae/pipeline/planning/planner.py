@@ -1,23 +1,23 @@
 """From a request to jobs: what exists is reused, what is under way is joined, the rest is queued."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from pydantic import BaseModel
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
-from hsae.catalog.names import short_model_name
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.compare import COMPARE
+from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
+from hsae.pipeline.kinds.stage import Asked
 from hsae.pipeline.planning.embeddings import LAST, OWN, GivenSet, find_set, last_layer
-from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step
-from hsae.pipeline.planning.requests import AnalyzeRequest, CompareRequest, ExtractRequest, SubmitRequest, TrainRequest
-from hsae.pipeline.planning.setting_labels import extraction_label, sae_label, scoring_label
+from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step, WantedJob
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.wanted_jobs import wanted_jobs
 from hsae.pipeline.queue.jobs import record, requeue
-from hsae.report.ranges import ranges
-from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 
 _WHO = "submit"
@@ -37,6 +37,7 @@ class Planner:
         self._priority = priority
         self._numbers = numbers
         self._steps: list[Step] = []
+        self._makers: dict[str, Job] = {}  # by the artifact's key
         self._hurried: list[Job] = []
         self.jobs: list[PlannedJob] = []
         self.embeddings = ""
@@ -45,78 +46,59 @@ class Planner:
 
     def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
         """Find or make the request's jobs; `comparison_key` and `embeddings` tell what they lead to."""
-        whole = ExtractRequest(model=spec, dataset=dataset, layers=layers, extraction=request.extraction)
-        makers, embedding = self._inputs(whole, request.scoring.embeddings)
-        model = short_model_name(spec.name)
-        wanted = []
-        for layer in layers:
-            activation_key = whole.activation_key(layer)
-            for sae in dict.fromkeys(request.saes):
-                train = TrainRequest(activation_key=activation_key, sae=sae)
-                analyze = AnalyzeRequest(
-                    sae_key=train.key,
-                    activation_key=activation_key,
-                    dataset=dataset,
-                    scoring=request.scoring,
-                    embedding_key=None if embedding is None or embedding.key == activation_key else embedding.key,
-                )
-                wanted.append((layer, sae, train, analyze))
-        compare = CompareRequest(
-            analyses=tuple(sorted(analyze.key for _, _, _, analyze in wanted)),
+        study = Asked(
+            model=spec,
             dataset=dataset,
+            layers=layers,
+            extraction=request.extraction,
+            scoring=request.scoring,
             comparison=request.comparison,
         )
-        known = self._known(
-            [compare.key, *(key for _, _, train, analyze in wanted for key in (train.key, analyze.key))]
-        )
-        analyses = []
-        tokens = extraction_label(request.extraction)
-        for layer, sae, train, analyze in wanted:
-            what = f"{sae_label(sae)} of {model} layer {layer}" + ("" if tokens == "cls" else f", {tokens}")
-            trained = self._job(
-                known.get(train.key), "train", f"train {what}", train, train.key, (makers[layer],), (layer,), sae
-            )
-            title = f"analyze {what} on {dataset.name}{scoring_label(request.scoring)}"
-            needs = (trained,) if analyze.embedding_key is None or embedding is None else (trained, embedding.maker)
-            analyses.append(
-                self._job(known.get(analyze.key), "analyze", title, analyze, analyze.key, needs, (layer,), sae)
-            )
-        title = f"compare the analyses of {model} layer {ranges(layers)} on {dataset.name}"
-        self._job(known.get(compare.key), "compare", title, compare, compare.key, tuple(analyses), layers, None)
-        self.comparison_key = compare.key
+        embedding = self._inputs(study)
+        study = replace(study, embedding_key=None if embedding is None else embedding.key)
+        wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)))
+        known = self._known([job.request.key for job in wanted])
+        for job in wanted:
+            self._makers[job.request.key] = self._job(known.get(job.request.key), job)
+        (self.comparison_key,) = (job.request.key for job in wanted if job.kind == COMPARE.kind)
 
-    def _inputs(self, whole: ExtractRequest, embeddings: str) -> tuple[dict[int, Job], GivenSet | None]:
-        """The job that makes each layer's activations, and the set that monosemanticity compares images in."""
+    def _inputs(self, study: Asked) -> GivenSet | None:
+        """Plan the activations of all layers; returns the set that monosemanticity compares images in."""
+        whole = EXTRACT.ask(study)
+        embeddings = study.scoring.embeddings
         if embeddings == OWN:
             self.embeddings = "activations of the analysed layer itself"
-            return self._activation_jobs(whole), None
+            self._plan_activations(study, whole)
+            return None
         if embeddings != LAST:
-            makers = self._activation_jobs(whole)
+            self._plan_activations(study, whole)
             given = find_set(self._session, embeddings, whole.dataset)
             self.embeddings = given.title
+            self._makers[given.key] = given.maker
             if given.maker.id not in {step.job.id for step in self._steps}:
                 extraction = ExtractRequest.model_validate(given.maker.request)
                 extraction = extraction.model_copy(update={"dataset": whole.dataset})  # which may lie elsewhere now
-                self._reuse(given.maker, given.maker.title, extraction, (), extraction.layers, None)
-            return makers, given
+                self._reuse_extraction(given.maker, extraction)
+            return given
         last = last_layer(whole.model, whole.dataset, whole.extraction)
         (layer,) = last.layers
-        self.embeddings = f"{last.extraction.tokens} of {short_model_name(whole.model.name)} layer {layer}"
+        self.embeddings = f"{last.extraction.tokens} of {study.model_name} layer {layer}"
         if last.extraction == whole.extraction:  # one more layer of the same pass
-            makers = self._activation_jobs(whole.model_copy(update={"layers": tuple(sorted({*whole.layers, layer}))}))
-            maker = makers[layer]
+            layers = tuple(sorted({*whole.layers, layer}))
+            self._plan_activations(study, whole.model_copy(update={"layers": layers}))
         else:
-            makers = self._activation_jobs(whole)
-            maker = self._activation_jobs(last)[layer]
-        return makers, GivenSet(last.activation_key(layer), self.embeddings, maker)
+            self._plan_activations(study, whole)
+            self._plan_activations(study, last)
+        key = last.activation_key(layer)
+        return GivenSet(key, self.embeddings, self._makers[key])
 
     def _known(self, keys: Sequence[str]) -> dict[str, Job]:
         """The jobs that exist for these artifacts; their rows are locked."""
         found = self._session.scalars(select(Job).where(Job.key.in_(keys)).order_by(Job.id).with_for_update())
         return {job.key: job for job in found}
 
-    def _activation_jobs(self, whole: ExtractRequest) -> dict[int, Job]:
-        """The job that makes (or made) each layer's activations; the missing layers share one new job."""
+    def _plan_activations(self, study: Asked, whole: ExtractRequest) -> None:
+        """Find the job that makes (or made) each layer's activations; the missing layers share one new job."""
         keys = {layer: whole.activation_key(layer) for layer in whole.layers}
         found = self._session.execute(
             select(ActivationSet.key, ActivationSet.job_id, ActivationSet.manifest_sha256, Job.state)
@@ -133,25 +115,19 @@ class Planner:
             for job in self._session.scalars(select(Job).where(Job.id.in_(useful)).order_by(Job.id).with_for_update())
         }
         for job in jobs.values():
-            own = tuple(job.request["layers"])
-            self._reuse(job, job.title, whole.model_copy(update={"layers": own}), (), own, None)
-        makers = {}
-        for layer, key in keys.items():
-            job_id = next((row.job_id for row in found if row.key == key and row.job_id in jobs), None)
-            if job_id is not None:
-                makers[layer] = jobs[job_id]
-        missing = tuple(layer for layer in keys if layer not in makers)
+            self._reuse_extraction(job, whole.model_copy(update={"layers": tuple(job.request["layers"])}))
+        self._makers |= {row.key: jobs[row.job_id] for row in found if row.job_id in jobs}
+        missing = tuple(layer for layer, key in keys.items() if key not in self._makers)
         if missing:
-            request = whole.model_copy(update={"layers": missing})
-            model = short_model_name(whole.model.name)
-            tokens = extraction_label(whole.extraction)
-            title = f"extract {tokens} of {model} layer {ranges(missing)} over {whole.dataset.name}"
-            known = self._known([request.key]).get(request.key)
-            job = self._job(known, "extract", title, request, request.key, (), missing, None)
+            wanted = WantedJob.of(EXTRACT, replace(study, layers=missing, extraction=whole.extraction))
+            job = self._job(self._known([wanted.request.key]).get(wanted.request.key), wanted)
             self._session.flush()
+            request = whole.model_copy(update={"layers": missing})
             self._enter_activation_sets(request, job.id)
-            makers |= dict.fromkeys(missing, job)
-        return makers
+            self._makers |= dict.fromkeys(EXTRACT.artifact_keys(request), job)
+
+    def _reuse_extraction(self, job: Job, request: ExtractRequest) -> None:
+        self._reuse(job, WantedJob(EXTRACT.kind, EXTRACT.queue, request, job.title, (), request.layers))
 
     def _enter_activation_sets(self, request: ExtractRequest, job_id: int) -> None:
         spec = request.model
@@ -189,45 +165,34 @@ class Planner:
             )
         self._session.flush()
 
-    def _job(
-        self,
-        known: Job | None,
-        kind: str,
-        title: str,
-        request: BaseModel,
-        key: str,
-        needs: tuple[Job, ...],
-        layers: tuple[int, ...],
-        sae: SaeConfig | None,
-    ) -> Job:
+    def _job(self, known: Job | None, wanted: WantedJob) -> Job:
         if known is not None:
-            return self._reuse(known, title, request, needs, layers, sae)
+            return self._reuse(known, wanted)
+        needs = self._needed(wanted)
         job = Job(
             **self._number(),
-            key=key,
-            kind=kind,
-            title=title,
-            request=request.model_dump(mode="json"),
+            key=wanted.request.key,
+            kind=wanted.kind,
+            queue=wanted.queue,
+            title=wanted.title,
+            request=wanted.request.model_dump(mode="json"),
             state=_first_state(needs),
             priority=self._priority,
             max_attempts=self._settings.max_attempts,
         )
         self._session.add(job)
-        self._steps.append(Step(job, "new", title, needs, layers, sae))
+        self._steps.append(Step(job, "new", wanted, needs))
         return job
 
-    def _reuse(
-        self,
-        job: Job,
-        title: str,
-        request: BaseModel,
-        needs: tuple[Job, ...],
-        layers: tuple[int, ...],
-        sae: SaeConfig | None,
-    ) -> Job:
+    def _needed(self, wanted: WantedJob) -> tuple[Job, ...]:
+        """The jobs that make what a job needs; one job may make several of its inputs."""
+        return tuple(dict.fromkeys(self._makers[key] for key in wanted.needs))
+
+    def _reuse(self, job: Job, wanted: WantedJob) -> Job:
+        needs = self._needed(wanted)
         if job.state in {"failed", "cancelled"}:
             # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
-            job.request = request.model_dump(mode="json")
+            job.request = wanted.request.model_dump(mode="json")
             requeue(job, _first_state(needs))
             job.max_attempts = self._settings.max_attempts
             job.priority = self._priority
@@ -238,7 +203,7 @@ class Planner:
                 job.priority = self._priority
                 self._hurried.append(job)
             status = "reused" if job.state == "succeeded" else "joined"
-        self._steps.append(Step(job, status, title, needs, layers, sae))
+        self._steps.append(Step(job, status, wanted, needs))
         return job
 
     def enter(self, study_id: int) -> None:

@@ -1,130 +1,14 @@
-"""What is asked for, and the content address of what it makes.
-
-An artifact's key is a sha256 over everything that determines its content and nothing else: where a model or a data
-set lies, or which other layers were asked for in the same breath, is no part of it, so that two requests which need the
-same artifact share it.
-"""
+"""What a user asks for in one submit, and what makes two submits the same study."""
 
 import hashlib
-import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from hsae.backbones.spec import BackboneSpec
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
-from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.sae.config import SaeConfig
-
-# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
-ANALYSIS_FORMAT = 3
-_FORMATS = {"activations": 1, "sae": 1, "analysis": ANALYSIS_FORMAT, "comparison": 1}
-
-
-def _key(kind: str, content: dict[str, Any]) -> str:
-    canonical = json.dumps(
-        {"kind": kind, "format": _FORMATS[kind], **content},
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-class ExtractRequest(FrozenModel):
-    """One pass over a data set that fills the activation sets of one or several layers."""
-
-    model: BackboneSpec
-    dataset: DatasetRef
-    layers: tuple[int, ...]
-    extraction: ExtractionConfig
-
-    def activation_key(self, layer: int) -> str:
-        """Key of the activation set of one layer."""
-        return _key(
-            "activations",
-            {
-                "model_revision": self.model.revision,
-                "preprocessing": self.model.preprocessing,
-                "dataset": self.dataset.fingerprint,
-                "layer": layer,
-                **self.extraction.model_dump(),
-            },
-        )
-
-    @property
-    def key(self) -> str:
-        """Key of the job: the set of what it makes."""
-        joined = ",".join(self.activation_key(layer) for layer in self.layers)
-        return hashlib.sha256(joined.encode()).hexdigest()
-
-
-class TrainRequest(FrozenModel):
-    """One SAE on one activation set."""
-
-    activation_key: str
-    sae: SaeConfig
-
-    @property
-    def key(self) -> str:
-        """Key of the SAE."""
-        return _key("sae", {"activations": self.activation_key, "sae": self.sae.model_dump(mode="json")})
-
-
-class AnalyzeRequest(FrozenModel):
-    """Every score of one SAE against the taxonomy of one data set.
-
-    `embedding_key`: the activation set in which monosemanticity compares images; None: `activation_key`.
-    """
-
-    sae_key: str
-    activation_key: str
-    dataset: DatasetRef
-    scoring: ScoringConfig
-    embedding_key: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Key of the analysis."""
-        return _key(
-            "analysis",
-            {
-                "sae": self.sae_key,
-                "dataset": self.dataset.fingerprint,
-                "taxonomy": self.dataset.taxonomy_key,
-                # Which set it is counts, and not by which name a request called it.
-                "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
-                "embeddings": self.embedding_key,
-            },
-        )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The scoring as the analysis' row keeps it: the same for every request of this key."""
-        return self.scoring.model_dump(mode="json") | {
-            "embeddings": self.embedding_key or self.activation_key,
-            "format": ANALYSIS_FORMAT,
-        }
-
-
-class CompareRequest(FrozenModel):
-    """The analyses of one study against their controls and against each other.
-
-    `analyses`: their keys, sorted; `dataset` is that of all of them.
-    """
-
-    analyses: tuple[str, ...]
-    dataset: DatasetRef
-    comparison: ComparisonConfig
-
-    @property
-    def key(self) -> str:
-        """Key of the comparison."""
-        return _key(
-            "comparison", {"analyses": list(self.analyses), "comparison": self.comparison.model_dump(mode="json")}
-        )
 
 
 class SubmitRequest(FrozenModel):

@@ -18,6 +18,7 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
+from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
 from hsae.pipeline.queue.doorbell import Bell
 from hsae.pipeline.queue.jobs import bells_of
 from hsae.sae.config import check_config
@@ -76,7 +77,7 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     check_tokens(spec, request.extraction.tokens)
     for sae in request.saes:
         check_config(sae, spec.d_model)
-    n_jobs = 2 * len(layers) * len(set(request.saes))
+    n_jobs = n_wanted_jobs(len(layers), len(set(request.saes)))
     if n_jobs > MAX_JOBS:
         raise UserError(
             f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"

@@ -1,8 +1,8 @@
 """Whether a request's activations are enough to train its SAEs on."""
 
 from hsae.backbones.spec import BackboneSpec, n_tokens
+from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.pipeline.planning.requests import SubmitRequest
-from hsae.pipeline.planning.setting_labels import sae_label
 from hsae.sae.config import n_held_out, n_latents_of
 
 _MOST_VIEWS = 64

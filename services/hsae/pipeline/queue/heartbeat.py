@@ -1,12 +1,12 @@
 """Keeps a job's lease alive from a thread of its own, carries its progress, and says when the work must stop."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -185,6 +185,7 @@ class Heartbeat:
 
 def _gpu_memory() -> Json:
     """Peak GPU memory of this process, where the work has made a CUDA context."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    torch = sys.modules.get("torch")  # not imported here: who has not loaded it uses no GPU
+    if torch is None or not torch.cuda.is_initialized():
         return {}
     return {"gpu_memory_bytes": torch.cuda.max_memory_reserved()}

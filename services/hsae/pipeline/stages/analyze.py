@@ -15,7 +15,7 @@ from hsae.hierarchy.analyse import analyse
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
-from hsae.pipeline.planning.requests import AnalyzeRequest
+from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
 from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
 from hsae.pipeline.stages.class_information import ClassInformation, class_information
 from hsae.pipeline.stages.context import StageContext
@@ -73,7 +73,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     key = request.embedding_key
 
     def on_latents(n_done: int, n_total: int) -> None:
-        context.progress(n_done * n_nodes, n_total * n_nodes, "pairs")
+        context.progress(n_done * n_nodes, n_total * n_nodes, ANALYZE.unit)
         context.check()
 
     results = analyse(

@@ -11,7 +11,7 @@ from hsae.catalog import ActivationSet, Analysis, LayerScore, LevelScore, Sae
 from hsae.hierarchy.probes.class_distances import path_distance_correlation
 from hsae.hierarchy.probes.level_scores import LevelScores, level_scores
 from hsae.hierarchy.probes.linear_probe import stratified_split
-from hsae.pipeline.planning.requests import ANALYSIS_FORMAT, AnalyzeRequest
+from hsae.pipeline.kinds.analyze import ANALYSIS_FORMAT, AnalyzeRequest
 from hsae.pipeline.stages.context import StageContext
 from hsae.taxonomy import InducedTaxonomy
 

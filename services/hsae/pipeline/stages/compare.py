@@ -21,8 +21,8 @@ from hsae.errors import UserError
 from hsae.hierarchy.scores.layer_scores import MIN_INNER_CLASSES
 from hsae.hierarchy.scores.shortlist import HIGH_F1
 from hsae.hierarchy.study.intervals import ComparedAnalysis, Difference, NodeValues, Score, compare_analyses
-from hsae.pipeline.planning.requests import CompareRequest
-from hsae.pipeline.planning.setting_labels import sae_label
+from hsae.pipeline.kinds.compare import COMPARE, CompareRequest
+from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
 
@@ -55,7 +55,7 @@ def compare(request: CompareRequest, context: StageContext) -> Json:
             return latent_scores(session, analysis)
 
     def on_analysis(n_done: int) -> None:
-        context.progress(n_done, len(analyses), "analyses")
+        context.progress(n_done, len(analyses), COMPARE.unit)
         context.check()
 
     config = request.comparison

@@ -19,7 +19,7 @@ from hsae.errors import UserError
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.inputs.stored import read_listing
-from hsae.pipeline.planning.requests import ExtractRequest
+from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
 from hsae.pipeline.stages.context import StageContext
 from hsae.store.activations import (
     ActivationManifest,
@@ -69,7 +69,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
         }
     skipped = [entry for row in done.values() for entry in row.skipped]
     n_done = sum(len(ranges[shard]) for shard in done)
-    context.progress(n_done, len(listed), "images")
+    context.progress(n_done, len(listed), EXTRACT.unit)
     if len(done) < len(ranges):
         backbone = Backbone.load(
             request.model,
@@ -101,7 +101,7 @@ def _extract_range(
     extraction = request.extraction
 
     def on_batch(n_done: int) -> None:
-        context.progress(n_before + n_done, n_total, "images")
+        context.progress(n_before + n_done, n_total, EXTRACT.unit)
         context.check()
 
     return extract_shard(

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from hsae.catalog import Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
-from hsae.pipeline.planning.requests import TrainRequest
+from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.checkpoint import Checkpoint
@@ -102,7 +102,7 @@ class _Reports:
 
     def take(self, report: StepReport) -> None:
         """Pass a step's report on; raises where the job must stop."""
-        self._context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, "vectors")
+        self._context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit)
         if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
             self._logged = time.monotonic()
             log.info(

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.upkeep.garbage import sweep
-from hsae.pipeline.upkeep.leftovers import LEFTOVERS
 from hsae.store.objects import ObjectStore
 
 
@@ -38,12 +38,12 @@ def clean_up(
     """
 
     def forget_rows(session: Session, job: Job) -> None:
-        leftovers = LEFTOVERS[job.kind]
-        leftovers.forget(leftovers.request.model_validate(job.request), job_id, session)
+        stage = stage_of(job.kind)
+        stage.forget(stage.request.model_validate(job.request), job_id, session)
 
     def delete_objects(session: Session, job: Job) -> None:
-        leftovers = LEFTOVERS[job.kind]
-        sweep(session, store, leftovers.prefixes(leftovers.request.model_validate(job.request)))
+        stage = stage_of(job.kind)
+        sweep(session, store, stage.prefixes(stage.request.model_validate(job.request)))
 
     for step in (forget_rows, delete_objects) if forget else (delete_objects,):
         with begin() as session:

@@ -6,31 +6,25 @@ Stages are deterministic, so what is made again has the same bits and everything
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, null, select, update
+from sqlalchemy import func, null, select, update
 from sqlalchemy.orm import Session
 
-from hsae.catalog import LIVE_STATES, ActivationSet, ActivationShard, Analysis, Job, Sae
+from hsae.catalog import LIVE_STATES, Job
 from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.doorbell import Bell
-from hsae.pipeline.upkeep.integrity import find_lost, named_objects
+from hsae.pipeline.upkeep.integrity import find_lost
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
-from hsae.store.keys import ACTIVATIONS, ANALYSES, SAES, artifact_prefix
 
 if TYPE_CHECKING:  # it loads torch, and commands read this file
     from hsae.pipeline.stages.context import StageContext
-
-_MAKERS: dict[str, type[ActivationSet | Sae | Analysis]] = {
-    ACTIVATIONS: ActivationSet,
-    SAES: Sae,
-    ANALYSES: Analysis,
-}
 
 
 def forget_object(session: Session, object_key: str, who: str, reason: str) -> None:
     """Fail the job that made `object_key`, so that the next submit runs it again.
 
-    Of an extraction, also forget the shard that must be made again.
+    What the job would take as a sign that the object is there is forgotten, too.
     """
     maker = _maker_of(session, object_key)
     if maker is None:
@@ -123,8 +117,9 @@ def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
         maker = _maker_of(session, object_key)
         if maker is None or session.scalar(select(Job.state).where(Job.id == maker)) in LIVE_STATES:
             return {}
-        kind, key, _ = object_key.split("/", 2)
-        named = named_objects(session, artifact_prefix(kind, key))
+        folder, key, _ = object_key.split("/", 2)
+        stage = stage_of_folder(folder)
+        named = [] if stage is None else list(stage.named_objects(session, key))
     others = [each for each in named if each.key != object_key and not each.is_checkpoint]
     return {each.object.key: f"{each.object.key}: {each.fault}" for each in find_lost(
         context.store, others, on_checked=context.check)}  # fmt: skip
@@ -132,11 +127,14 @@ def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
 
 def _maker_of(session: Session, object_key: str) -> int | None:
     """The job that makes an object; none does a data set's, which `dataset add` stores again."""
-    kind, _, rest = object_key.partition("/")
-    table = _MAKERS.get(kind)
-    if table is None:
+    folder, _, rest = object_key.partition("/")
+    stage = stage_of_folder(folder)
+    if stage is None:
         return None
-    return session.scalar(select(table.job_id).where(table.key == rest.partition("/")[0]))
+    key = rest.partition("/")[0]
+    if stage.table is None:
+        return session.scalar(select(Job.id).where(Job.key == key))
+    return session.scalar(select(stage.table.job_id).where(stage.table.key == key))
 
 
 def _ended_since(session: Session, job_id: int, other: int) -> bool:
@@ -146,10 +144,7 @@ def _ended_since(session: Session, job_id: int, other: int) -> bool:
 
 
 def _forget_rows(session: Session, object_key: str) -> None:
-    """Forget what an extraction would take as a sign that the object is there; other stages look for themselves."""
-    kind, _, rest = object_key.partition("/")
-    if kind == ACTIVATIONS:
-        # The manifest is written again from the rows of the shards.
-        session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
-        this_set = ActivationSet.key == rest.partition("/")[0]
-        session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
+    """Forget what a stage would take as a sign that the object is there."""
+    stage = stage_of_folder(object_key.partition("/")[0])
+    if stage is not None:
+        stage.forget_object(object_key, session)

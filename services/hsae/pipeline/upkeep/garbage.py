@@ -1,9 +1,8 @@
 """Garbage collection: deletes the objects of the bucket that no row of the catalog refers to.
 
-What counts as referenced: shards by `activation_shard.object_key`, manifests by `activation_set.manifest_sha256`,
-weights by `sae.weights_sha256`, an analysis' objects by its two checksums, checkpoints by `job.checkpoint`, listings
-and taxonomies by `dataset` and by the requests of jobs, logs by their job. Anything outside hsae's own folders, or
-in them under a name that hsae does not give, is somebody else's and never touched.
+What counts as referenced: an artifact's objects where its stage's `named_objects` lists them, listings and taxonomies
+by `dataset` and by the requests of jobs, logs by their job. Anything outside hsae's own folders, or in them under a
+name that hsae does not give, is somebody else's and never touched.
 
 Safe beside a running service:
 
@@ -24,43 +23,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, false, func, null, select, update
+from sqlalchemy import ColumnElement, exists, func, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import (
-    LIVE_STATES,
-    UNSUCCESSFUL_STATES,
-    ActivationSet,
-    ActivationShard,
-    Analysis,
-    Dataset,
-    Job,
-    Sae,
-    transaction,
-)
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, Job, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK
-from hsae.store.keys import (
-    ACTIVATIONS,
-    ANALYSES,
-    DATASETS,
-    DOCTOR,
-    LOGS,
-    SAES,
-    TAXONOMIES,
-    class_sums_key,
-    latents_key,
-    manifest_key,
-    weights_key,
-)
+from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
+from hsae.pipeline.kinds.stage import Stage
+from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES
 from hsae.store.objects import ListedObject, ObjectStore
-
-_ARTIFACTS = (ACTIVATIONS, SAES, ANALYSES)
-KINDS = (*_ARTIFACTS, DATASETS, TAXONOMIES, LOGS, DOCTOR)
 
 _DELETES_PER_TRANSACTION = 500  # submits wait meanwhile
 _OURS = {
-    **{kind: re.compile(rf"{kind}/[0-9a-f]{{64}}/.+") for kind in _ARTIFACTS},
     DATASETS: re.compile(r"datasets/[0-9a-f]{64}/listing-[0-9a-f]{16}\.parquet"),
     TAXONOMIES: re.compile(r"taxonomies/[0-9a-f]{64}\.json"),
     LOGS: re.compile(r"logs/[0-9]{1,18}/.+"),
@@ -90,7 +66,7 @@ def find_garbage(
     Raises:
         ServiceError: when the database or the object store cannot be reached.
     """
-    for kind in KINDS:
+    for kind in (*_artifact_folders(), *_OURS):
         folders: dict[str, list[ListedObject]] = {}
         for listed in store.entries(f"{kind}/"):
             prefix = _folder(kind, listed.key)
@@ -118,7 +94,7 @@ def collect(
     """
     deleted = []
     for found in garbage:
-        if partial and found.kind in _ARTIFACTS:
+        if partial and stage_of_folder(found.kind) is not None:
             # The rows go first, in a transaction of their own: no row may name an object that is deleted.
             with _locked(sessions, found) as session:
                 if session is not None:
@@ -151,10 +127,10 @@ def sweep(session: Session, store: ObjectStore, prefixes: Iterable[str]) -> int:
     session.flush()
     n_deleted = 0
     for prefix in prefixes:
-        kind, key = _artifact(prefix)
-        if not _hold_ended_jobs(session, kind, key):
+        stage, key = _artifact(prefix)
+        if not _hold_ended_jobs(session, stage, key):
             continue
-        named = _named(session, kind, key)
+        named = _named(session, stage, key)
         for listed in list(store.entries(prefix)):
             if listed.key not in named:
                 store.delete(listed.key)
@@ -168,17 +144,17 @@ def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Sessi
     lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES} else SUBMIT_LOCK
     with transaction(sessions) as session:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
-        if garbage.kind in _ARTIFACTS and not _hold_ended_jobs(session, *_artifact(garbage.prefix)):
+        if stage_of_folder(garbage.kind) is not None and not _hold_ended_jobs(session, *_artifact(garbage.prefix)):
             yield None
         else:
             yield session
 
 
-def _hold_ended_jobs(session: Session, kind: str, key: str) -> bool:
+def _hold_ended_jobs(session: Session, stage: Stage[Any], key: str) -> bool:
     """Lock the rows of the jobs that answer for an artifact; False if one is live or in somebody else's hands."""
-    if kind == ACTIVATIONS:  # no submit may give it to another job meanwhile
-        session.execute(select(ActivationSet.id).where(ActivationSet.key == key).with_for_update()).all()
-    job_ids = session.scalars(select(Job.id).where(_answers_for(kind, key))).all()
+    if stage.changes_hands and stage.table is not None:  # no submit may give it to another job meanwhile
+        session.execute(select(stage.table.id).where(stage.table.key == key).with_for_update()).all()
+    job_ids = session.scalars(select(Job.id).where(_answers_for(stage, key))).all()
     # Not waited for: whoever holds it may be waiting for a lock of ours.
     states = session.scalars(
         select(Job.state).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update(skip_locked=True)
@@ -186,11 +162,12 @@ def _hold_ended_jobs(session: Session, kind: str, key: str) -> bool:
     return len(states) == len(job_ids) and not set(states) & set(LIVE_STATES)
 
 
-def _answers_for(kind: str, key: str) -> ColumnElement[bool]:
+def _answers_for(stage: Stage[Any], key: str) -> ColumnElement[bool]:
     """Condition on `job`: it makes, or made, the artifact."""
-    if kind == ACTIVATIONS:
-        return Job.id.in_(select(ActivationSet.job_id).where(ActivationSet.key == key))
-    return Job.key == key
+    of_key = select(Job.id).where(Job.key == key)
+    if stage.table is None:
+        return Job.id.in_(of_key)
+    return Job.id.in_(union_all(of_key, select(stage.table.job_id).where(stage.table.key == key)))
 
 
 def _unreferenced(
@@ -204,12 +181,12 @@ def _unreferenced(
 ) -> list[ListedObject]:
     """Those of a folder's objects that are garbage."""
     old_enough = [listed for listed in objects if listed.last_modified <= datetime.now(UTC) - min_age]
-    if kind in _ARTIFACTS:
-        _, key = _artifact(prefix)
-        states = set(session.scalars(select(Job.state).where(_answers_for(kind, key))))
+    if stage_of_folder(kind) is not None:
+        stage, key = _artifact(prefix)
+        states = set(session.scalars(select(Job.state).where(_answers_for(stage, key))))
         if states & set(LIVE_STATES):
             return []
-        named = _named(session, kind, key, partial=partial)
+        named = _named(session, stage, key, partial=partial)
         known = bool(states or named)
         return [listed for listed in (objects if known else old_enough) if listed.key not in named]
     if kind == LOGS:
@@ -222,52 +199,17 @@ def _unreferenced(
     return old_enough  # what a check of the service could not delete
 
 
-def _named(session: Session, kind: str, key: str, *, partial: bool = False) -> set[str]:
+def _named(session: Session, stage: Stage[Any], key: str, *, partial: bool = False) -> set[str]:
     """Keys of an artifact's objects that rows refer to; with `partial`, without what an ended job would go on from."""
-    if kind == ACTIVATIONS:
-        return _named_activations(session, key, partial=partial)
-    if kind == SAES:
-        weights = session.scalars(select(Sae.weights_sha256).where(Sae.key == key))
-        ended = Job.state.in_(UNSUCCESSFUL_STATES) if partial else false()
-        checkpoints = session.scalars(select(Job.checkpoint).where(Job.key == key, Job.checkpoint.is_not(None), ~ended))
-        return {weights_key(key, sha256) for sha256 in weights} | {
-            saved["object_key"] for saved in checkpoints if saved is not None
-        }
-    named = set()
-    for latents, class_sums in session.execute(
-        select(Analysis.activations_sha256, Analysis.class_sums_sha256).where(Analysis.key == key)
-    ):
-        named |= {latents_key(key, latents), class_sums_key(key, class_sums)}
-    return named
-
-
-def _named_activations(session: Session, key: str, *, partial: bool) -> set[str]:
-    row = session.execute(
-        select(ActivationSet.id, ActivationSet.manifest_sha256, Job.state)
-        .join(Job, Job.id == ActivationSet.job_id)
-        .where(ActivationSet.key == key)
-    ).one_or_none()
-    if row is None or (partial and row.manifest_sha256 is None and row.state in UNSUCCESSFUL_STATES):
-        return set()
-    shards = select(ActivationShard.object_key).where(ActivationShard.activation_set_id == row.id)
-    manifest = set() if row.manifest_sha256 is None else {manifest_key(key, row.manifest_sha256)}
-    return set(session.scalars(shards)) | manifest
+    return {named.key for named in stage.named_objects(session, key) if not (partial and named.is_abandoned)}
 
 
 def _forget_partial(session: Session, garbage: Garbage) -> None:
     """Forget what a failed or cancelled job would go on from; its next attempt begins anew."""
-    kind, key = _artifact(garbage.prefix)
-    if kind == ACTIVATIONS:
-        unpublished = (
-            select(ActivationSet.id)
-            .join(Job, Job.id == ActivationSet.job_id)
-            .where(
-                ActivationSet.key == key, ActivationSet.manifest_sha256.is_(None), Job.state.in_(UNSUCCESSFUL_STATES)
-            )
-        )
-        session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
-    elif kind == SAES:
-        session.execute(update(Job).where(Job.key == key, Job.state.in_(UNSUCCESSFUL_STATES)).values(checkpoint=null()))
+    maker = _answers_for(*_artifact(garbage.prefix))
+    for job in session.scalars(select(Job).where(maker, Job.state.in_(UNSUCCESSFUL_STATES))).all():
+        stage = stage_of(job.kind)
+        stage.forget(stage.request.model_validate(job.request), job.id, session)
 
 
 def _listing_is_named(session: Session, object_key: str) -> bool:
@@ -290,16 +232,22 @@ def _taxonomy_is_named(session: Session, object_key: str) -> bool:
 
 def _folder(kind: str, object_key: str) -> str | None:
     """The prefix under which an object is judged together with others; None for an object that is not ours."""
-    if not _OURS[kind].fullmatch(object_key):
+    ours = _OURS.get(kind) or re.compile(rf"{kind}/[0-9a-f]{{64}}/.+")
+    if not ours.fullmatch(object_key):
         return None
     if kind in {TAXONOMIES, DOCTOR}:
         return object_key
     return "/".join(object_key.split("/")[:2]) + "/"
 
 
-def _artifact(prefix: str) -> tuple[str, str]:
-    """`saes/<key>/` as kind and key."""
-    match = re.fullmatch(rf"({'|'.join(_ARTIFACTS)})/([0-9a-f]{{64}})/", prefix)
-    if match is None:
+def _artifact_folders() -> list[str]:
+    return [stage.folder for stage in stages() if stage.folder is not None]
+
+
+def _artifact(prefix: str) -> tuple[Stage[Any], str]:
+    """`saes/<key>/` as the stage that makes it, and the key."""
+    match = re.fullmatch(r"([^/]+)/([0-9a-f]{64})/", prefix)
+    stage = None if match is None else stage_of_folder(match[1])
+    if match is None or stage is None:
         raise ValueError(f"{prefix!r} is no artifact's folder")
-    return match[1], match[2]
+    return stage, match[2]

@@ -1,0 +1,102 @@
+"""Kind analyze: one SAE, its controls and the taxonomy -> every score."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Analysis, Job
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.setting_labels import scoring_label
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.kinds.train import described
+from hsae.store.keys import ANALYSES, class_sums_key, latents_key
+
+# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
+ANALYSIS_FORMAT = 3
+
+
+class AnalyzeRequest(StageRequest):
+    """Every score of one SAE against the taxonomy of one data set.
+
+    `embedding_key`: the activation set in which monosemanticity compares images; None: `activation_key`.
+    """
+
+    sae_key: str
+    activation_key: str
+    dataset: DatasetRef
+    scoring: ScoringConfig
+    embedding_key: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the analysis."""
+        return artifact_key(
+            "analysis",
+            ANALYSIS_FORMAT,
+            {
+                "sae": self.sae_key,
+                "dataset": self.dataset.fingerprint,
+                "taxonomy": self.dataset.taxonomy_key,
+                # Which set it is counts, and not by which name a request called it.
+                "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
+                "embeddings": self.embedding_key,
+            },
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The scoring as the analysis' row keeps it: the same for every request of this key."""
+        return self.scoring.model_dump(mode="json") | {
+            "embeddings": self.embedding_key or self.activation_key,
+            "format": ANALYSIS_FORMAT,
+        }
+
+
+class AnalyzeStage(Stage[AnalyzeRequest]):
+    """Leaves nothing behind: all of its rows are entered in its last transaction."""
+
+    kind = "analyze"
+    request = AnalyzeRequest
+    queue = "cpu"
+    unit = "pairs"
+    code = "hsae.pipeline.stages.analyze:analyze"
+    after = ("extract", "train")
+    per = "sae"
+    folder = ANALYSES
+    table = Analysis
+
+    def ask(self, asked: Asked) -> AnalyzeRequest:
+        """The scores of the SAE on the activations that it was trained on."""
+        activation_key = asked.one_key("extract")
+        return AnalyzeRequest(
+            sae_key=asked.one_key("train"),
+            activation_key=activation_key,
+            dataset=asked.dataset,
+            scoring=asked.scoring,
+            embedding_key=None if asked.embedding_key == activation_key else asked.embedding_key,
+        )
+
+    def title(self, asked: Asked) -> str:
+        """Which SAE of which layer, on which images, scored how."""
+        return f"analyze {described(asked)} on {asked.dataset.name}{scoring_label(asked.scoring)}"
+
+    def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:
+        """The SAE, whose activations are there by then, and the embeddings."""
+        return (request.sae_key,) if request.embedding_key is None else (request.sae_key, request.embedding_key)
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        """Latent activations and class sums."""
+        analyses = select(Analysis, Job.title).join(Job, Job.id == Analysis.job_id)
+        if key is not None:
+            analyses = analyses.where(Analysis.key == key)
+        for row, title in session.execute(analyses.order_by(Analysis.id)):
+            latents, sums = row.activations_sha256, row.class_sums_sha256
+            yield NamedObject(latents_key(row.key, latents), latents, title, row.job_id)
+            yield NamedObject(class_sums_key(row.key, sums), sums, title, row.job_id)
+
+
+ANALYZE = AnalyzeStage()

@@ -1,0 +1,44 @@
+"""What a stage makes: the artifact's key, and the objects of it that the catalog's rows name."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
+    """The sha256 over everything that determines an artifact's content, and nothing else.
+
+    Where a model or a data set lies, or what else was asked for at the same time, is no part of it, so that two
+    requests that need the same artifact share it.
+
+    Args:
+        kind: of artifact, e.g. `sae`.
+        version: raised whenever the same request would give other bytes than before.
+        content: what determines the artifact, as plain values of JSON.
+    """
+    canonical = json.dumps(
+        {"kind": kind, "format": version, **content}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """An object of the store that a row of the catalog names.
+
+    Attributes:
+        key: the object's key.
+        sha256: its checksum.
+        what: what it is a part of, for people.
+        job_id: the job that made it; None for a data set's.
+        is_checkpoint: only a job that has not ended needs it.
+        is_abandoned: only another attempt at a job that failed or was cancelled would need it.
+    """
+
+    key: str
+    sha256: str
+    what: str
+    job_id: int | None = None
+    is_checkpoint: bool = False
+    is_abandoned: bool = False

@@ -1,0 +1,123 @@
+"""Kind extract: images -> one activation set per layer."""
+
+import hashlib
+from collections.abc import Iterator
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from hsae.backbones.spec import BackboneSpec
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job
+from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.setting_labels import extraction_label
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.report.ranges import ranges
+from hsae.store.keys import ACTIVATIONS, manifest_key
+
+# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
+ACTIVATIONS_FORMAT = 1
+
+
+class ExtractRequest(StageRequest):
+    """One pass over a data set that fills the activation sets of one or several layers."""
+
+    model: BackboneSpec
+    dataset: DatasetRef
+    layers: tuple[int, ...]
+    extraction: ExtractionConfig
+
+    def activation_key(self, layer: int) -> str:
+        """Key of the activation set of one layer."""
+        return artifact_key(
+            "activations",
+            ACTIVATIONS_FORMAT,
+            {
+                "model_revision": self.model.revision,
+                "preprocessing": self.model.preprocessing,
+                "dataset": self.dataset.fingerprint,
+                "layer": layer,
+                **self.extraction.model_dump(),
+            },
+        )
+
+    @property
+    def key(self) -> str:
+        """Key of the job: the set of what it makes."""
+        joined = ",".join(self.activation_key(layer) for layer in self.layers)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+
+class ExtractStage(Stage[ExtractRequest]):
+    """The only stage whose job makes several artifacts: which layers share a job depends on what is there already."""
+
+    kind = "extract"
+    request = ExtractRequest
+    queue = "gpu"
+    unit = "images"
+    code = "hsae.pipeline.stages.extract:extract"
+    folder = ACTIVATIONS
+    table = ActivationSet
+    changes_hands = True
+
+    def ask(self, asked: Asked) -> ExtractRequest:
+        """One pass for all of the layers."""
+        return ExtractRequest(
+            model=asked.model, dataset=asked.dataset, layers=asked.layers, extraction=asked.extraction
+        )
+
+    def title(self, asked: Asked) -> str:
+        """Which tokens of which layers, of which images."""
+        tokens = extraction_label(asked.extraction)
+        return f"extract {tokens} of {asked.model_name} layer {ranges(asked.layers)} over {asked.dataset.name}"
+
+    def artifact_keys(self, request: ExtractRequest) -> tuple[str, ...]:
+        """An activation set per layer."""
+        return tuple(request.activation_key(layer) for layer in request.layers)
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        """Shards and manifests."""
+        sets = select(ActivationSet, Job.title, Job.state).join(Job, Job.id == ActivationSet.job_id)
+        if key is not None:
+            sets = sets.where(ActivationSet.key == key)
+        for row, title, state in session.execute(sets.order_by(ActivationSet.id)).all():
+            what = f"layer {row.layer} of: {title}"
+            abandoned = row.manifest_sha256 is None and state in UNSUCCESSFUL_STATES
+            shards = select(ActivationShard).where(ActivationShard.activation_set_id == row.id)
+            for shard in session.scalars(shards.order_by(ActivationShard.shard)):
+                yield NamedObject(shard.object_key, shard.sha256, what, row.job_id, is_abandoned=abandoned)
+            if row.manifest_sha256 is not None:
+                yield NamedObject(manifest_key(row.key, row.manifest_sha256), row.manifest_sha256, what, row.job_id)
+
+    def forget(self, request: ExtractRequest, job_id: int, session: Session) -> None:
+        """Forget the shards of sets that are not published."""
+        unpublished = session.scalars(
+            select(ActivationSet.id)
+            .where(
+                ActivationSet.key.in_(self.artifact_keys(request)),
+                ActivationSet.manifest_sha256.is_(None),
+                ActivationSet.job_id == job_id,  # a job with other layers may make some of them by now
+            )
+            .with_for_update()  # ... and none may begin to, until these rows are gone
+        ).all()
+        session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
+
+    def forget_object(self, object_key: str, session: Session) -> None:
+        """Forget the shard; the manifest is written again from the rows of the shards."""
+        session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
+        this_set = ActivationSet.key == object_key.split("/")[1]
+        session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
+
+    def check_retry(self, request: ExtractRequest, job_id: int, session: Session) -> None:
+        """Refuse where another job makes some of the layers now."""
+        keys = self.artifact_keys(request)
+        other = session.scalar(
+            select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job_id).limit(1)
+        )
+        if other is not None:
+            raise UserError(f"job {other} makes layers of job {job_id} now: submit the request again instead")
+
+
+EXTRACT = ExtractStage()

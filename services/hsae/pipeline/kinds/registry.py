@@ -1,0 +1,54 @@
+"""Which kinds of jobs there are: every descriptor of this room, and those that a program adds."""
+
+import functools
+import pkgutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from graphlib import TopologicalSorter
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from hsae.pipeline import kinds
+from hsae.pipeline.kinds.stage import Stage
+
+_added: dict[str, Stage[Any]] = {}
+
+
+def stages() -> tuple[Stage[Any], ...]:
+    """All kinds of jobs, each behind those that it needs."""
+    found = {**_of_this_room(), **_added}
+    order = TopologicalSorter({kind: found[kind].after for kind in sorted(found)}).static_order()
+    return tuple(found[kind] for kind in order)
+
+
+def stage_of(kind: str) -> Stage[Any]:
+    """The descriptor of a kind of job.
+
+    Raises:
+        KeyError: when there is no such kind.
+    """
+    return _added[kind] if kind in _added else _of_this_room()[kind]
+
+
+def stage_of_folder(folder: str) -> Stage[Any] | None:
+    """The stage whose artifacts lie in a folder of the bucket; None for data sets, logs and the like."""
+    return next((stage for stage in stages() if stage.folder == folder), None)
+
+
+@contextmanager
+def added(stage: Stage[Any]) -> Iterator[None]:
+    """One more kind, for as long as the block runs; for programs that bring a stage of their own."""
+    _added[stage.kind] = stage
+    try:
+        yield
+    finally:
+        del _added[stage.kind]
+
+
+@functools.cache
+def _of_this_room() -> Mapping[str, Stage[Any]]:
+    """By kind; whoever adds a file here needs to register it nowhere."""
+    modules = (import_module(f"{kinds.__name__}.{found.name}") for found in pkgutil.iter_modules(kinds.__path__))
+    values = (value for module in modules for value in vars(module).values())
+    return MappingProxyType({value.kind: value for value in values if isinstance(value, Stage)})

@@ -1,0 +1,157 @@
+"""The descriptor of a kind of job: all that other parts of the pipeline need to know of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from sqlalchemy.orm import Session
+
+from hsae.backbones.spec import BackboneSpec
+from hsae.catalog import Json
+from hsae.catalog.names import short_model_name
+from hsae.extraction.config import ExtractionConfig
+from hsae.frozen_model import FrozenModel
+from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.artifact import NamedObject
+from hsae.sae.config import SaeConfig
+from hsae.store.keys import artifact_prefix
+
+Scope = Literal["layer", "sae", "study"]
+
+
+class StageRequest(FrozenModel, ABC):
+    """What a job's row holds: everything that the stage needs to know."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Key of the job, and of its artifact where it makes a single one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a study asks of a stage: what the stage makes its request from.
+
+    Attributes:
+        model: the backbone.
+        dataset: the labelled images.
+        layers: the layers of the job: one, or for the scope `study` all of the study.
+        extraction: how activations are extracted.
+        scoring: how SAEs are scored.
+        comparison: how analyses are compared.
+        sae: the SAE; None outside the scope `sae`.
+        embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
+        keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
+    """
+
+    model: BackboneSpec
+    dataset: DatasetRef
+    layers: tuple[int, ...]
+    extraction: ExtractionConfig
+    scoring: ScoringConfig
+    comparison: ComparisonConfig
+    sae: SaeConfig | None = None
+    embedding_key: str | None = None
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def model_name(self) -> str:
+        """The backbone's name for people."""
+        return short_model_name(self.model.name)
+
+    @property
+    def one_sae(self) -> SaeConfig:
+        """The SAE of the scope `sae`."""
+        if self.sae is None:
+            raise ValueError("only a stage of the scope `sae` has an SAE")
+        return self.sae
+
+    def one_key(self, kind: str) -> str:
+        """The one artifact of a kind."""
+        (key,) = self.keys[kind]
+        return key
+
+
+R = TypeVar("R", bound=StageRequest)
+
+
+class Stage(ABC, Generic[R]):
+    """A kind of job. Subclasses say what is their own; a method that is not overridden does nothing.
+
+    Attributes:
+        kind: the name, as `job.kind` holds it; the migrations' check on that column lists it, too.
+        request: the model of the job's request.
+        queue: which workers take it: `gpu` or `cpu`.
+        unit: what its progress counts.
+        code: `module:function`, a function of (request, context) that returns a short summary as JSON. It is imported
+            when the first job runs.
+        after: the kinds whose artifacts it needs.
+        per: a submit asks for it once for every layer, every SAE of every layer, or once; None: for what others need.
+        folder: the folder of the bucket in which its artifacts lie, `<folder>/<key>/...`; None: it stores no object.
+        table: the catalog's table with a row for each artifact (`key`, `job_id`); None: the job's row is all.
+        changes_hands: whether a submit may give an artifact that is not published yet to another job.
+    """
+
+    kind: ClassVar[str]
+    request: type[R]
+    queue: ClassVar[str]
+    unit: ClassVar[str]
+    code: ClassVar[str]
+    after: ClassVar[tuple[str, ...]] = ()
+    per: ClassVar[Scope | None] = None
+    folder: ClassVar[str | None] = None
+    table: ClassVar[type[Any] | None] = None
+    changes_hands: ClassVar[bool] = False
+
+    @abstractmethod
+    def ask(self, asked: Asked) -> R:
+        """The request of a study's job."""
+
+    @abstractmethod
+    def title(self, asked: Asked) -> str:
+        """The job in one line, for people."""
+
+    def needs(self, request: R) -> tuple[str, ...]:
+        """Keys of the artifacts that must be there before the job starts."""
+        del request
+        return ()
+
+    def artifact_keys(self, request: R) -> tuple[str, ...]:
+        """Keys of the artifacts that the job makes."""
+        return (request.key,)
+
+    def prefixes(self, request: R) -> list[str]:
+        """Where the objects of the job's artifacts lie in the bucket."""
+        return [] if self.folder is None else [artifact_prefix(self.folder, key) for key in self.artifact_keys(request)]
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        """The objects that rows name, of one artifact or of all."""
+        del session, key
+        return iter(())
+
+    def forget(self, request: R, job_id: int, session: Session) -> None:
+        """Delete the rows that an ended attempt left behind, in a transaction that holds the job's row.
+
+        The objects that they named are deleted after that.
+        """
+        del request, job_id, session
+
+    def forget_object(self, object_key: str, session: Session) -> None:
+        """Delete the rows that the stage would take as a sign that a lost object is there."""
+        del object_key, session
+
+    def check_retry(self, request: R, job_id: int, session: Session) -> None:
+        """Refuse to run an ended job again; asked only of a stage whose artifacts change hands.
+
+        Raises:
+            UserError: when it would do what another job does now.
+        """
+        del request, job_id, session
+
+    def run(self, request: R, context: Any) -> Json:
+        """Make the artifact; returns a short summary."""
+        summary: Json = resolve_name(self.code)(request, context)
+        return summary

@@ -1,0 +1,90 @@
+"""Kind train: one activation set -> one SAE."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import null, select, update
+from sqlalchemy.orm import Session
+
+from hsae.catalog import UNSUCCESSFUL_STATES, Job, Sae
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.report.ranges import ranges
+from hsae.sae.config import SaeConfig
+from hsae.store.keys import SAES, weights_key
+
+# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
+SAE_FORMAT = 1
+
+
+def described(asked: Asked) -> str:
+    """The SAE, its layer and, where it is not the class token, the activations it is trained on."""
+    tokens = extraction_label(asked.extraction)
+    place = f"{asked.model_name} layer {ranges(asked.layers)}"
+    return f"{sae_label(asked.one_sae)} of {place}" + ("" if tokens == "cls" else f", {tokens}")
+
+
+class TrainRequest(StageRequest):
+    """One SAE on one activation set."""
+
+    activation_key: str
+    sae: SaeConfig
+
+    @property
+    def key(self) -> str:
+        """Key of the SAE."""
+        content = {"activations": self.activation_key, "sae": self.sae.model_dump(mode="json")}
+        return artifact_key("sae", SAE_FORMAT, content)
+
+
+class TrainStage(Stage[TrainRequest]):
+    """Goes on from its checkpoint after a crash."""
+
+    kind = "train"
+    request = TrainRequest
+    queue = "gpu"
+    unit = "vectors"
+    code = "hsae.pipeline.stages.train:train"
+    after = ("extract",)
+    per = "sae"
+    folder = SAES
+    table = Sae
+
+    def ask(self, asked: Asked) -> TrainRequest:
+        """The SAE on its layer's activations."""
+        return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae)
+
+    def title(self, asked: Asked) -> str:
+        """Which SAE of which layer."""
+        return f"train {described(asked)}"
+
+    def needs(self, request: TrainRequest) -> tuple[str, ...]:
+        """The activations."""
+        return (request.activation_key,)
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        """Weights, and the checkpoints of trainings that have not ended well."""
+        saes = select(Sae.key, Sae.weights_sha256, Sae.job_id, Job.title).join(Job, Job.id == Sae.job_id)
+        trainings = select(Job).where(Job.kind == self.kind, Job.checkpoint.is_not(None))
+        if key is not None:
+            saes, trainings = saes.where(Sae.key == key), trainings.where(Job.key == key)
+        for row in session.execute(saes.order_by(Sae.id)):
+            yield NamedObject(weights_key(row.key, row.weights_sha256), row.weights_sha256, row.title, row.job_id)
+        for job in session.scalars(trainings.order_by(Job.id)):
+            saved = job.checkpoint or {}
+            yield NamedObject(
+                saved["object_key"],
+                saved["sha256"],
+                f"checkpoint of: {job.title}",
+                job.id,
+                is_checkpoint=True,
+                is_abandoned=job.state in UNSUCCESSFUL_STATES,
+            )
+
+    def forget(self, request: TrainRequest, job_id: int, session: Session) -> None:
+        """Forget the checkpoint."""
+        del request
+        session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
+
+
+TRAIN = TrainStage()

@@ -1,0 +1,46 @@
+"""Which jobs a study calls for, behind its extraction: each stage says what it makes of what it is asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hsae.pipeline.kinds.extract import EXTRACT
+from hsae.pipeline.kinds.registry import stages
+from hsae.pipeline.kinds.stage import Asked, Scope
+from hsae.pipeline.planning.planned_job import WantedJob
+from hsae.sae.config import SaeConfig
+
+
+def wanted_jobs(study: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
+    """The jobs of all layers and SAEs in the plan's order: every job is behind those that it needs."""
+    activation_key = EXTRACT.ask(study).activation_key
+    found: list[WantedJob] = []
+    for layer in study.layers:
+        of_layer = replace(study, layers=(layer,), keys={EXTRACT.kind: (activation_key(layer),)})
+        jobs = _jobs("layer", of_layer)
+        found += jobs
+        of_layer = replace(of_layer, keys=_with(of_layer.keys, jobs))
+        for sae in saes:
+            found += _jobs("sae", replace(of_layer, sae=sae))
+    activations = {EXTRACT.kind: tuple(activation_key(layer) for layer in study.layers)}
+    return found + _jobs("study", replace(study, keys=_with(activations, found)))
+
+
+def n_wanted_jobs(n_layers: int, n_saes: int) -> int:
+    """How many jobs of all layers and SAEs there would be."""
+    scopes = [stage.per for stage in stages()]
+    return n_layers * (scopes.count("layer") + scopes.count("sae") * n_saes)
+
+
+def _jobs(scope: Scope, asked: Asked) -> list[WantedJob]:
+    found: list[WantedJob] = []
+    for stage in stages():
+        if stage.per == scope:
+            found.append(WantedJob.of(stage, replace(asked, keys=_with(asked.keys, found))))
+    return found
+
+
+def _with(keys: Mapping[str, tuple[str, ...]], jobs: Sequence[WantedJob]) -> Mapping[str, tuple[str, ...]]:
+    found = dict(keys)
+    for job in jobs:
+        found[job.kind] = (*found.get(job.kind, ()), job.request.key)
+    return found
