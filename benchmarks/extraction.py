@@ -26,6 +26,7 @@ from hsae.backbones.spec import check_tokens
 from hsae.datasets import open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
@@ -40,18 +41,8 @@ def with_hsae(
     backbone: Backbone, root: Path, listed: Sequence[ListedImage], batch_size: int
 ) -> Float[Tensor, "n_layers n_images d_model"]:
     """The class tokens from `extract_shard`, as the stage `extract` calls it."""
-    result = extract_shard(
-        backbone,
-        root,
-        listed,
-        tokens="cls",
-        dtype=torch.float32,
-        batch_size=batch_size,
-        n_views=1,
-        seed=0,
-        max_pixels=MAX_PIXELS,
-        on_batch=lambda n_done: None,
-    )
+    extraction = ExtractionConfig(batch_size=batch_size, max_image_pixels=MAX_PIXELS)
+    result = extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
     return torch.stack([result.activations[layer] for layer in backbone.layers])
 
 

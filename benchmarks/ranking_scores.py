@@ -1,6 +1,6 @@
 """One SAE at the size of ImageNet's validation set: every score of its latents, average precision, monosemanticity.
 
-The whole of what hsae computes of one basis (`analyse_basis`: every pair's scores with z and q, the shortlist with its
+The whole of what hsae computes of one basis (`score_basis`: every pair's scores with z and q, the shortlist with its
 average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth, the latents' own
 hierarchy) is timed, and so are three parts by themselves: average precision and best F1 of the shortlist against
 scikit-learn pair by pair, the monosemanticity score in linear time against its quadratic definition in torch, and the
@@ -22,9 +22,11 @@ from leaves import wordnet_leaves
 from measure import Row, add_device, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from hsae.hierarchy.analyse import analyse_basis
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.latent_hierarchy.edges import LatentEdges, latent_hierarchy
+from hsae.hierarchy.config import ScoringConfig
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentEdges, LatentTraits, latent_hierarchy
+from hsae.hierarchy.score_bases import score_basis
+from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import latent_places
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
@@ -106,7 +108,9 @@ def make_work(size: Size) -> Work:
 
 def whole_analysis(work: Work, device: str) -> BasisResult:
     """Every score of the SAE's latents; what hsae stores of the basis `sae`."""
-    return analyse_basis(work.z, work.labels, work.taxonomy, basis="sae", embeddings=work.embeddings, device=device)
+    given = BasisActivations("sae", rank_activations(work.z, device=device))
+    images = LabelledImages(work.labels, work.taxonomy, work.embeddings)
+    return score_basis(given, images, ScoringConfig(), device=device)
 
 
 def every_node_score(work: Work, device: str) -> int:
@@ -129,7 +133,9 @@ def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) ->
     best_f1 = np.zeros(len(best_latent))
     best_latent[node], best_f1[node] = pairs.latent[order][first], np.nan_to_num(pairs.f1[order][first])
     best_latent[best_f1 == 0] = -1
-    edges, _ = latent_hierarchy(ranked, work.taxonomy, best_latent, best_f1, monosemanticity=latents.monosemanticity)
+    edges, _ = latent_hierarchy(
+        ranked, work.taxonomy, best_latent, best_f1, LatentTraits(latents.monosemanticity), EdgeRules()
+    )
     return edges
 
 

@@ -15,15 +15,16 @@ from hsae.backbones.backbone import Backbone
 from hsae.datasets import DecodedImage, ImageFile, MemoryBudget
 from hsae.extraction import prepare as prepare_module
 from hsae.extraction.batches import iterate_batches
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 
 MAX_PIXELS = 10**7
 
 
-def batches(backbone, root, listed, **changes):
-    options = {"batch_size": 4, "n_views": 1, "seed": 0, "max_pixels": MAX_PIXELS, **changes}
-    return list(iterate_batches(backbone, root, listed, **options))
+def batches(backbone, root, listed, *, budget=None, **changes):
+    extraction = ExtractionConfig(**{"batch_size": 4, "max_image_pixels": MAX_PIXELS, **changes})
+    return list(iterate_batches(backbone, root, listed, extraction, budget=budget))
 
 
 def skipped_of(found):
@@ -176,10 +177,8 @@ def test_the_memory_of_an_extraction_does_not_grow_with_the_images(backbone: Bac
     root, listed = photographs
 
     def extract(listed):
-        return extract_shard(
-            backbone, root, listed, tokens="cls", dtype=torch.float32, batch_size=32, n_views=1, seed=0,
-            max_pixels=MAX_PIXELS, on_batch=lambda n_done: None,
-        )  # fmt: skip
+        extraction = ExtractionConfig(batch_size=32, max_image_pixels=MAX_PIXELS)
+        return extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
 
     extract(listed[:1])
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is

@@ -13,24 +13,16 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.datasets import open_image
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.shards import extract_shard
 from hsae.extraction.views import augmented_view
 
 MAX_PIXELS = 10**6
 
 
-def extract(backbone, root, listed, **changes):
-    options = {
-        "tokens": "cls",
-        "dtype": torch.float32,
-        "batch_size": 4,
-        "n_views": 1,
-        "seed": 0,
-        "max_pixels": MAX_PIXELS,
-        "on_batch": lambda n: None,
-        **changes,
-    }
-    return extract_shard(backbone, root, listed, **options)
+def extract(backbone, root, listed, *, on_batch=lambda n: None, **changes):
+    extraction = ExtractionConfig(**{"batch_size": 4, "max_image_pixels": MAX_PIXELS, **changes})
+    return extract_shard(backbone, root, listed, extraction, on_batch=on_batch)
 
 
 @pytest.mark.parametrize(("tokens", "n_tokens"), [("cls", 1), ("mean", 1), ("patches", 64)])
@@ -64,7 +56,7 @@ def test_the_same_call_gives_the_same_bits(backbone, images, listed):
 
 
 def test_bfloat16_rows_are_the_float32_rows_rounded(backbone, images, listed):
-    exact, rounded = (extract(backbone, images, listed, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    exact, rounded = (extract(backbone, images, listed, dtype=dtype) for dtype in ("float32", "bfloat16"))
     for layer in LAYERS:
         assert rounded.activations[layer].dtype == torch.bfloat16
         assert torch.equal(rounded.activations[layer], exact.activations[layer].bfloat16())

@@ -49,7 +49,7 @@ POLYSEMANTIC = ("bird.n.01", "stringed_instrument.n.01")
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """What `analyse` takes, and the latent's number by (behaviour, node)."""
+    """What `score_bases` takes, and the latent's number by (behaviour, node)."""
 
     z: sp.csr_array
     labels: np.ndarray

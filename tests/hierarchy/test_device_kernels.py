@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.hierarchy.test_analyse import run
+from tests.hierarchy.test_score_bases import run
 
 from hsae.hierarchy.kernels.device import added, counted, dense_columns, in_order, places
 from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores

@@ -1,4 +1,4 @@
-"""Real images through a real backbone, extraction, training and `analyse`: numbers that must not move.
+"""Real images through a real backbone, extraction, training and `score_bases`: numbers that must not move.
 
 Every sixth of the emoji's classes (all drawings of 63 synsets, 287 images) through dinov2-small, class tokens after
 four blocks, and a short TopK training on each by the very functions that the stages call. The set is small so that the
@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from tests.hierarchy.scoring import score_all
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
-from hsae.hierarchy.analyse import analyse
 from hsae.sae.config import SaeConfig
 from hsae.sae.rows import TrainingRows
 from hsae.sae.trainer import train
@@ -54,10 +55,8 @@ def measure(shared_data: Path) -> dict[str, dict[str, dict[str, float]]]:
     backbone = Backbone.load(
         inspect_backbone(str(shared_data / "dinov2-small")), layers=BLOCKS, device=torch.device("cpu")
     )
-    extracted = extract_shard(
-        backbone, root, listed, tokens="cls", dtype=torch.float32, batch_size=32, n_views=1, seed=0,
-        max_pixels=10**6, on_batch=lambda n_done: None,
-    )  # fmt: skip
+    extraction = ExtractionConfig(batch_size=32, max_image_pixels=10**6)
+    extracted = extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
     assert extracted.skipped == ()
     wordnet = load_taxonomy()
     taxonomy = induce(wordnet, wnids)
@@ -74,7 +73,7 @@ def _measure_block(rows, labels, taxonomy) -> dict[str, dict[str, float]]:
     with torch.inference_mode():
         z = scipy.sparse.csr_array(trained.sae.encode(rows.activations).numpy())
     found: dict[str, list[dict[str, float]]] = {}
-    for result in analyse(z, labels, taxonomy, rows.activations.numpy()):
+    for result in score_all(z, labels, taxonomy, rows.activations.numpy()):
         layer = result.layer
         values = {
             name: getattr(layer, name)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from tests.examples import examples
-from tests.hierarchy.test_analyse import assert_same, run
+from tests.hierarchy.scoring import score_one
+from tests.hierarchy.test_score_bases import assert_same, run
 
 from hsae.errors import UserError
-from hsae.hierarchy.analyse import analyse_basis
 from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums
@@ -47,7 +47,7 @@ def test_node_scores_take_the_union_over_a_nodes_classes(random_case, seed):
     has = several_labels(case, seed)
     labels = sp.csr_array(has)
     under = is_under(has, case.taxonomy)
-    result = analyse_basis(case.z, labels, case.taxonomy, basis="sae")
+    result = score_one(case.z, labels, case.taxonomy, basis="sae")
     sets = label_sets(checked_labels(labels, *has.shape), case.taxonomy)
     sums = ClassSums.from_arrays(result.class_sums.to_arrays())
     closure = sums.closure(case.taxonomy)
@@ -79,7 +79,7 @@ def test_latent_scores_equal_loops(random_case, seed):
     taxonomy = case.taxonomy
     under = is_under(has, taxonomy)
     n_under = taxonomy.leaf_counts
-    result = analyse_basis(case.z, sp.csr_array(has), taxonomy, basis="sae", embeddings=case.neurons)
+    result = score_one(case.z, sp.csr_array(has), taxonomy, basis="sae", embeddings=case.neurons)
     for latent in range(case.dense.shape[1]):
         column = case.dense[:, latent]
         fired = np.flatnonzero(column > 0)
@@ -186,13 +186,13 @@ def test_stored_sums_of_label_sets_bring_their_sets(random_case):
     case = random_case(1)
     has = np.zeros((len(case.labels), len(case.taxonomy.classes)), np.bool_)
     has[:, :2] = True
-    arrays = analyse_basis(case.z, sp.csr_array(has), case.taxonomy, basis="sae").class_sums.to_arrays()
+    arrays = score_one(case.z, sp.csr_array(has), case.taxonomy, basis="sae").class_sums.to_arrays()
     np.testing.assert_array_equal(arrays["set_indptr"], [0, 2])
     np.testing.assert_array_equal(arrays["set_classes"], [0, 1])
     with pytest.raises(UserError, match="lack set_classes"):
         ClassSums.from_arrays({name: values for name, values in arrays.items() if name != "set_classes"})
     with pytest.raises(UserError, match="do not fit"):
         ClassSums.from_arrays(arrays | {"set_classes": arrays["set_classes"][:-1]})
-    single = analyse_basis(case.z, case.labels, case.taxonomy, basis="sae").class_sums
+    single = score_one(case.z, case.labels, case.taxonomy, basis="sae").class_sums
     assert not {"set_indptr", "set_classes"} & single.to_arrays().keys()
     assert single.closure(case.taxonomy) is case.taxonomy.closure

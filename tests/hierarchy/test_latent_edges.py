@@ -13,7 +13,7 @@ from tests.examples import examples
 from hsae.errors import UserError
 from hsae.hierarchy.kernels import blocks
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings
-from hsae.hierarchy.latent_hierarchy.edges import latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.pairs import (
     activation_pairs,
     taxonomy_pairs,
@@ -26,6 +26,10 @@ from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
+
+
+def hierarchy(ranked, taxonomy, best, f1, *, monosemanticity, decoder=None, **rules):
+    return latent_hierarchy(ranked, taxonomy, best, f1, LatentTraits(monosemanticity, decoder), EdgeRules(**rules))
 
 
 def nested_activations(rng):
@@ -196,7 +200,7 @@ def test_edges_and_families_equal_loops_over_the_images(random_taxonomy, seed, w
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_BLOCK_NONZEROS", width)
         ranked = rank_activations(sp.csr_array(dense), threshold=threshold)
-        edges, families = latent_hierarchy(
+        edges, families = hierarchy(
             ranked, taxonomy, best, f1, monosemanticity=ms, decoder=decoder, seed=3, min_fire=2, n_random=5
         )
     expected = [("activation", p, c, -1, -1) for p, c in slow_activation_pairs(dense, threshold, 2)]
@@ -300,7 +304,7 @@ def test_a_planted_hierarchy_is_found_with_its_absorptions(make_taxonomy):
     sums = sum_by_class(ranked, labels, 12)
     chosen = shortlist(NodeSums(sums, sp.csr_array(taxonomy.closure[:, priority])), priority)
     ms = np.array([0.2 if group_of[name] == "root" else 0.6 for name in latents])
-    edges, families = latent_hierarchy(
+    edges, families = hierarchy(
         ranked,
         taxonomy,
         chosen.node_best_latent,
@@ -345,7 +349,7 @@ def test_children_that_follow_their_parents_strength_correlate_with_it(make_taxo
     best = np.zeros(3, np.int32)
     best[[node["a"], node["b"]]] = (1, 2)
     ranked = rank_activations(sp.csr_array(dense.astype(np.float32)))
-    _, families = latent_hierarchy(ranked, taxonomy, best, np.ones(3), monosemanticity=np.full(3, np.nan))
+    _, families = hierarchy(ranked, taxonomy, best, np.ones(3), monosemanticity=np.full(3, np.nan))
     expected = spearmanr(parent, dense[:, 1:].max(axis=1)).statistic
     np.testing.assert_allclose(families.correlation, expected)
     np.testing.assert_array_equal(families.refinement, 1)
@@ -364,7 +368,7 @@ def test_random_clusters_depend_on_the_seed_and_the_size_alone(make_taxonomy):
     f1 = np.array([{"r": 0.1, "b": 0.6}.get(name, 0.9) for name in names])
 
     def rows(**options):
-        _, families = latent_hierarchy(
+        _, families = hierarchy(
             ranked, taxonomy, np.arange(len(names)), f1, monosemanticity=np.ones(len(names)), decoder=decoder, **options
         )
         return {
@@ -381,7 +385,7 @@ def test_dead_latents_only_give_empty_tables(random_taxonomy):
     taxonomy = random_taxonomy(np.random.default_rng(0))
     n_nodes = len(taxonomy.synsets)
     ranked = rank_activations(sp.csr_array((4, 3), dtype=np.float32))
-    edges, families = latent_hierarchy(
+    edges, families = hierarchy(
         ranked,
         taxonomy,
         np.full(n_nodes, -1),
@@ -412,4 +416,4 @@ def test_input_that_does_not_fit_is_refused(random_taxonomy):
         ("random clusters", (best, f1), {"n_random": 0}),
     ):
         with pytest.raises(UserError, match=message):
-            latent_hierarchy(ranked, taxonomy, *arguments, **{"monosemanticity": ms, **options})
+            hierarchy(ranked, taxonomy, *arguments, **{"monosemanticity": ms, **options})

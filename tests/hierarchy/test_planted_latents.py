@@ -1,4 +1,4 @@
-"""Latents whose behaviour is known, on WordNet nodes with several parents: `analyse` finds every one of them.
+"""Latents whose behaviour is known, on WordNet nodes with several parents: `score_bases` finds every one of them.
 
 Expected values are counted by hand: `m` classes of a node, 8 images each, 21 classes in all (see `planted_latents`).
 """
@@ -19,8 +19,8 @@ from tests.hierarchy.planted_latents import (
     classes_of,
     plant_latents,
 )
+from tests.hierarchy.scoring import score_all
 
-from hsae.hierarchy.analyse import analyse
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.taxonomy import load_taxonomy
 
@@ -34,7 +34,7 @@ def planted(request):
 
 @pytest.fixture(scope="module")
 def results(planted):
-    return analyse(planted.z, planted.labels, planted.taxonomy, planted.neurons)
+    return score_all(planted.z, planted.labels, planted.taxonomy, planted.neurons)
 
 
 @pytest.fixture(scope="module")

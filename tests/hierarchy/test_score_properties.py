@@ -1,7 +1,7 @@
 """What the tests of the single modules leave open: one image per class, and the controls against their definitions.
 
-The table of pairs, the table of latents and the layer's row come from `analyse`; beside them stand scikit-learn, SciPy
-and loops.
+The table of pairs, the table of latents and the layer's row come from `score_bases`; beside them stand scikit-learn,
+SciPy and loops.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy.stats import entropy, mannwhitneyu
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 from tests.examples import examples
+from tests.hierarchy.scoring import score_all, score_one
 
 from hsae.errors import UserError
-from hsae.hierarchy.analyse import analyse, analyse_basis
 from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
 
 seeds = st.integers(0, 2**32 - 1)
@@ -41,7 +41,7 @@ def test_one_image_per_class(random_case, seed):
     case = one_image_per_class(random_case(seed), seed)
     if len(case.labels) < 2:
         return
-    sae = analyse(case.z, case.labels, case.taxonomy, case.neurons)[0]
+    sae = score_all(case.z, case.labels, case.taxonomy, case.neurons)[0]
     is_under, nodes = case.is_under(), sae.nodes
     for place, (latent, node) in enumerate(zip(nodes.latent, nodes.node, strict=True)):
         column, under = case.dense[:, latent].astype(np.float64), is_under[:, node]
@@ -64,10 +64,10 @@ def test_one_image_per_class(random_case, seed):
 @examples(25)
 @given(seed=seeds)
 def test_lch_and_coverage_equal_networkx(random_case, seed):
-    """By every rule, out of the tables of `analyse`: common ancestors in a graph, whose heights are longest paths."""
+    """By every rule, out of the tables: common ancestors in a graph, whose heights are longest paths."""
     case = random_case(seed)
     taxonomy = case.taxonomy
-    sae = analyse(case.z, case.labels, taxonomy, case.neurons, n_label_shuffles=0, n_taxonomy_shuffles=0)[0]
+    sae = score_all(case.z, case.labels, taxonomy, case.neurons, n_shuffles=0)[0]
     graph = nx.DiGraph(taxonomy.hypernym_edges.tolist())  # child -> parent
     graph.add_nodes_from(range(len(taxonomy.synsets)))
 
@@ -103,8 +103,8 @@ def test_a_shuffle_is_the_same_scoring_of_other_labels(random_case, seed, shuffl
         ("shuffled_labels", shuffle_labels(case.labels, shuffle)),
         ("shuffled_taxonomy", shuffle_taxonomy(case.labels, n_classes, shuffle)),
     ):
-        control = analyse_basis(case.z, case.labels, case.taxonomy, basis=basis, seed=shuffle)
-        as_sae = analyse_basis(case.z, labels, case.taxonomy, basis="sae")
+        control = score_one(case.z, case.labels, case.taxonomy, basis=basis, seed=shuffle)
+        as_sae = score_one(case.z, labels, case.taxonomy, basis="sae")
         assert repr(control.layer) == repr(as_sae.layer)
         pairs = as_sae.nodes.columns()
         keys = list(zip(pairs["latent"].tolist(), pairs["node"].tolist(), strict=True))
@@ -126,7 +126,7 @@ def test_the_shuffled_taxonomy_is_the_tree_with_its_classes_moved(random_case, s
     place_of = shuffle_taxonomy(np.arange(n_classes), n_classes, shuffle)
     assert sorted(place_of) == list(range(n_classes))
     moved = case.taxonomy.closure.toarray()[place_of]
-    control = analyse_basis(case.z, case.labels, case.taxonomy, basis="shuffled_taxonomy", seed=shuffle)
+    control = score_one(case.z, case.labels, case.taxonomy, basis="shuffled_taxonomy", seed=shuffle)
     nodes = control.nodes
     under = moved[case.labels] > 0
     np.testing.assert_array_equal(nodes.n_images, under.sum(axis=0)[nodes.node])
@@ -141,7 +141,7 @@ def test_a_latents_scale_changes_no_score_of_it(random_case, seed, factor):
     """Powers of two round nothing: all that is no activation, and no threshold, stays as it was to the last bit."""
     case = random_case(seed)
     scaled = dataclasses.replace(case, z=sp.csr_array(case.dense * np.float32(factor)))
-    before, after = (analyse(c.z, c.labels, c.taxonomy, c.neurons)[0] for c in (case, scaled))
+    before, after = (score_all(c.z, c.labels, c.taxonomy, c.neurons)[0] for c in (case, scaled))
     assert repr(before.layer) == repr(after.layer)
     own_unit = {"mean_inside", "mean_outside", "best_threshold", "mean_activation", "max_activation", "top_activations"}
     for table in ("nodes", "latents"):
@@ -162,12 +162,12 @@ def test_one_bad_value_anywhere_is_refused(random_case, seed, value):
     spoilt = case.dense.copy()
     spoilt[rng.integers(spoilt.shape[0]), rng.integers(spoilt.shape[1])] = value
     with pytest.raises(UserError, match="NaN|infinite|negative"):
-        analyse(sp.csr_array(spoilt), case.labels, case.taxonomy, case.neurons)
+        score_all(sp.csr_array(spoilt), case.labels, case.taxonomy, case.neurons)
     if value == -1.0:
         return
     neurons = case.neurons.copy()
     neurons[rng.integers(neurons.shape[0]), rng.integers(neurons.shape[1])] = value
     with pytest.raises(UserError, match="NaN|infinite"):
-        analyse(case.z, case.labels, case.taxonomy, neurons)
+        score_all(case.z, case.labels, case.taxonomy, neurons)
     with pytest.raises(UserError, match="NaN|infinite"):
-        analyse(case.z, case.labels, case.taxonomy, case.neurons, embeddings=neurons)
+        score_all(case.z, case.labels, case.taxonomy, case.neurons, embeddings=neurons)

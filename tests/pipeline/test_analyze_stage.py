@@ -16,7 +16,7 @@ from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
-from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.probes.class_distances import path_distance_correlation
 from hsae.hierarchy.probes.level_scores import level_scores
 from hsae.hierarchy.statistics.ranks import rank_activations
@@ -377,8 +377,11 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
         taxonomy,
         np.array(best_latent),
         np.array(best_f1),
-        monosemanticity=np.array([r["monosemanticity"] for r in alike], dtype=np.float64),
-        decoder=trained_sae(ready.service, patches, RELU).decoder_weight.detach().numpy(),
+        LatentTraits(
+            monosemanticity=np.array([r["monosemanticity"] for r in alike], dtype=np.float64),
+            decoder=trained_sae(ready.service, patches, RELU).decoder_weight.detach().numpy(),
+        ),
+        EdgeRules(),
     )
     assert set(edges.source) == set(EDGE_SOURCES)
     assert len(edges.child) > 10

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from annotated_types import Ge
+from hsae.pipeline.planning.setting_labels import sae_label
 from sqlalchemy import text
 from tests.pipeline.in_process import register_small, run_study
 from tests.small import small_request
@@ -21,7 +22,6 @@ from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.pipeline.planning.requests import TrainRequest
-from hsae.pipeline.planning.setting_labels import sae_label
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.checkpoint import Checkpoint

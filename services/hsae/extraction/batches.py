@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import MemoryBudget, SkippedImage
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage, Preparation, PreparedImage
 
 _READERS = 4
@@ -36,11 +37,8 @@ def iterate_batches(
     backbone: Backbone,
     root: Path,
     listed: Sequence[ListedImage],
+    extraction: ExtractionConfig,
     *,
-    batch_size: int,
-    n_views: int,
-    seed: int,
-    max_pixels: int,
     budget: MemoryBudget | None = None,
 ) -> Iterator[Batch]:
     """Batches of `listed` in order; an unreadable image leaves its batch smaller and moves no other image.
@@ -50,9 +48,10 @@ def iterate_batches(
     Raises:
         UserError: when a file is gone or is not the one that was registered.
     """
-    prepare = Preparation(backbone, root, n_views, seed, max_pixels, budget or MemoryBudget(_BYTES_IN_FLIGHT))
+    prepare = Preparation(backbone, root, extraction, budget or MemoryBudget(_BYTES_IN_FLIGHT))
     height, width = backbone.preprocessing.image_size
-    fitting = _BYTES_AHEAD // (3 * height * width * 4 * n_views)
+    fitting = _BYTES_AHEAD // (3 * height * width * 4 * extraction.n_views)
+    batch_size = extraction.batch_size
     n_ahead = max(batch_size + _READERS, min(batch_size * _BATCHES_AHEAD, fitting))
     coming = iter(listed)
     pending: deque[Future[PreparedImage | SkippedImage]] = deque()

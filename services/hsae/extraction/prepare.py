@@ -19,6 +19,7 @@ from hsae.datasets import (
     UnreadableImageError,
 )
 from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.views import VIEW_BYTES, augmented_view
 
 
@@ -45,9 +46,7 @@ class Preparation:
 
     backbone: Backbone
     root: Path
-    n_views: int
-    seed: int
-    max_pixels: int
+    extraction: ExtractionConfig
     budget: MemoryBudget
 
     def __call__(self, listed: ListedImage) -> PreparedImage | SkippedImage:
@@ -70,7 +69,7 @@ class Preparation:
             return SkippedImage(listed.image, listed.path, _no_memory(error) or str(error))
 
     def _prepared(self, listed: ListedImage, *, alone: bool) -> PreparedImage:
-        with ImageFile(self.root / listed.path, max_pixels=self.max_pixels) as file:
+        with ImageFile(self.root / listed.path, max_pixels=self.extraction.max_image_pixels) as file:
             needed = self.budget.n_bytes if alone else self._needed_bytes(file)
             with self.budget.lent(needed):
                 return PreparedImage(listed.image, tuple(self._views(listed.image, file.decode())))
@@ -80,15 +79,16 @@ class Preparation:
         # Its orientation is not known yet.
         needed_bytes = self.backbone.preprocessing.needed_bytes
         preparing = max(needed_bytes((width, height)), needed_bytes((height, width)))
-        views = width * height * VIEW_BYTES if self.n_views > 1 else 0
+        views = width * height * VIEW_BYTES if self.extraction.n_views > 1 else 0
         return file.decoding_bytes + preparing + views
 
     def _views(self, image: int, decoded: DecodedImage) -> Iterator[Float[Tensor, "1 3 height width"]]:
         yield self.backbone.pixel_values([decoded])
-        if self.n_views > 1:
+        if self.extraction.n_views > 1:
             whole = decoded.convert("RGB")
-            for view in range(1, self.n_views):
-                yield self.backbone.pixel_values([augmented_view(whole, seed=self.seed, index=image, view=view)])
+            for view in range(1, self.extraction.n_views):
+                augmented = augmented_view(whole, seed=self.extraction.seed, index=image, view=view)
+                yield self.backbone.pixel_values([augmented])
 
 
 def _check_unchanged(path: Path, sha256: str) -> None:

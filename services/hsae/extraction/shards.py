@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int16, Int32
@@ -13,6 +12,7 @@ from hsae.backbones.backbone import Backbone
 from hsae.datasets import SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
+from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 
 
@@ -37,41 +37,41 @@ def extract_shard(
     backbone: Backbone,
     root: Path,
     listed: Sequence[ListedImage],
+    extraction: ExtractionConfig,
     *,
-    tokens: Literal["cls", "patches", "mean"],
-    dtype: torch.dtype,
-    batch_size: int,
-    n_views: int,
-    seed: int,
-    max_pixels: int,
     on_batch: Callable[[int], None],
     micro_batch: int | None = None,
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
     The rows come in the order batch, view, image, token.
-    `on_batch` is called with the number of images of the range that are through; it may raise to stop. No more than
-    `micro_batch` images (default: a whole batch) are put through the backbone at once.
+
+    Args:
+        backbone: with the layers that are asked for.
+        root: the data set's folder.
+        listed: the images, in the order of the rows.
+        extraction: tokens, stored type, views and batches.
+        on_batch: called with the number of images of the range that are through; may raise to stop.
+        micro_batch: how many images at most are put through the backbone at once; None: a whole batch.
 
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
     """
+    dtype: torch.dtype = getattr(torch, extraction.dtype)
     paths = {entry.image: entry.path for entry in listed}
     activations: dict[int, list[torch.Tensor]] = {layer: [] for layer in backbone.layers}
     image_index: list[torch.Tensor] = []
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
     n_done = 0
-    for batch in iterate_batches(
-        backbone, root, listed, batch_size=batch_size, n_views=n_views, seed=seed, max_pixels=max_pixels
-    ):
+    for batch in iterate_batches(backbone, root, listed, extraction):
         skipped.extend(batch.skipped)
         n_done += len(batch.images) + len(batch.skipped)
         for view, pixel_values in enumerate(batch.views):
             n_tokens = 0
             first = 0
-            for part in torch.split(pixel_values, micro_batch or batch_size):
-                for layer, values in backbone.activations(part, tokens).items():
+            for part in torch.split(pixel_values, micro_batch or extraction.batch_size):
+                for layer, values in backbone.activations(part, extraction.tokens).items():
                     finite = torch.isfinite(values).flatten(1).all(1)
                     if not bool(finite.all()):
                         image = batch.images[first + int((~finite).nonzero()[0])]

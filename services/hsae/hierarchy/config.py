@@ -16,6 +16,10 @@ CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
 """In the order in which they are scored."""
 
 
+N_PATH_SHUFFLES = 10
+"""Shuffled taxonomies that the correlation of path and centroid distance is compared with."""
+
+
 def _as_text(value: object) -> object:
     """A number as its digits, since YAML reads them so."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

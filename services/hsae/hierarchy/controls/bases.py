@@ -126,7 +126,7 @@ def control_basis(
         control: its name.
         activations: what the SAE was given.
         untrained: float32[n_images, n_latents], the latents of the SAE before its training, for `untrained` alone.
-        pooled_neurons: of images with several tokens, the neurons' greatest parts over them, as `analyse` takes them.
+        pooled_neurons: of images with several tokens, their greatest parts over them, see `SaeActivations`.
         n_latents: of the SAE.
         seed: of the random directions.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings, cofiring
-from hsae.hierarchy.latent_hierarchy.families import N_RANDOM_CLUSTERS, LatentFamilies, latent_families
+from hsae.hierarchy.latent_hierarchy.families import N_RANDOM_CLUSTERS, LatentFamilies, RandomClusters, latent_families
 from hsae.hierarchy.latent_hierarchy.pairs import MIN_F1, MIN_FIRE, LatentPairs, activation_pairs, taxonomy_pairs
 from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
@@ -70,19 +70,46 @@ class LatentEdges:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentTraits:
+    """What is known of every latent beside its activations.
+
+    Attributes:
+        monosemanticity: monosemanticity score, NaN where unknown.
+        decoder: the direction that the latent writes; without it the sibling similarities are NaN.
+    """
+
+    monosemanticity: Float64[np.ndarray, "n_latents"]
+    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRules:
+    """Which pairs of latents are scored, and what their families are compared with (ours).
+
+    Attributes:
+        sources: what may name pairs.
+        seed: seed of the random clusters.
+        min_f1: the least F1 of a latent that stands for its node.
+        min_fire: latents that fire on fewer images are in no pair of the source `activation`.
+        n_random: random clusters of every size.
+    """
+
+    sources: Collection[EdgeSource] = EDGE_SOURCES
+    seed: int = 0
+    min_f1: float = MIN_F1
+    min_fire: int = MIN_FIRE
+    n_random: int = N_RANDOM_CLUSTERS
+
+
 def latent_hierarchy(
     ranked: RankedActivations,
     taxonomy: InducedTaxonomy,
     node_best_latent: Int[np.ndarray, "n_nodes"],
     node_best_f1: Float[np.ndarray, "n_nodes"],
+    traits: LatentTraits,
+    rules: EdgeRules,
     *,
-    monosemanticity: Float64[np.ndarray, "n_latents"],
-    sources: Collection[EdgeSource] = EDGE_SOURCES,
-    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
-    seed: int = 0,
-    min_f1: float = MIN_F1,
-    min_fire: int = MIN_FIRE,
-    n_random: int = N_RANDOM_CLUSTERS,
     check: Callable[[], None] = go_on,
 ) -> tuple[LatentEdges, LatentFamilies]:
     """Score the hierarchy among latents, as the taxonomy names it and as the activations do (arXiv 2606.22994).
@@ -92,13 +119,8 @@ def latent_hierarchy(
         taxonomy: the induced taxonomy.
         node_best_latent: latent with the best F1 at every node, -1 where there is none (`Shortlist`).
         node_best_f1: its F1, NaN for a node without images.
-        monosemanticity: monosemanticity score of every latent, NaN where unknown.
-        sources: what may name pairs.
-        decoder: the direction that every latent writes; without it the sibling similarities are NaN.
-        seed: seed of the random clusters.
-        min_f1: the least F1 of a latent that stands for its node (ours).
-        min_fire: latents that fire on fewer images are in no pair of the source `activation` (ours).
-        n_random: random clusters of every size (ours).
+        traits: what else is known of every latent.
+        rules: which pairs are scored.
         check: called for every block of latents or pairs; may raise to stop.
 
     Returns:
@@ -108,30 +130,29 @@ def latent_hierarchy(
         UserError: an array does not fit the latents or the nodes, a node's best latent does not fire, the decoder holds
             NaN or infinite values, or a setting is out of range.
     """
-    _check(ranked, taxonomy, node_best_latent, node_best_f1, monosemanticity)
-    if not 0 < min_f1 <= 1:
-        raise UserError(f"least F1 {min_f1}: it must be greater than 0 and at most 1")
-    if n_random < 1:
-        raise UserError(f"{n_random} random clusters: there must be 1 at least")
+    _check(ranked, taxonomy, node_best_latent, node_best_f1, traits.monosemanticity)
+    if not 0 < rules.min_f1 <= 1:
+        raise UserError(f"least F1 {rules.min_f1}: it must be greater than 0 and at most 1")
+    if rules.n_random < 1:
+        raise UserError(f"{rules.n_random} random clusters: there must be 1 at least")
     firings = Firings.of(ranked)
     finders: dict[EdgeSource, Callable[[], LatentPairs]] = {
-        "activation": lambda: activation_pairs(firings, min_fire=min_fire, check=check),
-        "taxonomy": lambda: taxonomy_pairs(taxonomy, node_best_latent, node_best_f1, min_f1=min_f1),
+        "activation": lambda: activation_pairs(firings, min_fire=rules.min_fire, check=check),
+        "taxonomy": lambda: taxonomy_pairs(taxonomy, node_best_latent, node_best_f1, min_f1=rules.min_f1),
     }
-    named = [name for name in EDGE_SOURCES if name in sources]
+    named = [name for name in EDGE_SOURCES if name in rules.sources]
     found = [finders[name]() for name in named]
     pairs = LatentPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     source = np.repeat(np.array(named), [len(part.child) for part in found])
-    edges = _latent_edges(firings, source, pairs, monosemanticity, check)
+    edges = _latent_edges(firings, source, pairs, traits.monosemanticity, check)
     families = latent_families(
         firings,
         source,
         pairs.parent,
         pairs.child,
         edges.is_ms_abstract,
-        decoder=decoder,
-        seed=seed,
-        n_random=n_random,
+        decoder=traits.decoder,
+        clusters=RandomClusters(rules.n_random, rules.seed),
     )
     return edges, families
 

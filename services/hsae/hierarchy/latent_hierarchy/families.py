@@ -1,6 +1,7 @@
 """Parents with all of their children: do the children make up the parent, and are they alike?"""
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +13,13 @@ from hsae.hierarchy.latent_hierarchy.cofiring import Firings, grouped_spearman, 
 
 N_RANDOM_CLUSTERS = 100
 """Random clusters of latents that the children of a parent are compared with (ours)."""
+
+
+class RandomClusters(NamedTuple):
+    """Random clusters of latents: how many of each size, and their seed."""
+
+    n: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +64,7 @@ def latent_families(
     is_ms_abstract: Float64[np.ndarray, "n_edges"],
     *,
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
-    seed: int = 0,
-    n_random: int = N_RANDOM_CLUSTERS,
+    clusters: RandomClusters,
 ) -> LatentFamilies:
     """Gather the edges of every parent (arXiv 2606.22994; what its abstract leaves open is ours).
 
@@ -68,8 +75,7 @@ def latent_families(
         child: of every edge.
         is_ms_abstract: of every edge, 1 where the child's monosemanticity score is the greater one; NaN where unknown.
         decoder: the direction that every latent writes, of any length; without it the similarities are NaN.
-        seed: seed of the random clusters.
-        n_random: how many there are of each size.
+        clusters: what the children of a parent are compared with.
 
     Raises:
         UserError: there is not one decoder direction per latent, or one holds NaN or infinite values.
@@ -89,7 +95,7 @@ def latent_families(
         ends = np.concatenate(([0], np.cumsum(n_children)))
         similarity = _mean_cosine(unit, child, ends)
         alive = np.flatnonzero(firings.n_fire > 0)
-        random_similarity, random_share = _against_random(unit, alive, similarity, n_children, seed, n_random)
+        random_similarity, random_share = _against_random(unit, alive, similarity, n_children, clusters)
     return LatentFamilies(
         source=source[first],
         parent=parent[first],
@@ -176,8 +182,7 @@ def _against_random(
     alive: Int64[np.ndarray, "n_alive"],
     similarity: Float64[np.ndarray, "n_families"],
     n_children: Int64[np.ndarray, "n_families"],
-    seed: int,
-    n_random: int,
+    clusters: RandomClusters,
 ) -> tuple[Float64[np.ndarray, "n_families"], Float64[np.ndarray, "n_families"]]:
     """Mean similarity of random clusters of alive latents of a family's size, and the share at least as alike.
 
@@ -186,9 +191,9 @@ def _against_random(
     """
     random_similarity, random_share = np.full(len(similarity), np.nan), np.full(len(similarity), np.nan)
     for size in np.unique(n_children[n_children > 1]):
-        rng = np.random.Generator(np.random.PCG64((seed, int(size))))
-        clusters = [np.sort(rng.choice(alive, size, replace=False, shuffle=False)) for _ in range(n_random)]
-        drawn = _mean_cosine(unit, np.concatenate(clusters), np.arange(n_random + 1) * size)
+        rng = np.random.Generator(np.random.PCG64((clusters.seed, int(size))))
+        members = [np.sort(rng.choice(alive, size, replace=False, shuffle=False)) for _ in range(clusters.n)]
+        drawn = _mean_cosine(unit, np.concatenate(members), np.arange(clusters.n + 1) * size)
         of_size = np.flatnonzero(n_children == size)
         random_similarity[of_size] = drawn.mean()
         random_share[of_size] = (drawn >= similarity[of_size, np.newaxis]).mean(axis=1)

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import shortest_path
 from scipy.stats import rankdata
 
 from hsae.errors import UserError
+from hsae.hierarchy.config import N_PATH_SHUFFLES
 from hsae.hierarchy.controls.thinning import shuffle_taxonomy
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.statistics.label_sets import checked_positions
@@ -47,7 +48,7 @@ def path_distance_correlation(
     taxonomy: InducedTaxonomy,
     *,
     seed: int = 0,
-    n_shuffles: int = 10,
+    n_shuffles: int = N_PATH_SHUFFLES,
     check: Callable[[], None] = go_on,
 ) -> PathCorrelation:
     """Correlate the classes' distances in the taxonomy with those of their mean activations.

@@ -1,25 +1,27 @@
 """Stage analyze: one SAE, its controls and the taxonomy -> every score in Postgres, every activation in the store."""
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 from sqlalchemy import insert, select, update
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 from hsae.errors import UserError
-from hsae.hierarchy.analyse import analyse
 from hsae.hierarchy.basis_result import BasisResult
+from hsae.hierarchy.score_bases import score_bases
+from hsae.hierarchy.scored_activations import LabelledImages, SaeActivations
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
 from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
 from hsae.pipeline.stages.class_information import ClassInformation, class_information
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.latent_activations import LatentActivations, encode_images, put_latent_activations
+from hsae.pipeline.stages.latent_activations import encode_images, put_latent_activations
 from hsae.pipeline.stages.score_rows import (
     latent_edge_rows,
     latent_family_rows,
@@ -39,6 +41,29 @@ from hsae.store.tensors import get_tensors, put_tensors
 from hsae.taxonomy import InducedTaxonomy
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """What an analysis publishes.
+
+    Attributes:
+        results: of every basis; the SAE's own comes first.
+        information: what the layer's raw activations say of the classes; None for images of several classes.
+        taxonomy: whose nodes the results name.
+        images: int32[n_images], the scored images' numbers in the listing.
+        paths: the same images' paths.
+        latents: the stored latent activations.
+        class_sums: the stored class sums.
+    """
+
+    results: list[BasisResult]
+    information: ClassInformation | None
+    taxonomy: InducedTaxonomy
+    images: Int32[np.ndarray, "n_images"]
+    paths: list[str]
+    latents: StoredObject
+    class_sums: StoredObject
 
 
 def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
@@ -76,45 +101,31 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         context.progress(n_done * n_nodes, n_total * n_nodes, ANALYZE.unit)
         context.check()
 
-    results = analyse(
+    given = SaeActivations(
         latents.z,
-        labels,
-        taxonomy,
         raw.mean,
-        embeddings=None if key is None else read_embeddings(key, latents.images, context),
-        seed=scoring.seed,
-        threshold=scoring.threshold,
-        n_label_shuffles=scoring.n_shuffles,
-        n_taxonomy_shuffles=scoring.n_shuffles,
-        association=scoring.association,
-        # Directions are not scored on patch tokens: they would be pooled by another rule than the latents.
-        controls=[control for control in scoring.controls if raw.pooled is None or control not in ("pca", "random")],
-        pooled_neurons=raw.pooled,
-        untrained=untrained[0].z if untrained else None,
         decoder=sae.decoder_weight.detach().cpu().numpy(),
-        device=context.device,
-        progress=on_latents,
+        untrained=untrained[0].z if untrained else None,
+        pooled_neurons=raw.pooled,
     )
+    images = LabelledImages(labels, taxonomy, None if key is None else read_embeddings(key, latents.images, context))
+    results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
     information = None
     if not sp.issparse(labels):  # defined for images of one class each
         log.info("scored; training the linear probes")
         information = class_information(request, raw.mean, labels, taxonomy, context)
     context.check()
     log.info("storing activations and scores")
-    stored_latents = put_latent_activations(context.store, request.key, latents)
-    stored_sums = _put_class_sums(context, request.key, results)
-    analysis_id = _publish(
-        request,
-        context,
-        sae_row,
-        taxonomy,
-        latents,
-        scored["path"].to_pylist(),
+    scores = _Scores(
         results,
         information,
-        stored_latents,
-        stored_sums,
+        taxonomy,
+        latents.images,
+        scored["path"].to_pylist(),
+        put_latent_activations(context.store, request.key, latents),
+        _put_class_sums(context, request.key, results),
     )
+    analysis_id = _publish(request, context, sae_row, scores)
     layer = results[0].layer
     return {
         "analysis": analysis_id,
@@ -143,22 +154,12 @@ def _put_class_sums(context: StageContext, key: str, results: list[BasisResult])
     return put_tensors(context.store, class_sums_key(key), tensors, {})
 
 
-def _publish(
-    request: AnalyzeRequest,
-    context: StageContext,
-    sae_row: Sae,
-    taxonomy: InducedTaxonomy,
-    latents: LatentActivations,
-    paths: list[str],
-    results: list[BasisResult],
-    information: ClassInformation | None,
-    stored_latents: StoredObject,
-    stored_sums: StoredObject,
-) -> int:
+def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, scores: _Scores) -> int:
+    """Enter everything in one transaction; returns the analysis' number."""
     with context.transaction() as session:
         again = update(Analysis).where(Analysis.key == request.key).returning(Analysis.id)
         published = session.scalar(
-            again.values(activations_sha256=stored_latents.sha256, class_sums_sha256=stored_sums.sha256)
+            again.values(activations_sha256=scores.latents.sha256, class_sums_sha256=scores.class_sums.sha256)
         )
         if published is not None:  # its rows are there; only its objects were lost
             return published
@@ -168,21 +169,22 @@ def _publish(
             dataset_id=request.dataset.id,
             job_id=context.job_id,
             config=request.config,
-            n_images=len(latents.images),
-            activations_sha256=stored_latents.sha256,
-            class_sums_sha256=stored_sums.sha256,
+            n_images=len(scores.images),
+            activations_sha256=scores.latents.sha256,
+            class_sums_sha256=scores.class_sums.sha256,
         )
         session.add(analysis)
         session.flush()
-        synset_ids = node_ids(session, request.dataset.id, taxonomy)
-        for result in results:
+        synset_ids = node_ids(session, request.dataset.id, scores.taxonomy)
+        for result in scores.results:
             if result.latents is not None:
-                rows = latent_rows(analysis.id, result.basis, result.latents, synset_ids, latents.images, paths)
+                rows = latent_rows(analysis.id, result.basis, result.latents, synset_ids, scores.images, scores.paths)
                 copy_rows(session, "latent", rows)
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
         of_layer: dict[str, float | None] = {}
+        information = scores.information
         if information is not None:
             copy_rows(session, "level_score", level_score_rows(analysis.id, information.levels))
             of_layer = {
@@ -191,11 +193,11 @@ def _publish(
                 "path_correlation": information.path_correlation,
                 "path_correlation_shuffled": information.path_correlation_shuffled,
             }
-        for result in results:
+        for result in scores.results:
             of_sae = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
             measured = of_layer | of_sae
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))
-        load_node_scores(session, analysis.id, node_score_rows(analysis.id, results, synset_ids))
+        load_node_scores(session, analysis.id, node_score_rows(analysis.id, scores.results, synset_ids))
         return analysis.id
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -108,12 +107,7 @@ def _extract_range(
         backbone,
         Path(request.dataset.root),
         images,
-        tokens=extraction.tokens,
-        dtype=getattr(torch, extraction.dtype),
-        batch_size=extraction.batch_size,
-        n_views=extraction.n_views,
-        seed=extraction.seed,
-        max_pixels=extraction.max_image_pixels,
+        extraction,
         on_batch=on_batch,
         micro_batch=context.micro_batch(extraction.batch_size),
     )

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
+from tests.hierarchy.scoring import score_all, score_one
 
 from hsae.errors import JobCancelledError, UserError
-from hsae.hierarchy.analyse import analyse, analyse_basis
 from hsae.hierarchy.config import CONTROL_BASES
 from hsae.hierarchy.controls.bases import control_basis
 from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
@@ -33,7 +33,7 @@ def untrained(case):
 
 def run(case, **options):
     options = {"controls": CONTROL_BASES, "untrained": untrained(case), **options}
-    return analyse(case.z, case.labels, case.taxonomy, case.neurons, **options)
+    return score_all(case.z, case.labels, case.taxonomy, case.neurons, **options)
 
 
 def assert_same(left, right):
@@ -65,7 +65,7 @@ def test_planted_latents_are_labelled_with_their_nodes(planted_case):
 
 
 def test_controls_score_lower_than_planted_latents(planted_case):
-    sae, *others = run(planted_case, n_label_shuffles=3, n_taxonomy_shuffles=3)
+    sae, *others = run(planted_case, n_shuffles=3)
     bases, shuffled = others[: len(CONTROLS)], others[len(CONTROLS) :]
     for result in bases:
         assert result.layer.best_f1_mean < 0.8 * sae.layer.best_f1_mean, result.basis
@@ -97,8 +97,8 @@ def test_the_control_bases_are_as_sparse_as_the_sae_and_come_with_their_unthinne
 
 
 def test_controls_can_be_chosen_in_any_order(planted_case):
-    everything = {result.basis: result for result in run(planted_case, n_label_shuffles=0, n_taxonomy_shuffles=0)}
-    some = run(planted_case, controls=("random", "neuron"), n_label_shuffles=0, n_taxonomy_shuffles=0)
+    everything = {result.basis: result for result in run(planted_case, n_shuffles=0)}
+    some = run(planted_case, controls=("random", "neuron"), n_shuffles=0)
     assert [result.basis for result in some] == ["sae", "neuron", "random"]
     assert_same(some, [everything[result.basis] for result in some])
 
@@ -185,7 +185,7 @@ def test_other_embeddings_change_the_monosemanticity_alone(planted_case):
 @given(seed=seeds)
 def test_layer_rows_equal_loops(random_case, seed):
     case = random_case(seed)
-    sae, *others = run(case, n_taxonomy_shuffles=0, n_label_shuffles=0)
+    sae, *others = run(case, n_shuffles=0)
     check_layer_row(sae, case)
     assert {result.layer.n_nodes for result in others} == {sae.layer.n_nodes}
 
@@ -271,7 +271,7 @@ def test_progress_reaches_its_end_and_can_stop_the_analysis(planted_case):
 
 def test_one_basis_alone_equals_the_same_among_all(planted_case):
     results = run(planted_case, seed=5)
-    alone = analyse_basis(
+    alone = score_one(
         planted_case.z,
         planted_case.labels,
         planted_case.taxonomy,

@@ -1,0 +1,71 @@
+"""What an analysis scores: the images, an SAE on them, and one basis at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float32, Float64
+
+from hsae.hierarchy.basis_result import Basis
+from hsae.hierarchy.controls.bases import DenseBasis
+from hsae.hierarchy.statistics.label_sets import Labels
+from hsae.hierarchy.statistics.ranks import RankedActivations
+from hsae.taxonomy import InducedTaxonomy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """The scored images.
+
+    Attributes:
+        labels: class of every image, a position in `taxonomy.classes`; or, where images have several, bool or
+            integers [n_images, n_classes] in CSR form.
+        taxonomy: the induced taxonomy of the data set's classes.
+        embeddings: what the monosemanticity score measures the similarity of images in, float32[n_images, d_embedding];
+            None: the activations that the SAE was given, or, where a single basis is scored, no such score (NaN).
+    """
+
+    labels: Labels
+    taxonomy: InducedTaxonomy
+    embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaeActivations:
+    """An SAE on the scored images, and what its controls are made of.
+
+    Attributes:
+        z: latent activations, float32[n_images, n_latents], not negative.
+        neurons: the activations that the SAE was given, of the same images.
+        decoder: the direction that every latent of the SAE writes, for the similarity of siblings, NaN without it.
+        untrained: for the control `untrained`, the latent activations of the SAE before its training, as `z`.
+        pooled_neurons: of images with several tokens, what the control `neuron` is made of: over an image's tokens the
+            greatest positive part of every neuron, then the greatest negative parts, float32[n_images, 2 * d_model].
+    """
+
+    z: "sp.csr_array[np.float32]"
+    neurons: Float32[np.ndarray, "n_images d_model"]
+    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
+    untrained: "sp.csr_array[np.float32] | None" = None
+    pooled_neurons: "sp.csr_array[np.float32] | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BasisActivations:
+    """One basis.
+
+    Attributes:
+        basis: what it is, and whether labels or taxonomy are shuffled.
+        ranked: its activations.
+        seed: seed of the shuffle.
+        dense: of a control basis, what was thinned, for `auroc_dense`.
+        decoder: the direction that every latent writes, for the similarity of siblings, NaN without it.
+        monosemanticity: the latents' scores where they are known already.
+    """
+
+    basis: Basis
+    ranked: RankedActivations
+    seed: int = 0
+    dense: DenseBasis | None = None
+    decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
+    monosemanticity: Float64[np.ndarray, "n_latents"] | None = None

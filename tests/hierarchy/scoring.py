@@ -1,0 +1,29 @@
+"""The scores of arrays, with as few words as a test needs."""
+
+from hsae.hierarchy.config import ScoringConfig
+from hsae.hierarchy.score_bases import score_bases, score_basis
+from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
+from hsae.hierarchy.statistics.ranks import rank_activations
+
+_WITHOUT_UNTRAINED = ("neuron", "pca", "random")
+
+
+def score_all(
+    z, labels, taxonomy, neurons, *,
+    embeddings=None, decoder=None, untrained=None, seed=0, device="cpu", progress=None, **scoring,
+):  # fmt: skip
+    """All bases; `scoring` is that of `ScoringConfig`, by default without an untrained SAE."""
+    sae = SaeActivations(z, neurons, decoder, untrained)
+    config = _config(seed, **{"controls": _WITHOUT_UNTRAINED, **scoring})
+    return score_bases(sae, LabelledImages(labels, taxonomy, embeddings), config, device=device, progress=progress)
+
+
+def score_one(z, labels, taxonomy, *, basis, seed=0, embeddings=None, cluster_seed=0):
+    """One basis."""
+    given = BasisActivations(basis, rank_activations(z), seed)
+    return score_basis(given, LabelledImages(labels, taxonomy, embeddings), _config(cluster_seed))
+
+
+def _config(seed, **scoring):
+    """With any seed: the config allows those that the catalog can hold."""
+    return ScoringConfig(**scoring).model_copy(update={"seed": seed})
