@@ -1,0 +1,182 @@
+"""A stage that no other file knows of: request, descriptor and code, from a submit to its row, the commands and gc."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
+from tests.small import small_request
+
+from hsae.catalog import ActivationSet, Job, transaction
+from hsae.cli.main import cli
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.control.jobs import cancel, retry
+from hsae.pipeline.execution.run import run_job
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.registry import added
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.upkeep.garbage import collect, find_garbage
+from hsae.pipeline.upkeep.integrity import find_lost, named_objects
+from hsae.store.keys import CHECKSUM, artifact_prefix, fill_checksum
+
+
+class CountRequest(StageRequest):
+    """How many rows an activation set has."""
+
+    activation_key: str
+
+    @property
+    def key(self) -> str:
+        return artifact_key("count", 1, {"activations": self.activation_key})
+
+
+class CountStage(Stage[CountRequest]):
+    """One per layer; the job's row names its object."""
+
+    kind = "count"
+    request = CountRequest
+    queue = "cpu"
+    unit = "sets"
+    code = f"{__name__}:count"
+    after = ("extract",)
+    per = "layer"
+    folder = "counts"
+
+    def ask(self, asked: Asked) -> CountRequest:
+        return CountRequest(activation_key=asked.one_key("extract"))
+
+    def title(self, asked: Asked) -> str:
+        return f"count the rows of layer {asked.layers[0]}"
+
+    def needs(self, request: CountRequest) -> tuple[str, ...]:
+        return (request.activation_key,)
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        done = select(Job).where(Job.kind == self.kind, Job.state == "succeeded")
+        for job in session.scalars(done if key is None else done.where(Job.key == key)):
+            sha256 = job.result["sha256"]
+            yield NamedObject(fill_checksum(_object_key(job.key), sha256), sha256, job.title, job.id)
+
+
+COUNT = CountStage()
+
+
+def _object_key(key: str) -> str:
+    return artifact_prefix("counts", key) + f"rows-{CHECKSUM}.json"
+
+
+def count(request, context):
+    """The code of the stage."""
+    with context.reading() as session:
+        n_rows = session.scalars(select(ActivationSet.n_rows).where(ActivationSet.key == request.activation_key)).one()
+    stored = context.store.put(_object_key(request.key), json.dumps({"n_rows": n_rows}).encode())
+    context.progress(1, 1, COUNT.unit)
+    return {"n_rows": n_rows, "sha256": stored.sha256}
+
+
+def migrate(session: Session) -> None:
+    """The only other thing that a stage without rows of its own needs."""
+    session.execute(text("ALTER TABLE job DROP CONSTRAINT ck_job_kind"))
+    kinds = "'extract', 'train', 'analyze', 'compare', 'count'"
+    session.execute(text(f"ALTER TABLE job ADD CONSTRAINT ck_job_kind CHECK (kind IN ({kinds}))"))
+
+
+def ask_for_small(service):
+    request = small_request(layers=(1, 3), saes=(TINY_SAE,), scoring=ScoringConfig(embeddings="own"))
+    return submit(request, service.settings, service.sessions)
+
+
+@pytest.fixture
+def admin(service, monkeypatch):
+    """Runs `hsae-admin ARGUMENTS`; returns what it prints."""
+    for name, value in service.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def with_toy(service):
+    """The service knows the toy stage, and has a small data set."""
+    with transaction(service.sessions) as session:
+        migrate(session)
+    register_small(service, n_classes=2)
+    with added(COUNT):
+        yield service
+
+
+def test_a_toy_stage_from_submit_to_sql_commands_and_garbage_collection(with_toy, admin):
+    service = with_toy
+    plan = ask_for_small(service)
+    kinds = [job.kind for job in plan.jobs]
+    assert kinds == ["extract", "count", "train", "analyze", "count", "train", "analyze", "compare"]
+    assert [job.title for job in plan.jobs if job.kind == "count"] == [f"count the rows of layer {i}" for i in (1, 3)]
+    assert run_jobs(service, plan, "extract", "count") == ["succeeded"] * 3
+
+    with transaction(service.sessions) as session:
+        rows = session.execute(text("SELECT state, queue, result, progress_unit FROM job WHERE kind = 'count'")).all()
+        needed = session.scalars(
+            text("SELECT DISTINCT depends_on_id FROM job_dependency d JOIN job j ON j.id = d.job_id"
+                 " WHERE j.kind = 'count'")
+        ).all()  # fmt: skip
+        (n_rows,) = set(session.scalars(select(ActivationSet.n_rows)))
+    assert needed == [job_id(plan, "extract")]
+    assert {(row.state, row.queue, row.progress_unit) for row in rows} == {("succeeded", "cpu", "sets")}
+    assert [row.result["n_rows"] for row in rows] == [n_rows, n_rows]
+
+    first, second = (job.id for job in plan.jobs if job.kind == "count")
+    assert "count the rows of layer 3" in admin("jobs", "show", second)
+    listed = {row["id"]: row for row in json.loads(admin("jobs", "list", "--json"))}
+    assert (listed[first]["title"], listed[first]["state"]) == ("count the rows of layer 1", "succeeded")
+    assert {job.status for job in ask_for_small(service).jobs if job.kind == "count"} == {"reused"}
+
+    with transaction(service.sessions) as session:
+        named = [found for found in named_objects(session) if found.key.startswith("counts/")]
+    assert [found.job_id for found in named] == [first, second]
+    assert find_lost(service.store, named) == []
+    orphan = f"counts/{'ab' * 32}/rows-{'0' * 16}.json"
+    service.store.put(orphan, b"{}")
+    found = list(find_garbage(service.sessions, service.store, min_age=timedelta(0)))
+    assert [(folder.kind, [listed.key for listed in folder.objects]) for folder in found] == [("counts", [orphan])]
+    collect(service.sessions, service.store, found, min_age=timedelta(0))
+    assert set(service.store.list("counts/")) == {each.key for each in named}
+
+
+def test_a_toy_stage_is_cancelled_and_tried_again_like_every_other(with_toy):
+    service = with_toy
+    plan = ask_for_small(service)
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+    first = next(job.id for job in plan.jobs if job.kind == "count")
+    stored = service.store.put(_object_key(plan_key(plan, first)), b"half-made").key
+    assert cancel(service.sessions, service.store, [first], "me").job_ids == (first,)
+    assert stored not in service.store.list("counts/")
+    with transaction(service.sessions) as session:
+        assert retry(session, [first], "me", service.settings).job_ids == (first,)
+    assert run_job(first, service.settings, "test") == "succeeded"
+
+
+def plan_key(plan, number: int) -> str:
+    """The key of a plan's job."""
+    return next(job.key for job in plan.jobs if job.id == number)
+
+
+def test_a_worker_that_does_not_know_a_stage_leaves_its_job_to_others(service):
+    with transaction(service.sessions) as session:
+        migrate(session)
+        job = Job(key="1", kind="count", queue="cpu", title="count", request={}, state="queued", max_attempts=3)
+        session.add(job)
+        session.flush()
+        number = job.id
+    assert run_job(number, service.settings, "test") == "queued again"
+    with transaction(service.sessions) as session:
+        assert "upgrade the worker" in session.scalars(select(Job.error).where(Job.id == number)).one()

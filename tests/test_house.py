@@ -1,0 +1,64 @@
+"""The size of things: files, folders and functions stay small enough to be read at once."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+_MAX_LINES = 300
+_MAX_FILES = 12
+_MAX_PARAMETERS = 7
+# Known exceptions, by what they are called below.
+_EXCEPTIONS = {
+    "services/hsae/sae",
+    "services/hsae/sae/trainer.py: train",
+    "services/hsae/catalog/findings/scores.py: latent_rows",
+    "services/hsae/catalog/findings/scores.py: node_rows",
+    "services/hsae/catalog/findings/tree.py: best_latents",
+}
+
+
+def _files() -> list[Path]:
+    """The code of the service; migrations stand apart."""
+    return sorted(path for root in ("services", "worker") for path in (_ROOT / root).rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(_ROOT).as_posix()
+
+
+def _beyond(found: dict[str, int], most: int) -> str:
+    """Those that are too large, one a line."""
+    return "\n".join(f"{name}: {n}" for name, n in found.items() if n > most and name not in _EXCEPTIONS)
+
+
+def _functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function of a file with the number of its parameters, `self` and `cls` left out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = node.args
+            parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            names = [parameter.arg for parameter in parameters if parameter is not None]
+            yield f"{_name(path)}: {node.name}", len([name for name in names if name not in ("self", "cls")])
+
+
+def test_no_file_is_longer_than_a_person_reads_at_once():
+    too_long = _beyond({_name(path): len(path.read_text().splitlines()) for path in _files()}, _MAX_LINES)
+    assert not too_long, f"files of more than {_MAX_LINES} lines:\n{too_long}"
+
+
+def test_no_folder_has_more_files_than_a_person_overlooks():
+    folders = {path.parent for path in _files()}
+    too_full = _beyond({_name(folder): len(list(folder.glob("*.py"))) for folder in sorted(folders)}, _MAX_FILES)
+    assert not too_full, f"folders of more than {_MAX_FILES} Python files:\n{too_full}"
+
+
+def test_no_function_takes_more_than_a_few_parameters():
+    """A command's function has a parameter per option, so the command line is left out."""
+    functions: dict[str, int] = {}
+    for path in _files():
+        if "services/hsae/cli/" not in _name(path):
+            for name, n in _functions(path):
+                functions[name] = max(n, functions.get(name, 0))
+    too_many = _beyond(functions, _MAX_PARAMETERS)
+    assert not too_many, f"functions of more than {_MAX_PARAMETERS} parameters:\n{too_many}"
