@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure import Row, at_most, machine, print_header, print_report, versions
@@ -32,6 +33,7 @@ from hsae.catalog.findings.scores import latent_rows, layer_rows, node_rows
 from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
 from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
 from hsae.catalog.queries.known_names import find_nodes, require_known
+from hsae.catalog.queries.score_filter import AnalysisFilter, EdgeFilter, LatentFilter
 from hsae.catalog.server.bulk_copy import load_node_scores
 from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack
@@ -59,12 +61,13 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
         with transaction(sessions) as session:
             found = find_tree(session, find_nodes(session, ["animal.n.01"]))
             rows = tree_nodes(session, dataset_id=found["dataset_id"], root=found["synset_id"], depth=None)
-            nodes = [row["synset_id"] for row in rows]
-            return list(best_latents(session, nodes, dataset=found["dataset"], basis="sae").values())
+            nodes = tuple(row["synset_id"] for row in rows)
+            wanted = LatentFilter(basis="sae", dataset=found["dataset"], nodes=nodes)
+            return list(best_latents(session, wanted).values())
 
     def compare() -> list[object]:
         with transaction(sessions) as session:
-            require_known(session, analysis_ids=(1, 2))
+            require_known(session, AnalysisFilter(analysis_ids=(1, 2)))
             dataset = common_dataset(session, [1, 2])
             return list(node_pairs(session, [1], [2], dataset_id=dataset, basis="sae"))
 
@@ -80,41 +83,37 @@ def commands(sessions: sessionmaker[Session]) -> dict[str, Callable[[], list[obj
 
         return run
 
+    def ids(session: Session, name: str) -> tuple[int, ...]:
+        return tuple(find_nodes(session, [name]))
+
+    def nodes(session: Session, **wanted: Any) -> list[dict[str, object]]:
+        return node_rows(session, LatentFilter(basis="sae", min_f1=0.0, limit=30, **wanted))
+
+    def latents(session: Session, **wanted: Any) -> list[dict[str, object]]:
+        return latent_rows(session, LatentFilter(basis="sae", min_f1=0.0, limit=30, **wanted))
+
+    def edges(session: Session, *, basis: str = "sae", **wanted: Any) -> list[dict[str, object]]:
+        return edge_rows(session, EdgeFilter(basis=basis, limit=30, **wanted))
+
     return {
-        "results layers": asked(layer_rows),
-        "results nodes --node vehicle.n.01": asked(
-            lambda s: node_rows(s, nodes=find_nodes(s, ["vehicle.n.01"]), min_f1=0.0, limit=30, basis="sae")
-        ),
-        "results nodes --under animal.n.01": asked(
-            lambda s: node_rows(s, under=find_nodes(s, ["animal.n.01"]), min_f1=0.0, limit=30, basis="sae")
-        ),
-        "results nodes": asked(lambda s: node_rows(s, min_f1=0.0, limit=30, basis="sae")),
-        "results latents": asked(lambda s: latent_rows(s, min_f1=0.0, limit=30, basis="sae")),
-        "results latents --under dog.n.01 --q 0.01": asked(
-            lambda s: latent_rows(s, under=find_nodes(s, ["dog.n.01"]), max_q=0.01, min_f1=0.0, limit=30, basis="sae")
-        ),
-        "results latents --under animal.n.01": asked(
-            lambda s: latent_rows(s, under=find_nodes(s, ["animal.n.01"]), min_f1=0.0, limit=30, basis="sae")
-        ),
-        "results edges": asked(lambda s: edge_rows(s, limit=30, basis="sae")),
-        "results edges --basis shuffled_taxonomy": asked(lambda s: edge_rows(s, limit=30, basis="shuffled_taxonomy")),
-        "results edges --analysis 1 --source taxonomy": asked(
-            lambda s: edge_rows(s, limit=30, basis="sae", analysis_id=1, source="taxonomy")
-        ),
-        "results edges --parent 7": asked(lambda s: edge_rows(s, limit=30, basis="sae", parent=7)),
-        "results edges --child 7": asked(lambda s: edge_rows(s, limit=30, basis="sae", child=7)),
-        "results edges --node dog.n.01": asked(
-            lambda s: edge_rows(s, nodes=find_nodes(s, ["dog.n.01"]), limit=30, basis="sae")
-        ),
-        "results edges --under animal.n.01 --layer 5": asked(
-            lambda s: edge_rows(s, under=find_nodes(s, ["animal.n.01"]), limit=30, basis="sae", layer=5)
-        ),
-        "results edges --under entity.n.01": asked(
-            lambda s: edge_rows(s, under=find_nodes(s, ["entity.n.01"]), limit=30, basis="sae")
-        ),
-        "results edges --min-f1 0.5": asked(lambda s: edge_rows(s, min_f1=0.5, limit=30, basis="sae")),
-        "results edges --min-f1 0.9": asked(lambda s: edge_rows(s, min_f1=0.9, limit=30, basis="sae")),
-        "results levels": asked(level_rows),
+        "results layers": asked(lambda s: layer_rows(s, AnalysisFilter())),
+        "results nodes --node vehicle.n.01": asked(lambda s: nodes(s, nodes=ids(s, "vehicle.n.01"))),
+        "results nodes --under animal.n.01": asked(lambda s: nodes(s, under=ids(s, "animal.n.01"))),
+        "results nodes": asked(nodes),
+        "results latents": asked(latents),
+        "results latents --under dog.n.01 --q 0.01": asked(lambda s: latents(s, under=ids(s, "dog.n.01"), max_q=0.01)),
+        "results latents --under animal.n.01": asked(lambda s: latents(s, under=ids(s, "animal.n.01"))),
+        "results edges": asked(edges),
+        "results edges --basis shuffled_taxonomy": asked(lambda s: edges(s, basis="shuffled_taxonomy")),
+        "results edges --analysis 1 --source taxonomy": asked(lambda s: edges(s, analysis_ids=(1,), source="taxonomy")),
+        "results edges --parent 7": asked(lambda s: edges(s, parent=7)),
+        "results edges --child 7": asked(lambda s: edges(s, child=7)),
+        "results edges --node dog.n.01": asked(lambda s: edges(s, nodes=ids(s, "dog.n.01"))),
+        "results edges --under animal.n.01 --layer 5": asked(lambda s: edges(s, under=ids(s, "animal.n.01"), layer=5)),
+        "results edges --under entity.n.01": asked(lambda s: edges(s, under=ids(s, "entity.n.01"))),
+        "results edges --min-f1 0.5": asked(lambda s: edges(s, min_f1=0.5)),
+        "results edges --min-f1 0.9": asked(lambda s: edges(s, min_f1=0.9)),
+        "results levels": asked(lambda s: level_rows(s, AnalysisFilter())),
         "results tree animal.n.01": tree,
         "results compare 1 2": compare,
         "results study 1": study,

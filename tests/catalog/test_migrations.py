@@ -12,7 +12,9 @@ from hsae.catalog.server.migrate import downgrade, upgrade
 from hsae.catalog.server.schema_version import require_current_schema, schema_version
 from hsae.errors import UserError
 
-VIEWS = {"latent_label", "node_best_latent", "layer_progress", "latent_edge_label"}
+VIEWS = {
+    "analysis_input", "latent_label", "node_best_latent", "node_control", "layer_progress", "latent_edge_label",
+}  # fmt: skip
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
     "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score", "level_score",
@@ -53,6 +55,27 @@ def test_every_table_column_and_view_has_a_comment(service):
         with service.sessions() as session:
             comment = session.execute(text(f"SELECT obj_description('{view}'::regclass)")).scalar()
         assert comment, view
+        for column in inspector.get_columns(view):
+            assert column["comment"], f"{view}.{column['name']}"
+
+
+def test_views_before_and_after_the_read_side_have_the_same_columns(make_service):
+    engine = connect(make_service().settings)
+
+    def columns():
+        inspector = inspect(engine)
+        return {
+            view: [(column["name"], str(column["type"])) for column in inspector.get_columns(view)]
+            for view in inspector.get_view_names()
+        }
+
+    now = columns()
+    downgrade(engine, "0010")
+    before = columns()
+    assert before.keys() == VIEWS - {"analysis_input", "node_control"}
+    assert before == {view: now[view] for view in before}
+    upgrade(engine)
+    assert columns() == now
 
 
 def test_node_score_is_partitioned_by_analysis(service):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
 
 
 def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> None:
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
     from hsae.cli.datasets.commands import add_dataset
     from hsae.cli.jobs.watch import wait_for_study
     from hsae.cli.printing.plan_table import print_plan
@@ -139,14 +140,17 @@ def _print_nodes(connections: Connections, study_id: int) -> None:
     from hsae.catalog.findings.controls import CONTROLS
     from hsae.catalog.findings.scores import node_rows
     from hsae.catalog.queries.known_names import study_analyses, synset_ids
+    from hsae.catalog.queries.score_filter import LatentFilter
     from hsae.cli.printing.output import console, table
     from hsae.cli.results.names import name_saes
 
     best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:
-        analyses, nodes = study_analyses(session, study_id), synset_ids(session, NODES)
+        wanted = LatentFilter(
+            analysis_ids=tuple(study_analyses(session, study_id)), nodes=tuple(synset_ids(session, NODES)), min_f1=0.0
+        )
         for basis in ("sae", *CONTROLS):
-            rows = node_rows(session, nodes=nodes, min_f1=0.0, limit=10_000, analysis_ids=analyses, basis=basis)
+            rows = node_rows(session, replace(wanted, basis=basis))
             name_saes(session, rows)
             for row in rows:  # by falling F1: the first of a node is its best
                 best.setdefault(row["synset"], {}).setdefault(basis, row)

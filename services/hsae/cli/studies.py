@@ -114,7 +114,7 @@ def remove(connections: Connections, study: int, as_json: bool) -> None:
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
     from hsae.catalog.tables.work import JOB_STATES
     from hsae.report.ranges import ranges
 

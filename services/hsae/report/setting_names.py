@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
-from hsae.catalog.names import short_model_name
+from hsae.backbones.names import short_model_name
 from hsae.sae.variants import option_names
 
 Key = TypeVar("Key", bound=Hashable)

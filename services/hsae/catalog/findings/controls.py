@@ -1,51 +1,25 @@
 """What controls reach where the SAE's latents have their scores."""
 
-from collections.abc import Sequence
-
-from sqlalchemy import text
-from sqlalchemy.orm import Session
-
-from hsae.catalog.queries.conditions import Row
-
 CONTROLS = ("neuron", "shuffled_taxonomy")
+_COLUMNS = ", ".join(f"c.f1_{control}" for control in CONTROLS)
 
 
-def add_controls(session: Session, rows: Sequence[Row]) -> None:
-    """Set in the rows of the basis `sae` what its controls reach at the same node (`synset_id`) of the same analysis.
+def with_controls(query: str, *, basis: str | None, order: str) -> str:
+    """A query whose rows have beside their scores what the controls reach at the same node of the same analysis.
 
-    `f1_neuron` is the best raw neuron's F1, `f1_shuffled_taxonomy` the best latent's where the classes are shuffled
-    over the tree, as the mean over seeds. A node where no column of a control fires counts as 0; both are None in an
-    analysis without the control.
+    The view node_control has the columns that are added, `f1_neuron` and `f1_shuffled_taxonomy`. It is asked last, for
+    the rows that `query` leaves: each row is two searches of an index.
+
+    Args:
+        query: Selects `analysis_id`, `synset_id` and `basis`, with its own order and limit.
+        basis: The basis that `query` selects, None for all. Of a control nothing is added.
+        order: The order of the rows of `query`, by columns of the alias `v`.
     """
-    rows = [row for row in rows if row["basis"] == "sae"]
-    if not rows:
-        return
-    pairs = sorted({(row["analysis_id"], row["synset_id"]) for row in rows})
-    analyses = [analysis for analysis, _ in pairs]
-    n_seeds = {
-        (row.analysis_id, row.basis): row.n_seeds
-        for row in session.execute(
-            text(
-                "SELECT analysis_id, basis, count(*) AS n_seeds FROM layer_score"
-                " WHERE analysis_id = ANY(:analyses) AND basis = ANY(:bases) GROUP BY analysis_id, basis"
-            ),
-            {"analyses": sorted(set(analyses)), "bases": list(CONTROLS)},
-        )
-    }
-    sums = {
-        (row.analysis_id, row.basis, row.synset_id): row.f1
-        for row in session.execute(
-            text(
-                "SELECT r.analysis_id, r.basis, r.synset_id, sum(r.f1) AS f1"
-                " FROM unnest(CAST(:nodes AS bigint[]), CAST(:analyses AS bigint[])) AS w(synset_id, analysis_id)"
-                " JOIN node_score r ON r.synset_id = w.synset_id AND r.analysis_id = w.analysis_id"
-                " WHERE r.is_node_best AND r.basis = ANY(:bases) GROUP BY r.analysis_id, r.basis, r.synset_id"
-            ),
-            {"nodes": [node for _, node in pairs], "analyses": analyses, "bases": list(CONTROLS)},
-        )
-    }
-    for row in rows:
-        for control in CONTROLS:
-            seeds = n_seeds.get((row["analysis_id"], control), 0)
-            total = sums.get((row["analysis_id"], control, row["synset_id"])) or 0.0
-            row[f"f1_{control}"] = total / seeds if seeds else None
+    if basis not in (None, "sae"):
+        return query
+    return f"""
+        SELECT v.*, {_COLUMNS}
+        FROM ({query}) v
+        LEFT JOIN node_control c ON c.analysis_id = v.analysis_id AND c.synset_id = v.synset_id AND v.basis = 'sae'
+        ORDER BY {order}
+    """  # noqa: S608 -- names of columns, ours

@@ -1,41 +1,26 @@
 """Questions about the latents' own hierarchy."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.conditions import Row, equalities, of_nodes
+from hsae.catalog.queries.conditions import Row, of_edges
+from hsae.catalog.queries.score_filter import EdgeFilter
 from hsae.catalog.tables.scores import BASES
 
 
-def edge_rows(
-    session: Session,
-    *,
-    limit: int,
-    min_f1: float = 0.0,
-    nodes: Sequence[int] | None = None,
-    under: Sequence[int] | None = None,
-    analysis_ids: Sequence[int] | None = None,
-    **wanted: Any,
-) -> list[Row]:
+def edge_rows(session: Session, wanted: EdgeFilter) -> list[Row]:
     """Rows of latent_edge_label, strongest implication first, then the more frequent child.
 
-    `nodes` keeps the edges whose parent's label is one of these synsets, `under` those at or below one of them;
-    `min_f1` keeps those whose labels both have at least that F1; `wanted` are equalities, None meaning any.
+    A pair's node is the parent's label; `min_f1` keeps the pairs whose labels both have at least that F1.
     """
-    where, values = equalities(analysis_ids, **wanted)
-    where += of_nodes(nodes, under, values, column="parent_label_id")
-    if min_f1 > 0:
-        where += " AND v.parent_f1 >= :min_f1 AND v.child_f1 >= :min_f1"
-        values["min_f1"] = min_f1
-    values["limit"] = limit
+    values: Row = {"limit": wanted.limit}
     query = f"""
-        SELECT v.* FROM latent_edge_label v WHERE {where}
+        SELECT v.* FROM latent_edge_label v WHERE true{of_edges(wanted, values)}
         ORDER BY v.implication DESC NULLS LAST, v.n_child DESC, v.analysis_id, v.source, v.parent, v.child
         LIMIT :limit
-    """  # noqa: S608 -- column names come from this package, values are bound
+    """  # noqa: S608 -- conditions name our columns, values are bound
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 

@@ -15,10 +15,9 @@ def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None)
     rows = session.execute(
         text(
             """
-            SELECT a.id, s.layer
-            FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
-            WHERE a.id = ANY(:analyses) AND (CAST(:layer AS integer) IS NULL OR s.layer = :layer)
-            ORDER BY s.layer, a.id
+            SELECT i.analysis_id AS id, i.layer FROM analysis_input i
+            WHERE i.analysis_id = ANY(:analyses) AND (CAST(:layer AS integer) IS NULL OR i.layer = :layer)
+            ORDER BY i.layer, i.analysis_id
             """
         ),
         {"analyses": list(analyses), "layer": layer},
@@ -34,15 +33,15 @@ def common_dataset(session: Session, analyses: Sequence[int]) -> int:
     """
     rows = session.execute(
         text(
-            "SELECT DISTINCT d.id, d.name FROM analysis a JOIN dataset d ON d.id = a.dataset_id"
-            " WHERE a.id = ANY(:analyses) ORDER BY d.name"
+            "SELECT DISTINCT i.dataset_id, i.dataset FROM analysis_input i"
+            " WHERE i.analysis_id = ANY(:analyses) ORDER BY i.dataset"
         ),
         {"analyses": list(analyses)},
     ).all()
     if len(rows) != 1:
-        names = " and ".join(row.name for row in rows)
+        names = " and ".join(row.dataset for row in rows)
         raise UserError(f"scores of different images do not compare ({names}): choose analyses of one data set")
-    return int(rows[0].id)
+    return int(rows[0].dataset_id)
 
 
 def common_bases(session: Session, analyses: Sequence[int]) -> set[str]:

@@ -33,9 +33,8 @@ class BestF1(NamedTuple):
 def analyses_by_key(session: Session, keys: Sequence[str]) -> list[AnalysisRow]:
     """Those of the analyses that are there, by their numbers."""
     query = """
-        SELECT a.id, a.key, s.layer, e.config
-        FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
-        WHERE a.key = ANY(:keys) ORDER BY a.id
+        SELECT i.analysis_id, i.analysis_key, i.layer, i.sae_config
+        FROM analysis_input i WHERE i.analysis_key = ANY(:keys) ORDER BY i.analysis_id
     """
     return [AnalysisRow(*row) for row in session.execute(text(query), {"keys": list(keys)})]
 

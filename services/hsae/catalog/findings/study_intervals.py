@@ -43,11 +43,11 @@ def find_comparison(session: Session, study_id: int) -> Row:
 def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
     """Every quantity with its interval, by metric, layer and SAE, the SAE before its controls."""
     query = """
-        SELECT v.metric, v.analysis_id, s.layer, e.config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n
-        FROM comparison_score v JOIN analysis a ON a.id = v.analysis_id
-        JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
+        SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n
+        FROM comparison_score v JOIN analysis_input i ON i.analysis_id = v.analysis_id
         WHERE v.comparison_id = :id
-        ORDER BY v.metric, e.kind, e.expansion, e.config::text, s.layer, v.analysis_id, v.basis <> 'sae', v.basis
+        ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, i.layer, v.analysis_id, v.basis <> 'sae',
+                 v.basis
     """
     return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]
 
@@ -55,14 +55,14 @@ def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
 def comparison_differences(session: Session, comparison_id: int) -> list[Row]:
     """Every difference with its interval, by metric, layer and SAE; `is_apart`: the interval excludes 0."""
     query = """
-        SELECT v.metric, v.analysis_id, s.layer, e.config AS sae, v.basis, v.other_analysis_id,
-               o_s.layer AS other_layer, o_e.config AS other_sae, v.other_basis, v.value, v.ci_low, v.ci_high, v.n,
+        SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.other_analysis_id,
+               o.layer AS other_layer, o.sae_config AS other_sae, v.other_basis, v.value, v.ci_low, v.ci_high, v.n,
                coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
-        FROM comparison_difference v JOIN analysis a ON a.id = v.analysis_id
-        JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
-        JOIN analysis o ON o.id = v.other_analysis_id
-        JOIN sae o_e ON o_e.id = o.sae_id JOIN activation_set o_s ON o_s.id = o_e.activation_set_id
+        FROM comparison_difference v
+        JOIN analysis_input i ON i.analysis_id = v.analysis_id
+        JOIN analysis_input o ON o.analysis_id = v.other_analysis_id
         WHERE v.comparison_id = :id
-        ORDER BY v.metric, e.kind, e.expansion, e.config::text, s.layer, v.analysis_id, v.other_basis, o_s.layer, o.id
+        ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, i.layer, v.analysis_id, v.other_basis, o.layer,
+                 o.analysis_id
     """
     return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]

@@ -1,13 +1,13 @@
 """A part of a data set's induced taxonomy with the best latent of every node."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.controls import add_controls
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.findings.controls import with_controls
+from hsae.catalog.queries.conditions import Row, of_scores
+from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.errors import UserError
 
 
@@ -63,42 +63,23 @@ def tree_nodes(session: Session, *, dataset_id: int, root: int, depth: int | Non
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
-def best_latents(
-    session: Session,
-    nodes: Sequence[int],
-    *,
-    dataset: str,
-    basis: str,
-    layer: int | None = None,
-    sae_kind: str | None = None,
-    max_q: float | None = None,
-    analysis_ids: Sequence[int] | None = None,
-) -> dict[int, Row]:
-    """The best latent of each node over all analyses of a data set that fit, by the node's id.
+def best_latents(session: Session, wanted: LatentFilter) -> dict[int, Row]:
+    """The best latent of each node over all analyses that fit, by the node's id.
 
-    With `max_q` only where its q-value at the node is at most that.
-
-    Of the basis `sae` also what its controls reach there (`add_controls`).
+    Of the basis `sae` also what its controls reach there (`with_controls`).
     """
-    where = ""
-    values: dict[str, Any] = {"nodes": list(nodes), "dataset": dataset, "basis": basis}
-    for name, value in (("layer", layer), ("sae_kind", sae_kind)):
+    values: Row = {"limit": wanted.limit}
+    where = of_scores(wanted, values)
+    for column, comparison, value in (("f1", ">=", wanted.min_f1), ("q", "<=", wanted.max_q)):
         if value is not None:
-            where += f" AND v.{name} = :{name}"
-            values[name] = value
-    if max_q is not None:
-        where += " AND v.q <= :max_q"
-        values["max_q"] = max_q
-    if analysis_ids is not None:
-        where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = list(analysis_ids)
+            where += f" AND v.{column} {comparison} :{column}"
+            values[column] = value
     query = f"""
         SELECT DISTINCT ON (v.synset_id) v.synset_id, v.analysis_id, v.layer, v.sae_kind, v.basis, v.seed, v.latent,
                v.f1, v.precision, v.recall, v.auroc, v.q, v.n_fire
-        FROM node_best_latent v
-        WHERE v.synset_id = ANY(:nodes) AND v.dataset = :dataset AND v.basis = :basis{where}
+        FROM node_best_latent v WHERE true{where}
         ORDER BY v.synset_id, v.f1 DESC NULLS LAST, v.layer, v.analysis_id, v.seed, v.latent
-    """  # noqa: S608 -- column names come from this module, values are bound
-    best = {row["synset_id"]: dict(row) for row in session.execute(text(query), values).mappings()}
-    add_controls(session, list(best.values()))
-    return best
+        LIMIT :limit
+    """  # noqa: S608 -- conditions name our columns, values are bound
+    query = with_controls(query, basis=wanted.basis, order="v.synset_id")
+    return {row["synset_id"]: dict(row) for row in session.execute(text(query), values).mappings()}

@@ -14,12 +14,12 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
         UserError: when there is none.
     """
     query = """
-        SELECT a.id, a.key, a.config, a.n_images, a.activations_sha256, a.class_sums_sha256, a.dataset_id,
-               d.name AS dataset, e.key AS sae_key, e.kind AS sae_kind, e.expansion, e.config AS sae_config,
-               e.metrics AS sae_metrics, e.weights_sha256, e.n_latents, s.layer, s.tokens, m.name AS model,
-               m.revision, m.preprocessing, m.d_model
-        FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
-        JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id
+        SELECT i.analysis_id AS id, i.analysis_key AS key, i.scoring AS config, i.n_images, a.activations_sha256,
+               a.class_sums_sha256, i.dataset_id, i.dataset, i.sae_key, i.sae_kind, i.expansion, i.sae_config,
+               e.metrics AS sae_metrics, e.weights_sha256, i.n_latents, i.layer, i.tokens, i.model, i.revision,
+               m.preprocessing, i.d_model
+        FROM analysis_input i
+        JOIN analysis a ON a.id = i.analysis_id JOIN sae e ON e.id = i.sae_id JOIN model m ON m.id = i.model_id
     """
     if analysis is None:
         latest = """

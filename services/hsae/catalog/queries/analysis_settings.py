@@ -14,12 +14,11 @@ _NOT_A_SETTING = {"embeddings"}
 def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[int, Row]:
     """By analysis its `layer`, the settings of its `sae`, of its `activations` and of its `scoring`, each by name."""
     query = """
-        SELECT a.id, s.layer, e.kind, e.expansion, e.seed, e.config AS sae, a.config AS scoring, m.name AS model,
-               left(m.revision, 12) AS revision, d.name AS dataset, s.tokens, s.dtype, s.n_views,
+        SELECT i.analysis_id AS id, i.layer, i.sae_kind AS kind, i.expansion, i.sae_seed AS seed, i.sae_config AS sae,
+               i.scoring, i.model, left(i.revision, 12) AS revision, i.dataset, i.tokens, i.dtype, i.n_views,
                j.request -> 'extraction' AS extraction
-        FROM analysis a JOIN sae e ON e.id = a.sae_id JOIN activation_set s ON s.id = e.activation_set_id
-        JOIN model m ON m.id = s.model_id JOIN dataset d ON d.id = a.dataset_id JOIN job j ON j.id = s.job_id
-        WHERE a.id = ANY(:ids) ORDER BY a.id
+        FROM analysis_input i JOIN activation_set s ON s.id = i.activation_set_id JOIN job j ON j.id = s.job_id
+        WHERE i.analysis_id = ANY(:ids) ORDER BY i.analysis_id
     """
     found = {}
     for row in session.execute(text(query), {"ids": list(analysis_ids)}).mappings():

@@ -1,41 +1,84 @@
-"""Conditions of the questions' WHERE clauses: SQL that names columns of a view `v`, and the values that it binds."""
+"""Filters as conditions of a WHERE clause: SQL that names columns, and the values that it binds.
 
-from collections.abc import Sequence
+This is the only place that knows which column answers to a filter's field.
+"""
+
 from typing import Any
+
+from hsae.catalog.queries.score_filter import AnalysisFilter, EdgeFilter, ScoreFilter
 
 Row = dict[str, Any]
 
 
-def equalities(analysis_ids: Sequence[int] | None = None, **wanted: Any) -> tuple[str, Row]:
-    """Columns that equal the given values, None meaning any, in these analyses."""
-    values: Row = {name: value for name, value in wanted.items() if value is not None}
-    where = " AND ".join(["true", *(f"v.{name} = :{name}" for name in values)])
-    if analysis_ids is not None:
-        where += " AND v.analysis_id = ANY(:analyses)"
-        values["analyses"] = list(analysis_ids)
-    return where, values
+def of_analyses(wanted: AnalysisFilter, values: Row) -> str:
+    """Conditions on the analysis of a view's row.
 
+    Args:
+        wanted: The filter.
+        values: What the conditions bind is put here.
 
-def of_nodes(
-    nodes: Sequence[int] | None,
-    under: Sequence[int] | None,
-    values: Row,
-    *,
-    column: str = "synset_id",
-    all_rows: bool = False,
-) -> str:
-    """Conditions on a column of synset ids: one of `nodes`, and at or below one of `under`.
-
-    What they bind goes into `values`. `all_rows`: no limit ends the reading early. Of the many tables of a view the
-    planner joins the synsets below a node last, which suits a search that ends at the first rows that fit. Where all
-    that fit are wanted, an array of them lets it begin with their index.
+    Returns:
+        Conditions on columns that `analysis_input` and the views made from it share, of the alias `v`.
     """
-    where = ""
-    if nodes is not None:
-        where += f" AND v.{column} = ANY(:nodes)"
-        values["nodes"] = list(nodes)
-    if under is not None:
+    return _equal(
+        values,
+        {"v.model": wanted.model, "v.dataset": wanted.dataset, "v.layer": wanted.layer, "v.sae_kind": wanted.sae_kind},
+    ) + _one_of_analyses(wanted, values)
+
+
+def of_scores(wanted: ScoreFilter, values: Row, *, node: str = "synset_id", all_rows: bool = False) -> str:
+    """Conditions on the analysis, the basis and the node of a view's row; `min_f1` and `limit` are the query's own.
+
+    Of the many tables of a view the planner joins the synsets below a node last, which suits a search that ends at the
+    first rows that fit. Where all that fit are wanted, an array of them lets it begin with their index.
+
+    Args:
+        wanted: The filter.
+        values: What the conditions bind is put here.
+        node: The column that holds the id of the row's node.
+        all_rows: Whether all rows that fit are read, instead of the first few.
+
+    Returns:
+        Conditions on columns of the alias `v`.
+    """
+    where = of_analyses(wanted, values) + _equal(values, {"v.basis": wanted.basis})
+    if wanted.nodes is not None:
+        where += f" AND v.{node} = ANY(:nodes)"
+        values["nodes"] = list(wanted.nodes)
+    if wanted.under is not None:
         below = "SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = ANY(:under)"
-        where += f" AND v.{column} = ANY(ARRAY({below}))" if all_rows else f" AND v.{column} IN ({below})"
-        values["under"] = list(under)
+        where += f" AND v.{node} = ANY(ARRAY({below}))" if all_rows else f" AND v.{node} IN ({below})"
+        values["under"] = list(wanted.under)
+    return where
+
+
+def of_edges(wanted: EdgeFilter, values: Row) -> str:
+    """Conditions on a row of latent_edge_label, the alias `v`; `limit` is the query's own."""
+    where = of_scores(wanted, values, node="parent_label_id")
+    where += _equal(values, {"v.source": wanted.source, "v.parent": wanted.parent, "v.child": wanted.child})
+    if (
+        wanted.min_f1 is not None and wanted.min_f1 > 0
+    ):  # a latent without a label has no F1, and is a parent all the same
+        where += " AND v.parent_f1 >= :min_f1 AND v.child_f1 >= :min_f1"
+        values["min_f1"] = wanted.min_f1
+    return where
+
+
+def _one_of_analyses(wanted: AnalysisFilter, values: Row) -> str:
+    if wanted.analysis_ids is None:
+        return ""
+    if len(wanted.analysis_ids) == 1:  # an equality reaches every table of the view, and its one partition
+        return _equal(values, {"v.analysis_id": wanted.analysis_ids[0]})
+    values["analyses"] = list(wanted.analysis_ids)
+    return " AND v.analysis_id = ANY(:analyses)"
+
+
+def _equal(values: Row, wanted: dict[str, object]) -> str:
+    """Columns that equal the given values, None meaning any."""
+    where = ""
+    for column, value in wanted.items():
+        if value is not None:
+            name = column.replace(".", "_")
+            where += f" AND {column} = :{name}"
+            values[name] = value
     return where

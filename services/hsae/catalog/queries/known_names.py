@@ -6,18 +6,11 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.catalog.queries.studies import require_study
 from hsae.errors import UserError
 
 _N_NAMED = 12
-_ANALYSED = """
-    SELECT a.id AS analysis, s.layer, m.name AS model, d.name AS dataset
-    FROM analysis a
-    JOIN sae e ON e.id = a.sae_id
-    JOIN activation_set s ON s.id = e.activation_set_id
-    JOIN model m ON m.id = s.model_id
-    JOIN dataset d ON d.id = a.dataset_id
-"""
 
 
 def synset_ids(session: Session, names: Sequence[str]) -> list[int]:
@@ -44,36 +37,31 @@ def find_nodes(session: Session, names: Sequence[str]) -> list[int]:
     return ids
 
 
-def require_known(
-    session: Session,
-    *,
-    analysis_ids: Sequence[int] = (),
-    layer: int | None = None,
-    model: str | None = None,
-    dataset: str | None = None,
-) -> None:
-    """Refuse a filter that nothing analysed could ever fit; None asks nothing.
+def require_known(session: Session, wanted: AnalysisFilter) -> None:
+    """Refuse a filter that nothing analysed could ever fit.
 
     Raises:
         UserError: for an analysis, layer, backbone or data set that has no scores.
     """
-    if not analysis_ids and layer is None and model is None and dataset is None:
+    if not wanted.analysis_ids and wanted.layer is None and wanted.model is None and wanted.dataset is None:
         return
-    rows = session.execute(text(_ANALYSED)).all()
+    rows = session.execute(text("SELECT analysis_id, layer, model, dataset FROM analysis_input")).all()
     if not rows:
         raise UserError("nothing is analysed yet: `hsae-admin submit` makes an analysis")
-    analyses = sorted({row.analysis for row in rows})
-    for wanted in analysis_ids:
-        if wanted not in analyses:
+    analyses = sorted({row.analysis_id for row in rows})
+    for number in wanted.analysis_ids or ():
+        if number not in analyses:
             raise UserError(
-                f"there is no analysis {wanted}, only {_some(analyses)}: see `hsae-admin results layers --study all`"
+                f"there is no analysis {number}, only {_some(analyses)}: see `hsae-admin results layers --study all`"
             )
     layers = sorted({row.layer for row in rows})
-    if layer is not None and layer not in layers:
-        raise UserError(f"no analysis is of layer {layer}, only of {_some(layers)}: `hsae-admin submit` makes others")
+    if wanted.layer is not None and wanted.layer not in layers:
+        raise UserError(
+            f"no analysis is of layer {wanted.layer}, only of {_some(layers)}: `hsae-admin submit` makes others"
+        )
     for what, name, known in (
-        ("model", model, {row.model for row in rows}),
-        ("data set", dataset, {row.dataset for row in rows}),
+        ("model", wanted.model, {row.model for row in rows}),
+        ("data set", wanted.dataset, {row.dataset for row in rows}),
     ):
         if name is not None and name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5) or sorted(known)

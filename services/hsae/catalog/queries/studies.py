@@ -1,12 +1,12 @@
 """Questions about studies: which there are, what one consists of, and which is the latest."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, of_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.errors import UserError
 
 # Of a study that was submitted without a data set's name, or whose data set has another one now, its jobs know it.
@@ -33,7 +33,11 @@ _STUDIES = """
 
 
 def require_study(session: Session, study_id: int) -> None:
-    """Raises a `UserError` when there is no such study."""
+    """Refuse the number of a study that there is not; every command that takes a study says it with these words.
+
+    Raises:
+        UserError: when there is no such study.
+    """
     if session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is None:
         raise UserError(f"there is no study {study_id}: see `hsae-admin studies list`")
 
@@ -54,26 +58,27 @@ def latest_compared_study(session: Session) -> Row | None:
     return next((dict(row) for row in session.execute(text(query)).mappings()), None) or latest_study(session)
 
 
-def latest_scored_study(session: Session, *, nodes: Sequence[int] | None = None, **wanted: Any) -> Row | None:
+def latest_scored_study(session: Session, wanted: AnalysisFilter, *, nodes: Sequence[int] | None = None) -> Row | None:
     """Number and name of the latest study that has an analysis which fits; None where no study has one.
 
-    `wanted`: layer, sae_kind, model and dataset, None meaning any; `nodes`: the data set has one of these.
+    Args:
+        session: A database session.
+        wanted: Which analyses fit.
+        nodes: Ids of synsets, of which the analysis's data set must have one; None asks nothing.
     """
-    columns = {"layer": "t.layer", "sae_kind": "e.kind", "model": "m.name", "dataset": "d.name"}
-    values: Row = {name: value for name, value in wanted.items() if value is not None}
-    where = "".join(f" AND {columns[name]} = :{name}" for name in values)
+    values: Row = {}
+    where = of_analyses(wanted, values)
     if nodes is not None:
-        where += " AND EXISTS (SELECT FROM dataset_node n WHERE n.dataset_id = d.id AND n.synset_id = ANY(:nodes))"
+        where += (
+            " AND EXISTS (SELECT FROM dataset_node n WHERE n.dataset_id = v.dataset_id AND n.synset_id = ANY(:nodes))"
+        )
         values["nodes"] = list(nodes)
     query = f"""
         SELECT s.id, s.name FROM study s
         WHERE EXISTS (
-            SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id
-            JOIN sae e ON e.id = a.sae_id JOIN activation_set t ON t.id = e.activation_set_id
-            JOIN model m ON m.id = t.model_id JOIN dataset d ON d.id = a.dataset_id
-            WHERE l.study_id = s.id{where})
+            SELECT FROM study_job l JOIN analysis_input v ON v.job_id = l.job_id WHERE l.study_id = s.id{where})
         ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
-    """  # noqa: S608 -- column names come from this function, values are bound
+    """  # noqa: S608 -- conditions name our columns, values are bound
     return next((dict(row) for row in session.execute(text(query), values).mappings()), None)
 
 

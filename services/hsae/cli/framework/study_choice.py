@@ -1,6 +1,7 @@
 """Which study a command is about: the one that is named, else the latest, and then it says which that is."""
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -9,7 +10,10 @@ from hsae.errors import UserError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from hsae.catalog.queries.score_filter import AnalysisFilter
+
 ALL = "all"
+Filter = TypeVar("Filter", bound="AnalysisFilter")
 
 
 class StudyChoice(click.ParamType[Any]):
@@ -27,15 +31,19 @@ class StudyChoice(click.ParamType[Any]):
             self.fail(f"{value!r} is no study's number: see `hsae-admin studies list`, or write all", param, ctx)
 
 
-class Scope(NamedTuple):
-    """The analyses that are asked about (None: all), and what a person is told of it."""
+def choose_scope(
+    session: "Session", study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
+) -> tuple[Filter, str | None]:
+    """The filter within a study: the one named, all, or the latest that has an analysis which fits.
 
-    analysis_ids: list[int] | None
-    note: str | None
+    Args:
+        session: A database session.
+        study: Number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
+        wanted: The filter.
+        nodes: Ids of synsets, of which the latest study's data set must have one; None asks nothing.
 
-
-def choose_scope(session: "Session", study: int | str | None, *, analysis_id: int | None = None, **fits: Any) -> Scope:
-    """The analyses of a study: of the one named, of all, or of the latest that has an analysis which `fits`.
+    Returns:
+        The filter of the study's analyses alone, and what a person is told of the study that was taken.
 
     Raises:
         UserError: when there is no such study.
@@ -44,20 +52,20 @@ def choose_scope(session: "Session", study: int | str | None, *, analysis_id: in
     from hsae.catalog.queries.studies import latest_scored_study, latest_study
 
     if isinstance(study, int):
-        return Scope(study_analyses(session, study), None)
-    if study == ALL or analysis_id is not None:
-        return Scope(None, None)
-    chosen = latest_scored_study(session, **fits)
+        return wanted.within(study_analyses(session, study)), None
+    if study == ALL or wanted.analysis_ids is not None:
+        return wanted, None
+    chosen = latest_scored_study(session, wanted, nodes=nodes)
     if chosen is None:
-        return Scope(None, None)
+        return wanted, None
     latest = latest_study(session)
     newer = (
         ""
         if latest is None or latest["id"] == chosen["id"]
         else f" with scores that fit; study {latest['id']} has none"
     )
-    return Scope(
-        study_analyses(session, chosen["id"]),
+    return (
+        wanted.within(study_analyses(session, chosen["id"])),
         f"Study {chosen['id']} ({chosen['name']}), the latest{newer}. Others: --study N, or --study all.",
     )
 

@@ -22,7 +22,7 @@ _LISTED_JOBS = 40
 
 def print_preview(preview: "Preview", *, err: bool = False) -> None:
     """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
     from hsae.pipeline.kinds.registry import stages
 
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
@@ -63,7 +63,7 @@ def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
 
 def print_plan(plan: "Plan") -> None:
     """Say what was queued, what is reused, and how to watch it."""
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
 
     click.echo(
         f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"

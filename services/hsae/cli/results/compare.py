@@ -82,9 +82,10 @@ def _fetch(
     from hsae.catalog import transaction
     from hsae.catalog.findings.head_to_head import analyses_of, common_bases, common_dataset, node_pairs
     from hsae.catalog.queries.known_names import find_nodes, require_known, study_analyses
+    from hsae.catalog.queries.score_filter import AnalysisFilter
 
     with transaction(connections.sessions) as session:
-        require_known(session, analysis_ids=() if studies else (a, b), layer=layer)
+        require_known(session, AnalysisFilter(analysis_ids=None if studies else (a, b), layer=layer))
         roots = None if under is None else find_nodes(session, [under])
         sides: list[dict[str, Any]] = []
         chosen = {number: study_analyses(session, number) if studies else [number] for number in (a, b)}

@@ -56,8 +56,9 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     taxonomy names in these analyses, the SAE's beside those of its controls.
     """
     from hsae.catalog.findings.edges import edge_rows
+    from hsae.catalog.queries.score_filter import EdgeFilter
 
-    rows = filtered_rows(connections, edge_rows, quiet=as_json, **wanted)
+    rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
     if rows and not as_json:
         _print_means(connections, sorted({row["analysis_id"] for row in rows}))

@@ -1,7 +1,8 @@
 """Options that the commands of `results` share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,10 @@ from hsae.cli.results.names import name_saes
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from hsae.catalog.queries.score_filter import ScoreFilter
+
+Filter = TypeVar("Filter", bound="ScoreFilter")
 
 analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
 study_option = click.option(
@@ -52,39 +57,52 @@ def scored_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
     return {key: heading for key, heading in columns.items() if key not in missing}
 
 
-def require_analysed(session: "Session", wanted: Mapping[str, Any]) -> None:
-    """A `UserError` where the options `--analysis` or `--layer` name what nothing is analysed of."""
-    from hsae.catalog.queries.known_names import require_known
-
-    analysis = wanted.get("analysis_id")
-    require_known(session, analysis_ids=() if analysis is None else (analysis,), layer=wanted.get("layer"))
-
-
 def filtered_rows(
     connections: Connections,
-    query: Callable[..., list[dict[str, Any]]],
+    query: "Callable[[Session, Filter], list[dict[str, Any]]]",
+    kind: "type[Filter]",
     *,
     quiet: bool,
     study: int | str | None,
     nodes: tuple[str, ...],
     under: str | None,
-    **wanted: Any,
+    analysis_id: int | None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of `query`, with `--study`, `--node` and `--under` looked up; a `UserError` names what is not there.
+    """The rows of `query`, each with the name of its SAE, `sae`.
 
-    Each row has the name of its SAE, `sae`. Unless `quiet`, a person is told which study was taken.
+    Unless `quiet`, a person is told which study was taken.
+
+    Args:
+        connections: Connections to the services.
+        query: Finds the rows that fit a filter.
+        kind: The filter that `query` takes.
+        quiet: Whether a program reads the rows.
+        study: The option `--study`.
+        nodes: The options `--node`.
+        under: The option `--under`.
+        analysis_id: The option `--analysis`.
+        options: Further fields of the filter.
+
+    Raises:
+        UserError: for a name or number that the catalog does not hold.
     """
     from hsae.catalog import transaction
-    from hsae.catalog.queries.known_names import find_nodes
+    from hsae.catalog.queries.known_names import find_nodes, require_known
 
+    wanted = kind(analysis_ids=one_analysis(analysis_id), **options)
     with transaction(connections.sessions) as session:
-        require_analysed(session, wanted)
-        named = find_nodes(session, nodes) if nodes else None
-        above = find_nodes(session, [under]) if under else None
-        fits = {name: wanted.get(name) for name in ("analysis_id", "layer", "sae_kind")}
+        require_known(session, wanted)
+        named = tuple(find_nodes(session, nodes)) if nodes else None
+        above = tuple(find_nodes(session, [under])) if under else None
         some = None if named is None and above is None else [*(named or ()), *(above or ())]
-        scope = choose_scope(session, study, nodes=some, **fits)
-        rows = query(session, nodes=named, under=above, analysis_ids=scope.analysis_ids, **wanted)
+        wanted, note = choose_scope(session, study, replace(wanted, nodes=named, under=above), nodes=some)
+        rows = query(session, wanted)
         name_saes(session, rows)
-    say(scope.note, quiet=quiet)
+    say(note, quiet=quiet)
     return rows
+
+
+def one_analysis(analysis_id: int | None) -> tuple[int, ...] | None:
+    """The option `--analysis` as a filter has it."""
+    return None if analysis_id is None else (analysis_id,)

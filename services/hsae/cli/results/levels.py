@@ -27,16 +27,18 @@ def levels(connections: Connections, /, study: int | str | None, as_json: bool, 
     from hsae.catalog import transaction
     from hsae.catalog.findings.levels import level_rows
     from hsae.catalog.queries.known_names import require_known
+    from hsae.catalog.queries.score_filter import AnalysisFilter
 
     with transaction(connections.sessions) as session:
-        require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
-        scope = choose_scope(session, study, **wanted)
-        rows = level_rows(session, scope.analysis_ids, **wanted)
+        fits = AnalysisFilter(**wanted)
+        require_known(session, fits)
+        fits, note = choose_scope(session, study, fits)
+        rows = level_rows(session, fits)
         titles = activation_titles(session, {row["analysis_id"] for row in rows})
     if as_json:
         print_json(rows)
         return
-    say(scope.note, quiet=False)
+    say(note, quiet=False)
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some, with one label per image.")
         return

@@ -125,7 +125,7 @@ def layers(
     """Scores of every layer, each SAE beside its controls."""
     rows = fetch_layers(connections, study=study, quiet=as_json, **wanted)
     if plot is not None and rows:
-        from hsae.catalog.names import short_model_name
+        from hsae.backbones.names import short_model_name
         from hsae.report.figure import layer_figure
 
         layer_figure(
@@ -144,15 +144,17 @@ def fetch_layers(
     from hsae.catalog import transaction
     from hsae.catalog.findings.scores import layer_rows
     from hsae.catalog.queries.known_names import require_known
+    from hsae.catalog.queries.score_filter import AnalysisFilter
     from hsae.report.layer_table import beside_controls
 
     with transaction(connections.sessions) as session:
-        require_known(session, layer=wanted.get("layer"), model=wanted.get("model"), dataset=wanted.get("dataset"))
-        scope = choose_scope(session, study, **wanted)
-        rows = beside_controls(layer_rows(session, scope.analysis_ids, **wanted))
+        fits = AnalysisFilter(**wanted)
+        require_known(session, fits)
+        fits, note = choose_scope(session, study, fits)
+        rows = beside_controls(layer_rows(session, fits))
         name_saes(session, rows)
         titles = analysis_titles(session, {row["analysis_id"] for row in rows})
-    say(scope.note, quiet=quiet)
+    say(note, quiet=quiet)
     return [row | {"title": titles[row["analysis_id"]]} for row in rows]
 
 
@@ -199,9 +201,10 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     --limit counts rows; JSON has every latent.
     """
     from hsae.catalog.findings.scores import latent_rows
+    from hsae.catalog.queries.score_filter import LatentFilter
 
     if as_json:
-        print_json(filtered_rows(connections, latent_rows, quiet=True, **wanted))
+        print_json(filtered_rows(connections, latent_rows, LatentFilter, quiet=True, **wanted))
         return
     rows = _alike_rows(connections, **wanted)
     for row in rows:
@@ -216,11 +219,14 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
     """The first `limit` rows of latents that are alike, each with all of its latents."""
     from hsae.catalog.findings.scores import latent_rows
+    from hsae.catalog.queries.score_filter import LatentFilter
     from hsae.report.alike import alike_latents
 
     n_latents = limit
     while True:
-        found = filtered_rows(connections, latent_rows, quiet=n_latents > limit, limit=n_latents, **wanted)
+        found = filtered_rows(
+            connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
+        )
         rows = alike_latents(found, _LATENT_COLUMNS.keys() - {"shown_latent"})
         if len(found) < n_latents:
             return rows[:limit]
@@ -251,7 +257,8 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     over seeds) reach at it.
     """
     from hsae.catalog.findings.scores import node_rows
+    from hsae.catalog.queries.score_filter import LatentFilter
 
-    rows = filtered_rows(connections, node_rows, quiet=as_json, **wanted)
+    rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_NODE_COLUMNS, rows), as_json=as_json, empty="No node fits.",
                importance=_IMPORTANCE)  # fmt: skip

@@ -30,7 +30,7 @@ def analysis_titles(session: "Session", analysis_ids: Collection[int]) -> dict[i
 
     In brackets stands what is not the same in all SAEs of a kind; two kinds are told apart by their names.
     """
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
     from hsae.catalog.queries.analysis_settings import analysis_settings
     from hsae.report.setting_names import setting_names, told_apart
 
@@ -67,7 +67,7 @@ def analysis_titles(session: "Session", analysis_ids: Collection[int]) -> dict[i
 
 def activation_titles(session: "Session", analysis_ids: Collection[int]) -> dict[int, str]:
     """Titles of the activations that were analysed: `cls of dinov2-base, birds`, with what is not the same in all."""
-    from hsae.catalog.names import short_model_name
+    from hsae.backbones.names import short_model_name
     from hsae.catalog.queries.analysis_settings import analysis_settings
     from hsae.report.setting_names import setting_names, told_apart
 

@@ -1,6 +1,7 @@
 """hsae-admin results tree: a part of the taxonomy with the best latent of every node."""
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +14,16 @@ from hsae.cli.results.filters import (
     basis_option,
     layer_option,
     min_f1_option,
+    one_analysis,
     q_option,
-    require_analysed,
     sae_option,
     study_option,
 )
 from hsae.cli.results.names import name_saes
 from hsae.errors import UserError
+
+if TYPE_CHECKING:
+    from hsae.catalog.queries.score_filter import LatentFilter
 
 _COLUMNS = {
     "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
@@ -52,6 +56,7 @@ def tree(
     /,
     node: str,
     dataset: str | None,
+    analysis_id: int | None,
     study: int | str | None,
     min_f1: float,
     depth: int | None,
@@ -63,9 +68,11 @@ def tree(
     With --min-f1 only nodes that reach it are printed, and those above them; with --q only latents that do count. JSON
     lists every node once.
     """
+    from hsae.catalog.queries.score_filter import LatentFilter
     from hsae.report.tree import keep_with_ancestors, tree_lines
 
-    found, rows, note = _fetch(connections, node, dataset, study, depth, wanted)
+    fits = LatentFilter(analysis_ids=one_analysis(analysis_id), dataset=dataset, **wanted)
+    found, rows, note = _fetch(connections, node, fits, study=study, depth=depth)
     root = found["synset_id"]
     if min_f1 > 0:
         fit = {row["synset_id"] for row in rows if (row["f1"] or 0.0) >= min_f1}
@@ -76,9 +83,7 @@ def tree(
         print_json({"dataset": found["dataset"], "node": _name(rows, root), "nodes": rows})
         return
     say(note, quiet=False)
-    columns = {
-        key: heading for key, heading in _COLUMNS.items() if wanted["basis"] == "sae" or key not in CONTROL_COLUMNS
-    }
+    columns = {key: heading for key, heading in _COLUMNS.items() if fits.basis == "sae" or key not in CONTROL_COLUMNS}
     lines = tree_lines(rows, root)
     out = console()
     out.print(table(lines, columns, importance=_IMPORTANCE))
@@ -89,12 +94,7 @@ def tree(
 
 
 def _fetch(
-    connections: Connections,
-    node: str,
-    dataset: str | None,
-    study: int | str | None,
-    depth: int | None,
-    wanted: dict[str, Any],
+    connections: Connections, node: str, fits: "LatentFilter", *, study: int | str | None, depth: int | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str | None]:
     """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires.
 
@@ -106,30 +106,17 @@ def _fetch(
 
     with transaction(connections.sessions) as session:
         nodes = find_nodes(session, [node])
-        require_analysed(session, wanted)
-        require_known(session, dataset=dataset)
-        fits = {name: wanted[name] for name in ("analysis_id", "layer", "sae_kind")}
-        scope = choose_scope(session, study, dataset=dataset, nodes=nodes, **fits)
-        analyses = scope.analysis_ids
-        if wanted["analysis_id"] is not None:
-            analyses = [wanted["analysis_id"]] if analyses is None or wanted["analysis_id"] in analyses else []
-        found = find_tree(session, nodes, dataset=dataset, analysis_ids=analyses)
+        require_known(session, fits)
+        fits, note = choose_scope(session, study, fits, nodes=nodes)
+        found = find_tree(session, nodes, dataset=fits.dataset, analysis_ids=fits.analysis_ids)
         rows = tree_nodes(session, dataset_id=found["dataset_id"], root=found["synset_id"], depth=depth)
-        best = best_latents(
-            session,
-            [row["synset_id"] for row in rows],
-            dataset=found["dataset"],
-            basis=wanted["basis"],
-            layer=wanted["layer"],
-            sae_kind=wanted["sae_kind"],
-            max_q=wanted["max_q"],
-            analysis_ids=analyses,
-        )
+        shown = tuple(row["synset_id"] for row in rows)
+        best = best_latents(session, replace(fits, dataset=found["dataset"], nodes=shown))
         name_saes(session, list(best.values()))
     silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "q", "n_fire"))
     del silent["line"]
     merged = [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
-    return found, merged, scope.note
+    return found, merged, note
 
 
 def _name(rows: list[dict[str, Any]], root: int) -> str:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hsae.catalog.names import short_model_name
+from hsae.backbones.names import short_model_name
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.exports.files import SCORES, Exported
 from hsae.sae.config import SaeConfig

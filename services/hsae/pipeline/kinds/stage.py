@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
+from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
-from hsae.catalog.names import short_model_name
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec, Tokens
 from hsae.catalog import ActivationSet, Dataset, Job, Model
-from hsae.catalog.names import short_model_name
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef

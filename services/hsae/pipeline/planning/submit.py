@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec, check_layers, check_tokens
 from hsae.catalog import Dataset, Study, transaction
-from hsae.catalog.names import short_model_name
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_names import find_dataset

@@ -1,4 +1,4 @@
-"""How things are called in front of people."""
+"""What a backbone is called in front of people."""
 
 from pathlib import PurePath
 

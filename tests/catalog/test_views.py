@@ -1,0 +1,50 @@
+"""The views that save joins: what an analysis was made from, and what its controls reach at a node."""
+
+import pytest
+from sqlalchemy import text
+from tests.planted_scores import HEIGHTS, ID, LAYERS, plant
+
+from hsae.catalog import Analysis, Sae, transaction
+
+
+@pytest.fixture(scope="module")
+def planted(make_service):
+    service = make_service()
+    plant(service)
+    return service
+
+
+def _rows(service, query):
+    with transaction(service.sessions) as session:
+        return [dict(row) for row in session.execute(text(query)).mappings()]
+
+
+def test_every_analysis_has_one_row_with_what_it_was_made_from(planted):
+    rows = _rows(planted, "SELECT * FROM analysis_input ORDER BY analysis_id")
+    assert {row["analysis_id"]: row["layer"] for row in rows} == LAYERS
+    first = rows[0]
+    with transaction(planted.sessions) as session:
+        analysis = session.get_one(Analysis, 1)
+        sae = session.get_one(Sae, analysis.sae_id)
+        expected = {
+            "analysis_key": analysis.key, "job_id": analysis.job_id, "n_images": 40, "sae_id": sae.id,
+            "sae_key": sae.key, "sae_kind": "relu", "expansion": 2, "n_latents": 200, "sae_seed": 0, "sae_config": {},
+            "activation_set_id": sae.activation_set_id, "activation_key": "activations-2", "tokens": "cls",
+            "dtype": "float32", "n_views": 1, "model_id": 1, "model": "planted/vit", "revision": "0", "d_model": 4,
+            "dataset_id": 1, "dataset": "planted", "scoring": {}, "created_at": analysis.created_at,
+        }  # fmt: skip
+    assert {name: first[name] for name in first.keys() - {"analysis_id", "layer"}} == expected
+
+
+def test_controls_at_every_node_are_means_over_the_seeds_that_were_scored(planted):
+    rows = _rows(planted, "SELECT * FROM node_control WHERE analysis_id = 1")
+    found = {row["synset_id"]: (row["f1_neuron"], row["f1_shuffled_taxonomy"]) for row in rows}
+    assert found.keys() == {ID[name] for name in HEIGHTS}
+    assert found[ID["dog.n.01"]] == (0.3, pytest.approx((0.2 + 0.4) / 2))
+    assert found[ID["animal.n.01"]] == (0.0, 0.05)  # no neuron fires there, nor a latent in the second seed
+    assert found[ID["doll.n.01"]] == (0.0, 0.0)
+
+
+def test_a_control_that_was_not_scored_has_no_f1(planted):
+    (row,) = _rows(planted, f"SELECT * FROM node_control WHERE analysis_id = 2 AND synset_id = {ID['cow.n.01']}")
+    assert (row["f1_neuron"], row["f1_shuffled_taxonomy"]) == (None, 0.3)
