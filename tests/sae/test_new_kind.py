@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import torch
 from annotated_types import Ge
-from hsae.pipeline.planning.setting_labels import sae_label
 from sqlalchemy import text
 from tests.pipeline.in_process import register_small, run_study
 from tests.small import small_request
@@ -21,6 +20,7 @@ from tests.small import small_request
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
+from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.pipeline.planning.requests import TrainRequest
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import submit
