@@ -21,7 +21,7 @@ from hsae.catalog import transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.pipeline.kinds.setting_labels import sae_label
-from hsae.pipeline.planning.requests import TrainRequest
+from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.checkpoint import Checkpoint
