@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.spec import check_tokens
-from hsae.datasets import open_image, scan
+from hsae.datasets import ImageSource, open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
@@ -38,11 +38,11 @@ TOLERANCE = 1e-4
 
 
 def with_hsae(
-    backbone: Backbone, root: Path, listed: Sequence[ListedImage], batch_size: int
+    backbone: Backbone, source: ImageSource, listed: Sequence[ListedImage], batch_size: int
 ) -> Float[Tensor, "n_layers n_images d_model"]:
     """The class tokens from `extract_shard`, as the stage `extract` calls it."""
     extraction = ExtractionConfig(batch_size=batch_size, max_image_pixels=MAX_PIXELS)
-    result = extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
+    result = extract_shard(backbone, source, listed, extraction, on_batch=lambda n_done: None)
     return torch.stack([result.activations[layer] for layer in backbone.layers])
 
 
@@ -121,10 +121,10 @@ def main() -> None:
     print_header(title, where, what)
 
     def run_hsae() -> Float[Tensor, "n_layers n_images d_model"]:
-        return with_hsae(backbone, dataset.root, listed, arguments.batch_size)
+        return with_hsae(backbone, dataset.source, listed, arguments.batch_size)
 
     def run_transformers() -> Float[Tensor, "n_layers n_images d_model"]:
-        return with_transformers(model, processor, dataset.root, listed, arguments.batch_size)
+        return with_transformers(model, processor, Path(dataset.source.root), listed, arguments.batch_size)
 
     difference = largest_difference(run_hsae(), run_transformers())  # it also warms both up
     seconds = seconds_in_turns({"hsae": run_hsae, "transformers": run_transformers}, arguments.repeats)

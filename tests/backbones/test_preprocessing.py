@@ -57,7 +57,7 @@ def as_a_batch(processor: object, files: list[Path]) -> torch.Tensor:
 def one_by_one(preprocessing: Preprocessing | Callable[..., torch.Tensor], files: list[Path]) -> torch.Tensor:
     parts = []
     for path in files:
-        with ImageFile(path, max_pixels=MAX_PIXELS) as file:
+        with path.open("rb") as stream, ImageFile(stream, path.name, max_pixels=MAX_PIXELS) as file:
             parts.append(preprocessing([file.decode()]))
     return torch.cat(parts)
 

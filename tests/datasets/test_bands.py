@@ -60,7 +60,7 @@ def test_bands_join_to_the_whole(tmp_path, monkeypatch, sort, orientation):
         monkeypatch.setattr(image_module, "_BAND_PIXELS", 10**9)
         whole = open_image(path, max_pixels=MAX_PIXELS)
         monkeypatch.setattr(image_module, "_BAND_PIXELS", 130)  # two or three rows
-        with ImageFile(path, max_pixels=MAX_PIXELS) as file:
+        with path.open("rb") as stream, ImageFile(stream, path.name, max_pixels=MAX_PIXELS) as file:
             decoded = file.decode()
         assert decoded.size == whole.size
         bands = list(decoded.bands())
@@ -83,7 +83,7 @@ def test_every_filter_gives_the_bits_of_a_resize_of_the_whole(tmp_path, monkeypa
     for size in [(int(width), int(height)) for width, height in RNG.integers(20, 160, (12, 2))]:
         noise("RGB", size).save(path, "PNG", exif=exif)
         whole = open_image(path, max_pixels=MAX_PIXELS)
-        with ImageFile(path, max_pixels=MAX_PIXELS) as file:
+        with path.open("rb") as stream, ImageFile(stream, path.name, max_pixels=MAX_PIXELS) as file:
             decoded = file.decode()
         for target in ((32, 32), (43, 32), (32, 57), (200, 180)):
             expected = np.asarray(whole.resize(target, resample))
@@ -142,7 +142,7 @@ def test_what_decoding_takes_is_told_by_the_header(tmp_path):
         stream = io.BytesIO()
         noise(mode, (12, 10)).save(stream, kind, **options)
         path.write_bytes(stream.getvalue())
-        with ImageFile(path, max_pixels=MAX_PIXELS) as file:
+        with path.open("rb") as stream, ImageFile(stream, path.name, max_pixels=MAX_PIXELS) as file:
             found[sort] = file.decoding_bytes / 120
     assert found == {
         "jpeg": 4, "progressive": 12, "cmyk": 4, "grey jpeg": 1, "png": 4, "colour key": 4, "1-bit": 1, "palette": 1,

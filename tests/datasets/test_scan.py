@@ -51,14 +51,14 @@ def fails(path, taxonomy, message, **options):
 
 def test_image_folder(pets, wordnet):
     dataset = scan(pets, wordnet)
-    assert dataset.root == pets
+    assert dataset.source.root == str(pets)
     assert paths_of(dataset) == ["dog.n.01/a.JPEG", "dog.n.01/b.png", f"{CAT}/c.webp"]
     assert dataset.listing["image"].to_pylist() == [0, 1, 2]
     assert dataset.listing["class_id"].to_pylist() == [DOG, DOG, CAT]
     assert dataset.class_names == {DOG: "dog.n.01", CAT: CAT}
     assert dataset.class_ids == (DOG, CAT)
     assert dataset.n_images == 3
-    contents = [(dataset.root / path).read_bytes() for path in paths_of(dataset)]
+    contents = [dataset.source.read(path) for path in paths_of(dataset)]
     assert dataset.listing["n_bytes"].to_pylist() == [len(content) for content in contents]
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     assert dataset.listing["sha256"].to_pylist() == digests
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_of_contents_paths_and_classes_only(pets, wordnet, tm
     monkeypatch.chdir(tmp_path)
     relative = scan(Path("pets"), wordnet)
     assert relative.fingerprint == fingerprint
-    assert relative.root.is_absolute()
+    assert Path(relative.source.root).is_absolute()
     write(pets / "notes.txt", "not an image")
     write(pets / CAT / "notes.txt", "not an image")
     assert scan(pets, wordnet).fingerprint == fingerprint
@@ -333,7 +333,7 @@ def test_csv(pets, wordnet):
     rows = [("./dog.n.01/b.png", "dog.n.01"), (f"{CAT}//c.webp", CAT), ("dog.n.01/a.JPEG", DOG)]
     dataset = scan(listing_of(pets, rows), wordnet)
     from_folder = scan(pets, wordnet)
-    assert dataset.root == pets
+    assert dataset.source.root == str(pets)
     assert dataset.listing == from_folder.listing
     assert dataset.fingerprint == from_folder.fingerprint
     assert dataset.class_names == {DOG: "dog.n.01", CAT: CAT}
@@ -425,7 +425,7 @@ def test_csv_paths_outside_its_folder(pets, tmp_path, wordnet):
     rows = [(str(no_suffix), CAT), ("../other/../pets/dog.n.01/b.png", DOG)]
     dataset = scan(listing_of(pets, rows), wordnet)
     assert paths_of(dataset) == ["../other/../pets/dog.n.01/b.png", str(no_suffix)]
-    assert dataset.root / paths_of(dataset)[1] == no_suffix
+    assert dataset.source.locate(str(no_suffix)) == str(no_suffix)
     assert not check_images(dataset, max_pixels=1000)
 
 

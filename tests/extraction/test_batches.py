@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from tests.extraction.conftest import listing_of
 
-from hsae.datasets import open_image
+from hsae.datasets import open_image, source_at
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
@@ -16,7 +16,7 @@ MAX_PIXELS = 10**6
 
 def batches(backbone, root, listed, **changes):
     extraction = ExtractionConfig(**{"batch_size": 4, "max_image_pixels": MAX_PIXELS, **changes})
-    return list(iterate_batches(backbone, root, listed, extraction))
+    return list(iterate_batches(backbone, source_at(root), listed, extraction))
 
 
 def test_batches_follow_the_listing(backbone, images, listed):
@@ -103,6 +103,6 @@ def test_a_file_that_is_gone_is_an_error(backbone, images, listed):
 def test_batches_before_the_error_are_delivered_and_stopping_early_is_fine(backbone, images, listed):
     (images / "8.webp").unlink()
     extraction = ExtractionConfig(batch_size=1, max_image_pixels=MAX_PIXELS)
-    stream = iterate_batches(backbone, images, listed, extraction)
+    stream = iterate_batches(backbone, source_at(images), listed, extraction)
     assert [next(stream).images for _ in range(8)] == [(image,) for image in range(8)]
     stream.close()

@@ -12,7 +12,7 @@ from PIL import WebPImagePlugin
 from tests.extraction.conftest import listing_of
 
 from hsae.backbones.backbone import Backbone
-from hsae.datasets import DecodedImage, ImageFile, MemoryBudget
+from hsae.datasets import DecodedImage, ImageFile, MemoryBudget, source_at
 from hsae.extraction import prepare as prepare_module
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
@@ -24,7 +24,7 @@ MAX_PIXELS = 10**7
 
 def batches(backbone, root, listed, *, budget=None, **changes):
     extraction = ExtractionConfig(**{"batch_size": 4, "max_image_pixels": MAX_PIXELS, **changes})
-    return list(iterate_batches(backbone, root, listed, extraction, budget=budget))
+    return list(iterate_batches(backbone, source_at(root), listed, extraction, budget=budget))
 
 
 def skipped_of(found):
@@ -51,7 +51,7 @@ def failing(monkeypatch, number: int, error: BaseException, *, times: int = 10**
     decode, calls = ImageFile.decode, []
 
     def fail(file: ImageFile) -> DecodedImage:
-        if file._path.stem == str(number):
+        if Path(file._name).stem == str(number):
             calls.append(1)
             if len(calls) <= times:
                 raise error
@@ -178,7 +178,7 @@ def test_the_memory_of_an_extraction_does_not_grow_with_the_images(backbone: Bac
 
     def extract(listed):
         extraction = ExtractionConfig(batch_size=32, max_image_pixels=MAX_PIXELS)
-        return extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
+        return extract_shard(backbone, source_at(root), listed, extraction, on_batch=lambda n_done: None)
 
     extract(listed[:1])
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is

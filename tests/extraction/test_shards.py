@@ -10,7 +10,7 @@ from tests.extraction.conftest import LAYERS, listing_of
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
-from hsae.datasets import open_image
+from hsae.datasets import open_image, source_at
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
@@ -22,7 +22,7 @@ MAX_PIXELS = 10**6
 
 def extract(backbone, root, listed, *, on_batch=lambda n: None, **changes):
     extraction = ExtractionConfig(**{"batch_size": 4, "max_image_pixels": MAX_PIXELS, **changes})
-    return extract_shard(backbone, root, listed, extraction, on_batch=on_batch)
+    return extract_shard(backbone, source_at(root), listed, extraction, on_batch=on_batch)
 
 
 @pytest.mark.parametrize(("tokens", "n_tokens"), [("cls", 1), ("mean", 1), ("patches", 64)])

@@ -19,6 +19,7 @@ from tests.hierarchy.scoring import score_all
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
+from hsae.datasets import source_at
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
@@ -56,7 +57,7 @@ def measure(shared_data: Path) -> dict[str, dict[str, dict[str, float]]]:
         inspect_backbone(str(shared_data / "dinov2-small")), layers=BLOCKS, device=torch.device("cpu")
     )
     extraction = ExtractionConfig(batch_size=32, max_image_pixels=10**6)
-    extracted = extract_shard(backbone, root, listed, extraction, on_batch=lambda n_done: None)
+    extracted = extract_shard(backbone, source_at(root), listed, extraction, on_batch=lambda n_done: None)
     assert extracted.skipped == ()
     wordnet = load_taxonomy()
     taxonomy = induce(wordnet, wnids)

@@ -2,33 +2,45 @@
 
 from hsae.datasets.check import SkippedImage, check_images
 from hsae.datasets.dataset import LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset
+from hsae.datasets.decision import LabelDecision
 from hsae.datasets.decoding.image import MAX_ASPECT_RATIO, DecodedImage, ImageFile, open_image
 from hsae.datasets.decoding.memory_budget import MemoryBudget
 from hsae.datasets.decoding.unreadable import NoMemoryForImageError, UnreadableImageError
-from hsae.datasets.labels import LabelDecision, UnresolvedLabelsError
+from hsae.datasets.labels import UnresolvedLabelsError
 from hsae.datasets.mapping import write_mapping
 from hsae.datasets.scan import decide_labels, scan
 from hsae.datasets.sources.left_out import LeftOut
+from hsae.datasets.sources.local_path import local_path, resolved
 from hsae.datasets.sources.lookalikes import told_apart
+from hsae.datasets.sources.registry import register_source, source_at
+from hsae.datasets.sources.source import Contents, ImageSource, ImageStream, SourceImage
 
 __all__ = [
     "LISTING_SCHEMA",
     "MAX_ASPECT_RATIO",
     "MULTI_LABEL_LISTING_SCHEMA",
+    "Contents",
     "DecodedImage",
     "ImageDataset",
     "ImageFile",
+    "ImageSource",
+    "ImageStream",
     "LabelDecision",
     "LeftOut",
     "MemoryBudget",
     "NoMemoryForImageError",
     "SkippedImage",
+    "SourceImage",
     "UnreadableImageError",
     "UnresolvedLabelsError",
     "check_images",
     "decide_labels",
+    "local_path",
     "open_image",
+    "register_source",
+    "resolved",
     "scan",
+    "source_at",
     "told_apart",
     "write_mapping",
 ]

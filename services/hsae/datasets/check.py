@@ -9,6 +9,7 @@ from hsae.datasets.dataset import ImageDataset
 from hsae.datasets.decoding.image import ImageFile
 from hsae.datasets.decoding.memory_budget import MemoryBudget
 from hsae.datasets.decoding.unreadable import UnreadableImageError
+from hsae.datasets.sources.source import opened
 
 _N_IMAGES_PER_TASK = 32
 # Of decoded images at once, whatever the number of processors.
@@ -46,7 +47,11 @@ def _check_some(
     skipped = []
     for image, path in enumerate(paths, start=first):
         try:
-            with ImageFile(dataset.root / path, max_pixels=max_pixels) as file, budget.lent(file.decoding_bytes):
+            with (
+                opened(dataset.source, path) as stream,
+                ImageFile(stream, dataset.source.locate(path), max_pixels=max_pixels) as file,
+                budget.lent(file.decoding_bytes),
+            ):
                 for _ in file.decode().bands():
                     pass
         except UnreadableImageError as error:

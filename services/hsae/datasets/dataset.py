@@ -1,16 +1,16 @@
 """A labelled set of image files: which files, of which class or classes, with which content."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 
-from hsae.datasets.labels import LabelDecision
+from hsae.datasets.decision import LabelDecision
 from hsae.datasets.sources.left_out import LeftOut
-from hsae.errors import UserError
+from hsae.datasets.sources.source import ImageSource, opened
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -34,8 +34,8 @@ _N_FILES_PER_TASK = 256
 class ImageDataset:
     """The images of a data set in their order, which is the order of their paths."""
 
-    root: Path
-    """The absolute folder that the listing's paths are relative to."""
+    source: ImageSource
+    """Where the images are; it reads the listing's paths."""
     fingerprint: str
     """sha256 (hex) over path, class ids and sha256 of every file, in order; see `fingerprint_of`."""
     listing: pa.Table
@@ -60,26 +60,23 @@ class ImageDataset:
         return tuple(self.class_names)
 
 
-def hash_files(root: Path, paths: Sequence[str]) -> list[tuple[str, int]]:
-    """(sha256 hex, bytes) of each file, in order; several are read at a time.
+def hash_files(source: ImageSource, paths: Sequence[str]) -> list[tuple[str, int]]:
+    """(sha256 hex, bytes) of each image file, in order; several are read at a time.
 
     `UserError` for the first file, in order, that is missing or cannot be read.
     """
     starts = range(0, len(paths), _N_FILES_PER_TASK)
     with ThreadPoolExecutor() as pool:
-        parts = pool.map(lambda start: _hash_some(root, paths[start : start + _N_FILES_PER_TASK]), starts)
+        parts = pool.map(lambda start: _hash_some(source, paths[start : start + _N_FILES_PER_TASK]), starts)
         return [digest for part in parts for digest in part]
 
 
-def _hash_some(root: Path, paths: Iterable[str]) -> list[tuple[str, int]]:
+def _hash_some(source: ImageSource, paths: Iterable[str]) -> list[tuple[str, int]]:
     digests = []
     for path in paths:
-        try:
-            with (root / path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                digests.append((digest, file.tell()))
-        except OSError as error:
-            raise UserError(f"image {root / path}: cannot be read ({error.strerror or error})") from error
+        with opened(source, path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digests.append((digest, file.seek(0, os.SEEK_END)))
     return digests
 
 
@@ -95,10 +92,12 @@ def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
     return digest.hexdigest()
 
 
-def make_dataset(root: Path, classes_of: Mapping[str, tuple[str, ...]], class_names: Mapping[str, str]) -> ImageDataset:
-    """Hash the files and put the data set together. `classes_of`: class ids, sorted, by path relative to `root`."""
+def make_dataset(
+    source: ImageSource, classes_of: Mapping[str, tuple[str, ...]], class_names: Mapping[str, str]
+) -> ImageDataset:
+    """Hash the files and put the data set together. `classes_of`: class ids, sorted, by path."""
     paths = sorted(classes_of)
-    digests = hash_files(root, paths)
+    digests = hash_files(source, paths)
     classes = [classes_of[path] for path in paths]
     has_several = any(len(ids) > 1 for ids in classes)
     listing = pa.table(
@@ -116,4 +115,4 @@ def make_dataset(root: Path, classes_of: Mapping[str, tuple[str, ...]], class_na
         for path, ids, (sha256, _) in zip(paths, classes, digests, strict=True)
         for class_id in ids
     )
-    return ImageDataset(root, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})
+    return ImageDataset(source, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

@@ -1,36 +1,16 @@
 """What the labels of a data set stand for, all of them at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from hsae.datasets.decision import LabelDecision
 from hsae.datasets.mapping import MAPPING_COLUMNS, read_mapping
 from hsae.errors import UserError
-from hsae.taxonomy import Interpretation, Rule, SenseChoice, Synset, Taxonomy
+from hsae.taxonomy import SenseChoice, Synset, Taxonomy
 from hsae.taxonomy.taxonomy import candidate_lines
 
 _HINTS = 10  # words close to an unknown label are looked for so often: each time takes a tenth of a second
 _NAMED = 40
-
-
-@dataclass(frozen=True, slots=True)
-class LabelDecision:
-    """What one label stands for.
-
-    text: what was read: the label itself, or what the mapping has for it.
-    where: where the text stands, for messages.
-    """
-
-    label: str
-    text: str
-    where: str
-    meaning: Interpretation
-    is_mapped: bool
-
-    @property
-    def is_by_rule(self) -> bool:
-        """Whether its synset was decided on, so that a person should look at it."""
-        return self.meaning.rule not in {None, Rule.NAME}
 
 
 class UnresolvedLabelsError(UserError):
@@ -75,11 +55,11 @@ def decide(
 
 
 def synsets_of(
-    decisions: Sequence[LabelDecision], taxonomy: Taxonomy, path: Path, *, remedy: str, hint: str = ""
+    decisions: Sequence[LabelDecision], taxonomy: Taxonomy, source: str, *, remedy: str, hint: str = ""
 ) -> dict[str, Synset]:
     """The synset of every label.
 
-    remedy: what to do about one label of the data set at `path`, such as "rename the folder".
+    remedy: what to do about one label of the data set at `source`, such as "rename the folder".
     hint: what else may be wrong.
 
     Raises:
@@ -88,7 +68,7 @@ def synsets_of(
     unresolved = [decision for decision in decisions if decision.meaning.synset is None]
     if unresolved:
         advice = "; ".join([*_advice(unresolved, taxonomy, remedy), *([hint] if hint else [])])
-        raise UnresolvedLabelsError(unresolved, f"{len(decisions)} labels of {path}", advice)
+        raise UnresolvedLabelsError(unresolved, f"{len(decisions)} labels of {source}", advice)
     return {decision.label: decision.meaning.synset for decision in decisions if decision.meaning.synset is not None}
 
 

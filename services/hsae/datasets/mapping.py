@@ -4,14 +4,11 @@ import csv
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hsae.datasets.decision import LabelDecision
 from hsae.errors import UserError
 from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
 from hsae.taxonomy.taxonomy import candidates_text
-
-if TYPE_CHECKING:
-    from hsae.datasets.labels import LabelDecision
 
 MAPPING_COLUMNS = ("folder", "synset")
 _COLUMNS_TO_READ = ("rule", "definition", "candidates")  # ignored when the file is read again
@@ -47,7 +44,7 @@ def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
     return {label: first[key] for key, label in present.items() if key in first}
 
 
-def write_mapping(mapping: Path, decisions: Sequence["LabelDecision"]) -> None:
+def write_mapping(mapping: Path, decisions: Sequence[LabelDecision]) -> None:
     """Write the CSV, with the synsets that are known; what is to be filled in comes first.
 
     Raises:

@@ -1,18 +1,17 @@
-"""Images from disk to pixel values, ahead of the forward pass, in threads."""
+"""Images from their source to pixel values, ahead of the forward pass, in threads."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
-from hsae.datasets import MemoryBudget, SkippedImage
+from hsae.datasets import ImageSource, MemoryBudget, SkippedImage
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage, Preparation, PreparedImage
 
@@ -35,7 +34,7 @@ class Batch:
 
 def iterate_batches(
     backbone: Backbone,
-    root: Path,
+    source: ImageSource,
     listed: Sequence[ListedImage],
     extraction: ExtractionConfig,
     *,
@@ -48,7 +47,7 @@ def iterate_batches(
     Raises:
         UserError: when a file is gone or is not the one that was registered.
     """
-    prepare = Preparation(backbone, root, extraction, budget or MemoryBudget(_BYTES_IN_FLIGHT))
+    prepare = Preparation(backbone, source, extraction, budget or MemoryBudget(_BYTES_IN_FLIGHT))
     height, width = backbone.preprocessing.image_size
     fitting = _BYTES_AHEAD // (3 * height * width * 4 * extraction.n_views)
     batch_size = extraction.batch_size

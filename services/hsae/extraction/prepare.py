@@ -1,9 +1,9 @@
-"""One image from disk to pixel values, within a budget of memory, or the reason why it is skipped."""
+"""One image from its source to pixel values, within a budget of memory, or the reason why it is skipped."""
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,8 @@ from hsae.backbones.preprocessing import PreprocessingError
 from hsae.datasets import (
     DecodedImage,
     ImageFile,
+    ImageSource,
+    ImageStream,
     MemoryBudget,
     NoMemoryForImageError,
     SkippedImage,
@@ -45,7 +47,7 @@ class Preparation:
     """How the images of an extraction are prepared; threads share it."""
 
     backbone: Backbone
-    root: Path
+    source: ImageSource
     extraction: ExtractionConfig
     budget: MemoryBudget
 
@@ -55,7 +57,6 @@ class Preparation:
         Raises:
             UserError: when the file is gone or is not the one that was registered.
         """
-        _check_unchanged(self.root / listed.path, listed.sha256)
         try:
             return self._prepared(listed, alone=False)
         except (UnreadableImageError, PreprocessingError, MemoryError) as error:
@@ -69,7 +70,11 @@ class Preparation:
             return SkippedImage(listed.image, listed.path, _no_memory(error) or str(error))
 
     def _prepared(self, listed: ListedImage, *, alone: bool) -> PreparedImage:
-        with ImageFile(self.root / listed.path, max_pixels=self.extraction.max_image_pixels) as file:
+        name = self.source.locate(listed.path)
+        with (
+            _unchanged(self.source, listed) as stream,
+            ImageFile(stream, name, max_pixels=self.extraction.max_image_pixels) as file,
+        ):
             needed = self.budget.n_bytes if alone else self._needed_bytes(file)
             with self.budget.lent(needed):
                 return PreparedImage(listed.image, tuple(self._views(listed.image, file.decode())))
@@ -91,16 +96,25 @@ class Preparation:
                 yield self.backbone.pixel_values([augmented])
 
 
-def _check_unchanged(path: Path, sha256: str) -> None:
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): the worker must see the data set's folder as it was registered"
-        ) from error
-    if found != sha256:
-        raise UserError(f"{path} has changed since the data set was registered: register it anew with `dataset add`")
+@contextmanager
+def _unchanged(source: ImageSource, listed: ListedImage) -> Iterator[ImageStream]:
+    """The image's stream; a `UserError` unless it is the file that was registered."""
+    where = source.locate(listed.path)
+    with ExitStack() as stack:
+        try:
+            stream = source.open(listed.path)
+            stack.enter_context(stream)
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"{where} cannot be read ({error.strerror or error}): the worker must see the data set's folder as it"
+                " was registered"
+            ) from error
+        if found != listed.sha256:
+            raise UserError(
+                f"{where} has changed since the data set was registered: register it anew with `dataset add`"
+            )
+        yield stream
 
 
 def _no_memory(error: Exception) -> str | None:

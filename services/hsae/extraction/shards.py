@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int16, Int32
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
-from hsae.datasets import SkippedImage
+from hsae.datasets import ImageSource, SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
@@ -35,7 +34,7 @@ class ShardResult:
 
 def extract_shard(
     backbone: Backbone,
-    root: Path,
+    source: ImageSource,
     listed: Sequence[ListedImage],
     extraction: ExtractionConfig,
     *,
@@ -64,7 +63,7 @@ def extract_shard(
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
     n_done = 0
-    for batch in iterate_batches(backbone, root, listed, extraction):
+    for batch in iterate_batches(backbone, source, listed, extraction):
         skipped.extend(batch.skipped)
         n_done += len(batch.images) + len(batch.skipped)
         for view, pixel_values in enumerate(batch.views):

@@ -1,9 +1,9 @@
-"""Which data set `submit --dataset` means: a registered one by its name, or a folder or CSV by its path."""
+"""Which data set `submit --dataset` means: a registered one by its name, or images by their path or URI."""
 
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +16,34 @@ _N_NAMES = 100
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What `--dataset` means: the name of a registered data set (None: the default), or a path to register.
+    """What `--dataset` means: the name of a registered data set (None: the default), or images to register.
 
-    `registered_as`: the names of data sets that were registered from the path.
+    `location`: an absolute path or URI; `registered_as`: the names of data sets that were registered from there.
     """
 
     name: str | None = None
-    path: Path | None = None
+    location: str | None = None
     registered_as: tuple[str, ...] = ()
 
 
 def choose_dataset(connections: Connections, given: str | None) -> Choice:
-    """Tell a name from a path, without reading an image. What has a slash is a path.
+    """Tell a name from a path, without reading an image. What has a slash is a path or a URI.
 
     Raises:
-        UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither.
+        UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither; for
+            a URI that no image source is registered for.
     """
     if given is None:
         return Choice()
     roots = _registered_roots(connections)
+    if "://" in given:
+        from hsae.datasets import local_path, source_at
+
+        local = local_path(given)
+        if local is None:
+            root = source_at(given).root
+            return _choice(given, (name for name, registered in roots.items() if registered == root))
+        given = str(local)
     path = Path(given)
     name = next((form for form in (given, unicodedata.normalize("NFC", given)) if form in roots), None)
     is_path = os.sep in given or given in {".", ".."}
@@ -54,45 +63,49 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
             raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
         _refuse_unknown(connections, given)
     path = path.resolve()
-    own = _own_name(path)
-    names = [name for name, root in roots.items() if _is_registered_from(name, root, path)]
-    return Choice(path=path, registered_as=tuple(sorted(names, key=lambda name: name != own)))
+    return _choice(str(path), (name for name, root in roots.items() if _is_registered_from(name, root, path)))
+
+
+def _choice(location: str, registered_as: Iterable[str]) -> Choice:
+    """Of the names the location's own one comes first."""
+    own = _own_name(location)
+    return Choice(location=location, registered_as=tuple(sorted(registered_as, key=lambda name: name != own)))
 
 
 def settle_dataset(
     connections: Connections, choice: Choice, *, register: bool
 ) -> tuple[str | None, Registration | None]:
-    """The name of the chosen data set; a path is registered, under its own name where no other images have that.
+    """The name of the chosen data set; a path or URI is registered, under its own name where no other images have that.
 
     Raises:
-        UserError: when a path would have to be registered and must not be, or cannot be.
+        UserError: when it would have to be registered and must not be, or cannot be.
     """
-    if choice.path is None:
+    if choice.location is None:
         return choice.name, None
     if not register:
         if choice.registered_as:
             return choice.registered_as[0], None
         raise UserError(
-            f"{choice.path} is not registered yet, and a dry run registers nothing:"
-            f" `hsae-admin dataset add NAME {choice.path}`"
+            f"{choice.location} is not registered yet, and a dry run registers nothing:"
+            f" `hsae-admin dataset add NAME {choice.location}`"
         )
-    registration = _register(connections, choice.path, choice.registered_as)
+    registration = _register(connections, choice.location, choice.registered_as)
     return str(registration.dataset.name), registration
 
 
-def _register(connections: Connections, path: Path, registered_as: tuple[str, ...]) -> Registration:
+def _register(connections: Connections, location: str, registered_as: tuple[str, ...]) -> Registration:
     from hsae.cli.datasets.commands import register_scanned
     from hsae.datasets import scan
     from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
     from hsae.taxonomy import load_taxonomy
 
     try:
-        own = check_name(_own_name(path))
+        own = check_name(_own_name(location))
     except UserError as error:
-        raise UserError(f"{error}; give {path} a name with `hsae-admin dataset add NAME {path}`") from error
+        raise UserError(f"{error}; give {location} a name with `hsae-admin dataset add NAME {location}`") from error
     taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
     try:
-        images = scan(path, taxonomy)
+        images = scan(location, taxonomy)
     except UserError as error:
         if not registered_as:
             raise
@@ -109,7 +122,7 @@ def _register(connections: Connections, path: Path, registered_as: tuple[str, ..
             return register_scanned(connections, name, images, taxonomy)
         except NameTakenError as error:
             taken = taken or error
-    raise taken or UserError(f"no name is left for {path}: `hsae-admin dataset add NAME {path}`")
+    raise taken or UserError(f"no name is left for {location}: `hsae-admin dataset add NAME {location}`")
 
 
 def _further_names(own: str) -> Iterator[str]:
@@ -134,8 +147,11 @@ def _registered_roots(connections: Connections) -> dict[str, str]:
         return {row.name: row.root for row in session.execute(query)}
 
 
-def _own_name(path: Path) -> str:
-    """What a folder or CSV is called by itself: of a name such as imagenet.v1.0 nothing is dropped."""
+def _own_name(location: str) -> str:
+    """What a folder, CSV or URI is called by itself: of a name such as imagenet.v1.0 nothing is dropped."""
+    if "://" in location:
+        return location.rstrip("/").rsplit("/", 1)[1]
+    path = Path(location)
     return path.stem if _is_csv(path) else path.name
 
 
@@ -163,4 +179,4 @@ def _is_at(path: Path, root: str) -> bool:
 
 def _is_registered_from(name: str, root: str, path: Path) -> bool:
     """Of a CSV only its folder is kept: it counts as registered under its own name alone."""
-    return _is_at(path, root) and (not _is_csv(path) or name == _own_name(path))
+    return _is_at(path, root) and (not _is_csv(path) or name == _own_name(str(path)))

@@ -37,7 +37,7 @@ def dataset() -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path())
 @click.option("--mapping", type=click.Path(path_type=Path), help="CSV folder,synset for folders that are no synsets.")
 @click.option(
     "--senses",
@@ -54,7 +54,7 @@ def add(
     connections: Connections,
     /,
     name: str,
-    path: Path,
+    path: str,
     draft: Path | None,
     as_json: bool,
     **labelling: Any,
@@ -79,24 +79,24 @@ def add(
 def add_dataset(
     connections: Connections,
     name: str,
-    path: Path,
+    location: str | Path,
     *,
     mapping: Path | None = None,
     taxonomy: Path | None = None,
     senses: "SenseChoice | None" = None,
 ) -> Registration:
-    """Register a data set under a name."""
-    from hsae.datasets import scan
-    from hsae.datasets.scan import is_folder
+    """Register the data set at a path or URI under a name."""
+    from hsae.datasets import resolved, scan, source_at
     from hsae.pipeline.inputs.dataset_names import check_name
     from hsae.taxonomy import load_taxonomy
 
     # Refused before WordNet is loaded and all images are read.
     check_name(name)
-    is_folder(path.resolve())
+    location = resolved(location)
+    source_at(location).check()
     connections.sessions, connections.store  # noqa: B018
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
-    images = scan(path.resolve(), loaded, mapping=mapping, senses=senses)
+    images = scan(location, loaded, mapping=mapping, senses=senses)
     return register_scanned(connections, name, images, loaded)
 
 
@@ -145,12 +145,12 @@ def check(connections: Connections, name: str, as_json: bool) -> None:
 
     with transaction(connections.sessions) as session:
         row = find_dataset(session, name)
-    from hsae.datasets import ImageDataset, check_images
+    from hsae.datasets import ImageDataset, check_images, source_at
     from hsae.pipeline.inputs.dataset_ref import dataset_ref
     from hsae.pipeline.inputs.stored import read_listing
 
     images = ImageDataset(
-        root=Path(row.root),
+        source=source_at(row.root),
         fingerprint=row.fingerprint,
         listing=read_listing(connections.store, dataset_ref(row)),
         class_names={},

@@ -20,7 +20,7 @@ _NAMED = 12
 def draft_mapping(
     connections: Connections,
     name: str,
-    path: Path,
+    location: str,
     draft: Path,
     *,
     as_json: bool,
@@ -28,11 +28,11 @@ def draft_mapping(
     **labelling: Any,
 ) -> None:
     """Write the mapping of a data set's labels as far as they are clear, and say what is left to fill in."""
-    from hsae.datasets import decide_labels, write_mapping
+    from hsae.datasets import decide_labels, local_path, resolved, write_mapping
     from hsae.taxonomy import load_taxonomy
 
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
-    decisions = decide_labels(path.resolve(), loaded, **labelling)
+    decisions = decide_labels(resolved(location), loaded, **labelling)
     write_mapping(draft, decisions)
     if as_json:
         print_json({"mapping": str(draft), "labels": labels_json(decisions)})
@@ -46,7 +46,7 @@ def draft_mapping(
             " stand beside them."
         )
     click.echo("Look over the rest: the column rule says how each was read, definition what it means. Then:")
-    command = ["hsae-admin", "dataset", "add", name, str(path), "--mapping", str(draft)]
+    command = ["hsae-admin", "dataset", "add", name, str(local_path(location) or location), "--mapping", str(draft)]
     click.echo(f"  {shlex.join(command + ([] if taxonomy is None else ['--taxonomy', str(taxonomy)]))}")
 
 

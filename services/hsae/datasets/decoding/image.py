@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import BinaryIO, Self
 
 # Named, so that each plugin is registered before threads start, and no other is ever asked: files come from
 # anywhere, and fewer decoders are a narrower door.
@@ -80,25 +80,32 @@ MAX_ASPECT_RATIO = 500
 
 
 class ImageFile:
-    """An open image file of which only the header is read; a context manager that closes it.
+    """An image file of which only the header is read; a context manager, which does not close the stream.
 
     `size`: (width, height) as stored, before the EXIF orientation; `decoding_bytes`: about the most memory that
     `decode` takes at a time.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int) -> None:
-        """max_pixels: width x height.
+    def __init__(self, stream: BinaryIO, name: str, *, max_pixels: int) -> None:
+        """Read the header.
 
-        Raises `UnreadableImageError` for a file that is empty, damaged, too large, too narrow or no image of a format
-        of `_FORMATS`; `UserError` where the file itself is missing or cannot be read.
+        Args:
+            stream: The file's content, from its start wherever it stands; decoding reads on.
+            name: Which file it is, for messages.
+            max_pixels: Width x height.
+
+        Raises:
+            UnreadableImageError: for a file that is empty, damaged, too large, too narrow or no image of a format of
+                `_FORMATS`.
+            UserError: where the stream cannot be read.
         """
         _raise_pillow_limit(max_pixels)
-        self._path, self._max_pixels = path, max_pixels
-        with one_reason(path, max_pixels, _FORMATS), ExitStack() as stack:
-            file = stack.enter_context(path.open("rb"))
-            if not file.read(1):
+        self._name, self._max_pixels = name, max_pixels
+        with one_reason(name, max_pixels, _FORMATS), ExitStack() as stack:
+            stream.seek(0)
+            if not stream.read(1):
                 raise UnreadableImageError("the file is empty")
-            self._image = stack.enter_context(Image.open(file, formats=_FORMATS))
+            self._image = stack.enter_context(Image.open(stream, formats=_FORMATS))
             self.size = self._image.size
             _check_size(*self.size, max_pixels)
             self._stack = stack.pop_all()
@@ -121,10 +128,10 @@ class ImageFile:
 
     def decode(self) -> "DecodedImage":
         """The first frame; raises as the constructor does."""
-        with one_reason(self._path, self._max_pixels, _FORMATS):
+        with one_reason(self._name, self._max_pixels, _FORMATS):
             self._image.load()
             check_range(self._image)
-            return DecodedImage(self._image, _orientation(self._image), self._path, self._max_pixels)
+            return DecodedImage(self._image, _orientation(self._image), self._name, self._max_pixels)
 
 
 class DecodedImage:
@@ -138,11 +145,11 @@ class DecodedImage:
 
     mode = "RGB"
 
-    def __init__(self, image: Image.Image, orientation: int, path: Path, max_pixels: int) -> None:
+    def __init__(self, image: Image.Image, orientation: int, name: str, max_pixels: int) -> None:
         """For `ImageFile.decode`."""
         self._image = image
         self._orientation = orientation
-        self._path, self._max_pixels = path, max_pixels
+        self._name, self._max_pixels = name, max_pixels
         width, height = image.size
         self.size = (height, width) if orientation in _ROWS_ARE_COLUMNS else (width, height)
 
@@ -151,7 +158,7 @@ class DecodedImage:
         width, height = self.size
         n_rows = max(1, _BAND_PIXELS // width)
         for top in range(0, height, n_rows):
-            with one_reason(self._path, self._max_pixels, _FORMATS):
+            with one_reason(self._name, self._max_pixels, _FORMATS):
                 band = self._band(top, min(height, top + n_rows))
             yield band
 
@@ -201,7 +208,11 @@ class DecodedImage:
 
 def open_image(path: Path, *, max_pixels: int) -> Image.Image:
     """All of an image file, decoded as `DecodedImage` says; raises as `ImageFile` does."""
-    with ImageFile(path, max_pixels=max_pixels) as file:
+    with (
+        one_reason(str(path), max_pixels, _FORMATS),
+        path.open("rb") as stream,
+        ImageFile(stream, str(path), max_pixels=max_pixels) as file,
+    ):
         return file.decode().convert("RGB")
 
 

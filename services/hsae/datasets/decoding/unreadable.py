@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -26,7 +25,7 @@ class NoMemoryForImageError(UnreadableImageError):
 
 
 @contextmanager
-def one_reason(path: Path, max_pixels: int, formats: tuple[str, ...]) -> Iterator[None]:
+def one_reason(name: str, max_pixels: int, formats: tuple[str, ...]) -> Iterator[None]:
     """Whatever the block raises becomes an `UnreadableImageError`, or a `UserError` where the disk is to blame."""
     try:
         yield
@@ -43,6 +42,6 @@ def one_reason(path: Path, max_pixels: int, formats: tuple[str, ...]) -> Iterato
     except Exception as error:
         # EINVAL: damaged offsets make Pillow seek below zero.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise UserError(f"image {path}: cannot be read ({error.strerror or error})") from error
+            raise UserError(f"image {name}: cannot be read ({error.strerror or error})") from error
         reason = " ".join(f"damaged image: {error or type(error).__name__}".split())
         raise UnreadableImageError(reason) from error

@@ -1,75 +1,122 @@
-"""Lists a folder of class folders: the layout of ImageNet, also with folders below the class folders."""
+"""A folder of class folders as an image source: the layout of ImageNet, also with folders below the class folders."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
+from hsae.datasets.sources.local_files import LocalFiles, check_utf8
+from hsae.datasets.sources.lookalikes import lookalike_hint
+from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
 from hsae.system_files import is_hidden, is_system_folder
 
-IMAGE_SUFFIXES = frozenset({
+_IMAGE_SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm",
 })  # fmt: skip
 
-Identity = tuple[int, int]
+_Identity = tuple[int, int]
 
 
-def class_folders(root: Path, left_out: LeftOut) -> list[str]:
-    """Names of the folders in `root`, sorted, without those of the system; links to folders count as folders.
+class FolderSource(LocalFiles):
+    """A folder with a folder of images for each class; the folders' names are the labels."""
 
-    What else is there is counted in `left_out`.
-    """
-    found = LeftOut()
-    folders = []
-    for entry in _entries(root, found):
-        if entry.is_dir():
-            folders.append(check_utf8(entry.name))
-        else:
-            found.files[kind_of(entry.name)] += 1
-    left_out.beside.update(found.files)
-    left_out.folders.update(found.folders)
-    return sorted(folders)
+    remedy: ClassVar[str] = "rename the folder"
+
+    def __init__(self, path: Path) -> None:
+        """Make the source of an absolute path."""
+        super().__init__(path, path)
+
+    def check(self) -> None:
+        """See `ImageSource`."""
+        super().check()
+        try:
+            mode = self.path.stat().st_mode
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path}: there is no such folder or file{lookalike_hint(self.path)}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise UserError(f"{str(self.path)!r}: cannot be read ({error})") from error
+        if not stat.S_ISDIR(mode):
+            raise UserError(f"{self.path}: is neither a folder of class folders nor a .csv with the columns path,label")
+
+    def labels(self) -> dict[str, str]:
+        """See `ImageSource`."""
+        folders, _ = self._classes
+        return {folder: f"class folder {folder!r} of {self.path}" for folder in folders}
+
+    def hint(self, unknown: Sequence[str]) -> str:
+        """A hint at the folders of a data set with splits, where a label that has no synset looks like one."""
+        for label in unknown:
+            if _has_images_only_below(self.path / label):
+                return f"if the folders in class folder {label!r} are the classes, give {self.path / label} itself"
+        return ""
+
+    def list(self) -> Contents:
+        """See `ImageSource`."""
+        folders, beside = self._classes
+        left_out = LeftOut(beside=beside.files.copy(), folders=beside.folders.copy())
+        above = _folders_above(self.path)
+        images: list[SourceImage] = []
+        for folder in folders:
+            in_folder = LeftOut()
+            paths = sorted(_walk(self.path, folder, above, in_folder))
+            if not paths:
+                other = f" ({in_folder.text()})" if in_folder else ""
+                raise UserError(f"class folder {folder!r} of {self.path}: holds no images{other}; fill it or remove it")
+            left_out.files.update(in_folder.files)
+            left_out.folders.update(in_folder.folders)
+            images += [SourceImage(path, (folder,)) for path in paths]
+        return Contents(images, left_out)
+
+    @cached_property
+    def _classes(self) -> tuple[Sequence[str], LeftOut]:
+        """The class folders, sorted, and what lies beside them; looked at once, so that all methods agree.
+
+        Folders of the system are no class folders; links to folders are.
+        """
+        beside = LeftOut()
+        folders = []
+        for entry in _entries(self.path, beside):
+            if entry.is_dir():
+                folders.append(check_utf8(entry.name))
+            else:
+                beside.files[kind_of(entry.name)] += 1
+        if not folders:
+            found = f" (found: {beside.text()})" if beside else ""
+            raise UserError(
+                f"{self.path}: holds no class folders{found}; put the images of each class into a folder of its own, or"
+                " list them with their labels in a CSV path,label and give that"
+            )
+        return sorted(folders), beside
 
 
-def images_of(root: Path, class_folder: str, left_out: LeftOut) -> list[str]:
-    """Every image below a class folder, by its posix path relative to `root`, sorted.
-
-    An image is a file with a suffix of `IMAGE_SUFFIXES`, in any case, that is not hidden; others are counted in
-    `left_out`.
-    """
-    return sorted(_walk(root, class_folder, _folders_above(root), left_out))
-
-
-def has_images_only_below(folder: Path) -> bool:
+def _has_images_only_below(folder: Path) -> bool:
     """Whether a folder holds folders and no image directly, as the "train" of a data set with splits does."""
     entries = _entries(folder, LeftOut())
     return any(entry.is_dir() for entry in entries) and not any(_is_image(entry.name) for entry in entries)
 
 
-def check_utf8(name: str) -> str:
-    """The name; `UserError` where it is not UTF-8, as it could be neither stored nor fingerprinted."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(name).decode("utf-8", errors="backslashreplace")
-        raise UserError(f"{shown}: the name is not UTF-8; rename the file or folder") from error
-    return name
-
-
-def _folders_above(root: Path) -> frozenset[Identity]:
+def _folders_above(root: Path) -> frozenset[_Identity]:
     """The data set's folder and those that it lies in: whatever leads there from below is the link itself."""
     resolved = root.resolve()
     return frozenset(_identity(folder) for folder in (resolved, *resolved.parents))
 
 
-def _identity(folder: Path) -> Identity:
+def _identity(folder: Path) -> _Identity:
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _walk(root: Path, folder: str, above: frozenset[Identity], left_out: LeftOut) -> Iterator[str]:
+def _walk(root: Path, folder: str, above: frozenset[_Identity], left_out: LeftOut) -> Iterator[str]:
+    """Every image below a folder, by its posix path relative to `root`.
+
+    An image is a file with a suffix of `_IMAGE_SUFFIXES`, in any case, that is not hidden; others are counted in
+    `left_out`.
+    """
     entries = _entries(root / folder, left_out)
     identity = _identity(root / folder)
     if identity in above:
@@ -113,4 +160,4 @@ def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
 
 
 def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES

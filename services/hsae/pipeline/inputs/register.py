@@ -36,20 +36,20 @@ _ROWS_PER_INSERT = 5000
 
 def register_dataset(
     name: str,
-    path: Path,
+    location: str | Path,
     taxonomy: Taxonomy,
     sessions: sessionmaker[Session],
     store: ObjectStore,
     *,
     mapping: Path | None = None,
 ) -> tuple[Dataset, bool]:
-    """Register the images at `path` under `name`; returns the row and whether it is new.
+    """Register the images at a path or URI under `name`; returns the row and whether it is new.
 
     Raises:
         UserError: for images or labels that cannot be used, or a name that is taken by other images.
     """
     check_name(name)  # before all images are read
-    return register_images(name, scan(path, taxonomy, mapping=mapping), taxonomy, sessions, store)
+    return register_images(name, scan(location, taxonomy, mapping=mapping), taxonomy, sessions, store)
 
 
 def register_images(
@@ -75,13 +75,13 @@ def register_images(
         store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
         store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
         if present is not None:
-            present.root = str(images.root)
+            present.root = images.source.root
             present.listing_sha256 = listing_sha256
             return present, False
         dataset = Dataset(
             name=name,
             fingerprint=images.fingerprint,
-            root=str(images.root),
+            root=images.source.root,
             taxonomy=taxonomy.namespace,
             taxonomy_key=induced.key,
             n_images=images.listing.num_rows,

@@ -7,13 +7,13 @@ attempt leaves it alone; the manifests are written last.
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json
+from hsae.datasets import source_at
 from hsae.errors import UserError
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
@@ -105,7 +105,7 @@ def _extract_range(
 
     return extract_shard(
         backbone,
-        Path(request.dataset.root),
+        source_at(request.dataset.root),
         images,
         extraction,
         on_batch=on_batch,

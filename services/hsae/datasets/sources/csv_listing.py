@@ -1,0 +1,81 @@
+"""A CSV of paths and labels as an image source."""
+
+import os
+import stat
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from hsae.datasets.sources.local_files import LocalFiles
+from hsae.datasets.sources.lookalikes import lookalike_hint
+from hsae.datasets.sources.source import Contents, SourceImage
+from hsae.errors import UserError
+from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
+
+CSV_SUFFIX = ".csv"
+_COLUMNS = ("path", "label")
+
+
+class CsvSource(LocalFiles):
+    """A CSV with the columns path,label, with a row for every label of an image.
+
+    Paths are relative to the CSV's folder, or absolute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the source of an absolute path."""
+        super().__init__(path, path.parent)
+
+    def labels(self) -> dict[str, str]:
+        """See `ImageSource`."""
+        where: dict[str, str] = {}
+        for row in self._rows:
+            label = row.values[1]
+            if label not in where:
+                where[label] = f"{self.path}, line {row.line}: label {label!r}"
+        return where
+
+    def list(self) -> Contents:
+        """See `ImageSource`. A listed file is taken at its word: its suffix does not matter.
+
+        A row again counts once: lists of objects have a row for every dog of an image.
+        """
+        labels_of: dict[str, tuple[str, ...]] = {}
+        first_row: dict[str, tuple[int, str]] = {}
+        for row in self._rows:
+            path, label = PurePosixPath(_listed_name(self.folder, row)).as_posix(), row.values[1]
+            where = f"{self.path}, line {row.line}"
+            file = os.path.normpath(self.folder / path)
+            line, name = first_row.setdefault(file, (row.line, path))
+            if line == row.line:
+                _check_regular_file(self.folder / path, where)
+            elif path not in labels_of:
+                raise UserError(
+                    f"{where}: {path} is listed again, after line {line}, where it is called {name}; "
+                    "write the path of an image the same way in all its rows"
+                )
+            if label not in labels_of.get(path, ()):
+                labels_of[path] = (*labels_of.get(path, ()), label)
+        return Contents([SourceImage(path, labels) for path, labels in labels_of.items()])
+
+    @cached_property
+    def _rows(self) -> tuple[CsvRow, ...]:
+        """Read once, so that all methods agree."""
+        return tuple(read_csv_rows(self.path, _COLUMNS))
+
+
+def _listed_name(root: Path, row: CsvRow) -> str:
+    """The path of a row: with the spaces around it where there is such a file, else without them."""
+    written = row.written[0]
+    return written if written != row.values[0] and os.path.lexists(root / written) else row.values[0]
+
+
+def _check_regular_file(path: Path, where: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        hint = "; separate folders with /" if "\\" in str(path) else lookalike_hint(path)
+        raise UserError(f"{where}: there is no file {path}{hint}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{where}: {str(path)!r} cannot be read ({error})") from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{where}: {path} is no regular file")

@@ -1,0 +1,49 @@
+"""Images that are files of this machine: what all sources of such share."""
+
+import os
+from io import BufferedReader
+from pathlib import Path
+
+from hsae.datasets.sources.source import ImageSource
+from hsae.errors import UserError
+
+
+class LocalFiles(ImageSource):
+    """Files below a folder, or anywhere where their paths are absolute. What lists them is left to subclasses."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        """Make the source.
+
+        Args:
+            path: What the user gave, absolute.
+            folder: The folder that image paths are relative to, absolute.
+        """
+        super().__init__(str(path), str(folder))
+        self.path = path
+        self.folder = folder
+
+    def check(self) -> None:
+        """See `ImageSource`."""
+        check_utf8(str(self.path))
+
+    def read(self, path: str) -> bytes:
+        """See `ImageSource`."""
+        return (self.folder / path).read_bytes()
+
+    def open(self, path: str) -> BufferedReader:
+        """The file itself, so that one of any size takes no memory."""
+        return (self.folder / path).open("rb")
+
+    def locate(self, path: str) -> str:
+        """See `ImageSource`."""
+        return str(self.folder / path)
+
+
+def check_utf8(name: str) -> str:
+    """The name; `UserError` where it is not UTF-8, as it could be neither stored nor fingerprinted."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(name).decode("utf-8", errors="backslashreplace")
+        raise UserError(f"{shown}: the name is not UTF-8; rename the file or folder") from error
+    return name

@@ -1,0 +1,59 @@
+"""Which source a path of this machine means, and what a location means as a path."""
+
+import stat
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hsae.datasets.sources.csv_listing import CSV_SUFFIX, CsvSource
+from hsae.datasets.sources.folder import FolderSource
+from hsae.datasets.sources.local_files import LocalFiles
+from hsae.datasets.sources.registry import register_source, scheme_of
+from hsae.errors import UserError
+
+
+@register_source("", "file")
+def local_source(location: str) -> LocalFiles:
+    """A CSV, or else a folder of class folders, also where there is nothing: then `check` says so.
+
+    Raises:
+        UserError: for a file:// URI of another machine.
+    """
+    path = _path_in(location).absolute()
+    return (
+        CsvSource(path) if path.suffix.lower() == CSV_SUFFIX and _is_there_and_no_folder(path) else FolderSource(path)
+    )
+
+
+def local_path(location: str | Path) -> Path | None:
+    """The path that a path or file:// URI means, as it is written; None for a URI of another scheme.
+
+    Raises:
+        UserError: for a file:// URI of another machine.
+    """
+    return _path_in(str(location)) if scheme_of(str(location)) in {"", "file"} else None
+
+
+def resolved(location: str | Path) -> str:
+    """A local path made absolute, with all links followed; a URI of another scheme as it is.
+
+    Raises:
+        UserError: for a file:// URI of another machine.
+    """
+    path = local_path(location)
+    return str(location) if path is None else str(path.resolve())
+
+
+def _path_in(location: str) -> Path:
+    if not scheme_of(location):
+        return Path(location)
+    parts = urlsplit(location)
+    if parts.netloc not in {"", "localhost"}:
+        raise UserError(f"{location}: names the machine {parts.netloc}; write file:///PATH for a path of this one")
+    return Path(unquote(parts.path))
+
+
+def _is_there_and_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False

@@ -1,0 +1,117 @@
+"""What an image source is: a place that lists labelled images and gives their bytes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader, BytesIO
+from typing import ClassVar
+
+from hsae.datasets.sources.left_out import LeftOut
+from hsae.errors import UserError
+
+ImageStream = BytesIO | BufferedReader
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One image of a source.
+
+    path: how the data set's listing names it, and what `ImageSource.read` takes. UTF-8, without NUL, the same on every
+        machine, and of no other image.
+    labels: what it shows, at least one.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The images of a source, in any order, and what was found there and not taken."""
+
+    images: Sequence[SourceImage]
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+
+class ImageSource(ABC):
+    """Labelled images somewhere. A new kind of source defines `list` and `read`; the rest has defaults.
+
+    A worker makes its source anew from `root`, so that `read` must depend on nothing that `list` found. Threads share a
+    source. Where a server cannot be reached, every method raises `ServiceError`.
+    """
+
+    remedy: ClassVar[str] = "correct the label"
+    """What a user can do about a label that names no synset."""
+
+    def __init__(self, uri: str, root: str | None = None) -> None:
+        """Read nothing: a source may be made before it is known whether it is there.
+
+        Args:
+            uri: What the user gave, for messages.
+            root: What the catalog keeps as `dataset.root` (default: the URI). A source made from it reads the paths of
+                this one.
+        """
+        self.uri = uri
+        self.root = uri if root is None else root
+
+    @abstractmethod
+    def list(self) -> Contents:
+        """Every image with its labels; called once or twice.
+
+        Raises:
+            UserError: when the images cannot be listed, or would make the data set wrong.
+        """
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """The image file as it is stored, such as a JPEG.
+
+        Args:
+            path: `SourceImage.path`.
+
+        Raises:
+            OSError: when it is missing or cannot be read; the text says why.
+        """
+
+    def open(self, path: str) -> ImageStream:
+        """`read` as a stream that can seek. A source of files need not hold a whole file in memory."""
+        return BytesIO(self.read(path))
+
+    def check(self) -> None:  # noqa: B027  (a source may have nothing to look at)
+        """Look quickly whether there is such a source, before anything that takes time.
+
+        Raises:
+            UserError: when there is none.
+        """
+
+    def labels(self) -> Mapping[str, str]:
+        """Where each label stands, for messages, by label. Called first, since labels are checked before images.
+
+        Raises:
+            UserError: as `list`.
+        """
+        labels = sorted({label for image in self.list().images for label in image.labels})
+        return {label: f"label {label!r} of {self.uri}" for label in labels}
+
+    def hint(self, unknown: Sequence[str]) -> str:
+        """What else may be wrong where the labels `unknown` name no synset; nothing by default."""
+        return ""
+
+    def locate(self, path: str) -> str:
+        """Where an image lies, for messages."""
+        return f"{self.root}/{path}"
+
+
+@contextmanager
+def opened(source: ImageSource, path: str) -> Iterator[ImageStream]:
+    """An image's stream for the block.
+
+    Raises:
+        UserError: when the image is missing or cannot be read.
+    """
+    try:
+        with source.open(path) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"image {source.locate(path)}: cannot be read ({error.strerror or error})") from error
