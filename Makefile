@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfil
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test test-faults lint format bench bench-scores bench-starts bench-sql storm audit clean
+.PHONY: install demo test test-faults lint format docs bench bench-scores bench-starts bench-sql storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -27,6 +27,10 @@ $(VENV)/.embedded: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.embedded
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 install: $(VENV)/.embedded  ## Install hsae-admin into .venv
 
@@ -48,6 +52,9 @@ lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## The pages of docs/ as a website in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
 
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
 	$(BIN)/python benchmarks/node_scores.py
@@ -72,4 +79,4 @@ audit: $(VENV)/.dev  ## Known vulnerabilities of the pinned packages
 	$(BIN)/python .ci/audit
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
