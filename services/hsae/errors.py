@@ -1,8 +1,8 @@
 """The exceptions that cross package borders.
 
-Whatever a user can cause is a `UserError`: its message is one line that says what was wrong and how to mend it,
-the CLI prints it to stderr and exits with 1, and a job that raises it fails with that line. Everything else that
-escapes is a bug and keeps its traceback.
+Everything that a user can cause is a `UserError`. Its message is one line that says what is wrong and how to fix it.
+The CLI prints the message to stderr and exits with 1; a job that raises it fails with that line. Any other uncaught
+exception is a bug and keeps its traceback.
 """
 
 
@@ -11,18 +11,18 @@ class HsaeError(Exception):
 
 
 class UserError(HsaeError):
-    """Bad input or a bad environment; the message is one line with what was wrong and how to mend it."""
+    """Bad input or a bad environment; the message is one line that says what is wrong and how to fix it."""
 
     details: tuple[str, ...] = ()
-    """Further lines for a person, printed before the message, where one input has many mistakes."""
+    """Further lines for people, printed before the message if one input has many mistakes."""
 
 
 class ServiceError(UserError):
-    """The database, the broker or the object store cannot be reached or refuses us; trying again may help."""
+    """The database, the broker or the object store is unreachable or refuses the request; a retry may help."""
 
 
 class LeaseLostError(HsaeError):
-    """Another worker holds this job now: whoever sees this must write nothing more and stop."""
+    """Another worker holds this job now: stop, and write nothing more."""
 
 
 class JobCancelledError(HsaeError):
@@ -30,4 +30,4 @@ class JobCancelledError(HsaeError):
 
 
 class WorkerStoppingError(HsaeError):
-    """This worker was asked to stop: the job goes back to the queue, at no cost of an attempt."""
+    """This worker was asked to stop: the job returns to the queue, and no attempt is counted."""

@@ -18,10 +18,10 @@ from pythonjsonlogger.json import JsonFormatter
 from hsae.settings import Settings
 
 _HANDLER_NAME = "hsae"
-# Chatty below WARNING, and what they chat about are requests with their headers and signed addresses.
+# Below WARNING these log requests with headers and signed URLs.
 _QUIET = ("urllib3", "minio", "PIL", "matplotlib", "httpx", "httpcore", "httpx2", "httpcore2", "fsspec", "filelock")
 _HIDDEN = "***"
-_MIN_SECRET_LENGTH = 6  # a password such as "hsae" would blank out half of every line; in URLs it is hidden anyway
+_MIN_SECRET_LENGTH = 6  # a shorter one, such as "hsae", would match ordinary words; in URLs it is hidden anyway
 _PATTERNS = (
     # presigned URLs and the Authorization header of S3
     (re.compile(r"(?i)\b(signature|credential|security-token)(=|%3d)[^\s,&\"'<>\\]+"), rf"\1\2{_HIDDEN}"),
@@ -34,7 +34,7 @@ _PATTERNS = (
 
 @dataclass(frozen=True, slots=True)
 class JobMark:
-    """The attempt at a job that a log record belongs to; `fence` counts the starts of the job, from 1."""
+    """The job and start that a log record belongs to; `fence` counts the starts of the job, from 1."""
 
     job_id: int
     fence: int
@@ -48,7 +48,7 @@ _secrets: set[str] = set()
 def current_job() -> JobMark | None:
     """The job that the calling thread works on, if any.
 
-    A thread that a job started (prefetching, heartbeat) belongs to it while no other job runs in this process.
+    A thread started by a job (prefetching, heartbeat) counts as the job's while no other job runs in this process.
     """
     return _mark.get() or (_running[0] if len(_running) == 1 else None)
 
@@ -67,7 +67,7 @@ def job_context(job_id: int, fence: int) -> Iterator[JobMark]:
 
 
 def hide_secrets(settings: Settings) -> None:
-    """From now on `redact` hides these settings' passwords and keys, beside those that it knows already."""
+    """Add the passwords and keys of these settings to those that `redact` hides."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if not isinstance(value, SecretStr):
@@ -77,7 +77,7 @@ def hide_secrets(settings: Settings) -> None:
             try:
                 secret = urlsplit(secret).password or ""
             except ValueError:
-                continue  # no URL: whoever connects with it says so
+                continue  # not a URL; the code that connects with it reports that
         for form in {secret, unquote(secret), quote(unquote(secret), safe="")}:
             if len(form) >= _MIN_SECRET_LENGTH:
                 # as it is, inside a JSON string, and inside a repr
@@ -94,7 +94,7 @@ def redact(text: str) -> str:
 
 
 class _JobFilter(logging.Filter):
-    """Passes everything on, with the job it belongs to as attributes."""
+    """Adds the job to every record; filters nothing out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         mark = current_job()
@@ -107,7 +107,7 @@ def _utc(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-# Redacting the finished text, not the record, covers message, arguments, exceptions and whatever else is printed.
+# Redact the finished text rather than the record: that covers message, arguments, exceptions and all else.
 class TextFormatter(logging.Formatter):
     """`time level logger [job 12, start 1] message`, redacted; an exception follows on lines of its own."""
 
@@ -130,7 +130,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonLinesFormatter(JsonFormatter):
-    """One JSON object per line: time, level, logger, message, and where it applies job_id, fence and exception."""
+    """One JSON object per line: time, level, logger, message, and if present job_id, fence and exception."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -153,7 +153,7 @@ class JsonLinesFormatter(JsonFormatter):
 
 
 def prepare(handler: logging.Handler, formatter: logging.Formatter) -> None:
-    """Have the handler format with `formatter` and tell it each record's job."""
+    """Set the formatter of a handler, and add the job to its records."""
     handler.setFormatter(formatter)
     handler.addFilter(_JobFilter())
 
@@ -169,7 +169,7 @@ def configure(settings: Settings, *, level: int = logging.INFO, file: Path | Non
     if file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
-        from logging.handlers import WatchedFileHandler  # reopens what logrotate moves away
+        from logging.handlers import WatchedFileHandler  # reopens a file that logrotate moved away
 
         handler = WatchedFileHandler(file, encoding="utf-8")
     prepare(handler, JsonLinesFormatter() if settings.log_format == "json" else TextFormatter())
@@ -187,7 +187,7 @@ def configure(settings: Settings, *, level: int = logging.INFO, file: Path | Non
 
 
 def adopt_transformers() -> None:
-    """Have transformers, where it is loaded, log by our handlers rather than print lines of its own."""
+    """Make transformers, if it is loaded, log through our handlers instead of its own."""
     if "transformers" in sys.modules:
         from transformers.utils import logging as library
 

@@ -1,4 +1,4 @@
-"""URLs of servers with a password in them: characters that a URL gives another meaning must be encoded."""
+"""URLs of servers that contain a password: reserved characters in it must be percent-encoded."""
 
 import re
 
@@ -10,7 +10,7 @@ _HINT = (
 
 
 def encoding_hint(url: str) -> str:
-    """How to write reserved characters, as the end of a message; empty where user name and password hold none."""
+    """The end of an error message about reserved characters; "" if user name and password have none."""
     _, _, rest = url.partition("://")
     credentials, found, _ = rest.rpartition("@")
     user, _, password = credentials.partition(":")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.test_score_bases import run
 
-from hsae.hierarchy.kernels.device import added, counted, dense_columns, in_order, places
+from hsae.hierarchy.kernels.device import dense_columns, searchsorted, segment_count, segment_sum, sort_values
 from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
 from hsae.hierarchy.statistics import ranks
 from hsae.hierarchy.statistics.class_sums import sum_by_class
@@ -29,13 +29,13 @@ def test_primitives_equal_numpys(device, seed):
     keys, cell = rng.integers(-5, 5, n), rng.integers(0, n_cells, n)
     value = rng.exponential(size=n)
     cells = torch.from_numpy(cell).to(device)
-    np.testing.assert_array_equal(in_order(torch.from_numpy(keys.copy()).to(device)).cpu(), np.sort(keys))
+    np.testing.assert_array_equal(sort_values(torch.from_numpy(keys.copy()).to(device)).cpu(), np.sort(keys))
     table, wanted = np.sort(rng.choice([0.0, 0.25, 0.5, 1.0], n)), rng.choice([0.0, 0.3, 0.5, 2.0, np.nan], 7)
-    found = places(*(torch.from_numpy(values).to(device) for values in (table, wanted)))
+    found = searchsorted(*(torch.from_numpy(values).to(device) for values in (table, wanted)))
     np.testing.assert_array_equal(found.cpu(), np.searchsorted(table, wanted))
-    counts = counted(cells, torch.from_numpy(keys).to(device), n_cells)
+    counts = segment_count(cells, torch.from_numpy(keys).to(device), n_cells)
     np.testing.assert_array_equal(counts.cpu(), np.bincount(cell, keys, minlength=n_cells))
-    sums = added(cells, torch.from_numpy(value).to(device), n_cells)
+    sums = segment_sum(cells, torch.from_numpy(value).to(device), n_cells)
     np.testing.assert_allclose(sums.cpu(), np.bincount(cell, value, minlength=n_cells), rtol=1e-13)
     dense = np.where(rng.random((n_cells, 4)) < 0.5, rng.integers(1, 99, (n_cells, 4)), 0)
     columns = sp.csc_array(dense)
@@ -49,8 +49,8 @@ def test_float_sums_are_the_same_bits_every_time(device):
     rng = np.random.default_rng(0)
     cell = torch.from_numpy(rng.integers(0, 50, 300_000)).to(device)
     value = torch.from_numpy(rng.lognormal(0, 9, 300_000)).to(device)
-    first = added(cell, value, 50)
-    assert all(torch.equal(added(cell, value, 50), first) for _ in range(5))
+    first = segment_sum(cell, value, 50)
+    assert all(torch.equal(segment_sum(cell, value, 50), first) for _ in range(5))
     if device == "cpu":
         np.testing.assert_array_equal(first, np.bincount(cell, value, minlength=50))
 

@@ -18,7 +18,7 @@ from hsae.hierarchy.latent_hierarchy.pairs import (
     activation_pairs,
     taxonomy_pairs,
     transitive_reduction,
-    without_circles,
+    without_cycles,
 )
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.hierarchy.scores.shortlist import node_priority, shortlist
@@ -123,7 +123,7 @@ def test_no_circle_is_left_and_edges_on_no_circle_stay(seed, n_latents, share):
     rng = np.random.default_rng(seed)
     child, parent = np.nonzero((rng.random((n_latents, n_latents)) < share) & ~np.eye(n_latents, dtype=np.bool_))
     n_fire = rng.integers(1, 4, n_latents)
-    stays = without_circles(child, parent, n_fire)
+    stays = without_cycles(child, parent, n_fire)
     edges = list(zip(child.tolist(), parent.tolist(), strict=True))
     assert nx.is_directed_acyclic_graph(nx.DiGraph(edge for edge, kept in zip(edges, stays, strict=True) if kept))
     graph = nx.DiGraph(edges)

@@ -1,6 +1,6 @@
-"""The supported vision transformers: what their configurations do not say.
+"""The supported vision transformers, and the properties that are not in their configurations.
 
-Each type here has a test that compares every layer with the model's own hidden states; add none without.
+Each type has a test that compares every layer with the model's own hidden states. Do not add a type without one.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,16 @@ from hsae.errors import UserError
 class Architecture:
     """A model type of the transformers library.
 
-    `config_class`, `model_class`: names in `transformers`; `processor`: the image processor where the model's files
-    name none; `has_class_token`: whether token 0 is a class token;
-    `n_special_tokens`: tokens before the patches without registers; `has_registers`: `num_register_tokens` of the
-    configuration come on top; `interpolation_flag`: the model interpolates its position embeddings only when
-    told to; `model_options`, `config_changes`: leave out what comes after the blocks (poolers, heads).
+    Attributes:
+        config_class: name of the configuration class in `transformers`.
+        model_class: name of the model class in `transformers`.
+        processor: image processor to use if the model's files name none.
+        has_class_token: whether token 0 is a class token.
+        n_special_tokens: number of tokens before the patches, without registers.
+        has_registers: whether `num_register_tokens` of the configuration are added to these.
+        interpolation_flag: whether the model interpolates its position embeddings only if a flag is set.
+        model_options: options that remove what follows the blocks (poolers, heads).
+        config_changes: changes of the configuration for the same purpose.
     """
 
     config_class: str
@@ -72,12 +77,16 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     }
 )
 
-# Image-and-text models of which the vision tower is read.
+# Image-and-text models, of which only the vision tower is used.
 TOWERS: Mapping[str, str] = MappingProxyType({"clip": "clip_vision_model", "siglip": "siglip_vision_model"})
 
 
 def vision_type(model_type: object, name: str) -> str:
-    """The key in `ARCHITECTURES` for the `model_type` of a model's config.json; UserError where there is none."""
+    """The key in `ARCHITECTURES` for the `model_type` of a model's config.json.
+
+    Raises:
+        UserError: the type is not supported.
+    """
     if isinstance(model_type, str):
         model_type = TOWERS.get(model_type, model_type)
         if model_type in ARCHITECTURES:

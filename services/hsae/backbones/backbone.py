@@ -1,4 +1,4 @@
-"""A loaded backbone: images in, the residual stream after chosen blocks out."""
+"""A loaded backbone: computes the residual stream after chosen blocks for images."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +18,15 @@ from hsae.backbones.sources import Source, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 
-# Of no use here, and at odds with a lower number of blocks.
+# Not needed here, and inconsistent with a lower number of blocks.
 _BACKBONE_API = ("out_features", "out_indices", "stage_names")
 
 
 class Backbone:
-    """A vision transformer up to the deepest layer asked for.
+    """A vision transformer up to the deepest requested layer.
 
-    Layer k is the residual stream after block k, counted from 0, before the final norm. A layer's activations do
-    not depend on which other layers were asked for; they may depend in the last bits on the size of the batch.
+    Layer k is the residual stream after block k, counted from 0, before the final norm. The activations of a layer do
+    not depend on the other requested layers; their last bits may depend on the batch size.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Backbone:
         preprocessing: Preprocessing,
         dtype: torch.dtype,
     ) -> None:
-        """For `load`. `model` has exactly the blocks 0 to `layers[-1]`; `options` go to its forward."""
+        """Used by `load`. `model` has exactly the blocks 0 to `layers[-1]`; `options` are passed to its forward."""
         self.spec = spec
         self.layers = layers
         self._model = model
@@ -57,11 +57,19 @@ class Backbone:
         cache_dir: Path | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Loads the blocks up to the deepest of `layers` onto `device`; weights of any dtype are cast to `dtype`.
+        """Load the blocks up to the deepest of `layers` onto `device`.
 
-        UserErrors: a layer that does not exist; weights that are missing, damaged, incomplete or not those of
-        `spec.revision`; preprocessing that is not `spec.preprocessing`. ServiceError: the hub cannot be reached
-        and its cache does not have the weights.
+        Args:
+            spec: identity of the backbone.
+            layers: requested layers.
+            device: device for the computation.
+            cache_dir: cache of hub downloads; None: the hub's own.
+            dtype: weights are cast to this dtype.
+
+        Raises:
+            ServiceError: the hub cannot be reached, and its cache lacks the weights.
+            UserError: a layer does not exist; the weights are missing, damaged, incomplete or not those of
+                `spec.revision`; or the preprocessing differs from `spec.preprocessing`.
         """
         layers = check_layers(spec, layers)
         architecture = ARCHITECTURES[spec.model_type]
@@ -83,24 +91,29 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return next(self._model.parameters()).device
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Turns images into what `activations` takes."""
+        """The preprocessing that turns images into the input of `activations`."""
         return self._preprocessing
 
     def pixel_values(self, images: Sequence[Picture]) -> Float[Tensor, "batch 3 height width"]:
-        """The images preprocessed as the model wants them, float32 `[batch, 3, height, width]` on the CPU."""
+        """The preprocessed images, float32[batch, 3, height, width] on the CPU."""
         return self._preprocessing(images)
 
     def activations(
         self, pixel_values: Float[Tensor, "batch 3 height width"], tokens: Tokens
     ) -> dict[int, Float[Tensor, "batch n_tokens d_model"]]:
-        """Every layer asked for in one pass: layer to float32 `[batch, n_tokens, d_model]` on the device.
+        """The activations of every requested layer, in one forward pass.
 
-        `tokens`: "cls" (n_tokens 1), "patches" (all patch tokens), or "mean" (of the patch tokens, n_tokens 1).
+        Args:
+            pixel_values: float32[batch, 3, height, width], from `pixel_values`.
+            tokens: "cls" (n_tokens 1), "patches" (all patch tokens) or "mean" (mean of the patch tokens, n_tokens 1).
+
+        Returns:
+            float32[batch, n_tokens, d_model] on the device, by layer.
         """
         check_tokens(self.spec, tokens)
         collected: dict[int, Tensor] = {}
@@ -148,7 +161,7 @@ class Backbone:
 def _load_model(
     source: Source, architecture: Architecture, full: Any, *, n_blocks: int, dtype: torch.dtype
 ) -> nn.Module:
-    import transformers  # late: it takes seconds
+    import transformers  # here, because the import takes seconds
 
     kept = {key: value for key, value in full.to_dict().items() if key not in _BACKBONE_API}
     config = type(full).from_dict(kept | {"num_hidden_layers": n_blocks, **architecture.config_changes})
@@ -181,8 +194,8 @@ def _load_model(
 
 
 def _blocks(model: nn.Module, n_blocks: int) -> nn.ModuleList:
-    # Where the blocks are differs between types and between versions of transformers; that they are the one list
-    # of that length does not.
+    # The location of the blocks differs between types and versions of transformers. But they are always the only list
+    # of that length.
     found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_blocks]
     if len(found) != 1:
         raise RuntimeError(f"{type(model).__name__} has {len(found)} lists of {n_blocks} modules instead of one")
@@ -191,7 +204,7 @@ def _blocks(model: nn.Module, n_blocks: int) -> nn.ModuleList:
 
 @contextmanager
 def _only_errors_logged() -> Iterator[None]:
-    # transformers reports every weight of the blocks that we leave out.
+    # transformers reports every weight of the blocks that are left out.
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

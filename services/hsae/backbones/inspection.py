@@ -1,4 +1,4 @@
-"""What a backbone is, told without loading its weights."""
+"""Describe a backbone without loading its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,24 @@ from hsae.errors import UserError
 
 
 def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path | None = None) -> BackboneSpec:
-    """Describes the model called `name` (hub id or folder); reads no weights, apart from the sum over a folder's.
+    """Describe a model. Weights are not loaded; only the checksum of a local folder reads them.
 
-    UserErrors: no such model or revision; a model that is no supported vision transformer (lists those); unusable
-    preprocessor; a folder without configuration or safetensors weights. ServiceError: the hub cannot be reached
-    and its cache does not have the model.
+    Args:
+        name: hub id or folder.
+        revision: commit, branch or tag on the hub; None: the main branch.
+        cache_dir: cache of hub downloads; None: the hub's own.
+
+    Raises:
+        ServiceError: the hub cannot be reached, and its cache lacks the model.
+        UserError: there is no such model or revision; its type is not supported; its preprocessor cannot be used; or a
+            folder lacks the configuration or safetensors weights.
     """
 
     def type_of(config: Path) -> str:
         return vision_type(read_json(config).get("model_type"), name)
 
     source = find(name, revision=revision, cache_dir=cache_dir, accept=type_of)
-    from hsae.backbones.preprocessing import Preprocessing  # loads torch: a name that leads nowhere is refused before
+    from hsae.backbones.preprocessing import Preprocessing  # here, because it loads torch; a wrong name fails before
 
     model_type = type_of(source.folder / CONFIG_FILE)
     architecture = ARCHITECTURES[model_type]
@@ -50,8 +56,12 @@ def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path 
 
 
 def read_config(source: Source, architecture: Architecture) -> Any:
-    """The transformers configuration of the vision tower. UserError for one that cannot be."""
-    import transformers  # late: it takes seconds
+    """The transformers configuration of the vision tower.
+
+    Raises:
+        UserError: the configuration is invalid.
+    """
+    import transformers  # here, because the import takes seconds
     from huggingface_hub.errors import StrictDataclassError
 
     config_class = getattr(transformers, architecture.config_class)
@@ -68,7 +78,7 @@ def read_config(source: Source, architecture: Architecture) -> Any:
 
 
 def pair(size: Any) -> tuple[int, int]:
-    """(height, width) of a size in a configuration, which is one number for a square."""
+    """(height, width) of a size in a configuration; one number means a square."""
     if isinstance(size, int):
         return size, size
     height, width = size

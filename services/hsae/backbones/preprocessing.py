@@ -1,4 +1,7 @@
-"""A model's own image preprocessing, always on PIL where transformers has it: no result depends on torchvision."""
+"""A model's own image preprocessing.
+
+It uses the PIL backend if transformers has it, so that results do not depend on whether torchvision is installed.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,16 +18,15 @@ from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
 from hsae.errors import HsaeError, UserError
 
-# Sizes and shapes that a fixed output size must not depend on.
+# Image sizes for which the output size must be the same.
 _PROBES = ((640, 480), (480, 640), (50, 50))
-# What says nothing about the result.
+# Settings that do not affect the result.
 _INERT = ("auto_map", "processor_class", "transformers_version", "feature_extractor_type", "image_processor_type")
 
-# Of an image as the processor scales it, before it crops. 500 x 518 x 518: the longest image that a data set may hold,
-# scaled for the largest usual input.
+# Pixels of an image after scaling, before cropping. 500 x 518 x 518: the longest image that a data set may have, scaled
+# for the largest usual input.
 MAX_SCALED_PIXELS = 1 << 27
-# What preparing takes at a time, for each pixel that is scaled to, and for each of the whole where a processor resizes
-# in its own way, as those on torchvision do.
+# Bytes of memory per scaled pixel; and per original pixel if the processor resizes in its own way, as torchvision's do.
 _SCALED_BYTES = 10
 _WHOLE_BYTES = 24
 
@@ -34,7 +36,7 @@ class PreprocessingError(HsaeError):
 
 
 class Picture(Protocol):
-    """An upright image: one of Pillow's, or one that gives the same answers from less memory."""
+    """An upright image: Pillow's, or one with the same results and less memory."""
 
     @property
     def mode(self) -> str:
@@ -54,17 +56,22 @@ class Picture(Protocol):
 class Preprocessing:
     """Turns images into a model's input.
 
-    `image_size`: (height, width) of that input; `description`: everything that determines the result, as JSON
-    values.
+    Attributes:
+        image_size: (height, width) of the input.
+        description: everything that determines the result, as JSON values.
     """
 
     def __init__(self, folder: Path, name: str, default_processor: str) -> None:
-        """Reads the preprocessor file in `folder`; `name` is the model's, for messages.
+        """Read the preprocessor file in `folder`.
 
-        A file without `image_processor_type`, as old ones are, means `default_processor`.
+        Args:
+            folder: folder of the model.
+            name: name of the model, for messages.
+            default_processor: image processor to use if the file has no `image_processor_type`, as old files.
 
-        UserErrors: a processor that transformers does not have, or has for torchvision only while that is not
-        installed; one whose output size depends on the image.
+        Raises:
+            UserError: transformers has no such processor, or needs torchvision for it, which is not installed; or the
+                output size depends on the image.
         """
         content = _processor_content(folder)
         base, backend, processor_class = _processor_class(content, name, default_processor)
@@ -83,19 +90,24 @@ class Preprocessing:
         self.description: dict[str, Any] = json.loads(json.dumps(described, sort_keys=True))
 
     def __call__(self, images: Sequence[Picture]) -> Float[Tensor, "batch 3 height width"]:
-        """float32 `[batch, 3, height, width]` on the CPU; an image of another mode than RGB is converted to it.
+        """Preprocess images; each image is converted to RGB and processed independently of the others.
 
-        The values of an image depend on nothing but the image. MemoryError where there is too little memory,
-        `PreprocessingError` for whatever else the processor cannot do.
+        Returns:
+            float32[batch, 3, height, width] on the CPU.
+
+        Raises:
+            MemoryError: there is too little memory.
+            PreprocessingError: the processor fails for another reason.
         """
         if not images:
             return torch.zeros(0, 3, *self.image_size)
         return torch.cat([self._pixel_values(image) for image in images])
 
     def needed_bytes(self, size: tuple[int, int]) -> int:
-        """About the most memory that an image of that size takes beside its own pixels.
+        """Approximate peak memory for an image of this size, in bytes, beside its own pixels.
 
-        `PreprocessingError` for one that would be scaled to more than `MAX_SCALED_PIXELS`.
+        Raises:
+            PreprocessingError: the image would be scaled to more than `MAX_SCALED_PIXELS`.
         """
         if self._scaling is None:
             return size[0] * size[1] * _WHOLE_BYTES
@@ -117,7 +129,7 @@ class Preprocessing:
             return self._processed(image if whole else image.convert("RGB"))
         size = self._scaled_size(self._scaling, image.size)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-        # Here and not in the processor, which would copy the whole image three times.
+        # Resize here, because the processor would copy the whole image three times.
         return self._processed(rgb.resize(size, self._scaling.resample), do_resize=False)
 
     def _processed(self, image: Picture, **changes: bool) -> Float[Tensor, "1 3 height width"]:
@@ -125,14 +137,14 @@ class Preprocessing:
             pixel_values: Tensor = self._processor(images=[image], return_tensors="pt", **changes)["pixel_values"]
         except MemoryError:
             raise
-        except Exception as error:  # transformers, numpy and torch name no set of exceptions
+        except Exception as error:  # transformers, numpy and torch do not document which exceptions they raise
             if "allocate memory" in str(error):  # a RuntimeError of torch
                 raise MemoryError(_line(error)) from error
             raise PreprocessingError(f"the model's preprocessing failed: {_line(error)}") from error
         return pixel_values.float()
 
     def _checked_scaling(self) -> Scaling | None:
-        """How to resize before the processor; None where that does not give the processor's own result."""
+        """How to resize before the processor; None if that does not give the processor's own result."""
         scaling = pil_scaling(self._processor)
         if scaling is None:
             return None
@@ -174,7 +186,7 @@ def _processor_content(folder: Path) -> dict[str, Any]:
 
 
 def _processor_class(content: dict[str, Any], name: str, default: str) -> tuple[str, str, Any]:
-    import transformers  # late: it takes seconds
+    import transformers  # here, because the import takes seconds
 
     named = str(content.get("image_processor_type") or content.get("feature_extractor_type") or default)
     base = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")

@@ -1,4 +1,4 @@
-"""How an image processor resizes, the first of its steps: on an image read in bands, we do it in its stead."""
+"""The resizing step of an image processor. hsae does it itself for images that are read in bands."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,21 +8,30 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How a processor on PIL resizes: `resample` is Pillow's filter."""
+    """How a processor with the PIL backend resizes.
+
+    Attributes:
+        size_rule: the processor's rule for the size.
+        resample: Pillow's filter.
+    """
 
     size_rule: Any
     resample: int
 
     def size(self, original: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) that an image of that size gets; ValueError for a rule without a size."""
-        from transformers import image_transforms, image_utils  # late: it takes seconds
+        """(width, height) of an image of this size after resizing.
+
+        Raises:
+            ValueError: the rule gives no size.
+        """
+        from transformers import image_transforms, image_utils  # here, because the import takes seconds
 
         rule = self.size_rule
         width, height = original
         if rule.shortest_edge and rule.longest_edge:
             sizes = image_transforms.get_size_with_aspect_ratio((height, width), rule.shortest_edge, rule.longest_edge)
         elif rule.shortest_edge:
-            # Only its shape is looked at, and all of its elements are one.
+            # Only the shape is used; the array is a broadcast single element.
             shape = np.broadcast_to(np.uint8(0), (3, height, width))
             sizes = image_transforms.get_resize_output_image_size(
                 shape, size=rule.shortest_edge, default_to_square=False, input_data_format="channels_first"
@@ -37,7 +46,7 @@ class Scaling:
 
 
 def pil_scaling(processor: Any) -> Scaling | None:
-    """None for a processor that does not resize, or has a way of its own to."""
+    """The resizing of a processor; None if it does not resize, or resizes in its own way."""
     from transformers.image_processing_backends import PilBackend
 
     kind = type(processor)

@@ -1,4 +1,4 @@
-"""From a model's name to a folder with its files: a local folder, or a commit of a hub repository in its cache."""
+"""Find the files of a model: in a local folder, or as a commit of a hub repository in the hub's cache."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from huggingface_hub import errors
 from hsae.errors import ServiceError, UserError
 
 CONFIG_FILE = "config.json"
-# The first one that is there counts. transformers 5 writes the second one for image-and-text models.
+# The first existing file counts. transformers 5 writes the second one for image-and-text models.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 
 _LOCAL_REVISION = "sha256-"
-# What the HTTP client raises itself while a file is on its way; its library changes between hub versions.
+# Raised by the HTTP client during a transfer; its library differs between hub versions.
 _TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 _GIVE_LOCAL = "give a local folder (--model PATH, or HSAE_MODEL)"
 
@@ -40,12 +40,20 @@ def find(
     cache_dir: Path | None,
     accept: Callable[[Path], object] = lambda config: None,
 ) -> Source:
-    """Configuration and preprocessor files of a model, at `revision` (None: a hub model's main branch).
+    """Find the configuration and preprocessor files of a model.
 
-    A folder of that name comes before a hub model. Its revision is the sha256 sum over its configuration, weights
-    and preprocessor files; another one asked for is a UserError. Other UserErrors: no such model, no weights in
-    safetensors format in a folder, no access; ServiceError: the hub cannot be reached and its cache has no such model.
-    `accept` is called with the configuration file before any other is looked for, and may raise.
+    A folder takes precedence over a hub model of the same name. The revision of a folder is the sha256 sum over its
+    configuration, weights and preprocessor files.
+
+    Args:
+        name: folder or hub id.
+        revision: the revision that must be there; None: any folder, or the main branch on the hub.
+        cache_dir: cache of hub downloads; None: the hub's own.
+        accept: called with the configuration file before other files are searched; may raise.
+
+    Raises:
+        ServiceError: the hub cannot be reached, and its cache lacks the model.
+        UserError: there is no such model, revision or access; or a folder has no safetensors weights.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -63,7 +71,7 @@ def find(
 
 
 def with_weights(name: str, revision: str, *, cache_dir: Path | None) -> Path:
-    """The folder that `find` gave for name and revision, complete with the weights (downloaded where necessary)."""
+    """The folder that `find` returns, with the weights; they are downloaded if necessary."""
     folder = find(name, revision=revision, cache_dir=cache_dir).folder
     if revision.startswith(_LOCAL_REVISION):
         return folder
@@ -80,7 +88,11 @@ def with_weights(name: str, revision: str, *, cache_dir: Path | None) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a model's file; UserError where it is none."""
+    """Read the JSON object in a model's file.
+
+    Raises:
+        UserError: the file has no JSON object.
+    """
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
@@ -113,7 +125,7 @@ def _local(folder: Path, revision: str | None, accept: Callable[[Path], object])
 
 
 def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> Path:
-    """One file of a hub repository, from the cache where it is there."""
+    """One file of a hub repository, from the cache if possible."""
     at = f" at revision {revision}" if revision else ""
     try:
         if not _is_cached(name, file, revision=revision, cache_dir=cache_dir):
@@ -162,7 +174,9 @@ def _is_cached(name: str, file: str, *, revision: str | None, cache_dir: Path | 
 
 
 def _ask_for(name: str, file: str, revision: str | None) -> None:
-    """Ask the hub for a file's metadata, once: downloading what the cache lacks, its client tries for half a minute.
+    """Ask the hub for a file's metadata, once.
+
+    The download of a file that is not in the cache would retry for half a minute.
 
     Raises:
         _UnreachableError: when the hub does not answer.
@@ -173,21 +187,21 @@ def _ask_for(name: str, file: str, revision: str | None) -> None:
     try:
         huggingface_hub.get_hf_file_metadata(url)
     except errors.EntryNotFoundError:
-        return  # the download notes in the cache that there is none
-    except errors.HfHubHTTPError:  # it answers, if only with a refusal
+        return  # the download records in the cache that the file does not exist
+    except errors.HfHubHTTPError:  # the hub answers, with a refusal
         raise
     except (_TRANSPORT_ERROR, OSError) as error:
         raise _UnreachableError(str(error)) from error
 
 
 def _first(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | None) -> Path | None:
-    """The first of `files` that the repository has at `commit`, without a connection that its cache has."""
+    """The first of `files` that the repository has at `commit`; without a connection if the file is in the cache."""
     unreachable: ServiceError | None = None
     for file in files:
         cached = huggingface_hub.try_to_load_from_cache(name, file, cache_dir=cache_dir, revision=commit)
         if isinstance(cached, str):
             return Path(cached)
-        if cached is not None or unreachable is not None:  # known to be absent, or no use to ask again
+        if cached is not None or unreachable is not None:  # known to be absent, or the hub is unreachable
             continue
         try:
             return _download(name, file, revision=commit, cache_dir=cache_dir)

@@ -1,4 +1,4 @@
-"""What a backbone is: its identity and its shape."""
+"""Identity and shape of a backbone."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,10 +13,16 @@ Tokens = Literal["cls", "patches", "mean"]
 class BackboneSpec(BaseModel):
     """Identity and shape of a backbone; equal specs give equal activations.
 
-    `name`: hub id or absolute folder; `revision`: the hub's commit hash, or "sha256-" and a sum over a folder's
-    files; `n_layers`: number of blocks; `d_model`: width of the residual stream; `n_prefix_tokens`: tokens before
-    the patches (class, distillation, registers); `n_patches`: patch tokens of one preprocessed image;
-    `preprocessing`: everything that determines how an image becomes the model's input.
+    Attributes:
+        name: hub id or absolute folder.
+        revision: commit hash on the hub, or "sha256-" and a checksum of a folder's files.
+        model_type: type as transformers names it.
+        n_layers: number of blocks.
+        d_model: width of the residual stream.
+        n_prefix_tokens: number of tokens before the patches (class, distillation, registers).
+        has_class_token: whether token 0 is a class token.
+        n_patches: number of patch tokens of one preprocessed image.
+        preprocessing: everything that determines how an image becomes the model's input.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -33,7 +39,11 @@ class BackboneSpec(BaseModel):
 
 
 def check_layers(spec: BackboneSpec, layers: Sequence[int]) -> tuple[int, ...]:
-    """`layers` sorted and without repetition; UserError for none, or for one that the backbone does not have."""
+    """`layers`, sorted and without duplicates.
+
+    Raises:
+        UserError: there is no layer, or the backbone lacks one.
+    """
     last = spec.n_layers - 1
     if not layers:
         raise UserError(f"no layer was asked for: {spec.name} has the layers 0 to {last}")
@@ -45,7 +55,11 @@ def check_layers(spec: BackboneSpec, layers: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_tokens(spec: BackboneSpec, tokens: Tokens) -> None:
-    """UserError where the backbone does not have the tokens."""
+    """Check that the backbone has the tokens.
+
+    Raises:
+        UserError: it does not.
+    """
     if tokens == "cls" and not spec.has_class_token:
         raise UserError(f"{spec.name} ({spec.model_type}) has no class token: choose tokens mean or patches")
 

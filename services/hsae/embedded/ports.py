@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hsae.errors import ServiceError
 
-# Below every system's range of ephemeral ports, so that no outgoing connection of anybody holds one while the
-# stack is down; the second port of a pair is GRPC_OFFSET above the first and stays below it too.
+# Below the ephemeral ports of every system, so that no outgoing connection takes one while the stack is down. The
+# second port of a pair is GRPC_OFFSET above the first, and also below that range.
 _FIRST, _LAST = 11_000, 22_700
 GRPC_OFFSET = 10_000
 _ATTEMPTS = 1000
@@ -18,10 +18,10 @@ _choice = random.SystemRandom()
 
 
 def is_free(port: int) -> bool:
-    """True when nobody listens on the port, on any interface, and no other user's SeaweedFS socket has it.
+    """Whether no process listens on the port on any interface, and no other user has a SeaweedFS socket for it.
 
-    SeaweedFS itself refuses a port that is taken on another interface only. It also listens on
-    `/tmp/seaweedfs-<service>-grpc-<port>.sock`; one that another user left there cannot be replaced.
+    SeaweedFS refuses a port that is taken on another interface. It also listens on
+    `/tmp/seaweedfs-<service>-grpc-<port>.sock`, and cannot replace such a file of another user.
     """
     if not all(_is_mine(path) for path in grpc_sockets(port)):
         return False
@@ -32,7 +32,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(group_size: int, taken: Collection[int]) -> tuple[int, ...]:
-    """Return `group_size` free ports, each GRPC_OFFSET above the one before, none of them in `taken`."""
+    """Choose `group_size` free ports, each GRPC_OFFSET above the one before, none of them in `taken`."""
     for _ in range(_ATTEMPTS):
         first = _choice.randint(_FIRST, _LAST)
         ports = tuple(first + index * GRPC_OFFSET for index in range(group_size))
@@ -42,13 +42,13 @@ def choose(group_size: int, taken: Collection[int]) -> tuple[int, ...]:
 
 
 def grpc_sockets(port: int) -> list[Path]:
-    """The Unix sockets that SeaweedFS makes for this gRPC port (their folder is not configurable)."""
+    """The Unix sockets that SeaweedFS creates for this gRPC port (their folder is not configurable)."""
     services = ("admin", "filer", "master", "s3", "volume")
     return [Path(f"/tmp/seaweedfs-{service}-grpc-{port}.sock") for service in services]  # noqa: S108
 
 
 def remove_grpc_sockets(port: int) -> None:
-    """Remove what a killed SeaweedFS of this user left behind."""
+    """Remove sockets that a killed SeaweedFS of this user left behind."""
     for path in grpc_sockets(port):
         if path.is_socket() and _is_mine(path):
             path.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def _is_mine(path: Path) -> bool:
 def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As the servers do: connections in TIME_WAIT do not make a port taken.
+            # Like the servers: a port with connections in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -25,7 +25,7 @@ from hsae.errors import ServiceError
 ROLE = DATABASE = "hsae"
 _ADMIN = "postgres"
 _CONNECT_SECONDS = 5
-_NEW = "postgres.new"  # and a random part: what one initdb has not finished
+_NEW = "postgres.new"  # prefix of the folder of an unfinished initdb; a random part follows
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -41,38 +41,38 @@ _SETTINGS = {
 
 
 def _cluster_name(home: Path) -> str:
-    """A name that every process of the cluster shows in its title; at most 63 characters."""
+    """A name in the title of every process of the cluster; at most 63 characters."""
     return f"hsae-{hashlib.sha256(bytes(home)).hexdigest()[:24]}"
 
 
 class Postgres(Server):
-    """Cluster with the database `hsae` owned by the role `hsae`; passwords only, TCP on loopback only."""
+    """A cluster with the database `hsae`, owned by the role `hsae`; access only by password and TCP on loopback."""
 
     name: ClassVar[str] = "postgres"
     title: ClassVar[str] = "Postgres"
     executable: ClassVar[str] = "postgres"
     port_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("postgres",),)
-    # Fast shutdown, then the immediate one, which is a crash that Postgres itself orders.
+    # Fast shutdown, then immediate shutdown, which is like a crash.
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]] = (
         (signal.SIGINT, 60.0),
         (signal.SIGQUIT, 10.0),
     )
     start_seconds: ClassVar[float] = 300.0  # crash recovery replays up to max_wal_size
-    # Not what it answers to our own early connections.
+    # Without the answers to our own early connections.
     trouble: ClassVar[re.Pattern[str] | None] = re.compile(
         r"\b(ERROR|FATAL|PANIC):(?!  the database system is starting up)|^initdb: error:"
     )
 
     @classmethod
     def end_strays(cls, home: Path) -> None:
-        """Also an initdb whose starter was killed."""
+        """See `Server`; also ends an initdb whose starter was killed."""
         name = _cluster_name(home)
         process.end_strays(home, "initdb", name)
         for folder in (*home.glob(f"{_NEW}*"), home / cls.name):
             process.end_strays(folder, cls.executable, name)
 
     def prepare(self) -> None:
-        """Make the cluster where there is none, and give its files to the user who will run it."""
+        """Create the cluster if there is none, and give its files to the user who will run it."""
         identity = unprivileged(postgres_binary("postgres"), self.home)
         if not (self.folder / "PG_VERSION").exists():
             self._init(identity.prefix)
@@ -80,7 +80,7 @@ class Postgres(Server):
         self._drop_foreign_pid_file()
 
     def command(self) -> Command:
-        """The settings are given here and not in the file, so that a new version of hsae can change them."""
+        """Start Postgres; settings are on the command line, so that a new version of hsae can change them."""
         identity = unprivileged(postgres_binary("postgres"), self.home)
         settings = {**_SETTINGS, "port": str(self.port), "cluster_name": _cluster_name(self.home)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -97,17 +97,17 @@ class Postgres(Server):
             raise NotAnsweringError(driver_reason(error)) from error
 
     def set_up(self) -> None:
-        """Create role and database, and log in there as the service will."""
+        """Create role and database, and log in like the service."""
         name = sql.Identifier(ROLE)
         password = sql.Literal(self.credentials.postgres_password)
         with self._reported():
             with self._connect(_ADMIN, _ADMIN, self.credentials.postgres_admin_password) as admin:
                 found = admin.execute("SELECT rolcreaterole FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone()
                 if found is None:
-                    # CREATEROLE: for the read-only role. It gives power over roles that hsae made, and no others.
+                    # CREATEROLE is for the read-only role. It only covers roles that hsae created.
                     statement = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
                     admin.execute(statement.format(name, password))
-                elif not found[0]:  # made by an earlier version
+                elif not found[0]:  # created by an earlier version
                     admin.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(name))
                 if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                     admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), name))
@@ -135,9 +135,9 @@ class Postgres(Server):
             raise ServiceError(f"Postgres cannot set up its database: {reason} (log: {self.log})") from error
 
     def _init(self, prefix: tuple[str, ...]) -> None:
-        """Run initdb beside the final place: a folder named like that is complete.
+        """Run initdb in a new folder, and rename the folder when it is complete.
 
-        In a folder of its own each time: what is left of an initdb whose starter was killed may still write in its.
+        The folder is new each time, because an initdb whose starter was killed may still write into the old one.
         """
         for old in self.home.glob(f"{_NEW}*"):
             shutil.rmtree(old, ignore_errors=True)
@@ -179,9 +179,9 @@ class Postgres(Server):
             shutil.rmtree(new, ignore_errors=True)
 
     def _drop_foreign_pid_file(self) -> None:
-        """Remove a postmaster.pid whose pid belongs to an unrelated program now, which Postgres cannot tell.
+        """Remove a postmaster.pid whose pid now belongs to an unrelated program; Postgres would not start.
 
-        A pid without a process is left to Postgres: it also looks whether backends of the dead server remain.
+        A pid without a process is left to Postgres, which also checks whether backends of the dead server remain.
         """
         file = self.folder / "postmaster.pid"
         try:

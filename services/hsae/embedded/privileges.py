@@ -1,4 +1,4 @@
-"""Postgres refuses to run as root, so root starts it under another user id, without making an account."""
+"""Start a program under another user id, because Postgres refuses to run as root; no account is created."""
 
 import os
 import subprocess
@@ -13,15 +13,15 @@ _CHECK_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How to start a program so that it does not see itself as root: after `prefix`; files are `owner`'s."""
+    """How to start a program that must not run as root: with the command `prefix`, on files of the user `owner`."""
 
     prefix: tuple[str, ...]
     owner: int
 
 
-# In a user namespace the process sees uid 65534 while its files stay root's. Where those are blocked (by
-# Docker's default profile, say) a real change of the uid does; dac_override keeps the wheel and the private
-# data folder, which may both lie under /root, within its reach.
+# In a user namespace the process sees uid 65534 while its files still belong to root. If user namespaces are blocked
+# (for example by Docker's default profile), setpriv changes the uid; dac_override gives access to the wheel and the
+# private data folder, which may both be below /root.
 _AS_ROOT = (
     Identity(("unshare", "-U", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"), owner=0),
     Identity(
@@ -40,14 +40,15 @@ _AS_ROOT = (
 
 
 def unprivileged(binary: Path, home: Path) -> Identity:
-    """The first identity under which `binary` can be executed and `home` written; an ordinary user's own one.
+    """The first identity that can execute `binary` and write to `home`; for an ordinary user, the user's own.
 
-    Raises UserError where root has none.
+    Raises:
+        UserError: root has no such identity.
     """
     if os.geteuid() != 0:
         return Identity((), os.geteuid())
     for identity in _AS_ROOT:
-        # Exit status 0 takes all three: the change of identity, the write permission, the program.
+        # Exit status 0 needs all three: the change of identity, write permission, and the program.
         check = [
             *identity.prefix,
             "/bin/sh",
@@ -72,7 +73,7 @@ def unprivileged(binary: Path, home: Path) -> Identity:
 
 
 def give_folder_to(folder: Path, owner: int) -> None:
-    """Make `owner` own the folder and everything in it, when it does not yet."""
+    """Make `owner` the owner of the folder and everything in it."""
     if folder.stat().st_uid == owner:
         return
     for parent, _, names in os.walk(folder):
@@ -80,4 +81,4 @@ def give_folder_to(folder: Path, owner: int) -> None:
             os.chown(Path(parent, name), owner, -1, follow_symlinks=False)
         if Path(parent) != folder:
             os.chown(parent, owner, -1)
-    os.chown(folder, owner, -1)  # last: an interrupted change starts anew
+    os.chown(folder, owner, -1)  # last, so that an interrupted change is repeated

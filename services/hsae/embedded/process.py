@@ -1,7 +1,7 @@
-"""Processes that outlive their starter: put in a session of their own, recognised later, stopped for good.
+"""Processes that outlive their starter: started in a new session, recognised later, stopped reliably.
 
-A pid alone says little: the kernel gives it to somebody else once the process is gone. A record therefore
-keeps when the process started, and nothing is signalled whose start differs.
+A pid alone is not enough, because the kernel reuses it after the process has ended. Therefore a record also has the
+start time of the process, and a process with another start time is never signalled.
 """
 
 import os
@@ -24,12 +24,12 @@ _POLL_SECONDS = 0.02
 _KILL_SECONDS = 10.0
 _ROTATE_BYTES = 20_000_000
 
-# Children of this very process stay zombies until somebody waits for them, hence the handles.
+# Children of this process stay zombies until they are waited for, hence the handles.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class ProcessRecord(BaseModel):
-    """What recognises a process later: its pid and when it started (opaque; compared for equality only)."""
+    """Identifies a process later: its pid and its start time (opaque; only compared for equality)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,10 +47,18 @@ def spawn(
     umask: int = -1,
     token: str = "",
 ) -> ProcessRecord:
-    """Start `argv` in a new session with its output appended to `log`; OSError when it cannot be executed.
+    """Start a process in a new session.
 
-    `env` is the whole environment. `token` is put into it, so that `kill_family` finds descendants after
-    their parent died.
+    Args:
+        argv: program and arguments.
+        log: file to which the output is appended.
+        env: the whole environment.
+        cwd: working directory.
+        umask: umask; -1: unchanged.
+        token: added to the environment, so that `kill_family` finds descendants after their parent has died.
+
+    Raises:
+        OSError: the program cannot be executed.
     """
     if log_size(log) > _ROTATE_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -70,7 +78,7 @@ def spawn(
 
 
 def is_alive(record: ProcessRecord | None) -> bool:
-    """True while the very process of the record runs; a zombie does not."""
+    """Whether the process of the record runs; a zombie does not."""
     if record is None:
         return False
     child = _children.get(record.pid)
@@ -81,9 +89,11 @@ def is_alive(record: ProcessRecord | None) -> bool:
 
 
 def stop(record: ProcessRecord, signals: Iterable[tuple[signal.Signals, float]]) -> None:
-    """Send each (signal, seconds to wait) until the process is gone, at last SIGKILL to its process group.
+    """Send each (signal, seconds to wait) until the process has ended; finally send SIGKILL to its process group.
 
-    Raises ServiceError when even that fails, UserError when the process belongs to another user.
+    Raises:
+        ServiceError: the process does not end even then.
+        UserError: the process belongs to another user.
     """
     try:
         for number, seconds in signals:
@@ -92,7 +102,7 @@ def stop(record: ProcessRecord, signals: Iterable[tuple[signal.Signals, float]])
             os.kill(record.pid, number)
             if wait_for(lambda: not is_alive(record), seconds):
                 return
-        if is_alive(record):  # a living leader proves that the group is still ours
+        if is_alive(record):  # while the leader lives, the group is still ours
             os.killpg(record.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
@@ -105,17 +115,17 @@ def stop(record: ProcessRecord, signals: Iterable[tuple[signal.Signals, float]])
 
 
 def kill_family(record: ProcessRecord) -> None:
-    """Kill every process that carries the record's token: what a stopped or crashed process left behind."""
+    """Kill every process with the record's token: descendants that a stopped or crashed process left behind."""
     if record.token:
         _kill([process for process in psutil.process_iter() if _token(process) == record.token])
 
 
 def end_strays(folder: Path, executable: str, mark: str | None = None) -> None:
-    """End processes that belong to `folder` though no record knows them: called `executable`, or given `mark`.
+    """End processes of `folder` that have no record: named `executable`, or with `mark` in their command line.
 
-    Such are the backends of a killed Postgres, which would keep the next one from starting, and servers whose
-    starter was killed before it could write them down. By the mark alone, a program that changes its identity
-    before it becomes `executable`.
+    Examples are the backends of a killed Postgres, which would prevent the next start, and servers whose starter was
+    killed before it recorded them. `mark` also finds a program that changes its identity before it becomes
+    `executable`.
     """
     strays = [
         process
@@ -129,9 +139,9 @@ def end_strays(folder: Path, executable: str, mark: str | None = None) -> None:
 
 
 def belongs_to(process: psutil.Process, folder: Path, mark: str | None = None) -> bool:
-    """Whether the process works in `folder` or, where that may not be read, has `mark` in its command line.
+    """Whether the process works in `folder`; if that cannot be read, whether its command line has `mark`.
 
-    Root in a container may not look at the processes of other users.
+    Root in a container may not inspect the processes of other users.
     """
     inside = works_in(process.pid, folder)
     return _carries(process, mark) if inside is None else inside
@@ -146,7 +156,7 @@ def _carries(process: psutil.Process, mark: str | None) -> bool:
 
 
 def works_in(pid: int, folder: Path) -> bool | None:
-    """Whether `folder` is the working directory of the process; None when that may not be read."""
+    """Whether `folder` is the working directory of the process; None if that cannot be read."""
     try:
         if sys.platform == "linux":
             # By inode: a process of a container may work in another folder of the same path.
@@ -159,7 +169,7 @@ def works_in(pid: int, folder: Path) -> bool | None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Poll until the condition holds; False when it did not within `seconds`."""
+    """Poll until the condition holds; False if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -169,17 +179,17 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def open_log(log: Path) -> BinaryIO:
-    """The log file, for appending; readable by this user only, for servers may log statements."""
+    """Open the log file for appending; only this user can read it, because servers may log statements."""
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def log_size(log: Path) -> int:
-    """Bytes in the log so far."""
+    """Size of the log in bytes."""
     return log.stat().st_size if log.exists() else 0
 
 
 def telling_line(log: Path, *, since: int, trouble: re.Pattern[str] | None = None) -> str:
-    """Of the log after byte `since` the first line that matches `trouble`, else the last line."""
+    """The first line of the log after byte `since` that matches `trouble`; without a match, the last line."""
     if not log.exists():
         return "no output"
     with log.open("rb") as file:
@@ -192,22 +202,22 @@ def telling_line(log: Path, *, since: int, trouble: re.Pattern[str] | None = Non
 
 
 def _started(pid: int) -> tuple[str, bool]:
-    """When the process started (empty: there is none) and whether it runs, that is, is no zombie."""
+    """Start time of the process (empty without a process), and whether it runs (is no zombie)."""
     if sys.platform != "linux":
         try:
             process = psutil.Process(pid)
             return f"{process.create_time():.2f}", process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return "", False
-    # Ticks since boot. psutil's create_time adds the boot time, which moves whenever the clock is set (by
-    # laptops and virtual machines after sleep): a server would be taken for a stranger.
+    # Ticks since boot. psutil's create_time adds the boot time, which changes whenever the clock is set (laptops and
+    # virtual machines after sleep): a server would no longer be recognised.
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return "", False
-    # A zombie is gone, and stays one for good where process 1 of a container does not wait for it. But while it
-    # has further threads they still hold its ports and files.
+    # A zombie has ended, and stays a zombie if process 1 of a container does not wait for it. But while it has other
+    # threads, these still hold its ports and files.
     ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
     return f"{boot}/{fields[19].decode()}", not ended
 
@@ -229,13 +239,13 @@ def _runs(process: psutil.Process) -> bool:
 def _token(process: psutil.Process) -> str:
     try:
         return process.environ().get(TOKEN_VARIABLE, "")
-    except (psutil.Error, OSError):  # another user's, or gone meanwhile
+    except (psutil.Error, OSError):  # another user's process, or ended meanwhile
         return ""
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        process.send_signal(number)  # psutil checks that the pid was not given away meanwhile
+        process.send_signal(number)  # psutil checks that the pid was not reused
     except psutil.NoSuchProcess:
         return
     except psutil.AccessDenied as error:

@@ -19,7 +19,7 @@ BUCKET = "hsae"
 REGION = "us-east-1"
 _CONNECT_SECONDS = 2
 _SERVICES = ("s3", "master", "volume", "filer", "admin")
-# With these keys set the volume servers and the filer serve only requests that the S3 gateway signed.
+# With these keys the volume servers and the filer only serve requests that the S3 gateway signed.
 _SIGNING_KEYS = (
     "WEED_JWT_SIGNING_KEY",
     "WEED_JWT_SIGNING_READ_KEY",
@@ -34,21 +34,21 @@ class SeaweedFs(Server):
     name: ClassVar[str] = "seaweedfs"
     title: ClassVar[str] = "SeaweedFS"
     executable: ClassVar[str] = "weed"
-    # Pairs, as parts of SeaweedFS take a service's gRPC port to be its HTTP port plus GRPC_OFFSET.
+    # Pairs, because parts of SeaweedFS assume that the gRPC port of a service is its HTTP port plus GRPC_OFFSET.
     port_groups: ClassVar[tuple[tuple[str, ...], ...]] = tuple((name, f"{name}_grpc") for name in _SERVICES)
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]] = ((signal.SIGTERM, 60.0),)
     trouble: ClassVar[re.Pattern[str] | None] = re.compile(r"^[EF]\d{4} ")
 
     def prepare(self) -> None:
-        """Remove the sockets that a killed predecessor left."""
+        """Remove sockets of a killed predecessor."""
         self.clean_up()
 
     def command(self) -> Command:
         """`weed mini` in its data folder.
 
-        Without -disableHttp any web page that a browser on this machine shows could call the master's and the
-        filer's unauthenticated HTTP interface and delete everything. Relative paths: a home with a comma
-        would be taken for several folders, and a long one does not fit into a socket's address.
+        Without -disableHttp, any web page in a browser on this machine could call the unauthenticated HTTP interface of
+        the master and the filer, and delete everything. Paths are relative, because a path with a comma would be read
+        as several folders, and a long path does not fit the address of a socket.
         """
         flags = {
             "dir": ".",
@@ -75,7 +75,9 @@ class SeaweedFs(Server):
             "AWS_ACCESS_KEY_ID": self.credentials.s3_access_key,
             "AWS_SECRET_ACCESS_KEY": self.credentials.s3_secret_key,
             "GOMEMLIMIT": "400MiB",
-            **{name: secrets.token_hex(32) for name in _SIGNING_KEYS},  # tokens live for seconds: new at each start
+            **{
+                name: secrets.token_hex(32) for name in _SIGNING_KEYS
+            },  # tokens are valid for seconds, so new keys at each start do no harm
         }
         argv: tuple[str | Path, ...] = (
             weed_binary(),
@@ -86,7 +88,7 @@ class SeaweedFs(Server):
         return Command(argv, env)
 
     def probe(self) -> None:
-        """Health check, then the bucket through S3, then the part that starts last (it compacts)."""
+        """Check health, then the bucket through S3, then the admin service, which starts last."""
         timeout = urllib3.Timeout(connect=2, read=10)
         with urllib3.PoolManager(timeout=timeout, retries=False) as pool:
             try:
@@ -107,7 +109,7 @@ class SeaweedFs(Server):
                 raise NotAnsweringError(str(error)) from error
 
     def clean_up(self) -> None:
-        """Remove the Unix sockets, of which a killed process leaves all and a stopped one a few."""
+        """Remove Unix sockets: a killed process leaves all of them, a stopped one some."""
         for name, port in self.ports.items():
             if name.endswith("_grpc"):
                 ports.remove_grpc_sockets(port)

@@ -1,4 +1,4 @@
-"""What the three servers have in common, and how one of them is brought up."""
+"""Base class of the three servers, and how one of them is started and stopped."""
 
 import contextlib
 import os
@@ -22,19 +22,19 @@ _PORT_ATTEMPTS = 5
 
 
 class NotAnsweringError(Exception):
-    """The server does not serve yet; the message says how that showed."""
+    """The server does not serve yet; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How to start a server: arguments, and variables beyond `base_environment`."""
+    """How to start a server: arguments, and variables in addition to `base_environment`."""
 
     argv: tuple[str | Path, ...]
     env: Mapping[str, str]
 
 
 class Server(ABC):
-    """One server of a stack. Data in `<home>/<name>`, which is also its working directory."""
+    """One server of a stack. Its data are in `<home>/<name>`, which is also its working directory."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -42,7 +42,7 @@ class Server(ABC):
     port_groups: ClassVar[tuple[tuple[str, ...], ...]]  # the first port is the one that users connect to
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
     start_seconds: ClassVar[float] = 120.0
-    trouble: ClassVar[re.Pattern[str] | None] = None  # marks the line of the log that tells why it ended
+    trouble: ClassVar[re.Pattern[str] | None] = None  # matches the log line that says why it ended
 
     def __init__(self, home: Path, credentials: Credentials, chosen_ports: Mapping[str, int]) -> None:
         self.home = home
@@ -63,38 +63,45 @@ class Server(ABC):
 
     @classmethod
     def end_strays(cls, home: Path) -> None:
-        """End what a crash left of the server, or of its starter."""
+        """End processes that a crash of the server or of its starter left behind."""
         process.end_strays(home / cls.name, cls.executable)
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the data folder ready for a start; also after a crash."""
+        """Prepare the data folder for a start, also after a crash."""
 
     @abstractmethod
     def command(self) -> Command:
-        """How to start it."""
+        """The command that starts the server."""
 
     @abstractmethod
     def probe(self) -> None:
-        """Use the server as a client does; NotAnsweringError when it does not serve."""
+        """Use the server as a client.
+
+        Raises:
+            NotAnsweringError: it does not serve.
+        """
 
     def set_up(self) -> None:  # noqa: B027  (optional)
-        """Make inside the answering server what the service needs there, where it is missing."""
+        """Create what the service needs inside the running server, if it is missing."""
 
     def clean_up(self) -> None:  # noqa: B027  (optional)
-        """Remove what a stopped server leaves outside its folder."""
+        """Remove files that a stopped server leaves outside its folder."""
 
 
 def base_environment(folder: Path) -> dict[str, str]:
-    """A clean environment: no PG*, WEED_* or AWS_* variable of the user reaches a server."""
+    """A clean environment, without the user's PG*, WEED_* and AWS_* variables."""
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
     return {"PATH": os.defpath, **kept, "HOME": str(folder), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def bring_up(kind: type[Server], home: Path, state: StateFile, cancelled: threading.Event) -> None:
-    """Start the server unless it runs, and wait until it answers; ServiceError says why it does not.
+    """Start the server unless it runs, and wait until it answers.
 
-    A server that dies because somebody took one of its ports in the meantime is started again on other ports.
+    A server that ends because another program took one of its ports is started again on other ports.
+
+    Raises:
+        ServiceError: the server does not answer; the message is the reason.
     """
     record = state.server(kind.name)
     for attempt in range(_PORT_ATTEMPTS):
@@ -116,7 +123,7 @@ def bring_up(kind: type[Server], home: Path, state: StateFile, cancelled: thread
 
 
 def shut_down(kind: type[Server], home: Path, state: StateFile) -> None:
-    """Stop the server and whatever a crash left of it; nothing happens when there is nothing."""
+    """Stop the server and the remains of a crash, if there are any."""
     record = state.server(kind.name)
     if record is not None:
         process.stop(record, kind.stop_signals)
@@ -124,7 +131,7 @@ def shut_down(kind: type[Server], home: Path, state: StateFile) -> None:
     names = [name for group in kind.port_groups for name in group]
     if all(name in state.ports for name in names):
         kind(home, state.credentials, {name: state.ports[name] for name in names}).clean_up()
-    with contextlib.suppress(OSError):  # a full disk keeps nobody from stopping; a dead record harms nobody
+    with contextlib.suppress(OSError):  # a full disk must not prevent stopping; an outdated record does no harm
         state.set_server(kind.name, None)
 
 
@@ -144,7 +151,11 @@ def _launch(server: Server, state: StateFile) -> ProcessRecord:
 
 
 def _wait_until_answering(server: Server, record: ProcessRecord, log_start: int, cancelled: threading.Event) -> bool:
-    """True once the server answers, False when its process ended; ServiceError when time is up."""
+    """True once the server answers, False if its process ended.
+
+    Raises:
+        ServiceError: the server does not answer in time.
+    """
     deadline = time.monotonic() + server.start_seconds
     while process.is_alive(record):
         try:
@@ -154,7 +165,7 @@ def _wait_until_answering(server: Server, record: ProcessRecord, log_start: int,
                 reason = f"did not answer within {server.start_seconds:.0f} s ({error})"
                 raise _failure(server, reason, log_start) from error
         else:
-            # Whoever answered on its port was somebody else if it is dead by now.
+            # If the server has ended by now, another program answered on its port.
             return process.is_alive(record)
         if cancelled.wait(_POLL_SECONDS):
             raise ServiceError(f"the start of {server.title} was broken off")

@@ -1,4 +1,4 @@
-"""The private stack: three servers and further processes that run on after the command that started them."""
+"""The private stack: three servers and further processes, which outlive the command that started them."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ _PROCESS_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 @dataclass(frozen=True, slots=True)
 class StackInfo:
-    """How to reach a running stack; the fields are the settings that `stack.json` gives."""
+    """How to reach a running stack; the fields are the settings in `stack.json`."""
 
     database_url: str = field(repr=False)
     broker_url: str = field(repr=False)
@@ -38,13 +38,13 @@ class StackInfo:
     s3_bucket: str
 
     def environment(self) -> dict[str, str]:
-        """The same as `HSAE_*` variables."""
+        """The fields as `HSAE_*` variables."""
         return {f"HSAE_{name.upper()}": value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """One server, or with `port` None one further process of the stack."""
+    """One server; or, with `port` None, one further process of the stack."""
 
     name: str
     running: bool
@@ -54,7 +54,7 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """The processes of a stack, looked up at one moment."""
+    """The processes of a stack at one moment."""
 
     home: Path
     servers: tuple[ServerStatus, ...]
@@ -62,15 +62,15 @@ class StackStatus:
 
     @property
     def running(self) -> bool:
-        """True when all three servers run."""
+        """Whether all three servers run."""
         return all(server.running for server in self.servers)
 
 
 class Stack:
-    """The stack whose data lies in the folder `home`.
+    """The stack with its data in the folder `home`.
 
-    Every method may be called from any process, at any time: a lock in `home` lets one after the other change
-    the stack. As a context manager it starts the stack and stops it at the end.
+    Any process may call any method at any time: a lock in `home` serialises changes. As a context manager it starts the
+    stack, and stops it at the end.
     """
 
     def __init__(self, home: Path) -> None:
@@ -86,10 +86,13 @@ class Stack:
         self.stop()
 
     def start(self) -> StackInfo:
-        """Start what does not run, wait until all of it answers, write `stack.json`.
+        """Start the servers that do not run, wait until all answer, and write `stack.json`.
 
-        Raises UserError (servers not installed, home not usable, disk full) and ServiceError (a server does
-        not come up; the message names its log file). Servers that this call started are stopped then.
+        If it fails, the servers that this call started are stopped.
+
+        Raises:
+            ServiceError: a server does not start; the message names its log file.
+            UserError: the servers are not installed, the home cannot be used, or the disk is full.
         """
         with self._reporting(), self._prepared() as state:
             self._start_servers(state)
@@ -98,9 +101,9 @@ class Stack:
             return info
 
     def stop(self, *, grace_seconds: float = 10.0) -> None:
-        """Stop the further processes as `stop_process` does, then the servers. Does nothing where nothing runs.
+        """Stop the further processes like `stop_process`, then the servers. The data stay.
 
-        The data stays.
+        Does nothing if nothing runs.
         """
         with self._reporting():
             if not self.home.is_dir() or StateFile.read(self.home) is None:
@@ -125,7 +128,11 @@ class Stack:
         return StackStatus(self.home, tuple(servers), tuple(processes))
 
     def info(self) -> StackInfo:
-        """How to reach the running stack; UserError when not all of it runs."""
+        """How to reach the running stack.
+
+        Raises:
+            UserError: not all servers run.
+        """
         with self._reporting():
             state = StateFile.read(self.home)
         if state is None or not all(process.is_alive(state.server(kind.name)) for kind in SERVERS):
@@ -133,7 +140,7 @@ class Stack:
         return self._info(state)
 
     def log_file(self, name: str) -> Path:
-        """Where the output of a server or further process goes."""
+        """The log file of a server or further process."""
         return self.home / "logs" / f"{name}.log"
 
     def start_process(
@@ -145,11 +152,20 @@ class Stack:
         ready: Callable[[], bool] | None = None,
         ready_seconds: float = 60.0,
     ) -> int:
-        """Start a further process of the stack, such as a worker; its pid. One that runs is left alone.
+        """Start a further process of the stack, such as a worker, unless it runs.
 
-        It inherits the working directory and the environment, with `env` on top. With `ready` the call waits
-        until that returns True; a process that ends before, or is not ready after `ready_seconds`, is a
-        ServiceError.
+        Args:
+            name: name of the process.
+            argv: program and arguments; working directory and environment are inherited.
+            env: additional variables.
+            ready: wait until this returns True; None: do not wait.
+            ready_seconds: how long to wait at most.
+
+        Returns:
+            The pid.
+
+        Raises:
+            ServiceError: the process ended or was not ready in time.
         """
         if not _PROCESS_NAME.fullmatch(name) or any(name == kind.name for kind in SERVERS):
             raise ValueError(f"not usable as a process's name: {name!r}")
@@ -173,7 +189,7 @@ class Stack:
             return record.pid
 
     def stop_process(self, name: str, *, grace_seconds: float = 10.0) -> None:
-        """SIGTERM to the process, after `grace_seconds` SIGKILL to it and all of its descendants."""
+        """Send SIGTERM to the process, and after `grace_seconds` SIGKILL to it and all of its descendants."""
         with self._reporting():
             if not self.home.is_dir():
                 return
@@ -236,14 +252,14 @@ class Stack:
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[StateFile]:
-        """The state of a home that exists, under its lock."""
+        """Create the home if necessary; yield its state while holding its lock."""
         prepare_home(self.home)
         with locked(self.home):
             yield StateFile.read(self.home) or StateFile.create(self.home)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Turn what the operating system refuses (disk full, no permission) into one line for the user."""
+        """Turn errors of the operating system (disk full, no permission) into one line for the user."""
         try:
             yield
         except OSError as error:
@@ -258,7 +274,7 @@ def _status(name: str, record: ProcessRecord | None, port: int | None) -> Server
 
 
 def _wait_for_first_failure(starts: Sequence[Future[None]]) -> None:
-    """Return when all are done; raise the exception of the one that failed first, without the rest."""
+    """Wait until all are done, or raise the exception of the first one that fails."""
     done, _ = wait(starts, return_when=FIRST_EXCEPTION)
     for start in done:
         start.result()

@@ -1,4 +1,4 @@
-"""What a stack writes down: `servers.json` (secrets, ports, processes), `stack.json` (settings), its lock."""
+"""Files of a stack: `servers.json` (secrets, ports, processes), `stack.json` (settings), and its lock."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ _LOCK_POLL_SECONDS = 0.05
 
 
 class Credentials(BaseModel):
-    """Random secrets of one stack, made once."""
+    """Random secrets of one stack, created once."""
 
     postgres_admin_password: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
     postgres_password: str = Field(default_factory=lambda: secrets.token_hex(24), repr=False)
@@ -36,7 +36,7 @@ class Credentials(BaseModel):
 
 
 class StackState(BaseModel):
-    """The content of `servers.json`; `servers` and `processes` by name."""
+    """The content of `servers.json`; `servers` and `processes` are by name."""
 
     version: Literal[1] = 1
     credentials: Credentials = Field(default_factory=Credentials)
@@ -46,7 +46,7 @@ class StackState(BaseModel):
 
 
 class StateFile:
-    """`servers.json` of one home, written at every change; several threads may share it."""
+    """`servers.json` of one home, written at every change; safe to use from several threads."""
 
     def __init__(self, path: Path, state: StackState) -> None:
         self._path = path
@@ -55,7 +55,11 @@ class StateFile:
 
     @classmethod
     def read(cls, home: Path) -> "StateFile | None":
-        """The state of `home`; None where no stack ever started. UserError when it is not legible."""
+        """The state of `home`; None if no stack was ever started there.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         path = home / STATE_FILE_NAME
         try:
             return cls(path, StackState.model_validate_json(path.read_bytes()))
@@ -68,7 +72,11 @@ class StateFile:
 
     @classmethod
     def create(cls, home: Path) -> "StateFile":
-        """A new state with new credentials; UserError when there is data that these could not open."""
+        """A new state with new credentials.
+
+        Raises:
+            UserError: there are data that the new credentials could not open.
+        """
         if (home / "postgres" / "PG_VERSION").exists():
             raise UserError(
                 f"{home} holds the data of a stack but no {STATE_FILE_NAME} with its credentials: "
@@ -85,7 +93,7 @@ class StateFile:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Every port chosen so far, by its name."""
+        """All ports chosen so far, by name."""
         return self._state.ports
 
     def server(self, name: str) -> ProcessRecord | None:
@@ -98,15 +106,15 @@ class StateFile:
         return dict(self._state.processes)
 
     def set_server(self, name: str, record: ProcessRecord | None) -> None:
-        """Write down, or with None forget, the process of a server."""
+        """Record the process of a server; None removes it."""
         self._set(self._state.servers, name, record)
 
     def set_process(self, name: str, record: ProcessRecord | None) -> None:
-        """Write down, or with None forget, a further process."""
+        """Record a further process; None removes it."""
         self._set(self._state.processes, name, record)
 
     def claim_ports(self, groups: Collection[tuple[str, ...]]) -> None:
-        """Give every group of names its ports: the old ones where nobody else took them, else new ones."""
+        """Assign ports to every group of names: the old ones if they are free, otherwise new ones."""
         with self._mutex:
             for group in groups:
                 chosen = [self._state.ports.get(name) for name in group]
@@ -128,7 +136,11 @@ class StateFile:
 
 
 def prepare_home(home: Path) -> None:
-    """Make the folder, private to this user; UserError where an existing one cannot be used."""
+    """Create the folder, private to this user.
+
+    Raises:
+        UserError: an existing folder cannot be used.
+    """
     if home.exists() and not home.is_dir():
         raise UserError(f"{home} is not a folder: choose another --home")
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +153,7 @@ def prepare_home(home: Path) -> None:
         )
     if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         if not used.exists() and any(home.iterdir()):
-            # Not ours to close: it might be a home folder or /tmp.
+            # Do not change its mode: it might be a home folder or /tmp.
             raise UserError(f"{home} is neither empty nor private: choose another --home, or chmod 700 it")
         home.chmod(0o700)
     (home / "logs").mkdir(mode=0o700, exist_ok=True)
@@ -153,12 +165,12 @@ def write_settings(home: Path, settings: Mapping[str, str]) -> None:
 
 
 def remove_settings(home: Path) -> None:
-    """Remove `stack.json`, so that nobody takes the stack for running."""
+    """Remove `stack.json`, so that the stack does not look as if it ran."""
     (home / STACK_FILE_NAME).unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file in one step, readable by this user only."""
+    """Replace the file atomically; only this user can read it."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -170,7 +182,11 @@ def write_private(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the home's lock; whoever else starts or stops this stack waits. ServiceError after ten minutes."""
+    """Hold the home's lock; other processes that start or stop this stack wait.
+
+    Raises:
+        ServiceError: another process holds the lock for ten minutes.
+    """
     with os.fdopen(os.open(home / LOCK_FILE_NAME, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         attempts = Retrying(
             retry=retry_if_exception_type(BlockingIOError),
@@ -184,4 +200,4 @@ def locked(home: Path) -> Iterator[None]:
             raise ServiceError(
                 f"another hsae has been starting or stopping the stack in {home} for ten minutes"
             ) from error
-        yield  # closing the file lets go of the lock
+        yield  # closing the file releases the lock

@@ -1,4 +1,4 @@
-"""The private Valkey: the broker's doorbell."""
+"""The private Valkey: the broker, which notifies workers of jobs."""
 
 import signal
 from typing import ClassVar
@@ -26,7 +26,7 @@ class Valkey(Server):
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]] = ((signal.SIGTERM, 60.0),)
 
     def prepare(self) -> None:
-        """Write the configuration: on the command line every user of the machine could read the password."""
+        """Write the configuration file: on a command line every user of the machine could read the password."""
         settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),

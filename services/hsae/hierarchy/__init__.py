@@ -1,5 +1,4 @@
-"""Latents against a taxonomy: node, latent and layer scores, their controls, the latents' own hierarchy; and a layer's
-own class information.
+"""Latents against a taxonomy: scores of nodes, latents and layers, controls, the hierarchy among latents, probes.
 
-Everything here is numpy, scipy and torch on arrays in memory; docs/metrics.md says what each number means.
+Everything here is NumPy, SciPy and torch on arrays in memory. docs/metrics.md defines each number.
 """

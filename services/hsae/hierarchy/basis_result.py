@@ -1,4 +1,4 @@
-"""What one basis of an analysis gives: tables of pairs and latents, the latents' hierarchy, the row of the layer."""
+"""The results of one basis of an analysis: tables of pairs and latents, edges among latents, the row of the layer."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -18,7 +18,7 @@ Basis = Literal["sae", ControlBasis, "shuffled_labels", "shuffled_taxonomy"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeTable:
-    """One row per shortlisted pair, sorted by latent, then node; NaN stands for what is undefined.
+    """One row per shortlisted pair, sorted by latent, then node; NaN where a score is undefined.
 
     Attributes:
         latent: index of the latent.
@@ -28,15 +28,15 @@ class NodeTable:
         n_both: images under the node on which it fires.
         precision: `n_both / n_fire`.
         recall: `n_both / n_images`.
-        f1: their harmonic mean.
+        f1: harmonic mean of precision and recall.
         auroc: area under the ROC curve of the activation.
-        auroc_dense: the same of the column before thinning; only in the control bases.
-        z: Mann-Whitney z-score, ties corrected.
+        auroc_dense: AUROC of the column before thinning; control bases only.
+        z: Mann-Whitney z-score with tie correction.
         p: two-sided p-value.
         q: Benjamini-Hochberg q-value over all pairs of the basis.
-        average_precision: of the activation as a ranking of the images.
-        best_f1: greatest F1 that a threshold above 0 gives.
-        best_threshold: the activation from which on the latent then fires.
+        average_precision: average precision of the images ranked by activation.
+        best_f1: greatest F1 over all firing thresholds above 0.
+        best_threshold: the threshold that gives `best_f1`; the latent fires where its activation is at least this.
         mass_share: share of the latent's activation mass under the node.
         mean_inside: mean activation under the node.
         mean_outside: mean activation elsewhere.
@@ -69,19 +69,19 @@ class NodeTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BasisResult:
-    """Everything that one basis of one layer gave.
+    """All results of one basis of one layer.
 
     Attributes:
         basis: what was scored.
         seed: seed of the shuffle; 0 where nothing is shuffled.
-        nodes: the shortlisted pairs; of a shuffled basis only the best latent of each node by F1.
+        nodes: the shortlisted pairs; for a shuffled basis only the best latent of each node by F1.
         latents: one row per latent; None for a shuffled basis.
-        places: the latents' places in the taxonomy by every association rule; of a shuffled basis by the one asked for.
-        edges: its latents' own hierarchy: parents and children; of a shuffled basis those that the tree names alone.
-        families: the parents of `edges`.
+        places: LCH and coverage of the latents by every association rule; for a shuffled basis by the requested one.
+        edges: parents and children among the latents; for a shuffled basis only those from the taxonomy.
+        families: one row per parent in `edges`.
         layer: the row of the layer.
-        class_sums: what `iter_node_scores` makes every pair's scores from, with `class_sums.closure`; only of the basis
-            `sae`. Where images have several labels, by label set.
+        class_sums: sums by class, from which `iter_node_scores` computes the scores of every pair; only for the basis
+            `sae`. If images have several labels, the sums are by label set.
     """
 
     basis: Basis

@@ -1,4 +1,4 @@
-"""How many messages wait in the broker."""
+"""Metric of the messages that wait in the broker."""
 
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
@@ -12,12 +12,12 @@ from hsae.pipeline.queue.doorbell import make_app
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2
-# Kombu lets errors of the client through when the connection breaks in the middle of something.
+# Kombu does not translate errors of the client if the connection breaks during an operation.
 UNREACHABLE = (OperationalError, OSError, RedisError)
 
 
 def impatient_app(settings: Settings) -> Celery:
-    """The broker's client for a caller that cannot wait: a scrape must answer although the broker does not.
+    """A client of the broker with short timeouts: a scrape must answer even if the broker does not.
 
     Raises:
         UserError: when no broker is set.
@@ -44,7 +44,7 @@ def queue_metric(app: Celery) -> Metric:
                 try:
                     declared = connection.default_channel.queue_declare(queue=queue, passive=True)
                     family.add_metric((queue,), declared.message_count)
-                except ChannelError:  # a queue is made by its first message
+                except ChannelError:  # a queue exists only after its first message
                     family.add_metric((queue,), 0)
     except UNREACHABLE as error:
         raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error

@@ -1,4 +1,4 @@
-"""The collector: asked by Prometheus, it asks the parts of the service; one that fails costs its own metrics only."""
+"""The collector: at every scrape it reads the parts of the service; a failed part lacks only its own metrics."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ _STATEMENT_MILLISECONDS = 60_000
 
 
 class ServiceCollector(Collector):
-    """Every metric of the service. Only one scrape at a time asks the database; others wait for it.
+    """Every metric of the service. One scrape at a time reads the database; others wait.
 
     Raises:
-        UserError: when no database or broker is set, or their addresses are none.
+        UserError: no database or broker is set, or their URLs are invalid.
     """
 
     def __init__(self, settings: Settings, probes: Probes) -> None:

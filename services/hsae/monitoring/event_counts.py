@@ -1,4 +1,4 @@
-"""Counts over the history of jobs that cost the same however long the history is."""
+"""Counts over the history of jobs, at a cost that does not grow with the history."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -32,10 +32,13 @@ GROUP BY settled, reason, kind, unit, bucket
 
 @dataclass(slots=True)
 class Totals:
-    """What happened so far.
+    """Totals so far.
 
-    events: number by (reason, kind); units: finished units by (kind, unit); durations: number of successful attempts
-    by (kind, bucket), where bucket i holds BUCKETS[i - 1] <= seconds < BUCKETS[i]; seconds: their sum by kind.
+    Attributes:
+        events: number of events by (reason, kind).
+        units: finished units by (kind, unit).
+        durations: number of successful attempts by (kind, bucket); bucket i has BUCKETS[i - 1] <= seconds < BUCKETS[i].
+        seconds: sum of the durations by kind.
     """
 
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -67,22 +70,22 @@ class Totals:
 
 
 class EventCounts:
-    """Counts every event once: only those that are new since the last reading are looked at.
+    """Counts every event once: each reading looks only at events that are not yet settled.
 
-    Ids are given out before their transaction commits, so an event may appear behind newer ones. Events therefore
-    count as settled only when every transaction has ended that ran when they were the newest; until then they are
-    counted anew each time. Totals never fall, not even when jobs are removed, as Prometheus expects of a counter.
+    An id is assigned before its transaction commits, so an event may appear after newer ones. Events are settled once
+    all transactions have ended that were running when they were the newest; until then every reading counts them again.
+    Totals never fall, even if jobs are removed, as Prometheus requires of a counter.
     """
 
     def __init__(self) -> None:
         self._settled = Totals()
         self._counted = 0  # every event up to this id is in _settled
-        self._next: tuple[int, int] | None = None  # (newest id, first transaction that had not begun) of a reading
+        self._next: tuple[int, int] | None = None  # (newest id, first future transaction) at an earlier reading
 
     def read(self, connection: Connection) -> Totals:
         """The totals as the connection's transaction (repeatable read) sees them."""
         oldest_running, first_future, newest = connection.execute(_NOW).one()
-        if newest < self._counted:  # another database: restored, or made anew
+        if newest < self._counted:  # another database: restored or recreated
             self._settled, self._counted, self._next = Totals(), 0, None
         settle = self._counted
         if self._next is not None and oldest_running >= self._next[1]:

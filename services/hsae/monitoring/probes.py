@@ -1,4 +1,4 @@
-"""What takes too long for a scrape, looked at in the background: the object store, and which workers answer."""
+"""Background probes of what is too slow for a scrape: the object store, and which workers answer."""
 
 import logging
 import threading
@@ -17,29 +17,29 @@ _PING_SECONDS = 2.0
 
 
 class Outages:
-    """Logs that a part fails, once, and that it answers again."""
+    """Logs once that a part fails, and once that it answers again."""
 
     def __init__(self) -> None:
         self._down: set[str] = set()
 
     def failed(self, part: str, error: HsaeError) -> None:
-        """Take note of a failure."""
+        """Record a failure."""
         if part not in self._down:
             log.warning("%s: %s", part, error)
         self._down.add(part)
 
     def worked(self, part: str) -> None:
-        """Take note that it answered."""
+        """Record an answer."""
         if part in self._down:
             log.info("%s: answers again", part)
         self._down.discard(part)
 
 
 class Probes:
-    """Looks every `seconds`, from a thread of its own.
+    """Probes the object store and the workers every `seconds`, each in its own thread.
 
-    Workers are asked by Celery's broadcast, for whose answers one waits in any case; a busy worker answers too, because
-    its parent process does. The object store's client rides out restarts for several seconds before it gives up.
+    Workers answer a Celery broadcast, which always waits for its timeout. A busy worker answers as well, because its
+    parent process does. The object store's client retries for several seconds before it fails.
     """
 
     def __init__(self, settings: Settings, *, seconds: float = 15.0) -> None:
@@ -54,16 +54,16 @@ class Probes:
                 target=self._run, args=("workers", self._look_at_workers), name="worker-probe", daemon=True
             ),
         ]
-        self.store_up: bool | None = None  # None until the first look
-        self.workers: Counter[str] | None = None  # by queue; None while the broker is out of reach
+        self.store_up: bool | None = None  # None until the first probe
+        self.workers: Counter[str] | None = None  # by queue; None while the broker is unreachable
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End; a look that is under way is left to itself."""
+        """Stop; a running probe ends by itself."""
         self._stop.set()
 
     def _run(self, part: str, look: Callable[[], None]) -> None:
@@ -87,7 +87,7 @@ class Probes:
 
     def _look_at_workers(self) -> None:
         try:
-            # A client of its own each time: one that lost its connection would not notice.
+            # A new client each time: an old one would not notice that it lost its connection.
             app = impatient_app(self._settings)
             replies: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_PING_SECONDS).active_queues() or {}
         except UNREACHABLE as error:

@@ -12,10 +12,10 @@ from hsae.settings import Settings
 
 
 class MetricsServer:
-    """`http://host:port/metrics` for as long as the context lasts; port 0 takes a free one.
+    """Serves `http://host:port/metrics` inside its context; port 0 chooses a free port.
 
     Raises:
-        UserError: when the address cannot be listened on, or no database or broker is set.
+        UserError: the address cannot be used, or no database or broker is set.
     """
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:

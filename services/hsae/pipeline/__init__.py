@@ -1,0 +1,1 @@
+"""From a request to artifacts: planning, the queue, the stages, and what runs and maintains them."""

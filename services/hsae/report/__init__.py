@@ -1,1 +1,1 @@
-"""Pictures and tables made from the catalog's rows."""
+"""Figures and text tables made from the catalog's rows."""

@@ -1,4 +1,4 @@
-"""Two groups of analyses side by side, height by height."""
+"""Compare two groups of analyses, A and B, height by height."""
 
 from collections.abc import Mapping, Sequence
 from math import fsum
@@ -10,15 +10,15 @@ MIN_INNER_CLASSES = 3
 
 
 def by_height(nodes: Sequence[Mapping[str, Any]], controls: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
-    """One row per height, greatest first, then one of all inner nodes and one of all nodes.
+    """One row per height, greatest first, then one row for all inner nodes and one for all nodes.
 
     Args:
         nodes: rows with synset_id, height, n_classes, f1_a and f1_b.
-        controls: the same nodes' F1 in control bases, by the basis.
+        controls: F1 of the same nodes in the control bases, by basis.
 
     Returns:
         Rows with `group` (height H, inner, all), n_nodes, the means f1_a and f1_b, `difference` (B - A), the nodes that
-        each side wins (wins_a, wins_b, ties), and f1_a_<control>, f1_b_<control>; a control that lacks a node counts 0.
+        each side wins (wins_a, wins_b, ties), and f1_a_<control>, f1_b_<control>; a node missing in a control counts 0.
     """
     f1_of = {
         control: {row["synset_id"]: (row["f1_a"], row["f1_b"]) for row in rows} for control, rows in controls.items()
@@ -31,7 +31,7 @@ def by_height(nodes: Sequence[Mapping[str, Any]], controls: Mapping[str, Sequenc
 
 
 def greatest_differences(nodes: Sequence[Mapping[str, Any]], n: int) -> tuple[list[Row], list[Row]]:
-    """The `n` nodes where A is further ahead than anywhere else, and those where B is; by the lead, then the name."""
+    """The `n` nodes at which A leads most, and those at which B leads most; sorted by lead, then by name."""
     rows = [{**row, "difference": row["f1_b"] - row["f1_a"]} for row in nodes]
     ahead_a = sorted((row for row in rows if row["difference"] < 0), key=lambda r: (r["difference"], r["synset"]))
     ahead_b = sorted((row for row in rows if row["difference"] > 0), key=lambda r: (-r["difference"], r["synset"]))

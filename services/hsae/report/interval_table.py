@@ -1,4 +1,4 @@
-"""A comparison's quantities and differences as tables: intervals in brackets, what excludes 0 marked."""
+"""Quantities and differences of a comparison as tables, with intervals; a mark where an interval excludes 0."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ APART = "*"
 
 
 def beside_differences(scores: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row per analysis of the quantities and differences of one metric.
+    """One row per analysis with the quantities and differences of one metric.
 
     Args:
         scores: rows with analysis_id, layer, sae, basis, value, ci_low, ci_high and n.
@@ -36,7 +36,7 @@ def beside_differences(scores: Sequence[Mapping[str, Any]], differences: Sequenc
 
 
 def between_saes(differences: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Rows of the differences between SAEs of one layer: layer, sae, other_sae, `difference`, `interval`, n."""
+    """Differences between SAEs of one layer, as rows with layer, sae, other_sae, `difference`, `interval`, n."""
     return [
         {
             "layer": row["layer"], "sae": row["sae"], "other_sae": row["other_sae"], "difference": _marked(row),
@@ -48,7 +48,7 @@ def between_saes(differences: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def interval(row: Mapping[str, Any]) -> str | None:
-    """`[low, high]`; None where there is none."""
+    """`[low, high]`; None without an interval."""
     return None if row["ci_low"] is None else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 

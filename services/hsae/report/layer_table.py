@@ -1,4 +1,4 @@
-"""Layer scores with each SAE's controls beside it."""
+"""Layer scores of every SAE together with its controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _BESIDE = (
 def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row per analysis from the rows of `layer_progress`.
 
-    The SAE's own values keep their names; each control's stand beside them as `<score>_<control>`.
+    The SAE's values keep their names; those of a control are called `<score>_<control>`.
     """
     result: dict[int, Row] = {}
     for row in rows:

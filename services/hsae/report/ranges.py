@@ -1,4 +1,4 @@
-"""Numbers as a person lists them."""
+"""Lists of numbers as ranges."""
 
 from collections.abc import Sequence
 

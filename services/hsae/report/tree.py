@@ -1,4 +1,4 @@
-"""A part of a taxonomy as the lines of a tree, although it is none: a node may have several hypernyms."""
+"""A part of a taxonomy as the lines of a tree. The taxonomy is a DAG: a node with several hypernyms is repeated."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ Row = dict[str, Any]
 
 
 def keep_with_ancestors(nodes: Sequence[Mapping[str, Any]], root: int, wanted: set[int]) -> list[Mapping[str, Any]]:
-    """The wanted nodes, the root, and whatever lies between: rows with synset_id and hypernym_ids."""
+    """The wanted nodes, the root, and all nodes between them, as rows with synset_id and hypernym_ids."""
     parents = {row["synset_id"]: row["hypernym_ids"] for row in nodes}
     kept = {root}
     pending = [node for node in wanted if node in parents]
@@ -20,13 +20,13 @@ def keep_with_ancestors(nodes: Sequence[Mapping[str, Any]], root: int, wanted: s
 
 
 def tree_lines(nodes: Sequence[Mapping[str, Any]], root: int) -> list[Row]:
-    """The nodes from `root` downwards in the order of print, each under every hypernym that is among them.
+    """The lines of the tree below `root`; a node has a line under each of its hypernyms that is in `nodes`.
 
-    A node's own hyponyms follow it only the first time; siblings keep the order of `nodes`.
+    Hyponyms follow a node only at its first line; siblings keep the order of `nodes`.
 
     Args:
-        nodes: rows with synset_id, synset, hypernym_ids and hypernyms (all of the node's, in the same order).
-        root: synset_id of the uppermost.
+        nodes: rows with synset_id, synset, hypernym_ids and hypernyms (all hypernyms of the node, in the same order).
+        root: synset_id of the root.
 
     Returns:
         The rows, each with `line` (branches, name, mark), `level` (0 for the root), `again` (it was printed before) and
@@ -41,7 +41,7 @@ def tree_lines(nodes: Sequence[Mapping[str, Any]], root: int) -> list[Row]:
                 children[parent].append(row["synset_id"])
     lines: list[Row] = []
     expanded: set[int] = set()
-    pending: list[tuple[int, int | None, tuple[bool, ...]]] = [(root, None, ())]  # node, under which, last of its row
+    pending: list[tuple[int, int | None, tuple[bool, ...]]] = [(root, None, ())]  # node, parent, last children
     while pending:
         node, under, is_last = pending.pop()
         row = by_id[node]

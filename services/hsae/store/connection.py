@@ -1,6 +1,6 @@
-"""How we speak HTTP with the S3 server: what is tried again, and how soon a dead connection is noticed.
+"""HTTP connections to the S3 server: retries, and how soon a dead connection is noticed.
 
-Every limit is one of silence, never of a whole transfer: a slow server that makes progress is not cut off.
+Every timeout limits silence, never a whole transfer: a slow server that makes progress is not cut off.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""What the S3 server or the way to it can do to us, said in one line that names the remedy."""
+"""Errors of the S3 server and its network as one-line exceptions that name the remedy."""
 
 from xml.etree.ElementTree import ParseError
 
@@ -8,9 +8,9 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from hsae.errors import ServiceError, UserError
 from hsae.store.connection import CONNECT_TIMEOUT_SECONDS
 
-# Everything that the client raises for something other than a bug of ours (OSError: a broken CA file).
+# All that the client raises except for bugs of hsae (OSError: a broken CA file).
 CLIENT_ERRORS = (MinioException, http.HTTPError, ParseError, OSError)
-# The body of an answer stopped before its announced end; as these they reach us from a body alone.
+# The body ended before its announced length; only the reading of a body raises these.
 _CUT_SHORT = (http.ProtocolError, http.ReadTimeoutError)
 
 _REFUSED = {
@@ -38,7 +38,7 @@ class ObjectMissingError(UserError):
 
     @property
     def fact(self) -> str:
-        """What is wrong, without what mends it."""
+        """What is wrong, without the remedy."""
         return f"object {self.key} is missing from bucket {self.bucket}"
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class ObjectCorruptError(UserError):
 
     @property
     def fact(self) -> str:
-        """What is wrong, without what mends it."""
+        """What is wrong, without the remedy."""
         return f"object {self.key} in bucket {self.bucket} is damaged ({self.reason})"
 
     def __str__(self) -> str:
@@ -71,10 +71,10 @@ def _remedy(key: str) -> str:
 
 
 def fault_of_one_object(error: Exception) -> str | None:
-    """What failed in the reading of an object, where it may be this object's own fault; None for anything else.
+    """The reason of a failed read, if the object itself may be damaged; None for any other failure.
 
-    Of the statuses only 500 is: the others say that the server, or the way to it, is overloaded or away. SeaweedFS
-    tries for 14 s before it says so; a busy one says nothing until our limit of silence is over.
+    Among HTTP statuses only 500 may mean that. Other statuses mean that the server, or the network to it, is overloaded
+    or down. SeaweedFS tries for 14 s before it answers 500; a busy one gives no answer within the silence timeout.
     """
     if isinstance(error, _CUT_SHORT):
         return "its body is cut short"
@@ -87,10 +87,17 @@ def fault_of_one_object(error: Exception) -> str | None:
 
 
 def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool) -> UserError:
-    """The one-line exception for what the client raised.
+    """The one-line exception for an error of the client.
 
-    `key` is the object that the request was about (None: the bucket); `writing`: it was to store bytes.
-    Returns `ObjectMissingError` for a missing key, `ServiceError` for everything else.
+    Args:
+        error: what the client raised.
+        endpoint: host and port of the server.
+        bucket: name of the bucket.
+        key: object of the request; None: the request was about the bucket.
+        writing: whether the request was to store bytes.
+
+    Returns:
+        `ObjectMissingError` for a missing key, `ServiceError` for everything else.
     """
     server = f"the S3 server at {endpoint}"
     if isinstance(error, http.HTTPError):
@@ -128,7 +135,7 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
 
 
 def missing_bucket(endpoint: str, bucket: str) -> ServiceError:
-    """The exception for a bucket that is not there."""
+    """The exception for a bucket that does not exist."""
     return ServiceError(
         f"bucket {bucket} does not exist on the S3 server at {endpoint}: "
         "run `hsae-admin doctor`, which creates it, or correct HSAE_S3_BUCKET"
@@ -169,12 +176,12 @@ def _tells_of_full_storage(error: Exception, text: str) -> bool:
 
 
 def _answer(error: Exception) -> tuple[int, str]:
-    """The HTTP status of an answer that is an error (0: of none), and what it says."""
+    """The HTTP status of an error response (0 without a response), and its text."""
     if isinstance(error, S3Error):
         return error.response.status, f"{error.code or ''} {error.message or ''}"
     if isinstance(error, ServerError):
         return error.status_code, _line(error)
-    # No XML, or XML of another kind. The client keeps the status of a non-XML answer in a private field only.
+    # The body is no XML, or other XML. The client keeps the status of a non-XML response only in a private field.
     return int(getattr(error, "_code", 0)) if isinstance(error, InvalidResponseError) else 0, _line(error)
 
 

@@ -1,4 +1,4 @@
-"""Reading one object: an object that the server cannot give is told from a server that is away."""
+"""Read one object, and distinguish a damaged object from a server that is down."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hsae.store.faults import CLIENT_ERRORS, ObjectCorruptError, fault_of_one_ob
 
 T = TypeVar("T")
 
-# A read that failed is repeated for so long at least; a server that takes longer to fail is asked twice.
+# A failed read is repeated for at least this long; a server that takes longer to fail is asked twice.
 _AGAIN_SECONDS = 3.0
 _PAUSE_SECONDS = 0.5
 
@@ -24,21 +24,21 @@ def read_object(
     probe: Callable[[], None],
     explained: Callable[[Exception], UserError],
 ) -> T:
-    """What `read` returns.
+    """Return the result of `read`, with retries.
 
-    A server whose disk has rotten blocks fails at the objects in them and at no others. Where a read fails in that
-    way, `probe` writes and reads another object. If that works and a later read fails again, the object is lost;
-    if it does not, the server is away.
+    A server whose disk has bad blocks fails for the objects in them and for no others. If a read fails in that way,
+    `probe` writes and reads another object. If that works and a later read fails again, the object is lost; if it does
+    not work, the server is down.
 
     Args:
         key: the object's key.
         bucket: the object's bucket.
         read: reads the object once; may raise what the S3 client raises.
-        probe: raises `ServiceError` where the server gives no other object either.
-        explained: what to raise for an error of the client.
+        probe: raises `ServiceError` if the server can read no other object either.
+        explained: maps an error of the client to the exception to raise.
 
     Raises:
-        ObjectCorruptError: the server gives other objects, but not this one.
+        ObjectCorruptError: the server can read other objects, but not this one.
         UserError: what `explained` returns.
     """
     give_up_at: float | None = None
@@ -61,7 +61,7 @@ def read_object(
 
 
 def take_body(body: urllib3.BaseHTTPResponse, take: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
-    """What `take` makes of an answer's body; its connection is free afterwards."""
+    """Apply `take` to the body of a response, then release its connection."""
     try:
         return take(body)
     finally:

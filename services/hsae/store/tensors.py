@@ -1,4 +1,4 @@
-"""Named tensors and text metadata as one safetensors object. The same content is always the same bytes."""
+"""Named tensors and text metadata as one safetensors object; equal content gives equal bytes."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _METADATA = "__metadata__"
 def put_tensors(
     store: ObjectStore, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> StoredObject:
-    """Stores `tensors` (any device, any stride) and `metadata` as the safetensors object `key`."""
+    """Store `tensors` (any device, any stride) and `metadata` as the safetensors object `key`."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return store.put(key, _serialise(on_cpu, dict(metadata)))
 
@@ -25,7 +25,9 @@ def put_tensors(
 def get_tensors(store: ObjectStore, key: str, *, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors (on the CPU) and the metadata of the safetensors object `key`.
 
-    Raises what `ObjectStore.get` raises, and `ObjectCorruptError` for an object that is no safetensors file.
+    Raises:
+        ObjectCorruptError: the object is no safetensors file.
+        UserError: as for `ObjectStore.get`.
     """
     data = store.get(key, sha256=sha256)
     try:
@@ -37,8 +39,8 @@ def get_tensors(store: ObjectStore, key: str, *, sha256: str | None) -> tuple[di
 
 
 def _serialise(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    # Left to itself safetensors writes the metadata in the random order of a hash map, and bytes and checksum
-    # would change from call to call. Offsets count from the header's end: a sorted header may replace it.
+    # safetensors writes the metadata in the random order of a hash map, so bytes and checksum would differ between
+    # calls. Offsets count from the end of the header, so a sorted header can replace it.
     data = save(tensors)
     tensor_entries = {name: entry for name, entry in _header(data).items() if name != _METADATA}
     header = {_METADATA: dict(sorted(metadata.items())), **tensor_entries}

@@ -1,4 +1,4 @@
-"""Taxonomies: WordNet 3.0's nouns or a user's own tree, and what a data set's classes induce in them."""
+"""Taxonomies: WordNet 3.0 nouns, custom trees, rank paths; and the taxonomy induced by a data set's classes."""
 
 from hsae.taxonomy.induced import InducedTaxonomy, induce
 from hsae.taxonomy.load import load_taxonomy

@@ -1,4 +1,4 @@
-"""Reads a user's CSV, with errors that name the file and the line."""
+"""Read a user's CSV; errors name the file and the line."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from hsae.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """The values of one row, stripped, and as they are written; `line` counts from 1."""
+    """The values of one row, stripped (`values`) and as written (`written`); `line` counts from 1."""
 
     line: int
     values: tuple[str, ...]
@@ -19,10 +19,17 @@ class CsvRow:
 
 
 def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
-    """The values of `columns`, in that order and never blank, in every row of a CSV whose header holds them.
+    """Read some columns of a CSV with a header.
 
-    Other columns are ignored. `UserError`: as for `iterate_csv`, or the file lacks a column or names it twice, has no
-    rows, or has a blank value.
+    Args:
+        path: the file.
+        columns: names of the columns to read; other columns are ignored.
+
+    Returns:
+        Every row, with the values in the order of `columns`; no value is blank.
+
+    Raises:
+        UserError: as for `iterate_csv`; or a column is missing or occurs twice, there are no rows, or a value is blank.
     """
     wanted = ",".join(columns)
     table = iterate_csv(path, wanted)
@@ -43,11 +50,17 @@ def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
 
 
 def iterate_csv(path: Path, wanted: str) -> Iterator[CsvRow]:
-    """The header of a UTF-8 CSV (byte order mark and CRLF allowed), then all of its rows, as long as the header.
+    """Iterate over a UTF-8 CSV (byte order mark and CRLF allowed): first its header, then its rows.
 
-    Rows whose every field is blank are left out. `wanted` says in the error messages what the header should be.
-    `UserError`: the file cannot be read, is not UTF-8, holds nothing, or has a row with more or fewer fields than the
-    header.
+    Rows with only blank fields are left out.
+
+    Args:
+        path: the file.
+        wanted: the header that the file should have, for error messages.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, is empty, or has a row whose number of fields differs from the
+            header's.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

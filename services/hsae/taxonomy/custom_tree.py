@@ -1,4 +1,4 @@
-"""A user's own taxonomy: a CSV of child,parent."""
+"""A user's own taxonomy: a CSV with the columns child,parent."""
 
 import graphlib
 import hashlib
@@ -13,10 +13,14 @@ from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, Ta
 
 
 class CustomTree(Taxonomy):
-    """A tree or DAG of named nodes; a node's id is its own name."""
+    """A tree or DAG of named nodes; the id of a node is its name."""
 
     def __init__(self, name: str, edges: Iterable[tuple[str, str]]) -> None:
-        """`edges`: (child, parent) names. `UserError` where they hold a cycle or not exactly one root."""
+        """Make a taxonomy of (child, parent) names.
+
+        Raises:
+            UserError: the edges have a cycle, or not exactly one root.
+        """
         self._name = name
         parents: dict[str, set[str]] = {}
         children: dict[str, set[str]] = {}
@@ -38,20 +42,24 @@ class CustomTree(Taxonomy):
 
     @property
     def name(self) -> str:
+        """See `Taxonomy`."""
         return self._name
 
     @property
     def namespace(self) -> str:
+        """See `Taxonomy`."""
         edges = json.dumps(sorted(self._hypernyms.items()), ensure_ascii=False)
         return f"{self._name}-{hashlib.sha256(edges.encode()).hexdigest()[:12]}"
 
     def resolve(self, label: str) -> Synset:
+        """See `Taxonomy`."""
         found = self.interpret(label)
         if found.synset is None:
             raise UserError(found.message)
         return found.synset
 
     def interpret(self, label: str, *, senses: SenseChoice | None = None, hint: bool = True) -> Interpretation:
+        """See `Taxonomy`."""
         if senses is not None:
             raise UserError(f"the names of the taxonomy {self._name} have no senses to choose from; WordNet's have")
         return self._read(normalised(label.strip()), hint=hint)
@@ -66,25 +74,28 @@ class CustomTree(Taxonomy):
         return f"{label!r} is no node of the taxonomy {self._name}{hint}"
 
     def synset(self, synset_id: str) -> Synset:
+        """See `Taxonomy`."""
         if synset_id not in self._hypernyms:
             raise UserError(self._unknown(synset_id, self._hypernyms))
         return Synset(id=synset_id, name=synset_id, lemmas=(synset_id,), definition="")
 
     def hypernyms(self, synset_id: str) -> tuple[str, ...]:
+        """See `Taxonomy`."""
         return self._hypernyms[self.synset(synset_id).id]
 
     def hyponyms(self, synset_id: str) -> tuple[str, ...]:
+        """See `Taxonomy`."""
         return self._hyponyms[self.synset(synset_id).id]
 
 
 def normalised(name: str) -> str:
-    """One form for equal names: file systems and spreadsheets disagree on how an accent is encoded."""
+    """Unicode NFC form of a name: file systems and spreadsheets encode accents in different ways."""
     return unicodedata.normalize("NFC", name)
 
 
 def _check_one_root(name: str, parents: dict[str, set[str]]) -> None:
     try:
-        # Sorted, so that the cycle which the message names is the same one each time.
+        # Sorted, so that the message always names the same cycle.
         graphlib.TopologicalSorter({node: sorted(parents[node]) for node in sorted(parents)}).prepare()
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])

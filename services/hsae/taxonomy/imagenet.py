@@ -1,4 +1,4 @@
-"""ImageNet-1k's classes in WordNet, and all that lies above them."""
+"""The classes of ImageNet-1k in WordNet, and their hypernyms."""
 
 from importlib import resources
 

@@ -1,4 +1,4 @@
-"""The induced taxonomy of a data set: its classes, their hypernym ancestors, and the closure between them."""
+"""The induced taxonomy of a data set: its classes, their hypernym ancestors, and the closure."""
 
 import graphlib
 import hashlib
@@ -21,16 +21,16 @@ _LCH_BLOCK = 2048
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InducedTaxonomy:
-    """V, every hypernym ancestor of a class with the classes themselves, as a rooted DAG of numbered nodes.
+    """The classes of a data set and all their hypernym ancestors, as a rooted DAG of numbered nodes.
 
-    A node may have several parents, all of which count, and a class may be an ancestor of another class. The
-    arrays are read-only. Two induced taxonomies are equal when their `key` is.
+    A node may have several parents, and all of them count. A class may be an ancestor of another class. The arrays are
+    read-only. Two induced taxonomies are equal if their `key` is equal.
     """
 
     synsets: tuple[Synset, ...]
-    """The nodes, sorted by id; a node's number is its place here."""
+    """The nodes, sorted by id; a node's number is its index here."""
     classes: Int32[np.ndarray, "n_classes"]
-    """Node of every class, ascending; a class's *position* is its place here."""
+    """Node of every class, ascending; a class's *position* is its index here."""
     hypernym_edges: Int32[np.ndarray, "n_edges 2"]
     """(child, parent) nodes, sorted."""
     height: Int32[np.ndarray, "n_nodes"]
@@ -38,17 +38,18 @@ class InducedTaxonomy:
     depth: Int32[np.ndarray, "n_nodes"]
     """Edges on the shortest path from the root; 0 for the root."""
     closure: sparse.csr_array[np.uint8]
-    """A, uint8[n_classes, n_nodes]: 1 where the node is the class or an ancestor of it. Cast it before it
-    meets integers: a product of uint8 wraps at 256."""
+    """uint8[n_classes, n_nodes]: 1 if the node is the class or an ancestor of it. Cast it before a product with
+    integers: uint8 overflows at 256."""
     leaf_counts: Int32[np.ndarray, "n_nodes"]
     """Classes at or under every node."""
     root: int
     """The node without a parent."""
 
     def node_closure(self) -> Int32[np.ndarray, "n_pairs 3"]:
-        """(descendant, ancestor, distance) of every pair over all of V, (v, v, 0) included, sorted.
+        """All pairs of a node and an ancestor, sorted, including every node with itself.
 
-        distance: edges on the shortest upward path.
+        Returns:
+            Rows (descendant, ancestor, distance); distance is the number of edges on the shortest upward path.
         """
         distances = _upward_distances(_parents(len(self.synsets), self.hypernym_edges.tolist()))
         pairs = [
@@ -59,11 +60,11 @@ class InducedTaxonomy:
         return np.array(pairs, dtype=np.int32)
 
     def lch(self, class_positions: Sequence[int] | Int[np.ndarray, "n"]) -> int:
-        """The node that is the Lowest Common Hypernym of these classes; -1 for no class at all.
+        """The lowest common hypernym (LCH) of some classes; -1 without classes.
 
-        It is the common hypernym (a class being its own) with the least height, `argmin height(v)` over the `v`
-        with `K ⊆ L_v`, K these classes (arXiv 2505.15970); ties (ours): the fewest classes under it, then the smallest
-        id.
+        It is the common hypernym with the least height: `argmin height(v)` over all `v` with `K ⊆ L_v`, where `K` are
+        these classes and `L_v` the classes at or under `v` (arXiv 2505.15970). Ties (ours): the fewest classes under
+        it, then the smallest id.
         """
         positions = np.unique(np.asarray(class_positions, dtype=np.int64))
         indptr = np.array([0, len(positions)])
@@ -73,9 +74,13 @@ class InducedTaxonomy:
         return int(self.lch_many(sparse.csr_array((np.ones(len(positions)), positions, indptr), shape=shape))[0])
 
     def lch_many(self, class_sets: sparse.csr_array) -> Int32[np.ndarray, "n_sets"]:
-        """`lch` of many sets at once: row s holds set s as its non-zero class positions.
+        """`lch` of many sets of classes.
 
-        class_sets: any numeric dtype, [n_sets, n_classes]. Returns the nodes, -1 for an empty set.
+        Args:
+            class_sets: any numeric dtype, [n_sets, n_classes]; non-zero for the classes of the set.
+
+        Returns:
+            The node of every set; -1 for an empty set.
         """
         n_classes = class_sets.shape[1]
         if n_classes != len(self.classes):
@@ -83,14 +88,18 @@ class InducedTaxonomy:
         return self.lowest_common(class_sets, self.closure)
 
     def lowest_common(self, sets: sparse.csr_array, closure: sparse.csr_array[np.uint8]) -> Int32[np.ndarray, "n_sets"]:
-        """`lch` of sets of any things that lie under nodes, such as images of several classes.
+        """`lch` of sets of items that lie under nodes, such as images with several classes.
 
-        sets: any numeric dtype, [n_sets, n_things]; closure: [n_things, n_nodes], 1 where the thing lies under the
-        node. All things lie under the root. Returns the nodes, -1 for an empty set.
+        Args:
+            sets: any numeric dtype, [n_sets, n_items]; non-zero for the items of the set.
+            closure: [n_items, n_nodes], 1 if the item lies under the node; all items lie under the root.
+
+        Returns:
+            The node of every set; -1 for an empty set.
         """
         n_sets = sets.shape[0]
         n_nodes = len(self.synsets)
-        # Nodes in the order in which a common hypernym is preferred: the first common column is the LCH.
+        # Nodes in order of preference, so that the first common column is the LCH.
         order = np.lexsort((np.arange(n_nodes), self.leaf_counts, self.height)).astype(np.int32)
         under = closure.astype(np.int32)[:, order]
         nodes = np.full(n_sets, -1, dtype=np.int32)
@@ -103,7 +112,7 @@ class InducedTaxonomy:
                 continue
             is_common = n_under.data == np.repeat(sizes, np.diff(n_under.indptr))
             columns = np.where(is_common, n_under.indices, n_nodes)
-            # Rows of empty sets hold nothing, so the others' segments lie end to end.
+            # Rows of empty sets have no entries, so the segments of the other rows are contiguous.
             first = np.minimum.reduceat(columns, n_under.indptr[:-1][filled])
             nodes[start + filled] = order[first]  # in range: the root is common to every set
         return nodes
@@ -122,7 +131,11 @@ class InducedTaxonomy:
 
     @classmethod
     def from_json(cls, text: str) -> "InducedTaxonomy":
-        """The inverse of `to_json`; `UserError` for any other text."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: the text is not a canonical induced taxonomy.
+        """
         try:
             content = json.loads(text)
             if content["format"] != _FORMAT:
@@ -144,7 +157,7 @@ class InducedTaxonomy:
 
     @property
     def key(self) -> str:
-        """sha256 (hex) of `to_json()`: the taxonomy's part in the key of whatever is computed with it."""
+        """sha256 (hex) of `to_json()`; part of the key of everything that is computed with the taxonomy."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -155,9 +168,14 @@ class InducedTaxonomy:
 
 
 def induce(taxonomy: Taxonomy, class_ids: Iterable[str]) -> InducedTaxonomy:
-    """The taxonomy that a data set's classes span: these synsets and all their hypernym ancestors.
+    """The taxonomy induced by classes: these synsets and all their hypernym ancestors.
 
-    `class_ids` are `Synset.id`s in any order, repeats allowed. `UserError`: no class, or an unknown id.
+    Args:
+        taxonomy: the whole taxonomy.
+        class_ids: `Synset.id` of every class, in any order; duplicates are allowed.
+
+    Raises:
+        UserError: there is no class, or an id is unknown.
     """
     wanted = set(class_ids)
     parents: dict[str, tuple[str, ...]] = {}
@@ -228,7 +246,7 @@ def _ancestors_first(parents: list[list[int]]) -> list[int]:
 
 
 def _upward_distances(parents: list[list[int]]) -> list[dict[int, int]]:
-    """For every node: each ancestor, itself included, with the edges on the shortest path up to it."""
+    """For every node: its ancestors, including itself, with the number of edges on the shortest path to each."""
     distances: list[dict[int, int]] = [{} for _ in parents]
     for node in _ancestors_first(parents):
         above = distances[node]
@@ -240,7 +258,7 @@ def _upward_distances(parents: list[list[int]]) -> list[dict[int, int]]:
 
 
 def _membership(class_sets: sparse.csr_array) -> sparse.csr_array[np.int32]:
-    """1 wherever the matrix is not zero; stored zeros and repeated entries do not count."""
+    """The matrix with 1 for every non-zero entry; stored zeros are dropped, duplicate entries summed."""
     sets = sparse.csr_array(class_sets, copy=True)
     sets.sum_duplicates()
     sets.eliminate_zeros()

@@ -1,4 +1,4 @@
-"""The one way to a taxonomy: a custom tree where the user gives one, WordNet's nouns otherwise."""
+"""Load a taxonomy: a custom tree or rank paths if the user gives a path, otherwise WordNet's nouns."""
 
 from pathlib import Path
 
@@ -10,18 +10,20 @@ from hsae.taxonomy.taxonomy import Taxonomy
 
 
 def load_taxonomy(custom: Path | None = None, *, wordnet: Path | None = None) -> Taxonomy:
-    """Load a taxonomy; takes about two seconds for WordNet (most of it the import of NLTK).
+    """Load a taxonomy. WordNet takes about two seconds, most of it for the import of NLTK.
 
-    custom: a CSV with the header child,parent: a tree or DAG with one root; a CSV whose columns are ranks from coarse
-        to fine, one row per leaf; or a folder of class folders that carry their rank path in their names.
-    wordnet: a folder with another WordNet 3.0 noun database, data.noun and index.noun (HSAE_WORDNET); without
-        it NLTK's own data (corpora/wordnet) if that is 3.0, else the database shipped with hsae.
+    Args:
+        custom: a CSV with the header child,parent (a tree or DAG with one root); a CSV whose columns are ranks from
+            coarse to fine, one row per leaf; or a folder of class folders whose names contain their rank path.
+        wordnet: a folder with another WordNet 3.0 noun database, data.noun and index.noun (HSAE_WORDNET). None: NLTK's
+            own data (corpora/wordnet) if it is version 3.0, otherwise the database shipped with hsae.
 
-    Raises `UserError` for what is no such tree and for a folder that is no WordNet 3.0.
+    Raises:
+        UserError: `custom` is no such taxonomy, or `wordnet` is no WordNet 3.0 database.
     """
     if custom is not None:
         return _load_custom(custom)
-    from hsae.taxonomy.wordnet_nouns import WordNetNouns  # here, as importing NLTK takes a second
+    from hsae.taxonomy.wordnet_nouns import WordNetNouns  # here, because the import of NLTK takes a second
 
     return WordNetNouns.load(wordnet)
 

@@ -1,4 +1,4 @@
-"""A taxonomy of rank paths, such as kingdom to species: a CSV of ranks, or class folders that carry the path."""
+"""A taxonomy of rank paths, such as kingdom to species: a CSV of ranks, or class folders named by their path."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from hsae.taxonomy.custom_tree import CustomTree, normalised
 from hsae.taxonomy.taxonomy import Interpretation, Rule, Synset, close_matches_hint
 
 ROOT = "root"
-"""The node above all where there is more than one name of the coarsest rank."""
+"""Name of the root that is added if the coarsest rank has more than one name."""
 
 CSV_HEADERS = "child,parent, or ranks from coarse to fine such as kingdom,family,species"
 
@@ -23,16 +23,22 @@ _EXAMPLE_FOLDER = "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lu
 
 
 class RankPaths(CustomTree):
-    """A tree whose nodes are paths: the same name at two places is two nodes.
+    """A tree whose nodes are paths: the same name under two parents makes two nodes.
 
-    A node's id is the names from the coarsest rank down to it, joined by "/": `Animalia/Chordata/Aves`.
+    The id of a node joins the names from the coarsest rank down to it with "/": `Animalia/Chordata/Aves`.
     """
 
     def __init__(self, name: str, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
-        """`paths`: for each row where it stands (for error messages) and its names by rank, coarse to fine.
+        """Make a taxonomy of rank paths.
 
-        A blank name is a rank that is missing and skipped; one name of a row is not blank. `UserError`: a name with a
-        "/", one path whose last name is of two ranks, a top name that `ROOT` would be mixed up with, no edge.
+        Args:
+            name: name of the taxonomy.
+            paths: for each row, its location (for error messages) and its names by rank, from coarse to fine. A blank
+                name is a missing rank and skipped; at least one name of a row is not blank.
+
+        Raises:
+            UserError: a name contains "/", a path has two ranks, a top name equals `ROOT` although a root is added, or
+                there is no edge.
         """
         self._rows: set[str] = set()
         rank_of: dict[str, int] = {}
@@ -89,7 +95,7 @@ class RankPaths(CustomTree):
 
     @classmethod
     def from_folder(cls, folder: Path) -> "RankPaths":
-        """Read the paths off a data set's class folders, as iNaturalist 2021 names them; named after the folder."""
+        """Read paths from names of class folders, as in iNaturalist 2021; the taxonomy is named after the folder."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries if entry.is_dir() and not is_system_folder(entry.name))
@@ -107,10 +113,10 @@ class RankPaths(CustomTree):
         return cls(folder.resolve().name, paths)
 
     def _read(self, label: str, *, hint: bool) -> Interpretation:
-        """The node whose path ends with `label`: its last name, or as many of the last as tell it from others.
+        """The node whose path ends with `label`: its last name, or its last names joined by "/", "_" or a space.
 
-        Names are joined by "/", "_" or a space, and a number in front, as in iNaturalist's folders, does not count.
-        Of several nodes the one that is a row of the CSV is meant, then the one whose whole path it is.
+        A leading number, as in iNaturalist's folders, is ignored. If several nodes match, a node that is a row of the
+        CSV is preferred, then a node whose whole path matches.
         """
         for end in (label, _NUMBER.sub("", label)):
             key = _key(end)
@@ -126,11 +132,12 @@ class RankPaths(CustomTree):
         return Interpretation(None, problem=f"{label!r} is no node of the taxonomy {self.name}{close}")
 
     def synset(self, synset_id: str) -> Synset:
+        """See `Taxonomy`."""
         return replace(super().synset(synset_id), lemmas=(synset_id.rpartition("/")[2],))
 
 
 def _key(end: str) -> str:
-    """One form for the ways to write the end of a path."""
+    """Canonical form of the end of a path."""
     return re.sub(r"[ _/]+", "_", end).strip("_")
 
 

@@ -1,4 +1,4 @@
-"""What a taxonomy is: synsets under one root, every one reachable through its direct hypernyms."""
+"""Interface of a taxonomy: synsets under one root, connected by direct hypernyms."""
 
 import difflib
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from textwrap import shorten
 from typing import Literal
 
 SenseChoice = Literal["imagenet"]
-"""Which sense of a word with several is meant: the one in the hierarchy of ImageNet-1k's classes."""
+"""How to choose among several senses of a word: take the one in the hierarchy of ImageNet-1k's classes."""
 
 _MAX_CANDIDATES = 12
 _DEFINITION_WIDTH = 60
@@ -19,8 +19,11 @@ _DEFINITION_WIDTH = 60
 class Synset:
     """One node of a taxonomy.
 
-    `id` is the wnid ("n02084071") of a WordNet noun, or a custom node's own name; `name` is what people read
-    ("dog.n.01"); `lemmas` are its words, the first one first; `definition` is empty for custom nodes.
+    Attributes:
+        id: wnid ("n02084071") of a WordNet noun, or the name of a custom node.
+        name: name for people ("dog.n.01").
+        lemmas: its words, in WordNet's order.
+        definition: gloss; empty for custom nodes.
     """
 
     id: str
@@ -30,7 +33,7 @@ class Synset:
 
 
 class Rule(StrEnum):
-    """By what a label was taken for its synset; with `NAME` nothing had to be decided."""
+    """The rule by which a label was read as a synset; `NAME` is an exact name."""
 
     NAME = "name"
     WNID_AND_NAME = "wnid and name"
@@ -40,7 +43,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """What a label means: its synset and by which rule, or what the problem is and which synsets may be meant."""
+    """The meaning of a label: its synset and the rule, or else the problem and candidate synsets."""
 
     synset: Synset | None
     rule: Rule | None = None
@@ -55,46 +58,54 @@ class Interpretation:
 
 
 class Taxonomy(ABC):
-    """A rooted directed acyclic graph of synsets: one may have several direct hypernyms, and all count."""
+    """A rooted directed acyclic graph of synsets; a synset may have several direct hypernyms, and all count."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the taxonomy is called: "wordnet-3.0", or the stem of a custom tree's CSV."""
+        """Name of the taxonomy: "wordnet-3.0", or the stem of a custom tree's CSV."""
 
     @property
     def namespace(self) -> str:
-        """The name under which its nodes are kept; two taxonomies with different edges never share one."""
+        """Name under which the catalog stores its nodes; taxonomies with different edges have different namespaces."""
         return self.name
 
     @property
     def has_senses(self) -> bool:
-        """Whether a word may have several senses, of which `interpret` can be told to take a certain one."""
+        """Whether words may have several senses, so that `interpret` accepts `senses`."""
         return False
 
     @abstractmethod
     def resolve(self, label: str) -> Synset:
-        """The synset that a label names.
+        """The synset with an exact name.
 
-        A label is a wnid ("n02084071") or a synset name ("dog.n.01"), or a node's name in a custom tree. A
-        bare lemma ("crane") does not say which sense is meant: the `UserError` lists the candidates. So does
-        the one for an unknown label, where any name is close to it.
+        Args:
+            label: a wnid ("n02084071"), a synset name ("dog.n.01"), or the name of a node of a custom tree.
+
+        Raises:
+            UserError: the label is unknown, or a bare lemma ("crane"); the message lists candidates or similar names.
         """
 
     @abstractmethod
     def interpret(self, label: str, *, senses: SenseChoice | None = None, hint: bool = True) -> Interpretation:
-        """What the label of a data set's class means; unlike `resolve` no error, and in WordNet by more rules.
+        """The meaning of the label of a class. Accepts more forms than `resolve`, and reports problems as a value.
 
-        senses: which sense of a word that has several.
-        hint: whether the problem with an unknown label names words close to it, which takes a tenth of a second.
+        Args:
+            label: the label.
+            senses: how to choose among several senses of a word.
+            hint: whether the problem of an unknown label names similar words; the search takes a tenth of a second.
 
         Raises:
-            UserError: `senses` of a taxonomy whose names have no senses.
+            UserError: `senses` is given and the names of the taxonomy have no senses.
         """
 
     @abstractmethod
     def synset(self, synset_id: str) -> Synset:
-        """The synset with this id; `UserError` where there is none."""
+        """The synset with this id.
+
+        Raises:
+            UserError: there is none.
+        """
 
     @abstractmethod
     def hypernyms(self, synset_id: str) -> tuple[str, ...]:
@@ -106,7 +117,7 @@ class Taxonomy(ABC):
 
 
 def candidates_text(candidates: tuple[Synset, ...], separator: str) -> str:
-    """The first candidates, of WordNet with id and the start of the definition, and how many more there are."""
+    """The first candidates (for WordNet with id and the start of the definition) and the number of further ones."""
     shown = separator.join(
         f"{synset.name} ({synset.id}: {short_definition(synset)})" if synset.definition else synset.name
         for synset in candidates[:_MAX_CANDIDATES]
@@ -116,7 +127,7 @@ def candidates_text(candidates: tuple[Synset, ...], separator: str) -> str:
 
 
 def candidate_lines(candidates: tuple[Synset, ...]) -> list[str]:
-    """A line for each of the first candidates, and one for the number of the others."""
+    """One line for each of the first candidates, and one with the number of further ones."""
     lines = [
         f"    {synset.name} {synset.id}: {short_definition(synset)}" if synset.definition else f"    {synset.name}"
         for synset in candidates[:_MAX_CANDIDATES]
@@ -131,7 +142,7 @@ def short_definition(synset: Synset) -> str:
 
 
 def close_matches_hint(label: str, names: Iterable[str]) -> str:
-    """The end of an error message: "; did you mean dog, doggie?", or nothing where no name is close."""
-    alike = [name for name in names if name[:1] == label[:1]]  # who mistypes gets the first letter right
-    matches = difflib.get_close_matches(label, alike, n=4, cutoff=0.75)
+    """The end of an error message: "; did you mean dog, doggie?", or "" if no name is close."""
+    same_initial = [name for name in names if name[:1] == label[:1]]  # a typo is rarely in the first letter
+    matches = difflib.get_close_matches(label, same_initial, n=4, cutoff=0.75)
     return f"; did you mean {', '.join(matches)}?" if matches else ""

@@ -1,8 +1,7 @@
-"""Finds a WordNet 3.0 noun database: the user's, NLTK's, or the one that ships with hsae.
+"""Find a WordNet 3.0 noun database: the user's, NLTK's, or the one shipped with hsae.
 
-Whatever the place, the files are read into memory (20 MB). Nothing is unpacked, so there is no cache folder
-to race for or to go stale, and NLTK's path sandbox, which refuses files outside `nltk.data.path`, has nothing
-to refuse.
+The files are always read into memory (20 MB). Nothing is unpacked, so there is no cache folder that could be stale or
+written by two processes, and NLTK's sandbox, which refuses files outside `nltk.data.path`, does not apply.
 """
 
 import re
@@ -23,16 +22,17 @@ _SHIPPED_ARCHIVE = "wordnet-3.0-nouns.zip"
 
 @dataclass(frozen=True, slots=True)
 class NounDatabase:
-    """The files of a WordNet noun database by name, and where they came from (for error messages)."""
+    """The files of a WordNet noun database by name, and their origin (for error messages)."""
 
     origin: str
     files: Mapping[str, bytes]
 
 
 def load_noun_database(folder: Path | None, nltk_data_path: list[str]) -> NounDatabase:
-    """The first of: `folder`, `corpora/wordnet` below NLTK's data path if it is 3.0, the shipped database.
+    """The first of: `folder`, `corpora/wordnet` below NLTK's data path if it is version 3.0, the shipped database.
 
-    A `folder` that is no sound WordNet 3.0 noun database is a `UserError`; NLTK's copy is passed over then.
+    Raises:
+        UserError: `folder` is no valid WordNet 3.0 noun database. (An invalid copy of NLTK's is skipped.)
     """
     if folder is not None:
         try:
@@ -60,7 +60,7 @@ def _shipped_database() -> NounDatabase:
 
 
 def _read_folder(folder: Path) -> NounDatabase:
-    """Those of the files that the folder holds."""
+    """The noun files that are in the folder."""
     names = {entry.name for entry in folder.iterdir()}
     files = {name: (folder / name).read_bytes() for name in _NOUN_FILES + _AUXILIARY_FILES if name in names}
     return NounDatabase(str(folder), files)
@@ -78,19 +78,19 @@ def _read_zip(path: Path) -> NounDatabase:
 
 
 def _read_nltk_data(corpora: Path) -> NounDatabase | None:
-    """NLTK keeps a corpus unpacked as `corpora/wordnet`, as `corpora/wordnet.zip`, or both."""
+    """NLTK's copy: a corpus is unpacked as `corpora/wordnet`, packed as `corpora/wordnet.zip`, or both."""
     for read, path in ((_read_folder, corpora / "wordnet"), (_read_zip, corpora / "wordnet.zip")):
         try:
             database = read(path)
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-            continue  # absent as a rule; a copy that cannot be read is passed over like one of another version
+            continue  # usually absent; an unreadable copy is skipped like one of another version
         if _problem(database) is None:
             return database
     return None
 
 
 def _complete(database: NounDatabase) -> NounDatabase:
-    """Add the files that no synset, name or hypernym depends on where the database lacks them."""
+    """Add missing auxiliary files; no synset, name or hypernym depends on them."""
     missing = [name for name in _AUXILIARY_FILES if name not in database.files]
     if not missing:
         return database
@@ -99,7 +99,7 @@ def _complete(database: NounDatabase) -> NounDatabase:
 
 
 def _problem(database: NounDatabase) -> str | None:
-    """Why this is no sound WordNet 3.0 noun database, or None."""
+    """Why this is no valid WordNet 3.0 noun database; None if it is valid."""
     for name in _NOUN_FILES:
         if name not in database.files:
             return f"holds no {name}"

@@ -1,4 +1,4 @@
-"""What a label means in WordNet: a synset's name, or a word that by some rule leaves one of its senses."""
+"""Read labels in WordNet: an exact name of a synset, or a word of which a rule selects one sense."""
 
 import itertools
 import re
@@ -16,11 +16,11 @@ _SYNSET_NAME = re.compile(r"(.+)\.([nvasr])\.(\d{1,3})")
 _WNID_AND_NAME = re.compile(r"(n\d{8})[\s_.,:-]+(.+)")
 _NUMBER = re.compile(r"\d+[\s_.-]+(?=\D)")
 _SEPARATOR = re.compile(r"[\s_-]+")
-_MAX_SEPARATORS = 6  # each of which may be "_" or "-" in WordNet
+_MAX_SEPARATORS = 6  # each may be "_" or "-" in WordNet
 
 
 def read_name(nouns: "WordNetNouns", label: str, *, hint: bool = True) -> Interpretation:
-    """The synset whose wnid or name the label is; a bare word is none, even if it has one sense only."""
+    """The synset with this wnid or name; a bare word is not accepted, even if it has only one sense."""
     label = label.strip()
     if match := WNID.fullmatch(label):
         return _not_a_noun(label) if match[1] != "n" else _of_wnid(nouns, label)
@@ -35,12 +35,15 @@ def read_name(nouns: "WordNetNouns", label: str, *, hint: bool = True) -> Interp
 
 
 def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *, hint: bool) -> Interpretation:
-    """What a class's label means: by name as in `read_name`, or else
+    """The meaning of the label of a class.
 
-    - a wnid with a name behind it (`n01440764_tench`): the wnid, if the name is one of its lemmas;
-    - a word with one noun sense, in any case, with spaces, "_" or "-" between its parts, in the plural, with a number
-      in front (`001.Laysan_Albatross`). Of a word that is also a plural (`shoes`) the senses of both count;
-    - with `senses`: a word of which one sense is in the hierarchy of ImageNet-1k's classes.
+    Accepts what `read_name` accepts, and also:
+
+    - a wnid followed by a name (`n01440764_tench`): the wnid, if the name is one of its lemmas;
+    - a word with one noun sense. Case and plural do not matter, the parts may be joined by spaces, "_" or "-", and a
+      leading number is ignored (`001.Laysan_Albatross`). For a word that is also a plural (`shoes`), the senses of both
+      count;
+    - with `senses`: a word with exactly one sense in the hierarchy of ImageNet-1k's classes.
     """
     label = label.strip()
     if match := _WNID_AND_NAME.fullmatch(label):
@@ -61,7 +64,7 @@ def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *,
 
 
 def word_senses(nouns: "WordNetNouns", word: str) -> tuple[Synset, ...]:
-    """The noun senses of a word and of what it may be the plural of, the most frequent first."""
+    """The noun senses of a word and of its singular, most frequent first."""
     parts = _SEPARATOR.split(word.strip().lower())
     if len(parts) - 1 > _MAX_SEPARATORS:
         forms = ["_".join(parts)]
@@ -109,7 +112,7 @@ def _not_a_noun(label: str) -> Interpretation:
 
 
 def _unclear(nouns: "WordNetNouns", label: str, word: str, problem: str, *, hint: bool) -> Interpretation:
-    """The problem with the senses of `word` as candidates, or the words close to it where it has none."""
+    """The problem, with the senses of `word` as candidates, or with similar words if it has no sense."""
     candidates = word_senses(nouns, word)
     if candidates:
         return Interpretation(None, problem=f"{label!r} {problem}", candidates=candidates)

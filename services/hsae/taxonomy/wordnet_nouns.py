@@ -21,9 +21,9 @@ from hsae.taxonomy.wordnet_labels import WNID, read_label, read_name
 
 
 class _FilesInMemory(PathPointer):  # type: ignore[misc]  # NLTK carries no types
-    """A corpus root whose files are byte strings; a file that is not there reads as empty.
+    """A corpus root whose files are byte strings; a missing file reads as empty.
 
-    NLTK's reader opens the files of all four parts of speech; empty ones do for those that are not nouns.
+    NLTK's reader opens the files of all four parts of speech; empty files suffice for those other than nouns.
     """
 
     def __init__(self, files: Mapping[str, bytes], name: str = "") -> None:
@@ -31,7 +31,7 @@ class _FilesInMemory(PathPointer):  # type: ignore[misc]  # NLTK carries no type
         self._name = name
 
     def open(self, encoding: str | None = None) -> TextIO:
-        # newline="\n": offsets count bytes, so no line end may be translated.
+        # newline="\n": offsets count bytes, so line ends must not be translated.
         data = io.BytesIO(self._files.get(self._name, b""))
         return io.TextIOWrapper(data, encoding=encoding or "utf-8", newline="\n")
 
@@ -47,31 +47,35 @@ class _NounReader(WordNetCorpusReader):  # type: ignore[misc]  # NLTK carries no
 
     def __init__(self, database: NounDatabase) -> None:
         self._files = _FilesInMemory(database.files)
-        # What NLTK itself passes: loaded at the first look-up in another language, so never here.
+        # The argument that NLTK itself passes; it is loaded at the first look-up in another language, so never here.
         multilingual = LazyCorpusLoader("omw-2.0", CorpusReader, r".*/wn-data-.*\.tab", encoding="utf8")
         super().__init__(self._files, multilingual)
 
     def open(self, file: str) -> TextIO:
-        # NLTK's own method checks a path on disk against its sandbox first; here is none to check.
+        # NLTK's own method checks a path on disk against its sandbox; there is no path here.
         return self._files.join(file).open(self._ENCODING)
 
     def map_wn(self, version: str = "wordnet") -> None:
-        # Serves the multilingual data only, and would need every part of speech and index.sense.
+        # Needed only for multilingual data; it would need all parts of speech and index.sense.
         return None
 
     def get_version(self) -> str:
-        # NLTK's method reads it off the adjectives.
+        # NLTK's method reads it from the adjectives.
         return REQUIRED_VERSION
 
 
 class WordNetNouns(Taxonomy):
     """The 82,115 noun synsets of WordNet 3.0, under entity.n.01.
 
-    May be used from several threads: NLTK's reader seeks in one shared stream, hence the lock.
+    Safe to use from several threads: NLTK's reader seeks in one shared stream, hence the lock.
     """
 
     def __init__(self, database: NounDatabase) -> None:
-        """`UserError` where NLTK cannot parse the database."""
+        """Parse the database.
+
+        Raises:
+            UserError: NLTK cannot parse it.
+        """
         self._lock = threading.RLock()
         self._nouns = database.files["data.noun"]
         try:
@@ -81,29 +85,33 @@ class WordNetNouns(Taxonomy):
 
     @classmethod
     def load(cls, folder: Path | None) -> "WordNetNouns":
-        """Load the database of `folder`, or the best one at hand (see `load_noun_database`)."""
+        """Load the database of `folder`, or the best available one (see `load_noun_database`)."""
         return cls(load_noun_database(folder, list(nltk.data.path)))
 
     @property
     def name(self) -> str:
+        """See `Taxonomy`."""
         return f"wordnet-{REQUIRED_VERSION}"
 
     @property
     def has_senses(self) -> bool:
+        """See `Taxonomy`."""
         return True
 
     def resolve(self, label: str) -> Synset:
+        """See `Taxonomy`."""
         found = read_name(self, label)
         if found.synset is None:
             raise UserError(found.message)
         return found.synset
 
     def interpret(self, label: str, *, senses: SenseChoice | None = None, hint: bool = True) -> Interpretation:
+        """See `Taxonomy`."""
         return read_label(self, label, senses, hint=hint)
 
     def named(self, lemma: str, sense: int) -> Synset | None:
-        """The synset called `lemma.n.sense`, by whichever of its lemmas."""
-        if sense < 1:  # NLTK takes .00 for the last sense
+        """The synset with the name `lemma.n.sense`, for any of its lemmas; None if there is none."""
+        if sense < 1:  # NLTK reads .00 as the last sense
             return None
         with self._lock:
             try:
@@ -112,7 +120,7 @@ class WordNetNouns(Taxonomy):
                 return None
 
     def senses(self, word: str) -> tuple[Synset, ...]:
-        """The senses of a word in lower case, its parts joined as in WordNet; of a plural also its singular's."""
+        """The senses of a lower-case word, its parts joined as in WordNet; for a plural also those of the singular."""
         with self._lock:
             return tuple(_as_synset(noun) for noun in self._reader.synsets(word, pos="n"))
 
@@ -127,15 +135,18 @@ class WordNetNouns(Taxonomy):
         return imagenet_nodes(self)
 
     def synset(self, synset_id: str) -> Synset:
+        """See `Taxonomy`."""
         with self._lock:
             return _as_synset(self._noun(synset_id))
 
     def hypernyms(self, synset_id: str) -> tuple[str, ...]:
+        """See `Taxonomy`."""
         with self._lock:
             noun = self._noun(synset_id)
             return tuple(sorted(_wnid(other) for other in noun.hypernyms() + noun.instance_hypernyms()))
 
     def hyponyms(self, synset_id: str) -> tuple[str, ...]:
+        """See `Taxonomy`."""
         with self._lock:
             noun = self._noun(synset_id)
             return tuple(sorted(_wnid(other) for other in noun.hyponyms() + noun.instance_hyponyms()))
@@ -143,7 +154,7 @@ class WordNetNouns(Taxonomy):
     def _noun(self, wnid: str) -> Any:
         match = WNID.fullmatch(wnid)
         offset = int(match[2]) if match and match[1] == "n" else 0
-        # Asked here, as NLTK answers an offset that starts no line with a warning and None.
+        # Checked here, because NLTK returns None with a warning for an offset that starts no line.
         if not offset or not self._nouns.startswith(b"%08d " % offset, offset) or self._nouns[offset - 1] != 0x0A:
             raise UserError(
                 f"WordNet {REQUIRED_VERSION} has no noun synset {wnid!r}: a wnid is 'n' and the synset's byte"

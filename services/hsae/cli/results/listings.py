@@ -220,14 +220,14 @@ def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[
     """The first `limit` rows of latents that are alike, each with all of its latents."""
     from hsae.catalog.findings.scores import latent_rows
     from hsae.catalog.queries.score_filter import LatentFilter
-    from hsae.report.alike import alike_latents
+    from hsae.report.identical_latents import merge_identical_latents
 
     n_latents = limit
     while True:
         found = filtered_rows(
             connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
         )
-        rows = alike_latents(found, _LATENT_COLUMNS.keys() - {"shown_latent"})
+        rows = merge_identical_latents(found, _LATENT_COLUMNS.keys() - {"shown_latent"})
         if len(found) < n_latents:
             return rows[:limit]
         # They come by F1 and analysis, which alike ones share: only those of the last of both may go on behind it.

@@ -1,1 +1,1 @@
-"""What an SAE is compared with: other bases, thinned like it, and shuffles."""
+"""Controls of an SAE: other bases, thinned to its L0, and shuffles of labels or taxonomy."""

@@ -1,4 +1,4 @@
-"""Bases that an SAE is compared with, before they are thinned: neurons, directions, an untrained SAE's latents."""
+"""Control bases before thinning: raw neurons, principal and random directions, latents of an untrained SAE."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,22 +14,24 @@ _BLOCK_ROWS = 4096
 
 
 class DenseBasis(Protocol):
-    """What is thinned to be scored like an SAE, and whose columns can be scored whole as well."""
+    """A dense basis. It is thinned and then scored like an SAE; its columns can also be scored without thinning."""
 
     @property
     def n_images(self) -> int:
-        """Images, those that the SAE is scored on."""
+        """Number of images: those that the SAE is scored on."""
 
     @property
     def n_columns(self) -> int:
-        """Columns, after a split by sign."""
+        """Number of columns, after the split by sign."""
 
     def values(self, images: slice) -> Float32[np.ndarray, "n_chosen n_values"]:
-        """Everything of a run of images. The positive part of value `d` is column `d`, its negative part (as a
-        positive number) column `n_values + d`."""
+        """All values of a range of images.
+
+        The positive part of value `d` is column `d`, its negative part (as a positive number) column `n_values + d`.
+        """
 
     def columns(self, indices: Int[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_images n_chosen"]:
-        """Some columns of all images, not negative."""
+        """Some columns of all images; no value is negative."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +39,9 @@ class Directions:
     """Projections of the activations on directions, split by sign into `2 * n_directions` columns.
 
     Attributes:
-        activations: what the SAE was given.
-        centre: what is taken off the activations first; None: nothing.
-        directions: one per row; None: the axes, that is the neurons.
+        activations: the inputs of the SAE.
+        centre: subtracted from the activations first; None: nothing is subtracted.
+        directions: one per row; None: the coordinate axes, which are the neurons.
     """
 
     activations: Float32[np.ndarray, "n_images d_model"]
@@ -53,7 +55,7 @@ class Directions:
 
     @property
     def n_columns(self) -> int:
-        """Two per direction."""
+        """Two columns per direction."""
         return 2 * self._n_directions
 
     def values(self, images: slice) -> Float32[np.ndarray, "n_chosen n_directions"]:
@@ -82,11 +84,11 @@ class Directions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """Latents of an SAE, as `latent_basis` makes it; nothing to split by sign.
+    """Latents of an SAE, made by `latent_basis`; they are not split by sign.
 
     Attributes:
-        by_image: float32[n_images, n_latents], not negative.
-        by_latent: the same, column by column.
+        by_image: float32[n_images, n_latents], not negative, stored by row.
+        by_latent: the same matrix, stored by column.
     """
 
     by_image: "sp.csr_array[np.float32]"
@@ -124,14 +126,15 @@ def control_basis(
 
     Args:
         control: its name.
-        activations: what the SAE was given.
-        untrained: float32[n_images, n_latents], the latents of the SAE before its training, for `untrained` alone.
-        pooled_neurons: of images with several tokens, their greatest parts over them, see `SaeActivations`.
-        n_latents: of the SAE.
-        seed: of the random directions.
+        activations: the inputs of the SAE.
+        untrained: float32[n_images, n_latents], the latents of the SAE before its training; needed by `untrained`.
+        pooled_neurons: for images with several tokens, the neurons' maximum over the tokens, split by sign.
+        n_latents: number of latents of the SAE.
+        seed: seed of the random directions.
 
     Raises:
-        UserError: activations are NaN or infinite, or the untrained SAE's are missing or of other images.
+        UserError: activations are NaN or infinite, or the activations of the untrained SAE are missing or belong to
+            other images.
     """
     if control == "neuron":
         return neuron_basis(activations) if pooled_neurons is None else latent_basis(pooled_neurons)
@@ -159,11 +162,10 @@ def neuron_basis(activations: Float32[np.ndarray, "n_images d_model"]) -> Direct
 
 
 def pca_basis(activations: Float32[np.ndarray, "n_images d_model"]) -> Directions:
-    """The principal directions of the activations, centred at their mean, by falling variance.
+    """The principal directions of the activations, centred at their mean, in order of decreasing variance.
 
-    They are eigenvectors of the covariance (in float64); of each and its opposite the one whose greatest component is
-    positive is taken. A direction along which the images do not differ, up to rounding, is all zeros: its columns never
-    fire.
+    They are eigenvectors of the covariance (float64). The sign is chosen so that the component of greatest magnitude is
+    positive. A direction along which the images do not differ, up to rounding, is set to zero: its columns never fire.
 
     Raises:
         UserError: the activations hold NaN or infinite values.
@@ -184,15 +186,16 @@ def pca_basis(activations: Float32[np.ndarray, "n_images d_model"]) -> Direction
 
 
 def random_basis(activations: Float32[np.ndarray, "n_images d_model"], n_latents: int, seed: int) -> Directions:
-    """Random directions, uniform on the sphere, of the activations centred at their mean.
+    """Random directions, uniform on the sphere; the activations are centred at their mean.
 
-    Centred as by PCA, and as an SAE's pre-bias does: where the images have most of their activations in common, an
-    uncentred projection would have the same sign, and nearly the same size, on all of them.
+    The centring is that of PCA and of an SAE's pre-bias. Where the images share most of their activation, an uncentred
+    projection would have the same sign and nearly the same size on all of them.
 
     Args:
-        activations: what the SAE was given.
-        n_latents: of the SAE; half as many directions, rounded up, give as many columns and thus as many chances.
-        seed: of NumPy's `Generator(PCG64(seed))`.
+        activations: the inputs of the SAE.
+        n_latents: number of latents of the SAE. Half as many directions, rounded up, give as many columns, and so the
+            same number of chances to match a node.
+        seed: seed of NumPy's `Generator(PCG64(seed))`.
 
     Raises:
         UserError: the activations hold NaN or infinite values.

@@ -1,6 +1,6 @@
-"""What a trained SAE is compared with: thinned dense bases, shuffled labels, a shuffled taxonomy.
+"""Controls of a trained SAE: thinned dense bases, shuffled labels, a shuffled taxonomy.
 
-Every control is only another pair of (activations, labels) that goes through the very same scoring code.
+A control is another pair of (activations, labels), scored by the same code as the SAE.
 """
 
 from collections.abc import Callable
@@ -19,24 +19,23 @@ from hsae.hierarchy.statistics.ranks import rank_activations
 
 _BLOCK_VALUES = 1 << 22
 _MIN_BLOCK_COLUMNS = 64
-"""Projections on fewer columns at once would read the activations too often."""
+"""Fewer columns per projection would read the activations too often."""
 
 
 def shuffle_labels(labels: Labels, seed: int) -> Labels:
-    """Permute the images' labels: class sizes stay, what an image shows no longer matters.
+    """Permute the images' labels: class sizes stay, and labels no longer depend on what an image shows.
 
-    Labels that an image has together stay together.
+    Labels of one image stay together.
     """
     order = np.random.Generator(np.random.PCG64(seed)).permutation(labels.shape[0])
     return labels[order]
 
 
 def shuffle_taxonomy(labels: Labels, n_classes: int, seed: int) -> Labels:
-    """Permute the classes over the tree: a class keeps its images, its neighbours become random.
+    """Permute the classes over the tree: a class keeps its images and gets random neighbours.
 
-    Moving class `l` to the place of class `pi(l)` in the tree is the same as calling its images `pi(l)`:
-    nodes, closure, heights and hypernyms stay as they are, and every inner node holds as many classes as
-    before.
+    To move class `l` to the position of class `pi(l)` in the tree is the same as to relabel its images `pi(l)`: nodes,
+    closure, heights and hypernyms stay, and every inner node has as many classes as before.
     """
     places = np.random.Generator(np.random.PCG64(seed)).permutation(n_classes)
     if not sp.issparse(labels):
@@ -47,13 +46,13 @@ def shuffle_taxonomy(labels: Labels, n_classes: int, seed: int) -> Labels:
 
 
 def thin(basis: DenseBasis, n_kept: int, *, check: Callable[[], None] = go_on) -> "sp.csr_array[np.float32]":
-    """A dense basis made sparse: the strongest `n_kept` values of every image, whatever their sign.
+    """Make a dense basis sparse: keep the `n_kept` values of greatest magnitude of every image.
 
-    At the cut the value with the lower index wins; zeros are never kept. Memory is that of a block of images beside the
-    result. `check` is called for every block and may raise to stop.
+    Among equal values at the cut, the lower index is kept; zeros are never kept. Besides the result, memory holds one
+    block of images. `check` is called for every block and may raise to stop.
 
     Returns:
-        float32[n_images, n_columns], not negative; the columns are those of the basis.
+        float32[n_images, n_columns], not negative; same columns as the basis.
     """
     n_stored, columns, values = [], [], []
     height = max(1, _BLOCK_VALUES // basis.n_columns)
@@ -87,14 +86,14 @@ def unthinned_auroc(
     device: Device = "cpu",
     check: Callable[[], None] = go_on,
 ) -> Float64[np.ndarray, "n_pairs"]:
-    """AUROC of chosen pairs of a dense basis when nothing is thinned away; NaN where undefined.
+    """AUROC of chosen pairs of a dense basis without thinning; NaN where undefined.
 
     Args:
-        basis: the basis.
+        basis: the dense basis.
         labels: class of every image.
         closure: [n_classes, n_nodes].
-        latents: columns of the pairs.
-        nodes: nodes of the pairs.
+        latents: column of every pair.
+        nodes: node of every pair.
         device: where columns are ranked and pairs scored.
         check: called for every block of columns; may raise to stop.
     """
@@ -115,5 +114,5 @@ def unthinned_auroc(
 
 
 def n_kept_like(n_fire: Int64[np.ndarray, "n_latents"], n_images: int) -> int:
-    """The SAE's mean L0 per image, rounded; 1 at least: an SAE that is all but dead needs a control, too."""
+    """The SAE's mean L0 per image, rounded, at least 1: an SAE with almost no live latent needs a control, too."""
     return max(1, round(int(n_fire.sum()) / n_images))

@@ -1,1 +1,1 @@
-"""Products, sorts and blocks that the scores are made of, on the CPU and on CUDA."""
+"""Sparse products, sorts and blocks used by the scores, on the CPU and on CUDA."""

@@ -1,4 +1,4 @@
-"""The latents in blocks, so that work on them is bounded in memory."""
+"""Latents in blocks, to bound the memory of work on them."""
 
 from collections.abc import Iterator
 
@@ -6,15 +6,15 @@ import numpy as np
 from jaxtyping import Int64
 
 _BLOCK_NONZEROS = 1 << 16
-"""A block's temporaries then stay in a large processor's cache."""
+"""Small enough that the temporaries of a block fit the cache of a large processor."""
 
 
 def go_on() -> None:
-    """The `check` that never stops anything."""
+    """The default of `check`: never stops the work."""
 
 
 def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None) -> Iterator[slice]:
-    """Cut the latents into runs of a bounded number of non-zeros (a run holds one latent at least)."""
+    """Split the latents into ranges of at most `max_nonzeros` non-zeros each; a range has at least one latent."""
     max_nonzeros = _BLOCK_NONZEROS if max_nonzeros is None else max_nonzeros
     n_latents = len(indptr) - 1
     first = 0
@@ -28,7 +28,7 @@ def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int
 def ranges(
     start: Int64[np.ndarray, "n_runs"], length: Int64[np.ndarray, "n_runs"]
 ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """The numbers `start[i] .. start[i] + length[i] - 1` of all runs end to end, and the run of each."""
+    """The numbers `start[i] .. start[i] + length[i] - 1` of all runs, concatenated, and the index of each one's run."""
     run = np.repeat(np.arange(len(start)), length)
     offset = start - (np.cumsum(length) - length)
     return np.arange(len(run)) + offset[run], run

@@ -1,4 +1,4 @@
-"""Sums per class times the taxonomy's closure: sums per node, of integers by way of running sums."""
+"""Product of sums per class with the taxonomy's closure: sums per node. Integers use running sums."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,46 +9,49 @@ from torch import Tensor
 from hsae.hierarchy.kernels.device import Device
 
 _N_DECIDING = 32
-"""More than ImageNet's classes have; label sets of many labels have hundreds of ancestors."""
+"""Ancestors that decide the order of classes. ImageNet's classes have fewer; sets of many labels have hundreds."""
 
 
 class ClosureProduct:
-    """A 0/1 matrix times dense float64: sparse on the CPU; dense on a GPU, whose sparse product has no fixed order.
+    """Product of a 0/1 matrix with a dense float64 matrix.
 
-    In a good order of the classes those under a node form few runs, and of integers the sum over a run is exactly the
-    difference of two running sums (summation by parts): a node of a thousand classes then costs a few additions. No
-    node is assumed to have one parent; a bad order or many parents only make more runs.
+    The 0/1 matrix is sparse on the CPU. On a GPU it is dense, because a GPU's sparse product has no fixed order of
+    sums.
+
+    In a good order of the classes, the classes under a node form few runs. The sum of integers over a run is exactly
+    the difference of two running sums (summation by parts), so a node of a thousand classes costs a few additions. A
+    node may have several parents; a bad order or many parents only make more runs.
     """
 
     def __init__(self, matrix: "sp.csr_array[np.float64]", device: Device) -> None:
-        """Take `matrix` [n_nodes, n_classes], its columns in the order in which right sides come, to the device."""
+        """Put `matrix` [n_nodes, n_classes] on the device; its columns are ordered as the rows of right factors."""
         self._matrix = matrix
         self._dense: Tensor | None = None
         if torch.device(device).type == "cpu":
             n_classes = matrix.shape[1]
             self._of_running_sums = sp.csr_array(matrix @ (sp.eye_array(n_classes) - sp.eye_array(n_classes, k=-1)))
             self._of_running_sums.eliminate_zeros()
-            self._of_running_sums.sort_indices()  # one run after the other: no partial sum grows beyond a node's sum
+            self._of_running_sums.sort_indices()  # run by run: no partial sum exceeds the sum of a node
         else:
             self._dense = torch.from_numpy(matrix.toarray()).to(device)
 
     def __call__(self, right: Float64[Tensor, "n_classes n"]) -> Float64[Tensor, "n_nodes n"]:
-        """The product; every row is added up in the same order of columns."""
+        """The product; every row sums the columns in the same order."""
         if self._dense is None:
             return torch.from_numpy(np.asarray(self._matrix @ right.numpy()))
         return self._dense @ right
 
     def of_integers(self, right: Float64[Tensor, "n_classes n"]) -> Float64[Tensor, "n_nodes n"]:
-        """The exact product of integers of which no sum over some rows reaches 2**52; `right` is overwritten."""
+        """The exact product of integers whose sums over rows stay below 2**52; `right` is overwritten."""
         if self._dense is None:
             return torch.from_numpy(np.asarray(self._of_running_sums @ right.cumsum_(0).numpy()))
         return self._dense @ right
 
 
 def classes_in_runs(closure: "sp.csr_array[np.uint8]") -> Int64[np.ndarray, "n_classes"]:
-    """An order of the classes in which those under a node are mostly neighbours: of a tree, that of a depth-first walk.
+    """An order in which the classes under a node are mostly neighbours; for a tree, the order of a depth-first walk.
 
-    Classes are sorted by their ancestors, from the largest down; the first 32 decide.
+    Classes are sorted by their ancestors, the largest ancestor first; the first 32 ancestors decide.
 
     Args:
         closure: [n_classes, n_nodes].
@@ -63,4 +66,6 @@ def classes_in_runs(closure: "sp.csr_array[np.uint8]") -> Int64[np.ndarray, "n_c
     decides = place < _N_DECIDING
     ancestors = np.full((int(place[decides].max(initial=-1)) + 1, n_classes), n_nodes)
     ancestors[place[decides], row[decides]] = by_size[in_order][decides]
-    return np.lexsort(ancestors[::-1]) if len(ancestors) else np.arange(n_classes)  # its last key is the first
+    return (
+        np.lexsort(ancestors[::-1]) if len(ancestors) else np.arange(n_classes)
+    )  # lexsort: the last key is the primary one

@@ -1,7 +1,7 @@
-"""What the kernels need of a device beyond plain torch: a fast sort on the CPU, sums in a fixed order on a GPU.
+"""Device-specific primitives beyond plain torch: a fast sort on the CPU, sums in a fixed order on a GPU.
 
-Everything else in the kernels is the same torch on both. Integers come out equal on every device; sums of activations
-are added in a fixed order on each, so that they are the same bits from run to run, but not on the CPU and a GPU alike.
+All other code of the kernels is the same torch on every device. Integer results are equal on every device. Sums of
+activations have a fixed order on each device: the same bits in every run, but other bits on a GPU than on the CPU.
 """
 
 import numpy as np
@@ -15,23 +15,23 @@ Device = torch.device | str
 _KEY_BITS = 63
 
 
-def in_order(values: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
-    """The values (no NaN), ascending; `values` may be overwritten. Equal ones cannot be told apart."""
+def sort_values(values: Shaped[Tensor, " n"]) -> Shaped[Tensor, " n"]:
+    """The values (no NaN) in ascending order; `values` may be overwritten."""
     if values.device.type == "cpu":
         values.numpy().sort()  # vectorised, several times as fast as torch's
         return values
     return torch.sort(values).values
 
 
-def in_stable_order(key: Int64[Tensor, " n"], greatest: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """The keys, ascending, and where each was; equal ones keep their order.
+def stable_sort(key: Int64[Tensor, " n"], greatest: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """The keys in ascending order, and the former position of each; equal keys keep their order.
 
-    Where key and position fit one integer, no two of these are equal and they themselves are sorted, several times as
-    fast as positions by key.
+    If key and position fit one 63-bit integer, these integers are sorted. They are distinct, and sorting them is
+    several times as fast as a stable sort of positions.
 
     Args:
         key: 0 to `greatest`; may be overwritten.
-        greatest: a bound of the keys.
+        greatest: an upper bound of the keys.
     """
     if len(key) == 0:
         return key, torch.empty_like(key)
@@ -41,53 +41,53 @@ def in_stable_order(key: Int64[Tensor, " n"], greatest: int) -> tuple[Int64[Tens
         return ordered, position
     key <<= position_bits
     key |= torch.arange(len(key), device=key.device)
-    key = in_order(key)
+    key = sort_values(key)
     return key >> position_bits, key & ((1 << position_bits) - 1)
 
 
 def groups(ordered: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " n_groups"], Int64[Tensor, " n"]]:
-    """The runs of equal keys: where each begins, and the run of every key."""
+    """Runs of equal keys: the start of each run, and the index of every key's run."""
     is_first = torch.ones(len(ordered), dtype=torch.bool, device=ordered.device)
     torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
-    return true_places(is_first), is_first.cumsum(0) - 1
+    return true_indices(is_first), is_first.cumsum(0) - 1
 
 
-def true_places(mask: Bool[Tensor, " n"]) -> Int64[Tensor, " n_true"]:
-    """Where the mask holds."""
+def true_indices(mask: Bool[Tensor, " n"]) -> Int64[Tensor, " n_true"]:
+    """Indices at which the mask is true."""
     if mask.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))  # several times as fast as torch's
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))  # several times as fast as torch
     return mask.nonzero()[:, 0]
 
 
 def run_lengths(start: Int64[Tensor, " n_runs"], total: int) -> Int64[Tensor, " n_runs"]:
-    """How long runs are that begin at `start` and fill `total` places."""
+    """Lengths of consecutive runs that begin at `start`; `total` is the sum of the lengths."""
     return torch.diff(start, append=torch.tensor([total], device=start.device))
 
 
 def run_numbers(length: Int64[Tensor, " n_runs"], total: int) -> Int64[Tensor, " total"]:
-    """The number of every run as often as it is long; `total` is the sum of the lengths."""
+    """The index of every run, repeated as often as the run is long; `total` is the sum of the lengths."""
     if length.device.type == "cpu":
         return torch.from_numpy(np.repeat(np.arange(len(length)), length.numpy()))  # several times as fast as torch's
     return torch.arange(len(length), device=length.device).repeat_interleave(length, output_size=total)
 
 
-def places(ordered: Float64[Tensor, " n"], wanted: Float64[Tensor, " n_wanted"]) -> Int64[Tensor, " n_wanted"]:
-    """For every wanted value the number of ordered ones below it; for NaN all of them."""
+def searchsorted(ordered: Float64[Tensor, " n"], wanted: Float64[Tensor, " n_wanted"]) -> Int64[Tensor, " n_wanted"]:
+    """For every wanted value the number of ordered values below it; for NaN the number of all values."""
     if ordered.device.type != "cpu":
         return torch.searchsorted(ordered, wanted)
-    order = torch.from_numpy(np.argsort(wanted.numpy()))  # looked up in order, neighbours share the processor's cache
+    order = torch.from_numpy(np.argsort(wanted.numpy()))  # look-ups in order use the cache better
     found = torch.empty(len(wanted), dtype=torch.int64)
     found[order] = torch.searchsorted(ordered, wanted[order])
     return found
 
 
-def counted(cell: Int64[Tensor, " n"], number: Int64[Tensor, " n"], n_cells: int) -> Int64[Tensor, " n_cells"]:
-    """Sums of integers by cell; in any order they are the same."""
+def segment_count(cell: Int64[Tensor, " n"], number: Int64[Tensor, " n"], n_cells: int) -> Int64[Tensor, " n_cells"]:
+    """Sums of integers by cell, exact in any order."""
     return torch.zeros(n_cells, dtype=torch.int64, device=cell.device).scatter_add_(0, cell, number)
 
 
-def added(cell: Int64[Tensor, " n"], value: Float64[Tensor, " n"], n_cells: int) -> Float64[Tensor, " n_cells"]:
-    """Sums of floats by cell: one after the other on the CPU, sorted by cell first on a GPU (never by atomics)."""
+def segment_sum(cell: Int64[Tensor, " n"], value: Float64[Tensor, " n"], n_cells: int) -> Float64[Tensor, " n_cells"]:
+    """Sums of floats by cell in a fixed order: sequential on the CPU, sorted by cell on a GPU (no atomic additions)."""
     sums = torch.zeros(n_cells, dtype=torch.float64, device=cell.device)
     if cell.device.type == "cpu":
         return sums.scatter_add_(0, cell, value)
@@ -101,7 +101,7 @@ def dense_columns(
     n_rows: int,
     device: Device,
 ) -> Float64[Tensor, "n_rows n_columns"]:
-    """The matrix of which column `j` has the values `indptr[j]:indptr[j + 1]` in their rows, no two in the same."""
+    """A dense matrix whose column `j` has the values `indptr[j]:indptr[j + 1]`, each in a different row."""
     shape = (n_rows, len(indptr) - 1)
     if torch.device(device).type == "cpu":
         return torch.from_numpy(sp.csc_array((value.astype(np.float64), row, indptr), shape=shape).toarray(order="C"))

@@ -1,4 +1,4 @@
-"""Work on blocks of latents on several cores at once."""
+"""Work on blocks of latents in several threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,17 +13,17 @@ _Result = TypeVar("_Result")
 
 
 def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> Iterator[_Result]:
-    """`work` of every block, in their order; on the CPU as many at once as torch may use threads.
+    """Yield the result of `work` for every block in order; on the CPU, run as many at once as torch has threads.
 
-    Other threads run while torch and numpy sort, count and add. Each block's result is its own, so that the number of
-    threads changes nothing. Work runs ahead of its consumer by as many blocks as there are threads.
+    torch and NumPy release the GIL while they sort, count and sum. No result depends on another block, so the number of
+    threads changes no result. At most one block per thread is computed ahead of the consumer.
     """
     n_threads = torch.get_num_threads()
     if n_threads == 1 or torch.device(device).type != "cpu":
         yield from map(work, blocks)
         return
     pending: deque[Future[_Result]] = deque()
-    # Every core has a block: threads inside an operation would only get in each other's way.
+    # Every core works on a block; further threads inside an operation would compete with them.
     try:
         with ThreadPoolExecutor(n_threads, "hsae-blocks", torch.set_num_threads, (1,)) as threads:
             for block in blocks:
@@ -33,4 +33,4 @@ def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device
             while pending:
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(n_threads)  # it counts for threads begun later, too
+        torch.set_num_threads(n_threads)  # the setting also applies to threads started later

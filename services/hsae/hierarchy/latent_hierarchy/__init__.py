@@ -1,1 +1,1 @@
-"""The latents' own hierarchy: which latent implies which."""
+"""Hierarchy among the latents: parents and children, by the taxonomy and by activations."""

@@ -1,6 +1,6 @@
-"""Which latents fire together: all pairs through a sparse product, chosen pairs image by image.
+"""Co-firing of latents: all pairs by a sparse product, chosen pairs image by image.
 
-Everything goes by the firing rule: an activation that is not above the threshold counts as 0.
+The firing rule applies everywhere: an activation that is not above the threshold counts as 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from hsae.hierarchy.kernels.blocks import go_on, latent_blocks, ranges
 from hsae.hierarchy.statistics.ranks import RankedActivations, strongest_first
 
 _BLOCK_PAIRS = 1 << 22
-"""Pairs of latents per block of the product: of 12,288 latents, 341 at once, 50 MB."""
+"""Pairs of latents per block of the product: for 12,288 latents, 341 latents at once, 50 MB."""
 
 MIN_IMAGES = 3
 """A correlation over fewer images is undefined: over two it can only be -1 or 1."""
@@ -27,11 +27,11 @@ class Firings:
     """The activations with which latents fire, latent by latent, images ascending.
 
     Attributes:
-        n_images: images, those on which nothing fires included.
-        indptr: latent `j` owns the entries `indptr[j]:indptr[j + 1]`.
+        n_images: number of images, including those on which nothing fires.
+        indptr: latent `j` has the entries `indptr[j]:indptr[j + 1]`.
         image: image of every entry.
         activation: its activation, greater than the threshold.
-        key: `latent * n_images + image`, ascending: where an entry is looked up.
+        key: `latent * n_images + image`, ascending; used to look up entries.
         mass: sum of every latent's activations.
     """
 
@@ -44,7 +44,7 @@ class Firings:
 
     @classmethod
     def of(cls, ranked: RankedActivations) -> "Firings":
-        """Leave out what lies at or below the threshold."""
+        """Keep the activations above the threshold."""
         fires = ranked.activation > ranked.threshold
         latent = np.repeat(np.arange(ranked.n_latents), np.diff(ranked.indptr))[fires]
         image = ranked.image[fires]
@@ -59,23 +59,23 @@ class Firings:
 
     @property
     def n_latents(self) -> int:
-        """Latents, dead ones included."""
+        """Number of latents, including dead ones."""
         return len(self.indptr) - 1
 
     @property
     def n_fire(self) -> Int64[np.ndarray, "n_latents"]:
-        """Images on which every latent fires."""
+        """Number of images on which each latent fires."""
         return np.diff(self.indptr)
 
     def entries(self, latents: Int[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n_entries"], np.ndarray]:
-        """The entries of some latents end to end, and which of `latents` each belongs to."""
+        """The entries of some latents, concatenated, and for each entry the index of its latent in `latents`."""
         return ranges(self.indptr[latents], self.n_fire[latents])
 
 
 class Overlap(NamedTuple):
     """Images on which both latents of a pair fire, pair by pair, images ascending.
 
-    pair: place of the pair; child, parent: the entries of `Firings` that the two latents have there.
+    pair: index of the pair; child, parent: the entries of the two latents in `Firings`.
     """
 
     pair: Int64[np.ndarray, "n"]
@@ -85,15 +85,15 @@ class Overlap(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cofiring:
-    """What pairs do on the images on which both latents fire; NaN where undefined.
+    """Statistics of pairs over the images on which both latents fire; NaN where undefined.
 
     Attributes:
         n_both: images on which both fire.
         child_mass: sum of the child's activations on them.
-        parent_mass: sum of the parent's.
-        dominance: share of them on which the parent is the stronger one, a tie being none; NaN if there are none.
-        correlation: Spearman's of the two activations over them; NaN for fewer than 3 images, or where one of the two
-            has the same activation on all of them.
+        parent_mass: sum of the parent's activations on them.
+        dominance: share of these images on which the parent is stronger; a tie does not count; NaN without images.
+        correlation: Spearman correlation of the two activations over these images; NaN for fewer than 3 images, or if
+            one latent has the same activation on all of them.
     """
 
     n_both: Int64[np.ndarray, "n_pairs"]
@@ -110,22 +110,22 @@ def implying_pairs(
     *,
     check: Callable[[], None] = go_on,
 ) -> tuple[Int64[np.ndarray, "n_pairs"], Int64[np.ndarray, "n_pairs"], Float64[np.ndarray, "n_pairs"]]:
-    """All ordered pairs of latents of which one, by the mass of its activations, implies the other.
+    """All ordered pairs of latents in which one implies the other, weighted by activation.
 
-    `W(p|c) = sum_{i: both fire} a_c,i / sum_{i: c fires} a_c,i`, the share of `c`'s activation that lies where `p`
+    `W(p|c) = sum_{i: both fire} a_c,i / sum_{i: c fires} a_c,i` is the share of `c`'s activation on images on which `p`
     fires as well (arXiv 2606.22994: the implication, weighted by `a_c`).
 
-    Time grows with the sum over the images of the squared number of latents that fire; memory is a block of pairs, and
-    the pairs that are kept.
+    Time is proportional to the sum over the images of the squared number of firing latents. Memory holds one block of
+    pairs, and the pairs that are kept.
 
     Args:
         firings: activations of every latent.
-        is_eligible: latents that may be in a pair; dead ones never are.
-        least: pairs with `W(p|c) >= least` are kept; greater than 0.
+        is_eligible: latents that may be in a pair; dead latents never are.
+        least: keep pairs with `W(p|c) >= least`; must be greater than 0.
         check: called for every block of latents; may raise to stop.
 
     Returns:
-        `c`, `p` and `W(p|c)` of every such pair of two latents, sorted by `c`, then `p`.
+        `c`, `p` and `W(p|c)` of every kept pair, sorted by `c`, then `p`.
     """
     eligible = np.flatnonzero(is_eligible & (firings.n_fire > 0))
     shape = (firings.n_latents, firings.n_images)
@@ -135,8 +135,8 @@ def implying_pairs(
     kept = []
     for first in range(0, len(eligible), height):
         check()
-        # Row c of the product adds up a_c over the images on which p fires, in the order of the images, as its whole
-        # mass was: where p fires on all of c's images the share is exactly 1.
+        # Row c of the product sums a_c over the images on which p fires, in the same order as the mass of c was summed:
+        # if p fires on all images of c, the share is exactly 1.
         both = mass[first : first + height] @ fires
         c = np.repeat(np.arange(first, first + both.shape[0]), np.diff(both.indptr))
         share = both.data / firings.mass[eligible[c]]
@@ -152,10 +152,10 @@ def implying_pairs(
 def overlaps(
     firings: Firings, child: Int[np.ndarray, "n_pairs"], parent: Int[np.ndarray, "n_pairs"]
 ) -> Iterator[tuple[slice, Overlap]]:
-    """Go over pairs of latents in blocks of a bounded number of the children's firings.
+    """Iterate over pairs of latents, in blocks with a bounded number of firings of the children.
 
     Yields:
-        The block of pairs, and where both fire; `Overlap.pair` counts from the start of the block.
+        The block of pairs, and their overlap; `Overlap.pair` counts from the start of the block.
     """
     if not len(firings.key):
         return
@@ -179,8 +179,8 @@ def cofiring(
 
     Args:
         firings: activations of every latent.
-        child: one latent of every pair, in any order.
-        parent: the other.
+        child: child of every pair; pairs may have any order.
+        parent: parent of every pair.
         check: called for every block of pairs; may raise to stop.
     """
     n_pairs = len(child)
@@ -203,16 +203,16 @@ def cofiring(
 def grouped_spearman(
     group: Int64[np.ndarray, "n"], x: Float32[np.ndarray, "n"], y: Float32[np.ndarray, "n"], n_groups: int
 ) -> Float64[np.ndarray, "n_groups"]:
-    """Spearman's rank correlation of `x` and `y` within every group; ties share their mid-rank.
+    """Spearman's rank correlation of `x` and `y` within every group; tied values have their mid-rank.
 
-    Pearson's correlation of the mid-ranks, as `scipy.stats.spearmanr`. NaN for a group of fewer than 3, or in which `x`
-    or `y` is constant.
+    It is Pearson's correlation of the mid-ranks, as in `scipy.stats.spearmanr`. NaN for a group with fewer than 3
+    entries, or in which `x` or `y` is constant.
 
     Args:
         group: group of every entry, ascending.
         x: not negative.
         y: not negative.
-        n_groups: groups, empty ones included.
+        n_groups: number of groups, including empty ones.
     """
     deviation_x, deviation_y = _rank_deviations(group, x, n_groups), _rank_deviations(group, y, n_groups)
     product, square_x, square_y = (
@@ -228,15 +228,15 @@ def grouped_spearman(
 def _rank_deviations(
     group: Int64[np.ndarray, "n"], value: Float32[np.ndarray, "n"], n_groups: int
 ) -> Float64[np.ndarray, "n"]:
-    """Every entry's doubled mid-rank in its group, strongest first, minus the group's mean: whole numbers."""
+    """Twice the mid-rank of every entry in its group (strongest first), minus the group's mean; integers."""
     order, first_of_tie, tie = (
         part.numpy() for part in strongest_first(torch.from_numpy(group), torch.from_numpy(value))
     )
     n_tied = np.diff(first_of_tie, append=len(order))
     size = np.bincount(group, minlength=n_groups)
     start = np.cumsum(size) - size
-    owner = group[first_of_tie]  # the order leaves every entry among those of its group
-    # s before t tied ones: the ranks s+1 .. s+t have the doubled mean 2s + t + 1, and those of all n have n + 1.
+    owner = group[first_of_tie]  # the order keeps the entries of a group together
+    # t tied entries after s stronger ones have ranks s+1 .. s+t: twice their mean is 2s + t + 1; of all n, n + 1.
     deviation = np.empty(len(order))
     deviation[order] = (2 * (first_of_tie - start[owner]) + n_tied - size[owner])[tie]
     return deviation

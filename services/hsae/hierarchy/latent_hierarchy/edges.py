@@ -1,4 +1,4 @@
-"""The latents' own hierarchy: who is above whom, and whether the parent falls silent where its child fires."""
+"""Edges from parent to child latents, with implication, dominance and absorption."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -22,17 +22,17 @@ EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentEdges:
-    """One row per source, parent and child, sorted by them; NaN stands for what is undefined.
+    """One row per source, parent and child, sorted by them; NaN where undefined.
 
-    `c` is the child and `p` the parent, `a` their activations where they fire.
+    `c` is the child, `p` the parent, `a` their activations where they fire.
 
     Attributes:
-        source: what named the pair: `activation` or `taxonomy`.
-        parent: the latent above.
-        child: the latent below.
-        parent_node: with the source `taxonomy` the node whose best latent the parent is (an index into
-            `InducedTaxonomy.synsets`), else -1.
-        child_node: its direct hyponym whose best latent the child is, else -1.
+        source: how the pair was found: `activation` or `taxonomy`.
+        parent: index of the parent latent.
+        child: index of the child latent.
+        parent_node: source `taxonomy`: the node whose best latent is the parent (index into
+            `InducedTaxonomy.synsets`); otherwise -1.
+        child_node: source `taxonomy`: the direct hyponym whose best latent is the child; otherwise -1.
         n_parent: images on which the parent fires.
         n_child: images on which the child fires.
         n_both: images on which both fire.
@@ -40,10 +40,10 @@ class LatentEdges:
         weighted_implication: `W(p|c)`, share of the child's activation on images on which the parent fires as well.
         reverse_implication: `P(c|p) = n_both / n_parent`.
         weighted_reverse_implication: `W(c|p)`, share of the parent's activation on images on which the child fires.
-        dominance: `P(a_p > a_c | both)`; a tie is no dominance.
-        hard_absorption: `1 - implication`, share of the child's images on which the parent is silent.
-        soft_absorption: `1 - dominance`, share of their common images on which the parent is not the stronger one.
-        correlation: Spearman's of `a_p` and `a_c` over the images on which both fire.
+        dominance: `P(a_p > a_c | both)`; a tie does not count.
+        hard_absorption: `1 - implication`, share of the child's images on which the parent does not fire.
+        soft_absorption: `1 - dominance`, share of their common images on which the parent is not stronger.
+        correlation: Spearman correlation of `a_p` and `a_c` over the images on which both fire.
         is_ms_abstract: 1 if the child's monosemanticity score is greater than the parent's, else 0.
     """
 
@@ -112,7 +112,7 @@ def latent_hierarchy(
     *,
     check: Callable[[], None] = go_on,
 ) -> tuple[LatentEdges, LatentFamilies]:
-    """Score the hierarchy among latents, as the taxonomy names it and as the activations do (arXiv 2606.22994).
+    """Find and score parents and children among latents, by the taxonomy and by activations (arXiv 2606.22994).
 
     Args:
         ranked: activations of every latent; an activation that is not above the threshold counts as 0.
@@ -124,7 +124,7 @@ def latent_hierarchy(
         check: called for every block of latents or pairs; may raise to stop.
 
     Returns:
-        The edges, and a row per parent of them.
+        The edges, and one row per parent.
 
     Raises:
         UserError: an array does not fit the latents or the nodes, a node's best latent does not fire, the decoder holds

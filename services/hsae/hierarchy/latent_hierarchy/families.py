@@ -1,4 +1,4 @@
-"""Parents with all of their children: do the children make up the parent, and are they alike?"""
+"""Families: a parent latent with all of its children; refinement and sibling similarity."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from hsae.hierarchy.kernels.blocks import latent_blocks
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings, grouped_spearman, overlaps
 
 N_RANDOM_CLUSTERS = 100
-"""Random clusters of latents that the children of a parent are compared with (ours)."""
+"""Number of random clusters of latents with which the children of a parent are compared (ours)."""
 
 
 class RandomClusters(NamedTuple):
@@ -24,20 +24,20 @@ class RandomClusters(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentFamilies:
-    """One row per source and parent with children, sorted by source, then parent; NaN stands for what is undefined.
+    """One row per source and parent with children, sorted by source, then parent; NaN where undefined.
 
     Attributes:
-        source: what named the pairs: `activation` or `taxonomy`.
-        parent: the latent above.
-        n_children: latents directly below it.
+        source: how the pairs were found: `activation` or `taxonomy`.
+        parent: index of the parent latent.
+        n_children: number of its children.
         n_parent: images on which the parent fires.
         refinement: share of them on which any child fires.
-        correlation: Spearman's of the parent's activation and the greatest of its children's over these images.
+        correlation: Spearman correlation, over these images, of the parent's activation and its children's maximum.
         sibling_similarity: mean cosine of the decoder directions of two children; NaN with one child.
-        random_similarity: the same of random clusters of as many latents, their mean.
-        random_share: share of the random clusters that are at least as alike as the children.
-        ms_abstract_share: share of the children with a greater monosemanticity score than the parent's, of those of
-            which it is known.
+        random_similarity: mean of the same over random clusters of as many latents.
+        random_share: share of the random clusters whose similarity is at least that of the children.
+        ms_abstract_share: share of the children whose monosemanticity score is greater than the parent's, among the
+            children for which it is known.
     """
 
     source: Shaped[np.ndarray, "n_families"]
@@ -66,16 +66,16 @@ def latent_families(
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None,
     clusters: RandomClusters,
 ) -> LatentFamilies:
-    """Gather the edges of every parent (arXiv 2606.22994; what its abstract leaves open is ours).
+    """Score the family of every parent (arXiv 2606.22994; definitions that its abstract does not give are ours).
 
     Args:
         firings: activations of every latent.
-        source: of every edge; edges are sorted by source, then parent, then child.
-        parent: of every edge.
-        child: of every edge.
-        is_ms_abstract: of every edge, 1 where the child's monosemanticity score is the greater one; NaN where unknown.
-        decoder: the direction that every latent writes, of any length; without it the similarities are NaN.
-        clusters: what the children of a parent are compared with.
+        source: source of every edge; edges are sorted by source, then parent, then child.
+        parent: parent of every edge.
+        child: child of every edge.
+        is_ms_abstract: for every edge, 1 where the child's monosemanticity score is greater; NaN where unknown.
+        decoder: decoder direction of every latent, of any length; without it the similarities are NaN.
+        clusters: the random clusters that the children of a parent are compared with.
 
     Raises:
         UserError: there is not one decoder direction per latent, or one holds NaN or infinite values.
@@ -116,17 +116,16 @@ def _refinement(
     child: Int32[np.ndarray, "n_edges"],
     n_children: Int64[np.ndarray, "n_families"],
 ) -> tuple[Float64[np.ndarray, "n_families"], Float64[np.ndarray, "n_families"]]:
-    """`P(any child fires | the parent fires)` and Spearman's of `a_p` and `max_c a_c` over the parent's images.
+    """`P(any child fires | parent fires)` and, over the parent's images, Spearman of `a_p` and `max_c a_c`.
 
-    A child that does not fire counts as 0 in the maximum, so images on which no child fires tie at the lower end
-    (ours).
+    A child that does not fire counts as 0 in the maximum, so images on which no child fires tie at the low end (ours).
     """
     refinement, correlation = np.full(len(parent), np.nan), np.full(len(parent), np.nan)
     edge_ends = np.concatenate(([0], np.cumsum(n_children)))
     image_ends = np.concatenate(([0], np.cumsum(firings.n_fire[parent])))
     for families in latent_blocks(image_ends):
         entry, family = firings.entries(parent[families])
-        # An entry of a family's parent stands at `shift` before its number.
+        # Position of a parent's entry in the block: its index in `firings` minus `shift`.
         shift = firings.indptr[parent[families]] - (image_ends[families] - image_ends[families.start])
         edges = slice(edge_ends[families.start], edge_ends[families.stop])
         edge_family = np.repeat(np.arange(len(shift)), n_children[families])
@@ -144,7 +143,7 @@ def _refinement(
 def _unit(
     decoder: Float32[np.ndarray, "n_latents d_model"], n_latents: int
 ) -> Float64[np.ndarray, "n_latents d_model"]:
-    """Every direction with length 1; one of zeros stays zero and is similar to nothing."""
+    """Every direction scaled to length 1; a zero direction stays zero and has similarity 0 to all others."""
     if len(decoder) != n_latents:
         raise UserError(f"{len(decoder)} decoder directions for {n_latents} latents: give one direction per latent")
     is_bad = ~np.isfinite(decoder).all(axis=1)
@@ -166,7 +165,7 @@ def _mean_cosine(
 ) -> Float64[np.ndarray, "n_clusters"]:
     """Mean cosine of two members of every cluster, in linear time: `(|sum u|^2 - sum |u|^2) / (k (k - 1))`.
 
-    The members of cluster `i` are `members[ends[i]:ends[i + 1]]`; NaN for a cluster of one.
+    The members of cluster `i` are `members[ends[i]:ends[i + 1]]`; NaN for a cluster with one member.
     """
     clusters = sp.csr_array((np.ones(len(members)), members, ends), shape=(len(ends) - 1, len(unit)))
     total = clusters @ unit
@@ -184,10 +183,10 @@ def _against_random(
     n_children: Int64[np.ndarray, "n_families"],
     clusters: RandomClusters,
 ) -> tuple[Float64[np.ndarray, "n_families"], Float64[np.ndarray, "n_families"]]:
-    """Mean similarity of random clusters of alive latents of a family's size, and the share at least as alike.
+    """Mean similarity of random clusters of a family's size, and the share of them at least as similar as the family.
 
-    Families of one size share their random clusters. Each size has a stream of its own, `PCG64((seed, size))`, so that
-    no family's numbers depend on which other families there are.
+    Clusters are drawn from the live latents. Families of one size share them. Each size has its own generator,
+    `PCG64((seed, size))`, so the numbers of a family do not depend on the other families.
     """
     random_similarity, random_share = np.full(len(similarity), np.nan), np.full(len(similarity), np.nan)
     for size in np.unique(n_children[n_children > 1]):

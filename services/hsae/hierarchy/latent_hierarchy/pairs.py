@@ -1,4 +1,4 @@
-"""Which latent may be the parent of which: pairs that the taxonomy names, and pairs that the activations name."""
+"""Candidate pairs of parent and child latents: from the taxonomy, and from the activations."""
 
 from collections import deque
 from collections.abc import Callable
@@ -14,23 +14,22 @@ from hsae.hierarchy.latent_hierarchy.cofiring import Firings, implying_pairs
 from hsae.taxonomy import InducedTaxonomy
 
 IMPLICATION = 0.9
-"""The activations name `p` a parent of `c` when `W(p|c)` is above this and `W(c|p)` below (arXiv 2606.22994)."""
+"""`p` is a parent of `c` by activation if `W(p|c)` is above this and `W(c|p)` below (arXiv 2606.22994)."""
 
 MIN_F1 = 0.5
-"""From this F1 on the best latent of a node stands for it (ours)."""
+"""Least F1 with which the best latent of a node represents it (ours)."""
 
 MIN_FIRE = 5
-"""A latent that fires on fewer images is in no pair that the activations name (ours)."""
-
+"""A latent that fires on fewer images is in no pair by activation (ours)."""
 
 MAX_DENSITY = 0.5
-"""A latent that fires on a greater share of the images is in no such pair either: most others imply it (ours)."""
+"""A latent that fires on a greater share of the images is in no pair by activation: most others imply it (ours)."""
 
 
 class LatentPairs(NamedTuple):
-    """Child and parent of every pair, sorted by parent, then child, without repetition.
+    """Child and parent of every pair, sorted by parent, then child, without duplicates.
 
-    child_node, parent_node: the nodes whose best latents they are, -1 where no taxonomy was asked.
+    child_node, parent_node: the nodes whose best latents they are; -1 for pairs by activation.
     """
 
     child: Int32[np.ndarray, "n_pairs"]
@@ -46,18 +45,18 @@ def taxonomy_pairs(
     *,
     min_f1: float = MIN_F1,
 ) -> LatentPairs:
-    """The best latent of every node with that of each of its direct hyponyms (arXiv 2606.22994).
+    """The best latent of every node, paired with the best latent of each direct hyponym (arXiv 2606.22994).
 
-    A pair counts where both nodes have a best latent with an F1 of at least `min_f1`, and not the same one. Where
-    several pairs of nodes give one pair of latents, it is named after the one with the deepest hyponym; ties: the lower
-    hyponym, then the lower hypernym (ours). The pairs are the taxonomy's, whatever the latents do: a latent that is the
-    best of several nodes can be above a latent for one pair of nodes and below it for another.
+    A pair counts if both nodes have a best latent with an F1 of at least `min_f1`, and the two latents differ. If
+    several pairs of nodes give the same pair of latents, the pair with the deepest hyponym is recorded; ties: the lower
+    hyponym index, then the lower hypernym index (ours). The activations play no part here. A latent that is the best of
+    several nodes can be the parent of another latent for one pair of nodes and its child for another.
 
     Args:
         taxonomy: the induced taxonomy.
         node_best_latent: latent with the best F1 at every node, -1 where there is none.
         node_best_f1: its F1, NaN for a node without images.
-        min_f1: the least F1 of a latent that stands for its node.
+        min_f1: least F1 with which a latent represents its node.
     """
     child_node, parent_node = np.asarray(taxonomy.hypernym_edges, np.int64).reshape(-1, 2).T
     is_there = (node_best_latent >= 0) & (node_best_f1 >= min_f1)
@@ -81,16 +80,16 @@ def activation_pairs(
 ) -> LatentPairs:
     """Pairs with `W(p|c) > 0.9 and W(c|p) < 0.9`, transitively reduced (arXiv 2606.22994).
 
-    `W` is the implication weighted by the activations of the latent that implies. Three latents can imply one another
-    in a circle: each may have most of its mass where the next one fires weakly. Latents on a common circle have no rank
-    among one another by `W`, so between two of them only a pair of which the parent fires on more images than the child
-    is kept (ours); no circle is left then. Of the rest a pair is dropped when a chain of other pairs leads from the
-    child to the parent.
+    `W` is the implication weighted by the activations of the child. Three latents can imply one another in a cycle:
+    each may have most of its mass on images on which the next one fires weakly. `W` gives no order within a cycle.
+    Between two latents of one strongly connected component, only pairs whose parent fires on more images than the child
+    are kept (ours); that removes every cycle. Then a pair is dropped if a chain of other pairs leads from the child to
+    the parent.
 
     Args:
         firings: activations of every latent.
         min_fire: latents that fire on fewer images are left out.
-        max_density: and so are those that fire on a greater share of them.
+        max_density: latents that fire on a greater share of the images are left out.
         check: called for every block of latents; may raise to stop.
     """
     is_eligible = (firings.n_fire >= min_fire) & (firings.n_fire <= max_density * firings.n_images)
@@ -99,7 +98,7 @@ def activation_pairs(
     is_mutual = np.isin(parent * firings.n_latents + child, key, assume_unique=True)
     chosen = (share > IMPLICATION) & ~is_mutual
     child, parent = child[chosen], parent[chosen]
-    open_chain = without_circles(child, parent, firings.n_fire)
+    open_chain = without_cycles(child, parent, firings.n_fire)
     child, parent = child[open_chain], parent[open_chain]
     needed = transitive_reduction(child, parent, firings.n_latents)
     child, parent = child[needed], parent[needed]
@@ -108,10 +107,10 @@ def activation_pairs(
     return LatentPairs(child[order].astype(np.int32), parent[order].astype(np.int32), no_node, no_node)
 
 
-def without_circles(
+def without_cycles(
     child: Int64[np.ndarray, "n_edges"], parent: Int64[np.ndarray, "n_edges"], n_fire: Int64[np.ndarray, "n_latents"]
 ) -> Bool[np.ndarray, "n_edges"]:
-    """Edges that stay: those between strongly connected components, in a component those to the greater `n_fire`."""
+    """Edges to keep: all between strongly connected components; within one, those to a greater `n_fire`."""
     shape = (len(n_fire), len(n_fire))
     graph = sp.csr_array((np.ones(len(child), np.int8), (child, parent)), shape=shape)
     component: Int32[np.ndarray, "n_latents"]
@@ -123,15 +122,15 @@ def without_circles(
 def transitive_reduction(
     child: Int64[np.ndarray, "n_edges"], parent: Int64[np.ndarray, "n_edges"], n_latents: int
 ) -> Bool[np.ndarray, "n_edges"]:
-    """Edges of an acyclic graph that no chain of other edges replaces: its transitive reduction, which is unique.
+    """The transitive reduction of an acyclic graph, which is unique: edges that no chain of other edges replaces.
 
-    From the top down, every latent is given the set of all latents above it, one bit each; an edge is replaced when its
-    parent is above another parent of the child. Memory is `n_parents**2` bits.
+    From the top down, every latent gets the set of its ancestors as bits. An edge is redundant if its parent is an
+    ancestor of another parent of the child. Memory is `n_parents**2` bits.
 
     Args:
-        child: of every edge, ascending, then by parent, without repetition.
-        parent: of every edge.
-        n_latents: latents; both are below it.
+        child: child of every edge; edges are sorted by child, then parent, without duplicates.
+        parent: parent of every edge.
+        n_latents: number of latents; greater than every index in `child` and `parent`.
     """
     parents, place = np.unique(parent, return_inverse=True)
     above_row = np.full(n_latents, -1)  # of the latents that are parents themselves

@@ -1,1 +1,1 @@
-"""What a layer's raw activations say of the classes, whatever an SAE makes of them."""
+"""Class information in the raw activations of a layer, independent of any SAE."""

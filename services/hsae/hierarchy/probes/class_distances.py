@@ -1,6 +1,6 @@
-"""Do the distances of class centroids follow the distances of the classes in the taxonomy?
+"""Correlation of the distances of class centroids with the distances of the classes in the taxonomy.
 
-Of 10,000 classes there are 50 million pairs: they are ranked once, and gone through class by class for every shuffle.
+10,000 classes have 50 million pairs: they are ranked once, and every shuffle iterates over them class by class.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ _BLOCK_CLASSES = 256
 class PathCorrelation:
     """Spearman correlation of path and centroid distance over all pairs of classes with images, and its control.
 
-    NaN where undefined: fewer than three classes with images, or one of the distances is the same for all pairs.
+    NaN with fewer than three classes with images, or if one of the distances is the same for all pairs.
 
     Attributes:
-        n_classes: classes with images.
-        cosine: with the cosine distance of the centroids, the mean of all centroids taken off.
-        shuffled_cosine_mean: mean of `cosine` over the shuffled taxonomies in which it is defined.
-        shuffled_cosine_max: the greatest of them.
+        n_classes: number of classes with images.
+        cosine: correlation with the cosine distance of the centroids, after the mean of all centroids is subtracted.
+        shuffled_cosine_mean: mean of `cosine` over the shuffled taxonomies for which it is defined.
+        shuffled_cosine_max: the maximum over them.
     """
 
     n_classes: int
@@ -53,15 +53,15 @@ def path_distance_correlation(
 ) -> PathCorrelation:
     """Correlate the classes' distances in the taxonomy with those of their mean activations.
 
-    Distances that differ by rounding errors only count as ties, and ties have their mid-rank. A centroid that is the
-    mean of all has no direction; its cosine distance to any other is 1.
+    Distances that differ only by rounding errors tie, and ties get their mid-rank. A centroid that equals the mean of
+    all centroids has no direction; its cosine distance to every other is 1.
 
     Args:
         activations: one row per image.
         labels: class of every image, a position in `taxonomy.classes`.
         taxonomy: the induced taxonomy of the data set's classes.
-        seed: of the first shuffle; the next has `seed + 1`. A shuffle is that of `shuffle_taxonomy`.
-        n_shuffles: how often the classes are permuted over the tree.
+        seed: seed of the first shuffle; the next has `seed + 1`. A shuffle is that of `shuffle_taxonomy`.
+        n_shuffles: number of permutations of the classes over the tree.
         check: called for every block of classes and every shuffle; may raise to stop.
 
     Raises:
@@ -109,12 +109,12 @@ def path_distances(
 def _centred_centroids(
     activations: Float32[np.ndarray, "n_images d_model"], labels: Int[np.ndarray, "n_images"]
 ) -> Float64[np.ndarray, "n_classes d_model"]:
-    """Mean activations of the classes with images, less the mean of these means."""
+    """Mean activations of the classes with images, minus the mean of these means."""
     _, y, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     members = sp.csr_array((np.ones(len(y)), (y, np.arange(len(y)))), shape=(len(sizes), len(y)))
     centroids = np.asarray(members @ activations.astype(np.float64)) / sizes[:, np.newaxis]
     centred: Float64[np.ndarray, "n_classes d_model"] = centroids - centroids.sum(axis=0) / max(1, len(sizes))
-    # What rounding leaves of a centroid that is the mean of all must not be taken for a direction.
+    # A centroid that equals the mean leaves only rounding errors, which must not count as a direction.
     least = 10.0**-_DECIMALS * np.linalg.norm(centroids, axis=1).max(initial=0.0)
     centred[np.linalg.norm(centred, axis=1) <= least] = 0.0
     return centred
@@ -123,7 +123,7 @@ def _centred_centroids(
 def _cosine_distances(
     centroids: Float64[np.ndarray, "n_classes d_model"], check: Callable[[], None]
 ) -> Float64[np.ndarray, "n_pairs"]:
-    """Of every pair `i < j`, those of the first class first; rounded, so that what differs by rounding errors ties."""
+    """Distances of all pairs `i < j`, ordered by `i`, then `j`; rounded, so that rounding errors do not break ties."""
     length = np.linalg.norm(centroids, axis=1, keepdims=True)
     unit = centroids / np.where(length > 0.0, length, 1.0)
     n_classes = len(unit)
@@ -145,9 +145,9 @@ def _spearman(
     places: Int[np.ndarray, "n_present"],
     rank: Float64[np.ndarray, "n_pairs"],
 ) -> float:
-    """Correlation of the distances' ranks, less their mean, with the mid-ranks of the path between the classes' places.
+    """Correlation of centred distance ranks with the mid-ranks of the path lengths between the classes' positions.
 
-    A path has one of few lengths: its mid-rank follows from how many pairs have each.
+    Path lengths take few values, so their mid-ranks follow from the number of pairs with each length.
     """
     lengths = [paths[place, places[i + 1 :]] for i, place in enumerate(places)]
     n_pairs = np.bincount(np.concatenate(lengths), minlength=int(paths.max()) + 1)

@@ -17,19 +17,19 @@ from hsae.taxonomy import InducedTaxonomy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LevelScores:
-    """One row per level of the taxonomy, the coarsest first; at the last every class is its own group.
+    """One row per level of the taxonomy, coarsest first; at the last level every class is a group.
 
-    NaN stands for what is undefined: the scores of a level with one group, and of all without a test image.
+    NaN for a level with one group, and for all levels without test images.
 
     Attributes:
-        level: depth at which the taxonomy is cut (the root, which is no level, would be 0).
-        n_groups: groups with images.
-        n_train: images that are trained on, or are the neighbours to choose from.
-        n_test: images that are tested.
-        probe_accuracy: share of the test images whose group the linear probe names.
-        probe_chance: the same of always naming the group with the most training images.
-        probe_l2: the probe's penalty.
-        knn_accuracy: share of the test images whose group their nearest training images name.
+        level: depth at which the taxonomy is cut, from 1 (the root has depth 0 and is no level).
+        n_groups: number of groups with images.
+        n_train: number of training images, which are also the candidate neighbours.
+        n_test: number of test images.
+        probe_accuracy: accuracy of the linear probe on the test images.
+        probe_chance: accuracy of always predicting the group with the most training images.
+        probe_l2: penalty of the probe.
+        knn_accuracy: accuracy of the vote of the nearest training images.
     """
 
     level: Int32[np.ndarray, "n_levels"]
@@ -58,21 +58,21 @@ def level_scores(
 ) -> LevelScores:
     """Linear-probe and k-NN accuracy at every level of `taxonomy_levels`.
 
-    The images are split once, by class, so that every level tests the same ones; the last row's probe is
-    `linear_probe(activations, labels, seed=seed)` to the bit. The penalty that is chosen for the classes serves every
-    level (ours): choosing it anew at each moves accuracies by a point at most, either way, in four times the time.
+    The images are split once, by class, so every level tests the same images. The probe of the last row equals
+    `linear_probe(activations, labels, seed=seed)` to the bit. The penalty is chosen for the classes and used at every
+    level (ours): a search at each level changes accuracies by at most a point, in four times the time.
 
-    The neighbours of a test image are the `k` training images with the greatest cosine similarity of the activations as
-    they are, neither centred nor scaled; they are found once and vote at every level (the evaluation of DINO,
-    arXiv 2104.14294).
+    The neighbours of a test image are the `k` training images with the greatest cosine similarity of the raw
+    activations, neither centred nor scaled. They are found once and vote at every level (the evaluation of DINO, arXiv
+    2104.14294).
 
     Args:
         activations: one row per image.
         labels: class of every image, a position in `taxonomy.classes`.
         taxonomy: the induced taxonomy of the data set's classes.
-        seed: of the split.
-        k: neighbours that vote.
-        device: where to compute; the CPU by default.
+        seed: seed of the split.
+        k: number of neighbours that vote.
+        device: device for the computation; the CPU by default.
         check: called at every step of the optimiser and every block of neighbours; may raise to stop.
 
     Raises:
@@ -85,7 +85,7 @@ def level_scores(
     groups = _numbered(taxonomy_levels(taxonomy)[:, classes])
     neighbours = _neighbours_of_tests(activations, images, k, check)
 
-    # Levels refine one another, so that levels with as many groups have the same ones: each is scored once.
+    # Each level refines the one above, so levels with equally many groups have the same groups: score them once.
     n_groups, first, which = np.unique(groups.max(axis=1, initial=-1) + 1, return_index=True, return_inverse=True)
     distinct = [groups[row][y] for row in first]
     of_classes = train_probe(images, distinct[-1], int(n_groups[-1]), check=check)
@@ -107,7 +107,7 @@ def level_scores(
 
 
 def _numbered(nodes: Int32[np.ndarray, "n_levels n_classes"]) -> Int64[np.ndarray, "n_levels n_classes"]:
-    """The groups of every level, counted from 0 in the order of their first classes."""
+    """The groups of every level, numbered from 0 in the order of their first classes."""
     groups = np.empty(nodes.shape, np.int64)
     for row, level in zip(groups, nodes, strict=True):
         _, first, group = np.unique(level, return_index=True, return_inverse=True)

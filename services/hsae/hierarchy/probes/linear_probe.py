@@ -1,4 +1,4 @@
-"""Linear probe: how much class information a layer's activations hold, whatever any SAE makes of them."""
+"""Linear probe: multinomial logistic regression for the class on the raw activations of a layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
 
 L2_GRID = (1.0, 0.1, 0.01, 0.001, 0.0001)
-"""Penalties that are tried, strongest first."""
+"""Candidate penalties, strongest first."""
 
 _MAX_STEPS = 200
-_TOLERANCE = 1e-4  # of the largest gradient, as scikit-learn's
+_TOLERANCE = 1e-4  # on the largest gradient component, as in scikit-learn
 
 
 SoftmaxRegression = tuple[Float[Tensor, "n_features n_classes"], Float[Tensor, "n_classes"]]
@@ -27,13 +27,13 @@ class ProbeResult:
     """Accuracy of a linear classifier on images that it was not trained on.
 
     Attributes:
-        accuracy: share of the test images whose class is named; NaN with fewer than two classes or no test
+        accuracy: share of the test images that are classified correctly; NaN with fewer than two classes or no test
             image.
-        chance: accuracy of always naming the class with the most training images.
-        n_train: training images.
-        n_test: test images.
-        n_classes: classes with images.
-        l2: the penalty that was chosen on a part of the training images.
+        chance: accuracy of always predicting the class with the most training images.
+        n_train: number of training images.
+        n_test: number of test images.
+        n_classes: number of classes with images.
+        l2: penalty, chosen on a part of the training images.
     """
 
     accuracy: float
@@ -46,15 +46,15 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbeImages:
-    """One split of the images, for the probes of as many labellings as wanted; every part is standardised.
+    """One split of the images, which serves probes of several labellings; every part is standardised.
 
     Attributes:
-        is_test: which images are tested; the others are the training images.
-        is_held_out: which training images the penalty is chosen on.
+        is_test: true for test images; the others are training images.
+        is_held_out: for each training image, whether it is held out to choose the penalty.
         train: the training images.
-        test: the test images, by the training images' mean and spread.
+        test: the test images, standardised by the mean and standard deviation of `train`.
         fit: the training images that are not held out.
-        held_out: the others, by the mean and spread of `fit`.
+        held_out: the held-out training images, standardised by the mean and standard deviation of `fit`.
     """
 
     is_test: Bool[np.ndarray, "n_images"]
@@ -76,17 +76,17 @@ def linear_probe(
 ) -> ProbeResult:
     """Train multinomial logistic regression on a stratified part of the images, test it on the rest.
 
-    Each feature is standardised by the training images' mean and standard deviation. The penalty is the one of
-    `L2_GRID` with the best accuracy on a quarter of the training images, tried from the strongest until accuracy falls
-    (ties: the stronger; 0.01 where no class has two training images); then the classifier is trained on all of them.
+    Each feature is standardised by the training images' mean and standard deviation. Penalties of `L2_GRID` are tried
+    from the strongest until the accuracy on a quarter of the training images falls; the best one is used (ties: the
+    stronger; 0.01 if no class has two training images). Then the classifier is trained on all training images.
 
     Args:
         activations: one row per image.
         labels: class of every image.
-        seed: of the split.
-        test_share: share of every class's images that is tested (rounded, 1 at least; a class with one image
-            is only trained on).
-        device: where to compute; the CPU by default.
+        seed: seed of the split.
+        test_share: share of every class's images to test (rounded, at least 1; the image of a class with one image is
+            a training image).
+        device: device for the computation; the CPU by default.
         check: called at every step of the optimiser; may raise to stop.
 
     Raises:
@@ -112,10 +112,10 @@ def split_images(
 
     Args:
         activations: one row per image.
-        y: class of every image; all from 0 on have images.
-        seed: of the split.
-        test_share: share of every class's images that is tested.
-        device: where to keep them; the CPU by default.
+        y: class of every image, numbered from 0 without gaps.
+        seed: seed of the split.
+        test_share: share of every class's images to test.
+        device: device of the result; the CPU by default.
 
     Raises:
         UserError: the activations hold NaN or infinite values.
@@ -142,13 +142,13 @@ def train_probe(
     l2: float | None = None,
     check: Callable[[], None],
 ) -> ProbeResult:
-    """Choose the penalty, train on all training images, test: `linear_probe` on images that are split already.
+    """Choose the penalty, train on all training images, and test: `linear_probe` for images that are already split.
 
     Args:
         images: from `split_images`.
-        y: class of every image, which need not be what they were split by; each has a training image.
-        n_classes: how many there are.
-        l2: the penalty; None: it is chosen.
+        y: class of every image; may differ from the labels of the split, but every class needs a training image.
+        n_classes: number of classes.
+        l2: the penalty; None: choose it.
         check: called at every step of the optimiser; may raise to stop.
     """
     y_train, y_test = y[~images.is_test], y[images.is_test]
@@ -174,7 +174,7 @@ def train_probe(
 
 
 def stratified_split(y: Int64[np.ndarray, "n_images"], test_share: float, seed: int) -> Bool[np.ndarray, "n_images"]:
-    """Which images are tested: of a class of `n > 1` images `test_share n`, rounded, between 1 and n - 1."""
+    """Choose test images: `test_share * n` of a class of `n > 1` images, rounded, between 1 and `n - 1`."""
     shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(y))
     order = shuffled[np.argsort(y[shuffled], kind="stable")]
     sizes = np.bincount(y)
@@ -199,13 +199,13 @@ def fit_softmax_regression(
 ) -> SoftmaxRegression:
     """Minimise `mean cross-entropy + l2 / 2 * |weight|^2` by L-BFGS over all rows; the bias is not penalised.
 
-    It is scikit-learn's LogisticRegression with `C = 1 / (l2 * n_rows)`.
+    Equals scikit-learn's LogisticRegression with `C = 1 / (l2 * n_rows)`.
 
     Returns:
-        weight and bias.
+        Weight and bias.
     """
     if start is None:
-        # The logarithm of the class sizes is the best bias while the weights are 0.
+        # With zero weights, the logarithm of the class shares is the best bias.
         sizes = torch.bincount(y, minlength=n_classes).to(x.dtype)
         start = x.new_zeros(x.shape[1], n_classes), torch.log(sizes.clamp(min=0.5) / len(y))
     weight, bias = (value.detach().clone().requires_grad_() for value in start)
@@ -233,7 +233,7 @@ def fit_softmax_regression(
 def _choose_l2(
     images: ProbeImages, y_train: Int64[np.ndarray, "n_train"], n_classes: int, check: Callable[[], None]
 ) -> tuple[float, SoftmaxRegression | None]:
-    """The penalty with the best held-out accuracy, and its classifier for the last training to start from."""
+    """The penalty with the best held-out accuracy, and its classifier as the start of the final training."""
     if not images.is_held_out.any():
         return L2_GRID[len(L2_GRID) // 2], None
     parts = (y_train[~images.is_held_out], y_train[images.is_held_out])
@@ -253,7 +253,7 @@ def _standardise(
     x: Float[Tensor, "n_rows n_features"], x_other: Float[Tensor, "n_others n_features"]
 ) -> tuple[Float[Tensor, "n_rows n_features"], Float[Tensor, "n_others n_features"]]:
     mean, spread = x.mean(dim=0), x.std(dim=0, correction=0)
-    # A constant feature has a spread of rounding errors, which must not be blown up.
+    # The deviation of a constant feature is a rounding error, which must not be scaled up.
     spread = torch.where(spread > 1e-6 * mean.abs(), spread, torch.ones_like(spread))
     return (x - mean) / spread, (x_other - mean) / spread
 

@@ -1,4 +1,4 @@
-"""k nearest neighbours by cosine similarity, exactly, and their vote."""
+"""Exact k nearest neighbours by cosine similarity, and their vote."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Neighbours:
     """The reference rows nearest to every query row, nearest first, ties by row.
 
     Attributes:
-        rows: reference rows.
+        rows: indices of the reference rows.
         similarity: their cosine similarity, rounded to 12 decimals.
     """
 
@@ -39,14 +39,13 @@ def nearest_neighbours(
 ) -> Neighbours:
     """The `k` nearest reference rows (all, if there are fewer) by cosine similarity, without approximation.
 
-    Similarities are float64, because the class tokens of early layers hardly differ in direction; they
-    are rounded to 12 decimals, so that equal rows tie however a product is summed. A row of zeros, which has no
-    direction, is similar to nothing (0).
+    Similarities are float64, because the class tokens of early layers hardly differ in direction. They are rounded to
+    12 decimals, so that equal rows tie in any order of summation. A row of zeros has similarity 0 to every row.
 
     Args:
-        queries: rows whose neighbours are wanted.
-        references: rows among which they are sought, on the same device.
-        k: neighbours per row.
+        queries: rows whose neighbours are searched.
+        references: candidate rows, on the same device.
+        k: number of neighbours per row.
         check: called at every block; may raise to stop.
 
     Raises:
@@ -97,7 +96,7 @@ def _strongest(
     similarity: Float64[Tensor, "n_rows n_columns"], k: int
 ) -> tuple[Int64[Tensor, "n_rows k"], Float64[Tensor, "n_rows k"]]:
     """Columns and values of the `k` greatest, greatest first, ties by column."""
-    # One more than needed: where it is smaller than the last, no tie is cut, and the set is the right one.
+    # Take one more than needed: if it is smaller than the last one, no tie was cut and the set is correct.
     values, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
     if values.shape[1] > k:
         is_cut = values[:, k] == values[:, k - 1]

@@ -1,1 +1,1 @@
-"""Scores of pairs of a latent and a node, of latents, and of layers."""
+"""Scores of (latent, node) pairs, of latents, and of layers."""

@@ -1,4 +1,4 @@
-"""Which classes a latent answers to, by one of three named rules."""
+"""The classes associated with a latent, by one of three named rules."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,10 +10,10 @@ from hsae.hierarchy.statistics.label_sets import Labels, classes_of
 from hsae.hierarchy.statistics.ranks import RankedActivations
 
 RATE = 0.5
-"""`rate`: the latent fires on at least this share of the class's images (ours)."""
+"""Rule `rate`: the latent fires on at least this share of the class's images (ours)."""
 
 MASS_SHARE = 0.9
-"""`mass`: the classes hold at least this share of the latent's activation mass (ours)."""
+"""Rule `mass`: the classes have at least this share of the latent's activation mass (ours)."""
 
 _BLOCK_CELLS = 1 << 22
 
@@ -24,22 +24,22 @@ def associated_classes(
     sums: ClassSums,
     labels: Labels,
 ) -> "sp.csr_array[np.bool_]":
-    """The classes `K_j` of every latent.
+    """The associated classes `K_j` of every latent.
 
     - `topk`: all classes of its 16 strongest images (16 as in arXiv 2504.02821), fewer if it fires on fewer; ties go
-      to the lower image.
-    - `rate`: the classes on at least half of whose images it fires, `C[j, l] / n_l >= 0.5` (ours).
-    - `mass`: the fewest classes that hold 90 % of its activation mass, `sum_{l in K_j} S[j, l] >= 0.9 sum_l S[j, l]`,
+      to the lower image number.
+    - `rate`: the classes for which it fires on at least half of the images, `C[j, l] / n_l >= 0.5` (ours).
+    - `mass`: the fewest classes that have 90 % of its activation mass, `sum_{l in K_j} S[j, l] >= 0.9 sum_l S[j, l]`,
       heaviest first, ties by class; an image of several classes adds its activation to each (ours).
 
     Args:
-        rule: which of them.
+        rule: name of the rule.
         ranked: activations of every latent.
-        sums: their sums by class (not by label set).
-        labels: class or classes of every image, as `checked_labels` returns them.
+        sums: sums by class (not by label set).
+        labels: from `checked_labels`.
 
     Returns:
-        bool[n_latents, n_classes]; the row of a latent that fires nowhere is empty (with `mass`: of one whose
+        bool[n_latents, n_classes]. The row of a latent that never fires is empty (rule `mass`: of a latent whose
         activations are all 0).
     """
     if rule == "topk":
@@ -65,8 +65,8 @@ def _heaviest(sums: ClassSums) -> "sp.csr_array[np.bool_]":
         mass = np.take_along_axis(mass, order, axis=1)
         running = np.cumsum(mass, axis=1)
         before = running - mass
-        # A class is needed as long as those before it do not hold the share yet. A share that is reached
-        # exactly must not be missed by a rounding error.
+        # A class is needed while the classes before it have less than the share. The tolerance is for a share that is
+        # reached exactly, up to rounding.
         needed = (MASS_SHARE - 1e-12) * running[:, -1:]
         latent, place = np.nonzero((before < needed) & (mass > 0))
         latents.append(latent + first)

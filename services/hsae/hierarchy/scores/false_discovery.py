@@ -7,25 +7,25 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from hsae.hierarchy.kernels.device import in_order, places
+from hsae.hierarchy.kernels.device import searchsorted, sort_values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FalseDiscovery:
     """The q-value of every p-value of one family of tests.
 
-    `q(p)` is the least `m p' / rank(p')` over all tests with `p' >= p`, the share of false discoveries to
-    expect when everything up to `p` is called a discovery.
+    `q(p)` is the minimum of `m p' / rank(p')` over all tests with `p' >= p`: the expected share of false discoveries if
+    all tests up to `p` are called discoveries.
     """
 
     p: Float64[Tensor, " n_tests"]
     q: Float64[Tensor, " n_tests+1"]
-    """Ends with the q-value of a p-value that is NaN: NaN."""
+    """The last entry is the q-value of a NaN p-value: NaN."""
 
     @classmethod
     def of(cls, p: Float64[Tensor, " n_tests"]) -> "FalseDiscovery":
-        """Build from all defined p-values of the family (no NaN), on their device; `p` is sorted in place and kept."""
-        p, n_tests = in_order(p), len(p)
+        """Build from all p-values of the family (no NaN), on their device; `p` is sorted in place and kept."""
+        p, n_tests = sort_values(p), len(p)
         q = torch.full((n_tests + 1,), torch.nan, dtype=torch.float64, device=p.device)
         if n_tests > 0:
             share = p / torch.arange(1, n_tests + 1, dtype=torch.float64, device=p.device) * n_tests
@@ -33,9 +33,9 @@ class FalseDiscovery:
         return cls(p, q)
 
     def q_of(self, p: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """q-values of p-values out of the family, on its device; NaN stays NaN."""
-        return self.q[places(self.p, p.flatten())].view(p.shape)
+        """q-values of p-values of the family, on its device; NaN stays NaN."""
+        return self.q[searchsorted(self.p, p.flatten())].view(p.shape)
 
     def q_values(self, p: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-        """The same in the CPU's memory."""
+        """As `q_of`, for arrays in CPU memory."""
         return self.q_of(torch.from_numpy(p).to(self.p.device)).cpu().numpy()

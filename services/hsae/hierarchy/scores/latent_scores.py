@@ -1,4 +1,4 @@
-"""Scores of every latent: its place in the taxonomy, its label, what it fires on."""
+"""Scores of every latent: LCH and coverage, label, statistics of the images on which it fires."""
 
 from dataclasses import dataclass, fields
 
@@ -15,18 +15,18 @@ from hsae.taxonomy import InducedTaxonomy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentTable:
-    """One row per latent, dead ones included; NaN and -1 stand for what is undefined.
+    """One row per latent, including dead ones; NaN and -1 where undefined.
 
     Attributes:
         latent: index of the latent.
-        n_fire: images on which it fires.
+        n_fire: number of images on which it fires.
         density: share of the images on which it fires.
         mean_activation: mean over the images on which it fires.
         max_activation: its strongest activation.
-        is_dead: it fires on no image.
-        n_associated: associated classes `|K_j|`.
-        lch: node that is the lowest common hypernym of `K_j` (index into `InducedTaxonomy.synsets`): of all `v` above
-            every class of `K_j` the one with the least height (arXiv 2505.15970; the tie rule is ours).
+        is_dead: whether it fires on no image.
+        n_associated: number of associated classes `|K_j|`.
+        lch: lowest common hypernym of `K_j` (index into `InducedTaxonomy.synsets`): among all nodes above every class
+            of `K_j`, the one with the least height (arXiv 2505.15970; the tie rule is ours).
         lch_height: its height (a leaf: 0).
         lch_height_relative: its height over the root's, 0 to 1.
         lch_depth: its depth (the root: 0).
@@ -37,10 +37,10 @@ class LatentTable:
         label_precision: precision of the label.
         label_recall: recall of the label.
         label_auroc: AUROC of the label.
-        class_entropy: entropy in bits of the class of an image on which it fires.
+        class_entropy: entropy in bits of the classes of the images on which it fires.
         monosemanticity: monosemanticity score.
         lca_depth_mean: mean depth of the lowest common hypernym of two of its strongest images.
-        top_images: its strongest images, strongest first, as rows of the activations; padded with -1.
+        top_images: row numbers of its strongest images, strongest first; padded with -1.
         top_activations: their activations, padded with 0.
     """
 
@@ -74,12 +74,12 @@ class LatentTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentPlaces:
-    """Where every latent sits in the taxonomy; NaN and -1 for a latent without associated classes.
+    """LCH and coverage of every latent; NaN and -1 for a latent without associated classes.
 
     LCH height and ontological coverage are those of arXiv 2505.15970; see `LatentTable` for the formulas.
 
     Attributes:
-        n_associated: associated classes `|K_j|`.
+        n_associated: number of associated classes `|K_j|`.
         lch: their lowest common hypernym.
         height: its height (a leaf: 0).
         height_relative: its height over the root's, 0 to 1.
@@ -96,7 +96,7 @@ class LatentPlaces:
 
 
 def latent_places(associated: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonomy) -> LatentPlaces:
-    """Lowest common hypernym of every latent's associated classes and how much of it they cover.
+    """Lowest common hypernym of every latent's associated classes, and their coverage of it.
 
     `v = LCH(j)` is the common hypernym of `K_j` with the least height, its ontological coverage
     `|K_j ∩ L_v| / |L_v|`, with `L_v` the classes at or under `v` (arXiv 2505.15970; the tie rule is ours: fewest
@@ -116,16 +116,16 @@ def latent_places(associated: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonom
         height=height,
         height_relative=height / (root_height if root_height > 0 else np.nan),
         depth=_at(taxonomy.depth, lch),
-        # All of K_j lies under its common hypernym, so |K_j ∩ L_v| is |K_j|.
+        # All classes of K_j lie under their common hypernym, so |K_j ∩ L_v| is |K_j|.
         coverage=n_associated / _at(taxonomy.leaf_counts, lch),
     )
 
 
 def class_entropy(sums: ClassSums) -> Float64[np.ndarray, "n_latents"]:
-    """Entropy in bits of the classes of the images on which a latent fires; NaN if there is none.
+    """Entropy in bits of the classes of the images on which a latent fires; NaN if it never fires.
 
-    With `p_l = n_fire[j, l] / N_j` it is `-sum_l p_l log2 p_l`: 0 for a latent that fires on one class only. An image
-    of several classes counts once for each, in `N_j` too (ours).
+    With `p_l = n_fire[j, l] / N_j` it is `-sum_l p_l log2 p_l`; 0 for a latent that fires on one class only. An image
+    with several classes counts once for each class, also in `N_j` (ours).
 
     Args:
         sums: sums by class (not by label set).
@@ -142,15 +142,15 @@ def mean_lca_depth(
     labels: Labels,
     taxonomy: InducedTaxonomy,
 ) -> Float64[np.ndarray, "n_latents"]:
-    """Mean depth of the lowest common hypernym of the classes of two images, over all pairs of a latent's strongest.
+    """Mean depth of the lowest common hypernym of two images, over all pairs of a latent's strongest images.
 
-    The depth measure of arXiv 2504.02821. Two images of one class meet in the class itself. With several hypernyms in
-    common the lowest is that of `InducedTaxonomy.lch`: the least height (ours). Images of several classes meet in the
-    lowest node that both lie under (ours).
+    The depth measure of arXiv 2504.02821. For two images of one class it is the class itself. Among several common
+    hypernyms, the lowest is that of `InducedTaxonomy.lch`: the one with the least height (ours). For images with
+    several classes it is the lowest node that is above both images (ours).
 
     Args:
         top_images: the strongest images of every latent, padded with -1.
-        labels: class or classes of every image, as `checked_labels` returns them.
+        labels: from `checked_labels`.
         taxonomy: the induced taxonomy of the classes.
 
     Returns:
@@ -179,14 +179,14 @@ def latent_table(
     monosemanticity: Float64[np.ndarray, "n_latents"],
     lca_depth_mean: Float64[np.ndarray, "n_latents"],
 ) -> LatentTable:
-    """Put the columns together.
+    """Assemble the columns.
 
     Args:
         ranked: activations of every latent.
-        sums: their sums by class (not by label set).
+        sums: sums by class (not by label set).
         places: from `latent_places`.
-        label: best node of every latent, -1 for a dead one.
-        label_scores: scores of the latents that have a label, in their order.
+        label: best node of every latent, -1 for a dead latent.
+        label_scores: scores of the labels, for the latents that have one, in their order.
         monosemanticity: from `monosemanticity`.
         lca_depth_mean: from `mean_lca_depth`.
     """
@@ -229,5 +229,5 @@ def latent_table(
 def _at(
     values: Int32[np.ndarray, "n_nodes"], nodes: Int32[np.ndarray, "n_latents"]
 ) -> Float64[np.ndarray, "n_latents"]:
-    """The nodes' values, NaN for -1."""
+    """The values of the nodes; NaN for node -1."""
     return np.where(nodes >= 0, values[nodes], np.nan)

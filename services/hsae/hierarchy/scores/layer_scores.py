@@ -1,4 +1,4 @@
-"""One row per layer and basis: how much of the taxonomy its latents carry."""
+"""Scores of a layer: one row per layer and basis."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
 
 LOW_Q = 0.01
-"""A node counts as found by the test when a latent with AUROC > 0.5 has a q-value below this."""
+"""A node counts as found by the test if a latent with AUROC > 0.5 has a q-value below this."""
 
 MIN_INNER_CLASSES = 3
-"""From so many classes on, a node counts as an inner node: it is neither a class nor a pair."""
+"""A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
 
 
 class HeightCounts(NamedTuple):
-    """Nodes of one height: all that count, and those that some latent answers to."""
+    """Numbers of nodes of one height: all, those found by F1, those found by the test (q)."""
 
     n_nodes: int
     n_f1: int
@@ -28,21 +28,21 @@ class HeightCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayerScores:
-    """The row of one layer and basis; NaN where nothing is there to be averaged.
+    """The row of one layer and basis; NaN for a mean over nothing.
 
-    Node shares and means are over the nodes that hold some images but not all (`n_nodes` of them): the root,
-    or whatever else holds every image, has no test, and any latent that fires on a third of all images
-    answers to it with F1 >= 0.5. The choice of numbers is ours, LCH height and coverage are those of arXiv 2505.15970.
-    In the table `layer_score` three have other names: `l0` (l0_mean), `share_nodes_f1` (f1_node_share), `share_nodes_q`
-    (q_node_share); n_images, n_associated_latents and n_inner_nodes are not stored there.
+    Node shares and means are over the nodes that have some images but not all (`n_nodes` of them). A node with every
+    image, such as the root, has no test, and any latent that fires on a third of all images has F1 >= 0.5 with it. The
+    choice of numbers is ours; LCH height and coverage are those of arXiv 2505.15970. The table `layer_score` calls
+    three columns differently: `l0` (l0_mean), `share_nodes_f1` (f1_node_share), `share_nodes_q` (q_node_share). It does
+    not store n_images, n_associated_latents and n_inner_nodes.
 
     Attributes:
-        n_images: images.
-        n_latents: latents, dead ones included.
-        n_dead: latents that fire on no image.
+        n_images: number of images.
+        n_latents: number of latents, including dead ones.
+        n_dead: number of latents that fire on no image.
         dead_share: `n_dead / n_latents`.
         l0_mean: mean number of latents that fire on an image, `sum_j N_j / N`.
-        n_associated_latents: latents with associated classes, over which LCH and coverage are taken.
+        n_associated_latents: number of latents with associated classes; LCH and coverage are over these.
         lch_height_mean: mean LCH height.
         lch_height_q25: its lower quartile.
         lch_height_median: its median.
@@ -50,12 +50,12 @@ class LayerScores:
         lch_height_relative_mean: mean LCH height over the root's height.
         coverage_mean: mean ontological coverage, `|K_j ∩ L_v| / |L_v|` at `v = LCH(j)`.
         coverage_median: its median.
-        n_nodes: nodes that count.
-        f1_node_share: share of them that some latent answers to with F1 >= 0.5.
-        q_node_share: share of them to which some latent with AUROC > 0.5 has q < 0.01.
+        n_nodes: number of nodes with some images but not all.
+        f1_node_share: share of these nodes for which some latent has F1 >= 0.5.
+        q_node_share: share of these nodes for which some latent with AUROC > 0.5 has q < 0.01.
         by_height: the same as counts, for every height.
-        best_f1_mean: mean over the nodes of the best F1 that any latent has (0 if none fires there).
-        n_inner_nodes: nodes that count and have at least 3 classes.
+        best_f1_mean: mean over these nodes of the best F1 of any latent (0 if none fires on the node).
+        n_inner_nodes: number of these nodes with at least 3 classes.
         best_f1_inner_mean: mean best F1 over these.
     """
 
@@ -88,13 +88,13 @@ def layer_scores(
     n_node: Int64[np.ndarray, "n_nodes"],
     taxonomy: InducedTaxonomy,
 ) -> LayerScores:
-    """Sum up one basis of one layer.
+    """Compute the row of one basis of one layer.
 
     Args:
         ranked: activations of every latent.
-        places: the latents' places in the taxonomy.
+        places: from `latent_places`.
         chosen: from `shortlist`.
-        n_node: images under every node.
+        n_node: number of images under every node.
         taxonomy: the induced taxonomy.
     """
     n_dead = int((ranked.n_fire == 0).sum())

@@ -1,4 +1,4 @@
-"""Monosemanticity score: are the images on which a latent is strong alike, as another embedding sees them?"""
+"""Monosemanticity score: similarity, in a given embedding, of the images on which a latent is strong."""
 
 from collections.abc import Callable
 
@@ -22,22 +22,21 @@ def monosemanticity(
 ) -> Float64[np.ndarray, "n_latents"]:
     """Mean cosine similarity of all pairs of images, weighted by the latent's activations on both (arXiv 2504.02821).
 
-    With `a_i = (z_i - min z) / (max z - min z)` over all images and unit embeddings `e_i`:
-    `MS = sum_{n<m} a_n a_m <e_n, e_m> / sum_{n<m} a_n a_m`. Pairs need not be formed, because
-    `sum_{n<m} a_n a_m <e_n, e_m> = (|sum_n a_n e_n|^2 - sum_n a_n^2 |e_n|^2) / 2`, and the same with 1 for `e` below
-    the line. The image on which the latent is strongest is taken out of that difference and its pairs are added by
-    themselves, so that nothing cancels where one image outweighs all others.
+    With `a_i = (z_i - min z) / (max z - min z)` over all images and unit embeddings `e_i`: `MS = sum_{n<m} a_n a_m
+    <e_n, e_m> / sum_{n<m} a_n a_m`. Pairs need not be formed, because `sum_{n<m} a_n a_m <e_n, e_m> = (|sum_n a_n
+    e_n|^2 - sum_n a_n^2 |e_n|^2) / 2`; the denominator is the same with 1 for `<e_n, e_m>` and `|e_n|`. The pairs of
+    the strongest image are summed separately, outside that difference. This avoids cancellation if one image outweighs
+    all others.
 
     Time is `O(n_nonzero * d_embedding)`; memory is one block of features of images and latents.
 
     Args:
-        ranked: activations of every latent; the firing threshold plays no part.
-        embeddings: one row per image, of any length; what the similarity is measured in. A row of zeros, which has no
-            direction, is similar to nothing (0).
+        ranked: activations of every latent; the firing threshold is not used.
+        embeddings: one row per image, of any length. A row of zeros has similarity 0 to every other row.
         check: called for every block of features; may raise to stop.
 
     Returns:
-        -1 to 1; NaN for a latent that is constant, or that stands above its minimum on one image only.
+        A score between -1 and 1; NaN for a latent that is constant, or above its minimum on one image only.
 
     Raises:
         UserError: there is not one embedding per image, or one holds NaN or infinite values.
@@ -68,7 +67,7 @@ def monosemanticity(
 
 
 def _lengths(embeddings: Float[np.ndarray, "n_images d_embedding"]) -> Float64[np.ndarray, "n_images"]:
-    """Euclidean length of every row, infinite for a row of zeros: divided by it, the row stays zero."""
+    """Euclidean length of every row; infinite for a row of zeros, so that division leaves it zero."""
     squares = np.einsum("id,id->i", embeddings, embeddings, dtype=np.float64)
     is_bad = ~np.isfinite(squares)
     if is_bad.any():
@@ -82,9 +81,9 @@ def _lengths(embeddings: Float[np.ndarray, "n_images d_embedding"]) -> Float64[n
 def _scaled(
     ranked: RankedActivations,
 ) -> tuple["sp.csr_array[np.float64]", np.ndarray, Float64[np.ndarray, "n_latents"]]:
-    """Min-max scaled activations without each latent's strongest image, that image, and its weight (0: constant).
+    """Min-max scaled activations without each latent's strongest image, that image, and its weight (0 if constant).
 
-    The minimum is 0 unless a latent is above 0 on every image, so that only its non-zeros need a weight.
+    The minimum is 0 unless a latent is above 0 on every image, so only non-zeros need a weight.
     """
     n_nonzero = np.diff(ranked.indptr)
     latent = np.repeat(np.arange(ranked.n_latents), n_nonzero)

@@ -1,8 +1,8 @@
-"""Scores of (latent, node) pairs: how well "the latent fires" tells "the image lies under the node".
+"""Scores of (latent, node) pairs: how well "the latent fires" predicts "the image is under the node".
 
-Every score is a function of sums over the node's images, and those are the class sums times the taxonomy's
-closure. Counts and rank sums are integers below 2**53, so float64 holds them exactly; a ratio of two of them
-is rounded once (AUROC again when 1/2 is added), and pairs that tie in exact arithmetic tie here too.
+Every score is a function of sums over the node's images, and these are the product of the class sums with the
+taxonomy's closure. Counts and rank sums are integers below 2**53, which float64 represents exactly. A ratio of two of
+them is rounded once (AUROC a second time, when 1/2 is added), so pairs that tie in exact arithmetic tie here, too.
 """
 
 import math
@@ -23,18 +23,18 @@ from hsae.hierarchy.scores.pair_sums import PairSums
 from hsae.hierarchy.statistics.class_sums import ClassSums
 
 _BLOCK_LATENTS = 252
-"""Latents per product: the factors then stay in the processor's cache, and their rows do not all fall into the same of
-its sets, as those of a power of two would."""
+"""Latents per product: the factors fit the processor's cache. It is no power of two, so that rows map to different
+cache sets."""
 
 _BLOCK_CELLS = 1 << 22
-"""Latents times classes per product, for the many label sets of images with several labels."""
+"""Upper bound of latents times classes per product; images with several labels can have many label sets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeScores:
-    """All scores of some pairs, one array each, of one shape; NaN where undefined (see `PairSums`).
+    """All scores of some pairs, as arrays of one shape; NaN where undefined (see `PairSums`).
 
-    From `iter_node_scores` the shape is [n_latents of the block, n_nodes], from `score_pairs` [n_pairs].
+    The shape is [n_latents of the block, n_nodes] from `iter_node_scores`, [n_pairs] from `score_pairs`.
     """
 
     n_images: Int64[np.ndarray, "*shape"]
@@ -53,32 +53,32 @@ class NodeScores:
 
 
 class NodeSums:
-    """The class sums of one analysis times a closure, block by block of latents.
+    """Product of the class sums of one analysis with a closure, block by block of latents.
 
     Attributes:
-        n_node: images under every node.
-        latents_with_test: whether a latent has an AUROC and a test (it is not constant), bool[n_latents].
-        nodes_with_test: whether a node has (it holds some images, and not all), bool[n_nodes].
-        device: where the sums lie.
+        n_node: number of images under every node.
+        latents_with_test: bool[n_latents], whether the latent has an AUROC and a test (it is not constant).
+        nodes_with_test: bool[n_nodes], whether the node has an AUROC and a test (some images, but not all).
+        device: device of the sums.
     """
 
     def __init__(self, sums: ClassSums, closure: "sp.csr_array[np.uint8]", *, device: Device = "cpu") -> None:
-        """Take `closure` [n_classes, n_nodes] in any node order; results come in the same order, on the device."""
+        """Take `closure` [n_classes, n_nodes] in any node order; results have the same order and are on the device."""
         n_classes, n_nodes = closure.shape
         if n_classes != sums.n_classes:
             raise ValueError(f"class sums of {sums.n_classes} classes, a closure of {n_classes}")
         self.sums = sums
         self.n_nodes = int(n_nodes)
-        # The last row sums over all classes: a latent's mass is then added up in the same order as its share
-        # under a node, so that no share is above 1 and nothing outside is below 0.
+        # The last row sums over all classes. A latent's total mass is then summed in the same order as its mass under a
+        # node, so that no share exceeds 1 and no mean outside is negative.
         under = sp.csr_array(closure.T.astype(np.float64))
         everything = sp.csr_array(np.ones((1, n_classes)))
         ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
         self.n_node = np.asarray(ancestors @ sums.class_sizes.astype(np.float64))[:-1]
         n = float(sums.n_images)
         variance = n + 1.0 - sums.tie_term / (n * (n - 1.0)) if n > 1 else np.zeros(sums.n_latents)
-        # It is 3 at least when one image differs from the rest, so that anything below is a constant's
-        # rounding error.
+        # It is at least 3 if one image differs from the rest; a smaller value is the rounding error of a constant
+        # latent.
         self._rank_variance = np.where(variance < 1.0, 0.0, variance)
         self._n_fire = sums.latent_fire_counts()
         self.device = device
@@ -90,7 +90,7 @@ class NodeSums:
         self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
 
     def block(self, latents: slice, *, with_mass: bool) -> PairSums:
-        """Sums of a run of latents with every node; the tensors have shape [n_nodes, n_latents of the run]."""
+        """Sums of a range of latents with every node; the tensors have shape [n_nodes, n_latents of the range]."""
         sums = self.sums
         first, end, _ = latents.indices(sums.n_latents)
         entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
@@ -119,7 +119,7 @@ class NodeSums:
         )
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
-        """Sums of chosen pairs, masses included; the tensors have shape [n_pairs]."""
+        """Sums of chosen pairs, including masses; the tensors have shape [n_pairs]."""
         chosen_sums = torch.empty(4, len(latents), dtype=torch.float64, device=self.device)
         order = np.argsort(latents, kind="stable")
         sorted_latents = latents[order]
@@ -149,19 +149,19 @@ class NodeSums:
         return torch.from_numpy(values).to(self.device)
 
     def latent_runs(self) -> Iterator[slice]:
-        """All latents, in the blocks in which they are scored."""
+        """The blocks of latents in which they are scored."""
         width = max(1, min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes))
         for first in range(0, self.sums.n_latents, width):
             yield slice(first, min(first + width, self.sums.n_latents))
 
 
 def two_sided_p(z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """Two-sided p-value of a standard normal z-score; 0 where it is below the least float64."""
-    return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr has no precision left beyond z = 8
+    """Two-sided p-value of a standard normal z-score; 0 if it is below the smallest float64."""
+    return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr loses all precision beyond z = 8
 
 
 def false_discovery(node_sums: NodeSums) -> FalseDiscovery:
-    """All defined p-values of an analysis (8 bytes per pair, twice), ready to be looked up as q-values."""
+    """All defined p-values of an analysis and their q-values (16 bytes per pair)."""
     family = PValues(node_sums)
     p_values = map_blocks(
         lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
@@ -174,10 +174,10 @@ def false_discovery(node_sums: NodeSums) -> FalseDiscovery:
 
 
 class PValues:
-    """Collects the defined p-values of an analysis block by block."""
+    """Collects the defined p-values of an analysis, block by block."""
 
     def __init__(self, node_sums: NodeSums) -> None:
-        """Make room for every pair that has a test."""
+        """Allocate memory for every pair that has a test."""
         self._nodes = node_sums.nodes_with_test
         self._latents = node_sums.latents_with_test
         n_tests = int(self._nodes.sum()) * int(self._latents.sum())
@@ -185,7 +185,7 @@ class PValues:
         self._n_filled = 0
 
     def add(self, latents: slice, p: Float64[Tensor, "n_nodes n_latents"]) -> None:
-        """Add the p-values of a run of latents with all nodes."""
+        """Add the p-values of a range of latents with all nodes."""
         defined = p[torch.from_numpy(self._nodes).to(p.device)]
         if not self._latents[latents].all():
             defined = defined[:, torch.from_numpy(self._latents[latents]).to(p.device)]
@@ -207,16 +207,16 @@ def iter_node_scores(
     *,
     device: Device = "cpu",
 ) -> Iterator[tuple[slice, NodeScores]]:
-    """Every pair's scores, block by block of latents.
+    """Scores of every pair, block by block of latents.
 
     Args:
-        sums: class sums of the analysis, fresh or read back.
+        sums: class sums of the analysis.
         closure: [n_classes, n_nodes], from `sums.closure`.
-        family: from `false_discovery` on the same device; computed here when it is not given.
-        device: where the blocks are scored; what is yielded lies in the CPU's memory.
+        family: from `false_discovery` on the same device; None: computed here.
+        device: device for the scoring; the results are in CPU memory.
 
     Yields:
-        A run of latents and its scores, arrays of shape [n_latents of the run, n_nodes].
+        A range of latents and their scores, arrays of shape [n_latents of the range, n_nodes].
     """
     node_sums = NodeSums(sums, closure, device=device)
     family = false_discovery(node_sums) if family is None else family

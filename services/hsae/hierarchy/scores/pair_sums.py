@@ -1,4 +1,4 @@
-"""The sums that the scores of (latent, node) pairs are functions of, and these functions, on any device."""
+"""Scores of (latent, node) pairs as functions of sums over the node's images, on any device."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairSums:
-    """What the scores of some pairs are functions of; the arrays broadcast against one another.
+    """Sums from which the scores of some pairs are computed; the arrays broadcast against each other.
 
-    Scores are NaN where they are undefined: everything for a node without images; precision, recall and F1
-    for a latent that never fires; mass share and means for one that is 0 everywhere, the mean outside also
-    for a node that holds every image; AUROC and the test for such a node and for a latent that is constant.
-    Where `out` is given, the score is written there.
+    Scores are NaN where undefined: all scores of a node without images; precision, recall and F1 of a latent that never
+    fires; mass share and means of a latent that is 0 everywhere; the mean outside of a node with every image; AUROC and
+    the test of such a node, and of a constant latent. With `out`, the score is written there.
 
     Attributes:
-        n_images: images of the analysis, `N`.
-        n_node: images under the node, `n_v`.
-        n_fire: images on which the latent fires, `N_j`.
+        n_images: number of images of the analysis, `N`.
+        n_node: number of images under the node, `n_v`.
+        n_fire: number of images on which the latent fires, `N_j`.
         rank_variance: `N + 1 - tie_term / (N (N - 1))` of the latent, 0 if it is constant.
-        n_both: images under the node on which the latent fires.
-        rank_deviation: `2 U - n_v (N - n_v)`, twice the Mann-Whitney statistic's distance from its expectation.
-        mass: sum of the activations under the node (only where asked for).
-        latent_mass: sum of all activations of the latent (only where asked for).
+        n_both: number of images under the node on which the latent fires.
+        rank_deviation: `2 U - n_v (N - n_v)`, twice the difference of the Mann-Whitney statistic and its expectation.
+        mass: sum of the activations under the node; None if not requested.
+        latent_mass: sum of all activations of the latent; None if not requested.
     """
 
     n_images: int
@@ -37,11 +36,11 @@ class PairSums:
     latent_mass: Float64[Tensor, "*#shape"] | None = None
 
     def precision(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
-        """`n_both / N_j`: of the images on which the latent fires, the share under the node."""
+        """`n_both / N_j`: share of the images on which the latent fires that are under the node."""
         return torch.addcdiv(_zero_or_nan(self.n_node), self.n_both, _or_nan(self.n_fire), out=out)
 
     def recall(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
-        """`n_both / n_v`: of the node's images, the share on which the latent fires."""
+        """`n_both / n_v`: share of the node's images on which the latent fires."""
         return torch.addcdiv(_zero_or_nan(self.n_fire), self.n_both, _or_nan(self.n_node), out=out)
 
     def f1(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
@@ -53,7 +52,8 @@ class PairSums:
     def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`, as `1/2 + rank_deviation / (2 n_v (N - n_v))`.
 
-        The chance that the latent is stronger on an image under the node than on one that is not.
+        The probability that the latent is stronger on an image under the node than on another image; ties count one
+        half.
         """
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
         return torch.addcdiv(_zero_or_nan(self.rank_variance) + 0.5, self.rank_deviation, 2.0 * n_pairs, out=out)
@@ -85,17 +85,21 @@ class PairSums:
         return (latent_mass - mass) / (n_outside + _zero_or_nan(latent_mass))
 
     def masses(self) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*#shape"]]:
-        """`mass` and `latent_mass`, where they were asked for."""
+        """`mass` and `latent_mass`.
+
+        Raises:
+            ValueError: the sums were made without masses.
+        """
         if self.mass is None or self.latent_mass is None:
             raise ValueError("these sums were made without masses")
         return self.mass, self.latent_mass
 
 
 def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """NaN for 0: dividing by it then gives NaN."""
+    """The values with 0 replaced by NaN, so that a division by them gives NaN."""
     return torch.where(values == 0.0, torch.nan, values)
 
 
 def _zero_or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """NaN for 0, else 0: adding it to a score makes it undefined where the value is 0."""
+    """NaN where the value is 0, otherwise 0; added to a score, it makes the score undefined there."""
     return 0.0 * _or_nan(values)

@@ -1,7 +1,7 @@
 """Average precision and the best-F1 threshold of chosen (latent, node) pairs, exactly.
 
-Both need the order of the images and not only sums over the node, so they are computed for the shortlist alone. Only a
-latent's non-zeros are sorted and gone through: its zeros are one group of tied images behind all of them.
+Both need the order of the images, not only sums over the node, so they are computed for the shortlist only. Only the
+non-zeros of a latent are sorted; its zeros are one group of tied images after them.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ _BLOCK_ENTRIES = 1 << 19
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingScores:
-    """Scores of pairs that take the latent's activation as a ranking of the images; NaN where undefined.
+    """Scores of pairs in which the latent's activation ranks the images; NaN where undefined.
 
     Attributes:
-        average_precision: mean, over the node's images, of the precision among the images at least as strong.
-        best_f1: greatest F1 of "the activation is at least t" over the latent's activations t > 0.
-        best_threshold: that t, the greatest one on ties; NaN where `best_f1` is 0.
+        average_precision: mean, over the node's images, of the precision among the images that are at least as strong.
+        best_f1: greatest F1 of the rule "activation >= t" over the latent's activations t > 0.
+        best_threshold: the t that gives `best_f1`, the greatest one on ties; NaN if `best_f1` is 0.
     """
 
     average_precision: Float64[np.ndarray, "n_pairs"]
@@ -45,27 +45,28 @@ def ranking_scores(
 ) -> RankingScores:
     """Average precision and best F1 of chosen pairs.
 
-    With `TP(t)` the node's images with an activation of at least `t`, `k(t)` all images with one and `n_v` the
-    node's images: average precision is `sum_t (TP(t) - TP(t+)) / n_v * TP(t) / k(t)` over the distinct activations
-    `t`, 0 included, `t+` being the next greater one; F1 is `2 TP(t) / (k(t) + n_v)`. Tied images come in together,
-    as in scikit-learn's `average_precision_score` and `precision_recall_curve`. The threshold 0 is left out of the
-    best F1, because a latent that is 0 never fires (ours: scikit-learn's curve ends with it).
+    Let `k(t)` be the number of images with an activation of at least `t`, `TP(t)` the number of these under the node,
+    and `n_v` the number of images under the node. Average precision is `sum_t (TP(t) - TP(t+)) / n_v * TP(t) / k(t)`
+    over the distinct activations `t`, including 0, where `t+` is the next greater one. F1 is `2 TP(t) / (k(t) + n_v)`.
+    Tied images are treated together, as in scikit-learn's `average_precision_score` and `precision_recall_curve`. The
+    best F1 leaves out the threshold 0, because a latent that is 0 does not fire (ours: scikit-learn's curve ends with
+    it).
 
-    Average precision is undefined where AUROC is: for a node without images or with all of them, and for a latent
-    that is constant. The best F1 is undefined for a node without images and a latent that is 0 everywhere.
+    Average precision is undefined for a node without images or with all images, and for a constant latent, like AUROC.
+    The best F1 is undefined for a node without images, and for a latent that is 0 everywhere.
 
-    Memory and time grow with the sum over the pairs of the latent's non-zeros, memory up to a block of them.
+    Time is proportional to the sum over the pairs of the latent's non-zeros; memory holds one block of them.
 
     Args:
         ranked: activations of every latent.
-        labels: class of every image, or its label set.
-        closure: [n_classes, n_nodes] of these, as in `InducedTaxonomy.closure`.
+        labels: class or label set of every image.
+        closure: [n_classes, n_nodes], as `InducedTaxonomy.closure`; rows are classes or label sets.
         latents: latent of every pair, in any order.
         nodes: node of every pair.
         check: called for every block of latents; may raise to stop.
 
     Raises:
-        UserError: there is not one label per image, or a label lies outside the taxonomy.
+        UserError: there is not one label per image, or a label is outside the taxonomy.
     """
     n_classes = int(closure.shape[0])
     labels = checked_positions(labels, ranked.n_images, n_classes)
@@ -95,7 +96,7 @@ def ranking_scores(
             best_f1[chosen], best_threshold[chosen] = _greatest(f1, value, pair, width)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        # The zeros: a group of ties that ends with the last image.
+        # The zeros are a group of ties that ends with the last image.
         average_precision = (precision_sum + (n_node - n_hits) * (n_node / ranked.n_images)) / n_node
     is_ranked = (n_node > 0) & (n_node < ranked.n_images) & ~is_constant[latents]
     has_f1 = (n_node > 0) & (n_nonzero[latents] > 0)
@@ -110,8 +111,9 @@ def ranking_scores(
 class _Ordered:
     """The non-zeros of some latents, latent by latent, strongest first.
 
-    label: class of the image; value: activation; group_end: images of the latent that are at least as strong; start
-    and n_entries: where each latent's entries lie; is_constant: the latent has one activation, and not 0, everywhere.
+    label: class of the image; value: activation; group_end: number of images that are at least as strong; start and
+    n_entries: position and number of each latent's entries; is_constant: the latent has one non-zero activation
+    everywhere.
     """
 
     label: Int64[np.ndarray, "n"]
@@ -153,10 +155,13 @@ class _Ordered:
         is_under: Bool[np.ndarray, "n_nodes n_classes"],
         nodes: Int[np.ndarray, "n_pairs"],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The groups of ties that hold an image under the node, pair by pair, strongest first.
+        """The groups of ties that contain an image under the node, pair by pair, strongest first.
 
-        For every such group: its images under the node, those of it and the stronger ones, all images up to there, its
-        activation, and its pair. Other groups neither add to the average precision nor raise F1.
+        Other groups change neither the average precision nor the best F1.
+
+        Returns:
+            For every group: its number of images under the node; that number including all stronger groups; the number
+            of all images up to the end of the group; its activation; the index of its pair.
         """
         entry, pair = ranges(self.start[place], self.n_entries[place])
         first_cell = nodes.astype(np.int64) * is_under.shape[1]
@@ -178,7 +183,7 @@ def _greatest(
     pair: Int64[np.ndarray, "n_groups"],
     n_pairs: int,
 ) -> tuple[Float64[np.ndarray, "n_pairs"], Float64[np.ndarray, "n_pairs"]]:
-    """The greatest F1 of every pair and the first value that has it; 0 for a pair without groups."""
+    """The greatest F1 of every pair and the first value that gives it; 0 for a pair without groups."""
     greatest, threshold = np.zeros(n_pairs), np.zeros(n_pairs)
     present, first = np.unique(pair, return_index=True)
     if len(present):

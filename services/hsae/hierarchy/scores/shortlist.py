@@ -1,7 +1,7 @@
-"""The pairs worth keeping: best nodes of every latent, best latents of every node, everything with a high F1.
+"""The pairs to store: best nodes of every latent, best latents of every node, all pairs with a high F1.
 
-One pass over all pairs finds them, gathers the p-values of the whole analysis and what the layer row needs. Pairs are
-scored on the device of the sums and chosen on the CPU.
+One pass over all pairs chooses them and collects the p-values of the analysis and the extremes for the layer's row.
+Pairs are scored on the device of the sums and chosen on the CPU.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from hsae.hierarchy.scores.node_scores import NodeSums, PValues, two_sided_p
 from hsae.taxonomy import InducedTaxonomy
 
 N_BEST = 5
-"""Nodes kept per latent, and latents per node, by F1 and again by AUROC."""
+"""Number of nodes per latent, and of latents per node, to keep by F1, and again by AUROC."""
 
 HIGH_F1 = 0.5
-"""Pairs with at least this F1 are all kept; a latent answers to a node from here on."""
+"""All pairs with at least this F1 are kept; a latent represents a node from this F1 on."""
 
 _NO_PAIR = -np.inf
 
@@ -32,10 +32,9 @@ class Shortlist:
         latents: latent of every chosen pair; pairs are sorted by latent, then node.
         nodes: node of every chosen pair (an index into `InducedTaxonomy.synsets`).
         label: node with the best F1 of every latent, -1 for a latent that fires nowhere.
-        node_best_f1: best F1 of any latent at every node, 0 where no latent fires on it, NaN for a node
-            without images.
-        node_best_latent: the latent that has it, the lower index on ties; -1 where no latent fires on the node.
-        node_best_p: least p-value of the latents with AUROC > 0.5 at every node, NaN where there is none.
+        node_best_f1: best F1 of any latent for every node; 0 if no latent fires on it, NaN for a node without images.
+        node_best_latent: the latent with that F1, the lower index on ties; -1 if no latent fires on the node.
+        node_best_p: for every node, the least p-value of the latents with AUROC > 0.5; NaN if there is none.
         family: p- and q-values of all pairs of the analysis.
     """
 
@@ -55,15 +54,15 @@ def shortlist(
     everything: bool = True,
     on_block: Callable[[int], None] | None = None,
 ) -> Shortlist:
-    """Go over all pairs once.
+    """Choose the pairs in one pass over all pairs.
 
-    Pairs with F1 = 0 are never chosen for their F1. Ties go to the deeper node, then to the node with the
-    lower index; among latents, to the lower index.
+    Pairs with F1 = 0 are never chosen by F1. Ties go to the deeper node, then to the node with the lower index; among
+    latents, to the lower index.
 
     Args:
         sums: class sums with the closure's columns reordered by `priority`.
         priority: from `node_priority`.
-        everything: False keeps only the best latent of each node by F1, as the shuffled controls do.
+        everything: False keeps only the best latent of each node by F1, as for the shuffled controls.
         on_block: called with the number of latents after each block; may raise to stop.
     """
     n_latents = sums.sums.n_latents
@@ -74,7 +73,7 @@ def shortlist(
     best_z = np.full(sums.n_nodes, _NO_PAIR)
     by_f1 = _BestLatents(sums.n_nodes, N_BEST if everything else 1)
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
-    chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, nodes in the order of priority
+    chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
     family = PValues(sums)
     for latents in sums.latent_runs():
         first = latents.start
@@ -126,25 +125,25 @@ def shortlist(
 
 
 def node_priority(taxonomy: InducedTaxonomy) -> Int64[np.ndarray, "n_nodes"]:
-    """Node indices in the order in which ties are broken: deeper first, then the lower index (smaller id)."""
+    """Node indices in the order that breaks ties: deeper first, then the lower index (smaller id)."""
     depth = np.asarray(taxonomy.depth, np.int64)
     return np.lexsort((np.arange(len(depth)), -depth))
 
 
 class _BestLatents:
-    """The running best latents of every node; blocks come in the order of the latents."""
+    """The best latents of every node so far; blocks arrive in the order of the latents."""
 
     def __init__(self, n_nodes: int, n_best: int) -> None:
         self.latents = np.full((n_nodes, n_best), -1, np.int64)
         self.scores = np.full((n_nodes, n_best), _NO_PAIR)
 
     def add(self, first: int, scores: Float64[np.ndarray, "n_nodes n_latents"]) -> None:
-        """Merge a block of latents in (`scores` is overwritten); its first latent is `first`."""
+        """Merge a block of latents, of which `first` is the first; `scores` is overwritten."""
         n_best = self.latents.shape[1]
         latent, score = _best(scores, n_best)
         all_scores = np.concatenate((self.scores, score), axis=1)
         all_latents = np.concatenate((self.latents, latent + first), axis=1)
-        # Earlier latents stand first, so a stable sort leaves ties to the lower latent.
+        # Earlier latents come first, so a stable sort resolves ties to the lower latent.
         order = np.argsort(-all_scores, axis=1, kind="stable")[:, :n_best]
         self.scores = np.take_along_axis(all_scores, order, axis=1)
         self.latents = np.take_along_axis(all_latents, order, axis=1)
@@ -173,7 +172,7 @@ def _best(
 def _back(
     by_priority: Float64[np.ndarray, "n_nodes"], priority: Int64[np.ndarray, "n_nodes"]
 ) -> Float64[np.ndarray, "n_nodes"]:
-    """From the order of priority to the taxonomy's order."""
+    """Reorder from priority order to the order of the taxonomy."""
     values = np.empty_like(by_priority)
     values[priority] = by_priority
     return values

@@ -1,1 +1,1 @@
-"""What every score is a function of: columns of latents, ranks, sums by class."""
+"""The inputs of every score: columns of latents, ranks, sums by class."""

@@ -1,8 +1,8 @@
-"""Sums per (latent, leaf class): the only thing that every node score needs to know about the activations.
+"""Sums per (latent, class), from which all node scores follow.
 
-A node's images are the union of its classes' images, so one product of these sums with the taxonomy's closure
-gives the exact scores of every (latent, node) pair. Where images have several labels, their label sets take the
-classes' place (`hsae.hierarchy.statistics.label_sets`).
+The images of a node are the union of its classes' images, so one product of these sums with the taxonomy's closure
+gives the exact scores of every (latent, node) pair. If images have several labels, label sets replace the classes
+(`hsae.hierarchy.statistics.label_sets`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,15 @@ from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import latent_blocks
-from hsae.hierarchy.kernels.device import Device, added, counted, groups, in_stable_order, run_lengths, run_numbers
+from hsae.hierarchy.kernels.device import (
+    Device,
+    groups,
+    run_lengths,
+    run_numbers,
+    segment_count,
+    segment_sum,
+    stable_sort,
+)
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
 from hsae.hierarchy.statistics.ranks import RankedActivations
@@ -28,22 +36,22 @@ _OF_SETS = frozenset({"set_indptr", "set_classes"})
 class ClassSums:
     """Firing counts, mass and rank sums of every latent over every class, as one sparse matrix.
 
-    Row `j` (a latent) owns the entries `indptr[j]:indptr[j + 1]`, one per class that holds a non-zero
-    activation, classes ascending. All numbers but the masses are exact integers.
+    Row `j` (a latent) has the entries `indptr[j]:indptr[j + 1]`, one per class with a non-zero activation, classes
+    ascending. All numbers except the masses are exact integers.
 
     Attributes:
-        n_images: images of the analysis.
-        threshold: the firing rule is `z > threshold`.
-        class_sizes: images of every class.
-        indptr: borders of the latents' entries.
+        n_images: number of images of the analysis.
+        threshold: a latent fires if `z > threshold`.
+        class_sizes: number of images of every class.
+        indptr: bounds of the latents' entries.
         classes: class of every entry (a position in `InducedTaxonomy.classes`).
-        n_fire: images of the class on which the latent fires.
-        mass: sum of the latent's activations over the class (all of them, whatever the threshold).
-        rank_excess: sum over the class of the doubled mid-ranks' excess over that of the latent's zeros.
-        n_nonzero: images with a non-zero activation of the latent.
+        n_fire: number of images of the class on which the latent fires.
+        mass: sum of the latent's activations over the class, independent of the threshold.
+        rank_excess: sum over the class of `RankedActivations.rank_excess`.
+        n_nonzero: number of images with a non-zero activation of the latent.
         tie_term: `sum(t**3 - t)` over the latent's groups of tied images.
-        set_indptr: where label sets take the classes' place, borders of the sets' entries in `set_classes`; else None.
-        set_classes: classes of every label set, ascending (positions in `InducedTaxonomy.classes`); else None.
+        set_indptr: if label sets replace the classes, bounds of the sets' entries in `set_classes`; otherwise None.
+        set_classes: classes of every label set, ascending (positions in `InducedTaxonomy.classes`); otherwise None.
     """
 
     n_images: int
@@ -61,16 +69,16 @@ class ClassSums:
 
     @property
     def n_latents(self) -> int:
-        """Latents, dead ones included."""
+        """Number of latents, including dead ones."""
         return len(self.n_nonzero)
 
     @property
     def n_classes(self) -> int:
-        """Classes, empty ones included; or label sets."""
+        """Number of classes, including empty ones; or of label sets."""
         return len(self.class_sizes)
 
     def latent_fire_counts(self) -> Int64[np.ndarray, "n_latents"]:
-        """Images on which each latent fires, `N_j`."""
+        """Number of images on which each latent fires, `N_j`."""
         counts = np.zeros(self.n_latents, np.int64)
         has_entries = np.diff(self.indptr) > 0
         if has_entries.any():
@@ -78,13 +86,13 @@ class ClassSums:
         return counts
 
     def entries(self, latents: slice) -> tuple[slice, Int64[np.ndarray, "n"]]:
-        """The entries of a run of latents, and for each its row in the run."""
+        """The entries of a range of latents, and the row of each entry within the range."""
         first, end, _ = latents.indices(self.n_latents)
         counts = np.diff(self.indptr[first : end + 1])
         return slice(int(self.indptr[first]), int(self.indptr[end])), np.repeat(np.arange(end - first), counts)
 
     def closure(self, taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
-        """What the classes, or the label sets in their place, lie under: uint8[n_classes, n_nodes]."""
+        """The closure of the classes or label sets: uint8[n_classes, n_nodes], 1 for the class and its ancestors."""
         if self.set_indptr is None or self.set_classes is None:
             return taxonomy.closure
         has_class = np.ones(len(self.set_classes), np.bool_)
@@ -92,14 +100,14 @@ class ClassSums:
         return closure_of_sets(sp.csr_array((has_class, self.set_classes, self.set_indptr), shape=shape), taxonomy)
 
     def with_label_sets(self, sets: LabelSets) -> "ClassSums":
-        """The same with the classes of the label sets that the sums are of; of sums by class just the same."""
+        """A copy that also holds the classes of the label sets; for sums by class, the object itself."""
         if sets.members is None:
             return self
         indptr, classes = sets.members.indptr.astype(np.int64), sets.members.indices.astype(np.int32)
         return replace(self, set_indptr=indptr, set_classes=classes)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything as named arrays, to be stored; `from_arrays` reads it back."""
+        """All fields as named arrays for storage; `from_arrays` is the inverse."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
         arrays["n_images"] = np.array([self.n_images], np.int64)
@@ -108,7 +116,7 @@ class ClassSums:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ClassSums":
-        """Read back what `to_arrays` gave.
+        """The inverse of `to_arrays`.
 
         Raises:
             UserError: an array is missing or the arrays do not fit one another.
@@ -136,13 +144,13 @@ class ClassSums:
 
 
 def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, device: Device = "cpu") -> ClassSums:
-    """Sum activations and ranks over the images of each class; an image counts for every class that it has.
+    """Sum activations and ranks over the images of each class; an image counts for each of its classes.
 
     Args:
         ranked: activations of every latent with their ranks.
         labels: class of every image, `0 <= label < n_classes`, or the classes of every image.
-        n_classes: classes of the taxonomy; some may have no image.
-        device: where the blocks of latents are summed; what is returned lies in the CPU's memory.
+        n_classes: number of classes of the taxonomy; some may have no image.
+        device: device for the sums; the result is in CPU memory.
 
     Raises:
         UserError: as for `checked_labels`.
@@ -161,20 +169,20 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
         if len(entry) > len(row):
             row, value, rank = row[entry], value[entry], rank[entry]
-        ordered, order = in_stable_order((row << class_bits) | label, (width << class_bits) - 1)
+        ordered, order = stable_sort((row << class_bits) | label, (width << class_bits) - 1)
         start, cell = groups(ordered)
         value, rank = value.index_select(0, order), rank.index_select(0, order)
         occupied = ordered.index_select(0, start)
         if ranked.threshold > 0:
-            n_fire = counted(cell, (value > ranked.threshold).long(), len(start))
+            n_fire = segment_count(cell, (value > ranked.threshold).long(), len(start))
         else:  # every non-zero fires
             n_fire = run_lengths(start, len(order))
         parts = {
             "classes": (occupied & ((1 << class_bits) - 1)).int(),
             "n_fire": n_fire.int(),
-            "mass": added(cell, value.double(), len(start)),
-            "rank_excess": counted(cell, rank.long(), len(start)),
-            "counts": counted(occupied >> class_bits, torch.ones_like(occupied), width),
+            "mass": segment_sum(cell, value.double(), len(start)),
+            "rank_excess": segment_count(cell, rank.long(), len(start)),
+            "counts": segment_count(occupied >> class_bits, torch.ones_like(occupied), width),
         }
         return {name: part.cpu().numpy() for name, part in parts.items()}
 

@@ -1,8 +1,8 @@
-"""Labels of images, one each or several, and how images of several labels are scored exactly.
+"""Labels of images, one or several per image, and the exact scoring of images with several labels.
 
-A node's images are those with any label under it, so sums over its classes would count an image twice that has two.
-Images with the same labels are therefore taken together: every distinct *label set* is a class of its own to the
-kernels, and lies under every node that one of its classes lies under.
+The images of a node are those with any label under it. A sum over its classes would count an image with two of these
+labels twice. Therefore images with the same labels are grouped: the kernels treat every distinct *label set* as a
+class, which lies under every node that is above one of its classes.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from hsae.hierarchy.kernels.blocks import ranges
 from hsae.taxonomy import InducedTaxonomy
 
 Labels = Int[np.ndarray, "n_images"] | sp.csr_array
-"""The class of every image; or the classes of every image, [n_images, n_classes], non-zero where it has the label."""
+"""The class of every image; or, for several labels, a matrix [n_images, n_classes], non-zero for each label."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSets:
-    """The distinct label sets of some images; of images with one label each the classes themselves.
+    """The distinct label sets of some images; if every image has one label, the classes themselves.
 
     Attributes:
         of_image: label set of every image.
-        closure: uint8[n_sets, n_nodes], 1 where the node is a class of the set or an ancestor of one.
-        members: bool[n_sets, n_classes], the classes of every set; None where the sets are the classes themselves.
+        closure: uint8[n_sets, n_nodes], 1 if the node is a class of the set or an ancestor of one.
+        members: bool[n_sets, n_classes], the classes of every set; None if the sets are the classes themselves.
     """
 
     of_image: Int64[np.ndarray, "n_images"]
@@ -35,15 +35,15 @@ class LabelSets:
 
     @property
     def n_sets(self) -> int:
-        """Label sets, also those (classes) that no image has."""
+        """Number of label sets; if they are the classes, including classes without images."""
         return int(self.closure.shape[0])
 
 
 def label_sets(labels: Labels, taxonomy: InducedTaxonomy) -> LabelSets:
-    """Group the images by their labels; sets are ordered by their size, then by their classes.
+    """Group the images by their labels; sets are ordered by size, then by classes.
 
     Args:
-        labels: as `checked_labels` returns them.
+        labels: from `checked_labels`.
         taxonomy: the induced taxonomy of the classes.
     """
     if not sp.issparse(labels):
@@ -66,7 +66,7 @@ def label_sets(labels: Labels, taxonomy: InducedTaxonomy) -> LabelSets:
 
 
 def closure_of_sets(members: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonomy) -> "sp.csr_array[np.uint8]":
-    """What label sets lie under, as `LabelSets.closure`.
+    """The closure of label sets, as in `LabelSets.closure`.
 
     Args:
         members: [n_sets, n_classes], the classes of every set.
@@ -81,11 +81,11 @@ def closure_of_sets(members: "sp.csr_array[np.bool_]", taxonomy: InducedTaxonomy
 def classes_of(
     labels: Labels, images: Int[np.ndarray, "n"]
 ) -> tuple[Int64[np.ndarray, "n_labels"], Int64[np.ndarray, "n_labels"]]:
-    """The labels of some images end to end: for each its place in `images`, and the class.
+    """The labels of some images, concatenated: for each label the position of its image in `images`, and its class.
 
     Args:
-        labels: as `checked_labels` returns them.
-        images: rows, in any order, repeats allowed.
+        labels: from `checked_labels`.
+        images: row numbers in any order; duplicates are allowed.
     """
     if not sp.issparse(labels):
         return np.arange(len(images)), labels[images]
@@ -94,9 +94,9 @@ def classes_of(
 
 
 def checked_labels(labels: Labels, n_images: int, n_classes: int) -> Labels:
-    """The labels as int64, or as bool in CSR form with ascending classes and no stored zeros.
+    """Check labels; return them as int64, or as bool in CSR form with ascending classes and no stored zeros.
 
-    A matrix that gives every image one label comes back as int64, so that both forms have the same scores, bit by bit.
+    A matrix with one label per image is returned as int64, so that both forms give the same scores to the last bit.
 
     Raises:
         UserError: there is not one label per image, an image has none, or a label lies outside the taxonomy.
@@ -109,7 +109,7 @@ def checked_labels(labels: Labels, n_images: int, n_classes: int) -> Labels:
 def checked_positions(
     labels: Int[np.ndarray, "n_images"], n_images: int, n_classes: int
 ) -> Int64[np.ndarray, "n_images"]:
-    """One label per image, as int64; otherwise as `checked_labels`."""
+    """As `checked_labels`, for one label per image: int64[n_images]."""
     labels = np.asarray(labels)
     if labels.shape != (n_images,):
         raise UserError(f"{labels.size} labels for the activations of {n_images} images: give one label per image")

@@ -1,4 +1,4 @@
-"""Activations turned round: from the images' rows, shard by shard, to one column per latent."""
+"""Transpose activations: from rows of images, shard by shard, to one column per latent."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class LatentColumns:
     """The non-zero activations, latent by latent, images ascending.
 
     Attributes:
-        n_images: images, those without any activation included.
-        indptr: latent `j` owns the entries `indptr[j]:indptr[j + 1]`.
+        n_images: number of images, including those without activations.
+        indptr: latent `j` has the entries `indptr[j]:indptr[j + 1]`.
         image: row of every entry.
         activation: its activation, greater than 0.
     """
@@ -30,10 +30,10 @@ class LatentColumns:
 
 
 def latent_columns(shards: "Iterable[sp.csr_array[np.float32]]") -> LatentColumns:
-    """Turn the rows of all shards round; never more than the non-zeros are in memory, twice.
+    """Transpose the rows of all shards. Memory holds the non-zeros at most twice.
 
-    Each shard is turned round by itself as it comes and then copied to its place, so that a generator that reads
-    shards from somewhere need not hold them.
+    Each shard is transposed when it arrives and later copied to its position, so `shards` may be a generator that reads
+    one shard at a time.
 
     Args:
         shards: float32[n_images of the shard, n_latents], not negative, in the order of the images; stored zeros and
@@ -67,9 +67,9 @@ def latent_columns(shards: "Iterable[sp.csr_array[np.float32]]") -> LatentColumn
         counts += np.diff(part.indptr)
     indptr = np.concatenate(([0], np.cumsum(counts)))
     image, activation = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
-    free = indptr[:-1].copy()  # the next free place of every latent
+    free = indptr[:-1].copy()  # the next free position of every latent
     parts.reverse()
-    while parts:  # each is freed once it is copied
+    while parts:  # frees each part after it is copied
         first_image, part = parts.pop()
         n_new = np.diff(part.indptr)
         place = np.repeat(free - part.indptr[:-1], n_new)
@@ -81,7 +81,7 @@ def latent_columns(shards: "Iterable[sp.csr_array[np.float32]]") -> LatentColumn
 
 
 def _turned(z: "sp.csr_array[np.float32]", first_image: int) -> "sp.csc_array[np.float32]":
-    """Check a shard and turn it round: columns with sorted rows, no stored zeros, no duplicates."""
+    """Check and transpose a shard: columns with sorted rows, no stored zeros, no duplicates."""
     if z.format != "csr" or z.dtype != np.float32:
         raise TypeError(f"activations must be float32 in CSR form, not {z.dtype} in {z.format.upper()}")
     for is_bad, what in (

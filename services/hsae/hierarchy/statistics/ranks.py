@@ -1,7 +1,7 @@
-"""Ranks of every latent's activations: what AUROC and the Mann-Whitney test are made of.
+"""Ranks of every latent's activations, the input of AUROC and of the Mann-Whitney test.
 
-Ranks do not depend on labels, so they are computed once and serve every control that permutes labels. Only
-the non-zeros are sorted: all zeros of a latent share one mid-rank.
+Ranks do not depend on labels: they are computed once and reused by every control that permutes labels. Only the
+non-zeros are sorted, because all zeros of a latent share one mid-rank.
 """
 
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import latent_blocks
 from hsae.hierarchy.kernels.device import (
     Device,
-    added,
-    counted,
     groups,
-    in_stable_order,
     run_lengths,
     run_numbers,
-    true_places,
+    segment_count,
+    segment_sum,
+    stable_sort,
+    true_indices,
 )
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.latent_columns import latent_columns
 
 N_TOP_IMAGES = 16
-"""How many of its strongest images stand for a latent (arXiv 2504.02821)."""
+"""Number of strongest images that represent a latent (arXiv 2504.02821)."""
 
 _VALUE_BITS = 31
 _TIE_BITS = 30
@@ -39,23 +39,22 @@ _TIE_BITS = 30
 class RankedActivations:
     """The non-zero activations, column by column (latent by latent, images ascending), with their ranks.
 
-    Ranks are kept as integers: the mid-rank among all `n_images` (1 = weakest) is a multiple of one half, so
-    it is doubled; and of the doubled mid-rank only the excess over that of the latent's zeros (`n_zero + 1`)
-    is stored, so that zeros need no entry.
+    Ranks are stored as integers. The mid-rank among all `n_images` (1 = weakest) is a multiple of one half, so twice
+    the mid-rank is used. Stored is its excess over that of the latent's zeros (`n_zero + 1`), so zeros need no entry.
 
     Attributes:
-        n_images: images, those without any activation included.
-        threshold: a latent fires on an image when its activation is greater than this.
-        indptr: latent `j` owns the entries `indptr[j]:indptr[j + 1]`.
+        n_images: number of images, including those without activations.
+        threshold: a latent fires on an image if its activation is greater than this.
+        indptr: latent `j` has the entries `indptr[j]:indptr[j + 1]`.
         image: row of every entry.
         activation: its activation, greater than 0.
-        rank_excess: its doubled mid-rank minus that of the latent's zeros.
-        tie_term: `sum(t**3 - t)` over all groups of `t` tied images, zeros included (a float: exact up to
-            2**53, that is 208,000 images, rounded beyond).
-        n_fire: images on which the latent fires.
-        fire_mass: the sum of the activations with which it fires.
-        top_images: its strongest firing images, strongest first, ties by image; -1 where it fires on fewer.
-        top_activations: their activations, 0 where there is none.
+        rank_excess: twice its mid-rank, minus twice the mid-rank of the latent's zeros.
+        tie_term: `sum(t**3 - t)` over all groups of `t` tied images, including the zeros. A float: exact up to 2**53,
+            that is for 208,000 images, rounded beyond.
+        n_fire: number of images on which the latent fires.
+        fire_mass: sum of the activations with which it fires.
+        top_images: its strongest firing images, strongest first, ties by image; padded with -1.
+        top_activations: their activations; padded with 0.
     """
 
     n_images: int
@@ -72,7 +71,7 @@ class RankedActivations:
 
     @property
     def n_latents(self) -> int:
-        """Latents, dead ones included."""
+        """Number of latents, including dead ones."""
         return len(self.indptr) - 1
 
 
@@ -86,15 +85,14 @@ def rank_activations(
     """Rank every latent's activations over all images.
 
     Args:
-        z: float32[n_images, n_latents], not negative, whole or as shards of its rows in their order; stored zeros and
-            unsorted indices are allowed.
-        threshold: the firing rule is `z > threshold`; ranks always use all of `z`.
-        n_top: how many of the strongest images are kept per latent.
-        device: where the blocks of latents are ranked; what is returned lies in the CPU's memory.
+        z: float32[n_images, n_latents], not negative, as one matrix or as consecutive shards of its rows; stored zeros
+            and unsorted indices are allowed.
+        threshold: a latent fires if `z > threshold`; ranks always use all of `z`.
+        n_top: number of strongest images to keep per latent.
+        device: device for the ranking; the result is in CPU memory.
 
     Raises:
-        UserError: `z` is empty, holds NaN, infinite or negative values, or `threshold` is negative or not
-            finite.
+        UserError: `z` is empty or holds NaN, infinite or negative values; or `threshold` is negative or not finite.
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise UserError(f"firing threshold {threshold}: it must be a finite number, 0 or greater")
@@ -122,10 +120,10 @@ def rank_activations(
         fire_counts = n_nonzero  # at the threshold 0 every non-zero fires
         if threshold > 0:
             fires = value > threshold
-            fire_counts = counted(column, fires.long(), width)
+            fire_counts = segment_count(column, fires.long(), width)
             value = torch.where(fires, value, 0.0)
         n_fire[latents] = fire_counts.cpu().numpy()
-        fire_mass[latents] = added(column, value.double(), width).cpu().numpy()
+        fire_mass[latents] = segment_sum(column, value.double(), width).cpu().numpy()
         place = torch.arange(n_top, device=device)
         is_there = place < fire_counts[:, None]
         entry = order[(borders[:-1, None] + place)[is_there]].cpu().numpy()
@@ -134,7 +132,7 @@ def rank_activations(
         top_activations[latents][is_there_cpu] = activation[first:end][entry]
 
     for _ in map_blocks(rank, latent_blocks(indptr), device):
-        pass  # each block wrote to its own place
+        pass  # each block writes to its own part of the arrays
     return RankedActivations(
         n_images,
         threshold,
@@ -153,18 +151,18 @@ def rank_activations(
 def strongest_first(
     column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n_ties"], Int64[Tensor, " n"]]:
-    """Entries by (column, value descending, position); columns ascend, and every value is greater than 0.
+    """Order entries by (column, value descending, position); columns must ascend, values must be greater than 0.
 
-    The bit pattern of a positive float grows with it, so column and value fit one integer key.
+    The bit patterns of positive floats have the same order as the floats, so column and value fit one integer key.
 
     Returns:
-        The order, and of the entries in this order the groups of ties (an untied entry is one of its own): where each
-        begins, and the group of every entry.
+        The order; and for the ordered entries their groups of ties (an untied entry is a group of one): the start of
+        each group, and the group of every entry.
     """
     greatest = 0 if len(column) == 0 else ((int(column[-1]) + 1) << _VALUE_BITS) - 1
     key = column << _VALUE_BITS
-    key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the least key
-    ordered, order = in_stable_order(key, greatest)
+    key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the smallest key
+    ordered, order = stable_sort(key, greatest)
     return order, *groups(ordered)
 
 
@@ -177,29 +175,29 @@ def _ranks(
     n_nonzero: Int64[Tensor, " n_columns"],
     n_images: int,
 ) -> tuple[Int32[Tensor, " n"], Float64[Tensor, " n_columns"]]:
-    """Excess of the doubled mid-ranks over that of the zeros, and the tie terms.
+    """Excess of twice the mid-ranks over that of the zeros, and the tie terms.
 
-    The order leaves every entry among those of its column, so that the columns in order are the columns.
+    The order keeps the entries of a column together, so `column` holds for the ordered entries as well.
     """
     n_zero = n_images - n_nonzero
     size = run_lengths(first_of_tie, len(order))
     owner = column.index_select(0, first_of_tie)
-    # A group of t images behind s stronger ones has the ranks N-s-t+1 .. N-s: doubled mid-rank 2N - 2s - t +
-    # 1; the zeros' is n_zero + 1 = N - n_nonzero + 1.
+    # A group of t images after s stronger ones has ranks N-s-t+1 .. N-s: twice the mid-rank is 2N - 2s - t + 1.
+    # For the zeros it is n_zero + 1 = N - n_nonzero + 1.
     excess = (n_images + n_nonzero + 2 * start).index_select(0, owner) - 2 * first_of_tie
     excess = (excess - size).int()
     if len(size) < len(order):
         excess = excess.index_select(0, tie)
     ranks = torch.empty_like(excess).scatter_(0, order, excess)
-    tied = true_places(size > 1)  # a group of one adds nothing to the tie term
+    tied = true_indices(size > 1)  # a group of one adds nothing to the tie term
     high, low = (
-        counted(owner[tied], of_groups, len(start)) + of_zeros
+        segment_count(owner[tied], of_groups, len(start)) + of_zeros
         for of_groups, of_zeros in zip(_cubes(size[tied]), _cubes(n_zero), strict=True)
     )
     return ranks, high.double() * 2.0**_TIE_BITS + low.double()
 
 
 def _cubes(size: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """`t**3 - t` as `high * 2**30 + low`: sums of either part over all images (below 2**30) fit int64."""
+    """`t**3 - t` as `high * 2**30 + low`; sums of either part over all images (fewer than 2**30) fit int64."""
     square = size * size - 1
     return size * (square >> _TIE_BITS), size * (square & ((1 << _TIE_BITS) - 1))

@@ -1,1 +1,1 @@
-"""The analyses of a study beside each other, with bootstrap intervals."""
+"""Comparison of the analyses of a study, with bootstrap intervals."""

@@ -1,7 +1,7 @@
 """Percentile bootstrap of means (Efron 1979; Efron & Tibshirani 1993, chapter 13).
 
-A sample of n rows is drawn n at a time with replacement; the quantiles of the resamples' means bound the interval.
-Columns of one call are resampled by the same draws, so that the difference of two columns is a paired bootstrap.
+A resample draws n of the n rows with replacement; quantiles of the resampled means bound the interval. All columns of
+a call use the same draws, so the difference of two columns is a paired bootstrap.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _VALUES_PER_BLOCK = 4_000_000
 
 
 def mean_of(values: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "m"]:
-    """Means of the columns, exact where a column is constant; NaN without rows."""
+    """Means of the columns, exact for constant columns; NaN without rows."""
     if not len(values):
         return np.full(values.shape[1], np.nan)
     return np.asarray(values[0] + (values - values[0]).sum(axis=0) / len(values))
@@ -28,16 +28,16 @@ def resampled_means(
 ) -> Float64[np.ndarray, "n_resamples m"]:
     """Means of the columns in `n_resamples` resamples of the rows; NaN without rows.
 
-    The draws are those of NumPy's `Generator(PCG64(seed)).integers(0, n, size=(n_resamples, n))`: they depend on seed,
-    number of rows and of resamples alone, and the sums are made in the order of the rows, by one thread.
+    The draws are those of NumPy's `Generator(PCG64(seed)).integers(0, n, size=(n_resamples, n))`. They depend only on
+    the seed and on the numbers of rows and resamples. One thread sums in the order of the rows.
 
     Args:
         values: one column per quantity.
-        n_resamples: how many resamples.
-        seed: of the generator; calls with equal seeds and numbers of rows are paired.
+        n_resamples: number of resamples.
+        seed: seed of the generator; calls with equal seeds and numbers of rows are paired.
 
     Raises:
-        UserError: values that are NaN or infinite, or no resample.
+        UserError: values are NaN or infinite, or `n_resamples` is less than 1.
     """
     if n_resamples < 1:
         raise UserError(f"{n_resamples} resamples give no interval: take 1,000 or more")
@@ -47,7 +47,7 @@ def resampled_means(
     if n == 0:
         return np.full((n_resamples, values.shape[1]), np.nan)
     rng = np.random.Generator(np.random.PCG64(seed))
-    # Relative to the first row, so that a constant column stays what it is to the last bit.
+    # Relative to the first row, so that a constant column keeps its value to the last bit.
     relative = np.ascontiguousarray(values - values[0])
     means = np.empty((n_resamples, values.shape[1]))
     size = max(1, _DRAWS_PER_BLOCK // n)
@@ -56,7 +56,7 @@ def resampled_means(
         drawn = rng.integers(0, n, size=(n_block, n))
         drawn += np.arange(n_block)[:, None] * n
         counts = np.bincount(drawn.ravel(), minlength=n_block * n).reshape(n_block, n)
-        # SciPy's sparse product adds row by row; a BLAS would cut the sum by its number of threads.
+        # SciPy's sparse product sums row by row; a BLAS would split the sum by its number of threads.
         means[start : start + n_block] = sp.csr_array(counts.astype(np.float64)) @ relative
     means /= n
     means += values[0]
@@ -69,7 +69,7 @@ def percentile_interval(
     """Lower and upper bound of each column: the quantiles (1 -/+ confidence) / 2, interpolated linearly.
 
     Raises:
-        UserError: a confidence that is not between 0 and 1.
+        UserError: the confidence is not between 0 and 1.
     """
     if not 0 < confidence < 1:
         raise UserError(f"a confidence of {confidence} cannot be: choose one between 0 and 1, such as 0.95")

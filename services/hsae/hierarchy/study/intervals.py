@@ -1,6 +1,6 @@
-"""The analyses of a study against their controls, against each other layer by layer, and SAE against SAE.
+"""Quantities and differences of the analyses of a study: against controls, between layers, between SAEs.
 
-Which quantities and which differences are compared is ours; docs/metrics.md says what the intervals cover.
+The choice of quantities and differences is ours. docs/metrics.md says what the intervals cover.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64
 from hsae.hierarchy.study.bootstrap import mean_of, percentile_interval, resampled_means
 
 SAE = "sae"
-"""The basis that all others are controls of."""
+"""The basis of the trained SAE; all other bases are its controls."""
 
 LATENT_METRICS = {
     "lch_height": "lch_height_mean",
@@ -24,7 +24,7 @@ LATENT_METRICS = {
     "class_entropy": "class_entropy_mean",
     "label_f1": "label_f1_mean",
 }
-"""Score of a latent, and what its mean over the latents is called."""
+"""Score of a latent, and the name of its mean over the latents."""
 
 NODE_METRICS = ("best_f1_mean", "best_f1_inner_mean", "share_nodes_f1")
 
@@ -35,7 +35,7 @@ Column = tuple[int, str]
 
 
 class ComparedAnalysis(NamedTuple):
-    """An analysis: its number, its content address, its layer, and a text that tells SAE configurations apart."""
+    """An analysis: its number, its content address, its layer, and a text that identifies the SAE configuration."""
 
     number: int
     key: str
@@ -45,13 +45,13 @@ class ComparedAnalysis(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeValues:
-    """What is known of every node that counts, one column per analysis and basis.
+    """Values of every node that is compared, one column per analysis and basis.
 
     Attributes:
-        columns: the columns.
-        f1: best F1 of any latent, mean over the seeds of a shuffled basis; 0 where none fires.
-        answered: 1 where that is at least 0.5, else 0; of a shuffled basis the share of its seeds.
-        is_inner: nodes of three or more classes.
+        columns: analysis and basis of every column.
+        f1: best F1 of any latent, 0 where none fires; for a shuffled basis the mean over its seeds.
+        answered: 1 where the best F1 is at least 0.5, otherwise 0; for a shuffled basis the mean over its seeds.
+        is_inner: true for nodes with three or more classes.
     """
 
     columns: Sequence[Column]
@@ -61,7 +61,7 @@ class NodeValues:
 
 
 class Score(NamedTuple):
-    """One quantity of one basis with its interval; `n` nodes or latents."""
+    """One quantity of one basis with its interval; the mean of `n` nodes or latents."""
 
     analysis: int
     basis: str
@@ -73,7 +73,7 @@ class Score(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One quantity of a basis minus the same of another; `n` nodes, or the smaller of the numbers of latents."""
+    """One quantity of a basis minus that of another; `n` nodes, or the smaller of the two numbers of latents."""
 
     metric: str
     analysis: int
@@ -93,10 +93,10 @@ class _Resampled(NamedTuple):
 
 
 def compared_pairs(analyses: Sequence[ComparedAnalysis], columns: Sequence[Column]) -> Iterator[tuple[Column, Column]]:
-    """What is subtracted from what: a basis, and the one that its value is reduced by.
+    """All pairs (minuend, subtrahend) whose difference is computed.
 
-    Every SAE minus each control of its own analysis; every layer minus the previous one of the same SAE configuration;
-    at each layer every SAE configuration minus those that come before it in the order of their texts.
+    Every SAE minus each control of its analysis; every layer minus the previous layer of the same SAE configuration; at
+    each layer, every SAE configuration minus those before it in the order of their texts.
     """
     ordered = sorted(analyses, key=lambda analysis: (analysis.layer, analysis.sae, analysis.key))
     for analysis in ordered:
@@ -128,22 +128,21 @@ def compare_analyses(
 ) -> tuple[list[Score], list[Difference]]:
     """Every quantity of every basis, and every difference, with percentile bootstrap intervals.
 
-    Nodes are resampled by the same draws for all bases of all analyses, so that differences over nodes are paired.
-    Latents of two bases have nothing in common: each basis has draws of its own, from the seed, the analysis' key and
-    the basis.
+    All bases of all analyses use the same draws of nodes, so differences over nodes are paired. Latents of two bases do
+    not correspond: each basis has its own draws, seeded by the seed, the analysis' key and the basis.
 
     Args:
-        analyses: of the same images and taxonomy; an SAE configuration has one per layer.
-        nodes: with the basis `sae` of every analysis among its columns.
-        latents_of: by basis and score (those of `LATENT_METRICS`) the values of an analysis' latents, NaN where a score
-            is undefined; a basis without latents of its own may be left out.
-        seed: of the draws.
-        n_resamples: resamples per interval.
-        confidence: of the intervals, such as 0.95.
-        on_analysis: called with the number of analyses whose latents are done; may raise to stop.
+        analyses: analyses of the same images and taxonomy; one per layer and SAE configuration.
+        nodes: values of the nodes; the columns include the basis `sae` of every analysis.
+        latents_of: returns, for the number of an analysis, the values of its latents by basis and score (those of
+            `LATENT_METRICS`), NaN where undefined; a basis without latents of its own may be missing.
+        seed: seed of the draws.
+        n_resamples: number of resamples per interval.
+        confidence: confidence of the intervals, such as 0.95.
+        on_analysis: called with the number of analyses whose latents are finished; may raise to stop.
 
     Raises:
-        UserError: what `resampled_means` and `percentile_interval` refuse.
+        UserError: as for `resampled_means` and `percentile_interval`.
     """
     scores: list[Score] = []
     differences: list[Difference] = []
@@ -178,15 +177,15 @@ def _resampled_latents(
     n_resamples: int,
     seed: int,
 ) -> dict[str, dict[Column, _Resampled]]:
-    """By metric and column; a score's undefined latents are left out."""
+    """Resampled means by metric and column; latents for which a score is undefined are left out."""
     found: dict[str, dict[Column, _Resampled]] = {metric: {} for metric in LATENT_METRICS.values()}
     for basis, columns in latents.items():
         own = [seed, int.from_bytes(hashlib.sha256(f"{analysis.key} {basis}".encode()).digest()[:16], "big")]
         # Scores that are defined for the same latents are resampled together.
-        alike: dict[bytes, list[str]] = {}
+        by_mask: dict[bytes, list[str]] = {}
         for name, values in columns.items():
-            alike.setdefault(np.isnan(values).tobytes(), []).append(name)
-        for names in alike.values():
+            by_mask.setdefault(np.isnan(values).tobytes(), []).append(name)
+        for names in by_mask.values():
             defined = ~np.isnan(columns[names[0]])
             table = np.stack([columns[name][defined] for name in names], axis=1)
             means = resampled_means(table, n_resamples=n_resamples, seed=own)
@@ -209,7 +208,7 @@ def _scores(metric: str, found: Mapping[Column, _Resampled], confidence: float) 
 def _differences(
     metric: str, found: Mapping[Column, _Resampled], pairs: Sequence[tuple[Column, Column]], confidence: float
 ) -> list[Difference]:
-    """Of the pairs whose both sides have the metric."""
+    """The differences of all pairs for which both sides have the metric."""
     known = [(pair, found[pair[0]], found[pair[1]]) for pair in pairs if pair[0] in found and pair[1] in found]
     rows = []
     for start in range(0, len(known), _PAIRS_PER_BLOCK):
