@@ -1,0 +1,71 @@
+"""docs/design.md draws the packages that exist and the import contracts of pyproject.toml.
+
+After a change of the contracts write them anew:
+
+    UPDATE_DOCS=1 .venv/bin/python -m pytest tests/docs/test_design.py
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "design.md"
+_CONTRACTS = re.compile(r"(<!-- contracts: .*? -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+_ENTRY = re.compile(r"^( *)(\S+)(?: {2,}\S.*)?$")
+
+
+def drawn_contracts() -> str:
+    """The contracts, each with its layers from the top."""
+    contracts: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    lines: list[str] = []
+    for contract in contracts:
+        lines.append(f"{contract['name']}" + (f" ({contract['containers'][0]})" if "containers" in contract else ""))
+        if contract["type"] == "layers":
+            lines += [f"    {layer.replace('hsae.', '')}" for layer in contract["layers"]]
+        elif contract["type"] == "independence":
+            lines.append(f"    {' | '.join(contract['modules'])}")
+        else:
+            lines.append(f"    {', '.join(contract['source_modules'])}")
+            lines.append(f"    do not import {', '.join(contract['forbidden_modules'])}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def drawn_entries() -> dict[str, int]:
+    """The paths of the drawing, each with the number of its line."""
+    drawing = re.search(r"## The packages\n\n```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert drawing is not None
+    above: list[tuple[int, str]] = []
+    paths = {}
+    for number, line in enumerate(drawing[1].splitlines()):
+        entry = _ENTRY.match(line)
+        assert entry is not None, line
+        indent = len(entry[1])
+        above = [(width, name) for width, name in above if width < indent] + [(indent, entry[2])]
+        paths["".join(name for _, name in above)] = number
+    return paths
+
+
+def test_the_contracts_are_those_of_pyproject():
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = _CONTRACTS.sub(lambda found: found[1] + drawn_contracts() + found[3], page)
+    if os.environ.get("UPDATE_DOCS"):
+        PAGE.write_text(wanted, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == wanted, "docs/design.md is out of date: see this file's first lines"
+
+
+def test_every_drawn_path_exists_and_every_package_is_drawn():
+    drawn = set(drawn_entries())
+    missing = sorted(path for path in drawn if not (ROOT / path).exists())
+    assert missing == []
+    packages = {
+        f"{folder.parent.relative_to(ROOT)}/"
+        for top in ("services/hsae", "worker/hsae_worker")
+        for folder in (ROOT / top).rglob("__init__.py")
+    }
+    assert sorted(packages - drawn) == [], "draw these packages in docs/design.md"
