@@ -79,3 +79,32 @@ def test_the_first_layer_of_the_demo(environment, tmp_path):
     assert "topk SAE x8, cls of dinov2-emoji, emoji" in output
     assert "Best latent of some nodes" in output
     assert (tmp_path / "demo-results" / "layers.png").is_file()
+
+
+_CONSUMER = """\
+import hsae_worker.app
+from hsae.settings import Settings
+from hsae.store.objects import ObjectStore
+from hsae.taxonomy import induce, load_taxonomy
+
+
+def n_nodes(classes: list[str]) -> int:
+    wordnet = load_taxonomy()
+    return len(induce(wordnet, [wordnet.resolve(name).id for name in classes]).synsets)
+
+
+reveal_type(ObjectStore.from_settings(Settings()).put("a", b"").n_bytes)
+print(n_nodes(["dog.n.01"]), hsae_worker.app.__name__)
+"""
+
+
+def test_a_program_that_uses_the_wheel_is_type_checked_strictly(environment, tmp_path):
+    """Without `py.typed` in both packages mypy would take everything of theirs for Any, and refuse the imports."""
+    consumer = tmp_path / "consumer.py"
+    consumer.write_text(_CONSUMER)
+    output = run(
+        sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache",
+        "--python-executable", environment / "bin" / "python", consumer, cwd=tmp_path,
+    )  # fmt: skip
+    assert 'Revealed type is "int"' in output
+    assert "Success: no issues found" in output
