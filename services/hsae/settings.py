@@ -1,7 +1,7 @@
 """Every setting, in one place: `HSAE_*` variables, a `.env` file, and what a running private stack wrote.
 
-Order of precedence: arguments, environment, `.env`, then `<home>/stack.json`, which `hsae-admin up` writes (mode
-0600) while it runs a private Postgres, Valkey and SeaweedFS, so that the other commands find them unasked.
+Order of precedence: arguments, environment, `.env`, then `<home>/stack.json`. `hsae-admin up` writes that file (mode
+0600) for its private Postgres, Valkey and SeaweedFS, so that the other commands find them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Objects in one bucket of an S3 server: whole objects in, whole objects out, every byte under a checksum."""
+"""Objects in one bucket of an S3 server. Objects are written and read whole, and every read is checked by checksum."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What was stored: the object's key, the sha256 of its bytes (64 hex digits) and their number."""
+    """A stored object: its key, the sha256 of its bytes (64 hex digits), and their number."""
 
     key: str
     sha256: str
@@ -44,7 +44,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object of a listing: its key, its size, and when it was last written by the server's clock."""
+    """An object of a listing: its key, its size, and the time of its last write by the server's clock."""
 
     key: str
     n_bytes: int
@@ -52,11 +52,12 @@ class ListedObject:
 
 
 class ObjectStore:
-    """One bucket of an S3 server, through the `minio` client. Threads may share it, and it survives a fork.
+    """One bucket of an S3 server, through the `minio` client. Safe to share between threads and across a fork.
 
-    Every method raises `hsae.errors.ServiceError` when the server cannot be reached, refuses the keys, has no such
-    bucket or is full. A restart of the server of a few seconds is ridden out; nothing is tried for ever. Keys are paths
-    without a leading or trailing slash; none must be the folder of another (some servers keep objects as files).
+    Every method raises `hsae.errors.ServiceError` if the server cannot be reached, refuses the keys, has no such
+    bucket, or is full. Retries cover a restart of the server of a few seconds; there are no endless retries. Keys are
+    paths without a leading or trailing slash. No key may be the folder of another key, because some servers store
+    objects as files.
     """
 
     def __init__(
@@ -91,7 +92,11 @@ class ObjectStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The store that the settings name; missing ones are a `UserError` that lists them."""
+        """The store of the settings.
+
+        Raises:
+            UserError: settings are missing; the message lists them.
+        """
         required = {
             "HSAE_S3_ENDPOINT": settings.s3_endpoint,
             "HSAE_S3_ACCESS_KEY": settings.s3_access_key,
@@ -117,14 +122,14 @@ class ObjectStore:
         return f"ObjectStore({self.endpoint!r}, bucket={self.bucket!r})"
 
     def ensure_bucket(self) -> None:
-        """Creates the bucket unless it is there; any number of processes may do so at once."""
+        """Create the bucket if it does not exist; several processes may do so at once."""
         with self._explained(None):
             for _ in range(5):  # SeaweedFS may stumble over another worker that creates it
                 if self._client.bucket_exists(self.bucket):
                     break
                 try:
                     self._client.make_bucket(self.bucket)
-                except S3Error as error:  # another worker was faster; where somebody else owns it, the next look fails
+                except S3Error as error:  # another worker was faster; if another account owns it, the next look fails
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists", "NoSuchBucket"):
                         raise
         self._bucket_seen = True
@@ -132,9 +137,10 @@ class ObjectStore:
     def put(
         self, key: str, data: bytes | memoryview, *, content_type: str = "application/octet-stream"
     ) -> StoredObject:
-        """Stores `data` under `key` in one request (all or nothing), replacing what was there.
+        """Store `data` under `key` in one request (all or nothing); an existing object is replaced.
 
-        A key of `hsae.store.keys` that leaves its checksum open gets it here; `StoredObject.key` is the whole name.
+        In a key of `hsae.store.keys` without its checksum, the checksum is filled in; `StoredObject.key` is the whole
+        key.
         """
         content = bytes(data)
         if len(content) > _MAX_OBJECT_BYTES:
@@ -154,17 +160,26 @@ class ObjectStore:
         return StoredObject(key, digest, len(content))
 
     def get(self, key: str, *, sha256: str | None = None) -> bytes:
-        """The object's bytes, checked against `sha256`, or else against the sum stored beside the object.
+        """Read an object.
 
-        Raises `ObjectMissingError`, and `ObjectCorruptError` for other bytes than those, and for an object that the
-        server cannot give although it gives others.
+        Args:
+            key: key of the object.
+            sha256: expected checksum; None: the checksum in the object's metadata.
+
+        Raises:
+            ObjectMissingError: there is no such object.
+            ObjectCorruptError: the checksum differs; or the server cannot read this object, although it reads others.
         """
         data, stored_sha256 = self._read(_checked(key), lambda body: (body.read(), body.headers.get(_SHA256_HEADER)))
         self._compare(key, len(data), hashlib.sha256(data).hexdigest(), sha256 or stored_sha256)
         return data
 
     def check(self, key: str, *, sha256: str) -> int:
-        """Read the object, a piece at a time, and return its size. Raises what `get` raises."""
+        """Read the object piece by piece and return its size in bytes.
+
+        Raises:
+            UserError: as for `get`.
+        """
 
         def measure(body: urllib3.BaseHTTPResponse) -> tuple[int, str]:
             digest, n_bytes = hashlib.sha256(), 0
@@ -183,7 +198,7 @@ class ObjectStore:
             raise ObjectCorruptError(key, self.bucket, reason)
 
     def _read(self, key: str, take: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
-        """What `take` makes of the object's body."""
+        """Apply `take` to the body of the object."""
 
         def read() -> T:
             return take_body(self._reading_client.get_object(self.bucket, key), take)
@@ -191,7 +206,11 @@ class ObjectStore:
         return read_object(key, self.bucket, read=read, probe=self.probe, explained=lambda e: self._explain(e, key))
 
     def probe(self) -> None:
-        """Write a small object, read it back and delete it. Raises `ServiceError` where that does not work."""
+        """Write a small object, read it back and delete it.
+
+        Raises:
+            ServiceError: that does not work.
+        """
         content = secrets.token_bytes(1024)
         probe = self.put(f"doctor/{secrets.token_hex(8)}", content)
         try:
@@ -205,7 +224,7 @@ class ObjectStore:
             self.delete(probe.key)
 
     def stat(self, key: str) -> int | None:
-        """The object's size in bytes, None where there is no such object."""
+        """The size of the object in bytes; None if there is no such object."""
         try:
             with self._explained(_checked(key)):
                 return self._client.stat_object(self.bucket, key).size
@@ -214,16 +233,16 @@ class ObjectStore:
             return None
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         return self.stat(key) is not None
 
     def delete(self, key: str) -> None:
-        """Deletes the object; it is no error if there is none."""
+        """Delete the object; no error if it does not exist."""
         with self._explained(_checked(key)):
             self._client.remove_object(self.bucket, key)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Deletes all objects of the folder `prefix`; it ends with a slash lest `a/1` take `a/10` along."""
+        """Delete all objects of the folder `prefix`, which must end with a slash: `a/1` would also match `a/10`."""
         if not prefix.endswith("/"):
             raise ValueError(f"prefix {prefix!r} does not end with a slash")
         for key in list(self.list(prefix)):
@@ -254,13 +273,13 @@ class ObjectStore:
 
     @property
     def _client(self) -> Minio:
-        if self._pid != os.getpid():  # a forked child must not speak on its parent's sockets
+        if self._pid != os.getpid():  # a forked child must not use its parent's sockets
             self._pid, (self._minio, self._reading_minio) = os.getpid(), self._connect()
         return self._minio
 
     @property
     def _reading_client(self) -> Minio:
-        """A client that leaves it to `read_object` what to do about 500 (SeaweedFS takes 14 s to say it)."""
+        """A client that does not retry status 500, which `read_object` handles (SeaweedFS takes 14 s to answer it)."""
         _ = self._client
         return self._reading_minio
 
