@@ -47,7 +47,7 @@ def extract_shard(
 
     Args:
         backbone: with the layers that are asked for.
-        root: the data set's folder.
+        source: where the images are read from.
         listed: the images, in the order of the rows.
         extraction: tokens, stored type, views and batches.
         on_batch: called with the number of images of the range that are through; may raise to stop.
