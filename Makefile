@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfil
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test test-faults lint format docs bench bench-scores bench-starts bench-sql storm audit clean
+.PHONY: install demo test test-faults lint format docs commands-page bench bench-scores bench-starts bench-sql storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -55,6 +55,9 @@ format: $(VENV)/.dev  ## Format the code
 
 docs: $(VENV)/.docs  ## The pages of docs/ as a website in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+
+commands-page: $(VENV)/.dev  ## Write docs/commands.md from the commands' own help
+	$(BIN)/python -m tests.cli.command_reference
 
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
 	$(BIN)/python benchmarks/node_scores.py

@@ -1,24 +1,15 @@
-"""Every command explains itself."""
+"""Every command explains itself, and is documented."""
+
+import re
 
 import click
 import pytest
-
-from hsae.cli.main import cli
-
-
-def _commands(group: click.Group, prefix: tuple[str, ...] = ()):
-    for name, command in group.commands.items():
-        yield (*prefix, name), command
-        if isinstance(command, click.Group):
-            yield from _commands(command, (*prefix, name))
-
-
-COMMANDS = dict(_commands(cli))
+from tests.cli.command_reference import PAGE, reference
+from tests.cli.command_tree import COMMANDS, GROUPS, LEAVES
 
 
 def test_the_commands_of_this_version():
-    leaves = {" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
-    assert leaves == {
+    assert {" ".join(path) for path in LEAVES} == {
         "up", "down", "demo", "submit", "worker", "gc", "completion", "doctor", "db upgrade", "db current",
         "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check",
         "dataset rename", "dataset remove", "taxonomy show",
@@ -34,6 +25,33 @@ def test_every_command_has_help(path):
     command = COMMANDS[path]
     assert command.help
     assert command.get_short_help_str()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_has_help_and_every_argument_is_in_the_help(path):
+    command = COMMANDS[path]
+    without = [option.opts for option in command.params if isinstance(option, click.Option) and not option.help]
+    assert not without, f"hsae-admin {' '.join(path)}: give {without} a help text"
+    for argument in command.params:
+        if isinstance(argument, click.Argument):
+            name = re.sub(r"\W", "", argument.metavar or argument.name.upper())
+            described = re.search(rf"\b{name}\b", command.help) or argument.type == click.UNPROCESSED
+            assert described, f"hsae-admin {' '.join(path)}: say in the help what {name} is"
+
+
+def test_every_group_is_lazy():
+    groups = {path for path, command in COMMANDS.items() if isinstance(command, click.Group)}
+    assert set(GROUPS) == groups | {()}
+
+
+def test_every_command_and_option_is_in_the_documentation():
+    page = PAGE.read_text()
+    for path, command in LEAVES.items():
+        assert f"`hsae-admin {' '.join(path)}" in page, "run `make commands-page`"
+        for option in command.params:
+            for name in option.opts if isinstance(option, click.Option) else ():
+                assert name in page, "run `make commands-page`"
+    assert page == reference(), "run `make commands-page`"
 
 
 def test_taxonomy_show(admin):

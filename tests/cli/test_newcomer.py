@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tests.cli.test_bad_input import assert_one_line, counts
+from tests.cli.refusals import assert_one_line, counts
 
 from hsae.demo import backbone_folder, images_folder
 from hsae.pipeline.execution.run import run_job
@@ -33,7 +33,8 @@ def wordnet():
 
 @pytest.fixture(autouse=True)
 def one_wordnet(wordnet, monkeypatch):
-    monkeypatch.setattr("hsae.taxonomy.load_taxonomy", wordnet)
+    for module in ("datasets.labels", "datasets.registration", "taxonomy.show"):
+        monkeypatch.setattr(f"hsae.cli.{module}.load_taxonomy", wordnet)
 
 
 @pytest.fixture

@@ -4,15 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from pkgutil import iter_modules
 
+import click
 import pytest
+from tests.cli.command_tree import GROUPS, LEAVES
 from tests.small import register_small
 
-from hsae.cli.main import _COMMANDS, cli
+import hsae.pipeline.queue
+from hsae.cli.main import cli
 
 COMPUTING = ("torch", "transformers", "nltk", "scipy", "sklearn", "matplotlib")
 DATA = ("pyarrow", "PIL", "jaxtyping")
 CATALOG = ("sqlalchemy", "psycopg", "alembic", "pydantic", "pydantic_settings", "celery", "minio", "rich")
+NOT_FOR_OPTIONS = [
+    name for name in (*COMPUTING, *DATA, *CATALOG) if name not in {"pydantic", "pydantic_settings", "rich"}
+]
+"""What the options of `submit` must do without; what may be chosen is said by pydantic's models of the settings."""
 _LOADED_BY = """
 import json, shlex, sys
 from click.testing import CliRunner
@@ -35,28 +43,43 @@ def loaded_by(commands, libraries, environment=None):
 
 
 def test_help_loads_no_library_but_click():
-    commands = ["--help", "--version", "completion --help"]
+    groups = [" ".join((*path, "--help")) for path in GROUPS]
+    commands = [*groups, "--version", "completion --help"]
     for command, exit_code, output, exception, loaded in loaded_by(commands, (*COMPUTING, *DATA, *CATALOG)):
         assert (exit_code, loaded) == (0, []), (command, output, exception)
 
 
-def test_the_help_of_a_command_loads_none_that_it_uses():
-    commands = [f"{name} --help" for name in _COMMANDS] + [
-        "results study --help",
-        "jobs watch --help",
-        "db query --help",
-    ]
-    libraries = {*COMPUTING, *DATA, *CATALOG} - {"rich"}
-    for command, exit_code, output, exception, loaded in loaded_by(commands, sorted(libraries)):
+def test_the_help_of_a_command_loads_nothing_that_takes_seconds():
+    commands = [f"{' '.join(path)} --help" for path in LEAVES]
+    # scipy comes with the taxonomy, and takes no longer than the catalog.
+    libraries = [name for name in COMPUTING if name != "scipy"]
+    for command, exit_code, output, exception, loaded in loaded_by(commands, libraries):
         assert (exit_code, loaded) == (0, []), (command, output, exception)
 
 
-@pytest.mark.parametrize("words", ["hsae-admin ", "hsae-admin results ", "hsae-admin submit --sa"])
+def test_the_help_of_submit_loads_no_catalog():
+    ((_, exit_code, output, exception, loaded),) = loaded_by(["submit --help"], NOT_FOR_OPTIONS)
+    assert (exit_code, loaded) == (0, []), (output, exception)
+
+
+def test_what_queues_and_leases_jobs_loads_nothing_that_computes():
+    queue = [f"hsae.pipeline.queue.{module.name}" for module in iter_modules(hsae.pipeline.queue.__path__)]
+    modules = ["hsae_worker.app", "hsae_worker.lifecycle", *queue]
+    code = f"import {', '.join(modules)}, sys; print([name for name in {COMPUTING} if name in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HSAE_BROKER_URL": "redis://127.0.0.1:1/0"}, capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("words", [*(" ".join(("hsae-admin", *path, "")) for path in GROUPS), "hsae-admin submit --sa"])
 def test_completion_loads_none(words):
     variables = {
         "_HSAE_ADMIN_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")),
     }  # fmt: skip
-    libraries = sorted({*COMPUTING, *DATA, *CATALOG} - {"rich"})
+    libraries = NOT_FOR_OPTIONS if "submit" in words else (*COMPUTING, *DATA, *CATALOG)
     code = (
         "import atexit, sys; from hsae.cli.main import main\n"
         f"atexit.register(lambda: print([name for name in {libraries} if name in sys.modules], file=sys.stderr))\n"
@@ -114,14 +137,28 @@ def test_an_unreachable_server_is_refused_before_anything_that_computes_is_loade
         assert output.startswith("Error: ")
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
-def test_the_summary_of_a_command_begins_its_help(name):
-    text = " ".join(cli.commands[name].help.split())
-    assert text.startswith(_COMMANDS[name].summary.removesuffix("."))
+LISTED = [(group, name) for group in GROUPS.values() for name in group.lazy]
+
+
+@pytest.mark.parametrize(("group", "name"), LISTED, ids=lambda value: value if isinstance(value, str) else value.name)
+def test_the_summary_of_a_command_begins_its_help(group, name):
+    text = " ".join(group.commands[name].help.split())
+    assert text.startswith(group.lazy[name].summary.removesuffix("."))
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, name) for group, name in LISTED if group is not cli],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_a_group_lists_the_short_help_of_its_commands(group, name):
+    listed = click.Command(name, help=group.lazy[name].summary)
+    for width in (20, 45, 80, 200):
+        assert listed.get_short_help_str(width) == group.commands[name].get_short_help_str(width)
 
 
 def test_every_command_is_listed(admin):
     output = admin(None, "--help").output
-    for name, command in _COMMANDS.items():
+    for name, command in cli.lazy.items():
         assert f"\n  {name} " in output
         assert " ".join(command.summary.split()[:3]) in output

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.cli.test_bad_input import assert_one_line, counts
+from tests.cli.refusals import assert_one_line, counts
 from tests.interrupts import heed_ctrl_c
 from tests.small import link_classes, register_small, small_request
 

@@ -13,7 +13,7 @@ from tests.small import small_request
 from tests.waiting import rows_of
 
 from hsae.cli.datasets.choice import choose_dataset, settle_dataset
-from hsae.cli.datasets.commands import add_dataset
+from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections
 from hsae.datasets import Contents, ImageSource, LeftOut, SourceImage, register_source, scan
 from hsae.hierarchy.config import ScoringConfig

@@ -15,8 +15,8 @@ from tests.small import link_classes, small_request
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
-from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, EdgeRules, LatentTraits, latent_hierarchy
+from hsae.hierarchy.config import CONTROL_BASES, EDGE_SOURCES, ScoringConfig
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.probes.class_distances import path_distance_correlation
 from hsae.hierarchy.probes.level_scores import level_scores
 from hsae.hierarchy.statistics.ranks import rank_activations

@@ -5,15 +5,30 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import platformdirs
 
+from hsae.backbones.names import short_model_name
+from hsae.catalog import transaction
+from hsae.catalog.findings.controls import CONTROLS
+from hsae.catalog.findings.scores import node_rows
+from hsae.catalog.queries.known_names import study_analyses, synset_ids
+from hsae.catalog.queries.score_filter import LatentFilter
+from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
-
-if TYPE_CHECKING:
-    from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.cli.jobs.progress import wait_for_study
+from hsae.cli.printing.analysis_names import name_saes
+from hsae.cli.printing.output import console, table
+from hsae.cli.printing.plan_table import print_plan
+from hsae.cli.results.layers import fetch_layers, print_layer_rows
+from hsae.cli.service.stack import bring_up
+from hsae.demo import DATASET_NAME, backbone_folder, images_folder
+from hsae.embedded import Stack
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.submit import submit
+from hsae.sae.config import SaeConfig
 
 NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
 _SQL = (
@@ -53,9 +68,6 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
 
     Running it again reuses every artifact.
     """
-    from hsae.cli.service.stack import bring_up
-    from hsae.embedded import Stack
-
     if connections.home is None and "HSAE_HOME" not in os.environ:
         connections.home = demo_home()
     click.echo("Starting a private Postgres, Valkey, SeaweedFS and one worker ...")
@@ -84,13 +96,8 @@ def _program() -> str:
     return str(called) if called.name == "hsae-admin" and shutil.which("hsae-admin") is None else "hsae-admin"
 
 
-def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
+def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
     """What the demo asks for: these layers of the bundled backbone, without any all of them, and both kinds of SAE."""
-    from hsae.demo import DATASET_NAME, backbone_folder
-    from hsae.extraction.config import ExtractionConfig
-    from hsae.pipeline.planning.requests import SubmitRequest
-    from hsae.sae.config import SaeConfig
-
     return SubmitRequest(
         model=str(backbone_folder()),
         dataset=DATASET_NAME,
@@ -104,14 +111,8 @@ def request(layers: tuple[int, ...] = ()) -> "SubmitRequest":
     )
 
 
-def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> None:
-    from hsae.backbones.names import short_model_name
-    from hsae.cli.datasets.commands import add_dataset
-    from hsae.cli.jobs.watch import wait_for_study
-    from hsae.cli.printing.plan_table import print_plan
-    from hsae.cli.results.listings import fetch_layers, print_layer_rows
-    from hsae.demo import DATASET_NAME, images_folder
-    from hsae.pipeline.planning.submit import submit
+def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
+    # matplotlib takes half a second to load: only the picture at the end needs it.
     from hsae.report.figure import layer_figure
 
     dataset = add_dataset(connections, DATASET_NAME, images_folder()).dataset
@@ -136,14 +137,6 @@ def _run(connections: Connections, output: Path, wanted: "SubmitRequest") -> Non
 
 def _print_nodes(connections: Connections, study_id: int) -> None:
     """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.controls import CONTROLS
-    from hsae.catalog.findings.scores import node_rows
-    from hsae.catalog.queries.known_names import study_analyses, synset_ids
-    from hsae.catalog.queries.score_filter import LatentFilter
-    from hsae.cli.printing.output import console, table
-    from hsae.cli.results.names import name_saes
-
     best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:
         wanted = LatentFilter(

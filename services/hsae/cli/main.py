@@ -9,16 +9,16 @@ from hsae.cli.framework.lazy_group import LazyCommand, LazyGroup
 from hsae.errors import HsaeError, UserError
 
 _COMMANDS = {
-    "completion": LazyCommand("hsae.cli.framework.completion:completion", "Print the completion script of a SHELL."),
-    "dataset": LazyCommand("hsae.cli.datasets.commands:dataset", "Register, check, rename and remove data sets."),
-    "db": LazyCommand("hsae.cli.service.db:db", "Migrate the database and query it."),
+    "completion": LazyCommand("hsae.cli.completion:completion", "Print the completion script of a SHELL."),
+    "dataset": LazyCommand("hsae.cli.datasets:dataset", "Register, check, rename and remove data sets."),
+    "db": LazyCommand("hsae.cli.db:db", "Migrate the database and query it."),
     "demo": LazyCommand("hsae.cli.demo:demo", "Run everything on bundled images and weights, offline."),
     "doctor": LazyCommand("hsae.cli.service.doctor:doctor", "Check every part of the service."),
     "down": LazyCommand("hsae.cli.service.stack:down", "Stop the private stack and its workers."),
     "gc": LazyCommand("hsae.cli.service.gc:gc", "Delete objects of the bucket that no row of the catalog refers to."),
-    "jobs": LazyCommand("hsae.cli.jobs.listing:jobs", "List, show, watch, cancel and retry jobs."),
+    "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
     "metrics": LazyCommand("hsae.cli.service.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),
-    "results": LazyCommand("hsae.cli.results.listings:results", "Look at scores, and export them."),
+    "results": LazyCommand("hsae.cli.results:results", "Look at scores, and export them."),
     "studies": LazyCommand("hsae.cli.studies:studies", "List, show and remove studies: what `submit` was asked for."),
     "submit": LazyCommand("hsae.cli.submit:submit", "Queue extraction, SAE training and hierarchy analysis."),
     "taxonomy": LazyCommand("hsae.cli.taxonomy:taxonomy", "Look at the taxonomy."),

@@ -2,25 +2,26 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 from click.core import ParameterSource
+from pydantic import ValidationError
 
-from hsae.cli.datasets.choice import choose_dataset, settle_dataset
-from hsae.cli.datasets.report import Registration, print_registration
+from hsae.backbones.spec import Tokens
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
-from hsae.cli.jobs.skipped_images import print_skipped, skipped_json
-from hsae.cli.printing.output import json_option, print_json
-from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
-from hsae.errors import ServiceError, UserError
+from hsae.cli.printing.output import json_option
+from hsae.errors import UserError
+from hsae.extraction.config import StoredDtype, complete_extraction
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pydantic_errors import one_line
+from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 
 if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
-    from hsae.pipeline.planning.submit import Plan, Preview
 
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
@@ -35,10 +36,16 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="Registered data set by its name, or a folder or CSV by its path (./train).  [default: the first registered]",
     shell_complete=complete_datasets,
 )
-@click.option("--tokens", type=click.Choice(["cls", "patches", "mean"]), default="cls", show_default=True)
+@click.option(
+    "--tokens",
+    type=click.Choice(get_args(Tokens)),
+    default="cls",
+    show_default=True,
+    help="Which activations of an image: class token, every patch token, or the mean of the patch tokens.",
+)
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(get_args(StoredDtype)),
     default="float32",
     show_default=True,
     help="Stored type of the activations.",
@@ -102,111 +109,19 @@ def submit(
 
     What exists already is reused; what is under way is joined.
     """
-    from hsae.catalog import transaction
-    from hsae.pipeline.planning.submit import check_model, preview
-    from hsae.pipeline.planning.submit import submit as submit_request
-    from hsae.pipeline.queue.jobs import not_rung
+    # The planner and the catalog take a second to load: help and completion of so many options do without.
+    from hsae.cli.submission import Manner, submit_request
 
     if dry_run and wait:
         raise UserError("--dry-run enters nothing that --wait could wait for: leave one of them out")
+    from_file = spec_file is not None
     request = _request(connections, options) if spec_file is None else _request_of_spec(ctx, connections, spec_file)
-    asks = spec_file is not None and not yes and not dry_run
+    asks = from_file and not yes and not dry_run
     if asks and not sys.stdin.isatty():
         raise UserError("--spec asks before it queues, and there is no terminal to answer: add --yes, or --dry-run")
-    if not dry_run:  # whatever can be refused is refused before anything is entered
-        connections.doorbell, connections.store  # noqa: B018
-    choice = choose_dataset(connections, options["dataset"] if spec_file is None else None)
-    checked = check_model(request, connections.settings)
-    registration = None
-    if spec_file is None:
-        name, registration = settle_dataset(connections, choice, register=not dry_run)
-        request = request.model_copy(update={"dataset": name})
-    if registration is not None and not as_json:
-        print_registration(registration)
-    shown = None
-    if dry_run or spec_file is not None:
-        shown = preview(request, connections.settings, connections.sessions, checked=checked)
-        warnings = _warn(connections, request, shown)
-        if dry_run and as_json:
-            print_json(plan_json(shown) | {"warnings": warnings})
-        else:
-            print_preview(shown, err=as_json)
-    if dry_run:
-        if not as_json:
-            same = "" if shown is None or shown.study_id is None else f"It is the request of study {shown.study_id}. "
-            click.echo(f"\n{same}{shown.n_queued if shown else 0} jobs would be queued; nothing was entered.")
-        return
-    if asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
-        click.echo("Nothing was queued.", err=True)
+    manner = Manner(from_file=from_file, asks=asks, dry_run=dry_run, wait=wait, as_json=as_json)
+    if not submit_request(connections, request, manner, dataset=None if from_file else options["dataset"]):
         ctx.exit(1)
-    plan = submit_request(request, connections.settings, connections.sessions, checked=checked)
-    if shown is None:
-        warnings = _warn(connections, request, plan)
-    try:
-        connections.doorbell.ring(plan.to_ring)
-    except ServiceError as error:
-        with transaction(connections.sessions) as session:
-            not_rung(session, plan.to_ring)
-        click.echo(f"Warning: {error}", err=True)
-    if as_json and not wait:
-        _print_json(connections, plan, registration, warnings)
-    elif as_json:
-        pass  # printed when it is known which images were skipped
-    elif shown is None:
-        print_plan(plan)
-    else:
-        if plan.differs_from(shown):
-            click.echo("\nOther submits or finished jobs changed the plan meanwhile; this was entered:")
-            print_preview(plan)
-        click.echo(f"\nStudy {plan.study_id}: {plan.name}")
-        print_former_study(plan)
-        print_outcome(plan)
-    if wait:
-        from hsae.cli.jobs.watch import wait_for_study
-
-        try:
-            wait_for_study(connections, plan.study_id, quiet=as_json)
-        except UserError:  # of a job that failed; why may be among the skipped images
-            if not as_json:
-                print_skipped(connections, plan.study_id)
-            raise
-        finally:
-            if as_json:
-                _print_json(connections, plan, registration, warnings)
-        if not as_json:
-            from hsae.cli.results.listings import print_layers
-
-            print_layers(connections, study_id=plan.study_id)
-            print_skipped(connections, plan.study_id)
-
-
-def _warn(connections: Connections, request: "SubmitRequest", plan: "Preview") -> list[str]:
-    """Say what is likely to disappoint in the results."""
-    from hsae.catalog import Dataset, transaction
-    from hsae.pipeline.planning.training_rows import few_rows_warning
-
-    with transaction(connections.sessions) as session:
-        n_images = session.get_one(Dataset, plan.dataset.id).n_images
-    warning = few_rows_warning(request, plan.model, n_images)
-    if warning is None:
-        return []
-    click.echo(f"Warning: {warning}.", err=True)
-    return [warning]
-
-
-def _print_json(connections: Connections, plan: "Plan", registration: Registration | None, warnings: list[str]) -> None:
-    print_json(
-        plan_json(plan)
-        | {
-            "registered": None if registration is None else registration.as_json(),
-            "skipped": skipped_json(connections, plan.study_id),
-            "warnings": warnings,
-        }
-    )
-
-
-def _confirmed(n_jobs: int) -> bool:
-    return click.confirm(f"\nQueue {n_jobs} {'job' if n_jobs == 1 else 'jobs'}?", err=True)
 
 
 def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...] | Literal['all']":
@@ -215,6 +130,7 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
     Raises:
         UserError: when none is given or the list cannot be read.
     """
+    # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.study_file import parse_layers
 
     try:
@@ -230,6 +146,7 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
 
 
 def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -> "SubmitRequest":
+    # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.study_file import read_spec
 
     for parameter in ctx.command.params:
@@ -244,13 +161,8 @@ def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -
 
 
 def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
-    from pydantic import ValidationError
-
-    from hsae.extraction.config import complete_extraction
-    from hsae.hierarchy.config import ScoringConfig
+    # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.requests import SubmitRequest
-    from hsae.pydantic_errors import one_line
-    from hsae.sae.config import SaeConfig
 
     layers = chosen_layers(options["layer"], options["layers"])
     tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "seed")

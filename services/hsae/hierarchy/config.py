@@ -15,6 +15,10 @@ ControlBasis = Literal["neuron", "pca", "random", "untrained"]
 CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
 """In the order in which they are scored."""
 
+EdgeSource = Literal["activation", "taxonomy"]
+"""What names a pair of parent and child latents."""
+EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
+
 
 N_PATH_SHUFFLES = 10
 """Shuffled taxonomies that the correlation of path and centroid distance is compared with."""

@@ -9,11 +9,11 @@ from jaxtyping import Float64, Int32
 
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
-from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, EDGE_SOURCES, ControlBasis, ScoringConfig
 from hsae.hierarchy.controls.bases import DenseBasis, control_basis
 from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.latent_hierarchy.edges import EDGE_SOURCES, EdgeRules, LatentTraits, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import latent_places, latent_table, mean_lca_depth

@@ -6,10 +6,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hsae.cli.datasets.report import Registration
+from sqlalchemy import select
+
+from hsae.catalog import Dataset, transaction
 from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
+from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
+
+if TYPE_CHECKING:
+    from hsae.cli.datasets.registration import Registration
 
 _N_NAMES = 100
 
@@ -58,6 +65,7 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
         return Choice(name=name)
     if not given or _mode(path) is None:
         if is_path:
+            # scipy and pyarrow come with it, half a second that only this message pays.
             from hsae.datasets.sources.lookalikes import lookalike_hint
 
             raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
@@ -74,7 +82,7 @@ def _choice(location: str, registered_as: Iterable[str]) -> Choice:
 
 def settle_dataset(
     connections: Connections, choice: Choice, *, register: bool
-) -> tuple[str | None, Registration | None]:
+) -> "tuple[str | None, Registration | None]":
     """The name of the chosen data set; a path or URI is registered, under its own name where no other images have that.
 
     Raises:
@@ -93,10 +101,10 @@ def settle_dataset(
     return str(registration.dataset.name), registration
 
 
-def _register(connections: Connections, location: str, registered_as: tuple[str, ...]) -> Registration:
-    from hsae.cli.datasets.commands import register_scanned
+def _register(connections: Connections, location: str, registered_as: tuple[str, ...]) -> "Registration":
+    # scipy and pyarrow come with these, half a second: a submit of a registered data set does without.
+    from hsae.cli.datasets.registration import register_scanned
     from hsae.datasets import scan
-    from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
     from hsae.taxonomy import load_taxonomy
 
     try:
@@ -130,18 +138,11 @@ def _further_names(own: str) -> Iterator[str]:
 
 
 def _refuse_unknown(connections: Connections, name: str) -> None:
-    from hsae.catalog import transaction
-    from hsae.pipeline.inputs.dataset_names import find_dataset
-
     with transaction(connections.sessions) as session:
         find_dataset(session, name)
 
 
 def _registered_roots(connections: Connections) -> dict[str, str]:
-    from sqlalchemy import select
-
-    from hsae.catalog import Dataset, transaction
-
     with transaction(connections.sessions) as session:
         query = select(Dataset.name, Dataset.root).order_by(Dataset.id)
         return {row.name: row.root for row in session.execute(query)}

@@ -3,16 +3,15 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hsae.cli.framework.connections import Connections
 from hsae.cli.printing.output import print_json
-
-if TYPE_CHECKING:
-    from hsae.datasets import LabelDecision
-    from hsae.taxonomy import Synset
+from hsae.datasets import LabelDecision, decide_labels, local_path, resolved, write_mapping
+from hsae.taxonomy import Rule, Synset, load_taxonomy
+from hsae.taxonomy.taxonomy import short_definition
 
 _NAMED = 12
 
@@ -28,9 +27,6 @@ def draft_mapping(
     **labelling: Any,
 ) -> None:
     """Write the mapping of a data set's labels as far as they are clear, and say what is left to fill in."""
-    from hsae.datasets import decide_labels, local_path, resolved, write_mapping
-    from hsae.taxonomy import load_taxonomy
-
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
     decisions = decide_labels(resolved(location), loaded, **labelling)
     write_mapping(draft, decisions)
@@ -50,14 +46,11 @@ def draft_mapping(
     click.echo(f"  {shlex.join(command + ([] if taxonomy is None else ['--taxonomy', str(taxonomy)]))}")
 
 
-def print_decisions(decisions: "Sequence[LabelDecision]", *, err: bool = False) -> None:
+def print_decisions(decisions: Sequence[LabelDecision], *, err: bool = False) -> None:
     """A line for each label whose synset was decided by a rule, so that a wrong sense is seen.
 
     Where a name behind a wnid fits it, nothing can be wrong, and a number will do.
     """
-    from hsae.taxonomy import Rule
-    from hsae.taxonomy.taxonomy import short_definition
-
     rows = [
         (decision.label, decision.meaning.synset.name, decision.meaning.rule, short_definition(decision.meaning.synset))
         for decision in decisions
@@ -79,7 +72,7 @@ def print_decisions(decisions: "Sequence[LabelDecision]", *, err: bool = False) 
         click.echo(f"{n_wnids} {what}.", err=err)
 
 
-def labels_json(decisions: "Sequence[LabelDecision]") -> list[dict[str, Any]]:
+def labels_json(decisions: Sequence[LabelDecision]) -> list[dict[str, Any]]:
     """What every label was taken for, and by which rule; without a synset its candidates."""
     return [
         {
@@ -94,6 +87,6 @@ def labels_json(decisions: "Sequence[LabelDecision]") -> list[dict[str, Any]]:
     ]
 
 
-def _synset_json(synset: "Synset | None") -> dict[str, str | None]:
+def _synset_json(synset: Synset | None) -> dict[str, str | None]:
     values = (None, None, None) if synset is None else (synset.id, synset.name, synset.definition)
     return dict(zip(("wnid", "synset", "definition"), values, strict=True))

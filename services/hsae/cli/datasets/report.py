@@ -1,38 +1,12 @@
 """What `dataset add`, and a submit that registers a folder, say of the images that they registered."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from hsae.cli.datasets.labels import labels_json, print_decisions
-
-if TYPE_CHECKING:
-    from hsae.catalog import Dataset
-    from hsae.datasets import ImageDataset
+from hsae.cli.datasets.labels import print_decisions
+from hsae.cli.datasets.registration import Registration
+from hsae.datasets import ImageDataset, told_apart
 
 _N_MERGED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A registered data set, whether it is new, and what its scan found; `n_labels`: of all images together."""
-
-    dataset: "Dataset"
-    is_new: bool
-    images: "ImageDataset"
-    n_labels: int
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it for programs."""
-        columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
-        return {name: getattr(self.dataset, name) for name in columns} | {
-            "n_labels": self.n_labels,
-            "new": self.is_new,
-            "left_out": self.images.left_out.as_json(),
-            "labels": labels_json(self.images.decisions),
-            "merged": [{"class": class_id, "names": list(names)} for class_id, names in self.images.merged.items()],
-        }
 
 
 def print_registration(registration: Registration, *, err: bool = False) -> None:
@@ -51,9 +25,7 @@ def print_registration(registration: Registration, *, err: bool = False) -> None
         click.echo(f"One class under several names: {_merged(images)}.", err=err)
 
 
-def _merged(images: "ImageDataset") -> str:
-    from hsae.datasets import told_apart
-
+def _merged(images: ImageDataset) -> str:
     classes = [
         " = ".join(told_apart(list(names))) + ("" if class_id in names else f" ({class_id})")
         for class_id, names in images.merged.items()

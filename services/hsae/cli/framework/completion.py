@@ -1,20 +1,13 @@
-"""hsae-admin completion: the shell completes commands, options, and what the catalog knows."""
+"""What the shell completes from the catalog: numbers of jobs and studies, names of data sets."""
 
 from contextlib import suppress
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
 from hsae.cli.framework.connections import Connections
-from hsae.errors import HsaeError, UserError
+from hsae.errors import HsaeError
 
-PROGRAM = "hsae-admin"
-_VARIABLE = "_HSAE_ADMIN_COMPLETE"
-_INSTALL = {
-    "bash": "hsae-admin completion bash > ~/.local/share/bash-completion/completions/hsae-admin",
-    "zsh": "hsae-admin completion zsh > ~/.zfunc/_hsae-admin   (with `fpath+=~/.zfunc` before compinit in ~/.zshrc)",
-    "fish": "hsae-admin completion fish > ~/.config/fish/completions/hsae-admin.fish",
-}
 _CONNECT_SECONDS = 2
 _QUERY_MILLISECONDS = 1000
 _N_COMPLETIONS = 50
@@ -24,18 +17,6 @@ _STUDIES = "SELECT id::text, name FROM study WHERE id::text LIKE :start ORDER BY
 _DATASETS = (
     "SELECT name, n_images || ' images' FROM dataset WHERE starts_with(name, :start) ORDER BY dataset.id LIMIT :n"
 )
-
-
-@click.command()
-@click.argument("shell", type=click.Choice(sorted(_INSTALL)))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a SHELL; its last line says where to put it."""
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise UserError(f"there is no completion for {shell}: choose from {', '.join(sorted(_INSTALL))}")
-    click.echo(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source().strip())
-    click.echo(f"# To install: {_INSTALL[shell]}")
 
 
 def complete_jobs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -55,6 +36,7 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 def _ask(ctx: click.Context, query: str, start: str) -> list[CompletionItem[str]]:
     """What the catalog says, if it does so at once; nobody wants an error in the middle of a command line."""
+    # Only a value is asked of the database: the options of a command complete without SQLAlchemy.
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:  # each is imported when it is first used: most commands need one or two, and help none
+if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:  # each is imported when it is first used: most commands need 
 
 @dataclass
 class Connections:
-    """The service as one command sees it; nothing is opened before it is used."""
+    """The service as one command sees it; nothing is opened before it is used.
+
+    Each part is imported when it is first used, too: most commands need one or two of them, and `hsae-admin --help`,
+    which loads this module, none.
+    """
 
     home: Path | None = None
 
     @cached_property
     def settings(self) -> "Settings":
         """The settings, read once."""
+        # At first use: see the class.
         from hsae.settings import load_settings
 
         return load_settings(self.home)
@@ -37,6 +42,7 @@ class Connections:
     @cached_property
     def engine(self) -> "Engine":
         """The catalog, known to be migrated."""
+        # At first use: see the class.
         from hsae.catalog import connect
         from hsae.catalog.server.schema_version import require_current_schema
 
@@ -47,6 +53,7 @@ class Connections:
     @cached_property
     def sessions(self) -> "sessionmaker[Session]":
         """Sessions on the catalog."""
+        # At first use: see the class.
         from hsae.catalog import session_factory
 
         return session_factory(self.engine)
@@ -54,6 +61,7 @@ class Connections:
     @cached_property
     def store(self) -> "ObjectStore":
         """The object store, with its bucket there."""
+        # At first use: see the class.
         from hsae.store.objects import ObjectStore
 
         store = ObjectStore.from_settings(self.settings)
@@ -63,6 +71,7 @@ class Connections:
     @cached_property
     def doorbell(self) -> "Doorbell":
         """The broker, known to answer."""
+        # At first use: see the class.
         from hsae.pipeline.queue.doorbell import Doorbell
 
         doorbell = Doorbell(self.settings)

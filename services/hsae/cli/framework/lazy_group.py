@@ -9,15 +9,13 @@ from typing import Any, cast
 import click
 from click.shell_completion import CompletionItem
 
-from hsae.cli.framework.groups import HelpfulGroup
-
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
     """Where a command is, and what a listing says of it.
 
     Attributes:
-        place: module and attribute, as in "hsae.cli.service.db:db".
+        place: module and attribute, as in "hsae.cli.db.query:query".
         summary: the first sentence of the command's help.
     """
 
@@ -44,13 +42,26 @@ class _Commands(UserDict[str, click.Command]):
         return found
 
 
-class LazyGroup(HelpfulGroup):
-    """A group of lazy commands. What lists them uses their summaries."""
+class LazyGroup(click.Group):
+    """A group of lazy commands: help and completion list them by their summaries and import none of them.
+
+    Called bare it prints its help and succeeds: that is a question, not a mistake (Click exits with 2).
+
+    Attributes:
+        lazy: the commands by name.
+    """
 
     def __init__(self, *, lazy: Mapping[str, LazyCommand], **options: Any) -> None:
         super().__init__(**options)
+        self.lazy = dict(lazy)
         self.commands = _Commands(lazy)
         self._listed = {name: click.Command(name, help=command.summary) for name, command in lazy.items()}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         click.Group(commands=self._listed).format_commands(ctx, formatter)

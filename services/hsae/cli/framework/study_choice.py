@@ -1,19 +1,19 @@
 """Which study a command is about: the one that is named, else the latest, and then it says which that is."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
+from sqlalchemy.orm import Session
 
+from hsae.catalog.queries.jobs import latest_job
+from hsae.catalog.queries.known_names import study_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
+from hsae.catalog.queries.studies import latest_compared_study, latest_scored_study, latest_study, require_study
 from hsae.errors import UserError
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from hsae.catalog.queries.score_filter import AnalysisFilter
-
 ALL = "all"
-Filter = TypeVar("Filter", bound="AnalysisFilter")
+Filter = TypeVar("Filter", bound=AnalysisFilter)
 
 
 class StudyChoice(click.ParamType[Any]):
@@ -32,7 +32,7 @@ class StudyChoice(click.ParamType[Any]):
 
 
 def choose_scope(
-    session: "Session", study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
+    session: Session, study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
 ) -> tuple[Filter, str | None]:
     """The filter within a study: the one named, all, or the latest that has an analysis which fits.
 
@@ -48,9 +48,6 @@ def choose_scope(
     Raises:
         UserError: when there is no such study.
     """
-    from hsae.catalog.queries.known_names import study_analyses
-    from hsae.catalog.queries.studies import latest_scored_study, latest_study
-
     if isinstance(study, int):
         return wanted.within(study_analyses(session, study)), None
     if study == ALL or wanted.analysis_ids is not None:
@@ -70,14 +67,12 @@ def choose_scope(
     )
 
 
-def study_or_latest(session: "Session", study: int | None, *, compared: bool = False) -> tuple[int, str | None]:
+def study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, str | None]:
     """The study, by default the latest (with a comparison), and what a person is told where none was named.
 
     Raises:
         UserError: when there is no such study, or none at all.
     """
-    from hsae.catalog.queries.studies import latest_compared_study, latest_study, require_study
-
     if study is not None:
         require_study(session, study)
         return study, None
@@ -87,14 +82,12 @@ def study_or_latest(session: "Session", study: int | None, *, compared: bool = F
     return found["id"], f"Study {found['id']} ({found['name']}), the latest{' with a comparison' if compared else ''}."
 
 
-def job_or_latest(session: "Session", job: int | None) -> tuple[int, str | None]:
+def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:
     """The job, by default the one that was started last, and what a person is told where none was named.
 
     Raises:
         UserError: when there is none at all.
     """
-    from hsae.catalog.queries.jobs import latest_job
-
     if job is not None:
         return job, None
     found = latest_job(session)

@@ -6,10 +6,13 @@ from typing import Any
 
 import click
 
+from hsae.catalog import LIVE_STATES, transaction
+from hsae.catalog.queries.jobs import show_job
 from hsae.cli.framework.completion import complete_jobs
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import job_or_latest, say
 from hsae.errors import UserError
+from hsae.pipeline.execution.job_log import logged_starts, read_job_log
 
 _POLL_SECONDS = 2.0
 
@@ -27,9 +30,6 @@ def logs(connections: Connections, job: int | None, attempt: int | None, follow:
 
     Workers store it every ten seconds and when the attempt ends. Every start of a job has a log of its own.
     """
-    from hsae.catalog import transaction
-    from hsae.pipeline.execution.job_log import read_job_log
-
     with transaction(connections.sessions) as session:
         number, note = job_or_latest(session, job)
     state = _state(connections, number)
@@ -47,9 +47,6 @@ def logs(connections: Connections, job: int | None, attempt: int | None, follow:
 
 def _follow(connections: Connections, job: int, attempt: int | None, *, as_json: bool) -> None:
     """Print records as they come, of `attempt` alone or of the latest and all that follow it."""
-    from hsae.catalog import LIVE_STATES
-    from hsae.pipeline.execution.job_log import logged_starts, read_job_log
-
     n_printed: dict[int, int] = {}
     while True:
         live = _state(connections, job) in LIVE_STATES
@@ -71,9 +68,6 @@ def _follow(connections: Connections, job: int, attempt: int | None, *, as_json:
 
 
 def _state(connections: Connections, job: int) -> str:
-    from hsae.catalog import transaction
-    from hsae.catalog.queries.jobs import show_job
-
     with transaction(connections.sessions) as session:
         return str(show_job(session, job)[0]["state"])
 

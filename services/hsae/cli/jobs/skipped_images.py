@@ -5,14 +5,13 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.queries.skipped_images import skipped_images
 from hsae.cli.framework.connections import Connections
 
 
 def print_skipped(connections: Connections, study_id: int) -> None:
     """One line on standard error where the study's extraction skipped images; nothing where it used all of them."""
-    from hsae.catalog import transaction
-    from hsae.catalog.queries.skipped_images import skipped_images
-
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
     if found is not None and found.n_skipped:
@@ -25,9 +24,6 @@ def print_skipped(connections: Connections, study_id: int) -> None:
 
 def skipped_json(connections: Connections, study_id: int) -> dict[str, Any] | None:
     """The same for programs; None before an extraction has succeeded."""
-    from hsae.catalog import transaction
-    from hsae.catalog.queries.skipped_images import skipped_images
-
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
     return None if found is None else asdict(found)

@@ -1,217 +1,44 @@
-"""Live progress of a study's jobs."""
+"""hsae-admin jobs watch, and how `submit --wait` waits."""
 
-import time
-from collections import Counter
-from typing import Any
+from collections.abc import Callable
 
 import click
-from kombu.exceptions import OperationalError
-from rich.console import Console, Group, RenderableType
-from rich.filesize import decimal
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.text import Text
 
-from hsae.catalog import JOB_STATES, LIVE_STATES, transaction
-from hsae.catalog.queries.jobs import list_jobs
-from hsae.cli.framework.connections import Connections
-from hsae.cli.jobs.state import attempts, duration, state
-from hsae.cli.printing.table import Cell, Column, FittedTable
+from hsae.catalog import transaction
+from hsae.cli.framework.completion import complete_studies
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import say, study_or_latest
+from hsae.cli.jobs.progress import wait_for_study
+from hsae.cli.jobs.skipped_images import print_skipped
 from hsae.errors import UserError
-from hsae.pipeline.queue.jobs import NEEDS_ENDED
-
-_POLL_SECONDS = 0.5
-_PIPE_SECONDS = 10.0
-_INSPECT_SECONDS = 2.0
-_FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
-_UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
-_COLUMNS = (
-    Column("mark", ""),
-    Column("job", "job", is_right=True),
-    Column("what", "what", breaks="middle"),
-    Column("progress", "progress"),
-    Column("rate", "rate", is_right=True),
-    Column("left", "left", is_right=True),
-    Column("remarks", "", breaks="end"),
-)
-_IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left")
-_MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "▶", "queued": "…", "waiting": "·"}
 
 
-def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = False) -> None:
-    """Show a study's jobs until none is left to do. Ctrl-C ends the watching, not the jobs.
+@click.command()
+@click.argument("study", type=int, required=False, shell_complete=complete_studies)
+@pass_connections
+def watch(connections: Connections, study: int | None) -> None:
+    """Watch the jobs of a STUDY (default: the latest) until they are done."""
+    with transaction(connections.sessions) as session:
+        number, note = study_or_latest(session, study)
+    say(note, quiet=False)
+    watch_study(connections, number)
+
+
+def watch_study(connections: Connections, study_id: int, *, then: Callable[[], None] = lambda: None) -> None:
+    """Show a study's jobs until none is left to do; at the end say how many images were skipped.
+
+    Args:
+        connections: the service.
+        study_id: the study.
+        then: prints what the study found; called where all jobs succeeded, before the skipped images.
 
     Raises:
         UserError: when a job failed or was cancelled.
     """
-    console = Console(highlight=False, stderr=True, quiet=quiet)
     try:
-        jobs = _jobs(connections, study_id)
-        if _busy(jobs):
-            _warn_of_unattended_queues(connections, jobs)
-        jobs = (_watch_live if console.is_terminal else _watch_lines)(connections, study_id, console)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nNo longer watching; the jobs go on. Watch again with `hsae-admin jobs watch {study_id}`.", err=True
-        )
-        raise SystemExit(130) from None
-    bad = [job for job in jobs if job["state"] in {"failed", "cancelled"}]
-    if bad:
-        # What merely waited for a failed job is not its own reason.
-        cause = next((job for job in bad if not (job["error"] or "").startswith(NEEDS_ENDED)), bad[0])
-        raise UserError(f"job {cause['id']} {cause['state']}: {cause['error'] or 'no reason kept'}")
-
-
-def _jobs(connections: Connections, study_id: int) -> list[dict[str, Any]]:
-    with transaction(connections.sessions) as session:
-        return list_jobs(session, study_id=study_id)
-
-
-def _busy(jobs: list[dict[str, Any]]) -> bool:
-    return any(job["state"] in LIVE_STATES for job in jobs)
-
-
-def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, Any]]) -> None:
-    """Say so where jobs wait in a queue that no worker takes from; a worker may still come."""
-    needed = {job["queue"] for job in jobs if job["state"] in {"queued", "waiting"}}
-    for queue in sorted(needed - attended_queues(connections)):
-        click.echo(
-            f"No worker listens to queue {queue}: start one with `hsae-admin worker --queue {queue}`"
-            " (or `hsae-admin up`); waiting for it.",
-            err=True,
-        )
-
-
-def attended_queues(connections: Connections) -> set[str]:
-    """The queues that some worker which answers takes jobs from; asks for two seconds."""
-    from hsae.pipeline.queue.doorbell import make_app
-
-    connections.doorbell.check()
-    try:
-        answers = make_app(connections.settings).control.inspect(timeout=_INSPECT_SECONDS).active_queues()
-    except (OperationalError, OSError):  # it went away since; whoever waits will see that nothing moves
-        return set()
-    return {queue["name"] for queues in (answers or {}).values() for queue in queues}
-
-
-def _watch_live(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
-    jobs = _jobs(connections, study_id)
-    with Live(render(jobs, console.height, console.width), console=console, refresh_per_second=4) as live:
-        while _busy(jobs):
-            time.sleep(_POLL_SECONDS)
-            jobs = _jobs(connections, study_id)
-            live.update(render(jobs, console.height, console.width))
-    return jobs
-
-
-def _watch_lines(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
-    """For a pipe or a log: a line per change of state, now and then one of progress that was made, and the sum."""
-    seen: dict[int, tuple[str, bool]] = {}
-    told: dict[int, int | None] = {}
-    spoken = time.monotonic()
-    while True:
-        jobs = _jobs(connections, study_id)
-        speak = time.monotonic() - spoken >= _PIPE_SECONDS
-        for job in jobs:
-            number, now = job["id"], (job["state"], job["pause_seconds"] is not None)
-            news = seen.get(number) != now and (number in seen or now[1] or now[0] not in _UNEVENTFUL)
-            moved = speak and job["state"] == "running" and told.get(number) != job["progress_done"]
-            if news or moved:
-                told[number] = job["progress_done"]
-                trouble = f"  ({words})" if (words := _trouble(job)) else ""
-                console.print(
-                    f"job {number:>4} {state(job):<9} {job['title']}{_progress_text(job)}{trouble}",
-                    soft_wrap=True,
-                    markup=False,
-                )
-            seen[number] = now
-        if speak:
-            spoken = time.monotonic()
-        if not _busy(jobs):
-            console.print(_summary(jobs), soft_wrap=True)
-            return jobs
-        time.sleep(_POLL_SECONDS)
-
-
-def _progress_text(job: dict[str, Any]) -> str:
-    if job["state"] != "running" or not job["progress_total"]:
-        return ""
-    text = f"  {job['progress_done']}/{job['progress_total']} {job['progress_unit']}"
-    if job["progress_rate"]:
-        text += f", {job['progress_rate']:.0f}/s, {duration(job['eta_seconds'])} left"
-    return text
-
-
-def _trouble(job: dict[str, Any]) -> str:
-    """The last error of a job that failed or backs off."""
-    in_trouble = job["pause_seconds"] is not None or job["state"] in {"failed", "cancelled"}
-    return str(job["error"] or "") if in_trouble else ""
-
-
-def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | None = None) -> RenderableType:
-    """A table of jobs with a progress bar each, and a line that sums them up.
-
-    Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown. One
-    line of these says which columns do not fit into `width`.
-    """
-    shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
-    table = _table(shown)
-    if height is not None and width is not None and len(table.widths(width)) < len(_COLUMNS):
-        shown = _most_telling(jobs, max(3, height - _FRAME_LINES - 1))
-        table = _table(shown)
-    lines: list[RenderableType] = [table]
-    if len(shown) < len(jobs):
-        ids = {job["id"] for job in shown}
-        lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
-    lines.append(_summary(jobs))
-    return Group(*lines)
-
-
-def _table(shown: list[dict[str, Any]]) -> FittedTable:
-    rows: list[list[Cell]] = []
-    for job in shown:
-        running = job["state"] == "running"
-        total, done = job["progress_total"], job["progress_done"] or 0
-        bar: Cell = ProgressBar(total=total, completed=done, width=24) if total and running else state(job)
-        rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
-        left = duration(job["eta_seconds"]) if running else ""
-        rows.append([_MARK[job["state"]], str(job["id"]), job["title"], bar, rate, left, _remarks(job)])
-    return FittedTable(_COLUMNS, rows, importance=_IMPORTANCE, one_line_note=True)
-
-
-def _summary(jobs: list[dict[str, Any]]) -> str:
-    return f"{sum(job['state'] == 'succeeded' for job in jobs)} of {len(jobs)} jobs done"
-
-
-def _most_telling(jobs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """At most `n` jobs, in their order."""
-    if len(jobs) <= n:
-        return jobs
-
-    def urgency(job: dict[str, Any]) -> tuple[int, int]:
-        if job["state"] in {"failed", "cancelled"}:
-            # What merely waited for a failed job tells less than that one.
-            return (3 if (job["error"] or "").startswith(NEEDS_ENDED) else 1, job["id"])
-        rank = {"running": 0, "queued": 4, "waiting": 5, "succeeded": 6}[job["state"]]
-        return (2 if job["pause_seconds"] is not None else rank, job["id"])
-
-    chosen = {job["id"] for job in sorted(jobs, key=urgency)[:n]}
-    return [job for job in jobs if job["id"] in chosen]
-
-
-def _counts(jobs: Any) -> str:
-    states = Counter(job["state"] for job in jobs)
-    return ", ".join(f"{states[name]} {name}" for name in JOB_STATES if states[name])
-
-
-def _remarks(job: dict[str, Any]) -> str:
-    """What is out of the ordinary: the last error, priority, further attempts, GPU memory."""
-    trouble = _trouble(job)
-    remarks = [trouble] if trouble else []
-    if job["priority"]:
-        remarks.append(f"priority {job['priority']}")
-    if job["attempt"] > 1 or job["outages"]:
-        remarks.append(f"attempt {attempts(job)}")
-    if job["gpu_memory_bytes"] and job["state"] == "running":
-        remarks.append(f"{decimal(job['gpu_memory_bytes'])} of GPU memory")
-    return ", ".join(remarks)
+        wait_for_study(connections, study_id)
+        then()
+    except UserError:  # of a job that failed; why may be among the skipped images
+        print_skipped(connections, study_id)
+        raise
+    print_skipped(connections, study_id)

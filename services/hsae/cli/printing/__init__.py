@@ -1,1 +1,1 @@
-"""Tables for people, JSON for programs."""
+"""Tables and names for people, JSON for programs."""

@@ -1,14 +1,16 @@
 """What a submit would do or did, for people and as JSON."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from hsae.backbones.names import short_model_name
 from hsae.cli.printing.output import console, table
-
-if TYPE_CHECKING:
-    from hsae.pipeline.planning.submit import Plan, Preview
+from hsae.pipeline.kinds.registry import stages
+from hsae.pipeline.kinds.setting_labels import sae_label
+from hsae.pipeline.planning.submit import Plan, Preview
+from hsae.report.ranges import ranges
 
 _STATUS = {
     "new": "queued",
@@ -20,11 +22,8 @@ _COLUMNS = {"new": "new", "again": "queued again", "joined": "under way", "reuse
 _LISTED_JOBS = 40
 
 
-def print_preview(preview: "Preview", *, err: bool = False) -> None:
+def print_preview(preview: Preview, *, err: bool = False) -> None:
     """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
-    from hsae.backbones.names import short_model_name
-    from hsae.pipeline.kinds.registry import stages
-
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
     click.echo(
         f"{short_model_name(preview.model.name)}, {_layers(preview.layers)}, on {preview.dataset.name};"
@@ -42,11 +41,8 @@ def print_preview(preview: "Preview", *, err: bool = False) -> None:
     out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": "train", "analyze": "analyze"}))
 
 
-def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
+def _by_sae(preview: Preview) -> list[dict[str, Any]]:
     """A row per SAE and run of layers whose jobs have the same status."""
-    from hsae.pipeline.kinds.setting_labels import sae_label
-    from hsae.report.ranges import ranges
-
     status: dict[tuple[str, int], dict[str, str]] = {}
     for job in preview.jobs:
         if job.sae is not None:
@@ -61,10 +57,8 @@ def _by_sae(preview: "Preview") -> list[dict[str, Any]]:
     ]
 
 
-def print_plan(plan: "Plan") -> None:
+def print_plan(plan: Plan) -> None:
     """Say what was queued, what is reused, and how to watch it."""
-    from hsae.backbones.names import short_model_name
-
     click.echo(
         f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"
     )
@@ -75,14 +69,14 @@ def print_plan(plan: "Plan") -> None:
     print_outcome(plan)
 
 
-def print_former_study(plan: "Plan") -> None:
+def print_former_study(plan: Plan) -> None:
     """Say so where the same was asked for before, and where the study has another name now."""
     if not plan.is_new:
         renamed = "" if plan.name == plan.former_name else f"; it was called {plan.former_name}, now {plan.name}"
         click.echo(f"The same request as before, so it is the same study{renamed}.")
 
 
-def print_outcome(plan: "Plan") -> None:
+def print_outcome(plan: Plan) -> None:
     """Say how many jobs were queued, and how to watch them."""
     click.echo(f"{plan.n_queued} jobs queued, {len(plan.jobs) - plan.n_queued} reused or already under way.")
     click.echo(
@@ -91,10 +85,8 @@ def print_outcome(plan: "Plan") -> None:
     )
 
 
-def plan_json(plan: "Preview") -> dict[str, Any]:
+def plan_json(plan: Preview) -> dict[str, Any]:
     """The plan as JSON; where nothing was entered a new study and the new jobs have no numbers."""
-    from hsae.pipeline.planning.submit import Plan
-
     entered = isinstance(plan, Plan)
     return {
         "study": plan.study_id,
@@ -121,6 +113,4 @@ def plan_json(plan: "Preview") -> dict[str, Any]:
 
 
 def _layers(layers: tuple[int, ...]) -> str:
-    from hsae.report.ranges import ranges
-
     return f"{'layer' if len(layers) == 1 else 'layers'} {ranges(layers)}"

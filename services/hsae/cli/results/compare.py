@@ -4,11 +4,16 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.findings.head_to_head import analyses_of, common_bases, common_dataset, node_pairs
+from hsae.catalog.queries.known_names import find_nodes, require_known, study_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.analysis_names import analysis_titles
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import basis_option, layer_option
-from hsae.cli.results.names import analysis_titles
 from hsae.errors import UserError
+from hsae.report.head_to_head import by_height, greatest_differences
 
 _GROUPS = {
     "group": "nodes of", "n_nodes": "nodes", "f1_a": "F1 A", "f1_a_shuffled_taxonomy": "~tree",
@@ -52,8 +57,6 @@ def compare(
     as_json: bool,
 ) -> None:
     """Compare the analyses A and B, node by node, height by height. JSON holds every node."""
-    from hsae.report.head_to_head import by_height, greatest_differences
-
     sides, nodes, controls = _fetch(connections, a, b, studies=studies, layer=layer, basis=basis, under=under)
     if not nodes:
         raise UserError(f"no node to compare is left under {under}: choose a node above")
@@ -79,11 +82,6 @@ def _fetch(
     connections: Connections, a: int, b: int, *, studies: bool, layer: int | None, basis: str, under: str | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """What A and B are, the rows of the nodes, and the same rows of the controls of an SAE."""
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.head_to_head import analyses_of, common_bases, common_dataset, node_pairs
-    from hsae.catalog.queries.known_names import find_nodes, require_known, study_analyses
-    from hsae.catalog.queries.score_filter import AnalysisFilter
-
     with transaction(connections.sessions) as session:
         require_known(session, AnalysisFilter(analysis_ids=None if studies else (a, b), layer=layer))
         roots = None if under is None else find_nodes(session, [under])

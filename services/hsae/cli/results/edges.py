@@ -4,6 +4,9 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.findings.edges import edge_means, edge_rows
+from hsae.catalog.queries.score_filter import EdgeFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.printing.output import console, json_option, print_rows, table
 from hsae.cli.results.filters import (
@@ -16,6 +19,7 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
+from hsae.hierarchy.config import EDGE_SOURCES
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "source": "source", "parent": "parent",
@@ -40,7 +44,7 @@ _MEANS = {
 @layer_option
 @sae_option
 @basis_option
-@click.option("--source", type=click.Choice(["taxonomy", "activation"]), help="Only pairs found in this way.")
+@click.option("--source", type=click.Choice(EDGE_SOURCES), help="Only pairs found in this way.")
 @click.option("--parent", type=int, help="Only this parent latent.")
 @click.option("--child", type=int, help="Only this child latent.")
 @click.option("--node", "nodes", multiple=True, help="Only parents with this label; may be given several times.")
@@ -55,9 +59,6 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     Strongest implication first. --min-f1 asks it of both labels. Below them stand the means over all pairs that the
     taxonomy names in these analyses, the SAE's beside those of its controls.
     """
-    from hsae.catalog.findings.edges import edge_rows
-    from hsae.catalog.queries.score_filter import EdgeFilter
-
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
     if rows and not as_json:
@@ -66,9 +67,6 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 
 def _print_means(connections: Connections, analyses: list[int]) -> None:
     """The SAE beside its controls, over all pairs that the taxonomy names in these analyses."""
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.edges import edge_means
-
     with transaction(connections.sessions) as session:
         means = edge_means(session, analyses)
     if means:

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.queries.known_names import study_analyses
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import say
@@ -37,13 +39,14 @@ def export(
     A README.md beside them describes every file. One ANALYSIS (default: the latest) is written into the folder itself;
     several, or those of a study, each into a folder analysis-N of it.
     """
-    from hsae.pipeline.exports.export import export_analyses, export_analysis
-
     wanted = list(dict.fromkeys((*analyses, *named)))
     if bool(wanted) + (study is not None) + latest > 1:
         raise click.UsageError("name analyses, or a --study, or give --latest: one of the three")
     if study is not None:
         wanted = _of_study(connections, study)
+    # The export loads torch, which takes seconds: help, and what is refused above, do without.
+    from hsae.pipeline.exports.export import export_analyses, export_analysis
+
     if study is None and len(wanted) < 2:
         done = export_analysis(wanted[0] if wanted else None, output, connections.sessions, connections.store)
         note = None if wanted else f"Analysis {done['id']}, the latest. Others: see `hsae-admin studies show`."
@@ -61,9 +64,6 @@ def export(
 
 
 def _of_study(connections: Connections, study: int) -> list[int]:
-    from hsae.catalog import transaction
-    from hsae.catalog.queries.known_names import study_analyses
-
     with transaction(connections.sessions) as session:
         found = study_analyses(session, study)
     if not found:

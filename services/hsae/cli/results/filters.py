@@ -2,42 +2,42 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
+from sqlalchemy.orm import Session
 
+from hsae.catalog import BASES, transaction
+from hsae.catalog.queries.known_names import find_nodes, require_known
+from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
-from hsae.cli.results.names import name_saes
+from hsae.cli.printing.analysis_names import name_saes
+from hsae.hierarchy.config import CONTROL_BASES
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from hsae.catalog.queries.score_filter import ScoreFilter
-
-Filter = TypeVar("Filter", bound="ScoreFilter")
+Filter = TypeVar("Filter", bound=ScoreFilter)
 
 analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
 study_option = click.option(
     "--study", type=StudyChoice(), shell_complete=complete_studies,
     help="This study's analyses; all: those of every study.  [default: the latest with scores that fit]",
 )  # fmt: skip
+model_option = click.option("--model", help="Only this backbone.")
+dataset_option = click.option("--dataset", help="Only this data set.")
 layer_option = click.option("--layer", type=int, help="Only this layer.")
 sae_option = click.option("--sae", "sae_kind", type=SAE_KIND, help="Only SAEs of this kind.")
-# Spelt out: the catalog, which has the same list, takes a second to load.
-_COLUMN_BASES = ("sae", "neuron", "pca", "random", "untrained")
 column_basis_option = click.option(
     "--basis",
-    type=click.Choice(_COLUMN_BASES),
+    type=click.Choice(["sae", *CONTROL_BASES]),
     default="sae",
     show_default=True,
     help="The SAE, or a control with columns of its own.",
 )
 basis_option = click.option(
     "--basis",
-    type=click.Choice([*_COLUMN_BASES, "shuffled_labels", "shuffled_taxonomy"]),
+    type=click.Choice(BASES),
     default="sae",
     show_default=True,
     help="The SAE, or one of its controls.",
@@ -46,7 +46,9 @@ min_f1_option = click.option(
     "--min-f1", type=float, default=0.0, show_default=True, help="Only an F1 of at least this."
 )
 q_option = click.option("--q", "max_q", type=float, help="Only a q-value of at most this.")
-limit_option = click.option("--limit", type=click.IntRange(1, 10**6), default=30, show_default=True)
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
+)
 CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 """What stands beside an SAE's F1, and only beside an SAE's."""
 
@@ -59,8 +61,8 @@ def scored_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
 
 def filtered_rows(
     connections: Connections,
-    query: "Callable[[Session, Filter], list[dict[str, Any]]]",
-    kind: "type[Filter]",
+    query: Callable[[Session, Filter], list[dict[str, Any]]],
+    kind: type[Filter],
     *,
     quiet: bool,
     study: int | str | None,
@@ -87,9 +89,6 @@ def filtered_rows(
     Raises:
         UserError: for a name or number that the catalog does not hold.
     """
-    from hsae.catalog import transaction
-    from hsae.catalog.queries.known_names import find_nodes, require_known
-
     wanted = kind(analysis_ids=one_analysis(analysis_id), **options)
     with transaction(connections.sessions) as session:
         require_known(session, wanted)

@@ -4,11 +4,15 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.findings.levels import level_rows
+from hsae.catalog.queries.known_names import require_known
+from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.printing.analysis_names import activation_titles
 from hsae.cli.printing.output import console, json_option, print_json, table
-from hsae.cli.results.filters import layer_option, study_option
-from hsae.cli.results.names import activation_titles
+from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
 
 _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
@@ -17,18 +21,13 @@ join to. Held-out accuracy on the layer's raw activations; chance = always namin
 
 @click.command()
 @study_option
-@click.option("--model", help="Only this backbone.")
-@click.option("--dataset", help="Only this data set.")
+@model_option
+@dataset_option
 @layer_option
 @json_option
 @pass_connections
 def levels(connections: Connections, /, study: int | str | None, as_json: bool, **wanted: Any) -> None:
     """Linear probe and nearest neighbours of every layer, the classes joined at every depth of the taxonomy."""
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.levels import level_rows
-    from hsae.catalog.queries.known_names import require_known
-    from hsae.catalog.queries.score_filter import AnalysisFilter
-
     with transaction(connections.sessions) as session:
         fits = AnalysisFilter(**wanted)
         require_known(session, fits)

@@ -4,10 +4,15 @@ from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.pipeline.kinds.setting_labels import sae_label
+from hsae.report.interval_table import beside_differences, between_saes
+from hsae.sae.config import SaeConfig
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {
@@ -44,12 +49,6 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
 
     Without STUDY: the latest that has a comparison.
     """
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
-    from hsae.pipeline.kinds.setting_labels import sae_label
-    from hsae.report.interval_table import between_saes
-    from hsae.sae.config import SaeConfig
-
     wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or _SHOWN)
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study, compared=True)
@@ -87,8 +86,6 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
 
 
 def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
-    from hsae.report.interval_table import beside_differences
-
     rows = beside_differences(scores, differences)
     controls = sorted({name for row in rows for name in row if name.startswith("minus_")} - {"minus_layer_before"})
     columns = _HEADINGS | {name: f"- {name.removeprefix('minus_')}" for name in controls}

@@ -1,12 +1,17 @@
 """hsae-admin results tree: a part of the taxonomy with the best latent of every node."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from hsae.catalog import transaction
+from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
+from hsae.catalog.queries.known_names import find_nodes, require_known
+from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.printing.analysis_names import name_saes
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
@@ -19,11 +24,8 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
-from hsae.cli.results.names import name_saes
 from hsae.errors import UserError
-
-if TYPE_CHECKING:
-    from hsae.catalog.queries.score_filter import LatentFilter
+from hsae.report.tree import keep_with_ancestors, tree_lines
 
 _COLUMNS = {
     "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
@@ -68,9 +70,6 @@ def tree(
     With --min-f1 only nodes that reach it are printed, and those above them; with --q only latents that do count. JSON
     lists every node once.
     """
-    from hsae.catalog.queries.score_filter import LatentFilter
-    from hsae.report.tree import keep_with_ancestors, tree_lines
-
     fits = LatentFilter(analysis_ids=one_analysis(analysis_id), dataset=dataset, **wanted)
     found, rows, note = _fetch(connections, node, fits, study=study, depth=depth)
     root = found["synset_id"]
@@ -94,16 +93,12 @@ def tree(
 
 
 def _fetch(
-    connections: Connections, node: str, fits: "LatentFilter", *, study: int | str | None, depth: int | None
+    connections: Connections, node: str, fits: LatentFilter, *, study: int | str | None, depth: int | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str | None]:
     """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires.
 
     And what a person is told of the study that was taken.
     """
-    from hsae.catalog import transaction
-    from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
-    from hsae.catalog.queries.known_names import find_nodes, require_known
-
     with transaction(connections.sessions) as session:
         nodes = find_nodes(session, [node])
         require_known(session, fits)

@@ -2,27 +2,27 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hsae.catalog import transaction
 from hsae.cli.framework.connections import Connections
-
-if TYPE_CHECKING:
-    from hsae.pipeline.upkeep.integrity import Lost
+from hsae.pipeline.queue.jobs import bells_of
+from hsae.pipeline.upkeep.damage import make_again
+from hsae.pipeline.upkeep.integrity import Lost, find_lost, named_objects, still_named
 
 _WHO = "hsae-admin doctor"
 
 
-def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, "list[Lost]"]:
+def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, list[Lost]]:
     """How many objects were read, and which of them are missing or damaged.
 
     Raises:
         ServiceError: when the database or the object store cannot be reached.
     """
-    from hsae.catalog import transaction
-    from hsae.pipeline.upkeep.integrity import find_lost, named_objects, still_named
-
     with transaction(connections.sessions) as session:
         objects = named_objects(session)
     with _progress(len(objects), quiet=quiet) as on_checked:
@@ -33,7 +33,7 @@ def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, "list[L
     return len(objects), lost
 
 
-def remedy(lost: "Lost", again: Collection[int]) -> str:
+def remedy(lost: Lost, again: Collection[int]) -> str:
     """What makes a lost object anew; the jobs of `again` were just queued for that."""
     named = lost.object
     if named.is_checkpoint:
@@ -45,12 +45,8 @@ def remedy(lost: "Lost", again: Collection[int]) -> str:
     return f"run `hsae-admin doctor --deep --repair`, and job {named.job_id} makes it again"
 
 
-def repair(connections: Connections, lost: "Sequence[Lost]") -> list[int]:
+def repair(connections: Connections, lost: Sequence[Lost]) -> list[int]:
     """Queue the jobs that make the lost objects again; returns their ids."""
-    from hsae.catalog import transaction
-    from hsae.pipeline.queue.jobs import bells_of
-    from hsae.pipeline.upkeep.damage import make_again
-
     faults = {
         each.object.key: f"object {each.object.key}: {each.fault}" for each in lost if not each.object.is_checkpoint
     }
@@ -62,7 +58,7 @@ def repair(connections: Connections, lost: "Sequence[Lost]") -> list[int]:
     return again
 
 
-def as_rows(lost: "Sequence[Lost]", again: Collection[int]) -> list[dict[str, Any]]:
+def as_rows(lost: Sequence[Lost], again: Collection[int]) -> list[dict[str, Any]]:
     """The lost objects for programs."""
     return [
         {
@@ -76,7 +72,7 @@ def as_rows(lost: "Sequence[Lost]", again: Collection[int]) -> list[dict[str, An
     ]
 
 
-def print_lost(lost: "Sequence[Lost]", again: Collection[int]) -> None:
+def print_lost(lost: Sequence[Lost], again: Collection[int]) -> None:
     """The lost objects for people, three lines each: names are long and must not be folded."""
     for each in lost:
         whose = each.object.what if each.object.job_id is None else f"{each.object.what} (job {each.object.job_id})"
@@ -87,9 +83,6 @@ def print_lost(lost: "Sequence[Lost]", again: Collection[int]) -> None:
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """A bar on standard error for a person at a terminal, nothing for anybody else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("reading objects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:

@@ -4,18 +4,22 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from sqlalchemy import text
 
 from hsae import __version__
+from hsae.catalog import clear_errors, connect
+from hsae.catalog.server import reader_role
+from hsae.catalog.server.schema_version import require_current_schema, schema_version
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.printing.output import json_option, print_json
 from hsae.cli.service import deep_check
 from hsae.errors import HsaeError, UserError
-
-if TYPE_CHECKING:
-    from hsae.pipeline.upkeep.integrity import Lost
+from hsae.pipeline.upkeep.integrity import Lost
+from hsae.store.objects import ObjectStore
+from hsae.taxonomy import load_taxonomy
 
 _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "scipy")
 
@@ -118,10 +122,6 @@ def _settings(connections: Connections) -> str:
 
 
 def _database(connections: Connections) -> str:
-    from sqlalchemy import text
-
-    from hsae.catalog import clear_errors, connect
-
     engine = connect(connections.settings)
     with clear_errors(), engine.connect() as connection:
         number = connection.execute(text("SHOW server_version")).scalar_one()
@@ -129,13 +129,9 @@ def _database(connections: Connections) -> str:
 
 
 def _migrations(connections: Connections) -> str:
-    from hsae.catalog import connect
-    from hsae.catalog.server import reader_role as reader
-    from hsae.catalog.server.schema_version import require_current_schema, schema_version
-
     engine = connect(connections.settings)
     require_current_schema(engine)
-    return f"current ({schema_version(engine).head}); {reader.status(engine)}"
+    return f"current ({schema_version(engine).head}); {reader_role.status(engine)}"
 
 
 def _broker(connections: Connections) -> str:
@@ -144,8 +140,6 @@ def _broker(connections: Connections) -> str:
 
 
 def _object_store(connections: Connections) -> str:
-    from hsae.store.objects import ObjectStore
-
     store = ObjectStore.from_settings(connections.settings)
     store.ensure_bucket()
     store.probe()
@@ -160,6 +154,7 @@ def _worker(connections: Connections) -> str:
 
 
 def _device(connections: Connections) -> str:
+    # torch takes seconds to load: help does without, and so does a wrong option.
     import torch
 
     from hsae.pipeline.execution.device import pick_device
@@ -171,7 +166,5 @@ def _device(connections: Connections) -> str:
 
 
 def _wordnet(connections: Connections) -> str:
-    from hsae.taxonomy import load_taxonomy
-
     taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
     return f"{taxonomy.name}: dog.n.01 is {taxonomy.resolve('dog.n.01').id}"

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.filesize import decimal
@@ -11,9 +11,7 @@ from rich.filesize import decimal
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.errors import UserError
-
-if TYPE_CHECKING:
-    from hsae.pipeline.upkeep.garbage import Garbage
+from hsae.pipeline.upkeep.garbage import Garbage, collect, find_garbage
 
 _MAX_AGE_SECONDS = 10 * 365 * 86400
 
@@ -41,8 +39,6 @@ def gc(connections: Connections, dry_run: bool, yes: bool, min_age: int, partial
 
     Jobs that wait, are queued or run lose nothing, nor do folders that are not hsae's. Run it with --dry-run first.
     """
-    from hsae.pipeline.upkeep.garbage import collect, find_garbage
-
     if not (dry_run or yes or sys.stdin.isatty()):
         raise UserError("gc asks before it deletes, and there is no terminal to answer: add --yes, or --dry-run")
     age = timedelta(seconds=min_age)
@@ -58,7 +54,7 @@ def gc(connections: Connections, dry_run: bool, yes: bool, min_age: int, partial
     _print(deleted, as_json=as_json, dry_run=False)
 
 
-def _print(garbage: Iterable["Garbage"], *, as_json: bool, dry_run: bool, err: bool = False) -> None:
+def _print(garbage: Iterable[Garbage], *, as_json: bool, dry_run: bool, err: bool = False) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for found in garbage:
         row = rows.setdefault(found.kind, {"kind": found.kind, "n_objects": 0, "n_bytes": 0})

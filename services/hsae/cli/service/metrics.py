@@ -5,7 +5,9 @@ import threading
 
 import click
 
+from hsae import logs
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
+from hsae.monitoring import MetricsServer
 
 
 @click.command()
@@ -20,9 +22,6 @@ def metrics(connections: Connections, host: str, port: int) -> None:
 
     Whoever reaches the port can read them, without a password.
     """
-    from hsae import logs
-    from hsae.monitoring import MetricsServer
-
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

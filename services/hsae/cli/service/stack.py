@@ -5,10 +5,15 @@ from dataclasses import asdict
 
 import click
 
+from hsae.catalog import connect
+from hsae.catalog.server import migrate
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.printing.output import json_option, print_json
 from hsae.cli.service.worker import gpu_environment, worker_command
+from hsae.embedded import Stack
 from hsae.errors import UserError
+from hsae.settings import Settings
+from hsae.store.objects import ObjectStore
 
 WORKER = "worker"
 _STOP_SECONDS = 40.0  # a worker needs up to 30 to hand its job back
@@ -20,12 +25,6 @@ def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[in
     Raises:
         UserError: for a GPU that is not there, or that a worker of all GPUs may be using.
     """
-    from hsae.catalog import connect
-    from hsae.catalog.server import migrate
-    from hsae.embedded import Stack
-    from hsae.settings import Settings
-    from hsae.store.objects import ObjectStore
-
     home = connections.settings.home
     stack = Stack(home)
     running = {process.name for process in stack.status().processes if process.running}
@@ -68,8 +67,6 @@ def up(connections: Connections, worker: bool, gpus: tuple[int, ...], as_json: b
 
     The other commands find it by themselves. Nothing listens beyond the loopback interface.
     """
-    from hsae.embedded import Stack
-
     if gpus and not worker:
         raise UserError("--gpu starts workers and --no-worker none: leave one of them out")
     bring_up(connections, worker=worker, gpus=gpus)
@@ -95,8 +92,6 @@ def up(connections: Connections, worker: bool, gpus: tuple[int, ...], as_json: b
 @pass_connections
 def down(connections: Connections) -> None:
     """Stop the private stack and its workers; the data stays."""
-    from hsae.embedded import Stack
-
     stack = Stack(connections.settings.home)
     was_running = any(part.running for part in (*stack.status().servers, *stack.status().processes))
     stack.stop(grace_seconds=_STOP_SECONDS)

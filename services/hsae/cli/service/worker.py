@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import click
 
+from hsae.catalog import QUEUES
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.errors import UserError
-
-QUEUES = ("gpu", "cpu")  # of hsae.catalog, which takes long to import
 
 
 def worker_command(
@@ -30,6 +29,7 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     Raises:
         UserError: when torch does not see so many; such a worker would compute on the CPU instead.
     """
+    # torch takes seconds to load: only --gpu asks it.
     import torch
 
     n_gpus = torch.cuda.device_count()
@@ -56,6 +56,7 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
+    help="The least severe messages that are logged.",
 )
 @click.argument("celery_args", nargs=-1, type=click.UNPROCESSED)
 @pass_connections

@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 
 from hsae.errors import UserError
+from hsae.hierarchy.config import EDGE_SOURCES, EdgeSource
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings, cofiring
 from hsae.hierarchy.latent_hierarchy.families import N_RANDOM_CLUSTERS, LatentFamilies, RandomClusters, latent_families
 from hsae.hierarchy.latent_hierarchy.pairs import MIN_F1, MIN_FIRE, LatentPairs, activation_pairs, taxonomy_pairs
 from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
-
-EdgeSource = Literal["activation", "taxonomy"]
-
-EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,65 @@
+"""Registers a data set from the command line: `dataset add`, and a submit of a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from hsae.catalog import Dataset, DatasetClass, transaction
+from hsae.cli.datasets.labels import labels_json
+from hsae.cli.framework.connections import Connections
+from hsae.datasets import ImageDataset, resolved, scan, source_at
+from hsae.pipeline.inputs.dataset_names import check_name
+from hsae.pipeline.inputs.register import register_images
+from hsae.taxonomy import SenseChoice, Taxonomy, load_taxonomy
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registered data set, whether it is new, and what its scan found; `n_labels`: of all images together."""
+
+    dataset: Dataset
+    is_new: bool
+    images: ImageDataset
+    n_labels: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it for programs."""
+        columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
+        return {name: getattr(self.dataset, name) for name in columns} | {
+            "n_labels": self.n_labels,
+            "new": self.is_new,
+            "left_out": self.images.left_out.as_json(),
+            "labels": labels_json(self.images.decisions),
+            "merged": [{"class": class_id, "names": list(names)} for class_id, names in self.images.merged.items()],
+        }
+
+
+def add_dataset(
+    connections: Connections,
+    name: str,
+    location: str | Path,
+    *,
+    mapping: Path | None = None,
+    taxonomy: Path | None = None,
+    senses: SenseChoice | None = None,
+) -> Registration:
+    """Register the data set at a path or URI under a name."""
+    # Refused before WordNet is loaded and all images are read.
+    check_name(name)
+    location = resolved(location)
+    source_at(location).check()
+    connections.sessions, connections.store  # noqa: B018
+    loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
+    images = scan(location, loaded, mapping=mapping, senses=senses)
+    return register_scanned(connections, name, images, loaded)
+
+
+def register_scanned(connections: Connections, name: str, images: ImageDataset, taxonomy: Taxonomy) -> Registration:
+    """Register images that were scanned already."""
+    row, is_new = register_images(name, images, taxonomy, connections.sessions, connections.store)
+    with transaction(connections.sessions) as session:
+        of_dataset = DatasetClass.dataset_id == row.id
+        n_labels = session.execute(select(func.sum(DatasetClass.n_images)).where(of_dataset)).scalar_one()
+    return Registration(row, is_new, images, n_labels)

@@ -1,0 +1,85 @@
+"""What the analyses in a listing are called: by the settings in which they differ."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hsae.backbones.names import short_model_name
+from hsae.catalog.queries.analysis_settings import analysis_settings
+from hsae.report.setting_names import setting_names, told_apart
+
+_IN_EVERY_TITLE = {"kind", "expansion", "tokens", "model", "dataset"}
+_Settings = dict[str, Any]
+"""What `analysis_settings` has of one analysis."""
+
+
+def name_saes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Set in rows with an `analysis_id` what the analysis is called beside those of the other rows, as `sae`."""
+    names = analysis_names(session, {row["analysis_id"] for row in rows if row.get("analysis_id") is not None})
+    for row in rows:
+        row["sae"] = names.get(row.get("analysis_id") or 0)
+
+
+def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
+    """Names of analyses as short as they can be: the SAE's kind, then whatever is not the same in all of them."""
+    found = analysis_settings(session, analysis_ids)
+    whole = {number: row["sae"] | row["activations"] | row["scoring"] for number, row in found.items()}
+    layers = {number: row["layer"] for number, row in found.items()}
+    return told_apart(setting_names(whole, always=("kind",)), layers)
+
+
+def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
+    """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`.
+
+    In brackets stands what is not the same in all SAEs of a kind; two kinds are told apart by their names.
+    """
+
+    def title(row: _Settings, brackets: str) -> str:
+        sae = row["sae"]
+        return f"{sae['kind']} SAE x{sae['expansion']}{brackets}, {_activations(row)}"
+
+    parts = ("sae", "activations", "scoring")
+    return _titles(session, analysis_ids, parts, title, group=lambda row: str(row["sae"]["kind"]))
+
+
+def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
+    """Titles of the activations that were analysed: `cls of dinov2-base, birds`, with what is not the same in all."""
+    return _titles(session, analysis_ids, ("activations",), lambda row, brackets: f"{_activations(row)}{brackets}")
+
+
+def _titles(
+    session: Session,
+    analysis_ids: Collection[int],
+    parts: Sequence[str],
+    title: Callable[[_Settings, str], str],
+    *,
+    group: Callable[[_Settings], str] = lambda _: "",
+) -> dict[int, str]:
+    """Titles of analyses.
+
+    Args:
+        session: of the catalog.
+        analysis_ids: the analyses.
+        parts: whose settings count: `sae`, `activations`, `scoring`.
+        title: the title of one analysis, given the brackets with the settings that are not the same in all; they are
+            empty where there are none.
+        group: settings are compared among the analyses of one group.
+    """
+    found = analysis_settings(session, analysis_ids)
+    groups: dict[str, dict[int, dict[str, Any]]] = {}
+    for number, row in found.items():
+        further = {n: value for part in parts for n, value in row[part].items() if n not in _IN_EVERY_TITLE}
+        groups.setdefault(group(row), {})[number] = further
+    differences = {
+        number: name for settings in groups.values() for number, name in setting_names(settings, separator=", ").items()
+    }
+    titles = {
+        number: title(row, f" ({differences[number]})" if differences[number] else "") for number, row in found.items()
+    }
+    return told_apart(titles, {number: row["layer"] for number, row in found.items()})
+
+
+def _activations(row: _Settings) -> str:
+    activations = row["activations"]
+    return f"{activations['tokens']} of {short_model_name(activations['model'])}, {activations['dataset']}"

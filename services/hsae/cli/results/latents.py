@@ -1,0 +1,85 @@
+"""hsae-admin results latents: latents with their labels."""
+
+from typing import Any
+
+import click
+
+from hsae.catalog.findings.scores import latent_rows
+from hsae.catalog.queries.score_filter import LatentFilter
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.output import json_option, print_json, print_rows
+from hsae.cli.results.filters import (
+    CONTROL_COLUMNS,
+    analysis_option,
+    column_basis_option,
+    filtered_rows,
+    layer_option,
+    limit_option,
+    min_f1_option,
+    q_option,
+    sae_option,
+    scored_columns,
+    study_option,
+)
+from hsae.report.identical_latents import merge_identical_latents
+
+_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
+    "f1": "F1", **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
+    "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
+}  # fmt: skip
+_IMPORTANCE = (
+    "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "precision",
+    "recall",
+)  # fmt: skip
+_ALIKE = "+1: that many further latents of the analysis have the same label and the same numbers; --json lists each."
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@column_basis_option
+@click.option("--node", "nodes", multiple=True, help="Only latents with this label; may be given several times.")
+@click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
+@min_f1_option
+@q_option
+@limit_option
+@json_option
+@pass_connections
+def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
+    """Latents with their labels, best F1 first.
+
+    Beside a latent's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
+    over seeds) reach at its label. Latents of one analysis with the same label and the same numbers share a row, and
+    --limit counts rows; JSON has every latent.
+    """
+    if as_json:
+        print_json(filtered_rows(connections, latent_rows, LatentFilter, quiet=True, **wanted))
+        return
+    rows = _alike_rows(connections, **wanted)
+    for row in rows:
+        n_more = len(row["latents"]) - 1
+        row["shown_latent"] = f"{row['latent']} +{n_more}" if n_more else row["latent"]
+    print_rows(rows, scored_columns(_COLUMNS, rows), as_json=False, empty="No latent fits.",
+               importance=_IMPORTANCE)  # fmt: skip
+    if any(len(row["latents"]) > 1 for row in rows):
+        click.echo(f"\n{_ALIKE}")
+
+
+def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
+    """The first `limit` rows of latents that are alike, each with all of its latents."""
+    n_latents = limit
+    while True:
+        found = filtered_rows(
+            connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
+        )
+        rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent"})
+        if len(found) < n_latents:
+            return rows[:limit]
+        # They come by F1 and analysis, which alike ones share: only those of the last of both may go on behind it.
+        open_end = (found[-1]["f1"], found[-1]["analysis_id"])
+        if len(rows) >= limit and (rows[limit - 1]["f1"], rows[limit - 1]["analysis_id"]) != open_end:
+            return rows[:limit]
+        n_latents *= 4

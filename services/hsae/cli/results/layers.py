@@ -1,0 +1,130 @@
+"""hsae-admin results layers: scores of every layer, beside those of its controls."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hsae.backbones.names import short_model_name
+from hsae.catalog import transaction
+from hsae.catalog.findings.scores import layer_rows
+from hsae.catalog.queries.known_names import require_known
+from hsae.catalog.queries.score_filter import AnalysisFilter
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.printing.analysis_names import analysis_titles, name_saes
+from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.results.filters import dataset_option, layer_option, model_option, sae_option, study_option
+from hsae.report.layer_table import beside_controls
+
+_LAYER_COLUMNS = {
+    "layer": "\nlayer",
+    "fvu": "\nFVU",
+    "l0": "\nL0",
+    "dead_share": "\ndead",
+    "probe_accuracy": "\nprobe",
+    "lch_height": "LCH\nheight",
+    "lch_height_neuron": "\nneurons",
+    "lch_height_untrained": "\nuntrained",
+    "lch_height_shuffled_taxonomy": "\n~tree",
+    "lch_height_shuffled_labels": "\n~labels",
+    "coverage": "cover-\nage",
+    "coverage_neuron": "\nneurons",
+    "coverage_untrained": "\nuntrained",
+    "coverage_shuffled_taxonomy": "\n~tree",
+    "coverage_shuffled_labels": "\n~labels",
+}
+_CONTROL_HEADINGS = {
+    "neuron": "neurons",
+    "pca": "PCA",
+    "random": "random",
+    "untrained": "untrained",
+    "shuffled_taxonomy": "~tree",
+    "shuffled_labels": "~labels",
+}
+_SCORE_COLUMNS = {
+    "layer": "\nlayer",
+    "share_nodes_f1": "nodes\nF1>=.5",
+    **{f"share_nodes_f1_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
+    "best_f1_inner": "inner\nF1",
+    **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
+}
+# Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
+_LAYER_IMPORTANCE = (
+    "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
+    "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "l0", "probe_accuracy", "dead_share",
+)  # fmt: skip
+_SCORE_IMPORTANCE = (
+    "layer", "share_nodes_f1", "best_f1_inner", "best_f1_inner_shuffled_taxonomy", "best_f1_inner_random",
+    "share_nodes_f1_shuffled_taxonomy", "share_nodes_f1_random", "best_f1_inner_neuron", "share_nodes_f1_neuron",
+)  # fmt: skip
+_LEGEND = """\
+LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
+nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
+Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained (at most that
+L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
+probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
+
+
+@click.command()
+@study_option
+@model_option
+@dataset_option
+@layer_option
+@sae_option
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
+@json_option
+@pass_connections
+def layers(
+    connections: Connections, /, study: int | str | None, plot: Path | None, as_json: bool, **wanted: Any
+) -> None:
+    """Scores of every layer, each SAE beside its controls."""
+    rows = fetch_layers(connections, study=study, quiet=as_json, **wanted)
+    if plot is not None and rows:
+        # matplotlib takes half a second to load: only a picture needs it.
+        from hsae.report.figure import layer_figure
+
+        layer_figure(
+            rows, ", ".join(dict.fromkeys(f"{short_model_name(r['model'])} on {r['dataset']}" for r in rows)), plot
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_layer_rows(rows)
+
+
+def fetch_layers(
+    connections: Connections, *, study: int | str | None, quiet: bool = True, **wanted: Any
+) -> list[dict[str, Any]]:
+    """Layer scores with controls beside them, of a study, of all or of the latest, with the SAEs' names and titles."""
+    with transaction(connections.sessions) as session:
+        fits = AnalysisFilter(**wanted)
+        require_known(session, fits)
+        fits, note = choose_scope(session, study, fits)
+        rows = beside_controls(layer_rows(session, fits))
+        name_saes(session, rows)
+        titles = analysis_titles(session, {row["analysis_id"] for row in rows})
+    say(note, quiet=quiet)
+    return [row | {"title": titles[row["analysis_id"]]} for row in rows]
+
+
+def print_layers(connections: Connections, *, study_id: int) -> None:
+    """Print the layer tables of a study."""
+    print_layer_rows(fetch_layers(connections, study=study_id))
+
+
+def print_layer_rows(rows: list[dict[str, Any]]) -> None:
+    """One table per model, data set and SAE."""
+    if not rows:
+        click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
+        return
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
+    out = console()
+    for title, group in groups.items():
+        for columns, importance in ((_LAYER_COLUMNS, _LAYER_IMPORTANCE), (_SCORE_COLUMNS, _SCORE_IMPORTANCE)):
+            scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
+            out.print(table(group, scored, title=title, digits=2, importance=importance))
+            out.print()
+    out.print(_LEGEND, soft_wrap=True)

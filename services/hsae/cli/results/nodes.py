@@ -1,0 +1,57 @@
+"""hsae-admin results nodes: nodes of the taxonomy with their best latents."""
+
+from typing import Any
+
+import click
+
+from hsae.catalog.findings.scores import node_rows
+from hsae.catalog.queries.score_filter import LatentFilter
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.results.filters import (
+    CONTROL_COLUMNS,
+    analysis_option,
+    basis_option,
+    filtered_rows,
+    layer_option,
+    limit_option,
+    min_f1_option,
+    q_option,
+    sae_option,
+    scored_columns,
+    study_option,
+)
+
+_COLUMNS = {
+    "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "synset": "node", "height": "height",
+    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", **CONTROL_COLUMNS,
+    "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
+}  # fmt: skip
+_IMPORTANCE = (
+    "synset", "f1", "latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "precision",
+    "recall",
+)  # fmt: skip
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@basis_option
+@click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
+@click.option("--under", help="Only nodes at or below this one.")
+@min_f1_option
+@q_option
+@limit_option
+@json_option
+@pass_connections
+def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
+    """Nodes of the taxonomy with their best latents, best F1 first.
+
+    Beside a node's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
+    over seeds) reach at it.
+    """
+    rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
+    print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",
+               importance=_IMPORTANCE)  # fmt: skip

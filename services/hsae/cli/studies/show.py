@@ -1,0 +1,82 @@
+"""hsae-admin studies show: what was asked for, and what came of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import yaml
+
+from hsae.catalog import transaction
+from hsae.catalog.queries.studies import show_study
+from hsae.cli.framework.completion import complete_studies
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import study_or_latest
+from hsae.cli.printing.output import cell, console, json_option, print_json, table
+from hsae.cli.studies.summary import COLUMNS, for_people
+from hsae.report.setting_names import setting_names
+
+_ANALYSES = {
+    "layer": "layer", "name": "SAE", "extract_job": "extract", "train": "train job", "analyze": "analyze job",
+    "activation_set": "activations", "sae": "SAE no.", "analysis": "analysis", "fvu": "FVU",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("study", type=int, required=False, shell_complete=complete_studies)
+@json_option
+@pass_connections
+def show(connections: Connections, study: int | None, as_json: bool) -> None:
+    """Show a STUDY (default: the latest): its request, its jobs, and its analyses with their artifacts.
+
+    JSON has the keys of the artifacts, too.
+    """
+    with transaction(connections.sessions) as session:
+        number, note = study_or_latest(session, study)
+        row = show_study(session, number)
+    if as_json:
+        print_json(row)
+        return
+    if note is not None:
+        click.echo(note, err=True)
+    people = row | for_people(row)
+    for name, heading in COLUMNS.items():
+        click.echo(f"{heading:<12} {cell(people[name])}")
+    click.echo(f"{'first asked':<12} {cell(row['created_at'])}")
+    _print_request(row["request"])
+    out = console()
+    analyses = _named_analyses(row["analyses"])
+    if analyses:
+        out.print()
+        out.print(table(analyses, _ANALYSES, importance=("name", "layer", "analysis")))
+    compared = row["comparison"]
+    if compared is not None:
+        made = "" if compared["comparison"] is None else f": see `hsae-admin results study {row['id']}`"
+        out.print()
+        out.print(f"Comparison: job {compared['job']} {compared['state']}{made}", soft_wrap=True, markup=False)
+    failed = [job for job in row["job_list"] if job["state"] in {"failed", "cancelled"} and job["error"]]
+    for job in failed:
+        out.print(f"job {job['id']} {job['state']}: {job['error']}", soft_wrap=True, markup=False)
+
+
+def _print_request(request: dict[str, Any]) -> None:
+    """What was asked for, as a study file says it."""
+    given = {name: value for name, value in request.items() if value is not None and name != "name"}
+    if given:
+        click.echo("request")
+        for line in yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110).splitlines():
+            click.echo(f"  {line}")
+
+
+def _named_analyses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = setting_names(
+        {row["job"]: row["sae_config"] for row in rows if row["sae_config"]}, always=("kind", "expansion")
+    )
+    return [
+        row
+        | {
+            "name": names.get(row["job"]),
+            "train": None if row["train_job"] is None else f"{row['train_job']} {row['train_state']}",
+            "analyze": f"{row['job']} {row['state']}",
+        }
+        for row in rows
+    ]

@@ -1,0 +1,21 @@
+"""A study in one row for people."""
+
+from typing import Any
+
+from hsae.backbones.names import short_model_name
+from hsae.catalog import JOB_STATES
+from hsae.report.ranges import ranges
+
+COLUMNS = {
+    "id": "study", "name": "name", "model": "model", "dataset": "data set", "layers": "layers", "n_saes": "SAEs",
+    "jobs": "jobs", "submitted_at": "submitted",
+}  # fmt: skip
+
+
+def for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """What stands in a table in place of a study's own values: model, layers and jobs, each as text."""
+    return {
+        "model": None if row["model"] is None else short_model_name(row["model"]),
+        "layers": ranges(row["layers"]) if row["layers"] else None,
+        "jobs": ", ".join(f"{row['jobs'][state]} {state}" for state in JOB_STATES if state in row["jobs"]) or None,
+    }

@@ -1,0 +1,144 @@
+"""What `submit` does once it is known what is asked for: settle the data set, show the plan, enter it, wait for it."""
+
+from dataclasses import dataclass
+
+import click
+
+from hsae.catalog import Dataset, transaction
+from hsae.cli.datasets.choice import choose_dataset, settle_dataset
+from hsae.cli.framework.connections import Connections
+from hsae.cli.jobs.progress import wait_for_study
+from hsae.cli.jobs.skipped_images import skipped_json
+from hsae.cli.jobs.watch import watch_study
+from hsae.cli.printing.output import print_json
+from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
+from hsae.cli.results.layers import print_layers
+from hsae.errors import ServiceError
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
+from hsae.pipeline.planning.training_rows import few_rows_warning
+from hsae.pipeline.queue.jobs import not_rung
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a request is submitted.
+
+    Attributes:
+        from_file: a study file made the request, so that it has the data set's name, and the plan is shown first.
+        asks: a person is asked before anything is queued.
+        dry_run: the plan is shown and nothing entered.
+        wait: wait for the jobs, then print the layer scores.
+        as_json: print JSON for programs.
+    """
+
+    from_file: bool
+    asks: bool
+    dry_run: bool
+    wait: bool
+    as_json: bool
+
+
+def submit_request(
+    connections: Connections, request: SubmitRequest, manner: Manner, *, dataset: str | None = None
+) -> bool:
+    """Submit a request.
+
+    Args:
+        connections: the service.
+        request: what is asked for; its data set is settled here unless a study file named it.
+        manner: how to submit it.
+        dataset: what `--dataset` says: a registered name, or the path of a folder or CSV. None: the default.
+
+    Returns:
+        False where a person was asked and declined, else True.
+
+    Raises:
+        UserError: for what cannot be done, before anything is entered; and when a job failed that was waited for.
+    """
+    if not manner.dry_run:  # whatever can be refused is refused before anything is entered
+        connections.doorbell, connections.store  # noqa: B018
+    choice = choose_dataset(connections, dataset)
+    checked = check_model(request, connections.settings)
+    registered = None
+    if not manner.from_file:
+        name, registration = settle_dataset(connections, choice, register=not manner.dry_run)
+        request = request.model_copy(update={"dataset": name})
+        if registration is not None:
+            registered = registration.as_json()
+            if not manner.as_json:
+                # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
+                from hsae.cli.datasets.report import print_registration
+
+                print_registration(registration)
+    shown = None
+    warnings = []
+    if manner.dry_run or manner.from_file:
+        shown = preview(request, connections.settings, connections.sessions, checked=checked)
+        warnings = _warn(connections, request, shown)
+        if manner.dry_run and manner.as_json:
+            print_json(plan_json(shown) | {"warnings": warnings})
+        else:
+            print_preview(shown, err=manner.as_json)
+    if manner.dry_run:
+        if shown is not None and not manner.as_json:
+            same = "" if shown.study_id is None else f"It is the request of study {shown.study_id}. "
+            click.echo(f"\n{same}{shown.n_queued} jobs would be queued; nothing was entered.")
+        return True
+    if manner.asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
+        click.echo("Nothing was queued.", err=True)
+        return False
+    plan = submit(request, connections.settings, connections.sessions, checked=checked)
+    if shown is None:
+        warnings = _warn(connections, request, plan)
+    _send(connections, plan)
+    if not manner.as_json:
+        _print_entered(plan, shown)
+        if manner.wait:
+            watch_study(connections, plan.study_id, then=lambda: print_layers(connections, study_id=plan.study_id))
+        return True
+    try:
+        if manner.wait:
+            wait_for_study(connections, plan.study_id, quiet=True)
+    finally:  # after the wait, for only then it is known which images were skipped
+        further = {"registered": registered, "skipped": skipped_json(connections, plan.study_id), "warnings": warnings}
+        print_json(plan_json(plan) | further)
+    return True
+
+
+def _warn(connections: Connections, request: SubmitRequest, plan: Preview) -> list[str]:
+    """Say what is likely to disappoint in the results."""
+    with transaction(connections.sessions) as session:
+        n_images = session.get_one(Dataset, plan.dataset.id).n_images
+    warning = few_rows_warning(request, plan.model, n_images)
+    if warning is None:
+        return []
+    click.echo(f"Warning: {warning}.", err=True)
+    return [warning]
+
+
+def _confirmed(n_jobs: int) -> bool:
+    return click.confirm(f"\nQueue {n_jobs} {'job' if n_jobs == 1 else 'jobs'}?", err=True)
+
+
+def _send(connections: Connections, plan: Plan) -> None:
+    """Tell the workers of the new jobs; where the broker is away, the reconciler does so later."""
+    try:
+        connections.doorbell.ring(plan.to_ring)
+    except ServiceError as error:
+        with transaction(connections.sessions) as session:
+            not_rung(session, plan.to_ring)
+        click.echo(f"Warning: {error}", err=True)
+
+
+def _print_entered(plan: Plan, shown: Preview | None) -> None:
+    """What was entered; where the plan was `shown` before, only what is new."""
+    if shown is None:
+        print_plan(plan)
+        return
+    if plan.differs_from(shown):
+        click.echo("\nOther submits or finished jobs changed the plan meanwhile; this was entered:")
+        print_preview(plan)
+    click.echo(f"\nStudy {plan.study_id}: {plan.name}")
+    print_former_study(plan)
+    print_outcome(plan)

@@ -1,0 +1,206 @@
+"""What every command prints for people, on jobs in every state and scores of a finished study, at every width."""
+
+import json
+import re
+from dataclasses import dataclass
+
+import click
+import pytest
+from rich.cells import cell_len
+from tests.cli.states import LONG_NAME, enter_states
+
+from hsae.cli.main import cli
+from hsae.cli.printing.output import cell
+
+ELSEWHERE = {
+    "up": "tests/embedded", "down": "tests/embedded", "demo": "tests/demo",
+    "worker": "tests/cli/service/test_worker.py",
+    "metrics": "tests/monitoring", "db reader": "tests/security/test_reader.py",
+}  # fmt: skip
+"""Commands that print no rows and start servers, or change what all databases of a server share."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line, the words it prints, and the keys of its JSON's rows whose every value it prints."""
+
+    arguments: str
+    words: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    rows: str | None = None
+    exit_code: int = 0
+
+    def __str__(self) -> str:
+        return self.arguments
+
+
+CASES = [
+    Case("jobs list", ("job", "again in 1 h", "1/10 (+2 outages)", "S3 is away", "NaN in layer 0", "10/40 images",
+                       "needs job", "waiting"), keys=("id", "title")),
+    Case("jobs list --state failed", ("NaN in layer 0",), keys=("id", "title", "error")),
+    Case("jobs list --study {study_finished}", ("succeeded", "images", "vectors"), keys=("id", "title")),
+    Case("jobs show {extract}", ("succeeded", "request", "layers", "result", "n_images", "history", "finished")),
+    Case("jobs show {train}", ("succeeded", "needs", "extract cls of", "sae.k", "result", "fvu", "n_steps", "30")),
+    Case("jobs show {analyze}", ("needs", "train ", "succeeded", "result", "share_nodes_f1", "analysis")),
+    Case("jobs show {compare}", ("needs", "analyze ", "result", "n_differences", "comparison.n_resamples")),
+    Case("jobs show {failed}", ("failed", "NaN in layer 0", "attempt      3/10", "submitted", "layers")),
+    Case("jobs show {running}", ("running", "worker@host", "10/40 images", "2.0 GB at most", "attempt      2/10")),
+    Case("jobs show {pausing}", ("not before", "outages      2", "S3 is away", "priority     5")),
+    Case("jobs show {waiting}", ("waiting", "needs", "job {running}", "running", "extract mean")),
+    Case("jobs show {stopped}", ("cancelled", "needs job {failed}, which failed", "job {failed}", "failed")),
+    Case("jobs watch {study_finished}", ("10 of 10 jobs done",)),
+    Case("jobs watch {study_failed}", ("Error: job {failed} failed: NaN in layer 0", "jobs done"), exit_code=1),
+    Case("jobs logs {extract}", ("attempt 1 of", "finished")),
+    Case("jobs logs {waiting}", ("has no log", "waiting"), exit_code=1),
+    Case("jobs cancel --study {study_cancel}", ("job {cancel} is cancelled",)),
+    Case("jobs retry {retry}", ("queued again: job {retry}",)),
+    Case("jobs retry {extract}", ("Error",), exit_code=1),
+    Case("studies list", ("data set", "dinov2-emoji"), keys=("id", "name")),
+    Case("studies show {study_finished}", ("relu x2", "topk x2", "Comparison: job {compare} succeeded", "FVU")),
+    Case("studies show {study_failed}", ("job {failed} failed: NaN in layer 0", "needs job {failed}, which failed")),
+    Case("studies remove {study_removed}", ("Removed study {study_removed}",)),
+    Case("dataset list", ("small", "wordnet-3.0", "{images}"), keys=("name", "n_images", "n_classes")),
+    Case("dataset check small", ("images can be read",)),
+    Case("dataset add small {images}", ("Already registered: small",)),
+    Case("dataset rename spare renamed", ("Renamed spare: it is renamed now.",)),
+    Case("dataset remove unused", ("Removed unused", "images, which still lie in")),
+    Case("taxonomy show dog.n.01", ("canine.n.02", "puppy.n.01", "direct hyponyms")),
+    Case("db query 'SELECT id, state, result FROM job ORDER BY id'", ("n_images", "cancelled"), keys=("id", "state")),
+    Case("db current", ("up to date",)),
+    Case("db upgrade", ("up to date",)),
+    Case("db url", ("postgresql://",)),
+    Case("gc --dry-run", ("Nothing to delete.",)),
+    Case("doctor", ("database", "Postgres", "WordNet", "no worker answers"), exit_code=1),
+    Case("completion bash", ("complete",)),
+    Case("submit --spec {study_file} --dry-run", ("topk SAE x2", "reused", "0 jobs would be queued")),
+    Case("submit --spec {study_file} --yes --wait", ("0 jobs queued", "10 of 10 jobs done", "LCH", "inner")),
+    Case("results layers", ("topk SAE x2", "relu SAE x2", "LCH", "~tree"), keys=("layer",)),
+    Case("results latents --limit 1000", ("label", "neurons", "~tree"), keys=("synset", "f1", "layer")),
+    Case("results nodes --limit 1000", ("best latent", LONG_NAME), keys=("synset", "f1", "latent", "layer")),
+    Case("results edges --limit 1000", ("its label", "Means over"), keys=("parent", "child", "parent_label")),
+    Case("results levels", ("groups", "chance", "probe", "k-NN"), keys=("layer",)),
+    Case("results tree entity.n.01", (LONG_NAME, "└─ ", "Best latent of every node"), keys=("synset", "f1", "latent"),
+         rows="nodes"),
+    Case("results compare 1 2", ("A: analysis 1", "inner", "Where"), keys=("group", "f1_a", "f1_b"), rows="groups"),
+    Case("results study {study_finished} --metric all", ("topk SAE x2", "interval", "layer before", "monosemantic")),
+    Case("results export --latest -o {output}", ("images x", "scored pairs")),
+]  # fmt: skip
+SAE_NAME = "topk SAE x2 (k=4, n_steps=30)"
+TABLES = {
+    "jobs list": "dinov2-emoji",
+    "studies list": "dinov2-emoji",
+    "studies show {study_finished}": "topk x2",
+    "dataset list": "small",
+    "submit --spec {study_file} --dry-run": SAE_NAME,
+    "results layers": "topk SAE x2",
+    "results latents --node {long_name} --limit 3": LONG_NAME,
+    "results nodes --node {long_name} --limit 3": LONG_NAME,
+    "results edges --under {long_name}": LONG_NAME,
+    "results tree {long_name}": LONG_NAME,
+    "results compare 1 2 --under {parent} --nodes 2": "height 1",
+    "results study {study_finished}": SAE_NAME,
+    "db query 'SELECT name, wnid, definition, id, taxonomy FROM synset WHERE id = {long_id}'": LONG_NAME,
+}
+"""Commands that print tables, and a name which is in them."""
+
+
+@pytest.fixture(scope="module")
+def entered(make_service):
+    """The service and the numbers of what is in it. The tests change jobs that no other test looks at."""
+    service = make_service()
+    return service, enter_states(service)
+
+
+def words_of(line: str, facts) -> list[str]:
+    """The words of a command line; what stands in quotes is one."""
+    return [(a or b).format(**facts) for a, b in re.findall(r"'([^']*)'|(\S+)", line)]
+
+
+def commands(group: click.Group, *above: str):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+        else:
+            yield " ".join((*above, name))
+
+
+def groups(group: click.Group, *above: str):
+    yield above
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from groups(command, *above, name)
+
+
+def test_every_command_is_listed_here():
+    listed = {name for name in commands(cli) if any(f"{case} ".startswith(f"{name} ") for case in CASES)}
+    assert not listed & set(ELSEWHERE)
+    assert listed | set(ELSEWHERE) == set(commands(cli)), "add what the new command prints to CASES"
+
+
+@pytest.mark.parametrize("path", list(groups(cli)), ids=lambda path: " ".join(path) or "hsae-admin")
+def test_a_bare_group_prints_its_help(admin, path):
+    result = admin(None, *path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == admin(None, *path, "--help").stdout
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_a_command_prints(admin, entered, case):
+    service, facts = entered
+    arguments = words_of(case.arguments, facts)
+    result = admin(service, *arguments)
+    assert result.exit_code == case.exit_code, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    for word in case.words:
+        assert word.format(**facts) in result.output, result.output
+    assert "Left out" not in result.output  # nothing is, in a pipe
+    for row in rows_of(admin(service, *arguments, "--json").stdout, case) if case.keys else ():
+        for key in case.keys:
+            assert row[key] is None or cell(row[key]) in result.output or cell(row[key], 2) in result.output
+
+
+def rows_of(document: str, case: Case) -> list[dict]:
+    found = json.loads(document)
+    return found if case.rows is None else found[case.rows]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, None])
+@pytest.mark.parametrize("arguments", TABLES)
+def test_no_terminal_is_too_narrow_for_a_name(admin, entered, arguments, width):
+    service, facts = entered
+    # What rich takes for a terminal.
+    terminal = {} if width is None else {"TERM": "xterm", "TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": str(width)}
+    result = admin(service, *words_of(arguments, facts), **terminal)
+    assert result.exit_code == 0, result.output
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.stdout)
+    assert TABLES[arguments] in shown, shown
+    if width is None:
+        assert "Left out" not in shown
+        return
+    # Text goes on where the terminal wraps it, and so does a name that is wider by itself; rows of several columns fit.
+    rows = [line.strip() for line in shown.splitlines() if "  " in line.strip()]
+    assert [line for line in rows if cell_len(line) > width] == [], shown
+
+
+def test_latents_that_say_the_same_share_a_row(admin, entered):
+    service, _ = entered
+    every = json.loads(admin(service, "results", "latents", "--limit", 100000, "--json").stdout)
+    said = ("analysis_id", "synset", "f1", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "lch",
+            "lch_height", "coverage", "n_fire")  # fmt: skip
+    alike: dict[tuple, list[int]] = {}
+    for row in every:
+        alike.setdefault(tuple(row[name] for name in said), []).append(row["latent"])
+    assert len(alike) < len(every)
+    expected = [f"{group[0]} +{len(group) - 1}" if len(group) > 1 else str(group[0]) for group in alike.values()]
+    assert latents_of(admin(service, "results", "latents", "--limit", 100000).stdout) == expected
+    for limit in (1, 2, 7, len(expected) - 1):  # rows, whatever they stand for
+        printed = admin(service, "results", "latents", "--limit", limit).stdout
+        assert latents_of(printed) == expected[:limit]
+        assert ("further latents" in printed) is any("+" in latent for latent in expected[:limit])
+
+
+def latents_of(printed: str) -> list[str]:
+    """What stands in the column of latents."""
+    heading, *lines = printed.split("\n\n")[0].splitlines()
+    start, end = heading.index("SAE   ") + len("SAE   "), heading.index("latent") + len("latent")
+    return [line[start:end].strip() for line in lines]

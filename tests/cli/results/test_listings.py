@@ -1,0 +1,220 @@
+"""hsae-admin results: filters, the tree of nodes and the comparison, over known scores."""
+
+import json
+
+import pytest
+from tests.cli.refusals import assert_one_line
+from tests.planted_scores import ID, plant
+from tests.report.test_layer_table import row
+
+from hsae.catalog import BASES
+from hsae.cli.results import filters as result_filters
+from hsae.cli.results.layers import print_layer_rows
+from hsae.hierarchy.config import CONTROL_BASES
+from hsae.report.layer_table import beside_controls
+
+
+@pytest.fixture(scope="module")
+def planted(make_service):
+    """A service with the planted scores, never changed by these tests."""
+    service = make_service()
+    plant(service)
+    return service
+
+
+@pytest.fixture
+def ask(admin, planted):
+    """The JSON of `hsae-admin results ARGUMENTS`, of all studies unless the arguments say which."""
+
+    def run(*arguments: object):
+        if arguments[0] != "compare" and not {"--study", "--analysis"} & set(arguments):
+            arguments = (*arguments, "--study", "all")
+        result = admin(planted, "results", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+def test_nodes(ask):
+    rows = ask("nodes")
+    assert [row["f1"] for row in rows] == sorted((row["f1"] for row in rows), reverse=True)
+    assert {(row["analysis_id"], row["synset"]): row["latent"] - 100 for row in rows} == {
+        (row["analysis_id"], row["synset"]): ID[row["synset"]] for row in rows
+    }
+    assert len(rows) == 11  # one of each analysis and node with a score
+    assert {row["synset"] for row in ask("nodes", "--under", "pet.n.01")} == {"pet.n.01", "dog.n.01", "doll.n.01"}
+    assert [row["layer"] for row in ask("nodes", "--node", f"n{ID['dog.n.01']:08d}")] == [2, 5]
+    assert {row["synset"] for row in ask("nodes", "--layer", 2, "--min-f1", 0.8)} == {"dog.n.01", "cow.n.01"}
+    assert {row["f1"] for row in ask("nodes", "--study", 1, "--q", 0.01)} == {0.6, 0.7, 0.8, 0.9}
+    assert [(row["seed"], row["f1"]) for row in ask("nodes", "--basis", "shuffled_taxonomy", "--node", "dog.n.01")] == [
+        (1, 0.4),
+        (0, 0.2),
+    ]
+    assert ask("nodes", "--node", "doll.n.01", "--layer", 2) == []
+
+
+def controls(rows, synset) -> dict[int, tuple]:
+    """By analysis, what the best raw neuron and the mean over shuffled taxonomies reach beside the SAE."""
+    return {r["analysis_id"]: (r["f1_neuron"], r["f1_shuffled_taxonomy"]) for r in rows if r["synset"] == synset}
+
+
+def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
+    rows = ask("nodes")
+    assert controls(rows, "dog.n.01") == {1: (0.3, pytest.approx(0.3)), 2: (None, 0.0)}
+    assert controls(rows, "cow.n.01") == {1: (0.0, 0.0), 2: (None, 0.3)}
+    assert controls(ask("latents"), "dog.n.01") == controls(rows, "dog.n.01")
+    assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
+    for command in ("nodes", "latents"):
+        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[0].split()
+        assert header[header.index("F1") :][:3] == ["F1", "neurons", "~tree"]
+    assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
+
+
+def test_latents(ask):
+    assert [row["f1"] for row in ask("latents")] == [0.9, 0.7]
+    assert [row["layer"] for row in ask("latents", "--node", "dog.n.01", "--layer", 5)] == [5]
+    assert ask("latents", "--node", "cow.n.01") == []
+    assert len(ask("latents", "--under", "pet.n.01", "--q", 0.01)) == 2
+    assert [row["layer"] for row in ask("latents", "--study", 2)] == [5]
+    assert ask("latents", "--q", 0.0001) == []
+
+
+def test_every_basis_of_the_catalog_can_be_asked_for():
+    assert result_filters.basis_option(lambda: None).__click_params__[0].type.choices == BASES
+    assert result_filters.column_basis_option(lambda: None).__click_params__[0].type.choices == ("sae", *CONTROL_BASES)
+    assert set(BASES) == {"sae", *CONTROL_BASES, "shuffled_labels", "shuffled_taxonomy"}
+
+
+def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
+    for bases, n_columns in ((BASES, (15, 15)), (("sae", "neuron", "shuffled_taxonomy"), (11, 7))):
+        rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "l0": 100.25} for basis in bases]
+        print_layer_rows(beside_controls(rows))
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 120
+        headings = [line.split() for line in lines if line.strip().startswith("layer")]
+        assert tuple(map(len, headings)) == n_columns
+        cells = [line.split()[1:] for line in lines if line.strip().startswith("11 ")]
+        assert tuple(1 + len(found) for found in cells) == n_columns
+        assert {cell for found in cells for cell in found} == {"0.25", "10.25", "100.25"}
+
+
+def test_layers(ask):
+    assert [row["layer"] for row in ask("layers")] == [2, 5]
+    assert [row["layer"] for row in ask("layers", "--study", 2)] == [5]
+    assert ask("layers", "--sae", "topk") == []
+
+
+def test_tree(admin, planted):
+    result = admin(planted, "results", "tree", "entity.n.01", "--study", "all")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [" ".join(line.split()[:3]) for line in lines[1:8]] == [
+        "entity.n.01 3 40",
+        "├─ animal.n.01 2",
+        "│ ├─ cow.n.01",
+        "│ └─ dog.n.01",
+        "└─ pet.n.01 2",
+        "├─ dog.n.01 (also",
+        "└─ doll.n.01 1",
+    ]
+    assert "(also pet.n.01)" in lines[4]
+    assert "(also animal.n.01)" in lines[6]
+    for words in ("0.900", "0.300", str(100 + ID["dog.n.01"]), "relu"):
+        assert words in lines[4]
+
+
+def test_tree_in_json_holds_each_node_once_with_its_controls(ask):
+    tree = ask("tree", "entity.n.01")
+    nodes = {row["synset"]: row for row in tree["nodes"]}
+    assert len(tree["nodes"]) == len(nodes) == 6
+    assert (tree["dataset"], tree["node"]) == ("planted", "entity.n.01")
+    dog = nodes["dog.n.01"]
+    assert dog["hypernyms"] == ["animal.n.01", "pet.n.01"]
+    assert (dog["analysis_id"], dog["layer"], dog["f1"], dog["latent"]) == (1, 2, 0.9, 100 + ID["dog.n.01"])
+    assert dog["f1_neuron"] == 0.3
+    assert dog["f1_shuffled_taxonomy"] == pytest.approx(0.3)  # the mean of both seeds
+    assert nodes["pet.n.01"]["f1_shuffled_taxonomy"] == 0.0  # no latent of the control fires there
+    assert (nodes["animal.n.01"]["analysis_id"], nodes["animal.n.01"]["f1_neuron"]) == (2, None)  # has no control
+
+
+def test_tree_filters(ask, admin, planted):
+    def names(*arguments: object) -> list[str]:
+        return [row["synset"] for row in ask("tree", *arguments)["nodes"]]
+
+    assert names("pet.n.01") == ["dog.n.01", "doll.n.01", "pet.n.01"]
+    assert names("entity.n.01", "--depth", 1) == ["animal.n.01", "entity.n.01", "pet.n.01"]
+    assert names("dog.n.01", "--depth", 0) == ["dog.n.01"]
+    assert names("entity.n.01", "--min-f1", 0.9) == ["animal.n.01", "dog.n.01", "entity.n.01", "pet.n.01"]
+    scores = {row["synset"]: row["f1"] for row in ask("tree", "entity.n.01", "--layer", 2)["nodes"]}
+    assert (scores["animal.n.01"], scores["doll.n.01"]) == (0.5, None)
+    scores = {row["synset"]: row["f1"] for row in ask("tree", "entity.n.01", "--layer", 2, "--q", 0.01)["nodes"]}
+    assert (scores["animal.n.01"], scores["dog.n.01"]) == (None, 0.9)
+    assert {row["basis"] for row in ask("tree", "dog.n.01", "--basis", "neuron")["nodes"]} == {"neuron"}
+    assert ask("tree", "dog.n.01", "--analysis", 2)["nodes"][0]["f1"] == 0.7
+    assert ask("tree", "dog.n.01", "--study", 2, "--dataset", "planted")["nodes"][0]["f1"] == 0.7
+    assert_one_line(admin(planted, "results", "tree", "dog.n.01", "--min-f1", 0.95, "--study", "all"), "0.95")
+    assert_one_line(admin(planted, "results", "tree", "dog.n.01", "--study", 1, "--analysis", 2), "analysed data set")
+
+
+def test_compare(ask, admin, planted):
+    found = ask("compare", 1, 2)
+    groups = {row["group"]: row for row in found["groups"]}
+    assert set(groups) == {"height 1", "height 0", "all"}  # the root holds every image, no other node has 3 classes
+    assert groups["height 1"]["f1_a"] == pytest.approx(0.55)
+    assert groups["height 1"]["f1_b"] == pytest.approx(0.5)
+    leaves = groups["height 0"]
+    assert (leaves["n_nodes"], leaves["wins_a"], leaves["wins_b"], leaves["ties"]) == (3, 1, 1, 1)
+    assert leaves["difference"] == pytest.approx((0.7 + 0.8 + 0.4 - 0.9 - 0.8 - 0.0) / 3)
+    assert leaves["f1_a_shuffled_taxonomy"] == pytest.approx(0.1)
+    assert leaves["f1_b_shuffled_taxonomy"] == pytest.approx(0.1)
+    assert "f1_a_neuron" not in leaves  # not scored in both
+    assert {row["synset"]: row["f1_a"] for row in found["nodes"]}["doll.n.01"] == 0.0
+    assert [row["difference"] for row in ask("compare", 2, 2)["groups"]] == [0.0] * 3
+    studies = ask("compare", 1, 2, "--studies")
+    assert studies["groups"] == found["groups"]
+    assert {row["synset"] for row in ask("compare", 1, 2, "--under", "pet.n.01")["nodes"]} == {
+        "pet.n.01",
+        "dog.n.01",
+        "doll.n.01",
+    }
+    printed = admin(planted, "results", "compare", 1, 2).stdout
+    for words in ("A: analysis 1: relu SAE x2", "layer 5", "height 1", "Where A leads most", "pet.n.01", "-0.400"):
+        assert words in printed
+    assert_one_line(admin(planted, "results", "compare", 1, 2, "--layer", 2), "analysis 2", "layer 2")
+    assert_one_line(admin(planted, "results", "compare", 1, 2, "--basis", "neuron"), "neuron", "sae")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nodes", "--node", "dgo.n.01"], ["dgo.n.01", "dog.n.01"]),
+        (["nodes", "--node", "dog"], ["dog", "did you mean dog.n.01"]),
+        (["nodes", "--under", "zzz"], ["zzz", "taxonomy show"]),
+        (["nodes", "--layer", "99"], ["99", "2, 5"]),
+        (["nodes", "--analysis", "99"], ["99", "1, 2"]),
+        (["nodes", "--study", "99"], ["99"]),
+        (["latents", "--under", "dgo.n.01"], ["dog.n.01"]),
+        (["latents", "--layer", "0"], ["2, 5"]),
+        (["latents", "--analysis", "99"], ["99"]),
+        (["layers", "--layer", "99"], ["99", "2, 5"]),
+        (["layers", "--model", "planted/vit2"], ["planted/vit"]),
+        (["layers", "--dataset", "plant"], ["planted"]),
+        (["layers", "--study", "99"], ["99"]),
+        (["tree", "dgo.n.01"], ["dog.n.01"]),
+        (["tree", "dog.n.01", "--layer", "99"], ["2, 5"]),
+        (["tree", "dog.n.01", "--dataset", "other"], ["planted"]),
+        (["compare", "1", "99"], ["99", "1, 2"]),
+        (["compare", "1", "99", "--studies"], ["99"]),
+        (["compare", "1", "2", "--under", "dgo.n.01"], ["dog.n.01"]),
+        (["compare", "1", "2", "--under", "entity.n.02"], ["entity.n.01"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_unknown_is_told_with_what_is_known(admin, planted, arguments, words):
+    assert_one_line(admin(planted, "results", *arguments), *words)
+
+
+def test_nothing_is_analysed(admin, service):
+    assert_one_line(admin(service, "results", "nodes", "--layer", "3"), "submit")
+    assert "No node fits" in admin(service, "results", "nodes").stdout

@@ -1,0 +1,213 @@
+"""hsae-admin studies, what is the default where no study is named, and dry runs that take no number."""
+
+import json
+
+import pytest
+import yaml
+from sqlalchemy import text
+from tests.cli.refusals import assert_one_line
+from tests.pipeline.in_process import TINY_SAE, register_small, run_jobs
+from tests.planted_scores import plant
+from tests.small import small_request
+
+from hsae.catalog import transaction
+from hsae.demo import backbone_folder
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.submit import submit
+from hsae.sae.config import SaeConfig
+
+MODEL = ("--model", str(backbone_folder()))
+
+
+def printed(result) -> list[str]:
+    """Its lines, columns one space apart."""
+    assert result.exit_code == 0, (result.output, result.exception)
+    return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+
+def submit_tiny(service, **changes):
+    values = {"layers": (1,), "saes": (TINY_SAE,), "scoring": ScoringConfig(embeddings="own"), **changes}
+    return submit(small_request(**values), service.settings, service.sessions)
+
+
+@pytest.fixture(scope="module")
+def ready(make_service):
+    """Study 1 is done, study 2 waits; they share an extraction, a training and an analysis."""
+    service = make_service()
+    register_small(service, n_classes=2)
+    plan = submit_tiny(service, name="done")
+    assert run_jobs(service, plan) == ["succeeded"] * 4
+    submit_tiny(service, saes=(TINY_SAE, TINY_SAE.model_copy(update={"expansion": 4})), name="wider")
+    return service
+
+
+def test_list(admin, ready):
+    _, first, second = printed(admin(ready, "studies", "list"))
+    assert first.startswith("1 done dinov2-emoji small 1 1 4 succeeded ")
+    assert second.startswith("2 wider dinov2-emoji small 1 2 2 waiting, 1 queued, 3 succeeded ")
+    rows = json.loads(admin(ready, "studies", "list", "--json").stdout)
+    assert [(row["id"], row["name"], row["dataset"], row["layers"], row["n_saes"], row["jobs"]) for row in rows] == [
+        (1, "done", "small", [1], 1, {"succeeded": 4}),
+        (2, "wider", "small", [1], 2, {"succeeded": 3, "queued": 1, "waiting": 2}),
+    ]
+
+
+def test_show(admin, ready):
+    result = admin(ready, "studies", "show", 2)
+    lines = printed(result)
+    for line in ("study 2", "name wider", "data set small", "SAEs 2", "jobs 2 waiting, 1 queued, 3 succeeded"):
+        assert line in lines
+    request = yaml.safe_load(result.stdout.split("request\n")[1].split("\n\n")[0])
+    assert (request["dataset"], request["layers"], len(request["saes"])) == ("small", [1], 2)
+    header = lines.index("layer SAE extract train job analyze job activations SAE no. analysis FVU")
+    (first, second) = lines[header + 1 : header + 3]
+    assert first.startswith("1 topk x2 1 2 succeeded 3 succeeded 1 1 1 ")
+    assert second == "1 topk x4 1 5 queued 6 waiting 1 - - -"
+    assert "Comparison: job 7 waiting" in lines
+    shown = json.loads(admin(ready, "studies", "show", 1, "--json").stdout)
+    assert shown["comparison"]["comparison"] == 1
+    (analysis,) = shown["analyses"]
+    assert (analysis["analysis"], analysis["sae"], analysis["activation_set"], analysis["layer"]) == (1, 1, 1, 1)
+    assert all(len(analysis[f"{kind}_key"]) == 64 for kind in ("analysis", "sae", "activation"))
+    assert [job["kind"] for job in shown["job_list"]] == ["extract", "train", "analyze", "compare"]
+
+
+def test_show_takes_the_latest_and_says_so(admin, ready):
+    result = admin(ready, "studies", "show")
+    assert "study 2" in printed(result)
+    assert result.stderr == "Study 2 (wider), the latest.\n"
+    assert json.loads(admin(ready, "studies", "show", "--json").stdout)["id"] == 2
+
+
+def test_a_missing_study_is_looked_for_in_the_list_of_studies(admin, ready):
+    for arguments in (
+        ("studies", "show", 9), ("studies", "remove", 9), ("jobs", "watch", 9), ("jobs", "list", "--study", 9),
+        ("jobs", "cancel", "--study", 9), ("jobs", "retry", "--study", 9), ("results", "study", 9),
+        ("results", "layers", "--study", 9), ("results", "nodes", "--study", 9),
+        ("results", "compare", 1, 9, "--studies"),
+    ):  # fmt: skip
+        assert_one_line(admin(ready, *arguments), "there is no study 9: see `hsae-admin studies list`")
+
+
+def test_the_latest_job_is_the_one_started_last(admin, ready):
+    said = "Job 4 (compare the analyses of dinov2-emoji layer 1 on small), the latest that was started.\n"
+    assert admin(ready, "jobs", "show").stderr.startswith(said)
+    assert json.loads(admin(ready, "jobs", "show", "--json").stdout)["id"] == 4
+    assert admin(ready, "jobs", "logs").stderr.startswith(said)
+
+
+def test_no_study(admin, service):
+    assert "No study" in admin(service, "studies", "list").stdout
+    for arguments in (("studies", "show"), ("jobs", "watch"), ("results", "study")):
+        assert_one_line(admin(service, *arguments), "there is no study yet", "submit")
+    for arguments in (("jobs", "show"), ("jobs", "logs")):
+        assert_one_line(admin(service, *arguments), "there is no job yet", "submit")
+
+
+def test_a_dry_run_takes_no_number(admin, service):
+    register_small(service, n_classes=2)
+    arguments = ("submit", "--layer", 1, *MODEL, "--sae", "topk")
+    for _ in range(2):
+        result = admin(service, *arguments, "--dry-run")
+        assert result.exit_code == 0, result.output
+    entered = json.loads(admin(service, *arguments, "--json").stdout)
+    assert (entered["study"], entered["is_new"]) == (1, True)
+    assert sorted(job["id"] for job in entered["jobs"]) == [1, 2, 3, 4]
+
+
+def test_a_request_that_is_submitted_again_is_the_same_study(admin, service, tmp_path):
+    register_small(service, n_classes=2)
+    arguments = ("submit", "--layer", 1, *MODEL, "--sae", "topk", "--steps", 30)
+    assert admin(service, *arguments).exit_code == 0
+    again = admin(service, *arguments).stdout
+    assert again.startswith("Study 1: dinov2-emoji, layer 1, on small\n")
+    assert "The same request as before, so it is the same study.\n" in again
+    assert "It is the request of study 1. 0 jobs would be queued" in admin(service, *arguments, "--dry-run").stdout
+    assert json.loads(admin(service, *arguments, "--dry-run", "--json").stdout)["study"] == 1
+    file = tmp_path / "one-sae.yaml"
+    file.write_text(f"model: {backbone_folder()}\nlayers: 1\nsaes: [{{kind: topk, steps: 30}}]\n")
+    result = admin(service, "submit", "--spec", file, "--yes")
+    assert "Study 1: one-sae\n" in result.stdout
+    assert "so it is the same study; it was called dinov2-emoji on small, now one-sae." in result.stdout
+    assert len(json.loads(admin(service, "studies", "list", "--json").stdout)) == 1
+
+
+def test_the_study_submitted_last_is_the_latest(admin, service):
+    register_small(service, n_classes=2)
+    first = submit_tiny(service, name="one")
+    submit_tiny(service, layers=(2,), name="two")
+    submit_tiny(service)
+    assert admin(service, "studies", "show").stderr == f"Study {first.study_id} (one), the latest.\n"
+    rows = json.loads(admin(service, "studies", "list", "--json").stdout)
+    assert [row["name"] for row in rows] == ["two", "one"]
+
+
+def test_remove(admin, service):
+    register_small(service, n_classes=2)
+    first = submit_tiny(service)
+    second = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
+    assert_one_line(
+        admin(service, "studies", "remove", second.study_id), "3 jobs", f"jobs cancel --study {second.study_id}"
+    )
+    assert admin(service, "jobs", "cancel", "--study", second.study_id).exit_code == 0
+    result = admin(service, "studies", "remove", second.study_id)
+    assert result.exit_code == 0, result.output
+    assert "3 of its jobs are shared with other studies; 3 now belong to none." in result.stdout
+    assert "gc" in result.stdout
+    assert [row["id"] for row in json.loads(admin(service, "studies", "list", "--json").stdout)] == [first.study_id]
+    with transaction(service.sessions) as session:
+        assert session.execute(text("SELECT count(*) FROM job")).scalar_one() == 7
+        assert session.execute(text("SELECT count(*) FROM study_job")).scalar_one() == 4
+    done = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
+    assert done.is_new
+    removed = json.loads(admin(service, "jobs", "cancel", "--study", done.study_id, "--json").stdout)
+    assert len(removed["cancelled"]) == 3
+    gone = json.loads(admin(service, "studies", "remove", done.study_id, "--json").stdout)
+    assert gone == {"removed": done.study_id, "name": done.name, "shared_jobs": 3, "own_jobs": 3}
+
+
+@pytest.fixture(scope="module")
+def planted(make_service):
+    """Study 1 has analysis 1 of layer 2; study 2, the latest, analysis 2 of layer 5."""
+    service = make_service()
+    plant(service)
+    return service
+
+
+@pytest.mark.parametrize(
+    ("arguments", "analyses"),
+    [
+        (["nodes"], {2}),
+        (["nodes", "--study", "all"], {1, 2}),
+        (["nodes", "--study", "1"], {1}),
+        (["nodes", "--analysis", "1"], {1}),
+        (["nodes", "--layer", "2"], {1}),
+        (["latents"], {2}),
+        (["latents", "--layer", "2"], {1}),
+        (["layers"], {2}),
+        (["layers", "--study", "all"], {1, 2}),
+        (["layers", "--layer", "2"], {1}),
+        (["tree", "animal.n.01"], {2}),
+        (["tree", "animal.n.01", "--layer", "2"], {1}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_results_are_of_the_latest_study_which_is_said(admin, planted, arguments, analyses):
+    found = json.loads(admin(planted, "results", *arguments, "--json").stdout)
+    rows = found["nodes"] if isinstance(found, dict) else found
+    assert {row["analysis_id"] for row in rows} - {None} == analyses
+    said = admin(planted, "results", *arguments).stderr
+    if {"--study", "--analysis"} & set(arguments):
+        assert said == ""
+    elif analyses == {2}:
+        assert said == "Study 2 (planted), the latest. Others: --study N, or --study all.\n"
+    else:
+        assert said.startswith("Study 1 (planted), the latest with scores that fit; study 2 has none.")
+
+
+def test_levels_edges_and_what_is_no_number(admin, planted):
+    for command in ("levels", "edges"):
+        assert admin(planted, "results", command).stderr.startswith("Study 2 (planted), the latest.")
+    result = admin(planted, "results", "nodes", "--study", "one")
+    assert result.exit_code == 2
+    assert "studies list" in result.stderr

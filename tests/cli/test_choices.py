@@ -1,0 +1,30 @@
+"""What an option takes is what the code behind it knows."""
+
+import json
+
+import click
+from tests.cli.command_tree import LEAVES
+
+from hsae.catalog import MAX_PRIORITY
+from hsae.demo import backbone_folder
+from hsae.hierarchy.study.intervals import LATENT_METRICS, NODE_METRICS
+
+
+def type_of(command: str, option: str) -> click.ParamType:
+    (found,) = [parameter for parameter in LEAVES[tuple(command.split())].params if option in parameter.opts]
+    return found.type
+
+
+def test_every_metric_of_a_comparison_can_be_asked_for():
+    assert set(type_of("results study", "--metric").choices) == {*NODE_METRICS, *LATENT_METRICS.values(), "all"}
+
+
+def test_priorities():
+    allowed = type_of("submit", "--priority")
+    assert (allowed.min, allowed.max) == (0, MAX_PRIORITY)
+
+
+def test_layers_of_the_demo():
+    config = json.loads((backbone_folder() / "config.json").read_text())
+    allowed = type_of("demo", "--layer")
+    assert (allowed.min, allowed.max) == (0, config["num_hidden_layers"] - 1)
