@@ -135,6 +135,16 @@ def test_a_mapping_is_written_edited_and_read(folders, tmp_path, wordnet):
     }
 
 
+def test_folders_whose_names_differ_in_the_form_of_an_accent_alone_are_mapped_both(tmp_path, wordnet):
+    labels = ("caf\u00e9", "cafe\u0301", "owl")
+    rows = [(f"{number}.png", label) for number, label in enumerate(labels)]
+    images = write_rows(tmp_path / "images.csv", ("path", "label"), *rows)
+    mapping = write_rows(tmp_path / "map.csv", ("folder", "synset"), ("caf\u00e9", "cafe.n.01"))
+    found = {decision.label: decision for decision in decide_labels(images, wordnet, mapping=mapping)}
+    assert [found[label].is_mapped for label in labels] == [True, True, False]
+    assert [found[label].meaning.synset is not None for label in labels] == [True, True, True]
+
+
 def test_a_mapping_is_never_written_over(folders, tmp_path, wordnet):
     mapping = tmp_path / "labels.csv"
     mapping.write_text("edited for hours")

@@ -64,6 +64,13 @@ def test_a_label_without_one_meaning_has_its_candidates(wordnet, label, problem,
         assert f"{synset.name} ({synset.id}: " in meaning.message
 
 
+def test_the_closest_word_has_its_senses_since_the_word_alone_would_be_refused(wordnet):
+    assert "did you mean strawberry (strawberry.n.01: sweet fleshy red fruit; strawberry.n.02: " in (
+        wordnet.interpret("strawbery").problem
+    )
+    assert "did you mean airplane, " in wordnet.interpret("airplan").problem  # one sense: the word says enough
+
+
 def test_no_close_words_are_looked_for_unless_asked(wordnet):
     assert "did you mean" in wordnet.interpret("craen").problem
     assert "did you mean" not in wordnet.interpret("craen", hint=False).problem

@@ -21,6 +21,7 @@ def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
     Rows for labels that do not occur are fine in a mapping that covers all that do, such as one for a larger
     data set. Beside a label that is not covered, such a row may be a misspelling of it: a `UserError`.
     """
+    labels = tuple(labels)
     present = {_key(label): label for label in labels}
     rows = read_csv_rows(mapping, MAPPING_COLUMNS)
     first: dict[str, CsvRow] = {}
@@ -41,7 +42,7 @@ def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
             f"{mapping}, line {unused[0].line}: the data set has no {_names([row.values[0] for row in unused])}, and "
             f"{unmapped[0]!r} is not mapped{others}; correct the row or delete it"
         )
-    return {label: first[key] for key, label in present.items() if key in first}
+    return {label: first[_key(label)] for label in labels if _key(label) in first}  # two may differ in form alone
 
 
 def write_mapping(mapping: Path, decisions: Sequence[LabelDecision]) -> None:

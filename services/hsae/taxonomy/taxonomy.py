@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from textwrap import shorten
@@ -141,8 +141,16 @@ def short_definition(synset: Synset) -> str:
     return shorten(synset.definition, _DEFINITION_WIDTH, placeholder=" ...")
 
 
-def close_matches_hint(label: str, names: Iterable[str]) -> str:
-    """The end of an error message: "; did you mean dog, doggie?", or "" if no name is close."""
+def close_matches_hint(label: str, names: Iterable[str], first: Callable[[str], str] | None = None) -> str:
+    """The end of an error message: "; did you mean dog, doggie?", or "" if no name is close.
+
+    Args:
+        label: what the user wrote.
+        names: what would have been right.
+        first: gives what is added to the closest name.
+    """
     same_initial = [name for name in names if name[:1] == label[:1]]  # a typo is rarely in the first letter
     matches = difflib.get_close_matches(label, same_initial, n=4, cutoff=0.75)
+    if matches and first is not None:
+        matches[0] += first(matches[0])
     return f"; did you mean {', '.join(matches)}?" if matches else ""

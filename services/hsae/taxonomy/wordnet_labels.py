@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hsae.errors import UserError
-from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, close_matches_hint
+from hsae.taxonomy.taxonomy import Interpretation, Rule, SenseChoice, Synset, close_matches_hint, short_definition
 from hsae.taxonomy.wordnet_database import REQUIRED_VERSION
 
 if TYPE_CHECKING:
@@ -116,7 +116,17 @@ def _unclear(nouns: "WordNetNouns", label: str, word: str, problem: str, *, hint
     candidates = word_senses(nouns, word)
     if candidates:
         return Interpretation(None, problem=f"{label!r} {problem}", candidates=candidates)
-    close = close_matches_hint(word.replace(" ", "_").lower(), nouns.lemmas()) if hint else ""
+    close = ""
+    if hint:
+        close = close_matches_hint(word.replace(" ", "_").lower(), nouns.lemmas(), lambda lemma: _listed(nouns, lemma))
     return Interpretation(
         None, problem=f"{label!r} is no wnid, synset name or noun of WordNet {REQUIRED_VERSION}{close}"
     )
+
+
+def _listed(nouns: "WordNetNouns", lemma: str) -> str:
+    """The senses of a word that has several: the word alone would be refused as well."""
+    senses = nouns.senses(lemma)
+    if len(senses) == 1:
+        return ""
+    return f" ({'; '.join(f'{synset.name}: {short_definition(synset)}' for synset in senses)})"
