@@ -1,7 +1,12 @@
 """Bad input: one clear line on stderr, a non-zero exit, nothing half-made left behind."""
 
+import functools
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +54,36 @@ def test_submit(admin, ready, arguments, words):
     before = counts(ready)
     assert_one_line(admin(ready, "submit", *arguments), *words)
     assert counts(ready) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("nodes", "--q"), ("nodes", "--min-f1"), ("latents", "--q"), ("latents", "--min-f1"), ("edges", "--min-f1")],
+)
+@pytest.mark.parametrize("value", ["2", "-0.1"])
+def test_a_share_outside_0_to_1_is_refused(admin, command, option, value):
+    """Every row fits a q-value of at most 2: the filter would be none."""
+    result = admin(None, "results", command, option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': {value} is not in the range 0<=x<=1" in result.stderr.replace("2.0", "2")
+
+
+def test_output_that_cannot_be_written_is_an_error_of_one_line(service):
+    """In place of a character that the encoding lacks nothing is printed: a CSV would be wrong without a word."""
+    query = "SELECT U&'caf\\00E9' AS label"
+    environment = {**os.environ, **service.environment}
+    run = functools.partial(subprocess.run, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    command = [sys.executable, "-c", "from hsae.cli.main import main; main()", "db", "query", query]
+    ascii_only = run(command, env=environment | {"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE)
+    assert (ascii_only.returncode, ascii_only.stdout) == (1, "")
+    assert ascii_only.stderr.startswith("Error: ")
+    assert "ascii" in ascii_only.stderr
+    assert "PYTHONIOENCODING=utf-8" in ascii_only.stderr
+    with Path("/dev/full").open("w") as full:
+        no_room = run(command, env=environment, stdout=full)
+    assert (no_room.returncode, no_room.stderr.startswith("Error: ")) == (1, True)
+    assert "No space left on device" in no_room.stderr.splitlines()[0]
+    assert "Traceback" not in no_room.stderr
 
 
 def test_submit_without_a_data_set_says_how_to_register_one(admin, service):

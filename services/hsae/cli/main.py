@@ -1,5 +1,6 @@
 """hsae-admin: the command line of the service. A thin layer: every command calls the library and prints."""
 
+import errno
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ _COMMANDS = {
     "worker": LazyCommand("hsae.cli.service.worker:worker", "Run one worker in the foreground."),
 }
 """A new command is one line here."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class _Group(LazyGroup):
@@ -39,6 +41,15 @@ class _Group(LazyGroup):
                 for line in error.details:
                     click.echo(line, err=True)
             raise click.ClickException(" ".join(str(error).split())) from error
+        except UnicodeEncodeError as error:  # nothing is printed in place of what cannot be: a CSV would be wrong
+            raise click.ClickException(
+                f"what is to be printed cannot be written as {error.encoding}: choose a locale of UTF-8, or set"
+                " PYTHONIOENCODING=utf-8"
+            ) from error
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise click.ClickException(f"what is to be written finds no room ({error.strerror})") from error
 
 
 @click.group(

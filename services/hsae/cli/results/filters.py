@@ -43,9 +43,9 @@ basis_option = click.option(
     help="The SAE, or one of its controls.",
 )
 min_f1_option = click.option(
-    "--min-f1", type=float, default=0.0, show_default=True, help="Only an F1 of at least this."
+    "--min-f1", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Only an F1 of at least this."
 )
-q_option = click.option("--q", "max_q", type=float, help="Only a q-value of at most this.")
+q_option = click.option("--q", "max_q", type=click.FloatRange(0, 1), help="Only a q-value of at most this.")
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
 )
