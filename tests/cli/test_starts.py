@@ -107,16 +107,25 @@ def test_what_reads_the_catalog_loads_nothing_that_computes(service):
 def test_what_is_refused_loads_nothing_that_computes(service, tmp_path):
     register_small(service, n_classes=2)
     (tmp_path / "study.yaml").write_text("layers: [first]\n")
+    (tmp_path / "absent.yaml").write_text("layers: 0\ndataset: absent\nsaes: [{kind: relu}]\n")
+    (tmp_path / "images").mkdir()
     commands = [
         "results study 99", "results tree animal.n.01", "jobs show 99", "jobs watch 99", "jobs cancel",
         "jobs cancel 99", "jobs retry 99", "dataset check absent", "submit --layer 0 --dataset absent",
         "submit", "submit --layers 3-x", "submit --layer 0 --expansion 9999",
         f"submit --layer 0 --dataset small --model {tmp_path / 'absent'}",
-        f"submit --yes --spec {tmp_path / 'study.yaml'}",
+        f"submit --yes --spec {tmp_path / 'study.yaml'}", f"submit --yes --spec {tmp_path / 'absent.yaml'}",
+        f"submit --layer 0 --dry-run --dataset {tmp_path / 'images'}",
     ]  # fmt: skip
     for command, exit_code, output, exception, loaded in loaded_by(commands, COMPUTING, service.environment):
         assert (exit_code, loaded) == (1, []), (command, output, exception)
         assert output.startswith("Error: ")
+
+
+def test_without_a_data_set_a_submit_is_refused_before_its_model_is_looked_at(service):
+    ((_, exit_code, output, _, loaded),) = loaded_by(["submit --layer 0"], COMPUTING, service.environment)
+    assert (exit_code, loaded) == (1, [])
+    assert output.startswith("Error: no data set is registered: ")
 
 
 def test_a_path_that_leads_nowhere_is_refused_without_torch(service, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import click
 
 from hsae.catalog import Dataset, transaction
-from hsae.cli.datasets.choice import choose_dataset, settle_dataset
+from hsae.cli.datasets.choice import choose_dataset, require_registered, settle_dataset
 from hsae.cli.framework.connections import Connections
 from hsae.cli.jobs.progress import wait_for_study
 from hsae.cli.jobs.skipped_images import skipped_json
@@ -58,7 +58,10 @@ def submit_request(
     """
     if not manner.dry_run:  # whatever can be refused is refused before anything is entered
         connections.doorbell, connections.store  # noqa: B018
-    choice = choose_dataset(connections, dataset)
+    if manner.from_file:
+        require_registered(connections, request.dataset)
+    else:
+        choice = choose_dataset(connections, dataset, register=not manner.dry_run)
     checked = check_model(request, connections.settings)
     registered = None
     if not manner.from_file:

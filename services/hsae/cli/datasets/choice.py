@@ -13,7 +13,7 @@ from sqlalchemy import select
 from hsae.catalog import Dataset, transaction
 from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
-from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
+from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, dataset_or_first
 
 if TYPE_CHECKING:
     from hsae.cli.datasets.registration import Registration
@@ -33,14 +33,15 @@ class Choice:
     registered_as: tuple[str, ...] = ()
 
 
-def choose_dataset(connections: Connections, given: str | None) -> Choice:
+def choose_dataset(connections: Connections, given: str | None, *, register: bool = True) -> Choice:
     """Tell a name from a path, without reading an image. What has a slash is a path or a URI.
 
     Raises:
         UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither; for
-            a URI that no image source is registered for.
+            a URI that no image source is registered for; when images would have to be registered and must not be.
     """
     if given is None:
+        require_registered(connections, None)
         return Choice()
     roots = _registered_roots(connections)
     if "://" in given:
@@ -49,7 +50,8 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
         local = local_path(given)
         if local is None:
             root = source_at(given).root
-            return _choice(given, (name for name, registered in roots.items() if registered == root))
+            names = (name for name, registered in roots.items() if registered == root)
+            return _choice(given, names, register=register)
         given = str(local)
     path = Path(given)
     name = next((form for form in (given, unicodedata.normalize("NFC", given)) if form in roots), None)
@@ -69,15 +71,29 @@ def choose_dataset(connections: Connections, given: str | None) -> Choice:
             from hsae.datasets.sources.lookalikes import lookalike_hint
 
             raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
-        _refuse_unknown(connections, given)
+        require_registered(connections, given)
     path = path.resolve()
-    return _choice(str(path), (name for name, root in roots.items() if _is_registered_from(name, root, path)))
+    return _choice(
+        str(path), (name for name, root in roots.items() if _is_registered_from(name, root, path)), register=register
+    )
 
 
-def _choice(location: str, registered_as: Iterable[str]) -> Choice:
+def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> Choice:
     """Of the names the location's own one comes first."""
     own = _own_name(location)
-    return Choice(location=location, registered_as=tuple(sorted(registered_as, key=lambda name: name != own)))
+    names = tuple(sorted(registered_as, key=lambda name: name != own))
+    if not names and not register:
+        raise UserError(
+            f"{location} is not registered yet, and a dry run registers nothing:"
+            f" `hsae-admin dataset add NAME {location}`"
+        )
+    return Choice(location=location, registered_as=names)
+
+
+def require_registered(connections: Connections, name: str | None) -> None:
+    """A `UserError` where no data set has the name, or, of none, where there is no data set at all."""
+    with transaction(connections.sessions) as session:
+        dataset_or_first(session, name)
 
 
 def settle_dataset(
@@ -86,17 +102,12 @@ def settle_dataset(
     """The name of the chosen data set; a path or URI is registered, under its own name where no other images have that.
 
     Raises:
-        UserError: when it would have to be registered and must not be, or cannot be.
+        UserError: when it cannot be registered.
     """
     if choice.location is None:
         return choice.name, None
     if not register:
-        if choice.registered_as:
-            return choice.registered_as[0], None
-        raise UserError(
-            f"{choice.location} is not registered yet, and a dry run registers nothing:"
-            f" `hsae-admin dataset add NAME {choice.location}`"
-        )
+        return choice.registered_as[0], None
     registration = _register(connections, choice.location, choice.registered_as)
     return str(registration.dataset.name), registration
 
@@ -135,11 +146,6 @@ def _register(connections: Connections, location: str, registered_as: tuple[str,
 
 def _further_names(own: str) -> Iterator[str]:
     return (f"{own}-{number}" for number in range(2, _N_NAMES))
-
-
-def _refuse_unknown(connections: Connections, name: str) -> None:
-    with transaction(connections.sessions) as session:
-        find_dataset(session, name)
 
 
 def _registered_roots(connections: Connections) -> dict[str, str]:

@@ -61,6 +61,20 @@ def find_dataset(session: Session, name: str, *, lock: bool = False) -> Dataset:
     )
 
 
+def dataset_or_first(session: Session, name: str | None) -> Dataset:
+    """The data set of that name; of none the first registered, which is the default everywhere.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if name is not None:
+        return find_dataset(session, name)
+    first = session.scalars(select(Dataset).order_by(Dataset.id)).first()
+    if first is None:
+        raise UserError("no data set is registered: register one with `hsae-admin dataset add NAME PATH`")
+    return first
+
+
 def _can_be_kept(name: str) -> bool:
     """Whether Postgres could hold the name: no NUL, and UTF-8."""
     try:

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec, check_layers, check_tokens
-from hsae.catalog import Dataset, Study, transaction
+from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.errors import UserError
-from hsae.pipeline.inputs.dataset_names import find_dataset
+from hsae.pipeline.inputs.dataset_names import dataset_or_first
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
@@ -132,7 +132,7 @@ def _enter_study(
 ) -> Plan:
     # Submits take turns, so that two at the same instant cannot both plan the same artifact.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
-    dataset = _find_dataset(session, request.dataset)
+    dataset = dataset_or_first(session, request.dataset)
     ref = dataset_ref(dataset)
     planner = Planner(session, settings, request.priority, numbers)
     planner.plan(request, spec, ref, layers)
@@ -161,13 +161,3 @@ def _enter_study(
         former_name=former_name,
         to_ring=bells_of(session, planner.to_ring),
     )
-
-
-def _find_dataset(session: Session, name: str | None) -> Dataset:
-    query = select(Dataset).order_by(Dataset.id)
-    if name is not None:
-        return find_dataset(session, name)
-    first = session.scalars(query).first()
-    if first is None:
-        raise UserError("no data set is registered: register one with `hsae-admin dataset add NAME PATH`")
-    return first
