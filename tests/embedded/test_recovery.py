@@ -91,6 +91,28 @@ def test_ports_that_others_took_are_chosen_anew(stopped, words):
             taker.close()
 
 
+def crash(stack: Stack, name: str) -> None:
+    pid = next(server.pid for server in stack.status().servers if server.name == name)
+    server = psutil.Process(pid)
+    server.kill()
+    server.wait(timeout=30)
+
+
+def test_a_process_that_was_told_an_old_port_is_stopped(stopped):
+    """After a crash of a server: a worker that goes on would look for it at the port that another program has now."""
+    idle = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with stopped:
+        pid = stopped.start_process("worker", idle)
+        crash(stopped, "valkey")
+        stopped.start()
+        assert stopped.start_process("worker", idle) == pid  # the server came back where it was
+        crash(stopped, "valkey")
+        with socket.create_server(("127.0.0.1", ports(stopped)["valkey"])):
+            stopped.start()
+        assert stopped.status().processes == ()
+        assert stopped.start_process("worker", idle) != pid
+
+
 def test_port_that_is_taken_in_the_last_moment(stopped, words, monkeypatch):
     """Between the look at a port and the server's own attempt, which no test can time: the look is made wrong."""
     old = ports(stopped)

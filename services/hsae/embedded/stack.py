@@ -24,6 +24,7 @@ from hsae.errors import ServiceError, UserError
 
 SERVERS: tuple[type[Server], ...] = (Postgres, Valkey, SeaweedFs)
 _PROCESS_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+_MOVED_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,19 @@ class Stack:
 
         If it fails, the servers that this call started are stopped.
 
+        Where a server had to take another port, further processes that still run are stopped: they would look for
+        it at the old one for ever.
+
         Raises:
             ServiceError: a server does not start; the message names its log file.
             UserError: the servers are not installed, the home cannot be used, or the disk is full.
         """
         with self._reporting(), self._prepared() as state:
+            before = dict(state.ports)
             self._start_servers(state)
+            if any(state.ports[name] != port for name, port in before.items()):
+                for name in tuple(state.processes):
+                    self._stop_process(state, name, grace_seconds=_MOVED_GRACE_SECONDS)
             info = self._info(state)
             write_settings(self.home, asdict(info))
             return info
