@@ -13,7 +13,7 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.register import register_dataset
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, submit
-from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.notifier import Notifier
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import load_taxonomy
 
@@ -47,9 +47,9 @@ def register_small(service, n_classes: int = 40) -> None:
 
 
 def submit_small(service, **changes: object) -> Plan:
-    """Submit the small request and ring for it."""
+    """Submit the small request and notify the workers."""
     plan = submit(small_request(**changes), service.settings, service.sessions)
-    Doorbell(service.settings).ring(plan.to_ring)
+    Notifier(service.settings).notify(plan.to_notify)
     return plan
 
 

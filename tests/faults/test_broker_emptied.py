@@ -8,8 +8,8 @@ from tests.waiting import events_of, rows_of
 
 from hsae.catalog import transaction
 from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.queue.doorbell import Doorbell
-from hsae.pipeline.queue.jobs import bells_of
+from hsae.pipeline.queue.jobs import notifications_for
+from hsae.pipeline.queue.notifier import Notifier
 
 
 def test_emptied_while_one_job_runs_and_others_are_queued(standing):
@@ -20,7 +20,7 @@ def test_emptied_while_one_job_runs_and_others_are_queued(standing):
     with Redis.from_url(service.settings.broker_url.get_secret_value()) as broker:
         assert broker.keys("gpu*"), "the other training's message is in the queue"
         broker.flushall()
-    with transaction(service.sessions) as session:  # a minute later, nobody has rung again
+    with transaction(service.sessions) as session:  # a minute later, nobody has sent a message again
         session.execute(text("UPDATE job SET notified_at = notified_at - interval '1 minute' WHERE state = 'queued'"))
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, service.logs()
@@ -40,8 +40,8 @@ def test_many_messages_of_one_job_and_two_workers(standing, second_worker):
     standing.forget("train")
     plan = submit(small_request(), service.settings, service.sessions)
     with transaction(service.sessions) as session:
-        bells = bells_of(session, [job.id for job in plan.jobs])
-    Doorbell(service.settings).ring(list(bells) * 20)
+        notifications = notifications_for(session, [job.id for job in plan.jobs])
+    Notifier(service.settings).notify(list(notifications) * 20)
     jobs = standing.check_finished(plan)
     for job in jobs:
         claims = [reason for reason, _ in events_of(service, job["id"]) if reason == "claimed"]

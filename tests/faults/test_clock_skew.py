@@ -92,7 +92,7 @@ def test_no_lease_is_stolen_no_job_lost_and_no_attempt_taken(service, skewed_wor
             session.execute(update(Job).where(Job.id == disputed, Job.state == "queued").values(not_before=None))
         if both_have("lease_expired", "%stopped answering"):
             return both_have("outage", "%the clocks of the two machines differ; set them right")
-        # Whoever has it dies at once, again and again: the first reconciler to look takes it over, and rings for it.
+        # Whoever has it dies at once, again and again: the first reconciler to look takes it over and sends a message.
         _claim(service, disputed, 0)
         return False
 

@@ -13,7 +13,7 @@ from tests.waiting import events_of, rows_of
 
 from hsae.catalog import connect, session_factory
 from hsae.pipeline.planning.submit import Plan, check_model, submit
-from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.notifier import Notifier
 
 _N_THREADS = 198
 _N_COMMANDS = 2
@@ -33,7 +33,7 @@ def test_two_hundred_submits_at_once(standing):
             plan = submit(request, service.settings, session_factory(engine), checked=checked)
         finally:
             engine.dispose()
-        Doorbell(service.settings).ring(plan.to_ring)
+        Notifier(service.settings).notify(plan.to_notify)
         return plan
 
     spec = service.folder / "study.yaml"

@@ -18,7 +18,7 @@ from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wai
 
 from hsae.catalog import transaction
 from hsae.pipeline.planning.submit import Plan, submit
-from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.notifier import Notifier
 
 _PUBLISHED_IN = {"extract": "activation_set", "train": "sae", "analyze": "analysis", "compare": "comparison"}
 _N_PUBLISHED = {
@@ -48,7 +48,7 @@ def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterato
     with writers_stopped(service, table):  # not before the submit, which may write into it too
         with transaction(service.sessions) as session:
             session.execute(text(_PUT_OFF), {"kind": kind})
-        Doorbell(service.settings).ring(plan.to_ring)
+        Notifier(service.settings).notify(plan.to_notify)
         yield plan
         with transaction(service.sessions) as session:
             session.execute(text(_PUT_OFF_NO_LONGER))

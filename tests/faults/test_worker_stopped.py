@@ -12,7 +12,7 @@ from tests.waiting import events_of, let_leases_expire, rows_of, wait_for, wait_
 
 from hsae.catalog import transaction
 from hsae.pipeline.control.jobs import cancel, retry
-from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.notifier import Notifier
 from hsae.sae.config import SaeConfig
 
 
@@ -190,7 +190,7 @@ def test_a_busy_worker_answers_and_its_parent_never_loads_torch(make_service):
     plan = submit_small(service)
     worker = service.start_worker()
     wait_until_running(service, "train")
-    wait_for(lambda: len(Doorbell(service.settings).workers()) == 1, message=service.logs)
+    wait_for(lambda: len(Notifier(service.settings).workers()) == 1, message=service.logs)
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "libtorch" not in maps
     (child,) = psutil.Process(worker.pid).children()
@@ -216,7 +216,7 @@ def test_cancelling_a_running_job_stops_it_within_seconds(make_service, keep):
     with transaction(service.sessions) as session:
         again = retry(session, [job_id], "tests", service.settings)
     assert again.job_ids == (job_id, job_id + 1, job_id + 2)
-    Doorbell(service.settings).ring(again.bells)
+    Notifier(service.settings).notify(again.notifications)
     jobs = wait_until_done(service, plan.study_id)
     assert {(job["state"], job["attempt"]) for job in jobs} == {("succeeded", 1)}, service.logs()
     assert ("going on from checkpoint" in service.logs()) == keep

@@ -21,7 +21,7 @@ from hsae.embedded import Stack
 from hsae.errors import UserError
 from hsae.monitoring import MetricsServer
 from hsae.pipeline.kinds.registry import stage_of
-from hsae.pipeline.queue.doorbell import Bell, Doorbell
+from hsae.pipeline.queue.notifier import Notification, Notifier
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
@@ -101,7 +101,9 @@ def test_running_jobs_and_queues(service, metrics, scrape):
         session.execute(
             text("UPDATE job SET not_before = now() + interval '1 hour' WHERE id = :id"), {"id": backing_off}
         )
-    Doorbell(service.settings).ring([Bell(old, "gpu", 0), Bell(old, "gpu", 9), Bell(backing_off, "cpu", 5)])
+    Notifier(service.settings).notify(
+        [Notification(old, "gpu", 0), Notification(old, "gpu", 9), Notification(backing_off, "cpu", 5)]
+    )
     found = scrape(metrics)
     assert found[sample("hsae_stage_throughput", kind="train", unit="vectors")] == 3000
     assert found[sample("hsae_stage_throughput", kind="extract", unit="images")] == 0

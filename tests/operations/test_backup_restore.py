@@ -133,7 +133,7 @@ def test_a_second_copy_takes_only_what_is_new(original, backup, tmp_path):
 def test_the_same_request_reuses_everything(original, restored):
     plan = submit(small_request(layers=(1,), saes=SMALL), restored.settings, restored.sessions)
     assert {job.status for job in plan.jobs} == {"reused"}
-    assert plan.to_ring == ()
+    assert plan.to_notify == ()
 
 
 def test_readers_are_let_in_again(restored):

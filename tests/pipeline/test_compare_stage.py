@@ -186,7 +186,7 @@ def test_a_study_waits_for_all_analyses_and_shares_its_comparison(service):
     assert apart[1]["width"] > apart[0]["width"]
 
 
-def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_mends_both(service):
+def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_fixes_both(service):
     register_small(service, n_classes=2)
     plan = _submit(service, 1)
     run_jobs(service, plan, "extract", "train")

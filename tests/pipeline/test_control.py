@@ -68,7 +68,7 @@ def test_retry_takes_along_what_is_needed_and_what_ended_because_of_it(service):
         session.execute(update(Job).where(Job.id == first).values(attempt=3, outages=4, error="it broke"))
     again = _retry(service, second)
     assert again.job_ids == (first, second, third)
-    assert [bell.job_id for bell in again.bells] == [first]
+    assert [notification.job_id for notification in again.notifications] == [first]
     states = [_row(service, job_id).state for job_id in (first, second, third, unrelated)]
     assert states == ["queued", "waiting", "waiting", "cancelled"]
     row = _row(service, first)
@@ -103,7 +103,7 @@ def test_partial_work_of_a_cancelled_job_is_deleted_or_kept(service, keep):
         assert bool(session.query(ActivationShard).count()) == keep
     assert bool(list(service.store.list("activations/"))) == keep
     again = _retry(service, extract)
-    assert [bell.job_id for bell in again.bells] == [extract]
+    assert [notification.job_id for notification in again.notifications] == [extract]
     assert run_jobs(service, plan) == ["succeeded"] * 4
 
 

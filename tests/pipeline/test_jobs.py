@@ -11,9 +11,9 @@ from tests.waiting import rows_of, wait_for
 from hsae.catalog import Job, JobDependency, JobEvent, bound_idling, clear_errors, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError
 from hsae.pipeline.queue import jobs
-from hsae.pipeline.queue.doorbell import Bell, Doorbell
 from hsae.pipeline.queue.heartbeat import Heartbeat
-from hsae.pipeline.queue.reconcile import mend, reconcile
+from hsae.pipeline.queue.notifier import Notification, Notifier
+from hsae.pipeline.queue.reconcile import reconcile, repair_queue
 
 
 def _job(service, key: str, *, state: str = "queued", needs: tuple[int, ...] = (), max_attempts: int = 3) -> int:
@@ -43,7 +43,10 @@ def _expire(service, job_id: int) -> None:
 def _reconcile(service) -> list[int]:
     # The database may just have been started, and no holder needs time to renew.
     with transaction(service.sessions) as session:
-        return [bell.job_id for bell in mend(session, "reconciler", service.settings, grace_seconds=0).ready]
+        return [
+            notification.job_id
+            for notification in repair_queue(session, "reconciler", service.settings, grace_seconds=0).ready
+        ]
 
 
 def test_of_many_claims_at_once_one_succeeds(service):
@@ -169,7 +172,7 @@ def test_no_lease_expires_right_after_the_database_was_started(service):
     _expire(service, job_id)
     patient = service.settings.model_copy(update={"lease_seconds": 10**9.0})
     with transaction(service.sessions) as session:
-        assert mend(session, "reconciler", patient).ready == ()
+        assert repair_queue(session, "reconciler", patient).ready == ()
     assert _reconcile(service) == [job_id]
 
 
@@ -181,23 +184,26 @@ def test_a_job_that_waits_for_one_that_has_failed_does_not_wait_for_ever(service
     assert _row(service, waiting).state == _row(service, last).state == "failed"
 
 
-def test_a_process_that_is_suspended_while_it_mends_or_renews_keeps_nobody_waiting(service):
-    """Its transaction stays open, with the lock that lets one process at a time mend, and with the job's row."""
+def test_a_process_that_is_suspended_while_it_repairs_or_renews_keeps_nobody_waiting(service):
+    """Its transaction stays open, with the lock that lets one process at a time fix, and with the job's row."""
     running, ready = _job(service, "a"), _job(service, "b")
     impatient = service.settings.model_copy(update={"lease_seconds": 6})  # so long may they idle
     assert _claim(service, running) is not None
     sleepers = [service.sessions() for _ in range(2)]
-    assert mend(sleepers[0], "sleeper", impatient).ready != ()
+    assert repair_queue(sleepers[0], "sleeper", impatient).ready != ()
     bound_idling(sleepers[1], 6)
     sleepers[1].execute(select(Job).where(Job.id == running).with_for_update()).one()
     with transaction(service.sessions) as session:
-        assert mend(session, "other", impatient).ready == ()
+        assert repair_queue(session, "other", impatient).ready == ()
     idle = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
     assert len(rows_of(service, idle)) == 2
     wait_for(lambda: rows_of(service, idle) == [])
     _expire(service, running)
     with transaction(service.sessions) as session:
-        assert [bell.job_id for bell in mend(session, "other", impatient).ready] == [running, ready]
+        assert [notification.job_id for notification in repair_queue(session, "other", impatient).ready] == [
+            running,
+            ready,
+        ]
     for sleeper in sleepers:
         with pytest.raises(ServiceError, match="lost|idle"), clear_errors():
             sleeper.execute(text("SELECT 1"))
@@ -209,34 +215,34 @@ def test_expired_leases_use_up_attempts(service):
     for _ in range(2):
         assert _claim(service, job_id) is not None
         _expire(service, job_id)
-        rung = _reconcile(service)
-    assert rung == []
+        notified = _reconcile(service)
+    assert notified == []
     row = _row(service, job_id)
     assert row.state == "failed"
     assert "stopped answering" in row.error
 
 
 def test_a_lost_message_is_sent_again(service):
-    never_rung, lost, recent = (_job(service, key) for key in ("never rung", "lost", "recent"))
+    never_notified, lost, recent = (_job(service, key) for key in ("never notified", "lost", "recent"))
     with transaction(service.sessions) as session:
         session.execute(update(Job).where(Job.id == lost).values(notified_at=text("now() - interval '2 minutes'")))
         session.execute(update(Job).where(Job.id == recent).values(notified_at=text("now()")))
-    Doorbell(service.settings).ring([Bell(recent, "gpu")])
-    # The broker holds one message for two jobs that were rung for: one is lost.
-    assert reconcile(service.settings, "reconciler") == (never_rung, lost)
+    Notifier(service.settings).notify([Notification(recent, "gpu")])
+    # The broker holds one message for two jobs that a message was sent for: one is lost.
+    assert reconcile(service.settings, "reconciler") == (never_notified, lost)
     # Now all have a message again, and waiting behind others is not being lost.
-    assert Doorbell(service.settings).n_messages("gpu") == 3
+    assert Notifier(service.settings).n_messages("gpu") == 3
     assert reconcile(service.settings, "reconciler") == ()
 
 
 def test_a_lost_message_is_sent_again_behind_others_too(service):
     waiting, lost = _job(service, "waiting"), _job(service, "lost")
-    doorbell = Doorbell(service.settings)
-    doorbell.ring([Bell(waiting, "gpu")])
+    notifier = Notifier(service.settings)
+    notifier.notify([Notification(waiting, "gpu")])
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(notified_at=text("now() - interval '2 minutes'")))
     assert lost in reconcile(service.settings, "reconciler")
-    assert doorbell.n_messages("gpu") >= 2
+    assert notifier.n_messages("gpu") >= 2
     assert reconcile(service.settings, "reconciler") == ()
 
 

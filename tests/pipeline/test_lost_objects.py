@@ -145,8 +145,8 @@ def test_what_was_made_again_since_an_attempt_began_is_read_once_more(service):
     with Heartbeat(service.sessions, claimed.lease, 60) as heartbeat:
         context = StageContext(service.settings, service.store, torch.device("cpu"), claimed, heartbeat)
         loss = ObjectMissingError(_shards(service, 1)[0], service.store.bucket)
-        bells = wait_for_maker(context, claimed, loss)
-    assert [bell.job_id for bell in bells] == [train]
+        notifications = wait_for_maker(context, claimed, loss)
+    assert [notification.job_id for notification in notifications] == [train]
     assert len(_shards(service, 1)) == 2
     assert (_job(service, train).state, _job(service, train).attempt) == ("queued", 0)
     assert _job(service, extract).state == "succeeded"

@@ -36,8 +36,8 @@ def statuses(plan):
     return [(job.kind, job.status) for job in plan.jobs]
 
 
-def rung(plan):
-    return [bell.job_id for bell in plan.to_ring]
+def notified(plan):
+    return [notification.job_id for notification in plan.to_notify]
 
 
 def job_row(service, number):
@@ -138,7 +138,7 @@ def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path
     model = copied(backbone_folder(), tmp_path / "model")
     second = plan_small(service, "copy", layers=(1,), model=str(model))
     assert [(job.id, job.status) for job in second.jobs] == [(job.id, "reused") for job in first.jobs]
-    assert second.to_ring == ()
+    assert second.to_notify == ()
 
 
 def test_only_the_layers_that_are_missing_are_extracted(service):
@@ -154,7 +154,7 @@ def test_only_the_layers_that_are_missing_are_extracted(service):
     new = next(job for job in both.jobs if (job.kind, job.status) == ("extract", "new"))
     assert "layer 1 " in new.title
     assert job_row(service, new.id).request["layers"] == [1]
-    assert rung(both) == [new.id]
+    assert notified(both) == [new.id]
     ran = ["not queued", "succeeded", "succeeded", "succeeded", "not queued", "not queued", "succeeded"]
     assert run_jobs(service, both) == ran
     with transaction(service.sessions) as session:
@@ -169,9 +169,9 @@ def test_what_is_under_way_is_joined(service):
     second = plan_small(service, layers=(1, 2))
     # The comparison of another set of analyses is another one.
     assert [job.id for job in second.jobs if job.status == "joined"] == [job.id for job in first.jobs[:-1]]
-    assert rung(first) == [first.jobs[0].id]
+    assert notified(first) == [first.jobs[0].id]
     (new_extraction,) = [job for job in second.jobs if (job.kind, job.status) == ("extract", "new")]
-    assert rung(second) == [new_extraction.id]
+    assert notified(second) == [new_extraction.id]
 
 
 def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
@@ -186,7 +186,7 @@ def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
         (first.jobs[0].id, "again", "queued"), (first.jobs[1].id, "again", "waiting"),
         (first.jobs[2].id, "again", "waiting"), (first.jobs[3].id, "again", "waiting"),
     ]  # fmt: skip
-    assert rung(again) == [first.jobs[0].id]
+    assert notified(again) == [first.jobs[0].id]
     for job in again.jobs:
         row = job_row(service, job.id)
         assert (row.error, row.attempt, row.owner, row.finished_at) == (None, 0, None, None)
@@ -354,9 +354,11 @@ def test_a_higher_priority_is_taken_over_and_rung_for(service):
     register_small(service, n_classes=2)
     first = plan_small(service, layers=(1,), priority=2)
     lower = plan_small(service, layers=(1,), priority=0)
-    assert lower.to_ring == ()
+    assert lower.to_notify == ()
     higher = plan_small(service, layers=(1,), priority=7)
-    assert [(bell.job_id, bell.priority) for bell in higher.to_ring] == [(first.jobs[0].id, 7)]
+    assert [(notification.job_id, notification.priority) for notification in higher.to_notify] == [
+        (first.jobs[0].id, 7)
+    ]
     assert {job_row(service, job.id).priority for job in first.jobs} == {7}
 
 
@@ -394,7 +396,7 @@ def test_two_hundred_submits_at_once_enter_one_set_of_jobs(service):
     with ThreadPoolExecutor(200) as pool:  # more than Postgres has connections
         plans = list(pool.map(one, range(200)))
     assert len({tuple(sorted(job.id for job in plan.jobs)) for plan in plans}) == 1
-    assert sum(len(plan.to_ring) for plan in plans) == 1
+    assert sum(len(plan.to_notify) for plan in plans) == 1
     assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [10]
     with transaction(service.sessions) as session:
         assert session.query(Job).count() == 10

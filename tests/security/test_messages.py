@@ -18,7 +18,7 @@ from sqlalchemy import text
 from tests.waiting import wait_for
 
 from hsae.catalog import QUEUES, transaction
-from hsae.pipeline.queue.doorbell import RUN_JOB, Bell, Doorbell, make_app
+from hsae.pipeline.queue.notifier import RUN_JOB, Notification, Notifier, make_app
 
 UNKNOWN_JOB = 987_654
 
@@ -73,7 +73,7 @@ def _assert_still_works(service) -> None:
     """The worker takes the next message, and the catalog has no trace of what came before."""
     answer = f"job {UNKNOWN_JOB} is not queued: nothing to do"
     before = service.logs().count(answer)
-    Doorbell(service.settings).ring([Bell(UNKNOWN_JOB, QUEUES[0])])
+    Notifier(service.settings).notify([Notification(UNKNOWN_JOB, QUEUES[0])])
     wait_for(lambda: service.logs().count(answer) > before, message=service.logs)
     assert service.workers[0].poll() is None
     with transaction(service.sessions) as session:
@@ -142,7 +142,7 @@ def test_garbage_does_no_harm(listening, body):
 
 
 def test_a_message_carries_the_jobs_id_and_nothing_else(service):
-    Doorbell(service.settings).ring([Bell(UNKNOWN_JOB, QUEUES[0])])
+    Notifier(service.settings).notify([Notification(UNKNOWN_JOB, QUEUES[0])])
     with Redis.from_url(service.settings.broker_url.get_secret_value()) as broker:
         (name,) = broker.keys(f"{QUEUES[0]}*")
         (message,) = (json.loads(raw) for raw in broker.lrange(name, 0, -1))
@@ -163,11 +163,11 @@ def test_a_message_carries_the_jobs_id_and_nothing_else(service):
     ],
 )
 def test_the_id_of_a_message_says_which_job_it_is_about(title, words):
-    bell = Bell(12, QUEUES[0], kind="train", title=title)
-    first, second = bell.task_id(), bell.task_id()
+    notification = Notification(12, QUEUES[0], kind="train", title=title)
+    first, second = notification.task_id(), notification.task_id()
     assert re.fullmatch(rf"job-12{re.escape(words)}_[0-9a-f]{{8}}", first)
     assert first != second  # one that is revoked must not stop the next
-    assert bell.task_name == "hsae.train"
+    assert notification.task_name == "hsae.train"
 
 
 def test_flower_shows_number_kind_and_title_of_a_job(listening, tmp_path):
@@ -182,15 +182,15 @@ def test_flower_shows_number_kind_and_title_of_a_job(listening, tmp_path):
             env={**os.environ, **listening.environment, "FLOWER_BASIC_AUTH": "me:secret"}, cwd=tmp_path,
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    bell = Bell(UNKNOWN_JOB, QUEUES[0], kind="train", title="train relu SAE of layer 3")
+    notification = Notification(UNKNOWN_JOB, QUEUES[0], kind="train", title="train relu SAE of layer 3")
     tasks: dict[str, dict[str, object]] = {}
 
     def is_seen() -> bool:
-        """Flower knows what happens while it listens, so ring until it has heard of a task from its start to its end.
+        """Flower knows what happens while it listens: send messages until it has heard of a task from start to end.
 
         Of one that was sent before it listened it has the id alone.
         """
-        Doorbell(listening.settings).ring([bell])
+        Notifier(listening.settings).notify([notification])
         request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")
         request.add_header("Authorization", "Basic " + base64.b64encode(b"me:secret").decode())
         try:

@@ -16,7 +16,7 @@ from tests.waiting import wait_for
 
 from hsae.catalog import transaction
 from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.queue.doorbell import Doorbell
+from hsae.pipeline.queue.notifier import Notifier
 from hsae.sae.config import SaeConfig
 
 pytestmark = pytest.mark.timeout(1800)
@@ -71,7 +71,7 @@ def studied(make_service):
     _start_worker_at_debug(service)
     saes = (SaeConfig(kind="topk", k=8, expansion=2, n_steps=40),)
     plan = submit(small_request(layers=(1,), saes=saes), service.settings, service.sessions)
-    Doorbell(service.settings).ring(plan.to_ring)
+    Notifier(service.settings).notify(plan.to_notify)
     assert {job["state"] for job in wait_until_done(service, plan.study_id)} == {"succeeded"}
     # A data set whose images have changed since: its extraction fails, and the failure is recorded.
     folder = service.folder / "changed"
@@ -83,7 +83,7 @@ def studied(make_service):
     for link in list((folder / "images").iterdir()):
         link.unlink()
     failing = submit(small_request("changed", layers=(1,), saes=saes), service.settings, service.sessions)
-    Doorbell(service.settings).ring(failing.to_ring)
+    Notifier(service.settings).notify(failing.to_notify)
     assert "failed" in {job["state"] for job in wait_until_done(service, failing.study_id)}
     yield service, commands
     ended.set()
@@ -194,7 +194,7 @@ def test_a_worker_with_wrong_credentials(make_service, variable):
     _start_worker_at_debug(service)
     register_small(service, n_classes=2)
     plan = submit(small_request(layers=(1,)), service.settings, service.sessions)
-    Doorbell(service.settings).ring(plan.to_ring)
+    Notifier(service.settings).notify(plan.to_notify)
     # It says so, and lives on.
     wait_for(lambda: _REFUSALS[variable] in service.logs(), message=service.logs)
     assert service.workers[0].poll() is None

@@ -160,11 +160,11 @@ def test_an_object_that_is_given_at_the_second_time_is_sound(server: Scripted, s
     server.only, server.status, server.body = "/hsae/a/b", 500, fault("InternalError", "no volume yet")
     probe = store.probe
 
-    def probe_and_mend() -> None:
+    def probe_and_fix() -> None:
         probe()
         server.status, server.body = 200, b"abc"
 
-    store.probe = probe_and_mend  # type: ignore[method-assign]
+    store.probe = probe_and_fix  # type: ignore[method-assign]
     assert store.get("a/b") == b"abc"
 
 
@@ -173,7 +173,7 @@ def test_too_many_requests_for_one_object_are_no_damage(server: Scripted, store:
     assert "HTTP 503" in line_of(lambda: store.get("a/b"), ServiceError)
 
 
-def test_what_mends_a_lost_object() -> None:
+def test_what_fixes_a_lost_object() -> None:
     assert "submit again" in str(ObjectMissingError("saes/ab/sae.safetensors", "hsae"))
     assert "run `hsae-admin dataset add` again" in str(ObjectMissingError("datasets/ab/listing.parquet", "hsae"))
 

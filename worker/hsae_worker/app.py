@@ -6,7 +6,7 @@ from celery import Celery
 
 from hsae.catalog import QUEUES
 from hsae.errors import UserError
-from hsae.pipeline.queue.doorbell import make_app
+from hsae.pipeline.queue.notifier import make_app
 from hsae.settings import load_settings
 
 # Read when a child loads torch. Threads that spin while they wait make training many times slower as soon as anything

@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks: it mends what was lost, ends jobs of a lost child, hands back when it stops.
+"""What a worker does beside its tasks: it fixes what was lost, ends jobs of a lost child, hands back when it stops.
 
 The worker's parent process does all of this; it never loads torch. Its child, one at a time, does the jobs.
 """

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from hsae.errors import UserError
-from hsae.pipeline.queue.doorbell import RUN_JOB
+from hsae.pipeline.queue.notifier import RUN_JOB
 from hsae_worker import lifecycle
 from hsae_worker.app import app, settings
 

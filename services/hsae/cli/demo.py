@@ -118,7 +118,7 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
     dataset = add_dataset(connections, DATASET_NAME, images_folder()).dataset
     click.echo(f"Images: {dataset.n_images} emoji of {dataset.n_classes} synsets, {dataset.n_nodes} taxonomy nodes.")
     plan = submit(wanted, connections.settings, connections.sessions)
-    connections.doorbell.ring(plan.to_ring)
+    connections.notifier.notify(plan.to_notify)
     print_plan(plan)
     wait_for_study(connections, plan.study_id)
     click.echo()

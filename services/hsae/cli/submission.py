@@ -17,7 +17,7 @@ from hsae.errors import ServiceError
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
 from hsae.pipeline.planning.training_rows import few_rows_warning
-from hsae.pipeline.queue.jobs import not_rung
+from hsae.pipeline.queue.jobs import mark_unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def submit_request(
         UserError: for what cannot be done, before anything is entered; and when a job failed that was waited for.
     """
     if not manner.dry_run:  # whatever can be refused is refused before anything is entered
-        connections.doorbell, connections.store  # noqa: B018
+        connections.notifier, connections.store  # noqa: B018
     if manner.from_file:
         require_registered(connections, request.dataset)
     else:
@@ -127,10 +127,10 @@ def _confirmed(n_jobs: int) -> bool:
 def _send(connections: Connections, plan: Plan) -> None:
     """Tell the workers of the new jobs; where the broker is away, the reconciler does so later."""
     try:
-        connections.doorbell.ring(plan.to_ring)
+        connections.notifier.notify(plan.to_notify)
     except ServiceError as error:
         with transaction(connections.sessions) as session:
-            not_rung(session, plan.to_ring)
+            mark_unsent(session, plan.to_notify)
         click.echo(f"Warning: {error}", err=True)
 
 

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from hsae.catalog.tables.work import QUEUES
 from hsae.errors import ServiceError
-from hsae.pipeline.queue.doorbell import make_app
+from hsae.pipeline.queue.notifier import make_app
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2

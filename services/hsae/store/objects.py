@@ -2,22 +2,20 @@
 
 import hashlib
 import io
-import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 import urllib3
-from minio import Minio
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
 
 from hsae.errors import ServiceError, UserError
 from hsae.settings import SILENCE_SECONDS, Settings
-from hsae.store.connection import SERVER_FAULTS, connection_pool
+from hsae.store.clients import S3Clients, ServerAccess
 from hsae.store.faults import (
     CLIENT_ERRORS,
     ObjectCorruptError,
@@ -77,18 +75,12 @@ class ObjectStore:
         """
         self.endpoint = endpoint
         self.bucket = bucket
-        self._access_key = access_key
-        self._secret_key = secret_key
-        self._region = region
-        self._secure = secure
-        self._silence_seconds = silence_seconds
         self._bucket_seen = False
         try:
             check_bucket_name(bucket, strict=True)
         except ValueError as error:
             raise UserError(f"{error}: correct HSAE_S3_BUCKET (3 to 63 of a-z 0-9 . -)") from error
-        self._pid = os.getpid()
-        self._minio, self._reading_minio = self._connect()
+        self._clients = S3Clients(ServerAccess(endpoint, access_key, secret_key, region, secure, silence_seconds))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -125,10 +117,10 @@ class ObjectStore:
         """Create the bucket if it does not exist; several processes may do so at once."""
         with self._explained(None):
             for _ in range(5):  # SeaweedFS may stumble over another worker that creates it
-                if self._client.bucket_exists(self.bucket):
+                if self._clients.writing.bucket_exists(self.bucket):
                     break
                 try:
-                    self._client.make_bucket(self.bucket)
+                    self._clients.writing.make_bucket(self.bucket)
                 except S3Error as error:  # another worker was faster; if another account owns it, the next look fails
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists", "NoSuchBucket"):
                         raise
@@ -148,7 +140,7 @@ class ObjectStore:
         digest = hashlib.sha256(content).hexdigest()
         key = fill_checksum(key, digest)
         with self._explained(_checked(key), writing=True):
-            self._client.put_object(
+            self._clients.writing.put_object(
                 self.bucket,
                 key,
                 io.BytesIO(content),
@@ -201,7 +193,7 @@ class ObjectStore:
         """Apply `take` to the body of the object."""
 
         def read() -> T:
-            return take_body(self._reading_client.get_object(self.bucket, key), take)
+            return take_body(self._clients.reading.get_object(self.bucket, key), take)
 
         return read_object(key, self.bucket, read=read, probe=self.probe, explained=lambda e: self._explain(e, key))
 
@@ -215,7 +207,7 @@ class ObjectStore:
         probe = self.put(f"doctor/{secrets.token_hex(8)}", content)
         try:
             with self._explained(probe.key):
-                back = take_body(self._client.get_object(self.bucket, probe.key), lambda body: body.read())
+                back = take_body(self._clients.writing.get_object(self.bucket, probe.key), lambda body: body.read())
             if back != content:
                 raise ServiceError(
                     f"what is written to the S3 server at {self.endpoint} reads back differently: check its disk"
@@ -227,7 +219,7 @@ class ObjectStore:
         """The size of the object in bytes; None if there is no such object."""
         try:
             with self._explained(_checked(key)):
-                return self._client.stat_object(self.bucket, key).size
+                return self._clients.writing.stat_object(self.bucket, key).size
         except ObjectMissingError:
             self._require_bucket()
             return None
@@ -239,7 +231,7 @@ class ObjectStore:
     def delete(self, key: str) -> None:
         """Delete the object; no error if it does not exist."""
         with self._explained(_checked(key)):
-            self._client.remove_object(self.bucket, key)
+            self._clients.writing.remove_object(self.bucket, key)
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete all objects of the folder `prefix`, which must end with a slash: `a/1` would also match `a/10`."""
@@ -254,7 +246,7 @@ class ObjectStore:
 
     def entries(self, prefix: str) -> Iterator[ListedObject]:
         """The objects whose keys start with `prefix`, in the server's order."""
-        listing = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
+        listing = self._clients.writing.list_objects(self.bucket, prefix=prefix, recursive=True)
         while True:
             with self._explained(None):
                 item = next(listing, None)
@@ -267,40 +259,9 @@ class ObjectStore:
         # HEAD has no body, so a missing bucket looks like a missing key.
         if not self._bucket_seen:
             with self._explained(None):
-                self._bucket_seen = self._client.bucket_exists(self.bucket)
+                self._bucket_seen = self._clients.writing.bucket_exists(self.bucket)
             if not self._bucket_seen:
                 raise missing_bucket(self.endpoint, self.bucket)
-
-    @property
-    def _client(self) -> Minio:
-        if self._pid != os.getpid():  # a forked child must not use its parent's sockets
-            self._pid, (self._minio, self._reading_minio) = os.getpid(), self._connect()
-        return self._minio
-
-    @property
-    def _reading_client(self) -> Minio:
-        """A client that does not retry status 500, which `read_object` handles (SeaweedFS takes 14 s to answer it)."""
-        _ = self._client
-        return self._reading_minio
-
-    def _connect(self) -> tuple[Minio, Minio]:
-        return self._connect_with(SERVER_FAULTS), self._connect_with(SERVER_FAULTS[1:])
-
-    def _connect_with(self, repeated: Sequence[int]) -> Minio:
-        try:
-            return Minio(
-                self.endpoint,
-                access_key=self._access_key,
-                secret_key=self._secret_key,
-                region=self._region,
-                secure=self._secure,
-                http_client=connection_pool(repeated=repeated, silence_seconds=self._silence_seconds),
-            )
-        except ValueError as error:
-            raise UserError(
-                f"the object store's settings are no good ({error}): "
-                "HSAE_S3_ENDPOINT is host:port without a scheme, HSAE_S3_REGION a region's name"
-            ) from error
 
     @contextmanager
     def _explained(self, key: str | None, *, writing: bool = False) -> Iterator[None]:

@@ -14,7 +14,7 @@ from hsae.catalog import QUEUES
 from hsae.cli.service.stack import _environments
 from hsae.cli.service.worker import worker, worker_command
 from hsae.errors import UserError
-from hsae.pipeline.queue.doorbell import make_app
+from hsae.pipeline.queue.notifier import make_app
 
 
 def test_the_queues_are_those_of_the_catalog():

@@ -39,8 +39,8 @@ def prepare(connection: Connection) -> bool:
     Runs in the connection's transaction; any number of databases of one server may do so at once.
     """
     if not _exists(connection) and not _create(connection):
-        mend = f"{READER} is missing and this user may not create roles, run hsae-admin db reader for what to do"
-        _run(connection, f"DO $$ BEGIN RAISE NOTICE '{mend}'; END $$")
+        fix = f"{READER} is missing and this user may not create roles, run hsae-admin db reader for what to do"
+        _run(connection, f"DO $$ BEGIN RAISE NOTICE '{fix}'; END $$")
         return False
     _grant(connection)
     return True
@@ -69,7 +69,7 @@ def status(engine: Engine) -> str:
             return f"{READER} is missing (`hsae-admin db reader` makes it, or says who must)"
         unreadable = _unreadable(connection)
     if unreadable:
-        return f"{READER} cannot read {', '.join(unreadable[:3])} (`hsae-admin db reader` mends it)"
+        return f"{READER} cannot read {', '.join(unreadable[:3])} (`hsae-admin db reader` fixes it)"
     if not may_login:
         return f"{READER} may not log in yet (`hsae-admin db reader` lets it)"
     return f"{READER} may log in"
@@ -131,11 +131,11 @@ def excess_rights(engine: Engine) -> list[str]:
             {"role": READER},
         ).one()
         database, schema = _place(connection)
-    mends = (
+    fixes = (
         (row.temporary, f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"),
         (row.create, f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"),
     )
-    return [mend for excess, mend in mends if excess]
+    return [fix for excess, fix in fixes if excess]
 
 
 def _run(connection: Connection, statement: str) -> None:

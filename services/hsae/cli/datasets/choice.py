@@ -45,6 +45,7 @@ def choose_dataset(connections: Connections, given: str | None, *, register: boo
         return Choice()
     roots = _registered_roots(connections)
     if "://" in given:
+        # scipy and pyarrow come with it, half a second: a name or a path does without.
         from hsae.datasets import local_path, source_at
 
         local = local_path(given)

@@ -17,10 +17,8 @@ def reader(connections: Connections, show_url: bool) -> None:
     changing the password.
     """
     url = reader_role.admit(connections.engine, connections.settings)
-    for mend in reader_role.excess_rights(connections.engine):
-        click.echo(
-            f"Warning: {reader_role.READER} can do more than read; as the database's owner run: {mend}", err=True
-        )
+    for fix in reader_role.excess_rights(connections.engine):
+        click.echo(f"Warning: {reader_role.READER} can do more than read; as the database's owner run: {fix}", err=True)
     if show_url:
         click.echo(url_for_psql(url))
         return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from hsae.pipeline.queue.doorbell import Doorbell
+    from hsae.pipeline.queue.notifier import Notifier
     from hsae.settings import Settings
     from hsae.store.objects import ObjectStore
 
@@ -69,14 +69,14 @@ class Connections:
         return store
 
     @cached_property
-    def doorbell(self) -> "Doorbell":
+    def notifier(self) -> "Notifier":
         """The broker, known to answer."""
         # At first use: see the class.
-        from hsae.pipeline.queue.doorbell import Doorbell
+        from hsae.pipeline.queue.notifier import Notifier
 
-        doorbell = Doorbell(self.settings)
-        doorbell.check()
-        return doorbell
+        notifier = Notifier(self.settings)
+        notifier.check()
+        return notifier
 
 
 pass_connections = click.make_pass_decorator(Connections, ensure=True)

@@ -18,8 +18,8 @@ from hsae.cli.framework.connections import Connections
 from hsae.cli.jobs.state import attempts, duration, state
 from hsae.cli.printing.table import Cell, Column, FittedTable
 from hsae.errors import UserError
-from hsae.pipeline.queue.doorbell import make_app
 from hsae.pipeline.queue.jobs import NEEDS_ENDED
+from hsae.pipeline.queue.notifier import make_app
 
 _POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
@@ -85,7 +85,7 @@ def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, An
 
 def attended_queues(connections: Connections) -> set[str]:
     """The queues that some worker which answers takes jobs from; asks for two seconds."""
-    connections.doorbell.check()
+    connections.notifier.check()
     try:
         answers = make_app(connections.settings).control.inspect(timeout=_INSPECT_SECONDS).active_queues()
     except (OperationalError, OSError):  # it went away since; whoever waits will see that nothing moves

@@ -12,7 +12,7 @@ from hsae.cli.printing.output import json_option, print_json
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.control.jobs import retry as retry_jobs
 from hsae.pipeline.control.jobs import retry_all
-from hsae.pipeline.queue.jobs import not_rung
+from hsae.pipeline.queue.jobs import mark_unsent
 
 
 @click.command()
@@ -39,12 +39,12 @@ def retry(connections: Connections, jobs: tuple[int, ...], study: int | None, fa
         fresh = [job for job in dict.fromkeys(chosen) if job not in again.job_ids]
         more, left = retry_all(session, fresh, caller(), connections.settings)
     requeued = sorted({*again.job_ids, *more.job_ids})
-    bells = (*again.bells, *more.bells)
+    notifications = (*again.notifications, *more.notifications)
     try:
-        connections.doorbell.ring(bells)
+        connections.notifier.notify(notifications)
     except ServiceError as error:
         with transaction(connections.sessions) as session:
-            not_rung(session, bells)
+            mark_unsent(session, notifications)
         click.echo(f"Warning: {error}", err=True)
     if as_json:
         print_json({"requeued": requeued, "left": {str(job): why for job, why in left.items()}})

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hsae.catalog import transaction
 from hsae.cli.framework.connections import Connections
-from hsae.pipeline.queue.jobs import bells_of
+from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.upkeep.damage import make_again
 from hsae.pipeline.upkeep.integrity import Lost, find_lost, named_objects, still_named
 
@@ -50,11 +50,11 @@ def repair(connections: Connections, lost: Sequence[Lost]) -> list[int]:
     faults = {
         each.object.key: f"object {each.object.key}: {each.fault}" for each in lost if not each.object.is_checkpoint
     }
-    doorbell = connections.doorbell
+    notifier = connections.notifier
     with transaction(connections.sessions) as session:
         again = make_again(session, faults, _WHO)
-        bells = bells_of(session, again)
-    doorbell.ring(bells)
+        notifications = notifications_for(session, again)
+    notifier.notify(notifications)
     return again
 
 

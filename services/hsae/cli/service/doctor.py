@@ -1,4 +1,4 @@
-"""hsae-admin doctor: is every part there, and if not, what mends it."""
+"""hsae-admin doctor: is every part there, and if not, what fixes it."""
 
 import platform
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; a failed check's `detail` says how to mend it."""
+    """What one check found; a failed check's `detail` says how to fix it."""
 
     part: str
     ok: bool
@@ -40,7 +40,7 @@ class Finding:
 @click.option("--repair", is_flag=True, help="With --deep: run the jobs again whose objects are lost.")
 @pass_connections
 def doctor(connections: Connections, as_json: bool, deep: bool, repair: bool) -> None:
-    """Check every part of the service and say how to mend what is broken."""
+    """Check every part of the service and say how to fix what is broken."""
     if repair and not deep:
         raise click.UsageError("--repair needs --deep, which finds what is lost: hsae-admin doctor --deep --repair")
     checks: dict[str, Callable[[Connections], str]] = {
@@ -135,7 +135,7 @@ def _migrations(connections: Connections) -> str:
 
 
 def _broker(connections: Connections) -> str:
-    connections.doorbell.check()
+    connections.notifier.check()
     return "answers"
 
 
@@ -147,7 +147,7 @@ def _object_store(connections: Connections) -> str:
 
 
 def _worker(connections: Connections) -> str:
-    names = connections.doorbell.workers()
+    names = connections.notifier.workers()
     if not names:
         raise UserError("no worker answers: start one with `hsae-admin up` or `hsae-admin worker`")
     return ", ".join(names)

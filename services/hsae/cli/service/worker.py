@@ -75,7 +75,7 @@ def worker(
     queues = tuple(dict.fromkeys(queues))
     if name is not None and (not name.strip() or set(name) & set("@%, ")):
         raise UserError(f"{name!r} is no name for a worker: choose letters, digits and dashes")
-    connections.doorbell, connections.engine  # noqa: B018 -- refused here in one line, not in a worker's log
+    connections.notifier, connections.engine  # noqa: B018 -- refused here in one line, not in a worker's log
     connections.engine.dispose()
     environment = gpu_environment(gpu) if gpu is not None else {}
     if connections.home is not None:

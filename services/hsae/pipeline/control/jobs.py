@@ -11,7 +11,7 @@ from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue import jobs
-from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.upkeep.clean_up import clean_up
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
@@ -29,10 +29,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What a retry did: jobs queued or waiting again, and what to ring for."""
+    """What a retry did: jobs queued or waiting again, and the notifications to send."""
 
     job_ids: tuple[int, ...]
-    bells: tuple[Bell, ...]
+    notifications: tuple[Notification, ...]
 
 
 def cancel(
@@ -109,15 +109,15 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
             job.state, job.notified_at = "queued", func.now()
         jobs.record(session, job.id, who, f"tried again by {who}", reason="requeued", state=job.state)
     session.flush()
-    bells = jobs.bells_of(session, [job.id for job in rows if job.state == "queued"])
-    return Requeued(tuple(job.id for job in rows), bells)
+    notifications = jobs.notifications_for(session, [job.id for job in rows if job.state == "queued"])
+    return Requeued(tuple(job.id for job in rows), notifications)
 
 
 def retry_all(
     session: Session, job_ids: Sequence[int], who: str, settings: Settings
 ) -> tuple[Requeued, dict[int, str]]:
     """`retry` of each job by itself; returns what was queued, and the jobs left alone with the reason."""
-    again: dict[int, Bell | None] = {}
+    again: dict[int, Notification | None] = {}
     left: dict[int, str] = {}
     for job_id in job_ids:
         if job_id in again:
@@ -128,8 +128,12 @@ def retry_all(
         except UserError as reason:
             left[job_id] = str(reason)
             continue
-        again |= dict.fromkeys(done.job_ids) | {bell.job_id: bell for bell in done.bells}
-    return Requeued(tuple(sorted(again)), tuple(bell for bell in again.values() if bell is not None)), left
+        again |= dict.fromkeys(done.job_ids) | {
+            notification.job_id: notification for notification in done.notifications
+        }
+    return Requeued(
+        tuple(sorted(again)), tuple(notification for notification in again.values() if notification is not None)
+    ), left
 
 
 def _locked(session: Session, job_id: int) -> Job:

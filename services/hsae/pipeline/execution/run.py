@@ -17,8 +17,8 @@ from hsae.pipeline.execution.job_log import JobLog
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.kinds.stage import Stage, StageRequest
 from hsae.pipeline.queue import jobs
-from hsae.pipeline.queue.doorbell import Bell, Doorbell
 from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.pipeline.queue.notifier import Notification, Notifier
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.upkeep.clean_up import clean_up
 from hsae.pipeline.upkeep.damage import forget_object, wait_for_maker
@@ -104,7 +104,9 @@ def _attempt(
         except (ObjectMissingError, ObjectCorruptError) as loss:
             return _input_lost(job, settings, heartbeat, context, loss)
         with context.transaction() as session:
-            bells = jobs.bells_of(session, jobs.succeed(session, job.lease, result, context.last_progress))
+            notifications = jobs.notifications_for(
+                session, jobs.succeed(session, job.lease, result, context.last_progress)
+            )
     except LeaseLostError as stop:
         log.warning("job %d: stopped: %s", job.lease.job_id, stop)
         return "stopped", _nothing
@@ -124,7 +126,7 @@ def _attempt(
             again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
         return CRASHED_AND_QUEUED if again else CRASHED, _nothing
     log.info("job %d: finished: %s", job.lease.job_id, result)
-    return "succeeded", lambda: _ring(settings, bells, heartbeat)
+    return "succeeded", lambda: _notify(settings, notifications, heartbeat)
 
 
 def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) -> Json:
@@ -149,9 +151,9 @@ def _input_lost(
 ) -> tuple[str, Callable[[], None]]:
     """Wait for the job that makes the lost object again; where that cannot be, fail and leave it to the next submit."""
     log.error("job %d: %s", job.lease.job_id, loss.fact)
-    bells = wait_for_maker(context, job, loss)
-    if bells is not None:
-        return "waiting", lambda: _ring(settings, bells, heartbeat)
+    notifications = wait_for_maker(context, job, loss)
+    if notifications is not None:
+        return "waiting", lambda: _notify(settings, notifications, heartbeat)
     with context.transaction() as session:
         forget_object(session, loss.key, job.lease.owner, str(loss))
     return _failed(job, context, loss), _nothing
@@ -207,11 +209,11 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line}"
 
 
-def _ring(settings: Settings, bells: Iterable[Bell], heartbeat: Heartbeat) -> None:
+def _notify(settings: Settings, notifications: Iterable[Notification], heartbeat: Heartbeat) -> None:
     try:
-        Doorbell(settings).ring(bells)
+        Notifier(settings).notify(notifications)
     except ServiceError as error:
-        # The jobs are queued in the database; a reconciler rings as soon as the broker answers.
+        # The jobs are queued in the database; a reconciler sends the messages as soon as the broker answers.
         log.warning("%s", error)
         with heartbeat.reading() as session:
-            jobs.not_rung(session, bells)
+            jobs.mark_unsent(session, notifications)

@@ -42,7 +42,7 @@ class Planner:
         self.jobs: list[PlannedJob] = []
         self.embeddings = ""
         self.comparison_key = ""
-        self.to_ring: list[int] = []
+        self.to_notify: list[int] = []
 
     def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
         """Find or make the request's jobs; `comparison_key` and `embeddings` tell what they lead to."""
@@ -207,7 +207,7 @@ class Planner:
         return job
 
     def enter(self, study_id: int) -> None:
-        """Enter what the steps found missing, and the study's part in all of them; `jobs` and `to_ring` tell it."""
+        """Enter what the steps found missing, and the study's part in all of them; `jobs` and `to_notify` tell it."""
         self._session.flush()
         made = [step for step in self._steps if step.status in REASON_OF_STATUS]
         again = [step.job.id for step in made if step.status == "again"]
@@ -227,7 +227,7 @@ class Planner:
             .values(notified_at=func.now())
             .execution_options(synchronize_session=False)
         )
-        self.to_ring = queued + [job.id for job in self._hurried if job.state == "queued"]
+        self.to_notify = queued + [job.id for job in self._hurried if job.state == "queued"]
         self.jobs = [step.planned() for step in self._steps]
 
     def _link(self, study_id: int) -> None:

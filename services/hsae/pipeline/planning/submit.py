@@ -19,8 +19,8 @@ from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
 from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
-from hsae.pipeline.queue.doorbell import Bell
-from hsae.pipeline.queue.jobs import bells_of
+from hsae.pipeline.queue.jobs import notifications_for
+from hsae.pipeline.queue.notifier import Notification
 from hsae.sae.config import check_config
 from hsae.settings import Settings
 
@@ -63,7 +63,7 @@ class Plan(Preview):
     name: str
     is_new: bool
     former_name: str
-    to_ring: tuple[Bell, ...]
+    to_notify: tuple[Notification, ...]
 
 
 def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpec, tuple[int, ...]]:
@@ -159,5 +159,5 @@ def _enter_study(
         name=study.name,
         is_new=is_new,
         former_name=former_name,
-        to_ring=bells_of(session, planner.to_ring),
+        to_notify=notifications_for(session, planner.to_notify),
     )

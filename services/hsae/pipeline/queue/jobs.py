@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Job, JobDependency, JobEvent, Json
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.logs import redact
-from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.queue.notifier import Notification
 
 _MAX_PAUSE_SECONDS = 300.0
 
@@ -283,14 +283,14 @@ def release_waiting(session: Session, who: str) -> list[int]:
     return sorted(released)
 
 
-def not_rung(session: Session, bells: Iterable[Bell]) -> None:
+def mark_unsent(session: Session, notifications: Iterable[Notification]) -> None:
     """The messages of these jobs could not be sent: the next reconciler sends them."""
-    job_ids = [bell.job_id for bell in bells]
+    job_ids = [notification.job_id for notification in notifications]
     session.execute(update(Job).where(Job.id.in_(job_ids), Job.state == "queued").values(notified_at=None))
 
 
-def bells_of(session: Session, job_ids: Iterable[int]) -> tuple[Bell, ...]:
-    """What to ring for these jobs."""
+def notifications_for(session: Session, job_ids: Iterable[int]) -> tuple[Notification, ...]:
+    """The notifications that these jobs need."""
     columns = (Job.id, Job.queue, Job.priority, Job.kind, Job.title)
     rows = session.execute(select(*columns).where(Job.id.in_(list(job_ids))).order_by(Job.id))
-    return tuple(Bell(*row) for row in rows)
+    return tuple(Notification(*row) for row in rows)

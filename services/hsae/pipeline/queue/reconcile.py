@@ -1,4 +1,4 @@
-"""Mends what was lost; every worker runs this now and then, one at a time."""
+"""Repairs what was lost; every worker runs this now and then, one at a time."""
 
 import math
 import time
@@ -11,23 +11,23 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Job, JobDependency, bound_idling, connect, session_factory, transaction
 from hsae.errors import ServiceError
 from hsae.pipeline.queue import jobs
-from hsae.pipeline.queue.doorbell import Bell, Doorbell
+from hsae.pipeline.queue.notifier import Notification, Notifier
 from hsae.settings import Settings
 
 RECONCILER_LOCK = 0x68736165_01
 """Postgres' advisory lock of the one process that looks for lost jobs."""
-# A job that has been queued for so long since it was last rung for may have lost its message.
+# A job that has been queued for so long since it last had a message sent may have lost its message.
 _OVERDUE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a round of mending found: jobs to ring for, and queued jobs whose message may have been lost."""
+    """What a round of repair found: jobs to notify workers of, and queued jobs whose message may have been lost."""
 
-    ready: tuple[Bell, ...] = ()
-    overdue: tuple[Bell, ...] = ()
-    n_rung: Mapping[str, int] = field(default_factory=dict)
-    """By queue: queued jobs that have been rung for, so that each should have a message."""
+    ready: tuple[Notification, ...] = ()
+    overdue: tuple[Notification, ...] = ()
+    n_notified: Mapping[str, int] = field(default_factory=dict)
+    """By queue: queued jobs that a message was sent for, so that each should have a message."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ _database = _Database()
 
 
 def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
-    """Take over expired leases and find lost messages; returns the jobs that were rung for.
+    """Take over expired leases and find lost messages; returns the jobs that a message was sent for.
 
     Raises:
         ServiceError: when the database or the broker cannot be reached; the next round tries again.
@@ -53,35 +53,37 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
         sessions = session_factory(engine)
         try:
             with transaction(sessions) as session:
-                found = mend(session, who, settings, may_expire=may_expire)
+                found = repair_queue(session, who, settings, may_expire=may_expire)
         except ServiceError:
             _database.away_at = time.monotonic()
             raise
         if not (found.ready or found.overdue):
             return ()
         try:
-            bells = _ring(Doorbell(settings), found)
+            notifications = _notify(Notifier(settings), found)
         except ServiceError:
             with transaction(sessions) as session:
-                jobs.not_rung(session, found.ready)
+                jobs.mark_unsent(session, found.ready)
             raise
-        return tuple(bell.job_id for bell in bells)
+        return tuple(notification.job_id for notification in notifications)
     finally:
         engine.dispose()
 
 
-def _ring(doorbell: Doorbell, found: Reconciled) -> tuple[Bell, ...]:
+def _notify(notifier: Notifier, found: Reconciled) -> tuple[Notification, ...]:
     # Behind a long queue all wait long. A message is lost where there are fewer than jobs that wait for theirs; which
     # one it was nobody knows, and one too many does no harm.
     lacking = {
-        queue for queue in {bell.queue for bell in found.overdue} if doorbell.n_messages(queue) < found.n_rung[queue]
+        queue
+        for queue in {notification.queue for notification in found.overdue}
+        if notifier.n_messages(queue) < found.n_notified[queue]
     }
-    bells = (*found.ready, *(bell for bell in found.overdue if bell.queue in lacking))
-    doorbell.ring(bells)
-    return bells
+    notifications = (*found.ready, *(notification for notification in found.overdue if notification.queue in lacking))
+    notifier.notify(notifications)
+    return notifications
 
 
-def mend(
+def repair_queue(
     session: Session, who: str, settings: Settings, *, may_expire: bool = True, grace_seconds: float | None = None
 ) -> Reconciled:
     """Take over jobs whose lease ran out (if `may_expire`), release waiting jobs, find queued ones never started.
@@ -91,7 +93,7 @@ def mend(
     """
     if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RECONCILER_LOCK}).scalar_one():
         return Reconciled()
-    bound_idling(session, settings.lease_seconds)  # suspended here, this process would keep all others from mending
+    bound_idling(session, settings.lease_seconds)  # suspended here, this process would keep all others from repair
     if may_expire:
         _expire_leases(session, who, settings.lease_seconds if grace_seconds is None else grace_seconds)
         session.flush()
@@ -104,19 +106,19 @@ def mend(
         .order_by(Job.id)
         .with_for_update(skip_locked=True)
     )
-    never_rung = session.scalars(due).all()
-    session.execute(update(Job).where(Job.id.in_(never_rung)).values(notified_at=func.now()))
+    never_notified = session.scalars(due).all()
+    session.execute(update(Job).where(Job.id.in_(never_notified)).values(notified_at=func.now()))
     overdue = session.scalars(
         select(Job.id).where(Job.state == "queued", Job.notified_at < jobs.in_seconds(-_OVERDUE_SECONDS))
     )
-    ready = sorted({*released, *never_rung})
-    n_rung = session.execute(
+    ready = sorted({*released, *never_notified})
+    n_notified = session.execute(
         select(Job.queue, func.count().label("n"))
         .where(Job.state == "queued", Job.notified_at.is_not(None), Job.id.not_in(ready))
         .group_by(Job.queue)
     )
-    counts = {row.queue: row.n for row in n_rung}
-    return Reconciled(jobs.bells_of(session, ready), jobs.bells_of(session, overdue), counts)
+    counts = {row.queue: row.n for row in n_notified}
+    return Reconciled(jobs.notifications_for(session, ready), jobs.notifications_for(session, overdue), counts)
 
 
 def _end_hopeless(session: Session, who: str) -> None:

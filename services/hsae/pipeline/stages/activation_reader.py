@@ -155,7 +155,7 @@ def read_embeddings(
     if not is_there.all():
         raise UserError(
             f"the embeddings {key} lack {int((~is_there).sum())} of {len(images)} scored images, the first is image"
-            f" {images[~is_there][0]} of the listing: choose other embeddings (`submit --embeddings own`), or mend the"
+            f" {images[~is_there][0]} of the listing: choose other embeddings (`submit --embeddings own`), or fix the"
             " images and submit under a new data set"
         )
     return found

@@ -154,7 +154,7 @@ def _check_skipped(n_skipped: int, n_images: int, context: StageContext, skipped
         first = skipped[0]
         raise UserError(
             f"{n_skipped} of {n_images} images could not be read (more than {allowed:.1%}), the first is"
-            f" {first['path']} ({first['reason']}): mend or remove them, or raise the worker's HSAE_MAX_SKIPPED_SHARE"
+            f" {first['path']} ({first['reason']}): fix or remove them, or raise the worker's HSAE_MAX_SKIPPED_SHARE"
         )
 
 

@@ -13,7 +13,7 @@ from hsae.catalog import LIVE_STATES, Job
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
-from hsae.pipeline.queue.doorbell import Bell
+from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.upkeep.integrity import find_lost
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 
@@ -43,8 +43,8 @@ def forget_object(session: Session, object_key: str, who: str, reason: str) -> N
 
 def wait_for_maker(
     context: "StageContext", job: jobs.ClaimedJob, loss: ObjectMissingError | ObjectCorruptError
-) -> tuple[Bell, ...] | None:
-    """Let the running `job` wait until the lost object is made again; returns what to ring for.
+) -> tuple[Notification, ...] | None:
+    """Let the running `job` wait until the lost object is made again; returns the notifications to send.
 
     Whatever else is lost of the same artifact is made again in the same run. The job's attempt counts, so that a disk
     which goes on losing objects ends in an error and not in a loop; but not where the maker runs again already.
@@ -76,7 +76,7 @@ def wait_for_maker(
         again = [] if made_since else _make_again(session, maker, lost, job.lease.owner)
         why = f"{loss.fact}: job {maker.id} makes it again"
         released = jobs.wait_for(session, job.lease, maker.id, why, uncounted=not counts)
-        return jobs.bells_of(session, [*again, *released])
+        return jobs.notifications_for(session, [*again, *released])
 
 
 def make_again(session: Session, lost: Mapping[str, str], who: str) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from hsae.errors import UserError
-from hsae.pipeline.queue.doorbell import make_app
+from hsae.pipeline.queue.notifier import make_app
 from hsae.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""The broker as a doorbell: a message carries a job's id and nothing else, and may be lost or doubled without harm.
+"""The broker as a notifier: a message carries a job's id and nothing else, and may be lost or doubled without harm.
 
 The headers also name the job for whoever watches Celery's events, such as Flower; no worker reads that.
 """
@@ -30,8 +30,8 @@ _MAX_TITLE = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
-    """What to ring.
+class Notification:
+    """What a message needs to know of its job.
 
     Attributes:
         job_id: the job.
@@ -106,7 +106,7 @@ def _redis_url(url: str) -> str:
     return url
 
 
-class Doorbell:
+class Notifier:
     """Rings for jobs that a worker may start now."""
 
     def __init__(self, settings: Settings) -> None:
@@ -139,7 +139,7 @@ class Doorbell:
         except _UNREACHABLE as error:
             raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
 
-    def ring(self, bells: Iterable[Bell]) -> None:
+    def notify(self, notifications: Iterable[Notification]) -> None:
         """Send one message per job.
 
         Raises:
@@ -147,14 +147,14 @@ class Doorbell:
                 reconciler sends their messages again.
         """
         try:
-            for bell in bells:
+            for notification in notifications:
                 self._app.send_task(
                     RUN_JOB,
-                    args=[bell.job_id],
-                    task_id=bell.task_id(),
-                    shadow=bell.task_name,
-                    queue=bell.queue,
-                    priority=MAX_PRIORITY - bell.priority,  # with Redis, 0 is the first to be taken
+                    args=[notification.job_id],
+                    task_id=notification.task_id(),
+                    shadow=notification.task_name,
+                    queue=notification.queue,
+                    priority=MAX_PRIORITY - notification.priority,  # with Redis, 0 is the first to be taken
                     retry=True,
                     retry_policy={"max_retries": 2},
                 )
