@@ -19,44 +19,6 @@ Every table, view and column, with the comment that is in the database. (`\\d+ T
 [metrics.md](metrics.md) defines the scores, [sql.md](sql.md) has queries for common questions. This page is generated:
 `UPDATE_DOCS=1 .venv/bin/python -m pytest tests/catalog/test_schema_page.py`.
 """
-# Columns of views without a comment in the database, of which no table or several have the name.
-VIEW_COLUMNS = {
-    "auroc": "AUROC of the pair",
-    "basis": "sae, or a control",
-    "best_f1": "mean over nodes of the best F1 (layer_score.best_f1_mean)",
-    "best_f1_inner": "mean best F1 of inner nodes with three or more classes (layer_score.best_f1_inner_mean)",
-    "child_f1": "F1 of the child's label",
-    "child_label": "synset name of the child's label",
-    "child_label_id": "synset of the child's label",
-    "child_node": "source taxonomy: synset name of the node whose best latent the child is",
-    "cosine": "mean cosine of input and reconstruction on held-out rows; null but for basis sae",
-    "coverage": "ontological coverage: share of the classes under the LCH that are associated",
-    "dataset": "name of the data set",
-    "dead_share": "share of the columns that fire on no image",
-    "depth": "shortest path from the root; root = 0",
-    "f1": "F1 of the pair",
-    "fvu": "fraction of variance unexplained on held-out rows; null but for basis sae",
-    "height": "longest downward path to a leaf of the induced taxonomy; leaf = 0",
-    "l0": "mean number of firing columns per scored image",
-    "latent": "index in the dictionary",
-    "lch": "synset name of the lowest common hypernym of the associated classes",
-    "lch_height": "height of the LCH (layer_progress: the mean over alive columns)",
-    "lch_height_relative": "mean LCH height over the root's height, 0 to 1 (layer_score.lch_height_relative_mean)",
-    "model": "hub id or local folder of the backbone",
-    "n_classes": "classes under the node (itself included if it is one)",
-    "n_fire": "images on which the latent fires (N_j)",
-    "n_images": "scored images under the node (n_v)",
-    "n_seeds": "seeds that the row is the mean of: 1 unless the basis is shuffled",
-    "parent_f1": "F1 of the parent's label",
-    "parent_label": "synset name of the parent's label",
-    "parent_label_id": "synset of the parent's label",
-    "parent_node": "source taxonomy: synset name of the node whose best latent the parent is",
-    "precision": "precision of the pair",
-    "recall": "recall of the pair",
-    "sae_kind": "kind of the SAE (sae.kind)",
-    "seed": "seed of a shuffled control; 0 otherwise",
-    "synset": "synset name of the node",
-}
 
 
 def comment_of(connection: Connection, relation: str) -> str:
@@ -66,22 +28,9 @@ def comment_of(connection: Connection, relation: str) -> str:
 
 
 def view_columns(connection: Connection, view: str) -> list[tuple[str, str, str]]:
-    """Name, type and description of a view's columns; without a comment, that of the table's column of the name."""
-    sources = connection.execute(
-        text("SELECT DISTINCT table_name FROM information_schema.view_table_usage WHERE view_name = :view"),
-        {"view": view},
-    ).scalars()
-    of_tables: dict[str, set[str]] = {}
-    for source in sources:
-        for column in inspect(connection).get_columns(source):
-            of_tables.setdefault(column["name"], set()).add(column["comment"] or "")
-    described = []
-    for column in inspect(connection).get_columns(view):
-        name = column["name"]
-        texts = of_tables.get(name, set())
-        inherited = texts.pop() if len(texts) == 1 else ""
-        described.append((name, str(column["type"]), column.get("comment") or VIEW_COLUMNS.get(name) or inherited))
-    return described
+    """Name, type and comment of a view's columns."""
+    columns = inspect(connection).get_columns(view)
+    return [(column["name"], str(column["type"]), column["comment"] or "") for column in columns]
 
 
 def section(name: str, comment: str, columns: list[tuple[str, str, str]]) -> str:
