@@ -33,37 +33,52 @@ def default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Settings of every part of hsae; each field is the variable `HSAE_<FIELD>`."""
+    """Settings of every part of hsae; each field is the variable `HSAE_<FIELD>`.
+
+    Type checkers without pydantic's plugin see a default only where it is written as `default=`.
+    """
 
     model_config = SettingsConfigDict(env_prefix="HSAE_", env_file=".env", extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home, description="data folder of the private single-machine stack")
-    database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
-    broker_url: SecretStr | None = Field(None, description="redis://:password@host:port/0")
-    s3_endpoint: str | None = Field(None, description="host:port of the S3 server, without a scheme")
-    s3_access_key: str | None = Field(None, description="S3 access key")
-    s3_secret_key: SecretStr | None = Field(None, description="S3 secret key")
-    s3_bucket: str = Field("hsae", min_length=3, description="bucket that holds every object")
-    s3_region: str = Field("us-east-1", description="S3 region")
-    s3_secure: bool = Field(False, description="use TLS towards the S3 server")
+    database_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+    broker_url: SecretStr | None = Field(default=None, description="redis://:password@host:port/0")
+    s3_endpoint: str | None = Field(default=None, description="host:port of the S3 server, without a scheme")
+    s3_access_key: str | None = Field(default=None, description="S3 access key")
+    s3_secret_key: SecretStr | None = Field(default=None, description="S3 secret key")
+    s3_bucket: str = Field(default="hsae", min_length=3, description="bucket that holds every object")
+    s3_region: str = Field(default="us-east-1", description="S3 region")
+    s3_secure: bool = Field(default=False, description="use TLS towards the S3 server")
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes cuda where there is one")
-    model: str = Field("facebook/dinov2-base", description="default backbone: hub id or local folder")
-    model_cache: Path | None = Field(None, description="cache folder of hub downloads (default: the hub's own)")
-    wordnet: Path | None = Field(None, description="folder with another WordNet noun database (data.noun, index.noun)")
-
-    max_skipped_share: float = Field(0.01, ge=0, le=1, description="an extraction fails when more images are skipped")
-    max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
-    lease_seconds: float = Field(
-        DEFAULT_LEASE_SECONDS, gt=0, description="a job whose worker was silent for so long is taken over"
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes cuda where there is one")
+    model: str = Field(default="facebook/dinov2-base", description="default backbone: hub id or local folder")
+    model_cache: Path | None = Field(default=None, description="cache folder of hub downloads (default: the hub's own)")
+    wordnet: Path | None = Field(
+        default=None, description="folder with another WordNet noun database (data.noun, index.noun)"
     )
-    reconcile_seconds: float = Field(5, gt=0, description="how often a worker looks for lost jobs")
-    max_attempts: int = Field(3, ge=1, description="how often a job is tried before it fails for good")
-    retry_seconds: float = Field(10, ge=0, description="pause before a job is tried again; doubles up to 5 minutes")
-    max_outages: int = Field(100, ge=0, description="how often a job waits for an unreachable service before it fails")
-    log_format: Literal["text", "json"] = Field("text", description="how a worker logs to its standard error")
-    reader_password: SecretStr | None = Field(None, description="password of the read-only database role hsae_reader")
-    checkpoint_seconds: float = Field(60, ge=0, description="how often a running SAE training is checkpointed")
+
+    max_skipped_share: float = Field(
+        default=0.01, ge=0, le=1, description="an extraction fails when more images are skipped"
+    )
+    max_image_pixels: int = Field(
+        default=178_956_970, gt=0, description="larger images are skipped (decompression bombs)"
+    )
+    lease_seconds: float = Field(
+        default=DEFAULT_LEASE_SECONDS, gt=0, description="a job whose worker was silent for so long is taken over"
+    )
+    reconcile_seconds: float = Field(default=5, gt=0, description="how often a worker looks for lost jobs")
+    max_attempts: int = Field(default=3, ge=1, description="how often a job is tried before it fails for good")
+    retry_seconds: float = Field(
+        default=10, ge=0, description="pause before a job is tried again; doubles up to 5 minutes"
+    )
+    max_outages: int = Field(
+        default=100, ge=0, description="how often a job waits for an unreachable service before it fails"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="how a worker logs to its standard error")
+    reader_password: SecretStr | None = Field(
+        default=None, description="password of the read-only database role hsae_reader"
+    )
+    checkpoint_seconds: float = Field(default=60, ge=0, description="how often a running SAE training is checkpointed")
 
     @classmethod
     def settings_customise_sources(
