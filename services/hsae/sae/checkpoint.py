@@ -1,4 +1,4 @@
-"""A training between two steps: what it consists of, and how it is written down and taken up again."""
+"""A training between two steps: its state, and how it is stored and restored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class Checkpoint:
     """The state after some step, ready for one safetensors file.
 
-    tensors: "sae.<name>" the SAE's own tensors; "adam.<name>.<moment>" Adam's for every parameter;
-        "silent_steps" int64 [n_latents]; "losses" float64 [4] of the last step
-    metadata: "format", "step" (steps done), "config" (JSON), "n_train_rows", "batch_size", "n_steps"
+    Attributes:
+        tensors: "sae.<name>" the SAE's own tensors; "adam.<name>.<moment>" Adam's for every parameter; "silent_steps"
+            int64 [n_latents]; "losses" float64 [4] of the last step.
+        metadata: "format", "step" (steps done), "config" (JSON), "n_train_rows", "batch_size", "n_steps".
     """
 
     tensors: Mapping[str, Tensor]
@@ -33,9 +34,12 @@ class Checkpoint:
 class TrainingState:
     """All that changes from step to step.
 
-    step: steps done
-    silent_steps: int64 [n_latents], steps since the latent last fired
-    losses: total, reconstruction, sparsity and auxiliary loss of the last step
+    Attributes:
+        sae: the SAE, on its device.
+        optimiser: Adam with its moments.
+        silent_steps: int64 [n_latents], steps since the latent last fired.
+        step: steps done.
+        losses: total, reconstruction, sparsity and auxiliary loss of the last step.
     """
 
     sae: SparseAutoencoder
@@ -73,7 +77,19 @@ def restore(
     schedule: Schedule,
     device: torch.device,
 ) -> TrainingState:
-    """The state that was captured. Raises UserError when it is of another training or incomplete."""
+    """The state that was captured, on a device.
+
+    Args:
+        checkpoint: from `capture`.
+        config: config of this training.
+        d_model: width of this training's rows.
+        n_train_rows: number of this training's rows.
+        schedule: schedule of this training.
+        device: where the training continues.
+
+    Raises:
+        UserError: the checkpoint is of another training, or incomplete.
+    """
     for name, expected in _identity(config, n_train_rows, schedule).items():
         found = checkpoint.metadata.get(name)
         if found != expected:
@@ -107,7 +123,7 @@ def restore(
 
 
 def _identity(config: SaeConfig, n_train_rows: int, schedule: Schedule) -> dict[str, str]:
-    """What must agree between the training that wrote a checkpoint and the one that takes it up."""
+    """What must agree between the training that wrote a checkpoint and the one that continues from it."""
     return {
         "format": FORMAT,
         "config": config.model_dump_json(),

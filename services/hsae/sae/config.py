@@ -32,11 +32,14 @@ _DEAD_SHARE_OF_TRAINING = 20
 
 
 class SaeConfig(FrozenModel):
-    """One SAE's training. Every violation raises `UserError` (not pydantic's ValidationError) with one line.
+    """How one SAE is trained.
 
     It is made from `kind`, the settings of that kind and the fields below, all by name, and written like that:
     `SaeConfig(kind="topk", k=16, expansion=4)`. A setting of another kind must keep its default, so that one training
     has exactly one config and therefore one key.
+
+    Raises:
+        UserError: a setting is unknown, out of range or of another kind; one line (never pydantic's ValidationError).
     """
 
     variant: InstanceOf[SaeVariant] = Field(exclude=True, description="the kind with its own settings")
@@ -75,7 +78,11 @@ class SaeConfig(FrozenModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
-        """The config of plain values (of a command line, a YAML file, JSON). Raises UserError."""
+        """The config of plain values (of a command line, a YAML file, JSON).
+
+        Raises:
+            UserError: as the constructor.
+        """
         return cls.model_validate(dict(values))
 
     @model_serializer(mode="wrap")
@@ -102,7 +109,11 @@ class SaeConfig(FrozenModel):
 
 
 def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """The values with the kind's name and its own settings replaced by a `variant`. Raises UserError."""
+    """The values with the kind's name and its own settings replaced by a `variant`.
+
+    Raises:
+        UserError: a name or a kind is unknown, or a setting is out of range or of another kind.
+    """
     known = SaeConfig.defaults()
     for name in values:
         if name not in known:
@@ -155,7 +166,11 @@ def n_held_out(n_images: int, holdout_share: float) -> int:
 
 
 def check_config(config: SaeConfig, d_model: int) -> None:
-    """Checks what depends on the backbone's width. Raises UserError."""
+    """Check what depends on the backbone's width.
+
+    Raises:
+        UserError: a setting counts more latents than the dictionary has.
+    """
     n_latents = n_latents_of(config, d_model)
     for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
         if value > n_latents:
@@ -166,13 +181,14 @@ def check_config(config: SaeConfig, d_model: int) -> None:
 
 
 def resolve_schedule(config: SaeConfig, n_train_rows: int) -> Schedule:
-    """`(batch_size, n_steps)` for a number of training rows; what the config leaves open follows a fixed rule.
+    """The schedule for a number of training rows; what the config leaves open follows a fixed rule.
 
     - batch_size: the largest power of two that is at most a sixteenth of the rows, within 64..4096, and never more than
       the rows themselves;
     - n_steps: 50 passes over the rows, within 1,000..20,000 steps.
 
-    Raises UserError when the config asks for batches larger than the training rows.
+    Raises:
+        UserError: there are no training rows, or the config asks for batches larger than all of them.
     """
     if n_train_rows < 1:
         raise UserError("there is no training row: give more images or a smaller holdout_share")
@@ -191,8 +207,10 @@ def resolve_schedule(config: SaeConfig, n_train_rows: int) -> Schedule:
 
 
 def resolve_dead_after_steps(config: SaeConfig, n_train_rows: int) -> int:
-    """After how many silent steps a latent counts as dead: the config's number, else two passes over the rows, but no
-    more than a twentieth of the training."""
+    """After how many silent steps a latent counts as dead.
+
+    It is the config's number; without one, two passes over the rows, but at most a twentieth of the training.
+    """
     if config.dead_after_steps is not None:
         return config.dead_after_steps
     batch_size, n_steps = resolve_schedule(config, n_train_rows)

@@ -12,9 +12,10 @@ def geometric_median(
 
     Weiszfeld's iteration in the form of Vardi and Zhang (PNAS 97(4), 2000), which stays defined and still
     converges when an iterate coincides with a row. It starts at the mean and ends when a step is shorter than
-    `tolerance` times the mean distance. float64 throughout, so the result does not depend on the device.
+    `tolerance` times the mean distance. All of it is float64, so the result does not depend on the device.
 
-    Raises ValueError when there is no row.
+    Raises:
+        ValueError: there are no rows.
     """
     if rows.ndim != 2 or rows.shape[0] == 0:
         raise ValueError(f"geometric_median needs at least one row in a matrix, got the shape {tuple(rows.shape)}")

@@ -18,18 +18,19 @@ _CHUNK_LATENTS = 1_024
 
 
 def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAutoencoder:
-    """An untrained SAE on the CPU, fitted to the place and the size of the training rows, not yet to their shape.
+    """An untrained SAE on the CPU, fitted to the position and scale of the training rows, but not to their shape.
 
     - input_scale: centred rows have the length sqrt(d_model) on average over all training rows;
-    - pre_bias: the geometric median of the training rows (of 8,192 of them, drawn with the seed, when there are more);
+    - pre_bias: the geometric median of the training rows (of 8,192 of them, drawn with the seed, if there are more);
     - decoder: random directions of unit norm; encoder: the same directions;
-    - encoder bias: such that every latent's pre-activation is positive on the same share of the training rows (of the
-      same 8,192), the one at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic
-      layer never come among the strongest of any row, and a ReLU SAE starts dense and loses latents while its
-      L1 penalty makes it sparse.
-    - what else a kind has: as it says.
+    - encoder bias: every latent's pre-activation is positive on the same share of the training rows (of the same
+      8,192), the share at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic layer
+      are never among the strongest of any row, and a ReLU SAE starts dense and loses latents while its L1 penalty makes
+      it sparse.
+    - further parameters of a kind: by its own `initialise`.
 
-    Raises UserError when the rows do not differ.
+    Raises:
+        UserError: all rows are equal.
     """
     sample = next(rows.chunks(subsample(split.train, MEDIAN_ROWS, config.seed), MEDIAN_ROWS))
     median = geometric_median(sample)
@@ -58,7 +59,12 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
 def untrained_sae(config: SaeConfig, rows: RowSource) -> SparseAutoencoder:
     """The SAE that `train` would start from: the control "an untrained SAE".
 
-    `rows` are finite (see `check_rows`) and are read twice. Raises UserError.
+    Args:
+        config: how the SAE is trained.
+        rows: finite rows (see `check_rows`), which are read twice.
+
+    Raises:
+        UserError: the config does not fit the rows, or all rows are equal.
     """
     check_config(config, rows.d_model)
     return initialise(config, rows, split_rows(rows, holdout_share=config.holdout_share, seed=config.seed))

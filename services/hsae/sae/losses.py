@@ -45,7 +45,15 @@ class TrainingStep:
 
 @dataclass(frozen=True, slots=True)
 class StepLosses:
-    """Scalars with a gradient, and which latents fired on the batch (bool[n_latents])."""
+    """The losses of one step.
+
+    Attributes:
+        total: a scalar with a gradient.
+        reconstruction: a scalar without a gradient, like the two that follow.
+        sparsity: the mean L1 norm, without its weight.
+        auxiliary: the auxiliary loss, without its weight.
+        fired: bool[n_latents], which latents fired on the batch.
+    """
 
     total: Tensor
     reconstruction: Tensor
@@ -97,8 +105,10 @@ def sparse_losses(
 
 
 def _bias_with_pre_bias_gradient(sae: SaeWeights) -> Float[Tensor, "n_latents"]:
-    """The encoder bias, whose gradient also reaches pre_bias as it does through `x_scaled - pre_bias`: that needs one
-    product with a vector instead of one with the batch."""
+    """The encoder bias, with a gradient that also reaches `pre_bias`.
+
+    The gradient is that of `x_scaled - pre_bias`, for one product with a vector instead of one with the batch.
+    """
     zero = sae.pre_bias - sae.pre_bias.detach()
     return sae.encoder_bias - sae.encoder_weight.detach() @ zero
 
@@ -111,12 +121,11 @@ def _auxiliary_loss(
     dead_latents: Int[Tensor, "n_dead"],
     k_aux: int,
 ) -> Float[Tensor, ""]:
-    """How badly the k_aux most excited dead latents of each row reconstruct what the live ones left over
-    (AuxK: Gao et al. 2024, section 2.4 and appendix A.2).
+    """How badly the k_aux most excited dead latents of each row reconstruct the residual of the live ones.
 
-    Ours: every dead latent was first lifted so far that it fires on as many rows of the batch as it did before the
-    first step. A dead ReLU latent is negative on every row and would get no gradient otherwise; dead TopK latents often
-    are, too.
+    This is AuxK (Gao et al. 2024, section 2.4 and appendix A.2). Ours: every dead latent is first lifted so far that it
+    fires on as many rows of the batch as it did before the first step. A dead ReLU latent is negative on every row and
+    would otherwise get no gradient; dead TopK latents often are, too.
     """
     picked = top_k_entries(excitement, min(k_aux, dead_latents.shape[0]))
     values = excitement[picked.rows, picked.latents]

@@ -14,12 +14,14 @@ _BATCH_ROWS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """Means over the rows measured.
+    """Means over the measured rows.
 
-    fvu: fraction of variance unexplained, `sum |x - x_hat|^2 / sum |x - mean(x)|^2`; None when the rows do not vary
-    cosine: mean cosine of x and x_hat, raw activations, no centring
-    l0: mean number of positive latents a row
-    l1: mean sum of the latents of a row, in scaled space
+    Attributes:
+        fvu: fraction of variance unexplained, `sum |x - x_hat|^2 / sum |x - mean(x)|^2`; None if the rows do not vary.
+        cosine: mean cosine of x and x_hat, raw activations, not centred.
+        l0: mean number of positive latents per row.
+        l1: mean sum of the latents of a row, in scaled space.
+        n_rows: number of measured rows.
     """
 
     fvu: float | None
@@ -31,15 +33,25 @@ class Reconstruction:
 
 @dataclass(frozen=True, slots=True)
 class SaeMetrics:
-    """What is known of a trained SAE's quality.
+    """Quality of a trained SAE. See `Reconstruction` for `fvu`, `cosine`, `l0` and `l1`.
 
-    fvu, cosine, l0, l1: see `Reconstruction`; over view 0 of the held-out images, or, where n_holdout_rows is 0,
-        over view 0 of all images, which were trained on
-    dead_share: share of the latents that fire on no view-0 row at all, held out or not
-    n_train_rows: rows trained on, augmented views included
-    n_holdout_rows: rows of held-out images measured; 0 means that nothing was held out
-    batch_size, n_steps: the schedule that was followed
-    loss, reconstruction_loss, sparsity_loss, auxiliary_loss: of the last step's batch, see `losses`
+    These four are over view 0 of the held-out images, or, if `n_holdout_rows` is 0, over view 0 of all images, which
+    were trained on.
+
+    Attributes:
+        fvu: fraction of variance unexplained.
+        cosine: mean cosine.
+        l0: mean number of positive latents.
+        l1: mean sum of the latents.
+        dead_share: share of the latents that fire on no row of view 0, held out or not.
+        n_train_rows: rows trained on, including augmented views.
+        n_holdout_rows: measured rows of held-out images; 0: nothing was held out.
+        batch_size: rows per step.
+        n_steps: steps.
+        loss: total loss of the last step's batch, see `losses`.
+        reconstruction_loss: its reconstruction term.
+        sparsity_loss: its sparsity term.
+        auxiliary_loss: its auxiliary term.
     """
 
     fvu: float | None
@@ -61,7 +73,7 @@ class SaeMetrics:
 def measure_reconstruction(
     sae: SparseAutoencoder, rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.device
 ) -> Reconstruction:
-    """Scores the SAE (on `device`) on some rows; sums are float64, two passes over the rows."""
+    """Measure the SAE (on `device`) on some rows; sums are float64, in two passes over the rows."""
     n_rows = positions.shape[0]
     batches = torch.split(positions, _BATCH_ROWS)
     mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)

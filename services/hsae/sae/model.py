@@ -21,7 +21,11 @@ class SparseAutoencoder(SaeWeights):
     """Weights (see `SaeWeights`; the names are those of `to_tensors`) with the config that says how to use them."""
 
     def __init__(self, config: SaeConfig, d_model: int) -> None:
-        """Raises UserError when the config does not fit d_model."""
+        """Make an SAE of zeros.
+
+        Raises:
+            UserError: the config does not fit d_model.
+        """
         check_config(config, d_model)
         n_latents = n_latents_of(config, d_model)
         super().__init__(n_latents, d_model, config.variant.own_parameters(n_latents, d_model))
@@ -45,7 +49,15 @@ class SparseAutoencoder(SaeWeights):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: SaeConfig) -> "SparseAutoencoder":
-        """The SAE of stored tensors, on the CPU. Raises UserError when they are not those of such an SAE."""
+        """The SAE of stored tensors, on the CPU.
+
+        Args:
+            tensors: as `to_tensors` returns them.
+            config: how the SAE was trained.
+
+        Raises:
+            UserError: the tensors are not those of such an SAE.
+        """
         pre_bias = tensors.get("pre_bias")
         if pre_bias is None or pre_bias.ndim != 1 or pre_bias.shape[0] == 0:
             raise UserError("these tensors are no SAE: pre_bias [d_model] is missing; import or train the SAE again")

@@ -19,7 +19,7 @@ _SUBSAMPLE_STREAM = 2**63 + 1
 
 
 class RowSource(Protocol):
-    """Rows that can be read again, some at a time: nothing says that all of them lie in memory."""
+    """Rows that can be read more than once, some at a time; they need not all be in memory."""
 
     @property
     def d_model(self) -> int:
@@ -27,7 +27,7 @@ class RowSource(Protocol):
 
     @property
     def image_index(self) -> Int[Tensor, "n_rows"]:
-        """Which image a row is of."""
+        """The image of each row."""
 
     @property
     def view(self) -> Int[Tensor, "n_rows"]:
@@ -39,13 +39,14 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Activations of one layer, all in memory, with what each row came from; all three on one device.
+    """Activations of one layer with the origin of each row, all in memory and on one device.
 
-    Training needs every row in every epoch, in an order that it draws: it holds them all.
+    Training draws every row in every epoch in a random order, so it holds them all.
 
-    activations: bfloat16, float16 or float32 [n_rows, d_model]
-    image_index: integers [n_rows], which image a row is of
-    view:        integers [n_rows], 0 = the plain image, above 0 = an augmented view of it (trained on, never scored)
+    Attributes:
+        activations: bfloat16, float16 or float32 [n_rows, d_model].
+        image_index: integers [n_rows], the image of each row.
+        view: integers [n_rows]; 0 = the plain image, above 0 = an augmented view of it (trained on, never scored).
     """
 
     activations: Float[Tensor, "n_rows d_model"]
@@ -67,10 +68,11 @@ class TrainingRows:
 class RowSplit:
     """Which rows train and which rows measure, as ascending row numbers (int64, CPU).
 
-    train: rows of the images that are not held out, every view
-    evaluation: rows of view 0 of the held-out images, or of all images when nothing is held out
-    plain: all rows of view 0
-    n_holdout: how many of `evaluation` are of held-out images (0: the metrics are on training rows)
+    Attributes:
+        train: rows of the images that are not held out, every view.
+        evaluation: rows of view 0 of the held-out images, or of all images if none is held out.
+        plain: all rows of view 0.
+        n_holdout: how many of `evaluation` are of held-out images (0: the metrics are on training rows).
     """
 
     train: Int[Tensor, "n_train"]
@@ -80,7 +82,11 @@ class RowSplit:
 
 
 def check_rows(rows: TrainingRows) -> None:
-    """Shapes, types and finite values. Raises UserError that names the first bad row and its image."""
+    """Check shapes, types and finite values.
+
+    Raises:
+        UserError: names the first bad row and its image.
+    """
     activations = rows.activations
     if activations.ndim != 2 or activations.shape[1] == 0 or not activations.is_floating_point():
         raise UserError(
@@ -98,9 +104,14 @@ def check_rows(rows: TrainingRows) -> None:
 
 
 def check_finite(rows: TrainingRows, *, first_row: int = 0) -> None:
-    """Raises UserError that names the first row with NaN or infinity; `first_row` is the number of the first of these.
+    """Check that the activations (bfloat16, float16 or float32) are finite.
 
-    The activations are bfloat16, float16 or float32.
+    Args:
+        rows: some rows.
+        first_row: the number of the first of them, for the message.
+
+    Raises:
+        UserError: names the first row with NaN or infinity.
     """
     for start in range(0, rows.activations.shape[0], _CHUNK_ROWS):
         finite = torch.isfinite(rows.activations[start : start + _CHUNK_ROWS]).all(dim=1)
@@ -113,10 +124,12 @@ def check_finite(rows: TrainingRows, *, first_row: int = 0) -> None:
 
 
 def split_rows(rows: RowSource, *, holdout_share: float, seed: int) -> RowSplit:
-    """Holds out whole images: the first `holdout_share` of a seeded permutation of the sorted image numbers.
+    """Hold out whole images: the first `holdout_share` of a seeded permutation of the sorted image numbers.
 
-    At least one image is held out unless the share is 0. Raises UserError when fewer than two rows are left to train
-    on or no plain view is left to measure.
+    At least one image is held out unless the share is 0.
+
+    Raises:
+        UserError: fewer than two rows are left to train on, or no plain view is left to measure.
     """
     image_index = rows.image_index.to("cpu", torch.int64)
     is_plain = rows.view.to("cpu") == 0
@@ -140,9 +153,10 @@ def split_rows(rows: RowSource, *, holdout_share: float, seed: int) -> RowSplit:
 
 
 class BatchOrder:
-    """Every pass over the training rows in its own order, a pure function of (seed, pass): nothing to save or restore.
+    """The batches of every pass over the training rows.
 
-    A pass drops the `n_rows % batch_size` rows at the end of its order, which are other rows in every pass.
+    The order of a pass is a pure function of (seed, pass), so no state is saved or restored. A pass drops the
+    `n_rows % batch_size` rows at the end of its order, which are other rows in every pass.
     """
 
     def __init__(self, n_rows: int, batch_size: int, seed: int) -> None:

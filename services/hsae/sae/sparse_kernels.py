@@ -19,9 +19,13 @@ _DENSE_FROM_SHARE = 1 / 20
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Some entries of a matrix [n_rows, n_latents], row after row, none twice.
+    """Some entries of a matrix [n_rows, n_latents], sorted by row, without duplicates.
 
-    rows, latents: int64 [n_entries], where they are
+    Attributes:
+        rows: int64[n_entries], the row of each entry.
+        latents: int64[n_entries], the column of each entry.
+        n_rows: number of rows of the matrix.
+        n_latents: number of its columns.
     """
 
     rows: Int[Tensor, "n_entries"]

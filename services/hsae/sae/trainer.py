@@ -24,7 +24,7 @@ GRADIENT_NORM_LIMIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """Where a training stands after a step; the losses are those of its batch (see `losses`)."""
+    """The state of a training after a step; the losses are those of its batch (see `losses`)."""
 
     step: int
     n_steps: int
@@ -37,7 +37,7 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainedSae:
-    """The SAE, on the CPU, and what was measured of it."""
+    """The SAE, on the CPU, and its metrics."""
 
     sae: SparseAutoencoder
     metrics: SaeMetrics
@@ -54,15 +54,23 @@ def train(
     checkpoint_due: Callable[[], bool] = lambda: False,
     micro_batch: Callable[[int], int] = lambda n_rows: n_rows,
 ) -> TrainedSae:
-    """Trains an SAE, from a checkpoint where one is given, and measures it.
+    """Train an SAE, from a checkpoint where one is given, and measure it.
 
-    on_step is called after every step; what it raises ends the training. checkpoint_due is asked after every step but
-    the last, and where it says yes save_checkpoint gets the state after that step. micro_batch says how many of a
-    batch's rows go through the device at once; the gradients of such parts are added up. (The auxiliary loss is then
-    taken per part, so that a training in parts is not bit for bit the one without.)
+    Args:
+        config: how the SAE is trained.
+        rows: activations of one layer.
+        device: where it trains; the result is on the CPU.
+        checkpoint: the state to continue from; None: from the start.
+        on_step: called after every step; an error that it raises ends the training.
+        save_checkpoint: called with the state after a step for which `checkpoint_due` said yes.
+        checkpoint_due: asked after every step but the last.
+        micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
+            parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
+            batch.
 
-    Raises UserError for a config that does not fit the rows, rows with NaN or infinity, too few or constant rows, a
-    checkpoint of another training, and a loss that stops being finite.
+    Raises:
+        UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
+            checkpoint is of another training; the loss is no longer finite.
     """
     check_rows(rows)
     check_config(config, rows.activations.shape[1])
@@ -84,8 +92,11 @@ def train(
 
 
 def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
-    """The rate of a step (counted from 0): linear rise over the warm-up share, level, linear fall towards 0 over the
-    decay share. It is never 0."""
+    """The learning rate of a step (counted from 0).
+
+    It rises linearly over the warm-up share, is constant, and falls linearly towards 0 over the decay share. It is
+    never 0.
+    """
     rise = (step + 1) / (config.lr_warmup_share * n_steps) if config.lr_warmup_share > 0 else 1.0
     fall = (n_steps - step) / (config.lr_decay_share * n_steps) if config.lr_decay_share > 0 else 1.0
     return config.learning_rate * min(1.0, rise, fall)
@@ -117,7 +128,11 @@ class _Trainer:
         self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
 
     def take_step(self) -> None:
-        """Moves the state by one step. Raises UserError when the loss is not finite."""
+        """Move the state by one step.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
         state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
         sae, optimiser = state.sae, state.optimiser
         for group in optimiser.param_groups:
@@ -154,15 +169,17 @@ class _Trainer:
 
 
 def _project_decoder_gradient(sae: SparseAutoencoder) -> None:
-    """Takes out of every direction's gradient the part along the direction, which the renormalisation would undo but
-    Adam's moments would remember."""
+    """Remove from every direction's gradient the part along the direction.
+
+    The renormalisation would undo that part, but Adam's moments would remember it.
+    """
     gradient, directions = sae.decoder_weight.grad, sae.decoder_weight
     assert gradient is not None  # noqa: S101
     gradient.addcmul_((gradient * directions).sum(dim=1, keepdim=True), directions, value=-1)
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
-    """The rows in the memory of a GPU when they take less than half of what is free, else where they are."""
+    """The rows in the memory of a GPU if they take less than half of what is free, otherwise unchanged."""
     if device.type != "cuda":
         return rows
     free, _total = torch.cuda.mem_get_info(device)

@@ -9,20 +9,26 @@ from torch import Tensor, nn
 
 
 class SaeWeights(nn.Module):
-    """State (all float32):
+    """Weights and linear maps. A kind may have further parameters; `initialisation.initialise` sets the values.
 
-    encoder_weight [n_latents, d_model], encoder_bias [n_latents]
-    decoder_weight [n_latents, d_model]: row j is the unit direction of latent j
-    pre_bias       [d_model], in scaled space
-    input_scale    [], scaled space = input_scale * raw activations
-
-    A kind may have further parameters. New ones are all zeros: see `initialisation.initialise`.
+    Attributes:
+        encoder_weight: float32[n_latents, d_model].
+        encoder_bias: float32[n_latents].
+        decoder_weight: float32[n_latents, d_model]; row j is the unit direction of latent j.
+        pre_bias: float32[d_model], in scaled space.
+        input_scale: float32[]; scaled space = input_scale * raw activations.
     """
 
     input_scale: Tensor
 
     def __init__(self, n_latents: int, d_model: int, own_parameters: Mapping[str, tuple[int, ...]]) -> None:
-        """`own_parameters`: names and shapes of the parameters that only this kind has."""
+        """Make weights of zeros.
+
+        Args:
+            n_latents: size of the dictionary.
+            d_model: width of the backbone.
+            own_parameters: names and shapes of the parameters that only this kind has.
+        """
         super().__init__()
         self.d_model = d_model
         self.n_latents = n_latents
@@ -35,7 +41,7 @@ class SaeWeights(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
     def scale_inputs(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
-        """Raw activations of any floating type in scaled space, float32."""
+        """Raw activations of any floating type as float32 in scaled space."""
         return x.to(torch.float32) * self.input_scale
 
     def pre_activations(self, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
