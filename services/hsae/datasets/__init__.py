@@ -1,4 +1,4 @@
-"""Labelled image data sets: listing, fingerprint, and the decoding of whatever an image file may be."""
+"""Labelled image data sets: listing, fingerprint, and decoding of image files."""
 
 from hsae.datasets.check import SkippedImage, check_images
 from hsae.datasets.dataset import LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset

@@ -1,4 +1,4 @@
-"""Decodes a whole data set, to say before an extraction which images it will skip."""
+"""Decodes a whole data set to list, before an extraction, the images that it will skip."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,13 @@ _BYTES_IN_FLIGHT = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """An image that cannot be used: its number in the listing, its path there, and why."""
+    """An image that cannot be used.
+
+    Attributes:
+        image: its number in the listing.
+        path: its path there.
+        reason: why it cannot be used, one line.
+    """
 
     image: int
     path: str
@@ -26,9 +32,10 @@ class SkippedImage:
 
 
 def check_images(dataset: ImageDataset, *, max_pixels: int) -> list[SkippedImage]:
-    """Decode every image, one per processor at a time; returns those that cannot be used, in listing order.
+    """Decode every image, with one thread per processor, and return those that cannot be used, in listing order.
 
-    Raises `UserError` for a file that is gone or cannot be read at all.
+    Raises:
+        UserError: a file is missing or cannot be read at all.
     """
     paths: list[str] = dataset.listing["path"].to_pylist()
     budget = MemoryBudget(_BYTES_IN_FLIGHT)

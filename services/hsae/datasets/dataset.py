@@ -1,4 +1,4 @@
-"""A labelled set of image files: which files, of which class or classes, with which content."""
+"""A labelled set of image files: paths, classes and checksums."""
 
 import hashlib
 import os
@@ -52,6 +52,7 @@ class ImageDataset:
 
     @property
     def n_images(self) -> int:
+        """Number of images."""
         return int(self.listing.num_rows)
 
     @property
@@ -63,7 +64,8 @@ class ImageDataset:
 def hash_files(source: ImageSource, paths: Sequence[str]) -> list[tuple[str, int]]:
     """(sha256 hex, bytes) of each image file, in order; several are read at a time.
 
-    `UserError` for the first file, in order, that is missing or cannot be read.
+    Raises:
+        UserError: names the first file, in order, that is missing or cannot be read.
     """
     starts = range(0, len(paths), _N_FILES_PER_TASK)
     with ThreadPoolExecutor() as pool:
@@ -83,8 +85,8 @@ def _hash_some(source: ImageSource, paths: Iterable[str]) -> list[tuple[str, int
 def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
     """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path, then class id.
 
-    An image has a row for each of its classes. No path or id holds a NUL, so different sets of rows never have the
-    same text.
+    An image has a row for each of its classes. No path and no id contains a NUL, so different sets of rows never give
+    the same text.
     """
     digest = hashlib.sha256()
     for path, class_id, sha256 in sorted(rows):
@@ -95,7 +97,16 @@ def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
 def make_dataset(
     source: ImageSource, classes_of: Mapping[str, tuple[str, ...]], class_names: Mapping[str, str]
 ) -> ImageDataset:
-    """Hash the files and put the data set together. `classes_of`: class ids, sorted, by path."""
+    """Hash the files and make the data set.
+
+    Args:
+        source: where the images are.
+        classes_of: by path the sorted class ids of the image.
+        class_names: by class id what the data set calls the class.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
     paths = sorted(classes_of)
     digests = hash_files(source, paths)
     classes = [classes_of[path] for path in paths]

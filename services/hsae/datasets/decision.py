@@ -1,4 +1,4 @@
-"""What one label of a data set was taken for."""
+"""How one label of a data set was resolved."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,14 @@ from hsae.taxonomy import Interpretation, Rule
 
 @dataclass(frozen=True, slots=True)
 class LabelDecision:
-    """What one label stands for.
+    """How one label was resolved.
 
-    text: what was read: the label itself, or what the mapping has for it.
-    where: where the text stands, for messages.
+    Attributes:
+        label: the label.
+        text: what was resolved: the label itself, or the mapping's entry for it.
+        where: where the text stands, for messages.
+        meaning: the synset and the rule that gave it, or the candidates.
+        is_mapped: whether a mapping has the label.
     """
 
     label: str
@@ -21,5 +25,5 @@ class LabelDecision:
 
     @property
     def is_by_rule(self) -> bool:
-        """Whether its synset was decided on, so that a person should look at it."""
+        """Whether a rule chose the synset, so that a person should check it."""
         return self.meaning.rule not in {None, Rule.NAME}

@@ -1,4 +1,4 @@
-"""The CSV folder,synset that says what labels stand for: read as the user gives it, or written to be edited."""
+"""The CSV folder,synset that says what labels stand for: read from the user, or written for the user to edit."""
 
 import csv
 import unicodedata
@@ -16,10 +16,13 @@ _LISTED = 8
 
 
 def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
-    """The row (of folder and synset) of each of `labels` that the mapping lists.
+    """The row (folder and synset) of each of `labels` that the mapping lists.
 
-    Rows for labels that do not occur are fine in a mapping that covers all that do, such as one for a larger
-    data set. Beside a label that is not covered, such a row may be a misspelling of it: a `UserError`.
+    Rows for other labels are allowed in a mapping that covers all of `labels`, such as one for a larger data set.
+
+    Raises:
+        UserError: the mapping cannot be read; or a label is not covered while a row is for an unknown label, which may
+            be a misspelling of it.
     """
     labels = tuple(labels)
     present = {_key(label): label for label in labels}
@@ -46,7 +49,7 @@ def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
 
 
 def write_mapping(mapping: Path, decisions: Sequence[LabelDecision]) -> None:
-    """Write the CSV, with the synsets that are known; what is to be filled in comes first.
+    """Write the CSV with the synsets that are known; rows that need to be completed come first.
 
     Raises:
         UserError: the file exists, as it may have been edited, or cannot be written.
@@ -75,5 +78,5 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _key(label: str) -> str:
-    """One form for equal labels: file systems and spreadsheets disagree on how an accent is encoded."""
+    """One form for equal labels: file systems and spreadsheets encode accents differently."""
     return unicodedata.normalize("NFC", label)

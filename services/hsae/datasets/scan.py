@@ -20,18 +20,18 @@ def scan(
     """List a labelled image data set, resolve its labels and hash its files. Images are not decoded.
 
     Args:
-        location: What `source_at` finds a source for, such as a folder of class folders, whose names are the labels; or
-            a CSV with the columns path,label, whose paths are relative to the CSV's folder or absolute, and which gives
-            an image a label in each of its rows.
-        taxonomy: What the labels are names of.
-        mapping: A CSV with the columns folder,synset that says which synset a folder name or label stands for;
-            one that it does not list stands for itself. Labels of the same synset become one class.
-        senses: Which sense of a word is meant that has several.
+        location: a URI or path that `source_at` finds a source for, such as a folder of class folders, whose names are
+            the labels; or a CSV with the columns path,label, whose paths are relative to the CSV's folder or absolute,
+            with a row for each label of an image.
+        taxonomy: the labels are names of its nodes.
+        mapping: a CSV with the columns folder,synset that says which synset a folder name or label stands for; one that
+            it does not list stands for itself. Labels of the same synset become one class.
+        senses: which sense to take of a word with several.
 
     Raises:
-        UserError: for whatever would make the data set wrong or useless: a missing file, labels that are no synsets, an
-            image listed under two paths, a class without images, fewer than two classes. What can be seen without a
-            look at the images comes first.
+        UserError: the data set would be wrong or useless: a missing file, labels that are no synsets, an image listed
+            under two paths, a class without images, fewer than two classes. What is visible without reading images is
+            checked first.
     """
     source = source_at(location)
     source.check()
@@ -63,11 +63,11 @@ def scan(
 def decide_labels(
     location: str | Path, taxonomy: Taxonomy, *, mapping: Path | None = None, senses: SenseChoice | None = None
 ) -> tuple[LabelDecision, ...]:
-    """What the labels of the data set at `location` stand for, as `scan` decides it; no image is looked at.
+    """What the labels of the data set at `location` stand for, as `scan` resolves them; no image is read.
 
     Raises:
-        UserError: for a data set whose labels cannot be listed, and a mapping that cannot be used; not for a label
-            without a synset.
+        UserError: the labels cannot be listed, or the mapping cannot be used. A label without a synset is no error
+            here.
     """
     source = source_at(location)
     source.check()

@@ -1,1 +1,1 @@
-"""From an image file to plain RGB, or the reason why not."""
+"""From an image file to RGB, or to the reason why it cannot be used."""

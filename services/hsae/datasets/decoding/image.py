@@ -1,6 +1,7 @@
-"""Opens one image file, whatever its kind, as plain 8-bit RGB, or says in a few words why it cannot.
+"""Opens one image file of any allowed format as 8-bit RGB, or says in a few words why it cannot.
 
-Large images are handled in bands of rows: beside the decoded pixels, 4 bytes each at most, hardly any memory is needed.
+Large images are processed in bands of rows: apart from the decoded pixels, at most 4 bytes each, this needs little
+memory.
 """
 
 import struct
@@ -82,8 +83,9 @@ MAX_ASPECT_RATIO = 500
 class ImageFile:
     """An image file of which only the header is read; a context manager, which does not close the stream.
 
-    `size`: (width, height) as stored, before the EXIF orientation; `decoding_bytes`: about the most memory that
-    `decode` takes at a time.
+    Attributes:
+        size: (width, height) as stored, before the EXIF orientation.
+        decoding_bytes: approximately the most memory that `decode` takes at a time.
     """
 
     def __init__(self, stream: BinaryIO, name: str, *, max_pixels: int) -> None:
@@ -127,7 +129,12 @@ class ImageFile:
         return self.size[0] * self.size[1] * (_PIXEL_BYTES.get(self._image.mode, 4) + working)
 
     def decode(self) -> "DecodedImage":
-        """The first frame; raises as the constructor does."""
+        """The first frame.
+
+        Raises:
+            UnreadableImageError: as the constructor.
+            UserError: as the constructor.
+        """
         with one_reason(self._name, self._max_pixels, _FORMATS):
             self._image.load()
             check_range(self._image)
@@ -135,12 +142,14 @@ class ImageFile:
 
 
 class DecodedImage:
-    """A decoded image, read as 8-bit RGB and upright; it answers as one of Pillow's would. `size`: (width, height).
+    """A decoded image, read as upright 8-bit RGB, with the methods of a Pillow image that image processors call.
 
-    Transparency is laid on white. Grey and colours of more than 8 bits are scaled to 8, and so are 32-bit integers
-    within 0..65535 and floats within 0..1. Embedded colour profiles are not applied.
+    Transparency is composed on white. Grey and colours of more than 8 bits are scaled to 8, and so are 32-bit integers
+    within 0..65535 and floats within 0..1. Embedded colour profiles are not applied. Every method may raise
+    `UnreadableImageError`.
 
-    Every method may raise `UnreadableImageError`.
+    Attributes:
+        size: (width, height).
     """
 
     mode = "RGB"
@@ -172,15 +181,15 @@ class DecodedImage:
         return rgb if method is None else rgb.transpose(method)
 
     def convert(self, mode: str) -> Image.Image:
-        """All of it, as an image of Pillow's."""
+        """The whole image as a Pillow image."""
         whole = self._image.copy() if self._is_upright_rgb else self._joined(self.size[0], self.bands())
         return whole if mode == whole.mode else whole.convert(mode)
 
     def resize(self, size: tuple[int, int], resample: int) -> Image.Image:
-        """`convert("RGB").resize(size, resample)`, bit for bit, as a rule without the whole in RGB.
+        """The bits of `convert("RGB").resize(size, resample)`, usually without the whole image in RGB.
 
-        Pillow resizes all rows, each by itself, and then all columns of the result; so do we, band by band. Of tall
-        images Pillow 13 resizes the columns first; these do need the whole.
+        Pillow resizes all rows, each by itself, and then all columns of the result. This method does the same, band by
+        band. Pillow 13 resizes the columns of tall images first; these need the whole image.
         """
         filter_ = Image.Resampling(resample)
         if self._is_upright_rgb:
@@ -207,7 +216,12 @@ class DecodedImage:
 
 
 def open_image(path: Path, *, max_pixels: int) -> Image.Image:
-    """All of an image file, decoded as `DecodedImage` says; raises as `ImageFile` does."""
+    """An image file, decoded as `DecodedImage` describes.
+
+    Raises:
+        UnreadableImageError: as `ImageFile`.
+        UserError: as `ImageFile`.
+    """
     with (
         one_reason(str(path), max_pixels, _FORMATS),
         path.open("rb") as stream,
@@ -217,7 +231,7 @@ def open_image(path: Path, *, max_pixels: int) -> Image.Image:
 
 
 def _raise_pillow_limit(max_pixels: int) -> None:
-    """Keep Pillow's own limit, which is global, from refusing what `max_pixels` allows."""
+    """Raise Pillow's own global limit, so that it refuses nothing that `max_pixels` allows."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
@@ -230,9 +244,9 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged.
+    """The EXIF orientation; 1 (upright) where there is none or the EXIF block is damaged.
 
-    Viewers show an image whose pixels are sound and whose EXIF is not; so do we.
+    Viewers show an image with sound pixels and a damaged EXIF block, so it is used here, too.
     """
     try:
         orientation = image.getexif().get(ExifTag.Orientation, 1)

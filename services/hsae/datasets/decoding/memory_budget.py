@@ -7,9 +7,9 @@ from threading import Condition
 
 
 class MemoryBudget:
-    """Lends bytes to threads; who asks for more than is left waits.
+    """Lends bytes to threads; a thread that asks for more than is left waits.
 
-    It counts what it is told; it measures nothing.
+    It only counts what callers request; it measures no memory.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -20,10 +20,10 @@ class MemoryBudget:
 
     @contextmanager
     def lent(self, n_bytes: int) -> Iterator[None]:
-        """Wait until there are `n_bytes`, and hold them while the block runs.
+        """Wait until `n_bytes` are free, and hold them while the block runs.
 
-        First come, first served, so that large requests are not passed over for ever. A request for more than the
-        whole budget is served when nothing else is lent.
+        Requests are served in order, so that large ones do not wait for ever. A request for more than the whole budget
+        is served when nothing else is lent.
         """
         wanted = min(n_bytes, self.n_bytes)
         ticket = object()

@@ -1,4 +1,4 @@
-"""The pixels of a decoded image as plain 8-bit RGB: every rule here looks at one pixel at a time."""
+"""The pixels of a decoded image as 8-bit RGB; every rule here depends on one pixel at a time."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,11 @@ from hsae.datasets.decoding.unreadable import UnreadableImageError
 
 
 def check_range(image: Image.Image) -> None:
-    """Raise `UnreadableImageError` for 32-bit integers outside 0..65535."""
+    """Check that 32-bit integers are within 0..65535.
+
+    Raises:
+        UnreadableImageError: they are not.
+    """
     if image.mode != "I":
         return
     low, high = image.getextrema()
@@ -16,7 +20,7 @@ def check_range(image: Image.Image) -> None:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A new image: transparency laid on white, 16-bit and floating-point grey scaled to 8 bits."""
+    """A new image: transparency composed on white, 16-bit and floating-point grey scaled to 8 bits."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _grey16_as_rgb(image)
     if image.mode == "F":

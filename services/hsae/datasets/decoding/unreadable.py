@@ -1,4 +1,4 @@
-"""Why an image cannot be used: one exception, in one line, whatever went wrong inside Pillow."""
+"""Why an image cannot be used: one exception with one line, for every error inside Pillow."""
 
 import errno
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from hsae.errors import HsaeError, UserError
 
 
 class UnreadableImageError(HsaeError):
-    """This file is no image that can be used; `reason` is one line, the same each time."""
+    """This file cannot be used as an image; `reason` is one line, the same at every attempt."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -18,7 +18,7 @@ class UnreadableImageError(HsaeError):
 
 
 class NoMemoryForImageError(UnreadableImageError):
-    """Decoding failed for lack of memory: the image may do when less else is held, or its file is damaged."""
+    """Decoding failed for lack of memory: it may work when less memory is in use, or the file is damaged."""
 
     def __init__(self) -> None:
         super().__init__("not enough memory to decode it, or a damaged image")
@@ -26,7 +26,7 @@ class NoMemoryForImageError(UnreadableImageError):
 
 @contextmanager
 def one_reason(name: str, max_pixels: int, formats: tuple[str, ...]) -> Iterator[None]:
-    """Whatever the block raises becomes an `UnreadableImageError`, or a `UserError` where the disk is to blame."""
+    """Turn every error of the block into an `UnreadableImageError`, or into a `UserError` if it comes from the disk."""
     try:
         yield
     except HsaeError:

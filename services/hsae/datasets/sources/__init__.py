@@ -1,1 +1,1 @@
-"""Where images come from."""
+"""Where images come from: one class for each kind of place."""

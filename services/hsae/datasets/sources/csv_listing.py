@@ -35,9 +35,9 @@ class CsvSource(LocalFiles):
         return where
 
     def list(self) -> Contents:
-        """See `ImageSource`. A listed file is taken at its word: its suffix does not matter.
+        """See `ImageSource`. A listed file is used whatever its suffix.
 
-        A row again counts once: lists of objects have a row for every dog of an image.
+        A repeated row counts once: lists of objects have a row for every dog of an image.
         """
         labels_of: dict[str, tuple[str, ...]] = {}
         first_row: dict[str, tuple[int, str]] = {}
@@ -59,12 +59,12 @@ class CsvSource(LocalFiles):
 
     @cached_property
     def _rows(self) -> tuple[CsvRow, ...]:
-        """Read once, so that all methods agree."""
+        """The rows, read once, so that all methods agree."""
         return tuple(read_csv_rows(self.path, _COLUMNS))
 
 
 def _listed_name(root: Path, row: CsvRow) -> str:
-    """The path of a row: with the spaces around it where there is such a file, else without them."""
+    """The path of a row: with the spaces around it if there is such a file, otherwise without them."""
     written = row.written[0]
     return written if written != row.values[0] and os.path.lexists(root / written) else row.values[0]
 

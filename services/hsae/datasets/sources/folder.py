@@ -49,7 +49,7 @@ class FolderSource(LocalFiles):
         return {folder: f"class folder {folder!r} of {self.path}" for folder in folders}
 
     def hint(self, unknown: Sequence[str]) -> str:
-        """A hint at the folders of a data set with splits, where a label that has no synset looks like one."""
+        """A hint at the folders of a data set with splits, if a label without a synset looks like one."""
         for label in unknown:
             if _has_images_only_below(self.path / label):
                 return f"if the folders in class folder {label!r} are the classes, give {self.path / label} itself"
@@ -74,9 +74,9 @@ class FolderSource(LocalFiles):
 
     @cached_property
     def _classes(self) -> tuple[Sequence[str], LeftOut]:
-        """The class folders, sorted, and what lies beside them; looked at once, so that all methods agree.
+        """The sorted class folders, and what stands beside them; listed once, so that all methods agree.
 
-        Folders of the system are no class folders; links to folders are.
+        System folders are no class folders; links to folders are.
         """
         beside = LeftOut()
         folders = []
@@ -101,7 +101,7 @@ def _has_images_only_below(folder: Path) -> bool:
 
 
 def _folders_above(root: Path) -> frozenset[_Identity]:
-    """The data set's folder and those that it lies in: whatever leads there from below is the link itself."""
+    """The data set's folder and all folders above it: a link from below to one of them would never end."""
     resolved = root.resolve()
     return frozenset(_identity(folder) for folder in (resolved, *resolved.parents))
 
@@ -135,9 +135,10 @@ def _walk(root: Path, folder: str, above: frozenset[_Identity], left_out: LeftOu
 
 
 def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
-    """What is in a folder, without what is hidden or the system's, which is counted in `left_out`.
+    """The content of a folder without hidden and system entries, which are counted in `left_out`.
 
-    A broken link, which may have been a class, is a `UserError`.
+    Raises:
+        UserError: a link is broken; it may have been a class.
     """
     entries = []
     try:

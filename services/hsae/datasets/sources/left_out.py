@@ -1,4 +1,4 @@
-"""What the scan of a folder found and did not take, counted, so that nobody believes it to be in the data set."""
+"""Counts of what the scan of a folder found and did not take, so that nobody expects it in the data set."""
 
 import re
 from collections import Counter
@@ -23,7 +23,13 @@ _N_KINDS = 8
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Files by kind and folders by name that were left out; a kind is a suffix, `hidden` or a system file's name."""
+    """Counts of files by kind and of folders by name; a kind is a suffix, `hidden` or a system file's name.
+
+    Attributes:
+        files: files below class folders.
+        beside: files beside the class folders.
+        folders: folders.
+    """
 
     files: Counter[str] = field(default_factory=Counter)
     """Files in class folders."""
@@ -36,7 +42,7 @@ class LeftOut:
         return any((self.files, self.beside, self.folders))
 
     def text(self) -> str:
-        """All of it in one line; the most frequent come first, and of many kinds the rest is summed up."""
+        """Everything in one line, the most frequent first; if there are many kinds, the rest is one sum."""
         parts = [_counts(self.files)] if self.files else []
         if self.folders:
             parts.append(f"{_plural(sum(self.folders.values()), 'folder')} of other programs ({_names(self.folders)})")
@@ -57,7 +63,7 @@ class LeftOut:
 
 
 def kind_of(name: str) -> str:
-    """What a file that is left out counts as: its suffix in small letters, or what it is."""
+    """The kind of a file that is left out: its suffix in small letters, or what it is."""
     if is_hidden(name):
         return HIDDEN
     if is_system_file(name):
@@ -67,7 +73,7 @@ def kind_of(name: str) -> str:
 
 
 def shown_folder(name: str) -> str:
-    """A folder's name as a message may hold it."""
+    """A folder's name as messages print it."""
     return name if name.isprintable() else HIDDEN
 
 

@@ -1,4 +1,4 @@
-"""Images that are files of this machine: what all sources of such share."""
+"""Images that are files of this machine: what such sources share."""
 
 import os
 from io import BufferedReader
@@ -9,14 +9,14 @@ from hsae.errors import UserError
 
 
 class LocalFiles(ImageSource):
-    """Files below a folder, or anywhere where their paths are absolute. What lists them is left to subclasses."""
+    """Files below a folder, or anywhere if their paths are absolute. Subclasses list them."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         """Make the source.
 
         Args:
-            path: What the user gave, absolute.
-            folder: The folder that image paths are relative to, absolute.
+            path: what the user gave, absolute.
+            folder: the folder that image paths are relative to, absolute.
         """
         super().__init__(str(path), str(folder))
         self.path = path
@@ -31,7 +31,7 @@ class LocalFiles(ImageSource):
         return (self.folder / path).read_bytes()
 
     def open(self, path: str) -> BufferedReader:
-        """The file itself, so that one of any size takes no memory."""
+        """The file itself, so that a file of any size takes no memory."""
         return (self.folder / path).open("rb")
 
     def locate(self, path: str) -> str:
@@ -40,7 +40,11 @@ class LocalFiles(ImageSource):
 
 
 def check_utf8(name: str) -> str:
-    """The name; `UserError` where it is not UTF-8, as it could be neither stored nor fingerprinted."""
+    """The name, unchanged.
+
+    Raises:
+        UserError: it is not UTF-8, so it could be neither stored nor fingerprinted.
+    """
     try:
         name.encode()
     except UnicodeEncodeError as error:

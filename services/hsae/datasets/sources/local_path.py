@@ -1,4 +1,4 @@
-"""Which source a path of this machine means, and what a location means as a path."""
+"""Which source a local path means, and which path a location means."""
 
 import stat
 from pathlib import Path
@@ -13,10 +13,10 @@ from hsae.errors import UserError
 
 @register_source("", "file")
 def local_source(location: str) -> LocalFiles:
-    """A CSV, or else a folder of class folders, also where there is nothing: then `check` says so.
+    """A CSV source for a file, otherwise a folder source; if nothing is there, its `check` says so.
 
     Raises:
-        UserError: for a file:// URI of another machine.
+        UserError: a file:// URI of another machine.
     """
     path = _path_in(location).absolute()
     return (
@@ -25,19 +25,19 @@ def local_source(location: str) -> LocalFiles:
 
 
 def local_path(location: str | Path) -> Path | None:
-    """The path that a path or file:// URI means, as it is written; None for a URI of another scheme.
+    """The path of a path or file:// URI, as it is written; None for a URI of another scheme.
 
     Raises:
-        UserError: for a file:// URI of another machine.
+        UserError: a file:// URI of another machine.
     """
     return _path_in(str(location)) if scheme_of(str(location)) in {"", "file"} else None
 
 
 def resolved(location: str | Path) -> str:
-    """A local path made absolute, with all links followed; a URI of another scheme as it is.
+    """A local path made absolute, with all links followed; a URI of another scheme unchanged.
 
     Raises:
-        UserError: for a file:// URI of another machine.
+        UserError: a file:// URI of another machine.
     """
     path = local_path(location)
     return str(location) if path is None else str(path.resolve())

@@ -1,11 +1,11 @@
-"""Says which name that is there looks like that of a missing file: accents, spaces and case deceive the eye."""
+"""Finds an existing name that looks like that of a missing file: accents, spaces and case are hard to see."""
 
 import unicodedata
 from pathlib import Path
 
 
 def lookalike_hint(path: Path) -> str:
-    """The end of an error message about a missing `path`; nothing where no name there looks like it."""
+    """The end of an error message about a missing `path`; empty if no name there looks like it."""
     missing = path
     while (names := _names_in(missing.parent)) is None:
         if missing.parent == missing:
@@ -30,7 +30,7 @@ def _names_in(folder: Path) -> set[str] | None:
 
 
 def told_apart(names: list[str]) -> list[str]:
-    """The names as a message shows them: in escapes where two of them would look the same."""
+    """The names as a message prints them: in escapes if two of them would look the same."""
     if len({_looks(name) for name in names}) == len(names):
         return names
     return [ascii(name) for name in names]

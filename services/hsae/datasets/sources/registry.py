@@ -1,6 +1,6 @@
-"""Finds the image source for what a user gave, by the scheme of its URI.
+"""Finds the image source for a location, by the scheme of its URI.
 
-A module of this package that registers a source is all that a new source needs.
+To add a source, add a module to this package that registers it.
 """
 
 import re
@@ -21,9 +21,15 @@ _makers: dict[str, MakeSource] = {}
 
 
 def register_source(*schemes: str) -> Callable[[MakeSource], MakeSource]:
-    """Decorate a class or function that makes a source from a URI of one of these schemes ("": a path without one).
+    """Register the decorated class or function, which makes a source from a URI of one of these schemes.
 
-    The module is imported whenever any source is looked for: libraries that take long to import belong into methods.
+    The module is imported whenever any source is looked for, so import slow libraries inside methods.
+
+    Args:
+        schemes: such as "file"; "" is a path without a scheme.
+
+    Raises:
+        ValueError: a scheme has a source already.
     """
 
     def register(make: MakeSource) -> MakeSource:
@@ -43,10 +49,10 @@ def scheme_of(location: str) -> str:
 
 
 def source_at(location: str | Path) -> ImageSource:
-    """The source at a URI or local path. Whether there is anything is not looked at.
+    """The source at a URI or local path; nothing is opened or listed.
 
     Raises:
-        UserError: for a scheme that no source is registered for.
+        UserError: no source is registered for the scheme.
     """
     _import_sources()
     location = str(location)

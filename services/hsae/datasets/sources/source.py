@@ -1,4 +1,4 @@
-"""What an image source is: a place that lists labelled images and gives their bytes."""
+"""The interface of an image source: a place that lists labelled images and gives their bytes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,10 @@ ImageStream = BytesIO | BufferedReader
 class SourceImage:
     """One image of a source.
 
-    path: how the data set's listing names it, and what `ImageSource.read` takes. UTF-8, without NUL, the same on every
-        machine, and of no other image.
-    labels: what it shows, at least one.
+    Attributes:
+        path: its name in the data set's listing and the argument of `ImageSource.read`. UTF-8, without NUL, the same on
+            every machine, and unique.
+        labels: what it shows, at least one.
     """
 
     path: str
@@ -28,29 +29,34 @@ class SourceImage:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The images of a source, in any order, and what was found there and not taken."""
+    """The images of a source.
+
+    Attributes:
+        images: in any order.
+        left_out: what was found there and not taken.
+    """
 
     images: Sequence[SourceImage]
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
 class ImageSource(ABC):
-    """Labelled images somewhere. A new kind of source defines `list` and `read`; the rest has defaults.
+    """Labelled images in some place. A new kind of source defines `list` and `read`; the other methods have defaults.
 
-    A worker makes its source anew from `root`, so that `read` must depend on nothing that `list` found. Threads share a
-    source. Where a server cannot be reached, every method raises `ServiceError`.
+    A worker makes its source anew from `root`, so `read` must not depend on what `list` found. Threads share a source.
+    Every method raises `ServiceError` if a server cannot be reached.
     """
 
     remedy: ClassVar[str] = "correct the label"
     """What a user can do about a label that names no synset."""
 
     def __init__(self, uri: str, root: str | None = None) -> None:
-        """Read nothing: a source may be made before it is known whether it is there.
+        """Make the source; read nothing, because it may not be known yet whether the place exists.
 
         Args:
-            uri: What the user gave, for messages.
-            root: What the catalog keeps as `dataset.root` (default: the URI). A source made from it reads the paths of
-                this one.
+            uri: what the user gave, for messages.
+            root: what the catalog keeps as `dataset.root` (default: the URI). A source made from it reads the same
+                paths.
         """
         self.uri = uri
         self.root = uri if root is None else root
@@ -60,7 +66,7 @@ class ImageSource(ABC):
         """Every image with its labels; called once or twice.
 
         Raises:
-            UserError: when the images cannot be listed, or would make the data set wrong.
+            UserError: the images cannot be listed, or would make the data set wrong.
         """
 
     @abstractmethod
@@ -71,18 +77,18 @@ class ImageSource(ABC):
             path: `SourceImage.path`.
 
         Raises:
-            OSError: when it is missing or cannot be read; the text says why.
+            OSError: the image is missing or cannot be read; the text says why.
         """
 
     def open(self, path: str) -> ImageStream:
-        """`read` as a stream that can seek. A source of files need not hold a whole file in memory."""
+        """The file of `read` as a stream that can seek. A source of files need not hold a whole file in memory."""
         return BytesIO(self.read(path))
 
     def check(self) -> None:  # noqa: B027  (a source may have nothing to look at)
-        """Look quickly whether there is such a source, before anything that takes time.
+        """Check quickly, before anything that takes time, that the place exists.
 
         Raises:
-            UserError: when there is none.
+            UserError: it does not.
         """
 
     def labels(self) -> Mapping[str, str]:
@@ -95,11 +101,11 @@ class ImageSource(ABC):
         return {label: f"label {label!r} of {self.uri}" for label in labels}
 
     def hint(self, unknown: Sequence[str]) -> str:
-        """What else may be wrong where the labels `unknown` name no synset; nothing by default."""
+        """What else may be wrong when the labels `unknown` name no synset; empty by default."""
         return ""
 
     def locate(self, path: str) -> str:
-        """Where an image lies, for messages."""
+        """The place of an image, for messages."""
         return f"{self.root}/{path}"
 
 
@@ -108,7 +114,7 @@ def opened(source: ImageSource, path: str) -> Iterator[ImageStream]:
     """An image's stream for the block.
 
     Raises:
-        UserError: when the image is missing or cannot be read.
+        UserError: the image is missing or cannot be read.
     """
     try:
         with source.open(path) as file:
