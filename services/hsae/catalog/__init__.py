@@ -1,4 +1,4 @@
-"""The catalog: what exists in Postgres, and the schema's only home."""
+"""The catalog in Postgres: the only place that defines the schema."""
 
 from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
 from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, Sae

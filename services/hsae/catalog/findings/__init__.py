@@ -1,1 +1,1 @@
-"""Questions about what was found: scores, edges, levels, trees, comparisons."""
+"""Queries about results: scores, edges, levels, trees, comparisons."""

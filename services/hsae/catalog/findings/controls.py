@@ -1,19 +1,19 @@
-"""What controls reach where the SAE's latents have their scores."""
+"""The scores of controls beside those of the SAE's latents."""
 
 CONTROLS = ("neuron", "shuffled_taxonomy")
 _COLUMNS = ", ".join(f"c.f1_{control}" for control in CONTROLS)
 
 
 def with_controls(query: str, *, basis: str | None, order: str) -> str:
-    """A query whose rows have beside their scores what the controls reach at the same node of the same analysis.
+    """A query whose rows also have the scores that the controls reach at the same node of the same analysis.
 
-    The view node_control has the columns that are added, `f1_neuron` and `f1_shuffled_taxonomy`. It is asked last, for
-    the rows that `query` leaves: each row is two searches of an index.
+    The added columns `f1_neuron` and `f1_shuffled_taxonomy` come from the view node_control. It is joined last, to the
+    rows that `query` returns: each row costs two index searches.
 
     Args:
-        query: Selects `analysis_id`, `synset_id` and `basis`, with its own order and limit.
-        basis: The basis that `query` selects, None for all. Of a control nothing is added.
-        order: The order of the rows of `query`, by columns of the alias `v`.
+        query: selects `analysis_id`, `synset_id` and `basis`, with its own order and limit.
+        basis: the basis that `query` selects, None for all. Rows of a control get nothing.
+        order: the order of the rows of `query`, by columns of the alias `v`.
     """
     if basis not in (None, "sae"):
         return query

@@ -1,4 +1,4 @@
-"""Questions about the latents' own hierarchy."""
+"""Queries about the hierarchy among the latents."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Best F1 of every node in two groups of analyses of the same images."""
+"""The best F1 of every node in two groups of analyses of the same images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from hsae.errors import UserError
 
 
 def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None) -> list[Row]:
-    """Those of the analyses that are of a layer (None: all), by layer: id and layer."""
+    """Id and layer of the analyses of a layer (None: of all layers), by layer."""
     rows = session.execute(
         text(
             """
@@ -26,10 +26,10 @@ def analyses_of(session: Session, analyses: Sequence[int], *, layer: int | None)
 
 
 def common_dataset(session: Session, analyses: Sequence[int]) -> int:
-    """The data set that all these analyses are of.
+    """The data set of all these analyses.
 
     Raises:
-        UserError: when they are of several, whose F1 do not compare.
+        UserError: they have several data sets, so their F1 cannot be compared.
     """
     rows = session.execute(
         text(
@@ -67,8 +67,8 @@ def node_pairs(
 ) -> list[Row]:
     """The best F1 of every node in the analyses of `first` (f1_a) and of `second` (f1_b), by falling height, then name.
 
-    The best over the analyses of each group; of a shuffled basis the mean over its stored seeds before that. A node on
-    which no latent fires has 0. Nodes without images and nodes that hold every image are left out.
+    It is the maximum over the analyses of each group; for a shuffled basis, of the mean over its stored seeds. A node
+    on which no latent fires has 0. Nodes without images and nodes with all images are left out.
     """
     values: dict[str, Any] = {
         "first": list(first), "second": list(second), "both": sorted({*first, *second}),

@@ -1,4 +1,4 @@
-"""Questions about the class information at every level of the taxonomy."""
+"""Queries about the class information at every level of the taxonomy."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -8,7 +8,10 @@ from hsae.catalog.queries.score_filter import AnalysisFilter
 
 
 def level_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
-    """Rows of level_score by model, data set, tokens, layer and level; of SAEs of one layer the latest analysis."""
+    """Rows of level_score by model, data set, tokens, layer and level.
+
+    If several SAEs of a layer were analysed, the rows are those of the latest analysis.
+    """
     values: Row = {}
     query = f"""
         SELECT DISTINCT ON (v.model, v.dataset, v.tokens, v.layer, v.activation_set_id, l.level)

@@ -1,4 +1,4 @@
-"""Questions about the scores of layers, latents and nodes; each returns plain rows."""
+"""Queries about the scores of layers, latents and nodes; each returns plain rows."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -23,7 +23,7 @@ def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
 def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """Rows of latent_label by falling F1; a latent's node is its label.
 
-    Latents of the SAE have beside their F1 what its controls reach at the label (`with_controls`).
+    Latents of the SAE also have the F1 that their controls reach at the label (`with_controls`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values, all_rows=wanted.max_q is not None) + _at_least(wanted.min_f1, values)
@@ -44,7 +44,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
 def node_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """Rows of node_best_latent by falling F1.
 
-    Rows of the SAE have beside their F1 what its controls reach at the node (`with_controls`).
+    Rows of the SAE also have the F1 that its controls reach at the node (`with_controls`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values) + _at_least(wanted.min_f1, values)

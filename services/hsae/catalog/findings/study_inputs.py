@@ -1,4 +1,4 @@
-"""What a comparison is made from: the analyses' rows of nodes and latents."""
+"""The input of a comparison: the analyses' rows of nodes and latents."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ _LATENT_SCORES = ("lch_height", "coverage", "monosemanticity", "class_entropy", 
 
 
 class AnalysisRow(NamedTuple):
-    """An analysis: what its SAE was, and of which layer."""
+    """An analysis with its layer and the config of its SAE."""
 
     id: int
     key: str
@@ -21,7 +21,7 @@ class AnalysisRow(NamedTuple):
 
 
 class BestF1(NamedTuple):
-    """The best F1 of any latent at a node, in one basis and seed; `holds_all`: every scored image is under it."""
+    """The best F1 of any latent at a node, in one basis and seed; `holds_all`: every scored image is under the node."""
 
     basis: str
     seed: int
@@ -31,7 +31,7 @@ class BestF1(NamedTuple):
 
 
 def analyses_by_key(session: Session, keys: Sequence[str]) -> list[AnalysisRow]:
-    """Those of the analyses that are there, by their numbers."""
+    """The analyses with these keys that exist, by id."""
     query = """
         SELECT i.analysis_id, i.analysis_key, i.layer, i.sae_config
         FROM analysis_input i WHERE i.analysis_key = ANY(:keys) ORDER BY i.analysis_id
@@ -40,7 +40,7 @@ def analyses_by_key(session: Session, keys: Sequence[str]) -> list[AnalysisRow]:
 
 
 def countable_nodes(session: Session, dataset_id: int) -> dict[str, int]:
-    """Classes under every node, by its wnid, that holds some of the data set's images but not all."""
+    """By wnid the number of classes under every node that has some of the data set's images, but not all."""
     query = """
         SELECT y.wnid, n.n_classes FROM dataset_node n
         JOIN dataset d ON d.id = n.dataset_id JOIN synset y ON y.id = n.synset_id
@@ -50,14 +50,14 @@ def countable_nodes(session: Session, dataset_id: int) -> dict[str, int]:
 
 
 def seeds_of_bases(session: Session, analysis_id: int) -> dict[str, int]:
-    """How many seeds each basis of an analysis was scored with, `sae` first, then by name."""
+    """Number of seeds that each basis of an analysis was scored with, `sae` first, then by name."""
     query = "SELECT basis, count(*) FROM layer_score WHERE analysis_id = :id GROUP BY basis"
     found = {row.basis: row.count for row in session.execute(text(query), {"id": analysis_id})}
     return dict(sorted(found.items(), key=lambda item: (item[0] != "sae", item[0])))
 
 
 def best_f1_rows(session: Session, analysis_id: int) -> list[BestF1]:
-    """The stored best of every node; a node on which no latent fires may be absent, or have 0."""
+    """The stored best F1 of every node; a node on which no latent fires may be missing, or have 0."""
     query = """
         SELECT r.basis, r.seed, y.wnid, coalesce(r.f1, 0) AS f1, r.n_images = a.n_images AS holds_all
         FROM node_score r JOIN analysis a ON a.id = r.analysis_id JOIN synset y ON y.id = r.synset_id
@@ -67,7 +67,7 @@ def best_f1_rows(session: Session, analysis_id: int) -> list[BestF1]:
 
 
 def latent_scores(session: Session, analysis_id: int) -> dict[str, dict[str, Float64[np.ndarray, "n_latents"]]]:
-    """By basis and score the values of all latents in their order, NaN where undefined."""
+    """By basis and score the values of all latents, in their order; NaN where undefined."""
     query = f"""
         SELECT basis, {", ".join(_LATENT_SCORES)} FROM latent WHERE analysis_id = :id ORDER BY basis, latent
     """  # noqa: S608 -- names of columns, ours

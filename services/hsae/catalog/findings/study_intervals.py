@@ -1,4 +1,4 @@
-"""What the comparison of a study found."""
+"""The results of a study's comparison."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ def find_comparison(session: Session, study_id: int) -> Row:
     """A study's comparison: id, key, config and dataset.
 
     Raises:
-        UserError: when there is no such study, or its comparison is not made.
+        UserError: there is no such study, or its comparison does not exist yet.
     """
     found = session.execute(
         text(
@@ -41,7 +41,7 @@ def find_comparison(session: Session, study_id: int) -> Row:
 
 
 def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
-    """Every quantity with its interval, by metric, layer and SAE, the SAE before its controls."""
+    """Every quantity with its interval, by metric, layer and SAE; the SAE comes before its controls."""
     query = """
         SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n
         FROM comparison_score v JOIN analysis_input i ON i.analysis_id = v.analysis_id

@@ -14,10 +14,10 @@ from hsae.errors import UserError
 def find_tree(
     session: Session, nodes: Sequence[int], *, dataset: str | None = None, analysis_ids: Sequence[int] | None = None
 ) -> Row:
-    """The analysed data set whose taxonomy holds one of `nodes`: dataset_id, dataset, synset_id of that node.
+    """The analysed data set whose taxonomy has one of `nodes`: dataset_id, dataset, synset_id of that node.
 
     Raises:
-        UserError: when there is none, or more than one.
+        UserError: there is none, or more than one.
     """
     found = session.execute(
         text(
@@ -44,8 +44,8 @@ def find_tree(
 def tree_nodes(session: Session, *, dataset_id: int, root: int, depth: int | None) -> list[Row]:
     """The nodes at or under `root` (by at most `depth` edges), by name.
 
-    Each has synset_id, wnid, synset, height, n_classes, n_images, and the names and ids of *all* its hypernyms, those
-    outside of the subtree included: `hypernyms`, `hypernym_ids`.
+    Each has synset_id, wnid, synset, height, n_classes, n_images, and the names and ids of *all* its hypernyms,
+    `hypernyms` and `hypernym_ids`, including those outside of the subtree.
     """
     query = """
         SELECT n.synset_id, y.wnid, y.name AS synset, n.height, n.n_classes, n.n_images, up.hypernyms, up.hypernym_ids
@@ -66,7 +66,7 @@ def tree_nodes(session: Session, *, dataset_id: int, root: int, depth: int | Non
 def best_latents(session: Session, wanted: LatentFilter) -> dict[int, Row]:
     """The best latent of each node over all analyses that fit, by the node's id.
 
-    Of the basis `sae` also what its controls reach there (`with_controls`).
+    For the basis `sae` also what its controls reach there (`with_controls`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values)

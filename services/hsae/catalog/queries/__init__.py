@@ -1,1 +1,1 @@
-"""Questions about what there is: studies, jobs, analyses, names."""
+"""Queries about what exists: studies, jobs, analyses, names."""

@@ -1,4 +1,4 @@
-"""One analysis with everything that it was made from."""
+"""One analysis with everything from which it was made."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -8,10 +8,10 @@ from hsae.errors import UserError
 
 
 def find_analysis(session: Session, analysis: int | None) -> Row:
-    """An analysis with everything that names its inputs; None takes the last one of the study submitted last.
+    """An analysis with the names of all its inputs; None takes the last one of the study submitted last.
 
     Raises:
-        UserError: when there is none.
+        UserError: there is none.
     """
     query = """
         SELECT i.analysis_id AS id, i.analysis_key AS key, i.scoring AS config, i.n_images, a.activations_sha256,

@@ -1,4 +1,4 @@
-"""What analyses were made with: everything in which two of them can differ, layer aside."""
+"""The settings of analyses: everything, except the layer, in which two of them can differ."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ _NOT_A_SETTING = {"embeddings"}
 
 
 def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[int, Row]:
-    """By analysis its `layer`, the settings of its `sae`, of its `activations` and of its `scoring`, each by name."""
+    """By analysis its `layer`, and the settings of its `sae`, its `activations` and its `scoring`, each by name."""
     query = """
         SELECT i.analysis_id AS id, i.layer, i.sae_kind AS kind, i.expansion, i.sae_seed AS seed, i.sae_config AS sae,
                i.scoring, i.model, left(i.revision, 12) AS revision, i.dataset, i.tokens, i.dtype, i.n_views,
@@ -35,5 +35,5 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
 
 
 def _named(part: str, settings: Row, ambiguous: set[str]) -> Row:
-    """The settings, those that a reader would take for the SAE's under the name of their part."""
+    """The settings; those that a reader could take for the SAE's get the name of their part."""
     return {f"{part}.{name}" if name in ambiguous else name: value for name, value in settings.items()}

@@ -1,6 +1,6 @@
-"""Filters as conditions of a WHERE clause: SQL that names columns, and the values that it binds.
+"""Filters as conditions of a WHERE clause: SQL with column names, and the values to bind.
 
-This is the only place that knows which column answers to a filter's field.
+Only this module knows which column belongs to a filter's field.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ def of_analyses(wanted: AnalysisFilter, values: Row) -> str:
     """Conditions on the analysis of a view's row.
 
     Args:
-        wanted: The filter.
-        values: What the conditions bind is put here.
+        wanted: the filter.
+        values: values to bind are added here.
 
     Returns:
         Conditions on columns that `analysis_input` and the views made from it share, of the alias `v`.
@@ -27,16 +27,16 @@ def of_analyses(wanted: AnalysisFilter, values: Row) -> str:
 
 
 def of_scores(wanted: ScoreFilter, values: Row, *, node: str = "synset_id", all_rows: bool = False) -> str:
-    """Conditions on the analysis, the basis and the node of a view's row; `min_f1` and `limit` are the query's own.
+    """Conditions on the analysis, the basis and the node of a view's row; `min_f1` and `limit` are left to the query.
 
-    Of the many tables of a view the planner joins the synsets below a node last, which suits a search that ends at the
-    first rows that fit. Where all that fit are wanted, an array of them lets it begin with their index.
+    The planner joins the synsets below a node last, which suits a search that ends at the first rows that fit. If all
+    rows that fit are wanted, an array of these synsets lets it begin with their index.
 
     Args:
-        wanted: The filter.
-        values: What the conditions bind is put here.
-        node: The column that holds the id of the row's node.
-        all_rows: Whether all rows that fit are read, instead of the first few.
+        wanted: the filter.
+        values: values to bind are added here.
+        node: the column with the id of the row's node.
+        all_rows: whether all rows that fit are read, instead of the first few.
 
     Returns:
         Conditions on columns of the alias `v`.
@@ -53,7 +53,7 @@ def of_scores(wanted: ScoreFilter, values: Row, *, node: str = "synset_id", all_
 
 
 def of_edges(wanted: EdgeFilter, values: Row) -> str:
-    """Conditions on a row of latent_edge_label, the alias `v`; `limit` is the query's own."""
+    """Conditions on a row of latent_edge_label, the alias `v`; `limit` is left to the query."""
     where = of_scores(wanted, values, node="parent_label_id")
     where += _equal(values, {"v.source": wanted.source, "v.parent": wanted.parent, "v.child": wanted.child})
     if (
@@ -74,7 +74,7 @@ def _one_of_analyses(wanted: AnalysisFilter, values: Row) -> str:
 
 
 def _equal(values: Row, wanted: dict[str, object]) -> str:
-    """Columns that equal the given values, None meaning any."""
+    """Conditions that columns equal the given values; None means any value."""
     where = ""
     for column, value in wanted.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""The questions that the command line asks of the catalog; each returns plain rows."""
+"""Queries of the command line about jobs; each returns plain rows."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -40,7 +40,7 @@ def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
     """One job with its request and dependencies, and its history.
 
     Raises:
-        UserError: when there is no such job.
+        UserError: there is no such job.
     """
     row = session.execute(text(_JOBS + " WHERE j.id = :id"), {"id": job_id}).mappings().one_or_none()
     if row is None:
@@ -65,7 +65,7 @@ def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
 
 
 def latest_job(session: Session) -> Row | None:
-    """Number and title of the job that was started last, or, before any was, of the last one entered."""
+    """Number and title of the job that was started last; if none was started yet, of the last one entered."""
     query = "SELECT id, title FROM job ORDER BY started_at DESC NULLS LAST, id DESC LIMIT 1"
     return next((dict(row) for row in session.execute(text(query)).mappings()), None)
 

@@ -1,4 +1,4 @@
-"""What a user names in a filter, looked up in the catalog; an unknown name is told in one line with what is near it."""
+"""Looks up the names of a filter in the catalog; the error for an unknown name lists similar ones."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ _N_NAMED = 12
 
 
 def synset_ids(session: Session, names: Sequence[str]) -> list[int]:
-    """Ids of the synsets with these names or wnids, as far as there are any; taxonomies may share a name."""
+    """Ids of the synsets with these names or wnids that exist; taxonomies may share a name."""
     found = session.execute(
         text("SELECT id FROM synset WHERE name = ANY(:names) OR wnid = ANY(:names) ORDER BY id"),
         {"names": list(names)},
@@ -23,10 +23,10 @@ def synset_ids(session: Session, names: Sequence[str]) -> list[int]:
 
 
 def find_nodes(session: Session, names: Sequence[str]) -> list[int]:
-    """`synset_ids` of names that must all be there: dog.n.01, n02084071, or a node of a custom tree.
+    """Ids of the nodes with these names, all of which must exist: dog.n.01, n02084071, or a node of a custom tree.
 
     Raises:
-        UserError: for a name that no data set's taxonomy holds.
+        UserError: no data set's taxonomy has a name.
     """
     ids: list[int] = []
     for name in names:
@@ -38,10 +38,10 @@ def find_nodes(session: Session, names: Sequence[str]) -> list[int]:
 
 
 def require_known(session: Session, wanted: AnalysisFilter) -> None:
-    """Refuse a filter that nothing analysed could ever fit.
+    """Refuse a filter that no analysis could ever fit.
 
     Raises:
-        UserError: for an analysis, layer, backbone or data set that has no scores.
+        UserError: an analysis, layer, backbone or data set has no scores.
     """
     if not wanted.analysis_ids and wanted.layer is None and wanted.model is None and wanted.dataset is None:
         return
@@ -69,10 +69,10 @@ def require_known(session: Session, wanted: AnalysisFilter) -> None:
 
 
 def study_analyses(session: Session, study_id: int) -> list[int]:
-    """Ids of the analyses that a study asked for, as far as they are made.
+    """Ids of the analyses of a study that exist already.
 
     Raises:
-        UserError: when there is no such study.
+        UserError: there is no such study.
     """
     require_study(session, study_id)
     rows = session.execute(
@@ -85,7 +85,7 @@ def study_analyses(session: Session, study_id: int) -> list[int]:
 
 
 def _nodes_like(session: Session, name: str) -> str:
-    """The end of the message: the senses of a bare word, else names that look like it."""
+    """The end of the message: the senses of a word, otherwise similar names."""
     word = name.strip().lower().replace(" ", "_")
     known = session.execute(text("SELECT name, lemmas FROM synset ORDER BY name")).all()
     senses = [row.name for row in known if word in {lemma.lower().replace(" ", "_") for lemma in row.lemmas}]
@@ -94,6 +94,6 @@ def _nodes_like(session: Session, name: str) -> str:
 
 
 def _some(values: Collection[object]) -> str:
-    """The first of them, and how many more there are."""
+    """The first few, and how many more there are."""
     named = ", ".join(str(value) for value in list(values)[:_N_NAMED])
     return named if len(values) <= _N_NAMED else f"{named} and {len(values) - _N_NAMED} more"

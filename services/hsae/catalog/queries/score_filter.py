@@ -1,4 +1,4 @@
-"""Which scores a query is asked for. A field says what is wanted; `conditions` alone knows the columns."""
+"""Filters of queries about scores. A field says what is wanted; only `conditions` knows the columns."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -7,14 +7,14 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisFilter:
-    """Which analyses; None asks nothing.
+    """Which analyses; a field that is None allows all.
 
     Attributes:
-        analysis_ids: One of these analyses; an empty tuple fits none.
-        layer: The 0-based block whose output was analysed.
-        model: Name of the backbone.
-        dataset: Name of the data set.
-        sae_kind: Kind of the SAE.
+        analysis_ids: one of these analyses; an empty tuple fits none.
+        layer: the 0-based block whose output was analysed.
+        model: name of the backbone.
+        dataset: name of the data set.
+        sae_kind: kind of the SAE.
     """
 
     analysis_ids: tuple[int, ...] | None = None
@@ -24,7 +24,7 @@ class AnalysisFilter:
     sae_kind: str | None = None
 
     def within(self, analysis_ids: Collection[int] | None) -> Self:
-        """The same filter, of these analyses alone; None keeps it as it is."""
+        """The same filter, restricted to these analyses; None changes nothing."""
         if analysis_ids is None:
             return self
         kept = [one for one in analysis_ids if self.analysis_ids is None or one in self.analysis_ids]
@@ -33,14 +33,14 @@ class AnalysisFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFilter(AnalysisFilter):
-    """Which rows of scores at nodes of the taxonomy; None asks nothing.
+    """Which rows of scores at nodes of the taxonomy; a field that is None allows all.
 
     Attributes:
         basis: `sae` or one of its controls.
-        nodes: Ids of synsets, of which one is the row's node.
-        under: Ids of synsets; the row's node is at or below one of them.
-        min_f1: The least F1. Rows whose F1 is undefined fit only None.
-        limit: The greatest number of rows.
+        nodes: ids of synsets; the row's node is one of them.
+        under: ids of synsets; the row's node is at or below one of them.
+        min_f1: the least F1. Rows with an undefined F1 only fit None.
+        limit: the greatest number of rows.
     """
 
     basis: str | None = None
@@ -52,10 +52,10 @@ class ScoreFilter(AnalysisFilter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentFilter(ScoreFilter):
-    """Which latents at which nodes; None asks nothing.
+    """Which latents at which nodes; a field that is None allows all.
 
     Attributes:
-        max_q: The greatest q-value of the latent at the node.
+        max_q: the greatest q-value of the latent at the node.
     """
 
     max_q: float | None = None
@@ -63,12 +63,12 @@ class LatentFilter(ScoreFilter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeFilter(ScoreFilter):
-    """Which pairs of a parent and a child latent, whose node is the parent's label; None asks nothing.
+    """Which pairs of a parent and a child latent, with the parent's label as node; a field that is None allows all.
 
     Attributes:
-        source: How the pair was found: `taxonomy` or `activation`.
-        parent: Index of the parent in the dictionary.
-        child: Index of the child in the dictionary.
+        source: how the pair was found: `taxonomy` or `activation`.
+        parent: index of the parent in the dictionary.
+        child: index of the child in the dictionary.
     """
 
     source: str | None = None

@@ -17,7 +17,7 @@ ORDER BY n_skipped DESC, j.id LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class SkippedImages:
-    """`n_skipped` of the `n_images` of a data set."""
+    """How many (`n_skipped`) of the `n_images` of a data set were skipped."""
 
     dataset: str
     n_skipped: int
@@ -25,6 +25,6 @@ class SkippedImages:
 
 
 def skipped_images(session: Session, study_id: int) -> SkippedImages | None:
-    """What the study's extraction skipped; None before one has succeeded."""
+    """What the study's extraction skipped; None before an extraction has succeeded."""
     row = session.execute(text(_SKIPPED), {"study": study_id}).mappings().one_or_none()
     return None if row is None else SkippedImages(**row)

@@ -1,4 +1,4 @@
-"""Questions about studies: which there are, what one consists of, and which is the latest."""
+"""Queries about studies: which exist, what one consists of, and which is the latest."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ _STUDIES = """
 
 
 def require_study(session: Session, study_id: int) -> None:
-    """Refuse the number of a study that there is not; every command that takes a study says it with these words.
+    """Refuse a number that no study has; every command that takes a study uses this message.
 
     Raises:
-        UserError: when there is no such study.
+        UserError: there is no such study.
     """
     if session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is None:
         raise UserError(f"there is no study {study_id}: see `hsae-admin studies list`")
@@ -49,7 +49,7 @@ def latest_study(session: Session) -> Row | None:
 
 
 def latest_compared_study(session: Session) -> Row | None:
-    """Number and name of the latest study whose comparison is made, else of the latest."""
+    """Number and name of the latest study whose comparison exists; if there is none, of the latest study."""
     query = """
         SELECT s.id, s.name FROM study s
         WHERE EXISTS (SELECT FROM study_job l JOIN comparison c ON c.job_id = l.job_id WHERE l.study_id = s.id)
@@ -59,12 +59,12 @@ def latest_compared_study(session: Session) -> Row | None:
 
 
 def latest_scored_study(session: Session, wanted: AnalysisFilter, *, nodes: Sequence[int] | None = None) -> Row | None:
-    """Number and name of the latest study that has an analysis which fits; None where no study has one.
+    """Number and name of the latest study with an analysis that fits; None if no study has one.
 
     Args:
-        session: A database session.
-        wanted: Which analyses fit.
-        nodes: Ids of synsets, of which the analysis's data set must have one; None asks nothing.
+        session: a database session.
+        wanted: which analyses fit.
+        nodes: ids of synsets; the analysis' data set must have one of them. None allows all.
     """
     values: Row = {}
     where = of_analyses(wanted, values)
@@ -92,7 +92,7 @@ def show_study(session: Session, study_id: int) -> Row:
     """One study with its request, its jobs, its analyses with their artifacts, and its comparison.
 
     Raises:
-        UserError: when there is no such study.
+        UserError: there is no such study.
     """
     require_study(session, study_id)
     found = session.execute(text(f"{_STUDIES} WHERE s.id = :id"), {"id": study_id}).mappings().one()

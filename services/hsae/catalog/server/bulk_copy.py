@@ -17,7 +17,7 @@ _CHUNK_ROWS = 100_000
 def copy_rows(session: Session, table: str, rows: pa.Table, *, freeze: bool = False) -> None:
     """Append `rows` to a table by COPY, in the session's transaction; the columns are those of `rows`, null is NULL.
 
-    `freeze` is for a table made in the same transaction: its rows never need another visit by VACUUM.
+    Set `freeze` for a table that was made in the same transaction: VACUUM then never needs to visit its rows.
     """
     columns = ", ".join(f'"{name}"' for name in rows.column_names)
     connection = cast("psycopg.Connection", session.connection().connection.dbapi_connection)
@@ -33,10 +33,10 @@ def copy_rows(session: Session, table: str, rows: pa.Table, *, freeze: bool = Fa
 
 
 def load_node_scores(session: Session, analysis_id: int, rows: pa.Table) -> None:
-    """Load an analysis' node scores into a partition built aside and attached at the end.
+    """Load an analysis' node scores into a detached partition, which is attached at the end.
 
     The latent with the best F1 at each node is marked (`is_node_best`). Readers of node_score see all of the rows or
-    nothing, and dropping the analysis' partition later is instant.
+    none, and the analysis' partition can be dropped at once later.
     """
     name = f"node_score_a{analysis_id:d}"
     # Without indexes: attaching builds them at once, which is faster than keeping them up row by row.
@@ -51,7 +51,7 @@ def load_node_scores(session: Session, analysis_id: int, rows: pa.Table) -> None
 
 
 def _node_best_first(rows: pa.Table) -> pa.Table:
-    """The rows with `is_node_best`; the best come first, so that a question about them reads few pages."""
+    """The rows with `is_node_best`; the best come first, so that a query for them reads few pages."""
     basis = rows["basis"].combine_chunks().dictionary_encode().indices.to_numpy()
     seed, synset, latent = (rows[name].to_numpy() for name in ("seed", "synset_id", "latent"))
     f1 = pc.fill_null(rows["f1"], -1.0).to_numpy()

@@ -1,4 +1,4 @@
-"""Names of Postgres advisory locks: what takes one waits for whoever holds it."""
+"""Names of Postgres advisory locks. A transaction that takes one waits for the transaction that holds it."""
 
 SUBMIT_LOCK = "hsae.submit"
 """Held by what enters jobs or decides that none is wanted: submit, retry, garbage collection."""

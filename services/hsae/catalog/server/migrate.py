@@ -1,4 +1,4 @@
-"""Brings the database's schema to this version's."""
+"""Migrates the database to this version's schema."""
 
 from alembic import command
 from alembic.config import Config
@@ -18,7 +18,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> SchemaVersion:
-    """Migrate upwards to `revision`; safe to run twice and by two processes at once."""
+    """Migrate up to `revision`. Running it twice, or in two processes at once, is safe."""
     with clear_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         command.upgrade(_config(connection), revision)
@@ -26,7 +26,7 @@ def upgrade(engine: Engine, revision: str = "head") -> SchemaVersion:
 
 
 def downgrade(engine: Engine, revision: str) -> SchemaVersion:
-    """Migrate downwards to `revision` (`base` empties the schema)."""
+    """Migrate down to `revision` (`base` empties the schema)."""
     with clear_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         command.downgrade(_config(connection), revision)

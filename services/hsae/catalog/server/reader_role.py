@@ -1,8 +1,8 @@
 """The role `hsae_reader`: it may read every table and view of hsae's schema, and nothing else.
 
 Roles belong to the whole server, rights to one database: several databases share the role, and each grants its own
-tables. The role's settings guard against accidents (a reader may change them in its session); what it may not do is
-decided by its rights alone.
+tables. The role's settings protect against accidents (a reader may change them in its session); only its rights decide
+what it cannot do.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _OWN_RELATIONS = """
 
 
 def prepare(connection: Connection) -> bool:
-    """Make the role unless it is there and let it read; False when it is missing and this user may not make it.
+    """Make the role unless it exists, and let it read; False if it is missing and this user may not make it.
 
     Runs in the connection's transaction; any number of databases of one server may do so at once.
     """
@@ -47,7 +47,7 @@ def prepare(connection: Connection) -> bool:
 
 
 def withdraw(connection: Connection) -> None:
-    """Take back what this database granted; the role stays, for other databases may use it."""
+    """Revoke what this database granted; the role stays, because other databases may use it."""
     if not _exists(connection):
         return
     database, schema = _place(connection)
@@ -60,7 +60,7 @@ def withdraw(connection: Connection) -> None:
 
 
 def status(engine: Engine) -> str:
-    """How the role stands in this database, in a few words with what to do, for people."""
+    """The state of the role in this database, in a few words with what to do, for people."""
     with clear_errors(), engine.connect() as connection:
         may_login = connection.execute(
             text("SELECT rolcanlogin FROM pg_roles WHERE rolname = :role"), {"role": READER}
@@ -76,13 +76,13 @@ def status(engine: Engine) -> str:
 
 
 def admit(engine: Engine, settings: Settings) -> URL:
-    """Let the role log in with the password of the settings; returns its URL, password included.
+    """Let the role log in with the password of the settings; returns its URL, including the password.
 
     Only a SCRAM hash of the password is sent to the server.
 
     Raises:
-        UserError: when no password is set, the role has more rights than it should, or this user may not do it.
-        ServiceError: when the server cannot be reached or does not let the role in.
+        UserError: no password is set, the role has more rights than it should, or this user may not do it.
+        ServiceError: the server cannot be reached or refuses the role's login.
     """
     url = reader_url(settings)
     if not url.password:
@@ -114,14 +114,14 @@ def admit(engine: Engine, settings: Settings) -> URL:
 
 
 def reader_url(settings: Settings) -> URL:
-    """The database's URL for the role; without a password where none is set."""
+    """The database's URL for the role; without a password if none is set."""
     url = database_url(settings)
     password = settings.reader_password.get_secret_value() if settings.reader_password else None
     return URL.create("postgresql", READER, password, url.host, url.port, url.database, url.query)
 
 
 def excess_rights(engine: Engine) -> list[str]:
-    """What the role may do in this database beyond reading, because the database gives it to everybody."""
+    """What the role may do in this database beyond reading, because everybody may."""
     with clear_errors(), engine.connect() as connection:
         row = connection.execute(
             text(
@@ -139,7 +139,7 @@ def excess_rights(engine: Engine) -> list[str]:
 
 
 def _run(connection: Connection, statement: str) -> None:
-    """Execute a statement as it is: quoted names may hold characters that mean parameters to the driver."""
+    """Execute a statement as it is: quoted names may contain characters that the driver reads as parameters."""
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
@@ -182,12 +182,12 @@ def _place(connection: Connection) -> tuple[str, str]:
 
 
 def _relations(connection: Connection) -> Sequence[str]:
-    """Tables and views of hsae's schema that this user may grant; others' (of an extension) are none of ours."""
+    """Tables and views of hsae's schema that this user may grant, without those of extensions."""
     return connection.scalars(text(_OWN_RELATIONS + " AND pg_has_role(c.relowner, 'USAGE') ORDER BY 1")).all()
 
 
 def _unreadable(connection: Connection) -> Sequence[str]:
-    """Tables and views that the role cannot read. A partition is read through its parent."""
+    """Tables and views that the role cannot read. Partitions are read through their parent."""
     query = _OWN_RELATIONS + " AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')"
     query += " AND NOT has_table_privilege(:role, c.oid, 'SELECT') ORDER BY 1"
     return connection.scalars(text(query), {"role": READER}).all()
@@ -209,7 +209,7 @@ def _refuse_powers(connection: Connection) -> None:
 
 
 def _set_password(connection: Connection, password: str) -> bool:
-    """Give the role the password; False when this user may not, because another one made the role."""
+    """Set the role's password; False if this user may not, because another one made the role."""
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 -- narrows the type
     hashed = driver.pgconn.encrypt_password(password.encode(), READER.encode(), b"scram-sha-256").decode()
@@ -223,7 +223,7 @@ def _set_password(connection: Connection, password: str) -> bool:
 
 
 def _login_refusal(url: URL) -> str | None:
-    """Why the server does not let the role in; None when it does."""
+    """Why the server refuses the role's login; None if it does not."""
     engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": CONNECT_SECONDS})
     try:
         with engine.connect() as connection:

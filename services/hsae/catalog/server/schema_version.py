@@ -1,4 +1,4 @@
-"""How the database's schema and this version of hsae stand; needs no Alembic, which every command would wait for."""
+"""Compares the database's schema with this version of hsae, without Alembic, which takes long to import."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -11,14 +11,14 @@ from hsae.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """The revision a database is at (None: empty) and the one this version of hsae wants."""
+    """The revision of a database (None: empty) and the one that this version of hsae needs."""
 
     current: str | None
     head: str
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing is left to migrate."""
+        """Whether there is nothing to migrate."""
         return self.current == self.head
 
 
@@ -32,7 +32,11 @@ def schema_version(engine: Engine) -> SchemaVersion:
 
 
 def require_current_schema(engine: Engine) -> None:
-    """Raise a `UserError` unless the schema is the one this version needs."""
+    """Check that the schema is the one this version needs.
+
+    Raises:
+        UserError: it is not; the message says what to do.
+    """
     version = schema_version(engine)
     if not version.up_to_date:
         at = version.current or "empty"
@@ -42,6 +46,6 @@ def require_current_schema(engine: Engine) -> None:
 
 
 def _head() -> str:
-    """The last migration's revision, with which its file's name begins: 0009_latent_edges.py."""
+    """The last migration's revision, with which its file's name begins, such as 0009_latent_edges.py."""
     names = (entry.name for entry in resources.files("hsae_migrations.versions").iterdir())
     return max(name.partition("_")[0] for name in names if name[:1].isdecimal())

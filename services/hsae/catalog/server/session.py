@@ -1,4 +1,4 @@
-"""Connections to Postgres; what a server or a missing migration refuses becomes one clear line."""
+"""Connections to Postgres; errors of the server, and a missing migration, become one clear line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ def database_url(settings: Settings) -> URL:
     """The database's URL for psycopg 3.
 
     Raises:
-        UserError: when none is set or it is no Postgres URL.
+        UserError: none is set, or it is no Postgres URL.
     """
     if settings.database_url is None:
         raise UserError(
@@ -67,9 +67,9 @@ def database_url(settings: Settings) -> URL:
 
 
 def connect(settings: Settings) -> Engine:
-    """An engine for the configured database; nothing is opened yet.
+    """An engine for the configured database; it opens no connection yet.
 
-    While all of the server's connections are taken, a new one is waited for.
+    While all connections of the server are in use, a new one waits.
     """
     engine = create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args=_CONNECTION)
     event.listen(engine, "do_connect", _wait_for_connection)
@@ -101,7 +101,7 @@ def _no_connection_left(error: BaseException) -> bool:
 
 
 def _end_idle_transactions(connection: DBAPIConnection, _: object) -> None:
-    """The server ends a transaction that this process has left idle for long."""
+    """Let the server end transactions that this process leaves idle for long."""
     cursor = connection.cursor()
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{_MAX_IDLE_SECONDS}s'")
     cursor.close()
@@ -109,7 +109,7 @@ def _end_idle_transactions(connection: DBAPIConnection, _: object) -> None:
 
 
 def bound_idling(session: Session, seconds: float) -> None:
-    """Let the server end this transaction once it is left idle for so long: from one second to five minutes."""
+    """Let the server end this transaction once it is idle for so long: one second to five minutes."""
     milliseconds = round(1000 * min(max(seconds, 1.0), _MAX_IDLE_SECONDS))
     setting = text("SELECT set_config('idle_in_transaction_session_timeout', :value, true)")
     session.execute(setting, {"value": f"{milliseconds}ms"})
@@ -122,7 +122,7 @@ def session_factory(engine: Engine) -> sessionmaker[Session]:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn the driver's refusals into a `ServiceError` or `UserError` with what to do."""
+    """Turn the driver's errors into a `ServiceError` or `UserError` that says what to do."""
     try:
         yield
     except ProgrammingError as error:
@@ -158,7 +158,7 @@ def clear_errors() -> Iterator[None]:
 
 
 def driver_reason(error: BaseException | None) -> str:
-    """The server's own message, or the driver's, which says where it tried to connect; in one line."""
+    """The server's own message, or the driver's, which names the address; in one line."""
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     if primary:
         return str(primary)
@@ -171,6 +171,6 @@ def driver_reason(error: BaseException | None) -> str:
 
 @contextmanager
 def transaction(sessions: sessionmaker[Session]) -> Iterator[Session]:
-    """A session in one transaction: committed at the end, rolled back on an exception, errors made clear."""
+    """A session in one transaction: committed at the end, rolled back on an exception; errors become clear lines."""
     with clear_errors(), sessions.begin() as session:
         yield session
