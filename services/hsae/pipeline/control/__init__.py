@@ -1,1 +1,1 @@
-"""What a user does to what is there: cancel, retry, rename, remove."""
+"""User actions on what exists: cancel, retry, rename, remove."""

@@ -19,7 +19,7 @@ _N_STUDIES_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a removal did."""
+    """The result of a removal."""
 
     name: str
     root: str
@@ -35,10 +35,10 @@ class Removed:
 
 
 def rename_dataset(sessions: sessionmaker[Session], old: str, new: str) -> tuple[str, str]:
-    """Give a data set another name; returns both. Studies that asked for it by its name ask for the new one.
+    """Give a data set another name; returns both names. Studies that requested it by its old name get the new one.
 
     Raises:
-        UserError: when there is no such data set, or the new name is taken or can be none.
+        UserError: there is no such data set, or the new name is taken or not allowed.
     """
     new = check_name(new)
     with transaction(sessions) as session:
@@ -58,12 +58,12 @@ def rename_dataset(sessions: sessionmaker[Session], old: str, new: str) -> tuple
 
 
 def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: str) -> Removed:
-    """Forget a data set that nothing was computed from: its rows, then its listing and its part of the taxonomy.
+    """Delete a data set from which nothing was computed: its rows, then its listing and its part of the taxonomy.
 
-    Nodes of the taxonomy stay in the catalog, for data sets share them.
+    Nodes of the taxonomy stay in the catalog, because data sets share them.
 
     Raises:
-        UserError: when there is no such data set, or something uses it.
+        UserError: there is no such data set, or something uses it.
     """
     with transaction(sessions) as session:
         _take_turns(session)
@@ -88,21 +88,21 @@ def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: st
 
 
 def _take_turns(session: Session) -> None:
-    """With submits, so that none begins to use the data set, and with `dataset add`."""
+    """Lock out submits, so that none begins to use the data set, and `dataset add`."""
     for lock in (SUBMIT_LOCK, DATASET_LOCK):
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
 
 
 def _asks_for(dataset_id: int) -> ColumnElement[bool]:
-    """Condition on `job`: it was asked for with this data set. A training is known by its activations alone."""
+    """Condition on `job`: it was requested with this data set. The request of a training only names its activations."""
     asked: ColumnElement[str] = Job.request["dataset"]["id"].astext
     return asked == str(dataset_id)
 
 
 def _studies_of(dataset: Dataset) -> ColumnElement[bool]:
-    """Condition on `study`: one of its jobs was asked for with this data set, or it names it.
+    """Condition on `study`: one of its jobs was requested with this data set, or it names the data set.
 
-    A study that reuses the jobs of a data set of the same images under another name only names its own.
+    A study that reuses the jobs of a data set with the same images and another name only names its own data set.
     """
     of_its_jobs = select(StudyJob.study_id).join(Job, Job.id == StudyJob.job_id).where(_asks_for(dataset.id))
     named: ColumnElement[str] = Study.request["dataset"].astext

@@ -1,4 +1,4 @@
-"""What a user does to jobs: cancel them, and try ended ones again."""
+"""User actions on jobs: cancel them, and run ended ones again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from hsae.store.objects import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What a cancel did: jobs cancelled (with those that waited for them), and jobs left alone with the reason."""
+    """Jobs that a cancel ended, with those that waited for them, and jobs that it left alone, with the reason."""
 
     job_ids: tuple[int, ...]
     left: dict[int, str]
@@ -29,7 +29,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What a retry did: jobs queued or waiting again, and the notifications to send."""
+    """The result of a retry: jobs that are queued or waiting again, and the notifications to send."""
 
     job_ids: tuple[int, ...]
     notifications: tuple[Notification, ...]
@@ -38,12 +38,12 @@ class Requeued:
 def cancel(
     sessions: sessionmaker[Session], store: ObjectStore, job_ids: Sequence[int], who: str, *, keep: bool = False
 ) -> Cancelled:
-    """Cancel jobs that are not done; their partial work is deleted, or kept for a later `retry` with `keep`.
+    """Cancel unfinished jobs; their partial work is deleted, or kept for a later `retry` with `keep`.
 
-    A running job's worker notices within seconds and stops; from this transaction on it can publish nothing.
+    The worker of a running job notices it within seconds and stops. After this transaction it can publish nothing.
 
     Raises:
-        UserError: when there is no such job.
+        UserError: there is no such job.
     """
     ended: list[int] = []
     left: dict[int, str] = {}
@@ -65,7 +65,7 @@ def cancel(
 
 
 def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int, str]]:
-    """A study's jobs that are not done and that no other study needs; and the shared ones, with whose they are."""
+    """A study's unfinished jobs that no other study needs; and the shared ones, with the studies that need them."""
     other = aliased(StudyJob)
     rows = session.execute(
         select(Job.id, func.min(other.study_id))
@@ -80,10 +80,10 @@ def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int,
 
 
 def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings) -> Requeued:
-    """Queue ended jobs anew with all their attempts, together with ended jobs that they need or that need them.
+    """Queue ended jobs again with all their attempts, together with ended jobs that they need or that need them.
 
     Raises:
-        UserError: when there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
+        UserError: there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
     """
     # Submits plan over the same rows; both take turns.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
@@ -116,7 +116,7 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
 def retry_all(
     session: Session, job_ids: Sequence[int], who: str, settings: Settings
 ) -> tuple[Requeued, dict[int, str]]:
-    """`retry` of each job by itself; returns what was queued, and the jobs left alone with the reason."""
+    """Call `retry` for each job; returns what was queued, and the jobs left alone with the reason."""
     again: dict[int, Notification | None] = {}
     left: dict[int, str] = {}
     for job_id in job_ids:

@@ -1,4 +1,4 @@
-"""Takes a study out of the catalog; what its jobs made stays, for other studies and for later submits."""
+"""Removes a study from the catalog; the results of its jobs stay, for other studies and for later submits."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from hsae.pipeline.control.jobs import jobs_of_study
 
 @dataclass(frozen=True, slots=True)
 class RemovedStudy:
-    """A study that is no more: its jobs that other studies need, too, and those that none needs now."""
+    """A removed study: how many of its jobs other studies need, and how many none needs now."""
 
     id: int
     name: str
@@ -26,7 +26,7 @@ def remove_study(session: Session, study_id: int) -> RemovedStudy:
     """Delete the study's row and its links to jobs.
 
     Raises:
-        UserError: when there is no such study, or jobs that only it needs are not done.
+        UserError: there is no such study, or jobs that only it needs are not finished.
     """
     # Submits plan over the same rows; both take turns.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))

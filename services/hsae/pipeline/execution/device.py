@@ -1,4 +1,4 @@
-"""Where tensors are computed."""
+"""The device on which tensors are computed."""
 
 import torch
 
@@ -7,10 +7,10 @@ from hsae.settings import Settings
 
 
 def pick_device(settings: Settings) -> torch.device:
-    """The device of the settings; `auto` takes cuda where there is one.
+    """The device of the settings; `auto` takes cuda if there is one.
 
     Raises:
-        UserError: when cuda is demanded and absent.
+        UserError: cuda is required and there is none.
     """
     if settings.device == "cpu":
         return torch.device("cpu")

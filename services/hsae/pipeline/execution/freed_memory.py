@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: a job keeps it for its next arrays, and gives it back at its end."""
+"""Freed memory in the C library: a job keeps it for its next arrays, and returns it when it ends."""
 
 import ctypes
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ _STEP = 16 << 20
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Freed memory stays in this process, and is given back when the block ends.
+    """Keep freed memory in this process during the block, and return it to the kernel at the end.
 
-    By default glibc gives the memory of large arrays back as soon as they are freed, and the kernel has to fill the
-    same pages with zeros for the next ones.
+    By default glibc returns the memory of large arrays as soon as they are freed, and the kernel must fill the same
+    pages with zeros for the next arrays.
     """
     keep_freed_memory()
     try:
@@ -28,7 +28,7 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory, up to 256 MiB at the end of every heap, for as long as the process lives."""
+    """Keep freed memory, up to 256 MiB at the end of every heap, until the process ends."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         for option, value in ((_M_MMAP_THRESHOLD, _LARGEST_KEPT), (_M_TRIM_THRESHOLD, _KEPT), (_M_TOP_PAD, _STEP)):

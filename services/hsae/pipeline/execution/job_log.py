@@ -1,4 +1,4 @@
-"""A job's log, kept in the object store: `logs/<job id>/<fence>.jsonl`, one object per start of the job."""
+"""A job's log in the object store: `logs/<job id>/<fence>.jsonl`, one object per start of the job."""
 
 import json
 import logging
@@ -30,15 +30,15 @@ def job_log_prefix(job_id: int) -> str:
 
 
 def job_log_key(job_id: int, fence: int) -> str:
-    """The log of one start of a job; `fence` counts the starts, from 1."""
+    """Key of the log of one start of a job; `fence` counts the starts, from 1."""
     return f"{job_log_prefix(job_id)}{fence:06d}.jsonl"
 
 
 class JobLog:
-    """Keeps what hsae, Python's warnings and transformers log while the job runs, as redacted JSON lines.
+    """Records what hsae, Python's warnings and transformers log while the job runs, as redacted JSON lines.
 
-    Uploaded every `upload_seconds` when there is more, and at the end. A store that cannot be reached costs one
-    warning, never the job. Beyond `max_bytes` a line says that lines are missing, and only errors are kept.
+    It is uploaded every `upload_seconds` if it grew, and at the end. A store that cannot be reached costs one warning
+    and never fails the job. Beyond `max_bytes` a line says that lines are missing, and only errors are kept.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class _Lines(logging.Handler):
             self._content += self.format(full).encode() + b"\n"
 
     def content(self) -> bytes:
-        """Everything so far; whole lines."""
+        """All whole lines so far."""
         self.acquire()
         try:
             return bytes(self._content)
@@ -166,18 +166,18 @@ def _log_warning(
 
 
 def logged_starts(store: ObjectStore, job_id: int) -> list[int]:
-    """The fences of a job whose log is in the store, rising."""
+    """The fences of the starts of a job with a log in the store, ascending."""
     names = (key.removeprefix(job_log_prefix(job_id)) for key in store.list(job_log_prefix(job_id)))
     return sorted(int(name.removesuffix(".jsonl")) for name in names)
 
 
 def read_job_log(store: ObjectStore, job_id: int, fence: int | None = None) -> list[Json]:
-    """The records of one start of a job (default: the latest that has a log), oldest first.
+    """The records of one start of a job (default: the latest with a log), oldest first.
 
-    Each has `time`, `level`, `logger` and `message`, and where it applies `exception`.
+    Each has `time`, `level`, `logger`, `message`, and possibly `exception`.
 
     Raises:
-        UserError: when there is no such log.
+        UserError: there is no such log.
     """
     starts = logged_starts(store, job_id)
     if not starts:

@@ -1,4 +1,4 @@
-"""Runs one job: claim, stage, outcome. The worker's task is a call of `run_job` and nothing else."""
+"""Runs one job: claim, stage, outcome. The worker's task only calls `run_job`."""
 
 import logging
 import time
@@ -40,17 +40,19 @@ def run_job(
     stop_requested: Callable[[], bool] = lambda: False,
     on_stuck: Callable[[], None] = lambda: None,
 ) -> str:
-    """Claim the job and run its stage; returns what became of it, in a word.
+    """Claim the job and run its stage; returns the outcome in a word or two.
 
-    Never raises for what went wrong inside the job: that is the job's outcome, kept in its row and history.
+    It never raises for an error inside the job: that is the job's outcome, stored in its row and history.
 
     Args:
-        owner: who holds the lease, for people and for whoever cleans up after this process.
-        stop_requested: asked often; once it says yes, the job is handed back at its next checkpoint.
-        on_stuck: called when the work does not stop although the job was cancelled or lost.
+        job_id: the job.
+        settings: of this worker.
+        owner: who holds the lease, for people and for the process that cleans up after this one.
+        stop_requested: asked often; once it returns True, the job is handed back at its next checkpoint.
+        on_stuck: called if the work does not stop although the job was cancelled or lost.
 
     Raises:
-        UserError: when this worker cannot work: its database cannot be reached, its object store or device is set
+        UserError: this worker cannot work: its database cannot be reached, or its object store or device is set
             wrongly. The job stays queued, and a reconciler sends its message again.
     """
     # Looked at first: a worker that cannot work must not take jobs from those that can.
@@ -90,7 +92,7 @@ def _nothing() -> None:
 def _attempt(
     job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, context: StageContext
 ) -> tuple[str, Callable[[], None]]:
-    """Run the stage and enter its outcome; returns it, and what is to be done after it."""
+    """Run the stage and enter its outcome; returns it, and what to do after it."""
     log.info("%s on %s: attempt %d of %d", job.title, context.device, job.attempt, job.max_attempts)
     try:
         stage = stage_of(job.kind)
@@ -149,7 +151,7 @@ def _input_lost(
     context: StageContext,
     loss: ObjectMissingError | ObjectCorruptError,
 ) -> tuple[str, Callable[[], None]]:
-    """Wait for the job that makes the lost object again; where that cannot be, fail and leave it to the next submit."""
+    """Wait for the job that makes the lost object again; if it cannot wait, fail, and leave it to the next submit."""
     log.error("job %d: %s", job.lease.job_id, loss.fact)
     notifications = wait_for_maker(context, job, loss)
     if notifications is not None:
@@ -167,10 +169,10 @@ def _failed(job: jobs.ClaimedJob, context: StageContext, mistake: UserError) -> 
 
 
 def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, error: UserError) -> str:
-    """Enter that a service is away; while the database refuses even that (its disk is full, say) the job is kept.
+    """Enter that a service is down. While the database refuses even that (its disk is full, say), the job is kept.
 
     Raises:
-        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or not for long.
+        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or soon will not be.
     """
     log.error("job %d: %s", job.lease.job_id, error)
     while True:

@@ -1,4 +1,4 @@
-"""Analyses as files, so that anyone can check them, and go on from them, with their own tools."""
+"""Analyses as files, so that anyone can check them and continue from them with other tools."""
 
 import shutil
 import tempfile
@@ -30,10 +30,10 @@ from hsae.store.tensors import get_tensors
 def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[Session], store: ObjectStore) -> Row:
     """Write an analysis (None: the latest) to `folder`, which must be new or empty; returns what was exported.
 
-    `README.md`, which is written beside the files, says what each of them holds.
+    `README.md`, written beside the files, describes each of them.
 
     Raises:
-        UserError: when there is no such analysis or `folder` is not empty.
+        UserError: there is no such analysis, or `folder` is not empty.
     """
     with _written_aside(folder) as aside:
         row = _export(analysis, aside, sessions, store)
@@ -43,7 +43,7 @@ def export_analysis(analysis: int | None, folder: Path, sessions: sessionmaker[S
 def export_analyses(
     analyses: Sequence[int], folder: Path, sessions: sessionmaker[Session], store: ObjectStore
 ) -> list[Row]:
-    """Write each of the analyses to a folder of its own, `analysis-<number>`, in `folder`, which is new or empty.
+    """Write each of the analyses to its own folder `analysis-<number>` in `folder`, which must be new or empty.
 
     Raises:
         UserError: as `export_analysis`; then nothing is written.
@@ -61,7 +61,7 @@ def export_analyses(
 
 @contextmanager
 def _written_aside(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place at the end: an export that fails leaves nothing half-made."""
+    """A folder beside `folder` that replaces it at the end: a failed export leaves no partial files."""
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:

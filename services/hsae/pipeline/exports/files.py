@@ -22,12 +22,16 @@ SCORES = [field.name for field in fields(NodeScores)]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export is made from.
+    """The content of an export.
 
-    row: the analysis' row of the catalog and what it belongs to
-    listing: the data set's listing, one row per row of the latents
-    labels: by wnid what the data set calls the class
-    weights: the SAE's stored object
+    Attributes:
+        row: the analysis' row of the catalog, with the rows that it refers to.
+        latents: the latent activations.
+        sums: the sums by class.
+        taxonomy: the data set's induced taxonomy.
+        listing: the data set's listing, one row per row of the latents.
+        labels: by wnid what the data set calls the class.
+        weights: the SAE's stored object.
     """
 
     row: Row
@@ -45,7 +49,7 @@ class Exported:
 
 
 def write_files(target: Path, exported: Exported) -> int:
-    """Write every file but the page that describes them; returns the number of scored pairs."""
+    """Write every file except the page that describes them; returns the number of scored pairs."""
     sp.save_npz(target / "activations.npz", exported.latents.z)
     pq.write_table(_images(exported), target / "images.parquet")
     pq.write_table(_synsets(exported), target / "synsets.parquet")
@@ -125,7 +129,7 @@ def _closure(taxonomy: InducedTaxonomy) -> pa.Table:
 
 
 def _write_scores(sums: ClassSums, taxonomy: InducedTaxonomy, path: Path) -> int:
-    """Every pair, block by block, latent by latent in the order of the taxonomy's nodes; returns their number."""
+    """Write every pair, sorted by latent, then in the order of the taxonomy's nodes; returns their number."""
     words = {
         "synset": pa.array([synset.id for synset in taxonomy.synsets]),
         "synset_name": pa.array([synset.name for synset in taxonomy.synsets]),

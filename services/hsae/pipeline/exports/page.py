@@ -1,4 +1,4 @@
-"""The page beside exported files that says what each of them holds, and how to load them."""
+"""The page beside exported files that describes each of them and how to load them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence

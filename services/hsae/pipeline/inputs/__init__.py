@@ -1,1 +1,1 @@
-"""Registered data sets: what goes into a job, and how it came into the catalog."""
+"""The inputs of jobs: registered data sets and stored taxonomies."""

@@ -1,4 +1,4 @@
-"""What a data set may be called, and the data set that a name means: the same for every command."""
+"""Names of data sets, and the data set that a name means: the same rules for every command."""
 
 import difflib
 import unicodedata
@@ -14,14 +14,14 @@ _CHOOSE = "choose one such as birds-2024, of letters, digits and signs but no /"
 
 
 class NameTakenError(UserError):
-    """The name is that of a data set of other images or labels."""
+    """The name belongs to a data set of other images or labels."""
 
 
 def check_name(name: str) -> str:
-    """The name of a new data set, its accents in the one form (NFC) in which names are kept.
+    """The name of a new data set, in Unicode form NFC, in which names are kept.
 
     Raises:
-        UserError: for a name that could be taken for a path or an option, or that a person could not type or read.
+        UserError: the name could be taken for a path or an option, or a person could not type or read it.
     """
     shown = ascii(name) if not name.isprintable() else repr(name)
     if not name.strip():
@@ -42,10 +42,10 @@ def check_name(name: str) -> str:
 
 
 def find_dataset(session: Session, name: str, *, lock: bool = False) -> Dataset:
-    """The data set of that name; with `lock` its row is held until the transaction ends.
+    """The data set of that name; with `lock` its row is locked until the transaction ends.
 
     Raises:
-        UserError: when there is none.
+        UserError: there is none.
     """
     if _can_be_kept(name):
         query = select(Dataset).where(Dataset.name.in_({name, unicodedata.normalize("NFC", name)}))
@@ -62,10 +62,10 @@ def find_dataset(session: Session, name: str, *, lock: bool = False) -> Dataset:
 
 
 def dataset_or_first(session: Session, name: str | None) -> Dataset:
-    """The data set of that name; of none the first registered, which is the default everywhere.
+    """The data set of that name; without a name the first registered one, which is the default everywhere.
 
     Raises:
-        UserError: when there is none.
+        UserError: there is none.
     """
     if name is not None:
         return find_dataset(session, name)
@@ -76,7 +76,7 @@ def dataset_or_first(session: Session, name: str | None) -> Dataset:
 
 
 def _can_be_kept(name: str) -> bool:
-    """Whether Postgres could hold the name: no NUL, and UTF-8."""
+    """Whether Postgres can store the name: UTF-8 without NUL."""
     try:
         return "\0" not in name and bool(name.encode())
     except UnicodeEncodeError:

@@ -1,11 +1,11 @@
-"""A registered data set as jobs carry it; apart from its registration, which loads Parquet and SciPy."""
+"""A registered data set as jobs refer to it. Separate from registration, which imports Parquet and SciPy."""
 
 from hsae.catalog import Dataset
 from hsae.frozen_model import FrozenModel
 
 
 class DatasetRef(FrozenModel):
-    """A registered data set as a job sees it."""
+    """A registered data set as jobs refer to it."""
 
     id: int
     name: str
@@ -16,7 +16,7 @@ class DatasetRef(FrozenModel):
 
 
 def dataset_ref(dataset: Dataset) -> DatasetRef:
-    """The data set as jobs carry it."""
+    """The reference to a data set."""
     return DatasetRef(
         id=dataset.id,
         name=dataset.name,

@@ -9,9 +9,9 @@ from hsae.taxonomy import InducedTaxonomy
 
 
 def listed_labels(listing: pa.Table, taxonomy: InducedTaxonomy) -> Labels:
-    """The labels of every row of a listing, or of a part of one.
+    """The labels of the rows of a listing, or of a part of one.
 
-    Of a data set in which images have several labels a bool matrix [n_images, n_classes], whatever the rows are.
+    If images of the data set have several labels, they are a bool matrix [n_images, n_classes], whatever the rows are.
     """
     position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
     if "class_ids" not in listing.column_names:

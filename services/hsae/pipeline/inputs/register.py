@@ -1,4 +1,4 @@
-"""Registers a data set: scans it, keeps its listing and its part of the taxonomy, enters both in the catalog."""
+"""Registers a data set: scans it, stores its listing and its part of the taxonomy, enters both in the catalog."""
 
 import hashlib
 import io
@@ -58,8 +58,8 @@ def register_images(
     """Register scanned images under `name`; returns the row and whether it is new.
 
     Raises:
-        NameTakenError: for the name of a data set of other images or labels.
-        UserError: for what can be no name.
+        NameTakenError: the name belongs to a data set of other images or labels.
+        UserError: the name is not allowed.
     """
     name = check_name(name)
     induced = induce(taxonomy, images.class_ids)
@@ -96,7 +96,11 @@ def register_images(
 
 
 def _refuse_taken_name(session: Session, name: str, fingerprint: str, taxonomy_key: str) -> Dataset | None:
-    """The data set of that name if it is the same one, None if there is none; an error if it is another."""
+    """The data set of that name if it is the same one, None if there is none.
+
+    Raises:
+        NameTakenError: it is another one.
+    """
     present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
     if present is not None and (present.fingerprint, present.taxonomy_key) != (fingerprint, taxonomy_key):
         raise NameTakenError(
@@ -173,6 +177,6 @@ def _enter_taxonomy(
 
 
 def _insert(session: Session, table: type, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that may be there already (other data sets share nodes and edges)."""
+    """Insert rows, of which some may exist already (data sets share nodes and edges)."""
     for start in range(0, len(rows), _ROWS_PER_INSERT):
         session.execute(insert(table).on_conflict_do_nothing(), rows[start : start + _ROWS_PER_INSERT])

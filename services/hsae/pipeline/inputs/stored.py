@@ -1,4 +1,4 @@
-"""What a registered data set keeps in the object store and in the catalog, read back."""
+"""Reads back what a registered data set has in the object store and in the catalog."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The kinds of jobs, one file each: what is asked for, and everything about it but the code that does it.
+"""The kinds of jobs, one file each: the request, and all facts about the kind except the code that runs.
 
-A file of `pipeline/stages/` has that code; it is imported when a job runs, so that commands load no torch.
+The code is in a file of `pipeline/stages/`. It is imported when a job runs, so that commands load no torch.
 """

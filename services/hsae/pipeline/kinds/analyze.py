@@ -22,7 +22,12 @@ ANALYSIS_FORMAT = 3
 class AnalyzeRequest(StageRequest):
     """Every score of one SAE against the taxonomy of one data set.
 
-    `embedding_key`: the activation set in which monosemanticity compares images; None: `activation_key`.
+    Attributes:
+        sae_key: the SAE.
+        activation_key: the activations that it was trained on.
+        dataset: the labelled images.
+        scoring: how it is scored.
+        embedding_key: the activation set in which monosemanticity compares images; None: `activation_key`.
     """
 
     sae_key: str
@@ -49,7 +54,7 @@ class AnalyzeRequest(StageRequest):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The scoring as the analysis' row keeps it: the same for every request of this key."""
+        """The scoring as the analysis' row stores it: the same for every request with this key."""
         return self.scoring.model_dump(mode="json") | {
             "embeddings": self.embedding_key or self.activation_key,
             "format": ANALYSIS_FORMAT,
@@ -57,7 +62,7 @@ class AnalyzeRequest(StageRequest):
 
 
 class AnalyzeStage(Stage[AnalyzeRequest]):
-    """Leaves nothing behind: all of its rows are entered in its last transaction."""
+    """Scores one SAE. An ended attempt leaves no rows: all of them are written in the last transaction."""
 
     kind = "analyze"
     request = AnalyzeRequest
@@ -85,7 +90,7 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
         return f"analyze {described(asked)} on {asked.dataset.name}{scoring_label(asked.scoring)}"
 
     def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:
-        """The SAE, whose activations are there by then, and the embeddings."""
+        """The SAE and the embeddings. The SAE's activations exist once the SAE does."""
         return (request.sae_key,) if request.embedding_key is None else (request.sae_key, request.embedding_key)
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:

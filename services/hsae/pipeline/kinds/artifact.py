@@ -1,4 +1,4 @@
-"""What a stage makes: the artifact's key, and the objects of it that the catalog's rows name."""
+"""The result of a stage: the artifact's key, and its objects that rows of the catalog name."""
 
 import hashlib
 import json
@@ -9,13 +9,13 @@ from typing import Any
 def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
     """The sha256 over everything that determines an artifact's content, and nothing else.
 
-    Where a model or a data set lies, or what else was asked for at the same time, is no part of it, so that two
-    requests that need the same artifact share it.
+    The place of a model or data set, and other requests made at the same time, are not part of it, so two requests that
+    need the same artifact share it.
 
     Args:
-        kind: of artifact, e.g. `sae`.
+        kind: kind of artifact, such as `sae`.
         version: raised whenever the same request would give other bytes than before.
-        content: what determines the artifact, as plain values of JSON.
+        content: what determines the artifact, as plain JSON values.
     """
     canonical = json.dumps(
         {"kind": kind, "format": version, **content}, sort_keys=True, separators=(",", ":"), allow_nan=False

@@ -14,7 +14,10 @@ COMPARISON_FORMAT = 1
 class CompareRequest(StageRequest):
     """The analyses of one study against their controls and against each other.
 
-    `analyses`: their keys, sorted; `dataset` is that of all of them.
+    Attributes:
+        analyses: their keys, sorted.
+        dataset: the data set of all of them.
+        comparison: how they are compared.
     """
 
     analyses: tuple[str, ...]
@@ -29,7 +32,7 @@ class CompareRequest(StageRequest):
 
 
 class CompareStage(Stage[CompareRequest]):
-    """A comparison is rows alone, all entered in its last transaction."""
+    """Compares analyses. A comparison is rows only, all of them written in its last transaction."""
 
     kind = "compare"
     request = CompareRequest

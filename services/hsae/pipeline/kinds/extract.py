@@ -45,13 +45,13 @@ class ExtractRequest(StageRequest):
 
     @property
     def key(self) -> str:
-        """Key of the job: the set of what it makes."""
+        """Key of the job: the hash of the keys of all sets that it makes."""
         joined = ",".join(self.activation_key(layer) for layer in self.layers)
         return hashlib.sha256(joined.encode()).hexdigest()
 
 
 class ExtractStage(Stage[ExtractRequest]):
-    """The only stage whose job makes several artifacts: which layers share a job depends on what is there already."""
+    """Extracts activations. Only this stage makes several artifacts in one job: the layers that do not exist yet."""
 
     kind = "extract"
     request = ExtractRequest
@@ -92,7 +92,7 @@ class ExtractStage(Stage[ExtractRequest]):
                 yield NamedObject(manifest_key(row.key, row.manifest_sha256), row.manifest_sha256, what, row.job_id)
 
     def forget(self, request: ExtractRequest, job_id: int, session: Session) -> None:
-        """Forget the shards of sets that are not published."""
+        """Delete the rows of shards of sets that are not published."""
         unpublished = session.scalars(
             select(ActivationSet.id)
             .where(
@@ -105,13 +105,13 @@ class ExtractStage(Stage[ExtractRequest]):
         session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
 
     def forget_object(self, object_key: str, session: Session) -> None:
-        """Forget the shard; the manifest is written again from the rows of the shards."""
+        """Delete the shard's row; the manifest is written again from the rows of the shards."""
         session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
         this_set = ActivationSet.key == object_key.split("/")[1]
         session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
 
     def check_retry(self, request: ExtractRequest, job_id: int, session: Session) -> None:
-        """Refuse where another job makes some of the layers now."""
+        """Refuse if another job makes some of the layers now."""
         keys = self.artifact_keys(request)
         other = session.scalar(
             select(ActivationSet.job_id).where(ActivationSet.key.in_(keys), ActivationSet.job_id != job_id).limit(1)

@@ -1,4 +1,4 @@
-"""Which kinds of jobs there are: every descriptor of this room, and those that a program adds."""
+"""Finds the kinds of jobs: every descriptor of this package, and those that a program adds."""
 
 import functools
 import pkgutil
@@ -16,7 +16,7 @@ _added: dict[str, Stage[Any]] = {}
 
 
 def stages() -> tuple[Stage[Any], ...]:
-    """All kinds of jobs, each behind those that it needs."""
+    """All kinds of jobs, each after those that it needs."""
     found = {**_of_this_room(), **_added}
     order = TopologicalSorter({kind: found[kind].after for kind in sorted(found)}).static_order()
     return tuple(found[kind] for kind in order)
@@ -26,19 +26,19 @@ def stage_of(kind: str) -> Stage[Any]:
     """The descriptor of a kind of job.
 
     Raises:
-        KeyError: when there is no such kind.
+        KeyError: there is no such kind.
     """
     return _added[kind] if kind in _added else _of_this_room()[kind]
 
 
 def stage_of_folder(folder: str) -> Stage[Any] | None:
-    """The stage whose artifacts lie in a folder of the bucket; None for data sets, logs and the like."""
+    """The stage whose artifacts are in a folder of the bucket; None for data sets, logs and the like."""
     return next((stage for stage in stages() if stage.folder == folder), None)
 
 
 @contextmanager
 def added(stage: Stage[Any]) -> Iterator[None]:
-    """One more kind, for as long as the block runs; for programs that bring a stage of their own."""
+    """Add a kind for the duration of the block; for programs with a stage of their own."""
     _added[stage.kind] = stage
     try:
         yield
@@ -48,7 +48,7 @@ def added(stage: Stage[Any]) -> Iterator[None]:
 
 @functools.cache
 def _of_this_room() -> Mapping[str, Stage[Any]]:
-    """By kind; whoever adds a file here needs to register it nowhere."""
+    """The descriptors of this package by kind; a new file needs no registration."""
     modules = (import_module(f"{kinds.__name__}.{found.name}") for found in pkgutil.iter_modules(kinds.__path__))
     values = (value for module in modules for value in vars(module).values())
     return MappingProxyType({value.kind: value for value in values if isinstance(value, Stage)})

@@ -1,4 +1,4 @@
-"""Configs in a few words: what is not the default."""
+"""Configs in a few words: the settings that differ from the default."""
 
 from pydantic import BaseModel
 
@@ -20,7 +20,7 @@ def extraction_label(extraction: ExtractionConfig) -> str:
 
 
 def scoring_label(scoring: ScoringConfig) -> str:
-    """Every setting of the scoring that is not the default, in brackets behind a space; nothing where all are."""
+    """Every setting of the scoring that differs from the default, in brackets after a space; empty if none does."""
     chosen = _chosen(scoring, ScoringConfig(), set())
     return f" ({', '.join(chosen)})" if chosen else ""
 

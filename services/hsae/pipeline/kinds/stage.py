@@ -1,4 +1,4 @@
-"""The descriptor of a kind of job: all that other parts of the pipeline need to know of it."""
+"""The descriptor of a kind of job: everything that other parts of the pipeline need to know about it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,22 +23,22 @@ Scope = Literal["layer", "sae", "study"]
 
 
 class StageRequest(FrozenModel, ABC):
-    """What a job's row holds: everything that the stage needs to know."""
+    """The request of a job, as its row stores it: everything that the stage needs to know."""
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """Key of the job, and of its artifact where it makes a single one."""
+        """Key of the job, and of its artifact if it makes only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a study asks of a stage: what the stage makes its request from.
+    """What a study asks of a stage; `Stage.ask` makes the request from it.
 
     Attributes:
         model: the backbone.
         dataset: the labelled images.
-        layers: the layers of the job: one, or for the scope `study` all of the study.
+        layers: the layers of the job: one, or for the scope `study` all layers of the study.
         extraction: how activations are extracted.
         scoring: how SAEs are scored.
         comparison: how analyses are compared.
@@ -64,13 +64,17 @@ class Asked:
 
     @property
     def one_sae(self) -> SaeConfig:
-        """The SAE of the scope `sae`."""
+        """The SAE; only the scope `sae` has one.
+
+        Raises:
+            ValueError: the scope is another one.
+        """
         if self.sae is None:
             raise ValueError("only a stage of the scope `sae` has an SAE")
         return self.sae
 
     def one_key(self, kind: str) -> str:
-        """The one artifact of a kind."""
+        """The key of the only artifact of a kind."""
         (key,) = self.keys[kind]
         return key
 
@@ -79,19 +83,20 @@ R = TypeVar("R", bound=StageRequest)
 
 
 class Stage(ABC, Generic[R]):
-    """A kind of job. Subclasses say what is their own; a method that is not overridden does nothing.
+    """A kind of job. Subclasses define what differs; a method that is not overridden does nothing.
 
     Attributes:
-        kind: the name, as `job.kind` holds it; the migrations' check on that column lists it, too.
-        request: the model of the job's request.
+        kind: the name, as in `job.kind`; a migration must add it to the check on that column.
+        request: the class of the job's request.
         queue: which workers take it: `gpu` or `cpu`.
         unit: what its progress counts.
         code: `module:function`, a function of (request, context) that returns a short summary as JSON. It is imported
             when the first job runs.
         after: the kinds whose artifacts it needs.
-        per: a submit asks for it once for every layer, every SAE of every layer, or once; None: for what others need.
-        folder: the folder of the bucket in which its artifacts lie, `<folder>/<key>/...`; None: it stores no object.
-        table: the catalog's table with a row for each artifact (`key`, `job_id`); None: the job's row is all.
+        per: whether a submit asks for it for every layer, for every SAE of every layer, or once per study; None: only
+            where other stages need it.
+        folder: the folder of the bucket for its artifacts, `<folder>/<key>/...`; None: it stores no objects.
+        table: the catalog's table with a row for each artifact (`key`, `job_id`); None: there is only the job's row.
         changes_hands: whether a submit may give an artifact that is not published yet to another job.
     """
 
@@ -108,14 +113,14 @@ class Stage(ABC, Generic[R]):
 
     @abstractmethod
     def ask(self, asked: Asked) -> R:
-        """The request of a study's job."""
+        """Make the request of a study's job."""
 
     @abstractmethod
     def title(self, asked: Asked) -> str:
         """The job in one line, for people."""
 
     def needs(self, request: R) -> tuple[str, ...]:
-        """Keys of the artifacts that must be there before the job starts."""
+        """Keys of the artifacts that must exist before the job starts."""
         del request
         return ()
 
@@ -124,7 +129,7 @@ class Stage(ABC, Generic[R]):
         return (request.key,)
 
     def prefixes(self, request: R) -> list[str]:
-        """Where the objects of the job's artifacts lie in the bucket."""
+        """Folders of the job's artifacts in the bucket."""
         return [] if self.folder is None else [artifact_prefix(self.folder, key) for key in self.artifact_keys(request)]
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
@@ -133,21 +138,21 @@ class Stage(ABC, Generic[R]):
         return iter(())
 
     def forget(self, request: R, job_id: int, session: Session) -> None:
-        """Delete the rows that an ended attempt left behind, in a transaction that holds the job's row.
+        """Delete the rows that an ended attempt left, in a transaction that holds the job's row.
 
-        The objects that they named are deleted after that.
+        The objects that these rows named are deleted after that.
         """
         del request, job_id, session
 
     def forget_object(self, object_key: str, session: Session) -> None:
-        """Delete the rows that the stage would take as a sign that a lost object is there."""
+        """Delete the rows from which the stage would conclude that a lost object exists."""
         del object_key, session
 
     def check_retry(self, request: R, job_id: int, session: Session) -> None:
-        """Refuse to run an ended job again; asked only of a stage whose artifacts change hands.
+        """Refuse to run an ended job again; only called for a stage whose artifacts change hands.
 
         Raises:
-            UserError: when it would do what another job does now.
+            UserError: another job makes its artifacts now.
         """
         del request, job_id, session
 

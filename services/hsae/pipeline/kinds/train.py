@@ -18,7 +18,7 @@ SAE_FORMAT = 1
 
 
 def described(asked: Asked) -> str:
-    """The SAE, its layer and, where it is not the class token, the activations it is trained on."""
+    """The SAE, its layer and, unless it is the class token, the activations it is trained on."""
     tokens = extraction_label(asked.extraction)
     place = f"{asked.model_name} layer {ranges(asked.layers)}"
     return f"{sae_label(asked.one_sae)} of {place}" + ("" if tokens == "cls" else f", {tokens}")
@@ -38,7 +38,7 @@ class TrainRequest(StageRequest):
 
 
 class TrainStage(Stage[TrainRequest]):
-    """Goes on from its checkpoint after a crash."""
+    """Trains one SAE. After a crash it continues from its checkpoint."""
 
     kind = "train"
     request = TrainRequest
@@ -63,7 +63,7 @@ class TrainStage(Stage[TrainRequest]):
         return (request.activation_key,)
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
-        """Weights, and the checkpoints of trainings that have not ended well."""
+        """Weights, and the checkpoints of trainings that have not succeeded."""
         saes = select(Sae.key, Sae.weights_sha256, Sae.job_id, Job.title).join(Job, Job.id == Sae.job_id)
         trainings = select(Job).where(Job.kind == self.kind, Job.checkpoint.is_not(None))
         if key is not None:
@@ -82,7 +82,7 @@ class TrainStage(Stage[TrainRequest]):
             )
 
     def forget(self, request: TrainRequest, job_id: int, session: Session) -> None:
-        """Forget the checkpoint."""
+        """Clear the checkpoint of the job's row."""
         del request
         session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
 

@@ -1,1 +1,1 @@
-"""From what a user asks for to jobs: requests and their keys, study files, the plan."""
+"""From a user's request to jobs: study files, the plan, the submit."""

@@ -1,7 +1,7 @@
-"""In which space the monosemanticity score compares images: which activation set.
+"""The activation set in which the monosemanticity score compares images.
 
-By default it is the last layer's class token, one space for all layers. `own` is the analysed layer's activations,
-anything else an activation set that the catalog knows, of any model on the same images.
+By default it is the last layer's class token, one space for all layers. `own` is the analysed layer's activations.
+Anything else names an activation set in the catalog, of any model on the same images.
 """
 
 import re
@@ -33,9 +33,8 @@ class GivenSet(NamedTuple):
 def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionConfig) -> ExtractRequest:
     """The extraction of the default embeddings of a study: one row per image of the model's last layer.
 
-    They are its class token, or the mean of its patches where the model has none. Where the study extracts just these
-    tokens it is the study's own extraction (of augmented views only the plain one is used), so that nothing is made
-    twice.
+    The row is the class token, or the mean of the patches if the model has none. If the study extracts these tokens
+    itself, it is the study's own extraction (of augmented views only the plain one is used), so nothing is made twice.
     """
     tokens: Tokens = "cls" if spec.has_class_token else "mean"
     if extraction.tokens != tokens:
@@ -47,10 +46,10 @@ def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionCo
 
 
 def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
-    """The activation set of a key or number, whose job's row is locked.
+    """The activation set with a key or number; the row of its job is locked.
 
     Raises:
-        UserError: when there is none, or it is of other images.
+        UserError: there is none, or it is of other images.
     """
     query = (
         select(ActivationSet.key, ActivationSet.layer, ActivationSet.tokens, ActivationSet.job_id, Model.name,

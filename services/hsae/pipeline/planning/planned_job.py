@@ -1,4 +1,4 @@
-"""The jobs of a plan, from what is called for to what a plan says of each."""
+"""The jobs of a plan, from the request to the status of each."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +13,18 @@ REASON_OF_STATUS = {"new": "submitted", "again": "requeued"}  # of the event of 
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job of a plan: `new`, queued `again` after a failure, `joined` while under way, or `reused` as finished.
+    """A job of a plan.
 
-    `layers`: what it is about; `sae`: the SAE that it trains or scores, None for an extraction and a comparison.
+    Attributes:
+        id: its number.
+        key: its key.
+        kind: its kind.
+        title: its title, for people.
+        status: `new`, queued `again` after a failure, `joined` while it waits or runs, or `reused` because it has
+            finished.
+        state: its state in the catalog.
+        layers: its layers.
+        sae: the SAE that it trains or scores; None for an extraction and a comparison.
     """
 
     id: int
@@ -30,10 +39,7 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
-    """A job that a plan calls for, whether it exists or not.
-
-    `needs`: keys of the artifacts that must be there first.
-    """
+    """A job that a plan needs, whether it exists or not; `needs`: keys of the artifacts that must exist first."""
 
     kind: str
     queue: str
@@ -45,14 +51,14 @@ class WantedJob:
 
     @classmethod
     def of(cls, stage: Stage[Any], asked: Asked) -> "WantedJob":
-        """What a stage makes of what a study asks of it."""
+        """The job with which a stage answers what a study asks."""
         request = stage.ask(asked)
         return cls(stage.kind, stage.queue, request, stage.title(asked), stage.needs(request), asked.layers, asked.sae)
 
 
 @dataclass(slots=True)
 class Step:
-    """A job on its way into the plan."""
+    """A job while the plan is made."""
 
     job: Job
     status: JobStatus
@@ -60,6 +66,6 @@ class Step:
     needs: tuple[Job, ...]
 
     def planned(self) -> PlannedJob:
-        """The step once its job is entered."""
+        """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
         return PlannedJob(job.id, job.key, job.kind, wanted.title, self.status, job.state, wanted.layers, wanted.sae)

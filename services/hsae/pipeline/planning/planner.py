@@ -1,4 +1,4 @@
-"""From a request to jobs: what exists is reused, what is under way is joined, the rest is queued."""
+"""From a request to jobs: existing artifacts are reused, jobs under way are joined, the rest is queued."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,9 +24,9 @@ _WHO = "submit"
 
 
 class Planner:
-    """Walks from activations to SAEs, analyses and their comparison; enters what is missing, under submits' lock.
+    """Plans from activations to SAEs, analyses and a comparison, and enters missing jobs; needs the lock of submits.
 
-    `numbers` are ids for the rows of a plan that is taken back: they keep it from using up numbers of the catalog.
+    `numbers` are ids for the rows of a plan that is rolled back: such a plan uses up no ids of the catalog.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Planner:
         self.to_notify: list[int] = []
 
     def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
-        """Find or make the request's jobs; `comparison_key` and `embeddings` tell what they lead to."""
+        """Find or make the request's jobs; sets `comparison_key` and `embeddings`."""
         study = Asked(
             model=spec,
             dataset=dataset,
@@ -93,7 +93,7 @@ class Planner:
         return GivenSet(key, self.embeddings, self._makers[key])
 
     def _known(self, keys: Sequence[str]) -> dict[str, Job]:
-        """The jobs that exist for these artifacts; their rows are locked."""
+        """The existing jobs for these artifacts; their rows are locked."""
         found = self._session.scalars(select(Job).where(Job.key.in_(keys)).order_by(Job.id).with_for_update())
         return {job.key: job for job in found}
 
@@ -207,7 +207,7 @@ class Planner:
         return job
 
     def enter(self, study_id: int) -> None:
-        """Enter what the steps found missing, and the study's part in all of them; `jobs` and `to_notify` tell it."""
+        """Enter the missing jobs and the study's links to all of them; sets `jobs` and `to_notify`."""
         self._session.flush()
         made = [step for step in self._steps if step.status in REASON_OF_STATUS]
         again = [step.job.id for step in made if step.status == "again"]
@@ -231,7 +231,7 @@ class Planner:
         self.jobs = [step.planned() for step in self._steps]
 
     def _link(self, study_id: int) -> None:
-        """The study's jobs are those of the steps: of a study that was there some may be made by other jobs now."""
+        """Link the study to the jobs of the steps; other jobs may make some artifacts of an earlier submit now."""
         ids = [step.job.id for step in self._steps]
         of_study = StudyJob.study_id == study_id
         self._session.execute(delete(StudyJob).where(of_study, StudyJob.job_id.not_in(ids)))

@@ -1,4 +1,4 @@
-"""What a user asks for in one submit, and what makes two submits the same study."""
+"""A user's request in one submit, and the key by which two submits are the same study."""
 
 import hashlib
 from typing import Literal
@@ -12,7 +12,7 @@ from hsae.sae.config import SaeConfig
 
 
 class SubmitRequest(FrozenModel):
-    """What a user asks for in one submit: some layers of one model on one data set, with one or more SAEs each."""
+    """A user's request in one submit: some layers of one model on one data set, with one or more SAEs each."""
 
     name: str | None = None  # of the study; None: made from model and data set
     model: str
@@ -27,9 +27,9 @@ class SubmitRequest(FrozenModel):
 
 
 def study_key(comparison_key: str, dataset_id: int) -> str:
-    """What makes two requests the same study.
+    """The key by which two requests are the same study.
 
-    The comparison's key stands for all analyses, and each of theirs for model, images, layer, SAE, extraction and
-    scoring. The data set counts by its number, too: the same images under another name are another study.
+    The comparison's key stands for all analyses, and their keys for model, images, layer, SAE, extraction and scoring.
+    The data set's number is part of it, too: the same images under another name are another study.
     """
     return hashlib.sha256(f"{comparison_key}:{dataset_id}".encode()).hexdigest()

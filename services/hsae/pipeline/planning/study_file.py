@@ -41,10 +41,10 @@ _OTHER_NAMES = {
 
 
 def parse_layers(text: str) -> tuple[int, ...] | Literal["all"]:
-    """Layers as a person lists them: `8`, `0-3,8` or `all`; sorted, without repetition.
+    """Layers as a person writes them: `8`, `0-3,8` or `all`; sorted, without repetition.
 
     Raises:
-        UserError: for anything else; names the part that cannot be read.
+        UserError: names the part that cannot be read.
     """
     if text.strip().lower() == "all":
         return "all"
@@ -94,7 +94,7 @@ def _saes(value: Any) -> tuple[SaeConfig, ...]:
 
 
 def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
-    """The product of a block's lists; where it names several kinds, each takes the settings that apply to it."""
+    """The product of a block's lists; if it names several kinds, each takes the settings that apply to it."""
     if not isinstance(block, Mapping):
         raise UserError(f"{place}: {_shown.repr(block)} is no block: write {{kind: topk, k: [16, 32]}} or the like")
     known = SaeConfig.defaults()
@@ -125,7 +125,7 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
 
 
 def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The block with the command line's names (`steps`, `batch-size`) as those of the settings."""
+    """The block with the command line's names (`steps`, `batch-size`) replaced by those of the settings."""
     settings: dict[Any, Any] = {}
     given: dict[Any, Any] = {}
     for name, value in block.items():
@@ -138,7 +138,7 @@ def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 class StudySpec(BaseModel):
-    """What the file says, with its sweeps spread out."""
+    """The content of the file, with its sweeps expanded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -154,7 +154,7 @@ class StudySpec(BaseModel):
     priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
-        """What is to be submitted; `folder` is the file's, from which a model given as ./folder is looked for."""
+        """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
         model = self.model or settings.model
         if model.startswith(("./", "../")):
             model = str((folder / model).resolve())
@@ -174,10 +174,10 @@ class StudySpec(BaseModel):
 
 
 def read_spec(path: Path) -> StudySpec:
-    """Read a study file; a study without a name is called as its file.
+    """Read a study file; a study without a name is named after its file.
 
     Raises:
-        UserError: when there is no such file, it is no YAML, or it says something that cannot be.
+        UserError: there is no such file, it is no YAML, or its content is not valid.
     """
     try:
         content = _load(path)
@@ -196,7 +196,7 @@ def read_spec(path: Path) -> StudySpec:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, and no key twice, of which YAML's own loader would silently keep the last."""
+    """Plain values only, and an error for a repeated key, of which YAML's own loader silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -241,7 +241,7 @@ def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _placed(place: str, function: Any, value: Any) -> Any:
-    """`function(value)`, whose `UserError` is told with its place in the file."""
+    """`function(value)`; a `UserError` gets the value's place in the file."""
     try:
         return function(value)
     except UserError as error:
@@ -249,7 +249,7 @@ def _placed(place: str, function: Any, value: Any) -> Any:
 
 
 def _meant(name: object, known: Iterable[str]) -> str:
-    """What a mistyped name was meant to be, and what there is."""
+    """The name that a mistyped one probably stands for, and all names."""
     names = list(known)
     other = _OTHER_NAMES.get(str(name))
     close = [other] if other in names else difflib.get_close_matches(str(name), names, n=1)

@@ -1,4 +1,4 @@
-"""Whether a request's activations are enough to train its SAEs on."""
+"""Checks whether a request's activations are enough to train its SAEs."""
 
 from hsae.backbones.spec import BackboneSpec, n_tokens
 from hsae.pipeline.kinds.setting_labels import sae_label
@@ -9,7 +9,7 @@ _MOST_VIEWS = 64
 
 
 def few_rows_warning(request: SubmitRequest, spec: BackboneSpec, n_images: int) -> str | None:
-    """One line about the SAEs that have more latents than rows to train on, the worst of them in numbers, or None."""
+    """One line about the SAEs with more latents than training rows, with the numbers of the worst, or None."""
     rows_of_view = {
         sae: (n_images - n_held_out(n_images, sae.holdout_share)) * n_tokens(spec, request.extraction.tokens)
         for sae in request.saes

@@ -1,4 +1,4 @@
-"""Which jobs a study calls for, behind its extraction: each stage says what it makes of what it is asked."""
+"""The jobs that a study needs after its extraction: each stage makes its request from what the study asks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hsae.sae.config import SaeConfig
 
 
 def wanted_jobs(study: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
-    """The jobs of all layers and SAEs in the plan's order: every job is behind those that it needs."""
+    """The jobs of all layers and SAEs in the plan's order: every job comes after those that it needs."""
     activation_key = EXTRACT.ask(study).activation_key
     found: list[WantedJob] = []
     for layer in study.layers:
@@ -26,7 +26,7 @@ def wanted_jobs(study: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
 
 
 def n_wanted_jobs(n_layers: int, n_saes: int) -> int:
-    """How many jobs of all layers and SAEs there would be."""
+    """Number of jobs for so many layers and SAEs."""
     scopes = [stage.per for stage in stages()]
     return n_layers * (scopes.count("layer") + scopes.count("sae") * n_saes)
 

@@ -1,1 +1,1 @@
-"""Jobs in Postgres: who holds one, who is told of it, and what becomes of those that were lost."""
+"""Jobs in Postgres: leases, notifications of workers, and recovery of lost jobs."""

@@ -1,4 +1,4 @@
-"""Keeps a job's lease alive from a thread of its own, carries its progress, and says when the work must stop."""
+"""Renews a job's lease in a thread, writes its progress, and tells the work when to stop."""
 
 import logging
 import sys
@@ -35,8 +35,8 @@ def _nothing() -> None:
 class Heartbeat:
     """Renews a lease until it is stopped or lost.
 
-    `stop_requested` says that this worker is to stop; `on_stuck` is called when the work goes on although the job was
-    lost or cancelled long ago.
+    `stop_requested` says whether this worker was asked to stop. `on_stuck` is called if the work continues long after
+    the job was lost or cancelled.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Heartbeat:
         self.stop()
 
     def stop(self) -> None:
-        """Let the lease go; what runs on is not watched any more."""
+        """Release the lease; work that continues is not watched any more."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=_JOIN_SECONDS)
@@ -81,7 +81,7 @@ class Heartbeat:
         return self._stop_requested()
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Take note of progress; the rate is that of this attempt alone."""
+        """Record progress; the rate is that of this attempt only."""
         now = time.monotonic()
         if self._first is None:
             self._first = (now, done)
@@ -94,15 +94,15 @@ class Heartbeat:
         }
 
     def check(self) -> None:
-        """Raise when this worker no longer has the job; wait while nobody can say.
+        """Raise if this worker no longer has the job; wait while this is unknown.
 
-        A lease that could not be renewed in time (the database is away, or this process was suspended) may have gone
-        to another worker. Until the database answers, nothing more is done.
+        A lease that could not be renewed in time (the database is down, or this process was suspended) may belong to
+        another worker now. This method then waits until the database answers.
 
         Raises:
             JobCancelledError: the job was cancelled.
             LeaseLostError: another worker holds it.
-            WorkerStoppingError: while waiting for the database this worker was asked to stop.
+            WorkerStoppingError: this worker was asked to stop while it waited for the database.
         """
         while True:
             if self._lost_to == "cancelled":
@@ -121,7 +121,7 @@ class Heartbeat:
 
         Raises:
             LeaseLostError, JobCancelledError: the job is no longer this worker's.
-            ServiceError: the database failed in the middle, or refuses for long.
+            ServiceError: the database failed during the transaction, or refuses it for long.
         """
         with ExitStack() as stack:
             session = self._begin(stack, hold=True)
@@ -184,7 +184,7 @@ class Heartbeat:
 
 
 def _gpu_memory() -> Json:
-    """Peak GPU memory of this process, where the work has made a CUDA context."""
+    """Peak GPU memory of this process, if it has a CUDA context."""
     torch = sys.modules.get("torch")  # not imported here: who has not loaded it uses no GPU
     if torch is None or not torch.cuda.is_initialized():
         return {}

@@ -1,8 +1,8 @@
-"""What the holder of a job may do to it in Postgres: claim, renew, finish, fail, hand back.
+"""Changes to a job in Postgres by its holder: claim, renew, finish, fail, hand back.
 
-States: waiting -> queued -> running -> succeeded | failed | cancelled; whatever ends an attempt early takes a running
-job back to queued. Every change is one conditional UPDATE plus an event row in the caller's transaction. All times are
-the database's, so clocks of workers do not matter.
+States: waiting -> queued -> running -> succeeded | failed | cancelled; an attempt that ends early takes a running job
+back to queued. Every change is one conditional UPDATE plus an event row in the caller's transaction. All times are the
+database's, so the workers' clocks do not matter.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _MAX_PAUSE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write for a job, as long as `fence` is the job's latest."""
+    """The right to write for a job, valid as long as `fence` is the job's latest."""
 
     job_id: int
     fence: int
@@ -32,7 +32,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job and the lease its worker holds on it."""
+    """A job and the lease that its worker holds."""
 
     lease: Lease
     kind: str
@@ -59,17 +59,17 @@ def record(
 
 # Leases use the wall clock, not now(), which is the transaction's start: an update may have waited for a lock.
 def in_seconds(value: float) -> Any:
-    """The database's clock, `value` seconds from now."""
+    """The database's time in `value` seconds."""
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, value)
 
 
 def is_due() -> Any:
-    """True for a job that does not back off (any more)."""
+    """True for a job that waits for no pause (any more)."""
     return or_(Job.not_before.is_(None), Job.not_before <= func.clock_timestamp())
 
 
 def claim(session: Session, job_id: int, owner: str, lease_seconds: float) -> ClaimedJob | None:
-    """Take a queued job; None when it is not queued any more (a doubled or late message) or backs off."""
+    """Take a queued job; None if it is not queued any more (a duplicate or late message) or waits for a pause."""
     row = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == "queued", is_due())
@@ -96,11 +96,11 @@ def claim(session: Session, job_id: int, owner: str, lease_seconds: float) -> Cl
 
 
 def hold(session: Session, lease: Lease) -> None:
-    """Lock the job's row for this transaction; whatever is written in it is written by the lease's holder.
+    """Lock the job's row for this transaction, so that only the lease's holder writes in it.
 
     Raises:
-        JobCancelledError: when the job was cancelled.
-        LeaseLostError: when it was taken over or finished.
+        JobCancelledError: the job was cancelled.
+        LeaseLostError: it was taken over or has finished.
     """
     state, fence = session.execute(select(Job.state, Job.fence).where(Job.id == lease.job_id).with_for_update()).one()
     if state == "cancelled":
@@ -110,7 +110,7 @@ def hold(session: Session, lease: Lease) -> None:
 
 
 def renew(session: Session, lease: Lease, lease_seconds: float, progress: Json) -> str | None:
-    """Extend the lease and store progress; returns None, or the job's state when the lease is lost."""
+    """Extend the lease and store progress; returns None, or the job's state if the lease is lost."""
     result = session.execute(
         update(Job)
         .where(Job.id == lease.job_id, Job.fence == lease.fence, Job.state == "running")
@@ -123,7 +123,7 @@ def renew(session: Session, lease: Lease, lease_seconds: float, progress: Json) 
 
 
 def succeed(session: Session, lease: Lease, result: Json, progress: Json | None = None) -> list[int]:
-    """Finish a held job, whose last progress may not have been written yet; returns the ids of jobs released by it."""
+    """Finish a held job and store its last progress; returns the ids of the jobs that may start now."""
     session.execute(
         update(Job)
         .where(Job.id == lease.job_id)
@@ -143,12 +143,12 @@ def succeed(session: Session, lease: Lease, result: Json, progress: Json | None 
 
 
 def fail(session: Session, lease: Lease, error: str) -> None:
-    """Fail a held job for good: trying again would end the same way."""
+    """Fail a held job for good: another attempt would end the same way."""
     end(session, lease.job_id, lease.owner, "failed", error)
 
 
 def retry_after_crash(session: Session, lease: Lease, error: str, retry_seconds: float) -> bool:
-    """End a held attempt that crashed; the job is queued anew while attempts are left. Returns whether it was."""
+    """End a held attempt that crashed; the job is queued again while attempts are left. Returns whether it was."""
     attempt, max_attempts = session.execute(select(Job.attempt, Job.max_attempts).where(Job.id == lease.job_id)).one()
     if attempt >= max_attempts:
         end(session, lease.job_id, lease.owner, "failed", f"{error} (attempt {attempt} of {max_attempts})")
@@ -159,7 +159,7 @@ def retry_after_crash(session: Session, lease: Lease, error: str, retry_seconds:
 
 
 def retry_after_outage(session: Session, lease: Lease, error: str, retry_seconds: float, max_outages: int) -> bool:
-    """End a held attempt that a service's outage stopped, at no cost of attempts. Returns whether it is queued anew."""
+    """End a held attempt because a service is down; it is not counted. Returns whether the job is queued again."""
     outages = session.execute(select(Job.outages).where(Job.id == lease.job_id)).scalar_one() + 1
     if outages > max_outages:
         end(session, lease.job_id, lease.owner, "failed", error)
@@ -171,21 +171,21 @@ def retry_after_outage(session: Session, lease: Lease, error: str, retry_seconds
 
 
 def hand_back(session: Session, lease: Lease, why: str) -> None:
-    """Queue a held job anew at no cost, because its worker is stopping; its checkpoint is kept."""
+    """Queue a held job again, because its worker is stopping; the attempt is not counted and the checkpoint is kept."""
     _queue_again(session, lease.job_id, None, uncounted=True)
     record(session, lease.job_id, lease.owner, why, reason="handed_back", state="queued")
 
 
 def take_back(session: Session, lease: Lease, why: str) -> None:
-    """Queue a job anew whose lease ran out; the attempt counts, for its worker may have died of it."""
+    """Queue a job again whose lease expired; the attempt counts, because the job may have killed its worker."""
     _queue_again(session, lease.job_id, why)
     record(session, lease.job_id, lease.owner, why, reason="lease_expired", state="queued")
 
 
 def wait_for(session: Session, lease: Lease, needed: int, why: str, *, uncounted: bool) -> list[int]:
-    """Let a held job wait for another one, whose work it turned out to need again; returns the ids of released jobs.
+    """Let a held job wait for another job, whose artifact it needs again; returns the ids of released jobs.
 
-    `uncounted`: it costs no attempt.
+    `uncounted`: the attempt is not counted.
     """
     session.execute(insert(JobDependency).values(job_id=lease.job_id, depends_on_id=needed).on_conflict_do_nothing())
     _queue_again(session, lease.job_id, why, state="waiting", uncounted=uncounted)
@@ -195,7 +195,7 @@ def wait_for(session: Session, lease: Lease, needed: int, why: str, *, uncounted
 
 
 def held_by(session: Session, owner_prefix: str) -> list[Lease]:
-    """The leases of one worker, by the start of its owner's name; their jobs' rows are locked."""
+    """The leases of one worker, by the start of its owner's name; the rows of their jobs are locked."""
     rows = session.execute(
         select(Job.id, Job.fence, Job.owner)
         .where(Job.state == "running", func.starts_with(Job.owner, owner_prefix))
@@ -206,7 +206,7 @@ def held_by(session: Session, owner_prefix: str) -> list[Lease]:
 
 
 def _pause(retry_seconds: float, n: int) -> float:
-    """Seconds before the next attempt after `n` of them ended early."""
+    """Seconds before the next attempt after `n` attempts that ended early."""
     return min(retry_seconds * 2.0 ** min(n - 1, 30), _MAX_PAUSE_SECONDS)
 
 
@@ -232,7 +232,7 @@ def _queue_again(
 
 
 def requeue(job: Job, state: str) -> None:
-    """Give an ended job a new life in `state`, with all of its attempts."""
+    """Put an ended job back to `state`, with all of its attempts."""
     job.state, job.attempt, job.outages = state, 0, 0
     job.error = job.finished_at = job.owner = job.not_before = job.notified_at = None
 
@@ -242,7 +242,7 @@ NEEDS_ENDED = "needs job "
 
 
 def end(session: Session, job_id: int, who: str, state: str, error: str, *, reason: str | None = None) -> list[int]:
-    """Fail or cancel (`state`) a job and everything that waits for it; returns the ids of them all."""
+    """Fail or cancel (`state`) a job and everything that waits for it; returns the ids of all of them."""
     session.execute(
         update(Job)
         .where(Job.id == job_id)
@@ -284,7 +284,7 @@ def release_waiting(session: Session, who: str) -> list[int]:
 
 
 def mark_unsent(session: Session, notifications: Iterable[Notification]) -> None:
-    """The messages of these jobs could not be sent: the next reconciler sends them."""
+    """Note that the messages of these jobs could not be sent: the next reconciler sends them."""
     job_ids = [notification.job_id for notification in notifications]
     session.execute(update(Job).where(Job.id.in_(job_ids), Job.state == "queued").values(notified_at=None))
 

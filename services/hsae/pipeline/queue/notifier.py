@@ -1,6 +1,6 @@
-"""The broker as a notifier: a message carries a job's id and nothing else, and may be lost or doubled without harm.
+"""Notifies workers through the broker: a message contains only a job's id, and may be lost or duplicated without harm.
 
-The headers also name the job for whoever watches Celery's events, such as Flower; no worker reads that.
+The headers also name the job for programs that watch Celery's events, such as Flower; no worker reads them.
 """
 
 import re
@@ -31,14 +31,14 @@ _MAX_TITLE = 80
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What a message needs to know of its job.
+    """The job of a message.
 
     Attributes:
-        job_id: the job.
-        queue: the one that its workers listen to.
+        job_id: the job's number.
+        queue: the queue of its workers.
         priority: 0 to 9, higher runs first.
-        kind: the job's, for people.
-        title: the job's, for people.
+        kind: the job's kind, for people.
+        title: the job's title, for people.
     """
 
     job_id: int
@@ -49,14 +49,14 @@ class Notification:
 
     @property
     def task_name(self) -> str:
-        """What Celery's events call the task: by its kind, as metrics count tasks by name."""
+        """The task's name in Celery's events: by kind, because metrics count tasks by name."""
         return f"hsae.{self.kind}"
 
     def task_id(self) -> str:
-        """A new id for one message that says which job it is about: `job-12_SAE-of-layer-3_4f0c1a2b`.
+        """A new id for one message, which names its job: `job-12_SAE-of-layer-3_4f0c1a2b`.
 
-        Flower puts it into addresses, hence the few characters. A second message about the job has another id, since
-        what is revoked in Flower is revoked for good.
+        Flower uses it in URLs, so few characters are allowed. A second message about the job has another id, because an
+        id that was revoked in Flower stays revoked.
         """
         plain = unicodedata.normalize("NFKD", self.title).encode("ascii", "ignore").decode()
         words = re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.")[:_MAX_TITLE]
@@ -64,10 +64,10 @@ class Notification:
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery application that both ends share: JSON only, no result backend, messages acknowledged early.
+    """The Celery application that both ends share: JSON only, no result backend, early acknowledgement.
 
     Raises:
-        UserError: when no broker is set.
+        UserError: no broker is set.
     """
     if settings.broker_url is None:
         raise UserError(
@@ -107,13 +107,17 @@ def _redis_url(url: str) -> str:
 
 
 class Notifier:
-    """Rings for jobs that a worker may start now."""
+    """Notifies workers of jobs that may start now."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_app(settings)
 
     def check(self) -> None:
-        """Raise a `ServiceError` unless the broker answers."""
+        """Check that the broker answers.
+
+        Raises:
+            ServiceError: it does not.
+        """
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CHECK_SECONDS)
@@ -126,10 +130,10 @@ class Notifier:
         return sorted(name for reply in self._app.control.ping(timeout=_PING_SECONDS) or [] for name in reply)
 
     def n_messages(self, queue: str) -> int:
-        """Messages of a queue that no worker has taken yet.
+        """Number of messages of a queue that no worker has taken yet.
 
         Raises:
-            ServiceError: when the broker cannot be reached.
+            ServiceError: the broker cannot be reached.
         """
         try:
             with self._app.connection_for_read() as connection:
@@ -143,8 +147,8 @@ class Notifier:
         """Send one message per job.
 
         Raises:
-            ServiceError: when the broker cannot be reached; the jobs stay queued in the database and a worker's
-                reconciler sends their messages again.
+            ServiceError: the broker cannot be reached; the jobs stay queued in the database, and a worker's reconciler
+                sends their messages again.
         """
         try:
             for notification in notifications:

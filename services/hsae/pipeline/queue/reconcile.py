@@ -1,4 +1,4 @@
-"""Repairs what was lost; every worker runs this now and then, one at a time."""
+"""Recovers lost jobs and messages; every worker runs this at intervals, one worker at a time."""
 
 import math
 import time
@@ -22,7 +22,7 @@ _OVERDUE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a round of repair found: jobs to notify workers of, and queued jobs whose message may have been lost."""
+    """The result of one round: jobs to notify workers of, and queued jobs whose message may have been lost."""
 
     ready: tuple[Notification, ...] = ()
     overdue: tuple[Notification, ...] = ()
@@ -32,7 +32,7 @@ class Reconciled:
 
 @dataclass(slots=True)
 class _Database:
-    """When this process last found the database away, by its monotonic clock."""
+    """When this process last found the database down, by its monotonic clock."""
 
     away_at: float = -math.inf
 
@@ -44,7 +44,7 @@ def reconcile(settings: Settings, who: str) -> tuple[int, ...]:
     """Take over expired leases and find lost messages; returns the jobs that a message was sent for.
 
     Raises:
-        ServiceError: when the database or the broker cannot be reached; the next round tries again.
+        ServiceError: the database or the broker cannot be reached; the next round tries again.
     """
     engine = connect(settings)
     try:
@@ -86,10 +86,10 @@ def _notify(notifier: Notifier, found: Reconciled) -> tuple[Notification, ...]:
 def repair_queue(
     session: Session, who: str, settings: Settings, *, may_expire: bool = True, grace_seconds: float | None = None
 ) -> Reconciled:
-    """Take over jobs whose lease ran out (if `may_expire`), release waiting jobs, find queued ones never started.
+    """Take over jobs whose lease expired (if `may_expire`), release waiting jobs, find queued ones that never started.
 
-    One worker at a time does it; the others find nothing. For `grace_seconds` (a lease's length) after a start of the
-    database no lease is taken over: holders could not renew theirs before it.
+    One worker at a time does it; the others find nothing. For `grace_seconds` (a lease's length) after the database
+    starts no lease is taken over, because holders could not renew theirs before.
     """
     if not session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RECONCILER_LOCK}).scalar_one():
         return Reconciled()
@@ -122,7 +122,7 @@ def repair_queue(
 
 
 def _end_hopeless(session: Session, who: str) -> None:
-    """End jobs that wait for a job that has failed or was cancelled, should its own end have missed them."""
+    """End jobs that wait for a failed or cancelled job and were missed when it ended."""
     rows = session.execute(
         select(JobDependency.depends_on_id, Job.id)
         .join(Job, Job.id == JobDependency.job_id)

@@ -1,1 +1,1 @@
-"""The code of each kind of job: plain functions of (request, context) that make one kind of artifact each."""
+"""The code of each kind of job: functions of (request, context), each of which makes one kind of artifact."""

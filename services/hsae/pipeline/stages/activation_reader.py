@@ -1,7 +1,6 @@
-"""The one reader of published activation sets: rows in their stored order, one shard in memory at a time.
+"""The only reader of published activation sets: rows in stored order, one shard in memory at a time.
 
-Whoever needs more than a shard at once asks for it by name: `read_training_rows` holds every row of the set,
-`read_embeddings` one row per image.
+Two functions hold more than a shard: `read_training_rows` every row of the set, `read_embeddings` one row per image.
 """
 
 from collections.abc import Iterator
@@ -43,8 +42,8 @@ def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet,
     """The catalog's row and the verified manifest of a published activation set.
 
     Raises:
-        UserError: when there is no such set.
-        ObjectMissingError: when it is not published any more, for a part of it was lost.
+        UserError: there is no such set.
+        ObjectMissingError: it is not published any more, because a part of it was lost.
     """
     with context.reading() as session:
         row = session.execute(select(ActivationSet).where(ActivationSet.key == key)).scalar_one_or_none()
@@ -61,7 +60,7 @@ def iterate_shards(context: StageContext, manifest: ActivationManifest) -> Itera
 
 
 def iterate_plain_images(context: StageContext, manifest: ActivationManifest) -> Iterator[PlainImages]:
-    """The plain view of every image, a shard's images at a time; a shard without any is left out."""
+    """The plain view of every image, with the images of one shard at a time; shards without any are left out."""
     for shard in iterate_shards(context, manifest):
         plain = shard.view == 0
         if bool(plain.any()):  # else no image of its range could be read
@@ -89,9 +88,9 @@ def read_training_rows(context: StageContext, manifest: ActivationManifest) -> T
 
 
 class StoredRows:
-    """The rows of a set that stay in the store and are read from there each time (a `hsae.sae.rows.RowSource`).
+    """The rows of a set, read from the store every time (a `hsae.sae.rows.RowSource`).
 
-    Only what each row is of is held: 6 bytes a row.
+    It only holds image and view of each row: 6 bytes a row.
     """
 
     def __init__(self, context: StageContext, manifest: ActivationManifest) -> None:
@@ -138,10 +137,15 @@ class StoredRows:
 def read_embeddings(
     key: str, images: Int32[np.ndarray, "n_images"], context: StageContext
 ) -> Float32[np.ndarray, "n_images d_model"]:
-    """The plain view's activations of these images, one row each (patch tokens: their mean); `images` ascends.
+    """The plain view's activations of these images, one row each (patch tokens: their mean).
+
+    Args:
+        key: key of the activation set.
+        images: numbers in the listing, ascending.
+        context: the job's.
 
     Raises:
-        UserError: when the set is not there (any more), or lacks one of the images.
+        UserError: the set does not exist (any more), or lacks one of the images.
     """
     _, manifest = open_activation_set(context, key)
     found = np.empty((len(images), manifest.d_model), dtype=np.float32)

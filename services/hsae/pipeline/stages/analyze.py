@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scores:
-    """What an analysis publishes.
+    """The content of an analysis.
 
     Attributes:
         results: of every basis; the SAE's own comes first.
-        information: what the layer's raw activations say of the classes; None for images of several classes.
-        taxonomy: whose nodes the results name.
+        information: class information in the layer's raw activations; None if images have several classes.
+        taxonomy: the taxonomy of the nodes in the results.
         images: int32[n_images], the scored images' numbers in the listing.
         paths: the same images' paths.
         latents: the stored latent activations.
@@ -70,7 +70,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     """Score the SAE and its controls, and publish everything in one transaction.
 
     Raises:
-        UserError: when the SAE, its activations or the embeddings are not there, or hold NaN.
+        UserError: the SAE, its activations or the embeddings do not exist, or contain NaN.
     """
     with context.reading() as session:
         done = session.execute(select(Analysis).where(Analysis.key == request.key)).scalar_one_or_none()
@@ -155,7 +155,7 @@ def _put_class_sums(context: StageContext, key: str, results: list[BasisResult])
 
 
 def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, scores: _Scores) -> int:
-    """Enter everything in one transaction; returns the analysis' number."""
+    """Write everything in one transaction; returns the analysis' number."""
     with context.transaction() as session:
         again = update(Analysis).where(Analysis.key == request.key).returning(Analysis.id)
         published = session.scalar(
@@ -202,5 +202,5 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
 
 
 def _of_classes(by_level: Float64[np.ndarray, "n_levels"]) -> float | None:
-    """The score at the last level, where every class is its own group."""
+    """The score at the last level, where every class is a group."""
     return float(by_level[-1]) if len(by_level) else None

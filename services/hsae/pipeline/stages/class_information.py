@@ -1,4 +1,4 @@
-"""What a layer's raw activations say of the classes: the same for every SAE of the layer, so computed for the first."""
+"""Class information in a layer's raw activations: equal for every SAE of the layer, so computed for the first only."""
 
 from dataclasses import dataclass, fields
 
@@ -41,10 +41,10 @@ def class_information(
     taxonomy: InducedTaxonomy,
     context: StageContext,
 ) -> ClassInformation:
-    """Score the layer's activations, or read what an analysis of another SAE of the same layer found.
+    """Score the layer's activations, or read the scores from an analysis of another SAE of the same layer.
 
     Raises:
-        UserError: the activations hold NaN or infinite values.
+        UserError: the activations contain NaN or infinity.
     """
     with context.reading() as session:
         known = _of_another_analysis(session, request, len(labels))
@@ -60,7 +60,7 @@ def class_information(
 
 
 def _of_another_analysis(session: Session, request: AnalyzeRequest, n_images: int) -> ClassInformation | None:
-    """The rows of the first analysis by this version of the same activations, with the same seed."""
+    """The rows of the first analysis of the same activations by this version, with the same seed."""
     analysis = session.scalar(
         select(Analysis.id)
         .join(Sae, Sae.id == Analysis.sae_id)

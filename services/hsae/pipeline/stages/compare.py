@@ -33,7 +33,7 @@ def compare(request: CompareRequest, context: StageContext) -> Json:
     """Compare the analyses and publish everything in one transaction.
 
     Raises:
-        UserError: when an analysis is not there.
+        UserError: an analysis does not exist.
     """
     with context.reading() as session:
         rows = analyses_by_key(session, request.analyses)
@@ -84,7 +84,7 @@ def compare(request: CompareRequest, context: StageContext) -> Json:
 
 
 def _published(session: Session, key: str, analyses: set[int]) -> Json | None:
-    """The summary of the comparison that is there, if it has all of these analyses' rows."""
+    """The summary of the existing comparison, if it has rows of all these analyses."""
     found = session.scalar(select(Comparison.id).where(Comparison.key == key))
     compared = select(ComparisonScore.analysis_id).where(ComparisonScore.comparison_id == found).distinct()
     if found is None or set(session.scalars(compared)) != analyses:
@@ -112,13 +112,13 @@ def _node_values(request: CompareRequest, context: StageContext, analyses: list[
 def node_values(
     best: dict[int, list[BestF1]], seeds: dict[int, dict[str, int]], n_classes: dict[str, int]
 ) -> NodeValues:
-    """Best F1 of every node that counts, by analysis and basis.
+    """The best F1 of every node that counts, by analysis and basis.
 
     Args:
-        best: by analysis the stored rows; where a node has none in a basis, no latent fires on it there.
+        best: by analysis the stored rows; if a node has none in a basis, no latent fires on it there.
         seeds: by analysis the number of seeds of every basis, over which its F1 is averaged.
-        n_classes: by wnid the classes under every node that may count; what holds all the scored images of any analysis
-            does not.
+        n_classes: by wnid the number of classes under every node that may count. A node with all scored images of an
+            analysis does not count.
     """
     whole = {row.wnid for rows in best.values() for row in rows if row.holds_all}
     # Without a row in any basis no scored image is under it: every other node has its latents of the best AUROC.

@@ -1,4 +1,4 @@
-"""What a stage is given: the parts it may use, a way to write that only the lease's holder has, and progress."""
+"""What a stage gets: its resources, transactions that only the lease's holder can commit, and progress."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class StageContext:
-    """The surroundings of one attempt at one job."""
+    """The resources of one attempt at one job."""
 
     def __init__(
         self,
@@ -47,21 +47,21 @@ class StageContext:
         return self._heartbeat.reading()
 
     def afterwards(self) -> AbstractContextManager[Session]:
-        """A transaction once the job is no longer this worker's; the lease is let go."""
+        """A transaction after the job is no longer this worker's; the lease is released."""
         self._heartbeat.stop()
         return self._heartbeat.reading()
 
     @property
     def stopping(self) -> bool:
-        """Whether the worker was asked to stop: a stage that can save its state does, then calls `check`."""
+        """Whether the worker was asked to stop. A stage that can save its state then does so, and calls `check`."""
         return self._heartbeat.stopping
 
     def check(self) -> None:
-        """Raise when this attempt must stop; cheap, call it often.
+        """Raise if this attempt must stop; cheap, so call it often.
 
         Raises:
             LeaseLostError, JobCancelledError: the job is no longer this worker's.
-            WorkerStoppingError: the worker was asked to stop; what is not saved now is done again.
+            WorkerStoppingError: the worker was asked to stop; unsaved work will be done again.
         """
         self._heartbeat.check()
         if self.stopping:
@@ -78,15 +78,15 @@ class StageContext:
 
     @property
     def last_progress(self) -> Json:
-        """The columns of the job that tell its progress, as last reported."""
+        """The columns of the job's row with its progress, as last reported."""
         return self._heartbeat.last_progress
 
     def micro_batch(self, n_rows: int) -> int:
-        """How many of a batch's `n_rows` to put through the device at once: all, or half after it ran out of memory."""
+        """How many of a batch's `n_rows` go through the device at once: all, or half after it ran out of memory."""
         return max(1, n_rows // self._n_micro_batches)
 
     def halve_micro_batch(self) -> bool:
-        """Halve what goes through the device at once; False where that was done before."""
+        """Halve what goes through the device at once; False if this was done before."""
         if self._n_micro_batches > 1:
             return False
         self._n_micro_batches = 2
@@ -99,7 +99,7 @@ class StageContext:
             jobs.record(session, self.job_id, self._lease.owner, message, detail=detail)
 
     def save_checkpoint(self, checkpoint: Json) -> None:
-        """Remember where a later attempt goes on."""
+        """Store where a later attempt continues."""
         with self.transaction() as session:
             session.execute(update(Job).where(Job.id == self.job_id).values(checkpoint=checkpoint))
         self.checkpoint = checkpoint

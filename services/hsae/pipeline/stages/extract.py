@@ -1,7 +1,7 @@
 """Stage extract: images -> one activation set per layer, in the object store.
 
-A shard is a fixed range of images. Once all its layers are stored it is entered in `activation_shard`, and a later
-attempt leaves it alone; the manifests are written last.
+A shard is a fixed range of images. When all its layers are stored, it is entered in `activation_shard`, and a later
+attempt skips it; the manifests are written last.
 """
 
 import logging
@@ -39,7 +39,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
     """Fill the activation sets of `request.layers` in one pass.
 
     Raises:
-        UserError: when too many images are unreadable, none is left, or activations are not finite.
+        UserError: too many images cannot be read, none is left, or activations are not finite.
     """
     listing = read_listing(context.store, request.dataset)
     listed = [
@@ -161,7 +161,7 @@ def _check_skipped(n_skipped: int, n_images: int, context: StageContext, skipped
 def _publish(
     request: ExtractRequest, context: StageContext, set_ids: dict[int, int], n_listed: int, skipped: list[Json]
 ) -> Json:
-    """Write the manifests, and enter them in the catalog in the transaction that makes them count."""
+    """Write the manifests, and enter them in the catalog in the transaction that publishes the sets."""
     n_rows = 0
     for layer, set_id in set_ids.items():
         with context.reading() as session:

@@ -1,4 +1,4 @@
-"""Every latent's activation on every image: how it is computed, stored and read back."""
+"""Every latent's activation on every image: computed, stored and read back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,12 @@ _ROWS_PER_BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class RawActivations:
-    """What the SAE was given.
+    """The input of the SAE.
 
-    mean: float32 `[n_images, d_model]`, of patch tokens their mean
-    pooled: of patch tokens, the greatest positive part of every neuron over an image's patches, then the greatest
-        negative parts, float32 `[n_images, 2 * d_model]`: pooled as the latents are; None of one token an image
+    Attributes:
+        mean: float32[n_images, d_model]; for patch tokens their mean.
+        pooled: for patch tokens, every neuron's greatest positive part over an image's patches, then the greatest
+            negative parts, float32[n_images, 2 * d_model]: pooled like the latents. None for one token per image.
     """
 
     mean: Float32[np.ndarray, "n_images d_model"]
@@ -34,10 +35,11 @@ class RawActivations:
 
 @dataclass(frozen=True, slots=True)
 class LatentActivations:
-    """What is scored.
+    """The activations that are scored.
 
-    z: float32 `[n_images, n_latents]`, the activation of a latent on an image (patch tokens: its maximum over them)
-    images: int32 `[n_images]`, each row's image in the data set's listing
+    Attributes:
+        z: float32[n_images, n_latents], each latent's activation on each image (patch tokens: its maximum over them).
+        images: int32[n_images], each row's image in the data set's listing.
     """
 
     z: "sp.csr_array[np.float32]"
@@ -49,8 +51,8 @@ def encode_images(
 ) -> tuple[list[LatentActivations], RawActivations]:
     """Encode the plain view of every image with each SAE; also returns the raw activations.
 
-    The maximum over an image's patches is this project's definition: a latent answers to an image when it answers
-    to any part of it.
+    The maximum over an image's patches is this project's definition: a latent fires on an image if it fires on any part
+    of it.
     """
     n_tokens = manifest.n_tokens
     saes = [sae.to(context.device) for sae in saes]

@@ -1,4 +1,4 @@
-"""Scores as rows of the catalog: NaN and -1, where the arrays say undefined, become NULL."""
+"""Scores as rows of the catalog: NaN and -1, which mean undefined in the arrays, become NULL."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def _column(values: np.ndarray) -> pa.Array:
 
 
 def _integers(values: np.ndarray) -> pa.Array:
-    """Whole numbers that came as floats because some are undefined."""
+    """Integers stored as floats, because some are undefined."""
     undefined = np.isnan(values)
     return pa.array(np.where(undefined, 0, values).astype(np.int64), mask=undefined)
 

@@ -1,4 +1,4 @@
-"""Stage train: one activation set -> one SAE, checkpointed on the way."""
+"""Stage train: one activation set -> one SAE, with checkpoints."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
     """Train the SAE and publish it.
 
     Raises:
-        UserError: for activations that cannot be trained on (NaN, constant, too few rows).
+        UserError: the activations cannot be trained on (NaN, constant, too few rows).
     """
     published = _published(request.key, context)
     if published is not None:  # a former attempt ended between publishing and saying so
@@ -94,14 +94,14 @@ def _published(key: str, context: StageContext) -> Json | None:
 
 
 class _Reports:
-    """Progress after every step, and a line in the log now and then."""
+    """Progress after every step, and a log line at intervals."""
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
         self._logged = -_LOG_SECONDS
 
     def take(self, report: StepReport) -> None:
-        """Pass a step's report on; raises where the job must stop."""
+        """Report a step; raises if the job must stop."""
         self._context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit)
         if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
             self._logged = time.monotonic()
@@ -117,7 +117,7 @@ class _Reports:
 
 
 class _Checkpoints:
-    """Where a training goes on after a crash: the latest checkpoint, named by the job's row."""
+    """The latest checkpoint of a training, which the job's row names, so that a later attempt continues from it."""
 
     def __init__(self, key: str, context: StageContext) -> None:
         self._prefix = checkpoints_prefix(key)
@@ -125,7 +125,7 @@ class _Checkpoints:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for the next one: now and then, and before the worker stops."""
+        """Whether to save the next one: at intervals, and before the worker stops."""
         return self._context.stopping or time.monotonic() - self._last >= self._context.settings.checkpoint_seconds
 
     def latest(self) -> Checkpoint | None:
@@ -142,9 +142,9 @@ class _Checkpoints:
         return Checkpoint(tensors, metadata)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Store the checkpoint, make the job's row name it, then drop the one before.
+        """Store the checkpoint, write its name into the job's row, then delete the one before.
 
-        The fence is part of the name: a worker that lost its lease can overwrite nothing that its successor reads.
+        The fence is part of the name, so a worker that lost its lease overwrites nothing that its successor reads.
         """
         previous = self._context.checkpoint
         stored = put_tensors(
@@ -165,5 +165,5 @@ class _Checkpoints:
         self._context.check()
 
     def delete(self) -> None:
-        """Drop all of them; the SAE is published."""
+        """Delete all of them; the SAE is published."""
         self._context.store.delete_prefix(self._prefix)

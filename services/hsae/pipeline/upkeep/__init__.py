@@ -1,1 +1,1 @@
-"""What jobs leave behind: lost objects are made again, unneeded ones are deleted."""
+"""Care of objects: lost ones are made again, unneeded ones are deleted."""

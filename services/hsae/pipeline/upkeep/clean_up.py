@@ -1,4 +1,4 @@
-"""Deletes what an ended job left behind."""
+"""Deletes what an ended job left."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,20 +21,21 @@ def clean_up(
     fence: int | None = None,
     forget: bool = True,
 ) -> None:
-    """Delete a job's partial work in transactions that hold its row, unless somebody has asked for the job again since.
+    """Delete a job's partial work in transactions that hold its row, unless the job was requested again since.
 
-    First the rows, then, once that is committed, the objects: what is cut short leaves no row that names a deleted one.
+    The rows go first, and the objects after the commit, so an interrupted clean-up leaves no row that names a deleted
+    object.
 
     Args:
         begin: begins a transaction.
-        store: where the objects lie.
+        store: where the objects are.
         job_id: a job that has ended.
-        state: what it ended as; in another state it is left alone.
+        state: the state in which it ended; in another state it is left alone.
         fence: the start that ended; after another start it is left alone.
-        forget: whether the rows go, too; without, only what none of them names does.
+        forget: whether to delete the rows, too; otherwise only objects that no row names are deleted.
 
     Raises:
-        ServiceError: when the database or the object store fails.
+        ServiceError: the database or the object store fails.
     """
 
     def forget_rows(session: Session, job: Job) -> None:

@@ -1,6 +1,6 @@
-"""A lost or damaged object of a finished job: the job that made it runs again, and the job that needs it waits.
+"""Lost or damaged objects of finished jobs: the job that made one runs again, and the job that needs it waits.
 
-Stages are deterministic, so what is made again has the same bits and everything that was derived from it stays valid.
+Stages are deterministic, so the new object has the same bits, and everything derived from it stays valid.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it loads torch, and commands read this file
 def forget_object(session: Session, object_key: str, who: str, reason: str) -> None:
     """Fail the job that made `object_key`, so that the next submit runs it again.
 
-    What the job would take as a sign that the object is there is forgotten, too.
+    Rows from which the job would conclude that the object exists are deleted, too.
     """
     maker = _maker_of(session, object_key)
     if maker is None:
@@ -46,15 +46,16 @@ def wait_for_maker(
 ) -> tuple[Notification, ...] | None:
     """Let the running `job` wait until the lost object is made again; returns the notifications to send.
 
-    Whatever else is lost of the same artifact is made again in the same run. The job's attempt counts, so that a disk
-    which goes on losing objects ends in an error and not in a loop; but not where the maker runs again already.
+    Everything else that is lost of the same artifact is made again in the same run. The job's attempt counts, so that a
+    disk which keeps losing objects ends in an error and not in a loop. It does not count if the maker runs again
+    already.
 
     Returns:
-        None where the job cannot wait: no job makes the object, its maker was cancelled, or no attempt is left.
+        None if the job cannot wait: no job makes the object, its maker was cancelled, or no attempt is left.
 
     Raises:
-        ServiceError: when the object store or the database cannot be reached.
-        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or not for long.
+        ServiceError: the object store or the database cannot be reached.
+        LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or soon will not be.
     """
     lost = {loss.key: loss.fact, **_others_lost(context, loss.key)}
     with context.reading() as session:
@@ -80,9 +81,9 @@ def wait_for_maker(
 
 
 def make_again(session: Session, lost: Mapping[str, str], who: str) -> list[int]:
-    """Queue the jobs that made the objects of `lost` (key: what is wrong with it) again; returns their ids.
+    """Queue the jobs again that made the objects of `lost` (key: the fault); returns their ids.
 
-    A job that is under way is left alone, and so is an object that no job makes.
+    Jobs under way are left alone, and so are objects that no job makes.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
     by_maker: dict[int, dict[str, str]] = {}
@@ -95,7 +96,7 @@ def make_again(session: Session, lost: Mapping[str, str], who: str) -> list[int]
 
 
 def _make_again(session: Session, maker: Job, lost: Mapping[str, str], who: str) -> list[int]:
-    """The maker's id if it is queued by this. Its row is locked, and no submit is under way."""
+    """The maker's id if this queues it. Its row is locked, and no submit runs at the same time."""
     if maker.state == "running":  # it has read its rows already; whoever still misses the object comes again
         return []
     for key in lost:
@@ -112,7 +113,7 @@ def _make_again(session: Session, maker: Job, lost: Mapping[str, str], who: str)
 
 
 def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
-    """What else is lost of the artifact that an object is a part of: key and what is wrong with it."""
+    """What else is lost of the artifact that an object belongs to: key and fault."""
     with context.reading() as session:
         maker = _maker_of(session, object_key)
         if maker is None or session.scalar(select(Job.state).where(Job.id == maker)) in LIVE_STATES:
@@ -126,7 +127,7 @@ def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
 
 
 def _maker_of(session: Session, object_key: str) -> int | None:
-    """The job that makes an object; none does a data set's, which `dataset add` stores again."""
+    """The job that makes an object; None for those of a data set, which `dataset add` stores again."""
     folder, _, rest = object_key.partition("/")
     stage = stage_of_folder(folder)
     if stage is None:
@@ -144,7 +145,7 @@ def _ended_since(session: Session, job_id: int, other: int) -> bool:
 
 
 def _forget_rows(session: Session, object_key: str) -> None:
-    """Forget what a stage would take as a sign that the object is there."""
+    """Delete the rows from which a stage would conclude that the object exists."""
     stage = stage_of_folder(object_key.partition("/")[0])
     if stage is not None:
         stage.forget_object(object_key, session)

@@ -54,17 +54,17 @@ class Garbage:
 
     @property
     def n_bytes(self) -> int:
-        """Size of all of them."""
+        """Total size of the objects."""
         return sum(listed.n_bytes for listed in self.objects)
 
 
 def find_garbage(
     sessions: sessionmaker[Session], store: ObjectStore, *, min_age: timedelta, partial: bool = False
 ) -> Iterator[Garbage]:
-    """Look, take nothing away. With `partial` also what failed and cancelled jobs keep for a later attempt.
+    """Find garbage; delete nothing. With `partial` also what failed and cancelled jobs keep for a later attempt.
 
     Raises:
-        ServiceError: when the database or the object store cannot be reached.
+        ServiceError: the database or the object store cannot be reached.
     """
     for kind in (*_artifact_folders(), *_OURS):
         folders: dict[str, list[ListedObject]] = {}
@@ -87,10 +87,10 @@ def collect(
     min_age: timedelta,
     partial: bool = False,
 ) -> list[Garbage]:
-    """Delete what `find_garbage` found, as far as it still is garbage; returns what was deleted.
+    """Delete what `find_garbage` found, if it still is garbage; returns what was deleted.
 
     Raises:
-        ServiceError: when the database or the object store cannot be reached; calling again goes on.
+        ServiceError: the database or the object store cannot be reached; another call continues.
     """
     deleted = []
     for found in garbage:
@@ -116,13 +116,13 @@ def collect(
 
 
 def sweep(session: Session, store: ObjectStore, prefixes: Iterable[str]) -> int:
-    """Delete what no row refers to under the folders of artifacts (`saes/<key>/`); returns how many objects.
+    """Delete what no row refers to under the folders of artifacts (`saes/<key>/`); returns the number of objects.
 
-    The caller holds the row of an ended job that made them in `session`, so that nobody starts it meanwhile. An
-    artifact that another job makes by now, or that somebody else is changing, is left alone.
+    The caller holds in `session` the row of an ended job that made them, so that nobody starts it in the meantime. An
+    artifact that another job makes by now, or that another transaction is changing, is left alone.
 
     Raises:
-        ServiceError: when the object store cannot be reached.
+        ServiceError: the object store cannot be reached.
     """
     session.flush()
     n_deleted = 0
@@ -140,7 +140,7 @@ def sweep(session: Session, store: ObjectStore, prefixes: Iterable[str]) -> int:
 
 @contextmanager
 def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Session | None]:
-    """A transaction in which nobody can begin to use the folder; None where somebody is at work on it."""
+    """A transaction in which nobody can begin to use the folder; None if somebody works on it."""
     lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES} else SUBMIT_LOCK
     with transaction(sessions) as session:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
@@ -151,7 +151,7 @@ def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Sessi
 
 
 def _hold_ended_jobs(session: Session, stage: Stage[Any], key: str) -> bool:
-    """Lock the rows of the jobs that answer for an artifact; False if one is live or in somebody else's hands."""
+    """Lock the rows of the jobs that make an artifact; False if one is live or locked by another transaction."""
     if stage.changes_hands and stage.table is not None:  # no submit may give it to another job meanwhile
         session.execute(select(stage.table.id).where(stage.table.key == key).with_for_update()).all()
     job_ids = session.scalars(select(Job.id).where(_answers_for(stage, key))).all()
@@ -179,7 +179,7 @@ def _unreferenced(
     *,
     partial: bool = False,
 ) -> list[ListedObject]:
-    """Those of a folder's objects that are garbage."""
+    """The objects of a folder that are garbage."""
     old_enough = [listed for listed in objects if listed.last_modified <= datetime.now(UTC) - min_age]
     if stage_of_folder(kind) is not None:
         stage, key = _artifact(prefix)
@@ -200,12 +200,15 @@ def _unreferenced(
 
 
 def _named(session: Session, stage: Stage[Any], key: str, *, partial: bool = False) -> set[str]:
-    """Keys of an artifact's objects that rows refer to; with `partial`, without what an ended job would go on from."""
+    """Keys of an artifact's objects that rows refer to.
+
+    With `partial`, without those from which an ended job would continue.
+    """
     return {named.key for named in stage.named_objects(session, key) if not (partial and named.is_abandoned)}
 
 
 def _forget_partial(session: Session, garbage: Garbage) -> None:
-    """Forget what a failed or cancelled job would go on from; its next attempt begins anew."""
+    """Clear what a failed or cancelled job would continue from; its next attempt begins anew."""
     maker = _answers_for(*_artifact(garbage.prefix))
     for job in session.scalars(select(Job).where(maker, Job.state.in_(UNSUCCESSFUL_STATES))).all():
         stage = stage_of(job.kind)
@@ -231,7 +234,7 @@ def _taxonomy_is_named(session: Session, object_key: str) -> bool:
 
 
 def _folder(kind: str, object_key: str) -> str | None:
-    """The prefix under which an object is judged together with others; None for an object that is not ours."""
+    """The prefix under which an object is judged together with others; None for an object that is not hsae's."""
     ours = _OURS.get(kind) or re.compile(rf"{kind}/[0-9a-f]{{64}}/.+")
     if not ours.fullmatch(object_key):
         return None
@@ -245,7 +248,7 @@ def _artifact_folders() -> list[str]:
 
 
 def _artifact(prefix: str) -> tuple[Stage[Any], str]:
-    """`saes/<key>/` as the stage that makes it, and the key."""
+    """From `saes/<key>/` to the stage that makes it, and the key."""
     match = re.fullmatch(r"([^/]+)/([0-9a-f]{64})/", prefix)
     stage = None if match is None else stage_of_folder(match[1])
     if match is None or stage is None:

@@ -1,4 +1,4 @@
-"""Are the objects there that the catalog's rows name, with the bytes that they had when they were stored?"""
+"""Checks that the objects named by the catalog's rows exist, with the bytes that were stored."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ _N_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A named object that cannot be had; `fault` is `missing`, or what is wrong with its bytes."""
+    """A named object that cannot be read; `fault` is `missing`, or what is wrong with its bytes."""
 
     object: NamedObject
     fault: str
@@ -43,12 +43,12 @@ def _of_datasets(session: Session) -> Iterator[NamedObject]:
 def find_lost(
     store: ObjectStore, objects: Sequence[NamedObject], *, on_checked: Callable[[], None] = lambda: None
 ) -> list[Lost]:
-    """Read all of `objects`, several at once; returns those that are missing or damaged, in their order.
+    """Read all of `objects`, several at once; returns the missing and damaged ones, in their order.
 
-    `on_checked` is called after each; what it raises ends the search.
+    `on_checked` is called after each; an error that it raises ends the search.
 
     Raises:
-        ServiceError: when the object store cannot be reached.
+        ServiceError: the object store cannot be reached.
     """
 
     def fault_of(named: NamedObject) -> str | None:
@@ -73,6 +73,6 @@ def find_lost(
 
 
 def still_named(session: Session, lost: Sequence[Lost]) -> list[Lost]:
-    """Those that rows name even now: a running service may have let go of an object, and deleted it, meanwhile."""
+    """The lost objects that rows still name: a running service may have deleted one in the meantime."""
     named = {(each.key, each.sha256) for each in named_objects(session)}
     return [each for each in lost if (each.object.key, each.object.sha256) in named]
