@@ -40,7 +40,7 @@ _SQL = (
 
 
 def demo_home() -> Path:
-    """Where the demo keeps its stack unless --home or HSAE_HOME says otherwise."""
+    """The demo's home folder, unless --home or HSAE_HOME names another one."""
     return Path(platformdirs.user_data_dir("hsae-demo", appauthor=False))
 
 
@@ -91,13 +91,13 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
 
 
 def _program() -> str:
-    """hsae-admin as it can be typed here: by its path where the shell would not find it (as after `make demo`)."""
+    """The command to type for hsae-admin here: its path if the shell would not find it (as after `make demo`)."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "hsae-admin" and shutil.which("hsae-admin") is None else "hsae-admin"
 
 
 def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
-    """What the demo asks for: these layers of the bundled backbone, without any all of them, and both kinds of SAE."""
+    """The demo's request: these layers of the bundled backbone (default: all), and both kinds of SAE."""
     return SubmitRequest(
         model=str(backbone_folder()),
         dataset=DATASET_NAME,
@@ -136,7 +136,7 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
 
 
 def _print_nodes(connections: Connections, study_id: int) -> None:
-    """The best latent of some telling nodes over all layers and SAEs, beside the best of the controls."""
+    """Print the best latent of some nodes over all layers and SAEs, beside the best of the controls."""
     best: dict[str, dict[str, dict[str, object]]] = {}
     with transaction(connections.sessions) as session:
         wanted = LatentFilter(

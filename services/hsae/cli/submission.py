@@ -1,4 +1,4 @@
-"""What `submit` does once it is known what is asked for: settle the data set, show the plan, enter it, wait for it."""
+"""The steps of `submit` after its options are read: find the data set, show the plan, enter it, wait for it."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class Manner:
     """How a request is submitted.
 
     Attributes:
-        from_file: a study file made the request, so that it has the data set's name, and the plan is shown first.
-        asks: a person is asked before anything is queued.
-        dry_run: the plan is shown and nothing entered.
-        wait: wait for the jobs, then print the layer scores.
-        as_json: print JSON for programs.
+        from_file: whether a study file made the request; it then has the data set's name, and the plan is shown first.
+        asks: whether a person must confirm before anything is queued.
+        dry_run: whether the plan is only shown.
+        wait: whether to wait for the jobs and then print the layer scores.
+        as_json: whether to print JSON for programs.
     """
 
     from_file: bool
@@ -46,15 +46,15 @@ def submit_request(
 
     Args:
         connections: the service.
-        request: what is asked for; its data set is settled here unless a study file named it.
+        request: the request; its data set is found here unless a study file named it.
         manner: how to submit it.
-        dataset: what `--dataset` says: a registered name, or the path of a folder or CSV. None: the default.
+        dataset: the option `--dataset`: a registered name, or the path of a folder or CSV. None: the default.
 
     Returns:
-        False where a person was asked and declined, else True.
+        False if a person was asked and declined, otherwise True.
 
     Raises:
-        UserError: for what cannot be done, before anything is entered; and when a job failed that was waited for.
+        UserError: the request is not possible (nothing is entered then); or a job failed that was waited for.
     """
     if not manner.dry_run:  # whatever can be refused is refused before anything is entered
         connections.notifier, connections.store  # noqa: B018
@@ -110,7 +110,7 @@ def submit_request(
 
 
 def _warn(connections: Connections, request: SubmitRequest, plan: Preview) -> list[str]:
-    """Say what is likely to disappoint in the results."""
+    """Print and return warnings about likely weaknesses of the results."""
     with transaction(connections.sessions) as session:
         n_images = session.get_one(Dataset, plan.dataset.id).n_images
     warning = few_rows_warning(request, plan.model, n_images)
@@ -125,7 +125,7 @@ def _confirmed(n_jobs: int) -> bool:
 
 
 def _send(connections: Connections, plan: Plan) -> None:
-    """Tell the workers of the new jobs; where the broker is away, the reconciler does so later."""
+    """Notify the workers of the new jobs; if the broker is down, the reconciler does so later."""
     try:
         connections.notifier.notify(plan.to_notify)
     except ServiceError as error:
@@ -135,7 +135,7 @@ def _send(connections: Connections, plan: Plan) -> None:
 
 
 def _print_entered(plan: Plan, shown: Preview | None) -> None:
-    """What was entered; where the plan was `shown` before, only what is new."""
+    """Print what was entered; if the plan was `shown` before, only what is new."""
     if shown is None:
         print_plan(plan)
         return

@@ -1,4 +1,4 @@
-"""hsae-admin submit: ask for layers, get jobs."""
+"""hsae-admin submit: from a request for layers to jobs."""
 
 import sys
 from pathlib import Path
@@ -125,10 +125,10 @@ def submit(
 
 
 def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...] | Literal['all']":
-    """The layers asked for by `--layer` and `--layers`.
+    """The layers given by `--layer` and `--layers`.
 
     Raises:
-        UserError: when none is given or the list cannot be read.
+        UserError: none is given, or the list cannot be read.
     """
     # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.study_file import parse_layers

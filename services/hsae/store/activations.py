@@ -114,8 +114,18 @@ class ActivationManifest(BaseModel):
 
 
 def write_shard(store: ObjectStore, key: str, shard: ActivationRows, *, first_image: int, end_image: int) -> ShardEntry:
-    """Stores `shard` as the object `key` (see `hsae.store.keys.shard_key`); it holds rows of the images
-    `[first_image, end_image)` only. Raises ValueError for tensors that are no such shard."""
+    """Store a shard.
+
+    Args:
+        store: the object store.
+        key: from `hsae.store.keys.shard_key`.
+        shard: rows of the images `[first_image, end_image)` only.
+        first_image: the first image of the shard's range.
+        end_image: the image after the last.
+
+    Raises:
+        ValueError: the tensors are no such shard.
+    """
     if fault := _shard_fault(shard, first_image, end_image):
         raise ValueError(f"shard {key}: {fault}")
     tensors = {"activations": shard.activations, "image_index": shard.image_index, "view": shard.view}
@@ -130,10 +140,11 @@ def write_shard(store: ObjectStore, key: str, shard: ActivationRows, *, first_im
 
 
 def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationRows:
-    """The shard of a manifest's entry, on the CPU.
+    """The shard of a manifest's entry, on the CPU. Values are not checked, so NaN passes.
 
-    Raises `ObjectMissingError`; `ObjectCorruptError` for another checksum, layout, dtype, number of rows or
-    range of images than the entry's. Values are not looked at: NaN passes.
+    Raises:
+        ObjectMissingError: there is no such object.
+        ObjectCorruptError: checksum, layout, dtype, number of rows or range of images differ from the entry's.
     """
     key = entry.object.key
     tensors, metadata = get_tensors(store, key, sha256=entry.object.sha256)
@@ -151,8 +162,11 @@ def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationRows:
 
 
 def write_manifest(store: ObjectStore, manifest: ActivationManifest) -> StoredObject:
-    """Publishes the activation set: call it when every shard is stored. Raises ValueError for a manifest that
-    contradicts itself."""
+    """Publish the activation set; call it when every shard is stored.
+
+    Raises:
+        ValueError: the manifest contradicts itself.
+    """
     if fault := manifest.fault():
         raise ValueError(f"manifest {manifest.key}: {fault}")
     content = manifest.to_json().encode()
@@ -160,8 +174,12 @@ def write_manifest(store: ObjectStore, manifest: ActivationManifest) -> StoredOb
 
 
 def read_manifest(store: ObjectStore, key: str, *, sha256: str) -> ActivationManifest:
-    """The manifest with checksum `sha256` of the activation set `key`. Raises `ObjectMissingError` where there is
-    none, `ObjectCorruptError` for anything that is no manifest of this set."""
+    """The manifest with checksum `sha256` of the activation set `key`.
+
+    Raises:
+        ObjectMissingError: there is none.
+        ObjectCorruptError: the object is no manifest of this set.
+    """
     object_key = manifest_key(key, sha256)
     content = store.get(object_key, sha256=sha256)
     try:

@@ -1,4 +1,4 @@
-"""Which data set `submit --dataset` means: a registered one by its name, or images by their path or URI."""
+"""The data set that `submit --dataset` means: a registered one by its name, or images by their path or URI."""
 
 import os
 import stat
@@ -23,9 +23,12 @@ _N_NAMES = 100
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What `--dataset` means: the name of a registered data set (None: the default), or images to register.
+    """What `--dataset` means: a registered data set, or images to register.
 
-    `location`: an absolute path or URI; `registered_as`: the names of data sets that were registered from there.
+    Attributes:
+        name: the name of a registered data set; None: the default, or images to register.
+        location: an absolute path or URI.
+        registered_as: the names of data sets that were registered from there.
     """
 
     name: str | None = None
@@ -34,11 +37,11 @@ class Choice:
 
 
 def choose_dataset(connections: Connections, given: str | None, *, register: bool = True) -> Choice:
-    """Tell a name from a path, without reading an image. What has a slash is a path or a URI.
+    """Distinguish a name from a path, without reading an image. A value with a slash is a path or a URI.
 
     Raises:
-        UserError: when a name is registered and another folder or CSV of that name lies here, or there is neither; for
-            a URI that no image source is registered for; when images would have to be registered and must not be.
+        UserError: a name is registered and another folder or CSV of that name is here, or neither exists; there is no
+            image source for the URI; images would have to be registered and must not be.
     """
     if given is None:
         require_registered(connections, None)
@@ -80,7 +83,7 @@ def choose_dataset(connections: Connections, given: str | None, *, register: boo
 
 
 def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> Choice:
-    """Of the names the location's own one comes first."""
+    """The choice of a location; among the names its own one comes first."""
     own = _own_name(location)
     names = tuple(sorted(registered_as, key=lambda name: name != own))
     if not names and not register:
@@ -92,7 +95,11 @@ def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> C
 
 
 def require_registered(connections: Connections, name: str | None) -> None:
-    """A `UserError` where no data set has the name, or, of none, where there is no data set at all."""
+    """Check that a data set has the name, or, without a name, that there is a data set.
+
+    Raises:
+        UserError: there is none.
+    """
     with transaction(connections.sessions) as session:
         dataset_or_first(session, name)
 
@@ -100,10 +107,10 @@ def require_registered(connections: Connections, name: str | None) -> None:
 def settle_dataset(
     connections: Connections, choice: Choice, *, register: bool
 ) -> "tuple[str | None, Registration | None]":
-    """The name of the chosen data set; a path or URI is registered, under its own name where no other images have that.
+    """The name of the chosen data set. A path or URI is registered, under its own name unless other images have that.
 
     Raises:
-        UserError: when it cannot be registered.
+        UserError: it cannot be registered.
     """
     if choice.location is None:
         return choice.name, None
@@ -156,7 +163,7 @@ def _registered_roots(connections: Connections) -> dict[str, str]:
 
 
 def _own_name(location: str) -> str:
-    """What a folder, CSV or URI is called by itself: of a name such as imagenet.v1.0 nothing is dropped."""
+    """The name of a folder, CSV or URI itself; from a name such as imagenet.v1.0 nothing is dropped."""
     if "://" in location:
         return location.rstrip("/").rsplit("/", 1)[1]
     path = Path(location)
@@ -172,7 +179,7 @@ def _is_dataset(path: Path) -> bool:
 
 
 def _mode(path: Path) -> int | None:
-    """The kind of a file; None where there is none, or none that could be read."""
+    """The kind of a file; None if there is none, or none that can be read."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -180,11 +187,14 @@ def _mode(path: Path) -> int | None:
 
 
 def _is_at(path: Path, root: str) -> bool:
-    """Whether a folder, or the folder that a CSV lies in, is the one that a data set was registered with."""
+    """Whether a folder, or the folder of a CSV, is the one from which a data set was registered."""
     resolved = path.resolve()
     return str(resolved.parent if _is_csv(path) else resolved) == os.path.realpath(root)
 
 
 def _is_registered_from(name: str, root: str, path: Path) -> bool:
-    """Of a CSV only its folder is kept: it counts as registered under its own name alone."""
+    """Whether a data set is registered from a path.
+
+    Only a CSV's folder is stored, so a CSV counts under its own name only.
+    """
     return _is_at(path, root) and (not _is_csv(path) or name == _own_name(str(path)))

@@ -1,4 +1,4 @@
-"""How the labels of a data set were read: what was decided by a rule, and the CSV in which a person decides."""
+"""How the labels of a data set were resolved: the decisions of rules, and the CSV in which a person decides."""
 
 import shlex
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def draft_mapping(
     taxonomy: Path | None = None,
     **labelling: Any,
 ) -> None:
-    """Write the mapping of a data set's labels as far as they are clear, and say what is left to fill in."""
+    """Write the mapping with all labels that are clear, and print what is left to fill in."""
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
     decisions = decide_labels(resolved(location), loaded, **labelling)
     write_mapping(draft, decisions)
@@ -47,9 +47,9 @@ def draft_mapping(
 
 
 def print_decisions(decisions: Sequence[LabelDecision], *, err: bool = False) -> None:
-    """A line for each label whose synset was decided by a rule, so that a wrong sense is seen.
+    """Print a line for each label whose synset a rule chose, so that a wrong sense is seen.
 
-    Where a name behind a wnid fits it, nothing can be wrong, and a number will do.
+    A label of a wnid and a name that fits its synset cannot be wrong; of these only the number is printed.
     """
     rows = [
         (decision.label, decision.meaning.synset.name, decision.meaning.rule, short_definition(decision.meaning.synset))
@@ -73,7 +73,7 @@ def print_decisions(decisions: Sequence[LabelDecision], *, err: bool = False) ->
 
 
 def labels_json(decisions: Sequence[LabelDecision]) -> list[dict[str, Any]]:
-    """What every label was taken for, and by which rule; without a synset its candidates."""
+    """The synset of every label and the rule that chose it; for a label without a synset its candidates."""
     return [
         {
             "label": decision.label,

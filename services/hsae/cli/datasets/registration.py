@@ -17,7 +17,14 @@ from hsae.taxonomy import SenseChoice, Taxonomy, load_taxonomy
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A registered data set, whether it is new, and what its scan found; `n_labels`: of all images together."""
+    """A registered data set.
+
+    Attributes:
+        dataset: its row.
+        is_new: whether it was registered now.
+        images: the result of its scan.
+        n_labels: number of labels of all images together.
+    """
 
     dataset: Dataset
     is_new: bool
@@ -25,7 +32,7 @@ class Registration:
     n_labels: int
 
     def as_json(self) -> dict[str, Any]:
-        """All of it for programs."""
+        """The registration for programs."""
         columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
         return {name: getattr(self.dataset, name) for name in columns} | {
             "n_labels": self.n_labels,

@@ -1,4 +1,4 @@
-"""What `dataset add`, and a submit that registers a folder, say of the images that they registered."""
+"""The report of `dataset add`, and of a submit that registers a folder, about the registered images."""
 
 import click
 
@@ -10,7 +10,7 @@ _N_MERGED = 8
 
 
 def print_registration(registration: Registration, *, err: bool = False) -> None:
-    """How labels were read, what was registered, what was left out, and which names mean the same class."""
+    """Print how labels were resolved, what was registered, what was left out, and which names are of the same class."""
     row, images = registration.dataset, registration.images
     print_decisions(images.decisions, err=err)
     labels = f" with {registration.n_labels} labels" if registration.n_labels > row.n_images else ""

@@ -15,5 +15,8 @@ def url(connections: Connections) -> None:
 
 
 def url_for_psql(url: URL) -> str:
-    """The URL, password included; libpq takes no bare spaces, which SQLAlchemy leaves."""
+    """The URL, including the password, with spaces escaped.
+
+    libpq does not accept bare spaces, and SQLAlchemy does not escape them.
+    """
     return url.render_as_string(hide_password=False).replace(" ", "%20")

@@ -1,1 +1,1 @@
-"""What every command stands on: the settings of this call, connections, completion, lazy groups."""
+"""The base of every command: settings of this call, connections, completion, lazy groups."""

@@ -1,4 +1,4 @@
-"""What the shell completes from the catalog: numbers of jobs and studies, names of data sets."""
+"""Shell completion from the catalog: numbers of jobs and studies, names of data sets."""
 
 from contextlib import suppress
 
@@ -35,7 +35,7 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 
 
 def _ask(ctx: click.Context, query: str, start: str) -> list[CompletionItem[str]]:
-    """What the catalog says, if it does so at once; nobody wants an error in the middle of a command line."""
+    """The catalog's answer, if it comes at once; no error may appear in the middle of a command line."""
     # Only a value is asked of the database: the options of a command complete without SQLAlchemy.
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Connections:
     """The service as one command sees it; nothing is opened before it is used.
 
-    Each part is imported when it is first used, too: most commands need one or two of them, and `hsae-admin --help`,
-    which loads this module, none.
+    Each part is also imported when it is first used: most commands need one or two of them, and `hsae-admin --help`,
+    which imports this module, needs none.
     """
 
     home: Path | None = None
@@ -35,13 +35,13 @@ class Connections:
         return load_settings(self.home)
 
     def use(self, settings: "Settings") -> "Settings":
-        """Go on with other settings than those of the environment."""
+        """Continue with other settings than those of the environment."""
         self.__dict__["settings"] = settings
         return settings
 
     @cached_property
     def engine(self) -> "Engine":
-        """The catalog, known to be migrated."""
+        """The catalog; its schema is checked."""
         # At first use: see the class.
         from hsae.catalog import connect
         from hsae.catalog.server.schema_version import require_current_schema
@@ -60,7 +60,7 @@ class Connections:
 
     @cached_property
     def store(self) -> "ObjectStore":
-        """The object store, with its bucket there."""
+        """The object store; its bucket exists."""
         # At first use: see the class.
         from hsae.store.objects import ObjectStore
 
@@ -70,7 +70,7 @@ class Connections:
 
     @cached_property
     def notifier(self) -> "Notifier":
-        """The broker, known to answer."""
+        """The broker; it has answered."""
         # At first use: see the class.
         from hsae.pipeline.queue.notifier import Notifier
 

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """Where a command is, and what a listing says of it.
+    """The place of a command, and its line in a listing.
 
     Attributes:
         place: module and attribute, as in "hsae.cli.db.query:query".
@@ -45,7 +45,8 @@ class _Commands(UserDict[str, click.Command]):
 class LazyGroup(click.Group):
     """A group of lazy commands: help and completion list them by their summaries and import none of them.
 
-    Called bare it prints its help and succeeds: that is a question, not a mistake (Click exits with 2).
+    Without arguments it prints its help and exits with 0, because that is a question and no mistake (Click exits with
+    2).
 
     Attributes:
         lazy: the commands by name.
@@ -58,15 +59,18 @@ class LazyGroup(click.Group):
         self._listed = {name: click.Command(name, help=command.summary) for name, command in lazy.items()}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Print the help of a group without arguments, and exit with 0."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), color=ctx.color)
             ctx.exit()
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by their summaries."""
         click.Group(commands=self._listed).format_commands(ctx, formatter)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the commands' names by their summaries."""
         names = [
             CompletionItem(name, help=self._listed[name].get_short_help_str())
             for name in self.list_commands(ctx)

@@ -1,4 +1,4 @@
-"""Which study a command is about: the one that is named, else the latest, and then it says which that is."""
+"""The study that a command is about: the named one, or the latest; then the command prints which one that is."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
@@ -34,19 +34,19 @@ class StudyChoice(click.ParamType[Any]):
 def choose_scope(
     session: Session, study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
 ) -> tuple[Filter, str | None]:
-    """The filter within a study: the one named, all, or the latest that has an analysis which fits.
+    """The filter within a study: the named one, all, or the latest with an analysis that fits.
 
     Args:
-        session: A database session.
-        study: Number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
-        wanted: The filter.
-        nodes: Ids of synsets, of which the latest study's data set must have one; None asks nothing.
+        session: a database session.
+        study: number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
+        wanted: the filter.
+        nodes: ids of synsets, of which the latest study's data set must have one; None allows all.
 
     Returns:
-        The filter of the study's analyses alone, and what a person is told of the study that was taken.
+        The filter, restricted to the study's analyses, and the note for a person which study was taken.
 
     Raises:
-        UserError: when there is no such study.
+        UserError: there is no such study.
     """
     if isinstance(study, int):
         return wanted.within(study_analyses(session, study)), None
@@ -68,10 +68,10 @@ def choose_scope(
 
 
 def study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, str | None]:
-    """The study, by default the latest (with a comparison), and what a person is told where none was named.
+    """The study (default: the latest with a comparison), and the note for a person if none was named.
 
     Raises:
-        UserError: when there is no such study, or none at all.
+        UserError: there is no such study, or none at all.
     """
     if study is not None:
         require_study(session, study)
@@ -83,10 +83,10 @@ def study_or_latest(session: Session, study: int | None, *, compared: bool = Fal
 
 
 def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:
-    """The job, by default the one that was started last, and what a person is told where none was named.
+    """The job (default: the one that was started last), and the note for a person if none was named.
 
     Raises:
-        UserError: when there is none at all.
+        UserError: there is no job.
     """
     if job is not None:
         return job, None
@@ -97,6 +97,6 @@ def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:
 
 
 def say(note: str | None, *, quiet: bool) -> None:
-    """Tell a person which study or job was taken; programs, which read JSON, named theirs."""
+    """Print which study or job was taken, unless a program reads the output."""
     if note is not None and not quiet:
         click.echo(note, err=True)

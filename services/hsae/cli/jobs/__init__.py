@@ -1,4 +1,4 @@
-"""hsae-admin jobs: what runs, what ran, and why it failed."""
+"""hsae-admin jobs: which jobs run, which ran, and why one failed."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""hsae-admin jobs logs: what a job logged, wherever it ran."""
+"""hsae-admin jobs logs: the log of a job, on whichever machine it ran."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def logs(connections: Connections, job: int | None, attempt: int | None, follow:
 
 
 def _follow(connections: Connections, job: int, attempt: int | None, *, as_json: bool) -> None:
-    """Print records as they come, of `attempt` alone or of the latest and all that follow it."""
+    """Print records as they come, of `attempt` only, or of the latest and all that follow it."""
     n_printed: dict[int, int] = {}
     while True:
         live = _state(connections, job) in LIVE_STATES

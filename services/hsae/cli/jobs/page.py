@@ -1,4 +1,4 @@
-"""One job as lines of text: what it is, what it needs, what it was asked for, what it found, and its history."""
+"""One job as lines of text: title, needs, request, results and history."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -43,14 +43,14 @@ def job_page(job: Mapping[str, Any], needed: Sequence[Mapping[str, Any]], events
 
 
 def _section(name: str, values: Mapping[str, Any] | None) -> list[str]:
-    """A heading and a line for every value that is set; nothing where there is none."""
+    """A heading and a line for every value that is set; empty if none is."""
     found = list(_flat(values or {}))
     width = max((len(key) for key, _ in found), default=0)
     return [name, *(f"  {key:<{width}}  {value}" for key, value in found)] if found else []
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Every value with the names that lead to it, joined by dots."""
+    """Every value with the path of its names, joined by dots."""
     for key, value in values.items():
         name = f"{above}{key}"
         if isinstance(value, Mapping):
@@ -63,5 +63,5 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 
 
 def _plain(value: Any) -> str:
-    """A value; a float with all that tells it from others, for a learning rate may be 0.0003."""
+    """A value; a float with all its significant digits, because a learning rate may be 0.0003."""
     return f"{value:.6g}" if isinstance(value, float) else cell(value)

@@ -40,10 +40,10 @@ _MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "�
 
 
 def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = False) -> None:
-    """Show a study's jobs until none is left to do. Ctrl-C ends the watching, not the jobs.
+    """Show a study's jobs until none is left to do. Ctrl-C ends the display, not the jobs.
 
     Raises:
-        UserError: when a job failed or was cancelled.
+        UserError: a job failed or was cancelled.
     """
     console = Console(highlight=False, stderr=True, quiet=quiet)
     try:
@@ -73,7 +73,7 @@ def _busy(jobs: list[dict[str, Any]]) -> bool:
 
 
 def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, Any]]) -> None:
-    """Say so where jobs wait in a queue that no worker takes from; a worker may still come."""
+    """Warn of jobs in a queue from which no worker takes jobs; a worker may still start."""
     needed = {job["queue"] for job in jobs if job["state"] in {"queued", "waiting"}}
     for queue in sorted(needed - attended_queues(connections)):
         click.echo(
@@ -84,7 +84,7 @@ def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, An
 
 
 def attended_queues(connections: Connections) -> set[str]:
-    """The queues that some worker which answers takes jobs from; asks for two seconds."""
+    """The queues from which some worker takes jobs; waits two seconds for answers."""
     connections.notifier.check()
     try:
         answers = make_app(connections.settings).control.inspect(timeout=_INSPECT_SECONDS).active_queues()
@@ -104,7 +104,7 @@ def _watch_live(connections: Connections, study_id: int, console: Console) -> li
 
 
 def _watch_lines(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
-    """For a pipe or a log: a line per change of state, now and then one of progress that was made, and the sum."""
+    """For a pipe or a log: a line per change of state, at intervals one of progress, and the sum."""
     seen: dict[int, tuple[str, bool]] = {}
     told: dict[int, int | None] = {}
     spoken = time.monotonic()
@@ -142,7 +142,7 @@ def _progress_text(job: dict[str, Any]) -> str:
 
 
 def _trouble(job: dict[str, Any]) -> str:
-    """The last error of a job that failed or backs off."""
+    """The last error of a job that failed or waits for another attempt."""
     in_trouble = job["pause_seconds"] is not None or job["state"] in UNSUCCESSFUL_STATES
     return str(job["error"] or "") if in_trouble else ""
 
@@ -150,8 +150,8 @@ def _trouble(job: dict[str, Any]) -> str:
 def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | None = None) -> RenderableType:
     """A table of jobs with a progress bar each, and a line that sums them up.
 
-    Where they do not fit into `height` lines, those that run, then those in trouble, then the next ones are shown. One
-    line of these says which columns do not fit into `width`.
+    If they do not fit into `height` lines, running jobs are shown first, then failed ones, then the next ones. One of
+    the lines names the columns that do not fit into `width`.
     """
     shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
     table = _table(shown)
@@ -183,7 +183,7 @@ def _summary(jobs: list[dict[str, Any]]) -> str:
 
 
 def _most_telling(jobs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """At most `n` jobs, in their order."""
+    """The `n` most important jobs, in their order."""
     if len(jobs) <= n:
         return jobs
 
@@ -204,7 +204,7 @@ def _counts(jobs: Any) -> str:
 
 
 def _remarks(job: dict[str, Any]) -> str:
-    """What is out of the ordinary: the last error, priority, further attempts, GPU memory."""
+    """What differs from the usual: the last error, priority, further attempts, GPU memory."""
     trouble = _trouble(job)
     remarks = [trouble] if trouble else []
     if job["priority"]:

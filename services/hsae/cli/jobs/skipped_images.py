@@ -1,4 +1,4 @@
-"""What `submit --wait` and `jobs watch` say at the end of images that were skipped."""
+"""The report of skipped images at the end of `submit --wait` and `jobs watch`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ from hsae.cli.framework.connections import Connections
 
 
 def print_skipped(connections: Connections, study_id: int) -> None:
-    """One line on standard error where the study's extraction skipped images; nothing where it used all of them."""
+    """Print one line on standard error if the study's extraction skipped images."""
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
     if found is not None and found.n_skipped:

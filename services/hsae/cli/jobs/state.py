@@ -1,18 +1,18 @@
-"""A job's row in the words of the command line."""
+"""State, attempts and duration of a job as the command line prints them."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def state(job: dict[str, Any]) -> str:
-    """The job's state; while it backs off, when it is tried again."""
+    """The job's state; if it waits for another attempt, with the time."""
     if job["pause_seconds"] is not None:
         return f"again in {duration(job['pause_seconds'])}"
     return str(job["state"])
 
 
 def attempts(job: Mapping[str, Any]) -> str | None:
-    """Which attempt it is of how many, and how many did not count because a service was away."""
+    """The number of the attempt, of how many, and how many did not count because a service was down."""
     if not job["attempt"] and not job["outages"]:
         return None
     text = f"{job['attempt']}/{job['max_attempts']}"
@@ -20,7 +20,7 @@ def attempts(job: Mapping[str, Any]) -> str | None:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person reads them."""
+    """Seconds in a form for people."""
     if seconds is None:
         return "-"
     whole = round(float(seconds))

@@ -25,15 +25,15 @@ def watch(connections: Connections, study: int | None) -> None:
 
 
 def watch_study(connections: Connections, study_id: int, *, then: Callable[[], None] = lambda: None) -> None:
-    """Show a study's jobs until none is left to do; at the end say how many images were skipped.
+    """Show a study's jobs until none is left to do; at the end print how many images were skipped.
 
     Args:
         connections: the service.
         study_id: the study.
-        then: prints what the study found; called where all jobs succeeded, before the skipped images.
+        then: prints the study's results; called if all jobs succeeded, before the skipped images.
 
     Raises:
-        UserError: when a job failed or was cancelled.
+        UserError: a job failed or was cancelled.
     """
     try:
         wait_for_study(connections, study_id)

@@ -1,4 +1,4 @@
-"""What the analyses in a listing are called: by the settings in which they differ."""
+"""Names of analyses in a listing, made of the settings in which they differ."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ _Settings = dict[str, Any]
 
 
 def name_saes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Set in rows with an `analysis_id` what the analysis is called beside those of the other rows, as `sae`."""
+    """Add to rows with an `analysis_id` the name of the analysis among those of all rows, as `sae`."""
     names = analysis_names(session, {row["analysis_id"] for row in rows if row.get("analysis_id") is not None})
     for row in rows:
         row["sae"] = names.get(row.get("analysis_id") or 0)
 
 
 def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
-    """Names of analyses as short as they can be: the SAE's kind, then whatever is not the same in all of them."""
+    """The shortest names of analyses: the SAE's kind, then the settings that are not the same in all of them."""
     found = analysis_settings(session, analysis_ids)
     whole = {number: row["sae"] | row["activations"] | row["scoring"] for number, row in found.items()}
     layers = {number: row["layer"] for number, row in found.items()}
@@ -32,7 +32,7 @@ def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int,
 def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
     """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`.
 
-    In brackets stands what is not the same in all SAEs of a kind; two kinds are told apart by their names.
+    The brackets contain the settings that are not the same in all SAEs of a kind; two kinds differ by their names.
     """
 
     def title(row: _Settings, brackets: str) -> str:
@@ -44,7 +44,7 @@ def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int
 
 
 def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
-    """Titles of the activations that were analysed: `cls of dinov2-base, birds`, with what is not the same in all."""
+    """Titles of the analysed activations: `cls of dinov2-base, birds`, with the settings in which they differ."""
     return _titles(session, analysis_ids, ("activations",), lambda row, brackets: f"{_activations(row)}{brackets}")
 
 
@@ -63,7 +63,7 @@ def _titles(
         analysis_ids: the analyses.
         parts: whose settings count: `sae`, `activations`, `scoring`.
         title: the title of one analysis, given the brackets with the settings that are not the same in all; they are
-            empty where there are none.
+            empty if there are none.
         group: settings are compared among the analyses of one group.
     """
     found = analysis_settings(session, analysis_ids)

@@ -19,14 +19,17 @@ _PIPE_WIDTH = 1_000_000  # whatever reads a pipe gets every line whole
 
 
 class _Console(Console):
-    """Cuts nothing off: what is wider than the terminal is wrapped by it, and stays whole for whoever copies it."""
+    """A console that cuts nothing: the terminal wraps lines that are wider, and they stay whole when copied."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **{"crop": False, **options})
 
 
 def console(*, err: bool = False) -> Console:
-    """The console of standard output, or error. A table takes the terminal's width, and in a pipe what it needs."""
+    """The console of standard output, or error.
+
+    A table is as wide as the terminal; in a pipe, as wide as it needs to be.
+    """
     out = _Console(highlight=False, stderr=err)
     return out if out.is_terminal else _Console(highlight=False, stderr=err, width=_PIPE_WIDTH)
 
@@ -56,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def cell(value: Any, digits: int = 3) -> str:
-    """A value as a table shows it; `digits` behind the point of a float."""
+    """A value as a table prints it, with `digits` after the point of a float."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -81,9 +84,9 @@ def table(
 ) -> FittedTable:
     """A table of `rows`; `columns` maps a key to its heading.
 
-    No cell is folded. In a terminal that is too narrow columns are left out, and a line says which: those that
-    `importance` names stay longest, in its order, then the others from the left. Cells of the columns in `prose` are
-    sentences and may go on in a further line, broken between words.
+    No cell is broken. If the terminal is too narrow, columns are left out and a line names them: those in `importance`
+    stay longest, in its order, then the others from the left. Cells of the columns in `prose` are sentences and may
+    continue on another line, broken between words.
     """
     kinds = [
         Column(
@@ -107,7 +110,7 @@ def print_rows(
     importance: Sequence[str] = (),
     prose: Collection[str] = (),
 ) -> None:
-    """Print a listing as a table (see `table`) or as JSON; `empty` is what a person is told when there is nothing."""
+    """Print a listing as a table (see `table`) or as JSON; `empty` is the line for people if there are no rows."""
     if as_json:
         print_json([dict(row) for row in rows])
     elif not rows:

@@ -1,4 +1,4 @@
-"""What a submit would do or did, for people and as JSON."""
+"""The plan of a submit, for people and as JSON."""
 
 from collections import Counter
 from typing import Any
@@ -23,7 +23,7 @@ _LISTED_JOBS = 40
 
 
 def print_preview(preview: Preview, *, err: bool = False) -> None:
-    """Which jobs are to be made and which are there: by kind, then by SAE and layer."""
+    """Print which jobs would be made and which exist: by kind, then by SAE and layer."""
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
     click.echo(
         f"{short_model_name(preview.model.name)}, {_layers(preview.layers)}, on {preview.dataset.name};"
@@ -42,7 +42,7 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:
-    """A row per SAE and run of layers whose jobs have the same status."""
+    """A row per SAE and range of layers whose jobs have the same status."""
     status: dict[tuple[str, int], dict[str, str]] = {}
     for job in preview.jobs:
         if job.sae is not None:
@@ -58,7 +58,7 @@ def _by_sae(preview: Preview) -> list[dict[str, Any]]:
 
 
 def print_plan(plan: Plan) -> None:
-    """Say what was queued, what is reused, and how to watch it."""
+    """Print what was queued, what is reused, and how to watch it."""
     click.echo(
         f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"
     )
@@ -70,14 +70,14 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_former_study(plan: Plan) -> None:
-    """Say so where the same was asked for before, and where the study has another name now."""
+    """Print whether the same was requested before, and whether the study has another name now."""
     if not plan.is_new:
         renamed = "" if plan.name == plan.former_name else f"; it was called {plan.former_name}, now {plan.name}"
         click.echo(f"The same request as before, so it is the same study{renamed}.")
 
 
 def print_outcome(plan: Plan) -> None:
-    """Say how many jobs were queued, and how to watch them."""
+    """Print how many jobs were queued, and how to watch them."""
     click.echo(f"{plan.n_queued} jobs queued, {len(plan.jobs) - plan.n_queued} reused or already under way.")
     click.echo(
         f"Watch with `hsae-admin jobs watch {plan.study_id}`; then `hsae-admin results layers --study {plan.study_id}`"
@@ -86,7 +86,7 @@ def print_outcome(plan: Plan) -> None:
 
 
 def plan_json(plan: Preview) -> dict[str, Any]:
-    """The plan as JSON; where nothing was entered a new study and the new jobs have no numbers."""
+    """The plan as JSON; if nothing was entered, a new study and the new jobs have no numbers."""
     entered = isinstance(plan, Plan)
     return {
         "study": plan.study_id,

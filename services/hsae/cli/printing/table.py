@@ -20,10 +20,14 @@ Cell = str | ProgressBar
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name in a row, its heading, and what may happen to its cells where space is short.
+    """One column.
 
-    `never` keeps them whole, `words` lets them go on in further lines, broken between words; `end` and `middle` cut
-    them there.
+    Attributes:
+        key: its name in a row.
+        heading: its heading.
+        is_right: whether its cells are aligned to the right.
+        breaks: what may happen to its cells in a narrow terminal: `never` keeps them whole, `words` continues them on
+            another line, broken between words; `end` and `middle` cut them there.
     """
 
     key: str
@@ -34,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The least width that a column can do with, and the one at which nothing of it is broken."""
+    """The least width of a column, and the width at which no cell is broken."""
 
     key: str
     least: int
@@ -42,9 +46,9 @@ class Need:
 
 
 def fit(needs: Sequence[Need], width: int) -> dict[str, int]:
-    """Widths of the columns that fit into `width`; `needs` come by importance.
+    """Widths of the columns that fit into `width`; `needs` are sorted by importance.
 
-    The first always stays, even where it alone is wider. What is left goes to those that could do with more.
+    The first column always stays, even if it alone is wider. Remaining width goes to columns that need more.
     """
     chosen: dict[str, int] = {}
     left = width + _GAP
@@ -64,7 +68,7 @@ def fit(needs: Sequence[Need], width: int) -> dict[str, int]:
 class FittedTable:
     """Rows of cells under `columns`.
 
-    `importance` names columns, the most important first; the others follow in their order, and the last goes first.
+    `importance` names columns, the most important first; the others follow in their order. The last is left out first.
     """
 
     columns: Sequence[Column]
@@ -100,13 +104,13 @@ class FittedTable:
                 yield Text(f"{note}; a wider terminal or `| less -S` shows them.", style="dim")
 
     def widths(self, width: int) -> dict[str, int]:
-        """The columns that are shown at `width`, and how wide each of them is."""
+        """The columns that are printed at `width`, and the width of each."""
         rank = {key: place for place, key in enumerate(self.importance)}
         needs = list(self._needs())
         return fit(sorted(needs, key=lambda need: rank.get(need.key, len(rank))), width)
 
     def left_out(self, widths: dict[str, int]) -> list[str]:
-        """The headings of the columns that are not among these; keys where a heading does not tell them apart."""
+        """The headings of the other columns; keys if several have the same heading."""
         headings = {column.key: " ".join(column.heading.split()) for column in self.columns}
         count = Counter(headings.values())
         return [

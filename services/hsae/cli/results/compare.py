@@ -1,4 +1,4 @@
-"""hsae-admin results compare: which of two knows more of the taxonomy, height by height."""
+"""hsae-admin results compare: which of two analyses or studies has the better latents, height by height."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def compare(
 def _fetch(
     connections: Connections, a: int, b: int, *, studies: bool, layer: int | None, basis: str, under: str | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """What A and B are, the rows of the nodes, and the same rows of the controls of an SAE."""
+    """The analyses of A and B, the rows of the nodes, and the same rows of the controls of an SAE."""
     with transaction(connections.sessions) as session:
         require_known(session, AnalysisFilter(analysis_ids=None if studies else (a, b), layer=layer))
         roots = None if under is None else find_nodes(session, [under])

@@ -66,7 +66,7 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 
 
 def _print_means(connections: Connections, analyses: list[int]) -> None:
-    """The SAE beside its controls, over all pairs that the taxonomy names in these analyses."""
+    """Print the SAE beside its controls, over all pairs from the taxonomy in these analyses."""
     with transaction(connections.sessions) as session:
         means = edge_means(session, analyses)
     if means:

@@ -54,7 +54,7 @@ CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 
 
 def scored_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The columns, those of the controls only where some row has them."""
+    """The columns; those of the controls only if some row has them."""
     missing = {key for key in CONTROL_COLUMNS if not any(row.get(key) is not None for row in rows)}
     return {key: heading for key, heading in columns.items() if key not in missing}
 
@@ -73,21 +73,21 @@ def filtered_rows(
 ) -> list[dict[str, Any]]:
     """The rows of `query`, each with the name of its SAE, `sae`.
 
-    Unless `quiet`, a person is told which study was taken.
+    Unless `quiet`, the study that was taken is printed.
 
     Args:
-        connections: Connections to the services.
-        query: Finds the rows that fit a filter.
-        kind: The filter that `query` takes.
-        quiet: Whether a program reads the rows.
-        study: The option `--study`.
-        nodes: The options `--node`.
-        under: The option `--under`.
-        analysis_id: The option `--analysis`.
-        options: Further fields of the filter.
+        connections: the service.
+        query: finds the rows that fit a filter.
+        kind: the filter that `query` takes.
+        quiet: whether a program reads the rows.
+        study: the option `--study`.
+        nodes: the options `--node`.
+        under: the option `--under`.
+        analysis_id: the option `--analysis`.
+        options: further fields of the filter.
 
     Raises:
-        UserError: for a name or number that the catalog does not hold.
+        UserError: the catalog does not have a name or number.
     """
     wanted = kind(analysis_ids=one_analysis(analysis_id), **options)
     with transaction(connections.sessions) as session:
@@ -103,5 +103,5 @@ def filtered_rows(
 
 
 def one_analysis(analysis_id: int | None) -> tuple[int, ...] | None:
-    """The option `--analysis` as a filter has it."""
+    """The option `--analysis` as a field of a filter."""
     return None if analysis_id is None else (analysis_id,)

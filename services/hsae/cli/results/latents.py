@@ -69,7 +69,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 
 
 def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
-    """The first `limit` rows of latents that are alike, each with all of its latents."""
+    """The first `limit` rows of identical latents, each with all of its latents."""
     n_latents = limit
     while True:
         found = filtered_rows(

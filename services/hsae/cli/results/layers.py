@@ -96,7 +96,7 @@ def layers(
 def fetch_layers(
     connections: Connections, *, study: int | str | None, quiet: bool = True, **wanted: Any
 ) -> list[dict[str, Any]]:
-    """Layer scores with controls beside them, of a study, of all or of the latest, with the SAEs' names and titles."""
+    """Layer scores with those of the controls, of a study, of all or of the latest, with the SAEs' names and titles."""
     with transaction(connections.sessions) as session:
         fits = AnalysisFilter(**wanted)
         require_known(session, fits)

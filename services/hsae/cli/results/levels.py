@@ -1,4 +1,4 @@
-"""hsae-admin results levels: what a layer's activations say of the classes at every depth of the taxonomy."""
+"""hsae-admin results levels: class information in a layer's activations at every level of the taxonomy."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _by_layer(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups and the chance once, then two lines a layer."""
+    """One line with the groups and the chance, then two lines per layer."""
     first = {row["level"]: row for row in reversed(rows)}
     lines: list[dict[str, Any]] = [
         {"what": what} | {f"level{level}": row[name] for level, row in first.items()}

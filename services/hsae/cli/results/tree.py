@@ -95,9 +95,9 @@ def tree(
 def _fetch(
     connections: Connections, node: str, fits: LatentFilter, *, study: int | str | None, depth: int | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str | None]:
-    """The data set and its node, and the rows of the nodes under it; scores are None where no latent fires.
+    """The data set and its node, the rows of the nodes under it, and a note which study was taken.
 
-    And what a person is told of the study that was taken.
+    Scores are None where no latent fires.
     """
     with transaction(connections.sessions) as session:
         nodes = find_nodes(session, [node])

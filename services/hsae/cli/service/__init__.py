@@ -1,1 +1,1 @@
-"""Commands for whoever runs the service."""
+"""Commands for operators of the service."""

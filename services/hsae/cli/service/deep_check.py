@@ -1,4 +1,4 @@
-"""What `doctor --deep` adds: every object that the catalog's rows name is read."""
+"""The part of `doctor --deep`: it reads every object that the catalog's rows name."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ _WHO = "hsae-admin doctor"
 
 
 def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, list[Lost]]:
-    """How many objects were read, and which of them are missing or damaged.
+    """Number of objects that were read, and those that are missing or damaged.
 
     Raises:
-        ServiceError: when the database or the object store cannot be reached.
+        ServiceError: the database or the object store cannot be reached.
     """
     with transaction(connections.sessions) as session:
         objects = named_objects(session)
@@ -34,7 +34,7 @@ def lost_objects(connections: Connections, *, quiet: bool) -> tuple[int, list[Lo
 
 
 def remedy(lost: Lost, again: Collection[int]) -> str:
-    """What makes a lost object anew; the jobs of `again` were just queued for that."""
+    """How a lost object is made again; the jobs of `again` were just queued for that."""
     named = lost.object
     if named.is_checkpoint:
         return f"nothing to do: job {named.job_id} goes on from the start"
@@ -73,7 +73,7 @@ def as_rows(lost: Sequence[Lost], again: Collection[int]) -> list[dict[str, Any]
 
 
 def print_lost(lost: Sequence[Lost], again: Collection[int]) -> None:
-    """The lost objects for people, three lines each: names are long and must not be folded."""
+    """Print the lost objects for people, three lines each: names are long and must not be broken."""
     for each in lost:
         whose = each.object.what if each.object.job_id is None else f"{each.object.what} (job {each.object.job_id})"
         fault = each.fault if each.fault == "missing" else f"damaged: {each.fault}"
@@ -82,7 +82,7 @@ def print_lost(lost: Sequence[Lost], again: Collection[int]) -> None:
 
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error for a person at a terminal, nothing for anybody else."""
+    """A bar on standard error if that is a terminal, otherwise nothing."""
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("reading objects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:

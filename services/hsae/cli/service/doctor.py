@@ -1,4 +1,4 @@
-"""hsae-admin doctor: is every part there, and if not, what fixes it."""
+"""hsae-admin doctor: checks every part, and says how to fix a fault."""
 
 import platform
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; a failed check's `detail` says how to fix it."""
+    """The result of one check; a failed check's `detail` says how to fix it."""
 
     part: str
     ok: bool
@@ -73,7 +73,7 @@ def doctor(connections: Connections, as_json: bool, deep: bool, repair: bool) ->
 
 
 def _objects(connections: Connections, *, as_json: bool, repair: bool) -> tuple[Finding, list[dict[str, Any]]]:
-    """The check of --deep, told to a person at once, and what is lost for programs."""
+    """The check of --deep, printed at once for people, and the lost objects for programs."""
     lost: list[Lost] = []
     again: list[int] = []
 

@@ -1,4 +1,4 @@
-"""hsae-admin gc: delete what no row of the catalog refers to."""
+"""hsae-admin gc: delete objects that no row of the catalog refers to."""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""hsae-admin up and down: everything on one machine."""
+"""hsae-admin up and down: the whole service on one machine."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +23,7 @@ def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[in
     """Start the private stack, migrate its database, make its bucket, and start one worker, or one for each of `gpus`.
 
     Raises:
-        UserError: for a GPU that is not there, or that a worker of all GPUs may be using.
+        UserError: a GPU does not exist, or a worker of all GPUs may be using it.
     """
     home = connections.settings.home
     stack = Stack(home)
@@ -42,7 +42,11 @@ def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[in
 
 
 def _environments(running: set[str], gpus: Sequence[int]) -> dict[str, dict[str, str]]:
-    """What tells the workers to be started apart: a name, and variables that give each its GPU."""
+    """The workers to start: by name the variables that give each its GPU.
+
+    Raises:
+        UserError: a worker of all GPUs is running.
+    """
     if not gpus:  # workers of single GPUs stay the only ones
         return {} if running - {WORKER} else {WORKER: {}}
     if WORKER in running:

@@ -1,4 +1,4 @@
-"""hsae-admin worker: checks what a worker needs, then becomes it."""
+"""hsae-admin worker: checks what a worker needs, then runs it in the same process."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from hsae.errors import UserError
 def worker_command(
     queues: Sequence[str] = QUEUES, *, name: str | None = None, log_level: str = "INFO", further: Sequence[str] = ()
 ) -> list[str]:
-    """The Celery command of one worker; without a name Celery gives its own."""
+    """The Celery command of one worker; without a name Celery chooses one."""
     return [
         sys.executable, "-m", "celery", "--app", "hsae_worker.app", "worker",
         "--queues", ",".join(queues),
@@ -27,7 +27,7 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     """The variables that give a worker GPU number `gpu` and no other.
 
     Raises:
-        UserError: when torch does not see so many; such a worker would compute on the CPU instead.
+        UserError: torch sees fewer GPUs; such a worker would compute on the CPU instead.
     """
     # torch takes seconds to load: only --gpu asks it.
     import torch

@@ -1,4 +1,4 @@
-"""hsae-admin studies: what was asked for, what came of it, and how to take it off the list."""
+"""hsae-admin studies: list, show and remove studies."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""hsae-admin studies show: what was asked for, and what came of it."""
+"""hsae-admin studies show: the request of a study and its results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +59,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
 
 
 def _print_request(request: dict[str, Any]) -> None:
-    """What was asked for, as a study file says it."""
+    """Print the request in the form of a study file."""
     given = {name: value for name, value in request.items() if value is not None and name != "name"}
     if given:
         click.echo("request")

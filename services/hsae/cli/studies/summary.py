@@ -1,4 +1,4 @@
-"""A study in one row for people."""
+"""A study as one row of a table."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ COLUMNS = {
 
 
 def for_people(row: dict[str, Any]) -> dict[str, Any]:
-    """What stands in a table in place of a study's own values: model, layers and jobs, each as text."""
+    """The texts of a table for a study's model, layers and jobs."""
     return {
         "model": None if row["model"] is None else short_model_name(row["model"]),
         "layers": ranges(row["layers"]) if row["layers"] else None,
