@@ -1,11 +1,12 @@
 """A small request over bundled images: big enough that every stage takes a second or more, small enough for tests."""
 
+import functools
 import time
 from pathlib import Path
 
 from sqlalchemy import text
 
-from hsae.catalog import LIVE_STATES, transaction
+from hsae.catalog import LIVE_STATES, Dataset, transaction
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.demo import backbone_folder, images_folder
@@ -16,6 +17,8 @@ from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue.notifier import Notifier
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import load_taxonomy
+
+_load_taxonomy = functools.cache(load_taxonomy)  # WordNet takes seconds
 
 
 def link_classes(folder: Path, n_classes: int) -> Path:
@@ -41,9 +44,14 @@ def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
     return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
+    """Register the images at `path`, under WordNet or a custom tree."""
+    return register_dataset(name, path, _load_taxonomy(tree), service.sessions, service.store)
+
+
 def register_small(service, n_classes: int = 40) -> None:
-    """Register a small data set under the name `small`."""
-    register_dataset("small", link_classes(service.folder, n_classes), load_taxonomy(), service.sessions, service.store)
+    """Register the first bundled classes under the name `small`."""
+    register(service, "small", link_classes(service.folder, n_classes))
 
 
 def submit_small(service, **changes: object) -> Plan:

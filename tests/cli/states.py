@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from tests.pipeline.in_process import TINY_SAE, register, register_small, run_jobs
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.extraction.config import ExtractionConfig

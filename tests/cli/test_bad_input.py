@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.cli.refusals import MODEL, assert_one_line, counts
-from tests.pipeline.in_process import register_small, run_study
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import run_study
+from tests.small import link_classes, register_small, small_request
 from tests.waiting import rows_of
 
 from hsae.demo import backbone_folder

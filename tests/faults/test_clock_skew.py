@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
+from tests.small import register_small, small_request
 from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, transaction

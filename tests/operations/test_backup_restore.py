@@ -86,7 +86,7 @@ def _run(service, saes: tuple[SaeConfig, ...]) -> set[str]:
 def original(make_service):
     """A service that has finished a study."""
     service = make_service()
-    in_process.register_small(service, n_classes=12)
+    register_small(service, n_classes=12)
     assert _run(service, SMALL) == {"succeeded"}
     return service
 

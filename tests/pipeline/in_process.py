@@ -1,18 +1,14 @@
 """Jobs run in the test's own process, by the very calls that a worker makes."""
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from tests.small import link_classes
 
-from hsae.catalog import LIVE_STATES, Dataset, transaction
+from hsae.catalog import LIVE_STATES, transaction
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.pipeline.execution.run import run_job
-from hsae.pipeline.inputs.register import register_dataset
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import Plan
 from hsae.pipeline.queue import jobs
@@ -20,22 +16,8 @@ from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
 from hsae.store.objects import ObjectStore, StoredObject
-from hsae.taxonomy import load_taxonomy
 
 TINY_SAE = SaeConfig(kind="topk", k=4, expansion=2, n_steps=30)
-
-
-_load_taxonomy = functools.cache(load_taxonomy)  # WordNet takes seconds
-
-
-def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
-    """Register the images at `path`, under WordNet or a custom tree."""
-    return register_dataset(name, path, _load_taxonomy(tree), service.sessions, service.store)
-
-
-def register_small(service, n_classes: int) -> None:
-    """Register the first bundled classes under the name `small`."""
-    register(service, "small", link_classes(service.folder, n_classes))
 
 
 def run_jobs(service, plan: Plan, *kinds: str) -> list[str]:

@@ -48,3 +48,9 @@ def planted() -> Callable[..., tuple[Tensor, Tensor]]:
 @pytest.fixture
 def as_rows() -> Callable[..., TrainingRows]:
     return rows_of
+
+
+@pytest.fixture
+def rows() -> TrainingRows:
+    """150 rows of a planted dictionary, for small trainings."""
+    return rows_of(planted_dictionary(150, 8, 12, 2)[0])

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from hsae.errors import UserError
-from hsae.sae.config import SaeConfig, check_config, n_latents_of
+from hsae.sae.config import SaeConfig, check_config, n_latents_of, resolve_dead_after_steps, resolve_schedule
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,36 @@ def test_check_config_compares_with_the_dictionary():
         check_config(SaeConfig(expansion=1, k_aux=17), 16)
     check_config(SaeConfig(expansion=1), 16)  # k's default of 32 says nothing about a ReLU SAE
     assert n_latents_of(SaeConfig(), 1536) == 12_288
+
+
+@pytest.mark.parametrize(
+    ("config", "foreign"),
+    [
+        (SaeConfig(kind="relu", l1_coefficient=0.7, n_steps=9), {"k"}),
+        (SaeConfig(kind="topk", k=5, seed=2**62), {"l1_coefficient", "l1_warmup_share"}),
+    ],
+)
+def test_a_written_config_leaves_out_the_other_kind(config, foreign):
+    values = config.model_dump()
+    assert set(values) == set(SaeConfig.defaults()) - foreign
+    assert not any(f'"{name}"' in config.model_dump_json() for name in foreign)
+    assert SaeConfig.parse(values) == config
+    assert SaeConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_steps", "dead_after_steps"),
+    [
+        (10, 10, 1_000, 2),
+        (900, 64, 1_000, 30),
+        (1_100, 64, 1_000, 36),
+        (50_000, 2_048, 1_220, 50),
+        (1_300_000, 4_096, 15_869, 636),
+        (5_000_000, 4_096, 20_000, 1_000),
+    ],
+)
+def test_the_schedule_of_a_number_of_rows(n_rows, batch_size, n_steps, dead_after_steps):
+    assert resolve_schedule(SaeConfig(), n_rows) == (batch_size, n_steps)
+    assert resolve_dead_after_steps(SaeConfig(), n_rows) == dead_after_steps
+    assert resolve_schedule(SaeConfig(n_steps=7, batch_size=5), n_rows) == (5, 7)
+    assert resolve_dead_after_steps(SaeConfig(dead_after_steps=3), n_rows) == 3

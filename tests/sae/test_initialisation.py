@@ -71,3 +71,11 @@ def test_constant_rows_are_an_error(value):
     rows = TrainingRows(torch.full((20, 4), value), torch.arange(20), torch.zeros(20, dtype=torch.int16))
     with pytest.raises(UserError, match="all 18 training rows are equal"):
         untrained_sae(SaeConfig(), rows)
+
+
+@pytest.mark.parametrize("config", [SaeConfig(), SaeConfig(kind="topk", k=6)], ids=lambda config: config.kind)
+def test_an_offset_and_a_unit_do_not_change_what_an_untrained_sae_sees(config, planted, as_rows):
+    activations, _ = planted(800, 8, 12, 2)
+    sae, moved = (untrained_sae(config, as_rows(x)) for x in (activations, 40 + 3 * activations))
+    assert float(moved.input_scale) == pytest.approx(float(sae.input_scale) / 3, rel=1e-4)
+    torch.testing.assert_close(moved.encoder_bias, sae.encoder_bias, rtol=1e-3, atol=1e-3)

@@ -1,6 +1,7 @@
 """Quality figures against the definitions in numpy."""
 
 import numpy as np
+import pytest
 import torch
 
 from hsae.sae.config import SaeConfig
@@ -61,3 +62,23 @@ def test_dead_share_ignores_augmented_views():
 def test_rows_that_do_not_vary_have_no_fvu():
     rows = TrainingRows(torch.ones(3, 5), torch.arange(3), torch.zeros(3, dtype=torch.int16))
     assert measure_reconstruction(make_sae(), rows, torch.tensor([1]), CPU).fvu is None
+
+
+def test_fvu_of_the_mean_is_1_of_perfection_0_and_of_equal_rows_undefined():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    everything = torch.arange(30)
+
+    def fvu(sae, activations):
+        index = torch.arange(30)
+        return measure_reconstruction(sae, TrainingRows(activations, index, 0 * index), everything, CPU).fvu
+
+    sae = SparseAutoencoder(SaeConfig(expansion=2), 4)
+    with torch.no_grad():
+        sae.pre_bias.copy_(x.mean(dim=0))
+    assert fvu(sae, x) == pytest.approx(1)
+    assert fvu(sae, torch.full((30, 4), 0.1)) is None
+    with torch.no_grad():  # one latent for either direction of every axis
+        both_ways = torch.cat([torch.eye(4), -torch.eye(4)])
+        sae.encoder_weight.copy_(both_ways)
+        sae.decoder_weight.copy_(both_ways)
+    assert fvu(sae, x) < 1e-12

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from annotated_types import Ge
 from sqlalchemy import text
-from tests.pipeline.in_process import register_small, run_study
-from tests.small import small_request
+from tests.pipeline.in_process import run_study
+from tests.small import register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder

@@ -1,20 +1,17 @@
-"""Training as a whole: what it finds, what it keeps to, and that it can be interrupted."""
+"""Training as a whole: what it finds, what it keeps to, and how it ends."""
+
+import dataclasses
 
 import pytest
 import torch
+from tests.sae.small_trainings import CPU, KINDS, SHORT, assert_same_tensors
 
 from hsae.errors import UserError
 from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig
+from hsae.sae.initialisation import untrained_sae
 from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import train
-
-CPU = torch.device("cpu")
-SMALL = {"expansion": 4, "n_steps": 60, "batch_size": 32, "dead_after_steps": 2, "learning_rate": 1e-2}
-KINDS = {
-    "relu": SaeConfig(l1_coefficient=1.0, l1_warmup_share=0.5, **SMALL),
-    "topk": SaeConfig(kind="topk", k=2, **SMALL),
-}
+from hsae.sae.trainer import learning_rate, train
 
 
 def test_relu_recovers_a_planted_dictionary(planted, as_rows):
@@ -42,55 +39,6 @@ def test_directions_keep_unit_norm_and_steps_are_reported(kind, planted, as_rows
     assert (metrics.n_train_rows, metrics.n_holdout_rows) == (270, 30)
     assert (metrics.batch_size, metrics.n_steps) == (32, 60)
     assert 0 <= metrics.dead_share <= 1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_resuming_anywhere_ends_with_the_same_bits(kind, planted, as_rows):
-    rows = as_rows(planted(300, 8, 16, 2)[0].bfloat16(), n_views=2)
-    saved: dict[str, Checkpoint] = {}
-    straight = train(
-        KINDS[kind],
-        rows,
-        device=CPU,
-        checkpoint_due=lambda: True,
-        save_checkpoint=lambda checkpoint: saved.update({checkpoint.metadata["step"]: checkpoint}),
-    )
-    assert list(saved) == [str(step) for step in range(1, 60)]
-    assert any((checkpoint.tensors["silent_steps"] >= 2).any() for checkpoint in saved.values())  # AuxK is at work
-    for step in ("1", "25", "31", "59"):
-        later: dict[str, Checkpoint] = {}
-        resumed = train(
-            KINDS[kind],
-            rows,
-            device=CPU,
-            checkpoint=saved[step],
-            checkpoint_due=lambda: True,
-            save_checkpoint=lambda checkpoint, later=later: later.update({checkpoint.metadata["step"]: checkpoint}),
-        )
-        assert resumed.metrics == straight.metrics
-        for name, tensor in straight.sae.to_tensors().items():
-            assert torch.equal(tensor, resumed.sae.to_tensors()[name]), name
-        for at, checkpoint in later.items():
-            assert checkpoint.metadata == saved[at].metadata
-            for name, tensor in checkpoint.tensors.items():
-                assert torch.equal(tensor, saved[at].tensors[name]), (at, name)
-
-
-def test_a_checkpoint_of_another_training_is_refused(planted, as_rows):
-    rows = as_rows(planted(300, 8, 16, 2)[0])
-    saved: list[Checkpoint] = []
-    config = KINDS["topk"]
-    train(config, rows, device=CPU, checkpoint_due=lambda: not saved, save_checkpoint=saved.append)
-    checkpoint = saved[0]
-    other = config.model_copy(update={"seed": 1})
-    with pytest.raises(UserError, match="the checkpoint is of another training"):
-        train(other, rows, device=CPU, checkpoint=checkpoint)
-    fewer = TrainingRows(rows.activations[:200], rows.image_index[:200], rows.view[:200])
-    with pytest.raises(UserError, match="n_train_rows is 270, not 180"):
-        train(config, fewer, device=CPU, checkpoint=checkpoint)
-    without = {name: t for name, t in checkpoint.tensors.items() if name != "adam.pre_bias.exp_avg"}
-    with pytest.raises(UserError, match="the checkpoint is incomplete"):
-        train(config, rows, device=CPU, checkpoint=Checkpoint(without, checkpoint.metadata))
 
 
 def test_held_out_images_and_their_views_do_not_reach_the_sae(planted, as_rows):
@@ -176,3 +124,64 @@ def test_an_exception_of_the_caller_ends_the_training(planted, as_rows):
 
     with pytest.raises(KeyboardInterrupt):
         train(KINDS["relu"], as_rows(planted(100, 8, 16, 2)[0]), device=CPU, on_step=stop)
+
+
+@pytest.mark.parametrize("config", SHORT.values(), ids=SHORT)
+def test_same_seed_same_bits(config, rows):
+    first = train(config, rows, device=CPU)
+    again = train(config, rows, device=CPU)
+    other = train(config.model_copy(update={"seed": 6}), rows, device=CPU)
+    assert_same_tensors(again.sae.to_tensors(), first.sae.to_tensors())
+    assert again.metrics == first.metrics
+    assert not torch.equal(other.sae.encoder_weight, first.sae.encoder_weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_of_half_precision_train_like_their_float32_values(rows, dtype):
+    narrow = dataclasses.replace(rows, activations=rows.activations.to(dtype))
+    wide = dataclasses.replace(rows, activations=narrow.activations.float())
+    from_narrow, from_wide = train(SHORT["topk"], narrow, device=CPU), train(SHORT["topk"], wide, device=CPU)
+    assert_same_tensors(from_narrow.sae.to_tensors(), from_wide.sae.to_tensors())
+    assert from_narrow.metrics == from_wide.metrics
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_topk_finds_the_planted_directions(planted, as_rows, seed):
+    # The data's seed is not the training's: equal ones would start the SAE at the planted directions themselves.
+    activations, directions = planted(2000, 16, 24, 3, seed=100 + seed)
+    config = SaeConfig(kind="topk", k=3, expansion=2, n_steps=800, batch_size=128, learning_rate=1e-2, seed=seed)
+    trained = train(config, as_rows(activations), device=CPU)
+    cosines = directions @ trained.sae.decoder_weight.detach().T
+    assert float(cosines.max(dim=1).values.mean()) > 0.9
+    before = directions @ untrained_sae(config, as_rows(activations)).decoder_weight.detach().T
+    assert float(before.max(dim=1).values.mean()) < 0.7
+    assert trained.metrics.l0 <= 3
+    assert trained.metrics.fvu < 0.25
+    assert trained.metrics.cosine > 0.95
+
+
+def test_rates_rise_stay_and_fall():
+    config = SaeConfig(
+        learning_rate=0.5, lr_warmup_share=0.1, lr_decay_share=0.2, l1_coefficient=2, l1_warmup_share=0.4
+    )
+    rates = [learning_rate(config, step, 20) for step in range(20)]
+    assert rates == pytest.approx([0.25] + 16 * [0.5] + [0.375, 0.25, 0.125])
+    weights = [config.variant.l1_weight(step, 20) for step in range(20)]
+    assert weights == pytest.approx([0.25 * (step + 1) for step in range(8)] + 12 * [2])
+    flat = SaeConfig(learning_rate=0.5, lr_warmup_share=0, lr_decay_share=0, l1_coefficient=2, l1_warmup_share=0)
+    assert {learning_rate(flat, step, 20) for step in range(20)} == {0.5}
+    assert {flat.variant.l1_weight(step, 20) for step in range(20)} == {2}
+    assert {SaeConfig(kind="topk").variant.l1_weight(step, 20) for step in range(20)} == {0.0}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_auxiliary_loss_keeps_relu_latents_alive(planted, as_rows, seed):
+    # So strong a penalty leaves about 0.7 of the latents dead, with the auxiliary loss about 0.2.
+    rows = as_rows(planted(1000, 16, 12, 2, seed=100 + seed)[0])
+    config = SaeConfig(
+        l1_coefficient=1.0, n_steps=300, batch_size=64, learning_rate=1e-2, dead_after_steps=15, seed=seed
+    )
+    alone = train(config.model_copy(update={"aux_coefficient": 0.0}), rows, device=CPU)
+    helped = train(config, rows, device=CPU)
+    assert alone.metrics.auxiliary_loss == 0
+    assert helped.metrics.dead_share < alone.metrics.dead_share - 0.2

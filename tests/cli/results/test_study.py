@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tests.cli.refusals import assert_one_line
-from tests.pipeline.test_compare_stage import enter_job
+from tests.pipeline.stages.test_compare import enter_job
 from tests.planted_scores import plant
 
 from hsae.pipeline.execution.run import run_job

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
+from tests.small import register_small, small_request
 from tests.waiting import rows_of
 
 from hsae.extraction.config import ExtractionConfig

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
-from tests.pipeline.in_process import TINY_SAE, register_small, run_jobs
+from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.planted_scores import plant
-from tests.small import small_request
+from tests.small import register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder

@@ -2,9 +2,9 @@
 
 import pytest
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, register, run_jobs
-from tests.pipeline.test_gc import garbage, objects
-from tests.small import all_results, link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.pipeline.upkeep.test_garbage import garbage, objects
+from tests.small import all_results, link_classes, register, small_request
 from tests.waiting import rows_of
 
 from hsae.catalog import Dataset, Study, transaction

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, register_small, run_jobs, run_study
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
+from tests.small import link_classes, register_small, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
-from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
+from tests.small import register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, transaction
 from hsae.cli.main import cli

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import select
-from tests.pipeline.in_process import TINY_SAE, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.small import register_small, small_request
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, register_small, run_jobs
-from tests.small import all_results, link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
+from tests.small import all_results, link_classes, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK

@@ -3,17 +3,8 @@
 import pytest
 from PIL import Image
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import (
-    TINY_SAE,
-    CountingStore,
-    attempt,
-    job_id,
-    register,
-    register_small,
-    run_jobs,
-    run_study,
-)
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
+from tests.small import register, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Job, transaction
 from hsae.catalog.queries.jobs import show_job

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
+from tests.small import register_small, small_request
 
 from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, transaction

@@ -2,9 +2,9 @@
 
 import pytest
 from sqlalchemy import text, update
-from tests.pipeline.in_process import job_id, register_small, run_jobs
-from tests.pipeline.test_jobs import _claim, _job, _row
-from tests.small import small_request
+from tests.pipeline.in_process import job_id, run_jobs
+from tests.pipeline.queue.leases import claim, enter_job, job_row
+from tests.small import register_small, small_request
 
 from hsae.catalog import ActivationShard, Job, Study, StudyJob, transaction
 from hsae.errors import JobCancelledError, ServiceError, UserError
@@ -24,13 +24,13 @@ def _retry(service, *job_ids: int):
 
 
 def test_cancel_ends_a_job_and_what_waits_for_it_and_its_holder_can_write_nothing(service):
-    first = _job(service, "first")
-    second = _job(service, "second", state="waiting", needs=(first,))
-    other = _job(service, "other")
-    lease = _claim(service, first).lease
+    first = enter_job(service, "first")
+    second = enter_job(service, "second", state="waiting", needs=(first,))
+    other = enter_job(service, "other")
+    lease = claim(service, first).lease
     assert _cancel(service, first).job_ids == (first, second)
-    assert [_row(service, job_id).state for job_id in (first, second, other)] == ["cancelled", "cancelled", "queued"]
-    assert _row(service, second).error == f"needs job {first}, which was cancelled"
+    assert [job_row(service, job_id).state for job_id in (first, second, other)] == ["cancelled", "cancelled", "queued"]
+    assert job_row(service, second).error == f"needs job {first}, which was cancelled"
     with pytest.raises(JobCancelledError), transaction(service.sessions) as session:
         jobs.hold(session, lease)
     with transaction(service.sessions) as session:
@@ -38,14 +38,14 @@ def test_cancel_ends_a_job_and_what_waits_for_it_and_its_holder_can_write_nothin
 
 
 def test_cancel_leaves_what_is_done_alone_and_knows_no_unknown_job(service):
-    done = _job(service, "done", state="succeeded")
+    done = enter_job(service, "done", state="succeeded")
     assert _cancel(service, done).left == {done: "it is succeeded already"}
     with pytest.raises(UserError, match="no job 999: see `hsae-admin jobs list`"):
         _cancel(service, 999)
 
 
 def test_jobs_that_another_study_needs_are_left_alone(service):
-    own, shared = _job(service, "own"), _job(service, "shared")
+    own, shared = enter_job(service, "own"), enter_job(service, "shared")
     with transaction(service.sessions) as session:
         studies = [Study(name=name, request={}) for name in ("one", "two")]
         session.add_all(studies)
@@ -58,10 +58,10 @@ def test_jobs_that_another_study_needs_are_left_alone(service):
 
 
 def test_retry_takes_along_what_is_needed_and_what_ended_because_of_it(service):
-    first = _job(service, "first", state="failed")
-    second = _job(service, "second", state="failed", needs=(first,))
-    third = _job(service, "third", state="failed", needs=(second,))
-    unrelated = _job(service, "unrelated", state="cancelled", needs=(first,))  # cancelled for its own sake
+    first = enter_job(service, "first", state="failed")
+    second = enter_job(service, "second", state="failed", needs=(first,))
+    third = enter_job(service, "third", state="failed", needs=(second,))
+    unrelated = enter_job(service, "unrelated", state="cancelled", needs=(first,))  # cancelled for its own sake
     with transaction(service.sessions) as session:
         for job_id, needed in ((second, first), (third, second)):
             session.execute(update(Job).where(Job.id == job_id).values(error=f"needs job {needed}, which failed"))
@@ -69,16 +69,16 @@ def test_retry_takes_along_what_is_needed_and_what_ended_because_of_it(service):
     again = _retry(service, second)
     assert again.job_ids == (first, second, third)
     assert [notification.job_id for notification in again.notifications] == [first]
-    states = [_row(service, job_id).state for job_id in (first, second, third, unrelated)]
+    states = [job_row(service, job_id).state for job_id in (first, second, third, unrelated)]
     assert states == ["queued", "waiting", "waiting", "cancelled"]
-    row = _row(service, first)
+    row = job_row(service, first)
     assert (row.attempt, row.outages, row.error) == (0, 0, None)
 
 
 @pytest.mark.parametrize(("state", "message"), [("succeeded", "has succeeded"), ("running", "is running: wait for it")])
 def test_what_has_not_ended_is_not_tried_again(service, state, message):
     with pytest.raises(UserError, match=message):
-        _retry(service, _job(service, "one", state=state))
+        _retry(service, enter_job(service, "one", state=state))
 
 
 def _partly_extracted(service) -> tuple[Plan, int]:

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register, register_small, run_jobs, run_study
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs, run_study
+from tests.small import link_classes, register, register_small, small_request
 
 from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 from click.testing import CliRunner
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from sqlalchemy import text
-from tests.pipeline.in_process import TINY_SAE, register, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.small import register, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli

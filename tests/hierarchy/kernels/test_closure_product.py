@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.hierarchy.test_device_kernels import on_every_device
+from tests.hierarchy.kernels.test_device import on_every_device
 from tests.taxonomy.test_imagenet import WNIDS
 
 from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs

@@ -3,9 +3,9 @@
 import shutil
 
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import register, register_small, run_jobs
-from tests.pipeline.test_plan import copied, plan_small, statuses
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import run_jobs
+from tests.pipeline.planning.test_planner import copied, plan_small, statuses
+from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import Job, Study, StudyJob, transaction
 from hsae.catalog.queries.studies import list_studies

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, register_small, run_jobs
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
 from tests.planted_scores import SCORES, plant
-from tests.small import all_results, small_request
+from tests.small import all_results, register_small, small_request
 
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.findings.study_inputs import BestF1

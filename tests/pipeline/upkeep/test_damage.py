@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 import torch
 from sqlalchemy import func, select, text, update
-from tests.pipeline.in_process import TINY_SAE, job_id, register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
+from tests.small import register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Job, transaction
 from hsae.errors import UserError

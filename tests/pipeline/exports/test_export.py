@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load
 from sqlalchemy import select
-from tests.pipeline.in_process import register_small, run_jobs
-from tests.small import small_request
+from tests.pipeline.in_process import run_jobs
+from tests.small import register_small, small_request
 
 from hsae.catalog import Dataset, Sae, Synset, transaction
 from hsae.cli.main import cli

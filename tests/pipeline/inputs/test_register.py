@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
-from tests.pipeline.in_process import TINY_SAE, register, run_jobs
-from tests.small import link_classes, small_request
+from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.small import link_classes, register, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli

@@ -1,0 +1,22 @@
+"""Trainings of either kind that take a moment, and the comparison of what they made."""
+
+import torch
+
+from hsae.sae.config import SaeConfig
+
+CPU = torch.device("cpu")
+_SMALL = {"expansion": 4, "n_steps": 60, "batch_size": 32, "dead_after_steps": 2, "learning_rate": 1e-2}
+KINDS = {
+    "relu": SaeConfig(l1_coefficient=1.0, l1_warmup_share=0.5, **_SMALL),
+    "topk": SaeConfig(kind="topk", k=2, **_SMALL),
+}
+N_STEPS = 40
+# The L1 penalty rises until step 20, the learning rate falls from step 32 on.
+SHORT = {kind: config.model_copy(update={"n_steps": N_STEPS, "seed": 5}) for kind, config in KINDS.items()}
+
+
+def assert_same_tensors(found, expected):
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
