@@ -1,0 +1,95 @@
+"""What decides whether two artifacts are the same."""
+
+import pytest
+from tests.pipeline.in_process import TINY_SAE
+
+from hsae.backbones.inspection import inspect_backbone
+from hsae.demo import backbone_folder
+from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.analyze import AnalyzeRequest
+from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.train import TrainRequest
+from hsae.sae.config import SaeConfig
+
+DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return inspect_backbone(str(backbone_folder()))
+
+
+def _keys(spec, *, extraction=None, sae=TINY_SAE, scoring=None, dataset=DATASET, layer=3):
+    request = ExtractRequest(model=spec, dataset=dataset, layers=(layer,), extraction=extraction or ExtractionConfig())
+    activations = request.activation_key(layer)
+    trained = TrainRequest(activation_key=activations, sae=sae)
+    analysis = AnalyzeRequest(
+        sae_key=trained.key, activation_key=activations, dataset=dataset, scoring=scoring or ScoringConfig()
+    )
+    return activations, request.key, trained.key, analysis.key
+
+
+OTHER_EXTRACTION = {
+    "tokens": "mean",
+    "dtype": "bfloat16",
+    "n_views": 2,
+    "shard_images": 7,
+    "max_image_pixels": 10**6,
+    "batch_size": 5,
+    "seed": 3,
+}
+OTHER_SCORING = {"threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",)}
+OTHER_SAE = {
+    "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
+    "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
+    "dead_after_steps": 9, "holdout_share": 0.2, "seed": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "others"),
+    [(ExtractionConfig, OTHER_EXTRACTION), (ScoringConfig, OTHER_SCORING), (SaeConfig, OTHER_SAE)],
+    ids=["extraction", "scoring", "sae"],
+)
+def test_every_field_is_part_of_the_key(spec, config, others):
+    # A new field needs a line above. Of the embeddings the key that they are resolved to counts.
+    defaults = SaeConfig.defaults() if config is SaeConfig else config().model_dump()
+    assert set(others) | {"embeddings"} == set(defaults) | {"embeddings"}
+    name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
+    first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]
+    plain = _keys(spec, **{name: config()})
+    seen = {plain}
+    for field, value in others.items():
+        assert value != defaults[field]
+        base = {"kind": "topk"} if field == "k" else {}  # k is a setting of TopK SAEs alone
+        keys = _keys(spec, **{name: config(**{**base, field: value})})
+        assert keys not in seen, field
+        seen.add(keys)
+        assert keys[:first_changed] == plain[:first_changed]
+        assert not set(keys[first_changed:]) & set(plain[first_changed:]), field
+
+
+def test_what_the_model_and_the_data_are_is_part_of_the_key_and_their_place_is_not(spec):
+    plain = _keys(spec)
+    moved = spec.model_copy(update={"name": "/elsewhere"})
+    renamed = DATASET.model_copy(update={"id": 9, "name": "b", "root": "/b", "listing_sha256": "c" * 64})
+    assert _keys(moved, dataset=renamed) == plain
+    for other in (
+        _keys(spec.model_copy(update={"revision": "another"})),
+        _keys(spec.model_copy(update={"preprocessing": spec.preprocessing | {"resample": 2}})),
+        _keys(spec, dataset=DATASET.model_copy(update={"fingerprint": "0" * 64})),
+        _keys(spec, layer=2),
+    ):
+        assert not set(other) & set(plain)
+    other_tree = _keys(spec, dataset=DATASET.model_copy(update={"taxonomy_key": "0" * 64}))
+    assert other_tree[:3] == plain[:3]  # activations and SAEs do not depend on the taxonomy
+    assert other_tree[3] != plain[3]
+
+
+def test_equal_numbers_have_equal_keys(spec):
+    assert _keys(spec, scoring=ScoringConfig(threshold=1)) == _keys(spec, scoring=ScoringConfig(threshold=1.0))
+    same = [ScoringConfig(controls=given) for given in (("pca", "neuron"), ("neuron", "pca", "neuron"))]
+    assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=same[1])
+    assert _keys(spec, sae=SaeConfig(aux_coefficient=1)) == _keys(spec, sae=SaeConfig(aux_coefficient=1.0))
