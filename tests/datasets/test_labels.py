@@ -58,6 +58,17 @@ def test_all_unresolved_folders_at_once(folders, wordnet, no_hashing):
     assert any(line.startswith("    mouse.n.04 n03793489: ") for line in error.details)
 
 
+def test_unresolved_folders_that_look_the_same_are_told_apart(tmp_path, wordnet):
+    composed, decomposed = "qz\u00e9x", "qze\u0301x"
+    for name in (composed, decomposed, "qz\u00fcx"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UnresolvedLabelsError) as caught:
+        scan(tmp_path, wordnet)
+    shown = [r"'qze\u0301x'", r"'qz\xe9x'", "'qz\u00fcx'"]
+    assert f"do not name one synset: {', '.join(shown)}; rename" in str(caught.value)
+    assert [line.split()[0] for line in caught.value.details] == shown
+
+
 def test_all_unresolved_labels_of_a_csv_at_once_before_its_files_are_looked_for(tmp_path, wordnet):
     listing = write_rows(
         tmp_path / "images.csv", ("path", "label"), ("absent.png", "crane"), ("gone.png", "dog.n.01"),

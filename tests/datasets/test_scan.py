@@ -417,6 +417,7 @@ def test_names_that_differ_in_case_or_spaces(pets, wordnet):
 def test_merged_names_that_look_the_same_are_told_apart():
     assert told_apart(["dog", "hound"]) == ["dog", "hound"]
     assert told_apart([COMPOSED, DECOMPOSED]) == ["'caf\\xe9'", "'cafe\\u0301'"]
+    assert told_apart(["dog", COMPOSED, DECOMPOSED]) == ["dog", "'caf\\xe9'", "'cafe\\u0301'"]
 
 
 def test_csv_paths_outside_its_folder(pets, tmp_path, wordnet):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.mapping import MAPPING_COLUMNS, read_mapping
+from hsae.datasets.sources.lookalikes import told_apart
 from hsae.errors import UserError
 from hsae.taxonomy import SenseChoice, Synset, Taxonomy
 from hsae.taxonomy.taxonomy import candidate_lines
@@ -23,12 +24,14 @@ class UnresolvedLabelsError(UserError):
             (only,) = unresolved
             super().__init__(f"{only.where}: {only.meaning.message}; {advice}")
             return
-        shown = ", ".join(repr(decision.label) for decision in unresolved[:_NAMED])
+        names = told_apart([decision.label for decision in unresolved], plain=repr)
+        shown = ", ".join(names[:_NAMED])
         more = f" and {len(unresolved) - _NAMED} more" if len(unresolved) > _NAMED else ""
         details = []
-        for decision in unresolved:
+        for decision, name in zip(unresolved, names, strict=True):
             place = f"{decision.where}: " if decision.is_mapped else ""
-            details += [f"{place}{decision.meaning.problem}", *candidate_lines(decision.meaning.candidates)]
+            problem = decision.meaning.problem.replace(repr(decision.label), name)
+            details += [f"{place}{problem}", *candidate_lines(decision.meaning.candidates)]
         super().__init__(f"{len(unresolved)} of {of_all} do not name one synset: {shown}{more}; {advice}")
         self.details = tuple(details)
 

@@ -1,6 +1,8 @@
 """Finds an existing name that looks like that of a missing file: accents, spaces and case are hard to see."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -29,11 +31,15 @@ def _names_in(folder: Path) -> set[str] | None:
         return None
 
 
-def told_apart(names: list[str]) -> list[str]:
-    """The names as a message prints them: in escapes if two of them would look the same."""
-    if len({_looks(name) for name in names}) == len(names):
-        return names
-    return [ascii(name) for name in names]
+def told_apart(names: Sequence[str], *, plain: Callable[[str], str] = str) -> list[str]:
+    """The names as a message shows them.
+
+    Args:
+        names: the names, all different.
+        plain: how a name is shown that looks like no other; the others are in quotes, with escapes.
+    """
+    count = Counter(map(_looks, names))
+    return [ascii(name) if count[_looks(name)] > 1 else plain(name) for name in names]
 
 
 def _looks(name: str) -> str:
