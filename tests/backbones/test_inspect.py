@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import transformers
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
-from hsae.backbones.spec import BackboneSpec, check_layers
+from hsae.backbones.spec import BackboneSize, BackboneSpec, check_layers
 from hsae.errors import UserError
 
 from .conftest import MODELS, edit_json, image_processor, new_model, save
@@ -104,6 +105,31 @@ def test_patches_come_from_what_the_processor_gives(folder: Path) -> None:
     assert backbone.activations(torch.zeros(1, 3, 24, 44), "patches")[0].shape == (1, 15, 24)
     with pytest.raises(UserError, match="contradicts its preprocessor"):
         backbone.activations(torch.zeros(1, 3, 32, 32), "patches")
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_the_size_is_read_before_anything_else(
+    model_folder: Callable[[str], Path], tmp_path: Path, model_type: str
+) -> None:
+    config = model_folder(model_type) / "config.json"
+    spec = inspect_backbone(str(config.parent))
+    shutil.copy(config, tmp_path)  # alone, so that whatever comes next fails
+
+    def refuse(size: BackboneSize) -> None:
+        raise UserError(f"{size.name}: {size.n_layers} blocks of width {size.d_model}")
+
+    with pytest.raises(UserError) as refused:
+        inspect_backbone(str(tmp_path), accept=refuse)
+    assert str(refused.value) == f"{tmp_path}: {spec.n_layers} blocks of width {spec.d_model}"
+
+
+@pytest.mark.parametrize("n_layers", [None, "4", True, 0])
+def test_a_size_that_the_configuration_does_not_tell_is_not_asked_about(folder: Path, n_layers: object) -> None:
+    edit_json(folder / "config.json", num_hidden_layers=n_layers)
+    seen: list[BackboneSize] = []
+    with suppress(UserError):
+        inspect_backbone(str(folder), accept=seen.append)
+    assert seen == []
 
 
 def test_layers(folder: Path) -> None:

@@ -13,6 +13,7 @@ from tests.small import register_small
 
 import hsae.pipeline.queue
 from hsae.cli.main import cli
+from hsae.demo import backbone_folder
 
 COMPUTING = ("torch", "transformers", "nltk", "scipy", "sklearn", "matplotlib")
 DATA = ("pyarrow", "PIL", "jaxtyping")
@@ -25,6 +26,7 @@ _LOADED_BY = """
 import json, shlex, sys
 from click.testing import CliRunner
 from hsae.cli.main import cli
+from hsae.demo import backbone_folder
 commands, libraries = json.loads(sys.argv[1])
 for command in commands:
     result = CliRunner().invoke(cli, shlex.split(command))
@@ -116,6 +118,10 @@ def test_what_is_refused_loads_nothing_that_computes(service, tmp_path):
         f"submit --layer 0 --dataset small --model {tmp_path / 'absent'}",
         f"submit --yes --spec {tmp_path / 'study.yaml'}", f"submit --yes --spec {tmp_path / 'absent.yaml'}",
         f"submit --layer 0 --dry-run --dataset {tmp_path / 'images'}",
+        *(f"submit --dataset small --model {backbone_folder()} {wrong}" for wrong in (
+            "--layer 99", "--layer -1", "--layer 0 --sae topk --k 99999", "--layer 0 --embeddings 99",
+            "--layer 0 --embeddings lst",
+        )),
     ]  # fmt: skip
     for command, exit_code, output, exception, loaded in loaded_by(commands, COMPUTING, service.environment):
         assert (exit_code, loaded) == (1, []), (command, output, exception)

@@ -1,21 +1,29 @@
 """Describe a backbone without loading its weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hsae.backbones.architectures import ARCHITECTURES, Architecture, vision_type
+from hsae.backbones.architectures import ARCHITECTURES, TOWERS, Architecture, vision_type
 from hsae.backbones.sources import CONFIG_FILE, Source, find, read_json
-from hsae.backbones.spec import BackboneSpec
+from hsae.backbones.spec import BackboneSize, BackboneSpec
 from hsae.errors import UserError
 
 
-def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path | None = None) -> BackboneSpec:
+def inspect_backbone(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    accept: Callable[[BackboneSize], object] = lambda size: None,
+) -> BackboneSpec:
     """Describe a model. Weights are not loaded; only the checksum of a local folder reads them.
 
     Args:
         name: hub id or folder.
         revision: commit, branch or tag on the hub; None: the main branch.
         cache_dir: cache of hub downloads; None: the hub's own.
+        accept: called with the size, where config.json tells it, before torch is loaded (seconds); may raise.
 
     Raises:
         ServiceError: the hub cannot be reached, and its cache lacks the model.
@@ -26,7 +34,13 @@ def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path 
     def type_of(config: Path) -> str:
         return vision_type(read_json(config).get("model_type"), name)
 
-    source = find(name, revision=revision, cache_dir=cache_dir, accept=type_of)
+    def accept_config(config: Path) -> None:
+        type_of(config)
+        size = _size(read_json(config), name)
+        if size is not None:
+            accept(size)
+
+    source = find(name, revision=revision, cache_dir=cache_dir, accept=accept_config)
     from hsae.backbones.preprocessing import Preprocessing  # here, because it loads torch; a wrong name fails before
 
     model_type = type_of(source.folder / CONFIG_FILE)
@@ -53,6 +67,17 @@ def inspect_backbone(name: str, *, revision: str | None = None, cache_dir: Path 
         n_patches=n_patches,
         preprocessing=preprocessing.description,
     )
+
+
+def _size(config: dict[str, Any], name: str) -> BackboneSize | None:
+    """The size of the vision tower; None where transformers' default counts, or a value is no good."""
+    tower = config.get("vision_config") if config.get("model_type") in TOWERS else config
+    if not isinstance(tower, dict):
+        return None
+    n_layers, d_model = tower.get("num_hidden_layers"), tower.get("hidden_size")
+    if type(n_layers) is not int or type(d_model) is not int or min(n_layers, d_model) < 1:
+        return None
+    return BackboneSize(name, n_layers, d_model)
 
 
 def read_config(source: Source, architecture: Architecture) -> Any:

@@ -1,6 +1,7 @@
 """Identity and shape of a backbone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -38,7 +39,16 @@ class BackboneSpec(BaseModel):
     preprocessing: dict[str, Any]
 
 
-def check_layers(spec: BackboneSpec, layers: Sequence[int]) -> tuple[int, ...]:
+@dataclass(frozen=True, slots=True)
+class BackboneSize:
+    """What a model's config.json tells of its `BackboneSpec` without a library; `name` as the user wrote it."""
+
+    name: str
+    n_layers: int
+    d_model: int
+
+
+def check_layers(spec: BackboneSpec | BackboneSize, layers: Sequence[int]) -> tuple[int, ...]:
     """`layers`, sorted and without duplicates.
 
     Raises:

@@ -14,6 +14,7 @@ from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
 from hsae.errors import ServiceError
+from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
 from hsae.pipeline.planning.training_rows import few_rows_warning
@@ -62,6 +63,8 @@ def submit_request(
         require_registered(connections, request.dataset)
     else:
         choice = choose_dataset(connections, dataset, register=not manner.dry_run)
+    with transaction(connections.sessions) as session:
+        require_set(session, request.scoring.embeddings)
     checked = check_model(request, connections.settings)
     registered = None
     if not manner.from_file:

@@ -7,7 +7,7 @@ Anything else names an activation set in the catalog, of any model on the same i
 import re
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from hsae.backbones.names import short_model_name
@@ -45,6 +45,16 @@ def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionCo
     return ExtractRequest(model=spec, dataset=dataset, layers=(spec.n_layers - 1,), extraction=extraction)
 
 
+def require_set(session: Session, given: str) -> None:
+    """Refuse embeddings that are neither `last`, `own` nor an activation set of any images.
+
+    Raises:
+        UserError: when there is no such set.
+    """
+    if given not in (LAST, OWN) and session.execute(select(ActivationSet.id).where(_names(given))).first() is None:
+        raise _unknown(given)
+
+
 def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
     """The activation set with a key or number; the row of its job is locked.
 
@@ -57,14 +67,9 @@ def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
         .join(Model, Model.id == ActivationSet.model_id)
         .join(Dataset, Dataset.id == ActivationSet.dataset_id)
     )  # fmt: skip
-    is_number = re.fullmatch(r"[0-9]{1,18}", given) is not None
-    query = query.where(ActivationSet.id == int(given) if is_number else ActivationSet.key == given)
-    row = session.execute(query).one_or_none()
+    row = session.execute(query.where(_names(given))).one_or_none()
     if row is None:
-        raise UserError(
-            f"embeddings: there is no activation set {given}: give {LAST}, {OWN}, or the number or key of a set in the"
-            " table activation_set"
-        )
+        raise _unknown(given)
     if row.fingerprint != dataset.fingerprint:
         raise UserError(
             f"embeddings: activation set {given} is of the images of {row.dataset}, not of {dataset.name}:"
@@ -72,3 +77,16 @@ def find_set(session: Session, given: str, dataset: DatasetRef) -> GivenSet:
         )
     maker = session.scalars(select(Job).where(Job.id == row.job_id).with_for_update()).one()
     return GivenSet(row.key, f"{row.tokens} of {short_model_name(row.name)} layer {row.layer}", maker)
+
+
+def _names(given: str) -> ColumnElement[bool]:
+    """The condition that a set has this number or key."""
+    is_number = re.fullmatch(r"[0-9]{1,18}", given) is not None
+    return ActivationSet.id == int(given) if is_number else ActivationSet.key == given
+
+
+def _unknown(given: str) -> UserError:
+    return UserError(
+        f"embeddings: there is no activation set {given}: give {LAST}, {OWN}, or the number or key of a set in the"
+        " table activation_set"
+    )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSpec, check_layers, check_tokens
+from hsae.backbones.spec import BackboneSize, BackboneSpec, check_layers, check_tokens
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.errors import UserError
@@ -72,9 +72,24 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     Raises:
         UserError: for an unknown model, a layer out of range, an SAE configuration that cannot be, or too many jobs.
     """
-    spec = inspect_backbone(request.model, revision=request.revision, cache_dir=settings.model_cache)
-    layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
+    negative = [] if request.layers == "all" else [layer for layer in request.layers if layer < 0]
+    if negative:
+        raise UserError(f"there is no layer {', '.join(map(str, negative))}: layers count from 0")
+    # The size alone is known seconds before the whole of the model.
+    spec = inspect_backbone(
+        request.model,
+        revision=request.revision,
+        cache_dir=settings.model_cache,
+        accept=lambda size: _settled_layers(request, size),
+    )
+    layers = _settled_layers(request, spec)
     check_tokens(spec, request.extraction.tokens)
+    return spec, layers
+
+
+def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -> tuple[int, ...]:
+    """The request's layers: all are in the backbone, whose width allows the SAEs. Raises as `check_model`."""
+    layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
     for sae in request.saes:
         check_config(sae, spec.d_model)
     n_jobs = n_wanted_jobs(len(layers), len(set(request.saes)))
@@ -82,7 +97,7 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
         raise UserError(
             f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"
         )
-    return spec, layers
+    return layers
 
 
 def submit(
