@@ -4,9 +4,11 @@ Order of precedence: arguments, environment, `.env`, then `<home>/stack.json`. `
 0600) for its private Postgres, Valkey and SeaweedFS, so that the other commands find them.
 """
 
+import json
 import os
+import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
@@ -80,6 +82,23 @@ class Settings(BaseSettings):
     )
     checkpoint_seconds: float = Field(default=60, ge=0, description="how often a running SAE training is checkpointed")
 
+    def remedy_if_away(self, name: Literal["database_url", "broker_url", "s3_endpoint"]) -> str:
+        """The end of the message that a server cannot be reached.
+
+        Args:
+            name: the setting that says where the server is.
+
+        Returns:
+            The command that starts the private stack, where that gave the setting; else the variable to correct.
+        """
+        value = getattr(self, name)
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        home = self.home.expanduser()
+        if plain is None or _of_stack(home).get(name) != plain:
+            return f"start it or correct HSAE_{name.upper()}"
+        choice = "" if home == default_home() else f"--home {shlex.quote(str(home))} "
+        return f"start it with `hsae-admin {choice}up`"
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -94,6 +113,15 @@ class Settings(BaseSettings):
         home = Path(next((value for value in given if value), None) or default_home()).expanduser()
         stack = JsonConfigSettingsSource(settings_cls, json_file=home / STACK_FILE_NAME)
         return init_settings, env_settings, dotenv_settings, stack
+
+
+def _of_stack(home: Path) -> dict[str, Any]:
+    """What the private stack in `home` wrote; nothing where there is none."""
+    try:
+        content = json.loads((home / STACK_FILE_NAME).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def load_settings(home: Path | None = None) -> Settings:

@@ -7,8 +7,7 @@ from prometheus_client.metrics_core import Metric
 from redis.exceptions import RedisError
 
 from hsae.catalog.tables.work import QUEUES
-from hsae.errors import ServiceError
-from hsae.pipeline.queue.notifier import make_app
+from hsae.pipeline.queue.notifier import broker_away, make_app
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2
@@ -28,8 +27,12 @@ def impatient_app(settings: Settings) -> Celery:
     return app
 
 
-def queue_metric(app: Celery) -> Metric:
+def queue_metric(app: Celery, settings: Settings) -> Metric:
     """The lengths of all queues.
+
+    Args:
+        app: a client of the broker.
+        settings: what `app` was made of.
 
     Raises:
         ServiceError: when the broker does not answer.
@@ -47,5 +50,5 @@ def queue_metric(app: Celery) -> Metric:
                 except ChannelError:  # a queue exists only after its first message
                     family.add_metric((queue,), 0)
     except UNREACHABLE as error:
-        raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+        raise broker_away(error, settings) from error
     return family

@@ -29,6 +29,7 @@ class ServiceCollector(Collector):
 
     def __init__(self, settings: Settings, probes: Probes) -> None:
         self._engine = _engine(settings)
+        self._settings = settings
         self._app = impatient_app(settings)
         self._probes = probes
         self._counts = EventCounts()
@@ -40,7 +41,7 @@ class ServiceCollector(Collector):
         up: dict[str, bool] = {}
         with self._lock:
             found = self._part("database", self._read_catalog, up)
-            found += self._part("broker", lambda: [queue_metric(self._app)], up)
+            found += self._part("broker", lambda: [queue_metric(self._app, self._settings)], up)
         yield from found
         if self._probes.store_up is not None:
             up["object_store"] = self._probes.store_up

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hsae.catalog.tables.work import QUEUES
-from hsae.errors import HsaeError, ServiceError
+from hsae.errors import HsaeError
 from hsae.monitoring.broker_metrics import UNREACHABLE, impatient_app
+from hsae.pipeline.queue.notifier import broker_away
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
@@ -92,6 +93,6 @@ class Probes:
             replies: dict[str, list[dict[str, Any]]] = app.control.inspect(timeout=_PING_SECONDS).active_queues() or {}
         except UNREACHABLE as error:
             self.workers = None
-            raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+            raise broker_away(error, self._settings) from error
         counted = Counter(queue["name"] for queues in replies.values() for queue in queues)
         self.workers = Counter({queue: counted[queue] for queue in {*QUEUES, *counted}})

@@ -86,7 +86,9 @@ def fault_of_one_object(error: Exception) -> str | None:
     return f"HTTP {status}: {_line(text)}"
 
 
-def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool) -> UserError:
+def explain(
+    error: Exception, *, endpoint: str, bucket: str, key: str | None, writing: bool, remedy_if_away: str
+) -> UserError:
     """The one-line exception for an error of the client.
 
     Args:
@@ -95,13 +97,14 @@ def explain(error: Exception, *, endpoint: str, bucket: str, key: str | None, wr
         bucket: name of the bucket.
         key: object of the request; None: the request was about the bucket.
         writing: whether the request was to store bytes.
+        remedy_if_away: what to do where the server cannot be reached.
 
     Returns:
         `ObjectMissingError` for a missing key, `ServiceError` for everything else.
     """
     server = f"the S3 server at {endpoint}"
     if isinstance(error, http.HTTPError):
-        return _explain_connection(error, endpoint)
+        return _explain_connection(error, endpoint, remedy_if_away)
     if isinstance(error, OSError):
         return ServiceError(f"{server} cannot be reached ({_line(error)}): correct HSAE_S3_ENDPOINT")
     target = f"object {key} in bucket {bucket}" if key else f"bucket {bucket}"
@@ -142,7 +145,7 @@ def missing_bucket(endpoint: str, bucket: str) -> ServiceError:
     )
 
 
-def _explain_connection(error: http.HTTPError, endpoint: str) -> ServiceError:
+def _explain_connection(error: http.HTTPError, endpoint: str, remedy_if_away: str) -> ServiceError:
     cause: BaseException = error
     if isinstance(cause, http.MaxRetryError) and cause.reason is not None:
         cause = cause.reason
@@ -164,9 +167,7 @@ def _explain_connection(error: http.HTTPError, endpoint: str) -> ServiceError:
         reason = "it takes no more data" if timed_out else "it closed the connection"
     else:
         reason = _line(cause)
-    return ServiceError(
-        f"the S3 server at {endpoint} cannot be reached ({reason}): start it or correct HSAE_S3_ENDPOINT"
-    )
+    return ServiceError(f"the S3 server at {endpoint} cannot be reached ({reason}): {remedy_if_away}")
 
 
 def _tells_of_full_storage(error: Exception, text: str) -> bool:

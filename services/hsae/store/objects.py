@@ -75,6 +75,7 @@ class ObjectStore:
         """
         self.endpoint = endpoint
         self.bucket = bucket
+        self.remedy_if_away = "start it or correct HSAE_S3_ENDPOINT"
         self._bucket_seen = False
         try:
             check_bucket_name(bucket, strict=True)
@@ -101,7 +102,7 @@ class ObjectStore:
                 f"{'it' if len(missing) == 1 else 'them'}, or start a private stack with `hsae-admin up`"
             )
         endpoint, access_key, secret_key = (value or "" for value in required.values())
-        return cls(
+        store = cls(
             endpoint,
             access_key,
             secret_key,
@@ -109,6 +110,8 @@ class ObjectStore:
             region=settings.s3_region,
             secure=settings.s3_secure,
         )
+        store.remedy_if_away = settings.remedy_if_away("s3_endpoint")
+        return store
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.endpoint!r}, bucket={self.bucket!r})"
@@ -271,7 +274,14 @@ class ObjectStore:
             raise self._explain(error, key, writing=writing) from error
 
     def _explain(self, error: Exception, key: str | None, *, writing: bool = False) -> UserError:
-        return explain(error, endpoint=self.endpoint, bucket=self.bucket, key=key, writing=writing)
+        return explain(
+            error,
+            endpoint=self.endpoint,
+            bucket=self.bucket,
+            key=key,
+            writing=writing,
+            remedy_if_away=self.remedy_if_away,
+        )
 
 
 def _checked(key: str) -> str:

@@ -36,6 +36,7 @@ _CONNECTION = {
 # A process that was suspended in a transaction would keep its locks, and others waiting, until somebody wakes it.
 _MAX_IDLE_SECONDS = 300
 _DEADLOCK = "40P01"
+_REMEDY = "remedy: "  # begins the note on a failed connection that says what to do: only its engine knows the settings
 _IdledTooLong = psycopg.errors.IdleInTransactionSessionTimeout
 _NOT_ALLOWED = {"42501", "25006"}  # insufficient privilege, read-only server
 
@@ -72,14 +73,20 @@ def connect(settings: Settings) -> Engine:
     While all connections of the server are in use, a new one waits.
     """
     engine = create_engine(database_url(settings), pool_pre_ping=True, pool_size=4, connect_args=_CONNECTION)
-    event.listen(engine, "do_connect", _wait_for_connection)
+
+    def opened(dialect: Dialect, _: object, args: tuple[Any, ...], options: dict[str, Any]) -> DBAPIConnection:
+        try:
+            return _wait_for_connection(dialect, args, options)
+        except psycopg.OperationalError as error:
+            error.add_note(f"{_REMEDY}{settings.remedy_if_away('database_url')}")
+            raise
+
+    event.listen(engine, "do_connect", opened)
     event.listen(engine, "connect", _end_idle_transactions)
     return engine
 
 
-def _wait_for_connection(
-    dialect: Dialect, _: object, args: tuple[Any, ...], options: dict[str, Any]
-) -> DBAPIConnection:
+def _wait_for_connection(dialect: Dialect, args: tuple[Any, ...], options: dict[str, Any]) -> DBAPIConnection:
     attempts = Retrying(
         retry=retry_if_exception(_no_connection_left),
         wait=wait_random(*_PAUSE_SECONDS),
@@ -146,7 +153,7 @@ def clear_errors() -> Iterator[None]:
             ) from error
         if "authentication failed" in str(cause):
             raise ServiceError(f"the database refused the credentials ({reason}): correct HSAE_DATABASE_URL") from error
-        raise ServiceError(f"the database cannot be used ({reason}): start it or correct HSAE_DATABASE_URL") from error
+        raise ServiceError(f"the database cannot be used ({reason}): {_remedy(cause)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise ServiceError("the connection to the database was lost: try again") from error
@@ -165,8 +172,15 @@ def driver_reason(error: BaseException | None) -> str:
     # Lines that begin with a tab are guesses ("Is the server running on that host ...?") which hide what was found.
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith("\t")]
     reason = " ".join(filter(None, lines)) or "no reason given"
-    where = [note for note in getattr(error, "__notes__", []) if note.partition(":")[0] not in reason]
+    notes = [note for note in getattr(error, "__notes__", []) if not note.startswith(_REMEDY)]
+    where = [note for note in notes if note.partition(":")[0] not in reason]
     return f"{reason.removeprefix('connection failed: ')}{f', connecting to {where[0]}' if where else ''}"
+
+
+def _remedy(error: BaseException | None) -> str:
+    """What the engine that could not connect noted (see `connect`)."""
+    noted = [note.removeprefix(_REMEDY) for note in getattr(error, "__notes__", []) if note.startswith(_REMEDY)]
+    return noted[0] if noted else "start it or correct HSAE_DATABASE_URL"
 
 
 @contextmanager

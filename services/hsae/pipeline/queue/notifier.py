@@ -106,10 +106,16 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def broker_away(error: Exception, settings: Settings) -> ServiceError:
+    """The error of a broker that does not answer, with what to do."""
+    return ServiceError(f"the broker cannot be used ({error}): {settings.remedy_if_away('broker_url')}")
+
+
 class Notifier:
     """Notifies workers of jobs that may start now."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._app = make_app(settings)
 
     def check(self) -> None:
@@ -122,7 +128,7 @@ class Notifier:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CHECK_SECONDS)
         except _UNREACHABLE as error:
-            raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+            raise broker_away(error, self._settings) from error
 
     def workers(self) -> list[str]:
         """Names of the workers that answer a ping."""
@@ -141,7 +147,7 @@ class Notifier:
         except ChannelError:  # the queue is made by its first message
             return 0
         except _UNREACHABLE as error:
-            raise ServiceError(f"the broker cannot be used ({error}): start it or correct HSAE_BROKER_URL") from error
+            raise broker_away(error, self._settings) from error
 
     def notify(self, notifications: Iterable[Notification]) -> None:
         """Send one message per job.
