@@ -30,6 +30,7 @@ def test_every_question_about_an_unknown_study_has_the_same_answer(planted, ask)
     [
         ({"analysis_ids": (1, 7)}, "there is no analysis 7, only 1, 2"),
         ({"layer": 3}, "no analysis is of layer 3, only of 2, 5"),
+        ({"sae_kind": "topk"}, "no analysis is of a topk SAE, only of relu: `hsae-admin submit` makes others"),
         ({"model": "planted/vti"}, "no analysis is of the model planted/vti; did you mean planted/vit"),
         ({"dataset": "plantet"}, "no analysis is of the data set plantet; did you mean planted"),
     ],
@@ -43,6 +44,7 @@ def test_what_is_there_and_what_asks_nothing_passes(planted):
     with transaction(planted.sessions) as session:
         require_known(session, AnalysisFilter())
         require_known(session, AnalysisFilter(analysis_ids=(1, 2), layer=5, model="planted/vit", dataset="planted"))
+        require_known(session, AnalysisFilter(sae_kind="relu"))
 
 
 def test_before_anything_is_analysed_a_filter_says_so(service):

@@ -99,10 +99,14 @@ def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
         assert {cell for found in cells for cell in found} == {"0.25", "10.25", "100.25"}
 
 
-def test_layers(ask):
+def test_layers(ask, admin, planted):
     assert [row["layer"] for row in ask("layers")] == [2, 5]
     assert [row["layer"] for row in ask("layers", "--study", 2)] == [5]
-    assert ask("layers", "--sae", "topk") == []
+    assert ask("layers", "--study", 2, "--layer", 2, "--sae", "relu") == []
+    for command in (["layers"], ["nodes"], ["latents"], ["edges"], ["tree", "entity.n.01"]):
+        assert_one_line(
+            admin(planted, "results", *command, "--sae", "topk"), "no analysis is of a topk SAE, only of relu"
+        )
 
 
 def test_tree(admin, planted):

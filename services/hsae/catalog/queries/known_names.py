@@ -41,11 +41,12 @@ def require_known(session: Session, wanted: AnalysisFilter) -> None:
     """Refuse a filter that no analysis could ever fit.
 
     Raises:
-        UserError: an analysis, layer, backbone or data set has no scores.
+        UserError: an analysis, layer, backbone, data set or kind of SAE has no scores.
     """
-    if not wanted.analysis_ids and wanted.layer is None and wanted.model is None and wanted.dataset is None:
+    named = (wanted.layer, wanted.model, wanted.dataset, wanted.sae_kind)
+    if not wanted.analysis_ids and all(name is None for name in named):
         return
-    rows = session.execute(text("SELECT analysis_id, layer, model, dataset FROM analysis_input")).all()
+    rows = session.execute(text("SELECT analysis_id, layer, model, dataset, sae_kind FROM analysis_input")).all()
     if not rows:
         raise UserError("nothing is analysed yet: `hsae-admin submit` makes an analysis")
     analyses = sorted({row.analysis_id for row in rows})
@@ -58,6 +59,11 @@ def require_known(session: Session, wanted: AnalysisFilter) -> None:
     if wanted.layer is not None and wanted.layer not in layers:
         raise UserError(
             f"no analysis is of layer {wanted.layer}, only of {_some(layers)}: `hsae-admin submit` makes others"
+        )
+    kinds = sorted({row.sae_kind for row in rows})
+    if wanted.sae_kind is not None and wanted.sae_kind not in kinds:
+        raise UserError(
+            f"no analysis is of a {wanted.sae_kind} SAE, only of {_some(kinds)}: `hsae-admin submit` makes others"
         )
     for what, name, known in (
         ("model", wanted.model, {row.model for row in rows}),
