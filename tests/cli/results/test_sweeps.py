@@ -106,10 +106,12 @@ def test_the_demo_names_them_too(swept, capsys):
 
 
 def test_a_picture_of_several_settings(admin, swept, tmp_path):
-    path = tmp_path / "layers.png"
-    for arguments in (["--study", 2], ["--study", "all"], []):
+    path = tmp_path / "figures" / "layers.png"
+    for arguments in (["--study", 2], ["--study", "all"], [], ["--json"]):
         result = admin(swept, "results", "layers", "--plot", path, *arguments)
         assert result.exit_code == 0, result.output
+        told = result.stderr if "--json" in arguments else result.stdout
+        assert told.splitlines()[-1] == f"Figure: {path}"
         with Image.open(path) as picture:
             assert picture.format == "PNG"
         path.unlink()

@@ -91,6 +91,8 @@ def layers(
         print_json(rows)
     else:
         print_layer_rows(rows)
+    if plot is not None and rows:
+        click.echo(f"Figure: {plot}", err=as_json)
 
 
 def fetch_layers(
