@@ -72,7 +72,7 @@ def test_unknown_nodes(tmp_path):
         ("child,parents\na,b\n", r"no column 'parent' \(found: child, parents\)"),
         ("kid,parent\na,b\n", "no column 'child'"),
         ("child,child,parent\na,b,c\n", "more than one column 'child'"),
-        ("child,parent\na\n", "line 2: 1 fields, and the header has 2"),
+        ("child,parent\na\n", "line 2: 1 field, and the header has 2"),
         ("child,parent\na,b,c\n", "line 2: 3 fields, and the header has 2"),
         ('child,parent\n"a,b\n', "not valid CSV"),
         ('child,parent\n"a"b,c\n', "not valid CSV"),

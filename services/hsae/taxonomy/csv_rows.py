@@ -78,8 +78,9 @@ def iterate_csv(path: Path, wanted: str) -> Iterator[CsvRow]:
             if not any(field.strip() for field in fields):
                 continue  # spreadsheets leave rows of commas behind
             if n_columns and len(fields) != n_columns:
+                count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
                 raise UserError(
-                    f"{path}, line {reader.line_num}: {len(fields)} fields, and the header has {n_columns};"
+                    f"{path}, line {reader.line_num}: {count}, and the header has {n_columns};"
                     ' put a value that holds a comma in "quotes"'
                 )
             n_columns = len(fields)

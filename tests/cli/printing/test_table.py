@@ -47,6 +47,19 @@ def test_whole_where_there_is_room():
     ]  # fmt: skip
 
 
+def test_no_line_ends_in_spaces():
+    columns = {"f1": "best\nF1", "latent": "latent", "synset": "node"}
+    console = Console(width=1000, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(table(ROWS, columns), crop=False)
+    assert capture.get().splitlines() == [
+        " best",
+        "   F1  latent  node",
+        "0.500      17  soft-coated_wheaten_terrier.n.01",
+        "    -       2  雪豹.n.01",
+    ]
+
+
 def test_columns_are_left_out_by_importance_and_said():
     found = lines(table(ROWS, COLUMNS, importance=("synset", "f1"), prose={"why"}), 50)
     assert [line.split() for line in found[:4]] == [

@@ -46,7 +46,7 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines[0] == "Study 1 on planted: 90% intervals of 200 bootstrap resamples"
-    assert "layer SAE n value interval - neuron - shuffled_taxonomy - layer before" in lines
+    assert "layer SAE n value interval - neurons - ~tree - layer before" in lines
     (first,) = [line for line in lines if line.startswith("2 relu SAE x8 5 0.560 [")]
     # 0.56 less 0.06 of the neurons, and less 0.07 of the shuffled taxonomy: far from nothing.
     assert first.endswith("+0.500* +0.490* -")

@@ -8,6 +8,7 @@ from typing import Literal
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -95,7 +96,10 @@ class FittedTable:
         for row in self.rows:
             inner.add_row(*(_rendered(row[place], column, widths[column.key]) for place, column in shown))
         total = sum(widths.values()) + _GAP * (len(widths) - 1)
-        yield from console.render(inner, options.update(width=max(total, options.max_width)))
+        rendered = console.render(inner, options.update(width=max(total, options.max_width)))
+        for line in Segment.split_lines(rendered):
+            yield from _without_trailing_spaces(line)
+            yield Segment.line()
         if len(shown) < len(self.columns):
             note = f"Left out at {options.max_width} columns: {', '.join(self.left_out(widths))}"
             if self.one_line_note:
@@ -133,6 +137,17 @@ class FittedTable:
             else:
                 least = max(least, min(full, _LEAST_CUT))
             yield Need(column.key, least, full)
+
+
+def _without_trailing_spaces(line: list[Segment]) -> list[Segment]:
+    """The line without the blanks that fill its last cells: whoever reads a pipe would keep them."""
+    kept = list(line)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    if kept:
+        text, style, control = kept[-1]
+        kept[-1] = Segment(text.rstrip(), style, control)
+    return kept
 
 
 def _rendered(cell: Cell, column: Column, width: int) -> RenderableType:

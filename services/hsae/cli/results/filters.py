@@ -49,6 +49,15 @@ q_option = click.option("--q", "max_q", type=click.FloatRange(0, 1), help="Only 
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
 )
+CONTROL_HEADINGS = {
+    "neuron": "neurons",
+    "pca": "PCA",
+    "random": "random",
+    "untrained": "untrained",
+    "shuffled_taxonomy": "~tree",
+    "shuffled_labels": "~labels",
+}
+"""What the tables call each control."""
 CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 """What stands beside an SAE's F1, and only beside an SAE's."""
 

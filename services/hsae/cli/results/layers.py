@@ -14,7 +14,14 @@ from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
 from hsae.cli.printing.analysis_names import analysis_titles, name_saes
 from hsae.cli.printing.output import console, json_option, print_json, table
-from hsae.cli.results.filters import dataset_option, layer_option, model_option, sae_option, study_option
+from hsae.cli.results.filters import (
+    CONTROL_HEADINGS,
+    dataset_option,
+    layer_option,
+    model_option,
+    sae_option,
+    study_option,
+)
 from hsae.report.layer_table import beside_controls
 
 _LAYER_COLUMNS = {
@@ -34,20 +41,12 @@ _LAYER_COLUMNS = {
     "coverage_shuffled_taxonomy": "\n~tree",
     "coverage_shuffled_labels": "\n~labels",
 }
-_CONTROL_HEADINGS = {
-    "neuron": "neurons",
-    "pca": "PCA",
-    "random": "random",
-    "untrained": "untrained",
-    "shuffled_taxonomy": "~tree",
-    "shuffled_labels": "~labels",
-}
 _SCORE_COLUMNS = {
     "layer": "\nlayer",
     "share_nodes_f1": "nodes\nF1>=.5",
-    **{f"share_nodes_f1_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
+    **{f"share_nodes_f1_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()},
     "best_f1_inner": "inner\nF1",
-    **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in _CONTROL_HEADINGS.items()},
+    **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()},
 }
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
 _LAYER_IMPORTANCE = (

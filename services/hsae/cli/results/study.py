@@ -10,6 +10,7 @@ from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.report.interval_table import beside_differences, between_saes
 from hsae.sae.config import SaeConfig
@@ -88,7 +89,10 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
 def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
     rows = beside_differences(scores, differences)
     controls = sorted({name for row in rows for name in row if name.startswith("minus_")} - {"minus_layer_before"})
-    columns = _HEADINGS | {name: f"- {name.removeprefix('minus_')}" for name in controls}
+    columns = dict(_HEADINGS)
+    for name in controls:
+        basis = name.removeprefix("minus_")
+        columns[name] = f"- {CONTROL_HEADINGS.get(basis, basis)}"
     if any("minus_layer_before" in row for row in rows):
         columns["minus_layer_before"] = "- layer before"
     console().print(table(rows, columns, title=title, importance=_IMPORTANCE))
