@@ -8,7 +8,7 @@ from tests.sae.small_trainings import CPU, KINDS, N_STEPS, SHORT, assert_same_te
 from hsae.errors import UserError
 from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import StepReport, train
+from hsae.sae.trainer import CheckpointSaving, StepReport, train
 
 
 class InterruptedTrainingError(Exception):
@@ -37,8 +37,10 @@ def train_saving_after(config, rows, steps, *, checkpoint=None, stop_at=None):
             device=CPU,
             checkpoint=checkpoint,
             on_step=on_step,
-            checkpoint_due=lambda: reports[-1].step in steps,
-            save_checkpoint=lambda c: saved.__setitem__(int(c.metadata["step"]), through_a_file(c)),
+            saving=CheckpointSaving(
+                lambda: reports[-1].step in steps,
+                lambda c: saved.__setitem__(int(c.metadata["step"]), through_a_file(c)),
+            ),
         )
     except InterruptedTrainingError:
         assert stop_at is not None
@@ -53,8 +55,10 @@ def test_resuming_anywhere_ends_with_the_same_bits(kind, planted, as_rows):
         KINDS[kind],
         rows,
         device=CPU,
-        checkpoint_due=lambda: True,
-        save_checkpoint=lambda checkpoint: saved.update({checkpoint.metadata["step"]: checkpoint}),
+        saving=CheckpointSaving(
+            lambda: True,
+            lambda checkpoint: saved.update({checkpoint.metadata["step"]: checkpoint}),
+        ),
     )
     assert list(saved) == [str(step) for step in range(1, 60)]
     assert any((checkpoint.tensors["silent_steps"] >= 2).any() for checkpoint in saved.values())  # AuxK is at work
@@ -65,8 +69,10 @@ def test_resuming_anywhere_ends_with_the_same_bits(kind, planted, as_rows):
             rows,
             device=CPU,
             checkpoint=saved[step],
-            checkpoint_due=lambda: True,
-            save_checkpoint=lambda checkpoint, later=later: later.update({checkpoint.metadata["step"]: checkpoint}),
+            saving=CheckpointSaving(
+                lambda: True,
+                lambda checkpoint, later=later: later.update({checkpoint.metadata["step"]: checkpoint}),
+            ),
         )
         assert resumed.metrics == straight.metrics
         for name, tensor in straight.sae.to_tensors().items():
@@ -101,7 +107,7 @@ def test_a_checkpoint_of_another_training_is_refused(planted, as_rows):
     rows = as_rows(planted(300, 8, 16, 2)[0])
     saved: list[Checkpoint] = []
     config = KINDS["topk"]
-    train(config, rows, device=CPU, checkpoint_due=lambda: not saved, save_checkpoint=saved.append)
+    train(config, rows, device=CPU, saving=CheckpointSaving(lambda: not saved, saved.append))
     checkpoint = saved[0]
     other = config.model_copy(update={"seed": 1})
     with pytest.raises(UserError, match="the checkpoint is of another training"):

@@ -29,7 +29,7 @@ from hsae.sae.config import SaeConfig
 from hsae.sae.losses import StepLosses
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.sparse_kernels import positive_entries
-from hsae.sae.trainer import train
+from hsae.sae.trainer import CheckpointSaving, train
 from hsae.sae.variants import VARIANTS, own_settings
 from hsae.sae.variants.variant import FigureStyle, SaeVariant, Setting
 
@@ -117,7 +117,7 @@ def test_a_training_resumed_from_a_file_ends_with_the_same_weights(planted, as_r
     config = SaeConfig(kind="shrink", expansion=4, n_steps=20, batch_size=32, learning_rate=1e-2)
     rows = as_rows(planted(150, 8, 12, 2)[0])
     saved: list[Checkpoint] = []
-    whole = train(config, rows, device=CPU, checkpoint_due=lambda: not saved, save_checkpoint=saved.append)
+    whole = train(config, rows, device=CPU, saving=CheckpointSaving(lambda: not saved, saved.append))
     read = safetensors.torch.load(safetensors.torch.save(dict(saved[0].tensors)))
     resumed = train(config, rows, device=CPU, checkpoint=Checkpoint(read, saved[0].metadata))
     tensors = whole.sae.to_tensors()

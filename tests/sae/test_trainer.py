@@ -11,7 +11,7 @@ from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import learning_rate, train
+from hsae.sae.trainer import CheckpointSaving, learning_rate, train
 
 
 def test_relu_recovers_a_planted_dictionary(planted, as_rows):
@@ -72,7 +72,7 @@ def test_the_auxiliary_loss_revives_silenced_topk_latents(planted, as_rows):
         settings = {"n_steps": 400, "batch_size": 64, "dead_after_steps": 15, "learning_rate": 1e-2}
         config = SaeConfig(kind="topk", k=2, aux_coefficient=aux_coefficient, **settings)
         saved: list[Checkpoint] = []
-        train(config, rows, device=CPU, checkpoint_due=lambda: not saved, save_checkpoint=saved.append)
+        train(config, rows, device=CPU, saving=CheckpointSaving(lambda: not saved, saved.append))
         tensors = dict(saved[0].tensors)
         tensors["sae.encoder_bias"][32:] = -5.0  # three quarters of the latents can fire on no row now
         resumed = train(config, rows, device=CPU, checkpoint=Checkpoint(tensors, saved[0].metadata))
@@ -108,7 +108,7 @@ def test_bad_rows_and_settings_are_one_line_errors(planted, as_rows):
 def test_a_loss_that_explodes_names_the_step(planted, as_rows):
     rows = as_rows(planted(100, 8, 16, 2)[0])
     saved: list[Checkpoint] = []
-    train(KINDS["relu"], rows, device=CPU, checkpoint_due=lambda: not saved, save_checkpoint=saved.append)
+    train(KINDS["relu"], rows, device=CPU, saving=CheckpointSaving(lambda: not saved, saved.append))
     tensors = dict(saved[0].tensors)
     tensors["sae.decoder_weight"] = torch.full_like(tensors["sae.decoder_weight"], 1e30)
     with pytest.raises(

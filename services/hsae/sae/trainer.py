@@ -7,6 +7,7 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -43,6 +44,18 @@ class TrainedSae:
     metrics: SaeMetrics
 
 
+class CheckpointSaving(NamedTuple):
+    """When a training saves its state, and how.
+
+    Attributes:
+        due: asked after every step but the last.
+        save: called with the state after a step for which `due` said yes.
+    """
+
+    due: Callable[[], bool]
+    save: Callable[[Checkpoint], None]
+
+
 def train(
     config: SaeConfig,
     rows: TrainingRows,
@@ -50,8 +63,7 @@ def train(
     device: torch.device,
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[StepReport], None] = lambda report: None,
-    save_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
-    checkpoint_due: Callable[[], bool] = lambda: False,
+    saving: CheckpointSaving | None = None,
     micro_batch: Callable[[int], int] = lambda n_rows: n_rows,
 ) -> TrainedSae:
     """Train an SAE, from a checkpoint where one is given, and measure it.
@@ -62,8 +74,7 @@ def train(
         device: where it trains; the result is on the CPU.
         checkpoint: the state to continue from; None: from the start.
         on_step: called after every step; an error that it raises ends the training.
-        save_checkpoint: called with the state after a step for which `checkpoint_due` said yes.
-        checkpoint_due: asked after every step but the last.
+        saving: when the state is saved, and how; None: never.
         micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
             parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
             batch.
@@ -86,8 +97,8 @@ def train(
     while state.step < schedule.n_steps:
         trainer.take_step()
         on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
-        if state.step < schedule.n_steps and checkpoint_due():
-            save_checkpoint(capture(state, config, n_train_rows, schedule))
+        if saving is not None and state.step < schedule.n_steps and saving.due():
+            saving.save(capture(state, config, n_train_rows, schedule))
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
 
 

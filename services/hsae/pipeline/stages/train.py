@@ -13,7 +13,7 @@ from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.checkpoint import Checkpoint
-from hsae.sae.trainer import StepReport
+from hsae.sae.trainer import CheckpointSaving, StepReport
 from hsae.sae.trainer import train as train_sae
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import checkpoints_prefix, weights_key
@@ -45,8 +45,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         device=context.device,
         checkpoint=checkpoints.latest(),
         on_step=reports.take,
-        save_checkpoint=checkpoints.save,
-        checkpoint_due=checkpoints.due,
+        saving=CheckpointSaving(checkpoints.due, checkpoints.save),
         micro_batch=context.micro_batch,
     )
     context.check()
