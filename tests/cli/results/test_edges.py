@@ -82,20 +82,6 @@ def planted(make_service):
     return service
 
 
-@pytest.fixture
-def ask(admin, planted):
-    """The JSON of `hsae-admin results ARGUMENTS`, of all studies unless the arguments say which."""
-
-    def run(*arguments: object):
-        if arguments[0] != "compare" and not {"--study", "--analysis"} & set(arguments):
-            arguments = (*arguments, "--study", "all")
-        result = admin(planted, "results", *arguments, "--json")
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
-
-    return run
-
-
 def named(rows) -> list[tuple]:
     """What names each of the rows."""
     return [(r["analysis_id"], r["basis"], r["seed"], r["source"], r["parent"], r["child"]) for r in rows]

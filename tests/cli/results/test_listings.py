@@ -1,7 +1,5 @@
 """hsae-admin results: filters, the tree of nodes and the comparison, over known scores."""
 
-import json
-
 import pytest
 from tests.cli.refusals import assert_one_line
 from tests.planted_scores import ID, plant
@@ -20,20 +18,6 @@ def planted(make_service):
     service = make_service()
     plant(service)
     return service
-
-
-@pytest.fixture
-def ask(admin, planted):
-    """The JSON of `hsae-admin results ARGUMENTS`, of all studies unless the arguments say which."""
-
-    def run(*arguments: object):
-        if arguments[0] != "compare" and not {"--study", "--analysis"} & set(arguments):
-            arguments = (*arguments, "--study", "all")
-        result = admin(planted, "results", *arguments, "--json")
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
-
-    return run
 
 
 def test_nodes(ask):

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.pipeline.inputs.small_tree import TREE
 from tests.small import register, small_request
 
 from hsae.catalog import transaction
@@ -26,14 +27,6 @@ from hsae.pipeline.planning.submit import submit
 from hsae.store.keys import listing_key
 from hsae.taxonomy import induce, load_taxonomy
 
-TREE = """child,parent
-shark,fish
-bird,animal
-frog,animal
-fish,animal
-microbe,living thing
-animal,living thing
-"""
 UNDER = {
     "shark": {"shark", "fish", "animal", "living thing"},
     "bird": {"bird", "animal", "living thing"},

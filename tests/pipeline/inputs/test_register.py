@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.pipeline.inputs.small_tree import TREE
 from tests.small import link_classes, register, small_request
 
 from hsae.catalog import transaction
@@ -15,15 +16,6 @@ from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.planning.submit import submit
-
-TREE = """child,parent
-shark,fish
-bird,animal
-frog,animal
-fish,animal
-microbe,living thing
-animal,living thing
-"""
 
 
 def folder_of(folder, *names):
