@@ -7,18 +7,17 @@ import click
 from hsae.catalog import Dataset, transaction
 from hsae.cli.datasets.choice import choose_dataset, require_registered, settle_dataset
 from hsae.cli.framework.connections import Connections
+from hsae.cli.framework.notifying import notify_workers
 from hsae.cli.jobs.progress import wait_for_study
 from hsae.cli.jobs.skipped_images import skipped_json
 from hsae.cli.jobs.watch import watch_study
 from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
-from hsae.errors import ServiceError
 from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
 from hsae.pipeline.planning.training_rows import few_rows_warning
-from hsae.pipeline.queue.jobs import mark_unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def submit_request(
     plan = submit(request, connections.settings, connections.sessions, checked=checked)
     if shown is None:
         warnings = _warn(connections, request, plan)
-    _send(connections, plan)
+    notify_workers(connections, plan.to_notify)
     if not manner.as_json:
         _print_entered(plan, shown)
         if manner.wait:
@@ -125,16 +124,6 @@ def _warn(connections: Connections, request: SubmitRequest, plan: Preview) -> li
 
 def _confirmed(n_jobs: int) -> bool:
     return click.confirm(f"\nQueue {n_jobs} {'job' if n_jobs == 1 else 'jobs'}?", err=True)
-
-
-def _send(connections: Connections, plan: Plan) -> None:
-    """Notify the workers of the new jobs; if the broker is down, the reconciler does so later."""
-    try:
-        connections.notifier.notify(plan.to_notify)
-    except ServiceError as error:
-        with transaction(connections.sessions) as session:
-            mark_unsent(session, plan.to_notify)
-        click.echo(f"Warning: {error}", err=True)
 
 
 def _print_entered(plan: Plan, shown: Preview | None) -> None:

@@ -36,8 +36,8 @@ def list_jobs(
     return [dict(row) for row in reversed(session.execute(text(query), values).mappings().all())]
 
 
-def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
-    """One job with its request and dependencies, and its history.
+def find_job(session: Session, job_id: int) -> Row:
+    """One job, as a listing has it.
 
     Raises:
         UserError: there is no such job.
@@ -45,7 +45,16 @@ def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
     row = session.execute(text(_JOBS + " WHERE j.id = :id"), {"id": job_id}).mappings().one_or_none()
     if row is None:
         raise UserError(f"there is no job {job_id}: see `hsae-admin jobs list`")
-    job = dict(row)
+    return dict(row)
+
+
+def show_job(session: Session, job_id: int) -> tuple[Row, list[Row]]:
+    """One job with its request and dependencies, and its history.
+
+    Raises:
+        UserError: there is no such job.
+    """
+    job = find_job(session, job_id)
     job |= dict(
         session.execute(
             text(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hsae.catalog import LIVE_STATES, transaction
-from hsae.catalog.queries.jobs import show_job
+from hsae.catalog.queries.jobs import find_job
 from hsae.cli.framework.completion import complete_jobs
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import job_or_latest, say
@@ -69,7 +69,7 @@ def _follow(connections: Connections, job: int, attempt: int | None, *, as_json:
 
 def _state(connections: Connections, job: int) -> str:
     with transaction(connections.sessions) as session:
-        return str(show_job(session, job)[0]["state"])
+        return str(find_job(session, job)["state"])
 
 
 def _line(record: dict[str, Any], *, as_json: bool) -> str:

@@ -8,11 +8,11 @@ from hsae.catalog.queries.studies import require_study
 from hsae.cli.framework.caller import caller
 from hsae.cli.framework.completion import complete_jobs, complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.notifying import notify_workers
 from hsae.cli.printing.output import json_option, print_json
-from hsae.errors import ServiceError, UserError
+from hsae.errors import UserError
 from hsae.pipeline.control.jobs import retry as retry_jobs
 from hsae.pipeline.control.jobs import retry_all
-from hsae.pipeline.queue.jobs import mark_unsent
 
 
 @click.command()
@@ -39,13 +39,7 @@ def retry(connections: Connections, jobs: tuple[int, ...], study: int | None, fa
         fresh = [job for job in dict.fromkeys(chosen) if job not in again.job_ids]
         more, left = retry_all(session, fresh, caller(), connections.settings)
     requeued = sorted({*again.job_ids, *more.job_ids})
-    notifications = (*again.notifications, *more.notifications)
-    try:
-        connections.notifier.notify(notifications)
-    except ServiceError as error:
-        with transaction(connections.sessions) as session:
-            mark_unsent(session, notifications)
-        click.echo(f"Warning: {error}", err=True)
+    notify_workers(connections, (*again.notifications, *more.notifications))
     if as_json:
         print_json({"requeued": requeued, "left": {str(job): why for job, why in left.items()}})
         return

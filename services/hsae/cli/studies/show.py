@@ -6,11 +6,11 @@ from typing import Any
 import click
 import yaml
 
-from hsae.catalog import transaction
+from hsae.catalog import UNSUCCESSFUL_STATES, transaction
 from hsae.catalog.queries.studies import show_study
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import study_or_latest
+from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import cell, console, json_option, print_json, table
 from hsae.cli.studies.summary import COLUMNS, for_people
 from hsae.report.setting_names import setting_names
@@ -36,8 +36,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    if note is not None:
-        click.echo(note, err=True)
+    say(note, quiet=False)
     people = row | for_people(row)
     for name, heading in COLUMNS.items():
         click.echo(f"{heading:<12} {cell(people[name])}")
@@ -53,7 +52,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
         made = "" if compared["comparison"] is None else f": see `hsae-admin results study {row['id']}`"
         out.print()
         out.print(f"Comparison: job {compared['job']} {compared['state']}{made}", soft_wrap=True, markup=False)
-    failed = [job for job in row["job_list"] if job["state"] in {"failed", "cancelled"} and job["error"]]
+    failed = [job for job in row["job_list"] if job["state"] in UNSUCCESSFUL_STATES and job["error"]]
     for job in failed:
         out.print(f"job {job['id']} {job['state']}: {job['error']}", soft_wrap=True, markup=False)
 
