@@ -31,19 +31,17 @@ def inspect_backbone(
             folder lacks the configuration or safetensors weights.
     """
 
-    def type_of(config: Path) -> str:
-        return vision_type(read_json(config).get("model_type"), name)
-
-    def accept_config(config: Path) -> None:
-        type_of(config)
-        size = _size(read_json(config), name)
+    def accept_config(path: Path) -> None:
+        config = read_json(path)
+        vision_type(config.get("model_type"), name)
+        size = _size(config, name)
         if size is not None:
             accept(size)
 
     source = find(name, revision=revision, cache_dir=cache_dir, accept=accept_config)
     from hsae.backbones.preprocessing import Preprocessing  # here, because it loads torch; a wrong name fails before
 
-    model_type = type_of(source.folder / CONFIG_FILE)
+    model_type = vision_type(read_json(source.folder / CONFIG_FILE).get("model_type"), name)
     architecture = ARCHITECTURES[model_type]
     config = read_config(source, architecture)
     preprocessing = Preprocessing(source.folder, source.name, architecture.processor)

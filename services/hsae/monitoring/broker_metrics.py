@@ -1,18 +1,15 @@
 """Metric of the messages that wait in the broker."""
 
 from celery import Celery
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import ChannelError
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from redis.exceptions import RedisError
 
 from hsae.catalog.tables.work import QUEUES
-from hsae.pipeline.queue.notifier import broker_away, make_app
+from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away, make_app
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2
-# Kombu does not translate errors of the client if the connection breaks during an operation.
-UNREACHABLE = (OperationalError, OSError, RedisError)
 
 
 def impatient_app(settings: Settings) -> Celery:

@@ -8,8 +8,8 @@ from typing import Any
 
 from hsae.catalog.tables.work import QUEUES
 from hsae.errors import HsaeError
-from hsae.monitoring.broker_metrics import UNREACHABLE, impatient_app
-from hsae.pipeline.queue.notifier import broker_away
+from hsae.monitoring.broker_metrics import impatient_app
+from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 

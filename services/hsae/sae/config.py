@@ -17,6 +17,7 @@ from pydantic import (
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
+from hsae.pydantic_errors import mistakes
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
@@ -229,13 +230,12 @@ def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
 
 def _first_error_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]]) -> str:
     """The first problem that pydantic found, in plain words; `bounded` has the constraints of the settings."""
-    problem = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in problem["loc"]) or "the SAE config"
-    value = problem.get("input")
+    first, *_ = mistakes(error)
+    name = first.place or "the SAE config"
     bounds = _bounds(bounded.get(name, ()))
-    if bounds and problem["type"] in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        return f"{name} {value} is out of range: choose {bounds}"
-    return f"{name} {value!r} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    if bounds and first.kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
+        return f"{name} {first.value} is out of range: choose {bounds}"
+    return f"{name} {first.value!r} is not valid: {first.reason[0].lower()}{first.reason[1:]}"
 
 
 def _bounds(constraints: Iterable[Any]) -> str:

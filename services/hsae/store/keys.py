@@ -61,7 +61,7 @@ def class_sums_key(analysis: str, sha256: str = CHECKSUM) -> str:
 
 def listing_key(fingerprint: str, sha256: str) -> str:
     """Object key of a data set's listing; its checksum is part of it, since Parquet writers differ in their bytes."""
-    return f"{DATASETS}/{fingerprint}/listing-{sha256[:16]}.parquet"
+    return fill_checksum(artifact_prefix(DATASETS, fingerprint) + f"listing-{CHECKSUM}.parquet", sha256)
 
 
 def taxonomy_key(key: str) -> str:

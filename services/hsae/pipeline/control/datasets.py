@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import ActivationSet, Analysis, Comparison, Dataset, Job, Study, StudyJob, transaction
-from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK
+from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
 from hsae.pipeline.upkeep.garbage import Garbage, collect
@@ -90,7 +90,7 @@ def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: st
 def _take_turns(session: Session) -> None:
     """Lock out submits, so that none begins to use the data set, and `dataset add`."""
     for lock in (SUBMIT_LOCK, DATASET_LOCK):
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
+        take_lock(session, lock)
 
 
 def _asks_for(dataset_id: int) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Job, JobDependency, StudyJob, transaction
-from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue import jobs
@@ -86,7 +86,7 @@ def retry(session: Session, job_ids: Sequence[int], who: str, settings: Settings
         UserError: there is no such job, it has not ended, it succeeded, or another job makes its artifact now.
     """
     # Submits plan over the same rows; both take turns.
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    take_lock(session, SUBMIT_LOCK)
     wanted: set[int] = set()
     for job_id in job_ids:
         state = _locked(session, job_id).state

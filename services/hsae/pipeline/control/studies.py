@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, aliased
 
 from hsae.catalog import Study, StudyJob
 from hsae.catalog.queries.studies import require_study
-from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
 from hsae.pipeline.control.jobs import jobs_of_study
 
@@ -29,7 +29,7 @@ def remove_study(session: Session, study_id: int) -> RemovedStudy:
         UserError: there is no such study, or jobs that only it needs are not finished.
     """
     # Submits plan over the same rows; both take turns.
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    take_lock(session, SUBMIT_LOCK)
     require_study(session, study_id)
     live, _ = jobs_of_study(session, study_id)
     if live:

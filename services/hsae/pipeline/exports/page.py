@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from hsae.backbones.names import short_model_name
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.exports.files import SCORES, Exported
@@ -167,7 +169,7 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         n_latents=row["n_latents"],
         d_model=row["d_model"],
         n_nodes=n_nodes,
-        n_closure=len(exported.taxonomy.node_closure()),
+        n_closure=pq.read_metadata(target / "closure.parquet").num_rows,
         n_pairs=n_pairs,
         weights_sha256=row["weights_sha256"],
         own_tensors="".join(f"\n| `{name}` | {list(shape)} | |" for name, shape in own_tensors.items()),

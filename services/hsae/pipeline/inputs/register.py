@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -21,7 +21,7 @@ from hsae.catalog import (
     Synset,
     transaction,
 )
-from hsae.catalog.server.locks import DATASET_LOCK
+from hsae.catalog.server.locks import DATASET_LOCK, take_lock
 from hsae.datasets import ImageDataset, scan
 from hsae.hierarchy.statistics.label_sets import classes_of, label_sets
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
@@ -69,7 +69,7 @@ def register_images(
     pq.write_table(images.listing, listing, compression="zstd")
     listing_sha256 = hashlib.sha256(listing.getvalue()).hexdigest()
     with transaction(sessions) as session:
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(DATASET_LOCK))))
+        take_lock(session, DATASET_LOCK)
         present = _refuse_taken_name(session, name, images.fingerprint, induced.key)
         # Stored under the lock: the garbage collector, which takes it too, sees both objects and row or neither.
         store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())

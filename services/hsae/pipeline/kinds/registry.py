@@ -33,7 +33,7 @@ def stage_of(kind: str) -> Stage[Any]:
 
 def stage_of_folder(folder: str) -> Stage[Any] | None:
     """The stage whose artifacts are in a folder of the bucket; None for data sets, logs and the like."""
-    return next((stage for stage in stages() if stage.folder == folder), None)
+    return next((stage for stage in {**_of_this_room(), **_added}.values() if stage.folder == folder), None)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
-from hsae.catalog import ActivationSet, Job, JobDependency, Model, StudyJob
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, Model, StudyJob
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.compare import COMPARE
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
@@ -108,7 +108,7 @@ class Planner:
         # What a failed job has not published is missing and may be asked for with other layers now, unless the job
         # is queued again for the sake of a layer that it has.
         useful = {
-            row.job_id for row in found if row.manifest_sha256 is not None or row.state not in {"failed", "cancelled"}
+            row.job_id for row in found if row.manifest_sha256 is not None or row.state not in UNSUCCESSFUL_STATES
         }
         jobs = {
             job.id: job
@@ -190,7 +190,7 @@ class Planner:
 
     def _reuse(self, job: Job, wanted: WantedJob) -> Job:
         needs = self._needed(wanted)
-        if job.state in {"failed", "cancelled"}:
+        if job.state in UNSUCCESSFUL_STATES:
             # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
             job.request = wanted.request.model_dump(mode="json")
             requeue(job, _first_state(needs))

@@ -11,7 +11,7 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSize, BackboneSpec, check_layers, check_tokens
 from hsae.catalog import Study, transaction
-from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_names import dataset_or_first
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
@@ -146,7 +146,7 @@ def _enter_study(
     numbers: Iterator[int] | None = None,
 ) -> Plan:
     # Submits take turns, so that two at the same instant cannot both plan the same artifact.
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    take_lock(session, SUBMIT_LOCK)
     dataset = dataset_or_first(session, request.dataset)
     ref = dataset_ref(dataset)
     planner = Planner(session, settings, request.priority, numbers)

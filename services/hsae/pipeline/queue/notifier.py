@@ -20,7 +20,7 @@ from hsae.server_urls import encoding_hint
 from hsae.settings import Settings
 
 # The client's own errors get through where the broker dies in the middle of a call.
-_UNREACHABLE = (OperationalError, RedisError, OSError)
+UNREACHABLE = (OperationalError, RedisError, OSError)
 _CONNECT_SECONDS = 5
 _SILENCE_SECONDS = 30
 _CHECK_SECONDS = _CONNECT_SECONDS + 1  # one whole attempt to connect
@@ -127,7 +127,7 @@ class Notifier:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CHECK_SECONDS)
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             raise broker_away(error, self._settings) from error
 
     def workers(self) -> list[str]:
@@ -146,7 +146,7 @@ class Notifier:
                 return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:  # the queue is made by its first message
             return 0
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             raise broker_away(error, self._settings) from error
 
     def notify(self, notifications: Iterable[Notification]) -> None:
@@ -168,7 +168,7 @@ class Notifier:
                     retry=True,
                     retry_policy={"max_retries": 2},
                 )
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             raise ServiceError(
                 f"the broker cannot be used ({error}): the jobs are kept and start once it answers"
             ) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Job, JobDependency, bound_idling, connect, session_factory, transaction
+from hsae.catalog import UNSUCCESSFUL_STATES, Job, JobDependency, bound_idling, connect, session_factory, transaction
 from hsae.errors import ServiceError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification, Notifier
@@ -127,7 +127,7 @@ def _end_hopeless(session: Session, who: str) -> None:
         select(JobDependency.depends_on_id, Job.id)
         .join(Job, Job.id == JobDependency.job_id)
         .where(Job.state == "waiting")
-        .where(JobDependency.depends_on_id.in_(select(Job.id).where(Job.state.in_(("failed", "cancelled")))))
+        .where(JobDependency.depends_on_id.in_(select(Job.id).where(Job.state.in_(UNSUCCESSFUL_STATES))))
         .order_by(Job.id)
     ).all()
     ended: set[int] = set()

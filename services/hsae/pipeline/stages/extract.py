@@ -84,8 +84,8 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             n_done += len(images)
             log.info("shard %d of %d stored: %d of %d images", shard + 1, len(ranges), n_done, len(listed))
             skipped += [asdict(entry) for entry in result.skipped]
-            _check_skipped(len(skipped), len(listed), context, skipped)
-    _check_skipped(len(skipped), len(listed), context, skipped)
+            _check_skipped(skipped, len(listed), context)
+    _check_skipped(skipped, len(listed), context)
     return _publish(request, context, set_ids, len(listed), sorted(skipped, key=lambda entry: entry["image"]))
 
 
@@ -148,7 +148,8 @@ def _store(
         context.event(f"skipped {len(skipped)} unreadable images: {names}", {"skipped": skipped})
 
 
-def _check_skipped(n_skipped: int, n_images: int, context: StageContext, skipped: Sequence[Json]) -> None:
+def _check_skipped(skipped: Sequence[Json], n_images: int, context: StageContext) -> None:
+    n_skipped = len(skipped)
     allowed = context.settings.max_skipped_share
     if n_skipped > allowed * n_images:
         first = skipped[0]
@@ -163,6 +164,9 @@ def _publish(
 ) -> Json:
     """Write the manifests, and enter them in the catalog in the transaction that publishes the sets."""
     n_rows = 0
+    n_images = n_listed - len(skipped)
+    if n_images == 0:
+        raise UserError("not one image of the data set could be read")
     for layer, set_id in set_ids.items():
         with context.reading() as session:
             entries = session.scalars(
@@ -171,9 +175,6 @@ def _publish(
                 .order_by(ActivationShard.shard)
             ).all()
         n_rows = sum(entry.n_rows for entry in entries)
-        n_images = n_listed - len(skipped)
-        if n_images == 0:
-            raise UserError("not one image of the data set could be read")
         manifest = ActivationManifest(
             key=request.activation_key(layer),
             model=request.model.name,

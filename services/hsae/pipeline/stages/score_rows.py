@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hsae.hierarchy.basis_result import BasisResult, NodeTable
+from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.probes.level_scores import LevelScores
 from hsae.hierarchy.scores.latent_scores import LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
@@ -33,26 +33,15 @@ def _synsets(nodes: np.ndarray, synset_ids: np.ndarray) -> pa.Array:
     return pa.array(synset_ids[np.maximum(nodes, 0)], mask=nodes < 0)
 
 
-def _constant(value: Any, n_rows: int) -> pa.Array:
-    return pa.array([value] * n_rows)
-
-
 def node_score_rows(analysis_id: int, results: Sequence[BasisResult], synset_ids: np.ndarray) -> pa.Table:
     """Rows of node_score of all bases of an analysis."""
-    return pa.concat_tables([_node_rows(analysis_id, result, result.nodes, synset_ids) for result in results])
+    return pa.concat_tables([_node_rows(analysis_id, result, synset_ids) for result in results])
 
 
-def _node_rows(analysis_id: int, result: BasisResult, nodes: NodeTable, synset_ids: np.ndarray) -> pa.Table:
-    columns = nodes.columns()
-    n_rows = len(nodes.latent)
-    head = {
-        "analysis_id": pa.array(np.full(n_rows, analysis_id)),
-        "basis": _constant(result.basis, n_rows).cast(pa.string()),
-        "seed": pa.array(np.full(n_rows, result.seed)),
-        "latent": pa.array(columns.pop("latent")),
-        "synset_id": _synsets(columns.pop("node"), synset_ids),
-    }
-    return pa.table(head | {name: _column(values) for name, values in columns.items()})
+def _node_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
+    columns = result.nodes.columns()
+    synsets = _synsets(columns.pop("node"), synset_ids)
+    return _table(_of_basis(analysis_id, result), columns, synset_id=synsets)
 
 
 def latent_rows(
@@ -66,10 +55,7 @@ def latent_rows(
     """Rows of latent; `images` and `paths` name the scored rows."""
     columns = latents.columns()
     top_images, top_activations = columns.pop("top_images"), columns.pop("top_activations")
-    n_rows = len(latents.latent)
-    head = {
-        "analysis_id": pa.array(np.full(n_rows, analysis_id)),
-        "basis": _constant(basis, n_rows).cast(pa.string()),
+    others = {
         "lch_synset_id": _synsets(columns.pop("lch"), synset_ids),
         "label_synset_id": _synsets(columns.pop("label"), synset_ids),
         "lch_height": _integers(columns.pop("lch_height")),
@@ -86,27 +72,28 @@ def latent_rows(
         + "]"
         for rows, activations in zip(top_images.tolist(), top_activations.tolist(), strict=True)
     ]
-    return pa.table(head | {name: _column(values) for name, values in columns.items()} | {"top_images": top})
+    return _table(
+        {"analysis_id": analysis_id, "basis": basis}, columns, top_images=pa.array(top, pa.string()), **others
+    )
 
 
 def latent_place_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table:
     """Rows of latent_place of one basis: every latent by every association rule."""
     tables = []
     for rule, places in result.places.items():
-        n_rows = len(places.lch)
+        head = {"analysis_id": analysis_id, "basis": result.basis, "rule": rule}
         columns = {
-            "analysis_id": pa.array(np.full(n_rows, analysis_id)),
-            "basis": _constant(result.basis, n_rows).cast(pa.string()),
-            "latent": pa.array(np.arange(n_rows, dtype=np.int32)),
-            "rule": _constant(rule, n_rows).cast(pa.string()),
-            "n_associated": pa.array(places.n_associated),
+            "latent": np.arange(len(places.lch), dtype=np.int32),
+            "n_associated": places.n_associated,
+            "lch_height_relative": places.height_relative,
+            "coverage": places.coverage,
+        }
+        others = {
             "lch_synset_id": _synsets(places.lch, synset_ids),
             "lch_height": _integers(places.height),
-            "lch_height_relative": _column(places.height_relative),
             "lch_depth": _integers(places.depth),
-            "coverage": _column(places.coverage),
         }
-        tables.append(pa.table(columns))
+        tables.append(_table(head, columns, **others))
     return pa.concat_tables(tables)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, null, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import LIVE_STATES, Job
-from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
@@ -60,7 +60,7 @@ def wait_for_maker(
     lost = {loss.key: loss.fact, **_others_lost(context, loss.key)}
     with context.reading() as session:
         # Submits and retries lock rows of jobs in the order of their ids; all take turns.
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+        take_lock(session, SUBMIT_LOCK)
         maker_id = _maker_of(session, loss.key)
         if maker_id in (None, job.lease.job_id):
             return None
@@ -85,7 +85,7 @@ def make_again(session: Session, lost: Mapping[str, str], who: str) -> list[int]
 
     Jobs under way are left alone, and so are objects that no job makes.
     """
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(SUBMIT_LOCK))))
+    take_lock(session, SUBMIT_LOCK)
     by_maker: dict[int, dict[str, str]] = {}
     for key, fault in lost.items():
         maker_id = _maker_of(session, key)

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, union_all
+from sqlalchemy import ColumnElement, exists, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, Job, transaction
-from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK
+from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
 from hsae.pipeline.kinds.stage import Stage
 from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES
@@ -143,7 +143,7 @@ def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Sessi
     """A transaction in which nobody can begin to use the folder; None if somebody works on it."""
     lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES} else SUBMIT_LOCK
     with transaction(sessions) as session:
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
+        take_lock(session, lock)
         if stage_of_folder(garbage.kind) is not None and not _hold_ended_jobs(session, *_artifact(garbage.prefix)):
             yield None
         else:
