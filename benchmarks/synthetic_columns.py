@@ -174,9 +174,18 @@ def _node_rows(
             "seed": np.full(n_rows, seed),
             "latent": latent,
             "synset_id": nodes.ids[node],
+            "is_node_best": _is_node_best(node, 2 * n_both / (n_fire + n_node)),
             "n_images": n_node,
             "n_fire": n_fire,
             "n_both": n_both,
             **floats,
         }
     )
+
+
+def _is_node_best(node: np.ndarray, f1: np.ndarray) -> np.ndarray:
+    """Marks one row with the best F1 of every node."""
+    order = np.lexsort((-f1, node))
+    is_best = np.zeros(len(node), dtype=bool)
+    is_best[order[np.unique(node[order], return_index=True)[1]]] = True
+    return is_best

@@ -127,6 +127,7 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
     rows = [
         {
             "analysis_id": analysis, "basis": basis, "seed": seed, "latent": latent, "synset_id": ID[name],
+            "is_node_best": latent > 1,
             "n_images": IMAGES[name], "n_fire": 5, "n_both": 4, "precision": value, "recall": value, "f1": value,
             "q": 0.001 if value > 0.5 else 0.1,
         }

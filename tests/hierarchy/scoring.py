@@ -10,12 +10,13 @@ _WITHOUT_UNTRAINED = ("neuron", "pca", "random")
 
 def score_all(
     z, labels, taxonomy, neurons, *,
-    embeddings=None, decoder=None, untrained=None, seed=0, device="cpu", progress=None, **scoring,
+    embeddings=None, decoder=None, untrained=None, seed=0, device="cpu", progress=None, parts=None, **scoring,
 ):  # fmt: skip
     """All bases; `scoring` is that of `ScoringConfig`, by default without an untrained SAE."""
     sae = SaeActivations(z, neurons, decoder, untrained)
     config = _config(seed, **{"controls": _WITHOUT_UNTRAINED, **scoring})
-    return score_bases(sae, LabelledImages(labels, taxonomy, embeddings), config, device=device, progress=progress)
+    images = LabelledImages(labels, taxonomy, embeddings, parts)
+    return score_bases(sae, images, config, device=device, progress=progress)
 
 
 def score_one(z, labels, taxonomy, *, basis, seed=0, embeddings=None, cluster_seed=0):

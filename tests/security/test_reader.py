@@ -37,7 +37,7 @@ def readable(make_service):
     rows = pa.table(
         {
             "analysis_id": [5, 5], "basis": ["sae", "sae"], "seed": [0, 0], "latent": [0, 1], "synset_id": [1, 1],
-            "n_images": [4, 4], "n_fire": [2, 2], "n_both": [1, 1], "f1": [0.5, 0.25],
+            "is_node_best": [True, False], "n_images": [4, 4], "n_fire": [2, 2], "n_both": [1, 1], "f1": [0.5, 0.25],
         }
     )  # fmt: skip
     with transaction(service.sessions) as session:

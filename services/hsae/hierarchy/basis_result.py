@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Bool, Float64, Int32
 
 from hsae.hierarchy.config import AssociationRule, ControlBasis
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
@@ -23,6 +23,8 @@ class NodeTable:
     Attributes:
         latent: index of the latent.
         node: index into `InducedTaxonomy.synsets`.
+        is_node_best: whether the latent is the one that was chosen for the node: the best by F1 on the images on which
+            latents are chosen.
         n_images: images under the node.
         n_fire: images on which the latent fires.
         n_both: images under the node on which it fires.
@@ -44,6 +46,7 @@ class NodeTable:
 
     latent: Int32[np.ndarray, "n_pairs"]
     node: Int32[np.ndarray, "n_pairs"]
+    is_node_best: Bool[np.ndarray, "n_pairs"]
     n_images: Int32[np.ndarray, "n_pairs"]
     n_fire: Int32[np.ndarray, "n_pairs"]
     n_both: Int32[np.ndarray, "n_pairs"]
@@ -80,8 +83,9 @@ class BasisResult:
         edges: parents and children among the latents; for a shuffled basis only those from the taxonomy.
         families: one row per parent in `edges`.
         layer: the row of the layer.
-        class_sums: sums by class, from which `iter_node_scores` computes the scores of every pair; only for the basis
-            `sae`. If images have several labels, the sums are by label set.
+        class_sums: sums by class over all images, whatever they were used for, from which `iter_node_scores` computes
+            the scores of every pair; only for the basis `sae`. If images have several labels, the sums are by label
+            set.
     """
 
     basis: Basis

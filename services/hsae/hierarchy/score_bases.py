@@ -5,14 +5,15 @@ from dataclasses import fields, replace
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float64, Int32
+from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
 from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, EDGE_SOURCES, ControlBasis, ScoringConfig
-from hsae.hierarchy.controls.bases import DenseBasis, control_basis
-from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin, unthinned_auroc
+from hsae.hierarchy.controls.bases import DenseBasis, SomeImages, control_basis
+from hsae.hierarchy.controls.thinning import n_kept_like, thin, unthinned_auroc
 from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
@@ -21,9 +22,9 @@ from hsae.hierarchy.scores.layer_scores import layer_scores
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
 from hsae.hierarchy.scores.ranking_scores import RankingScores, ranking_scores
-from hsae.hierarchy.scores.shortlist import node_priority, shortlist
-from hsae.hierarchy.statistics.class_sums import sum_by_class
-from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
+from hsae.hierarchy.scores.shortlist import Shortlist
+from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
+from hsae.hierarchy.statistics.label_sets import checked_labels
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 _DIRECTIONS: tuple[ControlBasis, ...] = ("pca", "random")
@@ -56,8 +57,7 @@ def score_bases(
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    ranked = rank_activations(sae.z, threshold=scoring.threshold, device=device)
-    n_images, n_latents = ranked.n_images, ranked.n_latents
+    n_images, n_latents = sae.z.shape
     if sae.neurons.shape[0] != n_images:
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {sae.neurons.shape[0]}: "
@@ -65,7 +65,8 @@ def score_bases(
         )
     if images.embeddings is None:
         images = replace(images, embeddings=sae.neurons)
-    n_kept = n_kept_like(ranked.n_fire, n_images)
+    ranked, selecting = rank_parts(sae.z, images.parts, threshold=scoring.threshold, device=device)
+    n_kept = n_kept_like(selecting.n_fire, selecting.n_images)
     left_out = () if sae.pooled_neurons is None else _DIRECTIONS
     seed, repeats = scoring.seed, range(scoring.n_shuffles)
     runs: list[tuple[Basis, int, DenseBasis | None]] = [("sae", 0, None)]
@@ -90,20 +91,31 @@ def score_bases(
     known = None  # the shuffled bases have the SAE's latents, and so their monosemanticity
     for basis, run_seed, dense in runs:
         if dense is None:
-            given = BasisActivations(basis, ranked, run_seed, decoder=sae.decoder, monosemanticity=known)
-        else:
             given = BasisActivations(
-                basis, rank_activations(thin(dense, n_kept, check=check), device=device), run_seed, dense
+                basis, ranked, run_seed, decoder=sae.decoder, monosemanticity=known, selecting=selecting
             )
+        else:
+            parts = rank_parts(thin(dense, n_kept, check=check), images.parts, device=device)
+            given = BasisActivations(basis, parts[0], run_seed, dense, selecting=parts[1])
         results.append(score_basis(given, images, scoring, device=device, progress=report))
         if basis == "sae" and results[0].latents is not None:
             known = results[0].latents.monosemanticity
         n_before += given.ranked.n_latents
+    if images.parts is not None:
+        results[0] = replace(results[0], class_sums=_sums_of_all(sae, images, scoring, device))
     return results
 
 
 def _control(control: ControlBasis, sae: SaeActivations, n_latents: int, seed: int) -> DenseBasis:
     return control_basis(control, sae.neurons, sae.untrained, sae.pooled_neurons, n_latents=n_latents, seed=seed)
+
+
+def _sums_of_all(sae: SaeActivations, images: LabelledImages, scoring: ScoringConfig, device: Device) -> ClassSums:
+    """The SAE's sums by class over all images, from which an export makes the scores of every pair."""
+    ranked = rank_activations(sae.z, threshold=scoring.threshold, device=device)
+    labels = checked_labels(images.labels, ranked.n_images, len(images.taxonomy.classes))
+    everything = LabelledPart.of(ranked, labels, images.taxonomy, device=device)
+    return everything.sums.with_label_sets(everything.sets)
 
 
 def score_basis(
@@ -127,17 +139,12 @@ def score_basis(
     Raises:
         UserError: as for `score_bases`.
     """
-    ranked, basis, dense, taxonomy = given.ranked, given.basis, given.dense, images.taxonomy
-    n_classes = len(taxonomy.classes)
-    labels = checked_labels(images.labels, ranked.n_images, n_classes)
-    if basis == "shuffled_labels":
-        labels = shuffle_labels(labels, given.seed)
-    elif basis == "shuffled_taxonomy":
-        labels = shuffle_taxonomy(labels, n_classes, given.seed)
+    ranked, basis, taxonomy = given.ranked, given.basis, images.taxonomy
     is_shuffled = basis in ("shuffled_labels", "shuffled_taxonomy")
-    sets = label_sets(labels, taxonomy)
-    sums = sum_by_class(ranked, sets.of_image, sets.n_sets, device=device)
-    class_sums = sum_by_class(ranked, labels, n_classes, device=device) if sp.issparse(labels) else sums
+    parts = labelled_parts(given, images, device=device)
+    labels, sets, sums = parts.scored.labels, parts.scored.sets, parts.scored.sums
+    scored = None if images.parts is None else images.parts.score
+    class_sums = sum_by_class(ranked, labels, len(taxonomy.classes), device=device) if sp.issparse(labels) else sums
     n_done = 0
 
     def check() -> None:
@@ -149,14 +156,13 @@ def score_basis(
         if progress is not None:
             progress(n_done, ranked.n_latents)
 
-    priority = node_priority(taxonomy)
-    by_priority = NodeSums(sums, sp.csr_array(sets.closure[:, priority]), device=device)
-    chosen = shortlist(by_priority, priority, everything=not is_shuffled, on_block=on_block)
+    chosen = chosen_pairs(parts, taxonomy, everything=not is_shuffled, device=device, on_block=on_block)
     node_sums = NodeSums(sums, sets.closure, device=device)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
     ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes, check=check)
     auroc_dense = np.full(len(chosen.latents), np.nan)
-    if dense is not None:
+    if given.dense is not None:
+        dense = given.dense if scored is None else SomeImages(given.dense, scored)
         auroc_dense = unthinned_auroc(
             dense, sets.of_image, sets.closure, chosen.latents, chosen.nodes, device=device, check=check
         )
@@ -167,17 +173,22 @@ def score_basis(
     if monosemantic is None:
         monosemantic = np.full(ranked.n_latents, np.nan)
         if images.embeddings is not None:
-            monosemantic = monosemanticity(ranked, images.embeddings, check=check)
+            embeddings = images.embeddings if scored is None else images.embeddings[scored]
+            monosemantic = monosemanticity(ranked, embeddings, check=check)
     if not is_shuffled:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
         associated = places[scoring.association]
         latents = latent_table(ranked, class_sums, associated, chosen.label, label_scores, monosemantic, lca_depth)
+        if scored is not None:
+            latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
+    # A latent that fires on none of the scored images has no edges there.
+    fires = ranked.n_fire[np.maximum(chosen.node_best_latent, 0)] > 0
     edges, families = latent_hierarchy(
         ranked,
         taxonomy,
-        chosen.node_best_latent,
-        chosen.node_best_f1,
+        np.where(fires, chosen.node_best_latent, -1),
+        chosen.node_best_f1_selected,
         LatentTraits(monosemantic, given.decoder),
         EdgeRules(sources=("taxonomy",) if is_shuffled else EDGE_SOURCES, seed=scoring.seed),
         check=check,
@@ -185,7 +196,7 @@ def score_basis(
     return BasisResult(
         basis=basis,
         seed=given.seed,
-        nodes=_node_table(chosen.latents, chosen.nodes, scores, ranking, auroc_dense),
+        nodes=_node_table(chosen, scores, ranking, auroc_dense),
         latents=latents,
         places=places,
         edges=edges,
@@ -195,17 +206,26 @@ def score_basis(
     )
 
 
+def _among_all(
+    top_images: Int32[np.ndarray, "n_latents n_top"], scored: Int64[np.ndarray, "n_score"]
+) -> Int32[np.ndarray, "n_latents n_top"]:
+    """Positions among all images in place of those among the scored ones; -1 stays."""
+    return np.where(top_images >= 0, scored[np.maximum(top_images, 0)], -1).astype(np.int32)
+
+
 def _node_table(
-    latents: Int32[np.ndarray, "n_pairs"],
-    nodes: Int32[np.ndarray, "n_pairs"],
-    scores: NodeScores,
-    ranking: RankingScores,
-    auroc_dense: Float64[np.ndarray, "n_pairs"],
+    chosen: Shortlist, scores: NodeScores, ranking: RankingScores, auroc_dense: Float64[np.ndarray, "n_pairs"]
 ) -> NodeTable:
     columns = {field.name: getattr(part, field.name) for part in (scores, ranking) for field in fields(part)}
     for name in ("n_images", "n_fire", "n_both"):
         columns[name] = columns[name].astype(np.int32)
-    return NodeTable(latent=latents, node=nodes, auroc_dense=auroc_dense, **columns)
+    return NodeTable(
+        latent=chosen.latents,
+        node=chosen.nodes,
+        is_node_best=chosen.node_best_latent[chosen.nodes] == chosen.latents,
+        auroc_dense=auroc_dense,
+        **columns,
+    )
 
 
 def _label_scores(

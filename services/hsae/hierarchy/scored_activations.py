@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from hsae.hierarchy.basis_result import Basis
 from hsae.hierarchy.controls.bases import DenseBasis
@@ -14,8 +14,23 @@ from hsae.taxonomy import InducedTaxonomy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageParts:
+    """Which images train, which select, and which are scored, so that no choice is measured on what it was made on.
+
+    Attributes:
+        train: positions of the images that SAEs and supervised baselines are trained on, ascending.
+        select: positions of the images on which latents, labels and thresholds are chosen, ascending.
+        score: positions of the images from which every number comes, ascending.
+    """
+
+    train: Int64[np.ndarray, "n_train"]
+    select: Int64[np.ndarray, "n_select"]
+    score: Int64[np.ndarray, "n_score"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """The scored images.
+    """The images of an analysis.
 
     Attributes:
         labels: class of every image, a position in `taxonomy.classes`; or, where images have several, bool or
@@ -23,11 +38,13 @@ class LabelledImages:
         taxonomy: the induced taxonomy of the data set's classes.
         embeddings: what the monosemanticity score measures the similarity of images in, float32[n_images, d_embedding];
             None: the activations that the SAE was given, or, where a single basis is scored, no such score (NaN).
+        parts: what each image is used for; None: in-sample, every image for everything.
     """
 
     labels: Labels
     taxonomy: InducedTaxonomy
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None
+    parts: ImageParts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +73,12 @@ class BasisActivations:
 
     Attributes:
         basis: what it is, and whether labels or taxonomy are shuffled.
-        ranked: its activations.
+        ranked: its activations on the scored images.
         seed: seed of the shuffle.
         dense: of a control basis, what was thinned, for `auroc_dense`.
         decoder: the direction that every latent writes, for the similarity of siblings, NaN without it.
         monosemanticity: the latents' scores where they are known already.
+        selecting: its activations on the images on which latents are chosen; None: the scored images themselves.
     """
 
     basis: Basis
@@ -69,3 +87,4 @@ class BasisActivations:
     dense: DenseBasis | None = None
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
     monosemanticity: Float64[np.ndarray, "n_latents"] | None = None
+    selecting: RankedActivations | None = None

@@ -37,6 +37,7 @@ def _scores(analysis_id: int, n: int) -> pa.Table:
         "seed": np.zeros(n, np.int64),
         "latent": np.arange(n, dtype=np.int32),
         "synset_id": np.arange(n) + 7,
+        "is_node_best": np.ones(n, np.bool_),
         "n_images": np.full(n, 5), "n_fire": np.full(n, 3), "n_both": np.full(n, 2),
     }  # fmt: skip
     for name in _FLOATS:
@@ -80,20 +81,15 @@ def test_json_quotes_and_nulls_pass_through_copy(service):
     assert request == json.loads(detail)
 
 
-def test_the_best_latent_of_every_node_is_marked(service):
-    f1 = [0.5, 0.7, 0.7, None, 0.2, None, 0.9, 0.1]
-    rows = _scores(3, 8).drop_columns(["basis", "latent", "synset_id", "f1"])
-    rows = rows.append_column("basis", pa.array(["sae"] * 6 + ["neuron"] * 2))
-    rows = rows.append_column("latent", pa.array([4, 9, 8, 1, 4, 5, 4, 5]))
-    rows = rows.append_column("synset_id", pa.array([1, 1, 1, 1, 2, 3, 1, 1]))
-    rows = rows.append_column("f1", pa.array(f1))
+def test_the_best_latents_of_nodes_come_first(service):
+    rows = _scores(3, 8).drop_columns(["synset_id", "is_node_best"])
+    rows = rows.append_column("synset_id", pa.array([9, 2, 5, 1, 4, 5, 7, 1]))
+    rows = rows.append_column("is_node_best", pa.array([False, True, True, False, False, False, False, True]))
     with transaction(service.sessions) as session:
         load_node_scores(session, 3, rows)
     with transaction(service.sessions) as session:
-        best = session.execute(
-            text("SELECT basis, synset_id, latent FROM node_score WHERE is_node_best ORDER BY basis, synset_id")
-        )
-        assert best.all() == [("neuron", 1, 4), ("sae", 1, 8), ("sae", 2, 4), ("sae", 3, 5)]
+        stored = session.execute(text("SELECT synset_id, latent, is_node_best FROM node_score ORDER BY ctid"))
+        assert stored.all()[:4] == [(1, 7, True), (2, 1, True), (5, 2, True), (1, 3, False)]
         indexes = session.execute(
             text("SELECT indexdef FROM pg_indexes WHERE tablename = 'node_score_a3' ORDER BY indexdef")
         ).scalars()

@@ -35,8 +35,7 @@ def copy_rows(session: Session, table: str, rows: pa.Table, *, freeze: bool = Fa
 def load_node_scores(session: Session, analysis_id: int, rows: pa.Table) -> None:
     """Load an analysis' node scores into a detached partition, which is attached at the end.
 
-    The latent with the best F1 at each node is marked (`is_node_best`). Readers of node_score see all of the rows or
-    none, and the analysis' partition can be dropped at once later.
+    Readers of node_score see all of the rows or none, and the analysis' partition can be dropped at once later.
     """
     name = f"node_score_a{analysis_id:d}"
     # Without indexes: attaching builds them at once, which is faster than keeping them up row by row.
@@ -51,15 +50,9 @@ def load_node_scores(session: Session, analysis_id: int, rows: pa.Table) -> None
 
 
 def _node_best_first(rows: pa.Table) -> pa.Table:
-    """The rows with `is_node_best`; the best come first, so that a query for them reads few pages."""
+    """The best latents of nodes come first, by node, so that a query for them reads few pages."""
     basis = rows["basis"].combine_chunks().dictionary_encode().indices.to_numpy()
     seed, synset, latent = (rows[name].to_numpy() for name in ("seed", "synset_id", "latent"))
+    is_best = rows["is_node_best"].to_numpy()
     f1 = pc.fill_null(rows["f1"], -1.0).to_numpy()
-    order = np.lexsort((latent, -f1, synset, seed, basis))
-    groups = np.stack((basis, seed, synset))[:, order]
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
-    is_best = np.zeros(len(order), dtype=bool)
-    is_best[order[is_first]] = True
-    best_first = np.concatenate((np.flatnonzero(is_best), np.flatnonzero(~is_best)))
-    return rows.append_column("is_node_best", pa.array(is_best)).take(best_first)
+    return rows.take(np.lexsort((latent, -f1, synset, seed, basis, ~is_best)))

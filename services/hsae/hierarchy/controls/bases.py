@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float32, Float64, Int, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.config import ControlBasis
@@ -111,6 +111,41 @@ class Latents:
     def columns(self, indices: Int[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_images n_chosen"]:
         """Activations of some latents on all images."""
         return self.by_latent[:, indices].toarray()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SomeImages:
+    """A dense basis on some of its images.
+
+    Attributes:
+        basis: the basis on all images.
+        positions: the images, ascending.
+    """
+
+    basis: DenseBasis
+    positions: Int64[np.ndarray, "n_images"]
+
+    @property
+    def n_images(self) -> int:
+        """Number of the chosen images."""
+        return len(self.positions)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the whole basis."""
+        return self.basis.n_columns
+
+    def values(self, images: slice) -> Float32[np.ndarray, "n_chosen n_values"]:
+        """All values of a range of the chosen images."""
+        chosen = self.positions[images]
+        if not len(chosen):
+            return self.basis.values(slice(0, 0))
+        first = int(chosen[0])
+        return self.basis.values(slice(first, int(chosen[-1]) + 1))[chosen - first]
+
+    def columns(self, indices: Int[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_images n_chosen"]:
+        """Some columns of the chosen images."""
+        return self.basis.columns(indices)[self.positions]
 
 
 def control_basis(

@@ -3,7 +3,7 @@
 A control is another pair of (activations, labels), scored by the same code as the SAE.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,7 +22,7 @@ _MIN_BLOCK_COLUMNS = 64
 """Fewer columns per projection would read the activations too often."""
 
 
-def shuffle_labels(labels: Labels, seed: int) -> Labels:
+def shuffle_labels(labels: Labels, seed: int | Sequence[int]) -> Labels:
     """Permute the images' labels: class sizes stay, and labels no longer depend on what an image shows.
 
     Labels of one image stay together.

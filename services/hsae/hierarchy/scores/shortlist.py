@@ -5,7 +5,7 @@ Pairs are scored on the device of the sums and chosen on the CPU.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,8 +32,10 @@ class Shortlist:
         latents: latent of every chosen pair; pairs are sorted by latent, then node.
         nodes: node of every chosen pair (an index into `InducedTaxonomy.synsets`).
         label: node with the best F1 of every latent, -1 for a latent that fires nowhere.
-        node_best_f1: best F1 of any latent for every node; 0 if no latent fires on it, NaN for a node without images.
-        node_best_latent: the latent with that F1, the lower index on ties; -1 if no latent fires on the node.
+        node_best_f1: F1 of each node's best latent; 0 if no latent fires on it, NaN for a node without images. Where
+            other images are scored than chosen on, it is the F1 on the scored ones (`scored_on`).
+        node_best_f1_selected: the same on the images on which the latent was chosen.
+        node_best_latent: the latent with the best F1, the lower index on ties; -1 if no latent fires on the node.
         node_best_p: for every node, the least p-value of the latents with AUROC > 0.5; NaN if there is none.
         family: p- and q-values of all pairs of the analysis.
     """
@@ -42,9 +44,24 @@ class Shortlist:
     nodes: Int32[np.ndarray, "n_pairs"]
     label: Int32[np.ndarray, "n_latents"]
     node_best_f1: Float64[np.ndarray, "n_nodes"]
+    node_best_f1_selected: Float64[np.ndarray, "n_nodes"]
     node_best_latent: Int32[np.ndarray, "n_nodes"]
     node_best_p: Float64[np.ndarray, "n_nodes"]
     family: FalseDiscovery
+
+    def scored_on(self, sums: NodeSums, scored: "Shortlist") -> "Shortlist":
+        """The same choice with the F1, the tests and the family of other images than those that it was made on.
+
+        Args:
+            sums: sums of the scored images; nodes in the taxonomy's order.
+            scored: the shortlist of the scored images, for its tests.
+        """
+        nodes = np.flatnonzero(self.node_best_latent >= 0).astype(np.int32)
+        f1 = np.where(sums.n_node > 0, 0.0, np.nan)
+        found = sums.pairs(self.node_best_latent[nodes], nodes).f1().cpu().numpy()
+        # A latent that does not fire there has found nothing.
+        f1[nodes] = np.where(sums.n_node[nodes] > 0, np.nan_to_num(found), np.nan)
+        return replace(self, node_best_f1=f1, node_best_p=scored.node_best_p, family=scored.family)
 
 
 def shortlist(
@@ -118,6 +135,7 @@ def shortlist(
         nodes=node[order].astype(np.int32),
         label=np.where(label >= 0, priority[label], -1).astype(np.int32),
         node_best_f1=_back(best_f1, priority),
+        node_best_f1_selected=_back(best_f1, priority),
         node_best_latent=best_latent,
         node_best_p=_back(np.where(best_z > 0, best_p, np.nan), priority),
         family=family.finish(),
