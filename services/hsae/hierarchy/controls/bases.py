@@ -138,14 +138,13 @@ class SomeImages:
     def values(self, images: slice) -> Float32[np.ndarray, "n_chosen n_values"]:
         """All values of a range of the chosen images."""
         chosen = self.positions[images]
-        if not len(chosen):
-            return self.basis.values(slice(0, 0))
-        first = int(chosen[0])
-        return self.basis.values(slice(first, int(chosen[-1]) + 1))[chosen - first]
+        first = int(chosen[0]) if len(chosen) else 0
+        values: np.ndarray = self.basis.values(slice(first, int(chosen[-1]) + 1 if len(chosen) else 0))
+        return np.take(values, chosen - first, axis=0)
 
     def columns(self, indices: Int[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_images n_chosen"]:
         """Some columns of the chosen images."""
-        return self.basis.columns(indices)[self.positions]
+        return np.take(self.basis.columns(indices), self.positions, axis=0)
 
 
 def control_basis(
