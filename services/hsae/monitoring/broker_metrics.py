@@ -1,12 +1,11 @@
 """Metric of the messages that wait in the broker."""
 
 from celery import Celery
-from kombu.exceptions import ChannelError
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from hsae.catalog.tables.work import QUEUES
-from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away, make_app
+from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away, make_app, queue_length
 from hsae.settings import Settings
 
 _CONNECT_SECONDS = 2
@@ -41,11 +40,7 @@ def queue_metric(app: Celery, settings: Settings) -> Metric:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=_CONNECT_SECONDS)
             for queue in QUEUES:
-                try:
-                    declared = connection.default_channel.queue_declare(queue=queue, passive=True)
-                    family.add_metric((queue,), declared.message_count)
-                except ChannelError:  # a queue exists only after its first message
-                    family.add_metric((queue,), 0)
+                family.add_metric((queue,), queue_length(connection, queue))
     except UNREACHABLE as error:
         raise broker_away(error, settings) from error
     return family

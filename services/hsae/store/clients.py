@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from minio import Minio
 
 from hsae.errors import UserError
-from hsae.settings import SILENCE_SECONDS
 from hsae.store.connection import SERVER_FAULTS, connection_pool
 
 
@@ -27,9 +26,9 @@ class ServerAccess:
     endpoint: str
     access_key: str
     secret_key: str
-    region: str = "us-east-1"
-    secure: bool = False
-    silence_seconds: float = SILENCE_SECONDS
+    region: str
+    secure: bool
+    silence_seconds: float
 
 
 class S3Clients:

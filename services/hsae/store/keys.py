@@ -27,6 +27,12 @@ def artifact_prefix(kind: str, key: str) -> str:
     return f"{kind}/{key}/"
 
 
+def artifact_of(object_key: str) -> tuple[str, str]:
+    """The folder and the artifact's key in the key of one of its objects: `activations`, `<key>`."""
+    folder, _, rest = object_key.partition("/")
+    return folder, rest.partition("/")[0]
+
+
 def manifest_key(activations: str, sha256: str = CHECKSUM) -> str:
     """The manifest of the activation set with the key `activations`."""
     return fill_checksum(artifact_prefix(ACTIVATIONS, activations) + f"manifest-{CHECKSUM}.json", sha256)

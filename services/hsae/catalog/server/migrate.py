@@ -1,5 +1,7 @@
 """Migrates the database to this version's schema."""
 
+from collections.abc import Callable
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
@@ -19,15 +21,16 @@ def _config(connection: Connection | None = None) -> Config:
 
 def upgrade(engine: Engine, revision: str = "head") -> SchemaVersion:
     """Migrate up to `revision`. Running it twice, or in two processes at once, is safe."""
-    with clear_errors(), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        command.upgrade(_config(connection), revision)
-    return schema_version(engine)
+    return _migrate(engine, command.upgrade, revision)
 
 
 def downgrade(engine: Engine, revision: str) -> SchemaVersion:
     """Migrate down to `revision` (`base` empties the schema)."""
+    return _migrate(engine, command.downgrade, revision)
+
+
+def _migrate(engine: Engine, migrate: Callable[[Config, str], None], revision: str) -> SchemaVersion:
     with clear_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        command.downgrade(_config(connection), revision)
+        migrate(_config(connection), revision)
     return schema_version(engine)

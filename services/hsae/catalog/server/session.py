@@ -137,9 +137,7 @@ def clear_errors() -> Iterator[None]:
         if state in _UNDEFINED_TABLE_OR_COLUMN:
             raise UserError("the database is not migrated to this version: run `hsae-admin db upgrade`") from error
         if state in _NOT_ALLOWED or state is None:
-            raise UserError(
-                f"the database refuses this ({driver_reason(error.orig)}): correct HSAE_DATABASE_URL"
-            ) from error
+            raise _refused(error) from error
         raise
     except (OperationalError, psycopg.OperationalError, _IdledTooLong) as error:  # the driver's own come from a COPY
         cause = error.orig if isinstance(error, OperationalError) else error
@@ -158,10 +156,12 @@ def clear_errors() -> Iterator[None]:
         if error.connection_invalidated:
             raise ServiceError("the connection to the database was lost: try again") from error
         if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
-            raise UserError(
-                f"the database refuses this ({driver_reason(error.orig)}): correct HSAE_DATABASE_URL"
-            ) from error
+            raise _refused(error) from error
         raise
+
+
+def _refused(error: DBAPIError) -> UserError:
+    return UserError(f"the database refuses this ({driver_reason(error.orig)}): correct HSAE_DATABASE_URL")
 
 
 def driver_reason(error: BaseException | None) -> str:

@@ -7,7 +7,7 @@ from hsae.catalog.queries.jobs import list_jobs
 from hsae.catalog.queries.studies import require_study
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.jobs.state import attempts, state
+from hsae.cli.jobs.state import attempts, progress, state
 from hsae.cli.printing.output import json_option, print_rows
 
 _COLUMNS = {
@@ -44,9 +44,7 @@ def list_(connections: Connections, study: int | None, states: tuple[str, ...], 
         rows = list_jobs(session, study_id=study, states=states, limit=limit)
     for row in rows:
         row["seconds"] = None if row["seconds"] is None else round(float(row["seconds"]), 1)
-        row["progress"] = (
-            f"{row['progress_done']}/{row['progress_total']} {row['progress_unit']}" if row["progress_total"] else None
-        )
+        row["progress"] = progress(row)
         row["attempts"] = attempts(row)
     shown = rows if as_json else [row | {"state": state(row)} for row in rows]
     print_rows(

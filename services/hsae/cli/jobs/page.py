@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from hsae.cli.jobs.state import attempts
+from hsae.cli.jobs.state import attempts, progress
 from hsae.cli.printing.output import cell
 
 _FIELDS = (
@@ -27,8 +27,8 @@ def job_page(job: Mapping[str, Any], needed: Sequence[Mapping[str, Any]], events
         lines.append(f"{'attempt':<12} {attempts(job)}")
     if job["gpu_memory_bytes"]:
         lines.append(f"{'GPU memory':<12} {decimal(job['gpu_memory_bytes'])} at most")
-    if job["progress_total"]:
-        lines.append(f"{'progress':<12} {job['progress_done']}/{job['progress_total']} {job['progress_unit']}")
+    if (done := progress(job)) is not None:
+        lines.append(f"{'progress':<12} {done}")
     if needed:
         lines.append("needs")
         lines += [f"  job {one['id']:<4}  {one['state']:<9}  {one['title']}" for one in needed]

@@ -15,7 +15,7 @@ from rich.text import Text
 from hsae.catalog import JOB_STATES, LIVE_STATES, UNSUCCESSFUL_STATES, transaction
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.cli.framework.connections import Connections
-from hsae.cli.jobs.state import attempts, duration, state
+from hsae.cli.jobs.state import attempts, duration, progress, state
 from hsae.cli.printing.table import Cell, Column, FittedTable
 from hsae.errors import UserError
 from hsae.pipeline.queue.jobs import NEEDS_ENDED
@@ -133,9 +133,10 @@ def _watch_lines(connections: Connections, study_id: int, console: Console) -> l
 
 
 def _progress_text(job: dict[str, Any]) -> str:
-    if job["state"] != "running" or not job["progress_total"]:
+    done = progress(job)
+    if job["state"] != "running" or done is None:
         return ""
-    text = f"  {job['progress_done']}/{job['progress_total']} {job['progress_unit']}"
+    text = f"  {done}"
     if job["progress_rate"]:
         text += f", {job['progress_rate']:.0f}/s, {duration(job['eta_seconds'])} left"
     return text

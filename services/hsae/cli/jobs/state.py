@@ -29,3 +29,8 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def progress(job: Mapping[str, Any]) -> str | None:
+    """How far a job is: `3/10 images`; None before it says."""
+    return f"{job['progress_done']}/{job['progress_total']} {job['progress_unit']}" if job["progress_total"] else None

@@ -23,13 +23,7 @@ _N_KINDS = 8
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Counts of files by kind and of folders by name; a kind is a suffix, `hidden` or a system file's name.
-
-    Attributes:
-        files: files below class folders.
-        beside: files beside the class folders.
-        folders: folders.
-    """
+    """Counts of files by kind and of folders by name; a kind is a suffix, `hidden` or a system file's name."""
 
     files: Counter[str] = field(default_factory=Counter)
     """Files in class folders."""

@@ -8,6 +8,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -111,6 +112,19 @@ def broker_away(error: Exception, settings: Settings) -> ServiceError:
     return ServiceError(f"the broker cannot be used ({error}): {settings.remedy_if_away('broker_url')}")
 
 
+def queue_length(connection: Any, queue: str) -> int:
+    """Number of messages of a queue that no worker has taken yet; 0 for a queue that no message has made yet.
+
+    Args:
+        connection: kombu's, which has no types.
+        queue: its name.
+    """
+    try:
+        return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:
+        return 0
+
+
 class Notifier:
     """Notifies workers of jobs that may start now."""
 
@@ -143,9 +157,7 @@ class Notifier:
         """
         try:
             with self._app.connection_for_read() as connection:
-                return int(connection.default_channel.queue_declare(queue=queue, passive=True).message_count)
-        except ChannelError:  # the queue is made by its first message
-            return 0
+                return queue_length(connection, queue)
         except UNREACHABLE as error:
             raise broker_away(error, self._settings) from error
 

@@ -16,6 +16,7 @@ from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.upkeep.integrity import find_lost
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.keys import artifact_of
 
 if TYPE_CHECKING:  # it loads torch, and commands read this file
     from hsae.pipeline.stages.context import StageContext
@@ -118,7 +119,7 @@ def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
         maker = _maker_of(session, object_key)
         if maker is None or session.scalar(select(Job.state).where(Job.id == maker)) in LIVE_STATES:
             return {}
-        folder, key, _ = object_key.split("/", 2)
+        folder, key = artifact_of(object_key)
         stage = stage_of_folder(folder)
         named = [] if stage is None else list(stage.named_objects(session, key))
     others = [each for each in named if each.key != object_key and not each.is_checkpoint]
@@ -128,11 +129,10 @@ def _others_lost(context: "StageContext", object_key: str) -> dict[str, str]:
 
 def _maker_of(session: Session, object_key: str) -> int | None:
     """The job that makes an object; None for those of a data set, which `dataset add` stores again."""
-    folder, _, rest = object_key.partition("/")
+    folder, key = artifact_of(object_key)
     stage = stage_of_folder(folder)
     if stage is None:
         return None
-    key = rest.partition("/")[0]
     if stage.table is None:
         return session.scalar(select(Job.id).where(Job.key == key))
     return session.scalar(select(stage.table.job_id).where(stage.table.key == key))
@@ -146,6 +146,6 @@ def _ended_since(session: Session, job_id: int, other: int) -> bool:
 
 def _forget_rows(session: Session, object_key: str) -> None:
     """Delete the rows from which a stage would conclude that the object exists."""
-    stage = stage_of_folder(object_key.partition("/")[0])
+    stage = stage_of_folder(artifact_of(object_key)[0])
     if stage is not None:
         stage.forget_object(object_key, session)
