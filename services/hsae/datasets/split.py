@@ -1,0 +1,231 @@
+"""Divides the images of a data set into parts: which train, which select, and which score."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int8
+
+from hsae.datasets.group_split import assign_groups
+from hsae.errors import UserError
+from hsae.split_config import NO_SPLIT, SplitConfig
+
+TRAIN, SELECT, SCORE = 0, 1, 2
+_HALVES = (Fraction(1, 2), Fraction(1, 2))
+_DENOMINATOR = 10_000  # of shares: as exact as people write them, so that ties are ties
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSplit:
+    """The part of every image of a listing.
+
+    Attributes:
+        part: int8[n_images], `TRAIN`, `SELECT` or `SCORE`. Where `is_halved`, there is no `SELECT`.
+        is_halved: there were too few images for three parts: the images of `TRAIN` also select.
+        by: what was assigned as a whole.
+        n_classes: classes of the data set.
+        n_single: classes of a single image.
+        n_unscored: classes of which no image is in `SCORE`.
+    """
+
+    part: Int8[np.ndarray, "n_images"]
+    is_halved: bool
+    by: Literal["images", "groups"]
+    n_classes: int
+    n_single: int
+    n_unscored: int
+
+    @property
+    def train(self) -> Bool[np.ndarray, "n_images"]:
+        """Whether an image trains."""
+        return np.asarray(self.part == TRAIN)
+
+    @property
+    def select(self) -> Bool[np.ndarray, "n_images"]:
+        """Whether latents are chosen on an image."""
+        return self.train if self.is_halved else np.asarray(self.part == SELECT)
+
+    @property
+    def score(self) -> Bool[np.ndarray, "n_images"]:
+        """Whether an image is scored."""
+        return np.asarray(self.part == SCORE)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of this split, a sentence each; empty if there is nothing."""
+        found = []
+        if self.is_halved:
+            found.append(
+                f"more than half of the {self.n_classes} classes would have no image in one of three parts, so the"
+                f" {self.by} are split in two halves: the first trains and selects, the second scores"
+            )
+        if self.n_single:
+            found.append(f"{_classes(self.n_single)} a single image, which trains or scores but not both")
+        if self.n_unscored:
+            found.append(f"{_classes(self.n_unscored)} no scored image: what needs one is undefined (NULL)")
+        if self.n_classes < 3:
+            found.append(
+                f"there are {self.n_classes} classes: scores of inner nodes and null distributions over the tree need"
+                " 3 and are undefined (NULL)"
+            )
+        return tuple(found)
+
+
+def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
+    """Assign every image of a data set to a part, as a function of the listing and the config alone.
+
+    The rules are this project's. Without groups, images of the same set of classes are assigned apart from all others:
+    in an order drawn from PCG64, seeded with the config's seed and the classes' ids, and as many to each part as
+    `part_sizes` says. With groups, whole groups are assigned (`assign_groups`); an image without one is a group of its
+    own. If more than half of the classes have no image in one of the three parts, the same is done with two halves,
+    of which the first trains and selects.
+
+    Args:
+        listing: one row per image (`LISTING_SCHEMA` or `MULTI_LABEL_LISTING_SCHEMA`, with or without groups).
+        config: the shares and the seed.
+
+    Raises:
+        UserError: all images are of one group, or so few that none is left to train on or to score.
+    """
+    images = _Images(listing)
+    part = _assign(images, _shares(config), config.seed)
+    n_lacking = _lacking(images, part, 3).any(axis=1).sum()
+    is_halved = 2 * int(n_lacking) > images.n_classes
+    if is_halved:
+        part = np.where(_assign(images, _HALVES, config.seed) == 0, TRAIN, SCORE).astype(np.int8)
+    for number, use in ((TRAIN, "train on"), (SCORE, "score")):
+        if not (part == number).any():
+            raise UserError(
+                f"a split of {images.n_images} images leaves none to {use}: give more images or submit with --split"
+                f" {NO_SPLIT}"
+            )
+    return ImageSplit(
+        part,
+        is_halved,
+        "images" if images.groups is None else "groups",
+        images.n_classes,
+        n_single=int((np.bincount(images.class_of, minlength=images.n_classes) == 1).sum()),
+        n_unscored=int(_lacking(images, part, 3)[:, SCORE].sum()),
+    )
+
+
+def part_sizes(n: int, shares: Sequence[Fraction], draw: Fraction, order: Sequence[int]) -> list[int]:
+    """How many of `n` images go to each part: the share of `n`, rounded down or up.
+
+    Images that rounding down leaves over go to the largest remainders, if every part then has an image. Else they are
+    drawn so that each part expects its exact share (systematic sampling): of many classes with one image, the parts get
+    their shares.
+
+    Args:
+        n: number of images.
+        shares: of the parts; they sum to 1.
+        draw: uniform in [0, 1).
+        order: the parts, in the order in which equal remainders are served.
+    """
+    sizes = [int(n * share) for share in shares]
+    rests = [n * share - size for share, size in zip(shares, sizes, strict=True)]
+    n_left = n - sum(sizes)
+    largest = sorted(order, key=lambda part: -rests[part])[:n_left]
+    if all(size or part in largest for part, size in enumerate(sizes)):
+        chosen = largest
+    else:
+        ends = [sum(rests[: part + 1]) for part in range(len(rests))]
+        chosen = [
+            next(part for part, end in enumerate(ends) if point < end) for point in (draw + k for k in range(n_left))
+        ]
+    for part in chosen:
+        sizes[part] += 1
+    return sizes
+
+
+class _Images:
+    """The classes and groups of a listing as numbers.
+
+    Attributes:
+        stratum: int64[n_images], the image's set of classes.
+        names: the ids of the classes of every stratum, sorted.
+        image_of: int64[n_labels], the image of every label.
+        class_of: int64[n_labels], its class.
+        n_classes: number of classes.
+        groups: the group of every image, None where it has none; None where no image has one.
+    """
+
+    def __init__(self, listing: pa.Table) -> None:
+        self.n_images: int = listing.num_rows
+        if "class_ids" in listing.column_names:
+            sets = [tuple(ids) for ids in listing["class_ids"].to_pylist()]
+        else:
+            sets = [(class_id,) for class_id in listing["class_id"].to_pylist()]
+        self.names = sorted(set(sets))
+        number_of = {names: number for number, names in enumerate(self.names)}
+        self.stratum = np.array([number_of[names] for names in sets], np.int64)
+        classes = {name: number for number, name in enumerate(sorted({name for ids in self.names for name in ids}))}
+        self.n_classes = len(classes)
+        self.image_of = np.repeat(np.arange(self.n_images), [len(ids) for ids in sets])
+        self.class_of = np.array([classes[name] for ids in sets for name in ids], np.int64)
+        given = listing["group"].to_pylist() if "group" in listing.column_names else []
+        self.groups: list[str | None] | None = given if any(group is not None for group in given) else None
+
+
+def _assign(images: _Images, shares: Sequence[Fraction], seed: int) -> Int8[np.ndarray, "n_images"]:
+    """The part of every image, counted from 0."""
+    if images.groups is not None:
+        return _assign_by_group(images, images.groups, shares, seed)
+    part = np.empty(images.n_images, np.int8)
+    order = np.argsort(images.stratum, kind="stable")
+    ends = np.cumsum(np.bincount(images.stratum, minlength=len(images.names)))
+    for names, members in zip(images.names, np.split(order, ends[:-1]), strict=True):
+        numbers = _generator(seed, *names).random_raw(len(members) + 1 + len(shares))
+        shuffled = members[np.argsort(numbers[: len(members)], kind="stable")]
+        draw = Fraction(int(numbers[len(members)]), 2**64)
+        ties = np.argsort(numbers[len(members) + 1 :], kind="stable").tolist()
+        part[shuffled] = np.repeat(np.arange(len(shares)), part_sizes(len(members), shares, draw, ties))
+    return part
+
+
+def _assign_by_group(
+    images: _Images, groups: Sequence[str | None], shares: Sequence[Fraction], seed: int
+) -> Int8[np.ndarray, "n_images"]:
+    named = sorted({group for group in groups if group is not None})
+    number_of: dict[str | None, int] = {group: number for number, group in enumerate(named)}
+    group_of = np.array([number_of.get(group, -1) for group in groups], np.int64)
+    alone = np.flatnonzero(group_of < 0)
+    group_of[alone] = len(named) + np.arange(len(alone))
+    n_groups = len(named) + len(alone)
+    if n_groups == 1:
+        raise UserError(
+            f"all images are of the group {named[0]}, and a group is not divided, so no image is left to score: give"
+            f" the images several groups, register them without the column group, or submit with --split {NO_SPLIT}"
+        )
+    order = np.argsort(_generator(seed, "groups").random_raw(n_groups), kind="stable")
+    shuffled = np.empty(n_groups, np.int64)
+    shuffled[order] = np.arange(n_groups)
+    whole = np.bincount(shuffled[group_of], minlength=n_groups)
+    pairs = shuffled[group_of[images.image_of]] * images.n_classes + images.class_of
+    keys, counts = np.unique(pairs, return_counts=True)
+    part = assign_groups(whole, keys // images.n_classes, keys % images.n_classes, counts, shares)
+    return part[shuffled[group_of]]
+
+
+def _lacking(images: _Images, part: Int8[np.ndarray, "n_images"], n_parts: int) -> Bool[np.ndarray, "n_classes parts"]:
+    """Whether a class has no image in a part."""
+    pairs = images.class_of * n_parts + part[images.image_of]
+    return np.asarray(np.bincount(pairs, minlength=images.n_classes * n_parts).reshape(-1, n_parts) == 0)
+
+
+def _shares(config: SplitConfig) -> tuple[Fraction, ...]:
+    train, select = (Fraction(share).limit_denominator(_DENOMINATOR) for share in (config.train, config.select))
+    return train, select, 1 - train - select
+
+
+def _generator(seed: int, *names: str) -> np.random.PCG64:
+    """Raw numbers (which no version of NumPy changes) for a seed and names."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return np.random.PCG64(np.random.SeedSequence([seed, *np.frombuffer(digest, "<u4").tolist()]))
+
+
+def _classes(n: int) -> str:
+    return "1 class has" if n == 1 else f"{n} classes have"

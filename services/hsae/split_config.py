@@ -1,0 +1,61 @@
+"""How the images of a data set are divided into parts that train, select and score."""
+
+from pydantic import Field, model_validator
+
+from hsae.errors import UserError
+from hsae.frozen_model import FrozenModel
+
+IN_SAMPLE = "in-sample"
+"""What a result is called whose latents were trained, chosen and scored on the same images."""
+NO_SPLIT = "none"
+_TOLERANCE = 1e-6
+
+
+class SplitConfig(FrozenModel):
+    """The shares of the images in the three parts; every field changes the parts. `datasets.split` assigns them.
+
+    `None` in place of a config means no split: all images train, select and score.
+    """
+
+    train: float = Field(0.5, gt=0, lt=1, description="share of the images that SAEs are trained on")
+    select: float = Field(0.25, gt=0, lt=1, description="share on which latents are chosen")
+    score: float = Field(0.25, gt=0, lt=1, description="share that every reported number is of")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the assignment of the images")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SplitConfig":
+        total = self.train + self.select + self.score
+        if abs(total - 1) > _TOLERANCE:
+            raise ValueError(
+                f"the shares of train, select and score sum to {total:g}: choose shares that sum to 1, such as"
+                " .5/.25/.25"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """The shares, and the seed unless it is 0: `0.5/0.25/0.25`, `0.5/0.25/0.25 seed 3`."""
+        shares = "/".join(f"{share:g}" for share in (self.train, self.select, self.score))
+        return shares if self.seed == 0 else f"{shares} seed {self.seed}"
+
+
+def parse_split(text: str) -> SplitConfig | None:
+    """A split as a person writes it: three shares such as `.5/.25/.25`, or `none`, which gives None.
+
+    Raises:
+        UserError: it can be read as neither; pydantic's `ValidationError`: the shares cannot be.
+    """
+    if text.strip().lower() == NO_SPLIT:
+        return None
+    try:
+        train, select, score = map(float, text.split("/"))
+    except ValueError as error:
+        raise UserError(
+            f"{text!r} is no split: write three shares of train, select and score such as .5/.25/.25, or {NO_SPLIT}"
+        ) from error
+    return SplitConfig(train=train, select=select, score=score)
+
+
+def split_label(split: SplitConfig | None) -> str:
+    """The split in a few words, for titles: `in-sample` where there is none."""
+    return IN_SAMPLE if split is None else split.label
