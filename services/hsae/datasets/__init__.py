@@ -1,7 +1,7 @@
 """Labelled image data sets: listing, fingerprint, and decoding of image files."""
 
 from hsae.datasets.check import SkippedImage, check_images
-from hsae.datasets.dataset import LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset
+from hsae.datasets.dataset import GROUP_FIELD, LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.decoding.image import MAX_ASPECT_RATIO, DecodedImage, ImageFile, open_image
 from hsae.datasets.decoding.memory_budget import MemoryBudget
@@ -16,6 +16,7 @@ from hsae.datasets.sources.registry import register_source, source_at
 from hsae.datasets.sources.source import Contents, ImageSource, ImageStream, SourceImage
 
 __all__ = [
+    "GROUP_FIELD",
     "LISTING_SCHEMA",
     "MAX_ASPECT_RATIO",
     "MULTI_LABEL_LISTING_SCHEMA",

@@ -27,6 +27,9 @@ MULTI_LABEL_LISTING_SCHEMA = LISTING_SCHEMA.set(
     LISTING_SCHEMA.get_field_index("class_id"), pa.field("class_ids", pa.list_(pa.string()), nullable=False)
 )
 
+# The further column of a listing of whose images some have a group; an image without one has null.
+GROUP_FIELD = pa.field("group", pa.string())
+
 _N_FILES_PER_TASK = 256
 
 
@@ -37,10 +40,11 @@ class ImageDataset:
     source: ImageSource
     """Where the images are; it reads the listing's paths."""
     fingerprint: str
-    """sha256 (hex) over path, class ids and sha256 of every file, in order; see `fingerprint_of`."""
+    """sha256 (hex) over path, class ids, sha256 and group of every file, in order; see `fingerprint_of`."""
     listing: pa.Table
     """One row per image: its number 0..n-1, posix path, class id, sha256 and size (`LISTING_SCHEMA`); where some image
-    has several classes, `class_ids` of every image, sorted, in place of `class_id` (`MULTI_LABEL_LISTING_SCHEMA`)."""
+    has several classes, `class_ids` of every image, sorted, in place of `class_id` (`MULTI_LABEL_LISTING_SCHEMA`);
+    where some image has a group, `GROUP_FIELD` at the end."""
     class_names: dict[str, str]
     """What the user calls each class: its folder's name or label, by class id, in the order of the ids."""
     merged: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -82,20 +86,29 @@ def _hash_some(source: ImageSource, paths: Iterable[str]) -> list[tuple[str, int
     return digests
 
 
-def fingerprint_of(rows: Iterable[tuple[str, str, str]]) -> str:
+def fingerprint_of(rows: Iterable[tuple[str, str, str]], groups_of: Mapping[str, str] | None = None) -> str:
     """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path, then class id.
 
-    An image has a row for each of its classes. No path and no id contains a NUL, so different sets of rows never give
-    the same text.
+    Before the LF of an image with a group stands `NUL group`. An image has a row for each of its classes. No path, id
+    or group contains a NUL, so different sets of rows never give the same text.
+
+    Args:
+        rows: path, class id and sha256 (hex).
+        groups_of: by path the group of every image that has one.
     """
+    groups = groups_of or {}
     digest = hashlib.sha256()
     for path, class_id, sha256 in sorted(rows):
-        digest.update(f"{path}\0{class_id}\0{sha256}\n".encode())
+        group = f"\0{groups[path]}" if path in groups else ""
+        digest.update(f"{path}\0{class_id}\0{sha256}{group}\n".encode())
     return digest.hexdigest()
 
 
 def make_dataset(
-    source: ImageSource, classes_of: Mapping[str, tuple[str, ...]], class_names: Mapping[str, str]
+    source: ImageSource,
+    classes_of: Mapping[str, tuple[str, ...]],
+    class_names: Mapping[str, str],
+    groups_of: Mapping[str, str] | None = None,
 ) -> ImageDataset:
     """Hash the files and make the data set.
 
@@ -103,6 +116,7 @@ def make_dataset(
         source: where the images are.
         classes_of: by path the sorted class ids of the image.
         class_names: by class id what the data set calls the class.
+        groups_of: by path the group of every image that has one.
 
     Raises:
         UserError: a file is missing or cannot be read.
@@ -121,9 +135,12 @@ def make_dataset(
         },
         schema=MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA,
     )
-    fingerprint = fingerprint_of(
+    if groups_of:
+        listing = listing.append_column(GROUP_FIELD, pa.array(map(groups_of.get, paths), pa.string()))
+    rows = (
         (path, class_id, sha256)
         for path, ids, (sha256, _) in zip(paths, classes, digests, strict=True)
         for class_id in ids
     )
+    fingerprint = fingerprint_of(rows, groups_of)
     return ImageDataset(source, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

@@ -21,8 +21,8 @@ def scan(
 
     Args:
         location: a URI or path that `source_at` finds a source for, such as a folder of class folders, whose names are
-            the labels; or a CSV with the columns path,label, whose paths are relative to the CSV's folder or absolute,
-            with a row for each label of an image.
+            the labels; or a CSV with the columns path,label and perhaps group, whose paths are relative to the CSV's
+            folder or absolute, with a row for each label of an image.
         taxonomy: the labels are names of its nodes.
         mapping: a CSV with the columns folder,synset that says which synset a folder name or label stands for; one that
             it does not list stands for itself. Labels of the same synset become one class.
@@ -55,6 +55,7 @@ def scan(
         source,
         {path: ids_of[labels] for path, labels in labels_of.items()},
         {class_id: called[0] for class_id, called in names.items()},
+        {image.path: image.group for image in contents.images if image.group is not None},
     )
     merged = {class_id: tuple(names[class_id]) for class_id in dataset.class_ids if len(names[class_id]) > 1}
     return replace(dataset, merged=merged, left_out=contents.left_out, decisions=decisions)

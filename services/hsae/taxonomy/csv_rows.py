@@ -18,24 +18,32 @@ class CsvRow:
     written: tuple[str, ...]
 
 
-def read_csv_rows(path: Path, columns: tuple[str, ...]) -> list[CsvRow]:
+def read_csv_rows(path: Path, columns: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> list[CsvRow]:
     """Read some columns of a CSV with a header.
 
     Args:
         path: the file.
         columns: names of the columns to read; other columns are ignored.
+        optional: names of columns to read as well where the file has them.
 
     Returns:
-        Every row, with the values in the order of `columns`; no value is blank.
+        Every row, with the values in the order of `columns`, of which none is blank, then of `optional`, blank where
+        there is none.
 
     Raises:
         UserError: as for `iterate_csv`; or a column is missing or occurs twice, there are no rows, or a value is blank.
     """
     wanted = ",".join(columns)
     table = iterate_csv(path, wanted)
-    positions = _column_positions(path, next(table).values, columns)
+    positions = _column_positions(path, next(table).values, columns, optional)
     rows = [
-        CsvRow(row.line, *(tuple(fields[position] for position in positions) for fields in (row.values, row.written)))
+        CsvRow(
+            row.line,
+            *(
+                tuple("" if position is None else fields[position] for position in positions)
+                for fields in (row.values, row.written)
+            ),
+        )
         for row in table
     ]
     for position, column in enumerate(columns):
@@ -91,13 +99,15 @@ def iterate_csv(path: Path, wanted: str) -> Iterator[CsvRow]:
         raise UserError(f"{path}: is empty; it needs the header {wanted} and a row for each entry")
 
 
-def _column_positions(path: Path, header: tuple[str, ...], columns: tuple[str, ...]) -> list[int]:
+def _column_positions(
+    path: Path, header: tuple[str, ...], columns: tuple[str, ...], optional: tuple[str, ...]
+) -> list[int | None]:
     names = [name.lower() for name in header]
-    for column in columns:
-        if names.count(column) != 1:
+    for column in (*columns, *optional):
+        if names.count(column) > 1 or (column in columns and column not in names):
             problem = "has no" if column not in names else "has more than one"
             raise UserError(
                 f"{path}: the header {problem} column {column!r} (found: {', '.join(header)}); "
                 f"it needs {','.join(columns)}, separated by commas"
             )
-    return [names.index(column) for column in columns]
+    return [names.index(column) if column in names else None for column in (*columns, *optional)]

@@ -13,12 +13,14 @@ from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
 
 CSV_SUFFIX = ".csv"
 _COLUMNS = ("path", "label")
+_OPTIONAL = ("group",)
 
 
 class CsvSource(LocalFiles):
-    """A CSV with the columns path,label, with a row for every label of an image.
+    """A CSV with the columns path,label and perhaps group, with a row for every label of an image.
 
-    Paths are relative to the CSV's folder, or absolute.
+    Paths are relative to the CSV's folder, or absolute. All rows of an image have the same group; an image whose group
+    is blank has none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,6 +42,7 @@ class CsvSource(LocalFiles):
         A repeated row counts once: lists of objects have a row for every dog of an image.
         """
         labels_of: dict[str, tuple[str, ...]] = {}
+        group_of: dict[str, str] = {}
         first_row: dict[str, tuple[int, str]] = {}
         for row in self._rows:
             path, label = PurePosixPath(_listed_name(self.folder, row)).as_posix(), row.values[1]
@@ -55,18 +58,36 @@ class CsvSource(LocalFiles):
                 )
             if label not in labels_of.get(path, ()):
                 labels_of[path] = (*labels_of.get(path, ()), label)
-        return Contents([SourceImage(path, labels) for path, labels in labels_of.items()])
+            group = group_of.setdefault(path, _group(row, where))
+            if group != row.values[2]:
+                raise UserError(
+                    f"{where}: {path} is of the group {row.values[2]!r}, and in line {line} of {group!r}; give all rows"
+                    " of an image the same group"
+                )
+        return Contents([SourceImage(path, labels, group_of[path] or None) for path, labels in labels_of.items()])
 
     @cached_property
     def _rows(self) -> tuple[CsvRow, ...]:
         """The rows, read once, so that all methods agree."""
-        return tuple(read_csv_rows(self.path, _COLUMNS))
+        return tuple(read_csv_rows(self.path, _COLUMNS, optional=_OPTIONAL))
 
 
 def _listed_name(root: Path, row: CsvRow) -> str:
     """The path of a row: with the spaces around it if there is such a file, otherwise without them."""
     written = row.written[0]
     return written if written != row.values[0] and os.path.lexists(root / written) else row.values[0]
+
+
+def _group(row: CsvRow, where: str) -> str:
+    """The group of a row.
+
+    Raises:
+        UserError: it could not be printed in one line.
+    """
+    group = row.values[2]
+    if not group.isprintable():
+        raise UserError(f"{where}: the group {group!r} holds characters that cannot be printed; rename it")
+    return group
 
 
 def _check_regular_file(path: Path, where: str) -> None:

@@ -21,10 +21,12 @@ class SourceImage:
         path: its name in the data set's listing and the argument of `ImageSource.read`. UTF-8, without NUL, the same on
             every machine, and unique.
         labels: what it shows, at least one.
+        group: what it shares with images that it must not be split from (style, subject, camera); None: nothing.
     """
 
     path: str
     labels: tuple[str, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
