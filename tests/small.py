@@ -40,6 +40,7 @@ def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
         "layers": (1, 3),
         "saes": (SaeConfig(kind="topk", k=8, expansion=4, n_steps=200),),
         "extraction": ExtractionConfig(shard_images=40, batch_size=20),
+        "split": None,  # of so few images each has to do everything
     }
     return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -1,9 +1,10 @@
 """How the images of a data set are divided into parts that train, select and score."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
+from hsae.pydantic_errors import one_line
 
 IN_SAMPLE = "in-sample"
 """What a result is called whose latents were trained, chosen and scored on the same images."""
@@ -43,7 +44,7 @@ def parse_split(text: str) -> SplitConfig | None:
     """A split as a person writes it: three shares such as `.5/.25/.25`, or `none`, which gives None.
 
     Raises:
-        UserError: it can be read as neither; pydantic's `ValidationError`: the shares cannot be.
+        UserError: it can be read as neither, or the shares cannot be.
     """
     if text.strip().lower() == NO_SPLIT:
         return None
@@ -53,7 +54,11 @@ def parse_split(text: str) -> SplitConfig | None:
         raise UserError(
             f"{text!r} is no split: write three shares of train, select and score such as .5/.25/.25, or {NO_SPLIT}"
         ) from error
-    return SplitConfig(train=train, select=select, score=score)
+    try:
+        return SplitConfig(train=train, select=select, score=score)
+    except ValidationError as error:
+        problem = one_line(error, lambda it: f"{it.place} {it.reason}".strip().replace("Value error, ", ""))
+        raise UserError(f"{text!r} is no split: {problem}") from error
 
 
 def split_label(split: SplitConfig | None) -> str:

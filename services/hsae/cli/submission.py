@@ -1,6 +1,7 @@
 """The steps of `submit` after its options are read: find the data set, show the plan, enter it, wait for it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +15,15 @@ from hsae.cli.jobs.watch import watch_study
 from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
+from hsae.pipeline.inputs.dataset_names import dataset_or_first
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
 from hsae.pipeline.planning.training_rows import few_rows_warning
+
+if TYPE_CHECKING:
+    from hsae.datasets.split import ImageSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,15 @@ def submit_request(
                 from hsae.cli.datasets.report import print_registration
 
                 print_registration(registration)
+    split = _split(connections, request)
+    notes = [] if split is None else list(split.notes())
     shown = None
     warnings = []
     if manner.dry_run or manner.from_file:
         shown = preview(request, connections.settings, connections.sessions, checked=checked)
-        warnings = _warn(connections, request, shown)
+        warnings = _warn(connections, request, shown, split)
         if manner.dry_run and manner.as_json:
-            print_json(plan_json(shown) | {"warnings": warnings})
+            print_json(plan_json(shown) | {"warnings": warnings, "notes": notes})
         else:
             print_preview(shown, err=manner.as_json)
     if manner.dry_run:
@@ -95,7 +103,7 @@ def submit_request(
         return False
     plan = submit(request, connections.settings, connections.sessions, checked=checked)
     if shown is None:
-        warnings = _warn(connections, request, plan)
+        warnings = _warn(connections, request, plan, split)
     notify_workers(connections, plan.to_notify)
     if not manner.as_json:
         _print_entered(plan, shown)
@@ -106,15 +114,36 @@ def submit_request(
         if manner.wait:
             wait_for_study(connections, plan.study_id, quiet=True)
     finally:  # after the wait, for only then it is known which images were skipped
-        further = {"registered": registered, "skipped": skipped_json(connections, plan.study_id), "warnings": warnings}
-        print_json(plan_json(plan) | further)
+        further = {"registered": registered, "skipped": skipped_json(connections, plan.study_id)}
+        print_json(plan_json(plan) | further | {"warnings": warnings, "notes": notes})
     return True
 
 
-def _warn(connections: Connections, request: SubmitRequest, plan: Preview) -> list[str]:
-    """Print and return warnings about likely weaknesses of the results."""
+def _split(connections: Connections, request: SubmitRequest) -> "ImageSplit | None":
+    """The parts of the request's images; None in-sample.
+
+    Raises:
+        UserError: the images cannot be split.
+    """
+    if request.split is None:
+        return None
+    # pyarrow comes with it, a third of a second: what is refused before does without.
+    from hsae.pipeline.inputs.image_split import read_split
+
     with transaction(connections.sessions) as session:
-        n_images = session.get_one(Dataset, plan.dataset.id).n_images
+        dataset = dataset_ref(dataset_or_first(session, request.dataset))
+    return read_split(connections.store, dataset, request.split)
+
+
+def _warn(connections: Connections, request: SubmitRequest, plan: Preview, split: "ImageSplit | None") -> list[str]:
+    """Print what the split means for this data set, and print and return warnings about likely weak results."""
+    if split is None:
+        with transaction(connections.sessions) as session:
+            n_images = session.get_one(Dataset, plan.dataset.id).n_images
+    else:
+        n_images = int(split.train.sum())
+        for note in split.notes():
+            click.echo(f"Note: {note}.", err=True)
     warning = few_rows_warning(request, plan.model, n_images)
     if warning is None:
         return []

@@ -19,6 +19,7 @@ from hsae.hierarchy.config import ScoringConfig
 from hsae.pydantic_errors import one_line
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
+from hsae.split_config import SplitConfig, parse_split
 
 if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
@@ -80,6 +81,13 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     show_default=True,
     help="What monosemanticity compares images by: class token of the last layer (last), the analysed layer (own), or"
     " an activation set of the same images (its number or key).",
+)
+@click.option(
+    "--split",
+    default=SplitConfig().label,
+    show_default=True,
+    help="Shares of the images that train SAEs, select latents and score them; none: all images do everything"
+    " (in-sample).",
 )
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
@@ -188,6 +196,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
             connections.settings,
         )
         scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
+        split = parse_split(options["split"])
     except ValidationError as error:
         raise UserError(one_line(error, lambda it: f"{it.place} = {it.value!r}: {it.reason}")) from error
     return SubmitRequest(
@@ -197,5 +206,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         saes=saes,
         extraction=extraction,
         scoring=scoring,
+        split=split,
         priority=options["priority"] or 0,
     )

@@ -17,6 +17,7 @@ from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 
 _MODEL = BackboneSpec(
     name="facebook/dinov2-base",
@@ -96,6 +97,30 @@ def test_an_extraction():
 )
 def test_saes(sae, key):
     assert TrainRequest(activation_key=_ACTIVATIONS, sae=sae).key == key
+    assert TrainRequest(activation_key=_ACTIVATIONS, sae=sae, split=None).key == key
+
+
+@pytest.mark.parametrize(
+    ("split", "sae", "analysis"),
+    [
+        (
+            SplitConfig(),
+            "d19552a59e5c60cac4359648f4da5da127b866764f5c98c38f64d8fbc6215420",
+            "f9ea876b10284b582fe0b42ba0b6a30d451d58ee07f6c3c50f89630be9641fa0",
+        ),
+        (
+            SplitConfig(train=0.6, select=0.2, score=0.2, seed=3),
+            "178d78f1f7eeb7aa7813a0e5a836363751e3ddc9b925e1e3b0f67425817c8f62",
+            "09423a933c7971c114656f513f79d723a099b3c1ddd610318498a116cc99b050",
+        ),
+    ],
+)
+def test_splits(split, sae, analysis):
+    assert TrainRequest(activation_key=_ACTIVATIONS, sae=SaeConfig(), split=split).key == sae
+    request = AnalyzeRequest(
+        sae_key=_SAE, activation_key=_ACTIVATIONS, dataset=_DATASET, scoring=ScoringConfig(), split=split
+    )
+    assert request.key == analysis
 
 
 @pytest.mark.parametrize(

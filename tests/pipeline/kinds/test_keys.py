@@ -12,6 +12,7 @@ from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 
 DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
 
@@ -21,13 +22,14 @@ def spec():
     return inspect_backbone(str(backbone_folder()))
 
 
-def _keys(spec, *, extraction=None, sae=TINY_SAE, scoring=None, dataset=DATASET, layer=3):
+def _keys(spec, *, extraction=None, sae=TINY_SAE, scoring=None, dataset=DATASET, layer=3, split=None):
     request = ExtractRequest(model=spec, dataset=dataset, layers=(layer,), extraction=extraction or ExtractionConfig())
     activations = request.activation_key(layer)
-    trained = TrainRequest(activation_key=activations, sae=sae)
+    trained = TrainRequest(activation_key=activations, sae=sae, split=split)
     analysis = AnalyzeRequest(
-        sae_key=trained.key, activation_key=activations, dataset=dataset, scoring=scoring or ScoringConfig()
-    )
+        sae_key=trained.key, activation_key=activations, dataset=dataset, scoring=scoring or ScoringConfig(),
+        split=split,
+    )  # fmt: skip
     return activations, request.key, trained.key, analysis.key
 
 
@@ -69,6 +71,19 @@ def test_every_field_is_part_of_the_key(spec, config, others):
         seen.add(keys)
         assert keys[:first_changed] == plain[:first_changed]
         assert not set(keys[first_changed:]) & set(plain[first_changed:]), field
+
+
+def test_every_field_of_a_split_is_part_of_the_keys_of_saes_and_analyses(spec):
+    splits = [
+        None,
+        SplitConfig(),
+        SplitConfig(seed=1),
+        SplitConfig(train=0.6, select=0.15),
+        SplitConfig(train=0.6, score=0.15),
+    ]
+    keys = [_keys(spec, split=split) for split in splits]
+    assert len({key[:2] for key in keys}) == 1, "activations are extracted once for all splits"
+    assert len({key for of_split in keys for key in of_split[2:]}) == 2 * len(splits)
 
 
 def test_what_the_model_and_the_data_are_is_part_of_the_key_and_their_place_is_not(spec):

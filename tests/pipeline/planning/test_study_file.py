@@ -10,6 +10,7 @@ from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.pipeline.planning.study_file import MAX_SAES, parse_layers, read_spec
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
+from hsae.split_config import SplitConfig
 
 PLAIN = "layers: [1]\nsaes:\n  - {kind: relu}\n"
 
@@ -57,6 +58,40 @@ def test_lists_are_the_sweep(study):
     assert request.extraction == ExtractionConfig(tokens="mean", dtype="bfloat16")
     assert request.scoring == ScoringConfig(threshold=0.5, controls=("neuron", "untrained"))
     assert request.saes == spec.saes
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("", SplitConfig()),
+        ("split: none", None),
+        ("split: .6/.2/.2", SplitConfig(train=0.6, select=0.2, score=0.2)),
+        ("split: {seed: 3}", SplitConfig(seed=3)),
+        ("split: {train: 0.6, select: 0.1, score: 0.3}", SplitConfig(train=0.6, select=0.1, score=0.3)),
+    ],
+)
+def test_a_split(study, text, split):
+    assert study(f"{PLAIN}{text}").request(Settings(), folder=Path("/x")).split == split
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("split:", "split: it is empty: write none"),
+        ("split: half", "split: 'half' is no split: write three shares of train, select and score"),
+        ("split: .5/.5/.5", "split: '.5/.5/.5' is no split: the shares of train, select and score sum to 1.5"),
+        ("split: 1/0/0", "split: '1/0/0' is no split: train Input should be less than 1; select Input should be"),
+        ("split: {train: 0}", "split.train: 0 is not valid: input should be greater than 0"),
+        ("split: {train: 0.9}", "split: {'train': 0.9} is not valid: value error, the shares of train, select and"),
+        ("split: {test: 0.5}", "split.test is no field of a study: choose from train, select, score, seed"),
+        ("split: [0.5, 0.25, 0.25]", "split: "),
+    ],
+)
+def test_splits_that_cannot_be(study, text, message):
+    with pytest.raises(UserError) as caught:
+        study(f"{PLAIN}{text}")
+    assert str(caught.value).split(": ", 1)[1].startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_setting_of_an_sae_can_be_swept(study):

@@ -9,7 +9,7 @@ from hsae.errors import UserError
 
 
 def find_comparison(session: Session, study_id: int) -> Row:
-    """A study's comparison: id, key, config and dataset.
+    """A study's comparison: id, key, config, dataset, and whether its analyses are `in_sample`.
 
     Raises:
         UserError: there is no such study, or its comparison does not exist yet.
@@ -17,7 +17,9 @@ def find_comparison(session: Session, study_id: int) -> Row:
     found = session.execute(
         text(
             """
-            SELECT c.id, c.key, c.config, d.name AS dataset
+            SELECT c.id, c.key, c.config, d.name AS dataset,
+                   EXISTS (SELECT FROM comparison_score v JOIN analysis a ON a.id = v.analysis_id
+                           WHERE v.comparison_id = c.id AND a.split IS NULL) AS in_sample
             FROM comparison c JOIN study_job s ON s.job_id = c.job_id JOIN dataset d ON d.id = c.dataset_id
             WHERE s.study_id = :study
             """

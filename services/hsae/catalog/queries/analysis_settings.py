@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row
+from hsae.split_config import SplitConfig, split_label
 
 # Which activation set compares the images is not a setting of its own: of one request it differs from layer to layer.
 _NOT_A_SETTING = {"embeddings"}
@@ -15,7 +16,7 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
     """By analysis its `layer`, and the settings of its `sae`, its `activations` and its `scoring`, each by name."""
     query = """
         SELECT i.analysis_id AS id, i.layer, i.sae_kind AS kind, i.expansion, i.sae_seed AS seed, i.sae_config AS sae,
-               i.scoring, i.model, left(i.revision, 12) AS revision, i.dataset, i.tokens, i.dtype, i.n_views,
+               i.scoring, i.split, i.model, left(i.revision, 12) AS revision, i.dataset, i.tokens, i.dtype, i.n_views,
                j.request -> 'extraction' AS extraction
         FROM analysis_input i JOIN activation_set s ON s.id = i.activation_set_id JOIN job j ON j.id = s.job_id
         WHERE i.analysis_id = ANY(:ids) ORDER BY i.analysis_id
@@ -23,6 +24,7 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
     found = {}
     for row in session.execute(text(query), {"ids": list(analysis_ids)}).mappings():
         scoring = {name: value for name, value in row["scoring"].items() if name not in _NOT_A_SETTING}
+        scoring["split"] = _split(row["split"])
         activations = {name: row[name] for name in ("model", "revision", "dataset", "tokens", "dtype", "n_views")}
         extraction = dict(row["extraction"] or {})
         found[row["id"]] = {
@@ -32,6 +34,12 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
             "scoring": _named("scoring", scoring, set(scoring) & {"seed", "format"}),
         }
     return found
+
+
+def _split(stored: Row | None) -> str:
+    """The split in a few words; what became of it belongs to the images and is no setting."""
+    shares = {name: value for name, value in (stored or {}).items() if name in SplitConfig.model_fields}
+    return split_label(SplitConfig(**shares) if shares else None)
 
 
 def _named(part: str, settings: Row, ambiguous: set[str]) -> Row:

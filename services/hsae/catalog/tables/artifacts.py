@@ -100,7 +100,14 @@ class Analysis(Base):
     config: Mapped[Json] = mapped_column(
         comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings, format"
     )
-    n_images: Mapped[int] = mapped_column(comment="images scored")
+    n_images: Mapped[int] = mapped_column(comment="images of all parts that could be read")
+    split: Mapped[Json | None] = mapped_column(
+        comment="shares train, select, score and their seed; by: images or whole groups; is_halved: one half trains "
+        "and selects, for want of images. Null: in-sample, every image did everything"
+    )
+    n_train: Mapped[int | None] = mapped_column(comment="images that trained the SAE; null in-sample")
+    n_select: Mapped[int | None] = mapped_column(comment="images on which latents were chosen; null in-sample")
+    n_score: Mapped[int | None] = mapped_column(comment="images that every score is of; null in-sample: all of them")
     activations_sha256: Mapped[str] = mapped_column(
         comment="checksum of analyses/<key>/latents-<checksum>.safetensors: every latent's activation on every image"
     )

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from hsae.backbones.names import short_model_name
 from hsae.catalog.queries.analysis_settings import analysis_settings
 from hsae.report.setting_names import setting_names, told_apart
+from hsae.split_config import IN_SAMPLE
 
 _IN_EVERY_TITLE = {"kind", "expansion", "tokens", "model", "dataset"}
 _Settings = dict[str, Any]
@@ -30,14 +31,16 @@ def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int,
 
 
 def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
-    """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`.
+    """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`, with `, in-sample` where that is so.
 
     The brackets contain the settings that are not the same in all SAEs of a kind; two kinds differ by their names.
     """
 
     def title(row: _Settings, brackets: str) -> str:
         sae = row["sae"]
-        return f"{sae['kind']} SAE x{sae['expansion']}{brackets}, {_activations(row)}"
+        is_to_say = row["scoring"]["split"] == IN_SAMPLE and IN_SAMPLE not in brackets
+        in_sample = f", {IN_SAMPLE}" if is_to_say else ""
+        return f"{sae['kind']} SAE x{sae['expansion']}{brackets}, {_activations(row)}{in_sample}"
 
     parts = ("sae", "activations", "scoring")
     return _titles(session, analysis_ids, parts, title, group=lambda row: str(row["sae"]["kind"]))

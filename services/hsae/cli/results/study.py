@@ -14,6 +14,7 @@ from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.report.interval_table import beside_differences, between_saes
 from hsae.sae.config import SaeConfig
+from hsae.split_config import IN_SAMPLE
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {
@@ -69,8 +70,9 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
     say(note, quiet=False)
     out = console()
     config = comparison["config"]
+    images = comparison["dataset"] + (f", {IN_SAMPLE}" if comparison["in_sample"] else "")
     out.print(
-        f"Study {number} on {comparison['dataset']}: {config['confidence']:.0%} intervals of {config['n_resamples']}"
+        f"Study {number} on {images}: {config['confidence']:.0%} intervals of {config['n_resamples']}"
         " bootstrap resamples",
         soft_wrap=True,
         markup=False,

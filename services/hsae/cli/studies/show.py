@@ -14,6 +14,7 @@ from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import cell, console, json_option, print_json, table
 from hsae.cli.studies.summary import COLUMNS, for_people
 from hsae.report.setting_names import setting_names
+from hsae.split_config import NO_SPLIT
 
 _ANALYSES = {
     "layer": "layer", "name": "SAE", "extract_job": "extract", "train": "train job", "analyze": "analyze job",
@@ -60,7 +61,8 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
 def _print_request(request: dict[str, Any]) -> None:
     """Print the request in the form of a study file."""
     given = {name: value for name, value in request.items() if value is not None and name != "name"}
-    if given:
+    given.setdefault("split", NO_SPLIT)  # studies of earlier versions have none either
+    if request:
         click.echo("request")
         for line in yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110).splitlines():
             click.echo(f"  {line}")

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Analysis, Job
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
 from hsae.pipeline.kinds.setting_labels import scoring_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.kinds.train import described
+from hsae.split_config import SplitConfig
 from hsae.store.keys import ANALYSES, class_sums_key, latents_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
@@ -28,6 +29,7 @@ class AnalyzeRequest(StageRequest):
         dataset: the labelled images.
         scoring: how it is scored.
         embedding_key: the activation set in which monosemanticity compares images; None: `activation_key`.
+        split: the parts of the images on which latents are chosen and scored; None: in-sample.
     """
 
     sae_key: str
@@ -35,6 +37,7 @@ class AnalyzeRequest(StageRequest):
     dataset: DatasetRef
     scoring: ScoringConfig
     embedding_key: str | None = None
+    split: SplitConfig | None = None
 
     @property
     def key(self) -> str:
@@ -49,6 +52,7 @@ class AnalyzeRequest(StageRequest):
                 # Which set it is counts, and not by which name a request called it.
                 "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
                 "embeddings": self.embedding_key,
+                **split_content(self.split),
             },
         )
 
@@ -83,11 +87,12 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
             dataset=asked.dataset,
             scoring=asked.scoring,
             embedding_key=None if asked.embedding_key == activation_key else asked.embedding_key,
+            split=asked.split,
         )
 
     def title(self, asked: Asked) -> str:
         """Which SAE of which layer, on which images, scored how."""
-        return f"analyze {described(asked)} on {asked.dataset.name}{scoring_label(asked.scoring)}"
+        return f"analyze {described(asked)} on {asked.dataset.name}{scoring_label(asked.scoring, asked.split)}"
 
     def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:
         """The SAE and the embeddings. The SAE's activations exist once the SAE does."""

@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from hsae.split_config import SplitConfig
+
 
 def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
     """The sha256 over everything that determines an artifact's content, and nothing else.
@@ -21,6 +23,11 @@ def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
         {"kind": kind, "format": version, **content}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def split_content(split: SplitConfig | None) -> dict[str, Any]:
+    """The split as a part of an artifact's content; nothing without one, so that keys of in-sample artifacts stay."""
+    return {} if split is None else {"split": split.model_dump(mode="json")}
 
 
 @dataclass(frozen=True, slots=True)

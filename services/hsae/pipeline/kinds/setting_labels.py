@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ScoringConfig
 from hsae.sae.config import SaeConfig
+from hsae.split_config import IN_SAMPLE, SplitConfig
 
 
 def sae_label(sae: SaeConfig) -> str:
@@ -19,10 +20,20 @@ def extraction_label(extraction: ExtractionConfig) -> str:
     return extraction.tokens + (f" ({', '.join(chosen)})" if chosen else "")
 
 
-def scoring_label(scoring: ScoringConfig) -> str:
+def scoring_label(scoring: ScoringConfig, split: SplitConfig | None) -> str:
     """Every setting of the scoring that differs from the default, in brackets after a space; empty if none does."""
-    chosen = _chosen(scoring, ScoringConfig(), set())
+    chosen = _chosen(scoring, ScoringConfig(), set()) + ([IN_SAMPLE] if split is None else _chosen_split(split))
     return f" ({', '.join(chosen)})" if chosen else ""
+
+
+def split_suffix(split: SplitConfig | None) -> str:
+    """For a training, a split that is not the default, in brackets after a space; empty if it trains on all images."""
+    chosen = [] if split is None else _chosen_split(split)
+    return f" ({', '.join(chosen)})" if chosen else ""
+
+
+def _chosen_split(split: SplitConfig) -> list[str]:
+    return [] if split == SplitConfig() else [f"split={split.label}"]
 
 
 def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[str]:

@@ -17,6 +17,7 @@ from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 from hsae.store.keys import artifact_prefix
 
 Scope = Literal["layer", "sae", "study"]
@@ -42,6 +43,7 @@ class Asked:
         extraction: how activations are extracted.
         scoring: how SAEs are scored.
         comparison: how analyses are compared.
+        split: the parts in which images are used; None: in-sample.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
@@ -53,6 +55,7 @@ class Asked:
     extraction: ExtractionConfig
     scoring: ScoringConfig
     comparison: ComparisonConfig
+    split: SplitConfig | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -6,11 +6,12 @@ from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import UNSUCCESSFUL_STATES, Job, Sae
-from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
-from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
+from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label, split_suffix
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.report.ranges import ranges
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 from hsae.store.keys import SAES, weights_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
@@ -25,16 +26,23 @@ def described(asked: Asked) -> str:
 
 
 class TrainRequest(StageRequest):
-    """One SAE on one activation set."""
+    """One SAE on one activation set.
+
+    Attributes:
+        activation_key: the activations.
+        sae: how it is trained.
+        split: it is trained on the images of the part `train`; None: on all images.
+    """
 
     activation_key: str
     sae: SaeConfig
+    split: SplitConfig | None = None
 
     @property
     def key(self) -> str:
         """Key of the SAE."""
         content = {"activations": self.activation_key, "sae": self.sae.model_dump(mode="json")}
-        return artifact_key("sae", SAE_FORMAT, content)
+        return artifact_key("sae", SAE_FORMAT, content | split_content(self.split))
 
 
 class TrainStage(Stage[TrainRequest]):
@@ -52,11 +60,11 @@ class TrainStage(Stage[TrainRequest]):
 
     def ask(self, asked: Asked) -> TrainRequest:
         """The SAE on its layer's activations."""
-        return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae)
+        return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae, split=asked.split)
 
     def title(self, asked: Asked) -> str:
         """Which SAE of which layer."""
-        return f"train {described(asked)}"
+        return f"train {described(asked)}{split_suffix(asked.split)}"
 
     def needs(self, request: TrainRequest) -> tuple[str, ...]:
         """The activations."""

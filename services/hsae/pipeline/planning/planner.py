@@ -53,6 +53,7 @@ class Planner:
             extraction=request.extraction,
             scoring=request.scoring,
             comparison=request.comparison,
+            split=request.split,
         )
         embedding = self._inputs(study)
         study = replace(study, embedding_key=None if embedding is None else embedding.key)

@@ -9,6 +9,7 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 
 
 class SubmitRequest(FrozenModel):
@@ -23,6 +24,7 @@ class SubmitRequest(FrozenModel):
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    split: SplitConfig | None = SplitConfig()  # None: in-sample
     priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 

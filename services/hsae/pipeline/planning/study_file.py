@@ -23,6 +23,7 @@ from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 from hsae.settings import Settings
+from hsae.split_config import SplitConfig, parse_split
 
 MAX_SAES = 1000
 _MAX_BYTES = 1_000_000
@@ -137,6 +138,13 @@ def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
     return settings
 
 
+def _split(value: Any) -> Any:
+    """Shares as on the command line, or a block, which pydantic reads."""
+    if value is None:
+        raise UserError("split: it is empty: write none, or shares such as {train: 0.5, select: 0.25, score: 0.25}")
+    return _placed("split", parse_split, value) if isinstance(value, str) else value
+
+
 class StudySpec(BaseModel):
     """The content of the file, with its sweeps expanded."""
 
@@ -151,6 +159,7 @@ class StudySpec(BaseModel):
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
     priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
@@ -169,6 +178,7 @@ class StudySpec(BaseModel):
             extraction=complete_extraction(given, settings),
             scoring=self.scoring,
             comparison=self.comparison,
+            split=self.split,
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
 
@@ -266,6 +276,7 @@ def _first_problem(error: ValidationError) -> str:
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,
             "comparison": ComparisonConfig,
+            "split": SplitConfig,
         }
         part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
         if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):

@@ -9,7 +9,13 @@ _MOST_VIEWS = 64
 
 
 def few_rows_warning(request: SubmitRequest, spec: BackboneSpec, n_images: int) -> str | None:
-    """One line about the SAEs with more latents than training rows, with the numbers of the worst, or None."""
+    """One line about the SAEs with more latents than training rows, with the numbers of the worst, or None.
+
+    Args:
+        request: the SAEs and their rows.
+        spec: the backbone.
+        n_images: images that train: those of the part `train` where there is a split.
+    """
     rows_of_view = {
         sae: (n_images - n_held_out(n_images, sae.holdout_share)) * n_tokens(spec, request.extraction.tokens)
         for sae in request.saes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32
 from sqlalchemy import select
 from torch import Tensor
 
@@ -19,6 +19,9 @@ from hsae.sae.rows import TrainingRows, check_finite
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
+
+WantedImages = Bool[np.ndarray, "n_listed"]
+"""Whether an image of the data set's listing is wanted, by its number there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,10 @@ def iterate_plain_images(context: StageContext, manifest: ActivationManifest) ->
             )
 
 
-def read_training_rows(context: StageContext, manifest: ActivationManifest) -> TrainingRows:
-    """All rows of the set in memory, as stored: float32 or bfloat16 `[n_rows, d_model]`."""
+def read_training_rows(
+    context: StageContext, manifest: ActivationManifest, images: WantedImages | None = None
+) -> TrainingRows:
+    """The rows of the wanted images in memory, as stored: float32 or bfloat16 `[n_rows, d_model]`."""
     rows = TrainingRows(
         torch.empty(manifest.n_rows, manifest.d_model, dtype=getattr(torch, manifest.dtype)),
         torch.empty(manifest.n_rows, dtype=torch.int32),
@@ -79,21 +84,23 @@ def read_training_rows(context: StageContext, manifest: ActivationManifest) -> T
     )
     start = 0
     for shard in iterate_shards(context, manifest):
-        end = start + len(shard.image_index)
-        rows.activations[start:end] = shard.activations
-        rows.image_index[start:end] = shard.image_index
-        rows.view[start:end] = shard.view
+        wanted = _wanted(shard, images)
+        image_index = shard.image_index[wanted]
+        end = start + len(image_index)
+        rows.activations[start:end] = shard.activations[wanted]
+        rows.image_index[start:end] = image_index
+        rows.view[start:end] = shard.view[wanted]
         start = end
-    return rows
+    return TrainingRows(rows.activations[:start], rows.image_index[:start], rows.view[:start])
 
 
 class StoredRows:
-    """The rows of a set, read from the store every time (a `hsae.sae.rows.RowSource`).
+    """The rows of the wanted images of a set, read from the store every time (a `hsae.sae.rows.RowSource`).
 
-    It only holds image and view of each row: 6 bytes a row.
+    It only holds image, view and place of each row: 14 bytes a row.
     """
 
-    def __init__(self, context: StageContext, manifest: ActivationManifest) -> None:
+    def __init__(self, context: StageContext, manifest: ActivationManifest, images: WantedImages | None = None) -> None:
         """Read the set once.
 
         Raises:
@@ -102,18 +109,21 @@ class StoredRows:
         self._context = context
         self._manifest = manifest
         self.d_model = manifest.d_model
-        self.image_index = torch.empty(manifest.n_rows, dtype=torch.int32)
-        self.view = torch.empty(manifest.n_rows, dtype=torch.int16)
+        image_index, view, places = [], [], []
         start = 0
         for shard in iterate_shards(context, manifest):
             check_finite(TrainingRows(shard.activations, shard.image_index, shard.view), first_row=start)
+            wanted = _wanted(shard, images)
+            image_index.append(shard.image_index[wanted])
+            view.append(shard.view[wanted])
             end = start + len(shard.image_index)
-            self.image_index[start:end] = shard.image_index
-            self.view[start:end] = shard.view
+            places.append(torch.arange(start, end)[wanted])
             start = end
+        self.image_index, self.view, self._places = torch.cat(image_index), torch.cat(view), torch.cat(places)
 
     def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
         """The rows at ascending positions as float32, `n_rows` at a time; shards without any of them are not read."""
+        positions = self._places[positions]
         ends = torch.tensor([entry.n_rows for entry in self._manifest.shards], dtype=torch.int64).cumsum(0)
         parts: list[Tensor] = []
         n_lacking = n_rows
@@ -163,6 +173,11 @@ def read_embeddings(
             " images and submit under a new data set"
         )
     return found
+
+
+def _wanted(shard: ActivationRows, images: WantedImages | None) -> slice | Bool[Tensor, "n_rows"]:
+    """The index of the rows of a shard that are of wanted images."""
+    return slice(None) if images is None else torch.from_numpy(images)[shard.image_index.long()]
 
 
 def _read(context: StageContext, entry: ShardEntry) -> ActivationRows:

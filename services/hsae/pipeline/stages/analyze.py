@@ -11,10 +11,11 @@ from sqlalchemy import insert, select, update
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
+from hsae.datasets.split import ImageSplit, split_images
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.score_bases import score_bases
-from hsae.hierarchy.scored_activations import LabelledImages, SaeActivations
+from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
@@ -51,8 +52,9 @@ class _Scores:
         results: of every basis; the SAE's own comes first.
         information: class information in the layer's raw activations; None if images have several classes.
         taxonomy: the taxonomy of the nodes in the results.
-        images: int32[n_images], the scored images' numbers in the listing.
+        images: int32[n_images], the numbers in the listing of the images of all parts.
         paths: the same images' paths.
+        split: the columns of the analysis that say what its images were used for; empty in-sample.
         latents: the stored latent activations.
         class_sums: the stored class sums.
     """
@@ -62,6 +64,7 @@ class _Scores:
     taxonomy: InducedTaxonomy
     images: Int32[np.ndarray, "n_images"]
     paths: list[str]
+    split: Json
     latents: StoredObject
     class_sums: StoredObject
 
@@ -70,7 +73,8 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     """Score the SAE and its controls, and publish everything in one transaction.
 
     Raises:
-        UserError: the SAE, its activations or the embeddings do not exist, or contain NaN.
+        UserError: the SAE, its activations or the embeddings do not exist, or contain NaN; or the images cannot be
+            split.
     """
     with context.reading() as session:
         done = session.execute(select(Analysis).where(Analysis.key == request.key)).scalar_one_or_none()
@@ -86,10 +90,12 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     taxonomy = read_taxonomy(context.store, request.dataset)
     listing = read_listing(context.store, request.dataset)
 
+    split = None if request.split is None else split_images(listing, request.split)
     scoring = request.scoring
     saes = [sae]
     if "untrained" in scoring.controls:
-        saes.append(untrained_sae(sae.config, StoredRows(context, manifest)))
+        rows = StoredRows(context, manifest, None if split is None else split.train)
+        saes.append(untrained_sae(sae.config, rows))
     (latents, *untrained), raw = encode_images(saes, manifest, context)
     scored = listing.take(latents.images)
     labels = listed_labels(scored, taxonomy)
@@ -108,7 +114,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         untrained=untrained[0].z if untrained else None,
         pooled_neurons=raw.pooled,
     )
-    images = LabelledImages(labels, taxonomy, None if key is None else read_embeddings(key, latents.images, context))
+    parts = None if split is None else _parts(split, latents.images)
+    embeddings = None if key is None else read_embeddings(key, latents.images, context)
+    images = LabelledImages(labels, taxonomy, embeddings, parts)
     results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
     information = None
     if not sp.issparse(labels):  # defined for images of one class each
@@ -122,6 +130,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         taxonomy,
         latents.images,
         scored["path"].to_pylist(),
+        _split_columns(request, split, parts),
         put_latent_activations(context.store, request.key, latents),
         _put_class_sums(context, request.key, results),
     )
@@ -133,6 +142,26 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         "lch_height_mean": layer.lch_height_mean if layer.n_associated_latents else None,
         "coverage_mean": layer.coverage_mean if layer.n_associated_latents else None,
         "share_nodes_f1": layer.f1_node_share,
+    }
+
+
+def _parts(split: ImageSplit, images: Int32[np.ndarray, "n_images"]) -> ImageParts:
+    """The parts of the images that could be read, given by their numbers in the listing; says in the log what lacks."""
+    parts = ImageParts(*(np.flatnonzero(part[images]) for part in (split.train, split.select, split.score)))
+    log.info("%d images train, %d select, %d score", len(parts.train), len(parts.select), len(parts.score))
+    for note in split.notes():
+        log.warning("%s", note)
+    return parts
+
+
+def _split_columns(request: AnalyzeRequest, split: ImageSplit | None, parts: ImageParts | None) -> Json:
+    if request.split is None or split is None or parts is None:
+        return {}
+    return {
+        "split": request.split.model_dump(mode="json") | {"by": split.by, "is_halved": split.is_halved},
+        "n_train": len(parts.train),
+        "n_select": len(parts.select),
+        "n_score": len(parts.score),
     }
 
 
@@ -170,6 +199,7 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
             job_id=context.job_id,
             config=request.config,
             n_images=len(scores.images),
+            **scores.split,
             activations_sha256=scores.latents.sha256,
             class_sums_sha256=scores.class_sums.sha256,
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import ActivationSet, Analysis, LayerScore, LevelScore, Sae
@@ -59,6 +59,13 @@ def class_information(
     return ClassInformation(levels, correlation.cosine, correlation.shuffled_cosine_mean)
 
 
+def _has_split(request: AnalyzeRequest) -> ColumnElement[bool]:
+    """Whether an analysis divides the images as this one does."""
+    if request.split is None:
+        return Analysis.split.is_(None)
+    return Analysis.split.contains(request.split.model_dump(mode="json"))
+
+
 def _of_another_analysis(session: Session, request: AnalyzeRequest, n_images: int) -> ClassInformation | None:
     """The rows of the first analysis of the same activations by this version, with the same seed."""
     analysis = session.scalar(
@@ -71,6 +78,7 @@ def _of_another_analysis(session: Session, request: AnalyzeRequest, n_images: in
             Analysis.n_images == n_images,
             Analysis.config["seed"].as_integer() == request.scoring.seed,
             Analysis.config["format"].as_integer() == ANALYSIS_FORMAT,
+            _has_split(request),
         )
         .order_by(Analysis.id)
         .limit(1)

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from hsae.catalog import Job, Json, Sae
+from hsae.catalog import ActivationSet, Dataset, Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
-from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
+from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.trainer import CheckpointSaving, StepReport
@@ -28,15 +30,15 @@ def train(request: TrainRequest, context: StageContext) -> Json:
     """Train the SAE and publish it.
 
     Raises:
-        UserError: the activations cannot be trained on (NaN, constant, too few rows).
+        UserError: the activations cannot be trained on (NaN, constant, too few rows), or the images cannot be split.
     """
     published = _published(request.key, context)
     if published is not None:  # a former attempt ended between publishing and saying so
         _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
-    rows = read_training_rows(context, manifest)
-    log.info("training on %d rows of %d dimensions", manifest.n_rows, manifest.d_model)
+    rows = read_training_rows(context, manifest, _training_images(row, request, context))
+    log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
     checkpoints = _Checkpoints(request.key, context)
     reports = _Reports(context)
     trained = train_sae(
@@ -78,6 +80,17 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
+
+
+def _training_images(activations: ActivationSet, request: TrainRequest, context: StageContext) -> WantedImages | None:
+    """Which images of the listing are trained on; None: all."""
+    if request.split is None:
+        return None
+    with context.reading() as session:
+        dataset = dataset_ref(session.get_one(Dataset, activations.dataset_id))
+    wanted = read_split(context.store, dataset, request.split).train
+    log.info("%d of %d images train", int(wanted.sum()), len(wanted))
+    return wanted
 
 
 def _published(key: str, context: StageContext) -> Json | None:
