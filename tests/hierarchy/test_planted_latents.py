@@ -211,7 +211,9 @@ def test_shuffles_and_neurons_lose_the_planted_nodes(planted, results):
         # Directions of the very activations that the latents were planted in keep more of them; principal ones most.
         assert np.mean(found) < (0.6 if result.basis.startswith("shuffled") else 0.85), result.basis
         if result.basis == "neuron" or result.basis.startswith("shuffled"):
-            assert result.layer.best_f1_inner_mean < 0.8 * results[0].layer.best_f1_inner_mean, result.basis
+            # Neurons fire on exactly as many images as the latents, so that they come nearer than shuffles.
+            share = 0.9 if result.basis == "neuron" else 0.8
+            assert result.layer.best_f1_inner_mean < share * results[0].layer.best_f1_inner_mean, result.basis
     for result in results:
         if result.basis == "shuffled_labels":
             assert max(best_f1(result, planted, node) for node in CLEAN) < 0.7

@@ -10,8 +10,10 @@ from tests.hierarchy.scoring import score_all, score_one
 
 from hsae.errors import JobCancelledError, UserError
 from hsae.hierarchy.config import CONTROL_BASES
-from hsae.hierarchy.controls.bases import control_basis
-from hsae.hierarchy.controls.thinning import n_kept_like, shuffle_labels, shuffle_taxonomy, thin
+from hsae.hierarchy.controls.bases import BASES as CONTROL_CLASSES
+from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.scores.latent_scores import mean_lca_depth
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
@@ -20,7 +22,8 @@ from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
-CONTROLS = list(CONTROL_BASES)
+N_RANDOM = 3
+CONTROLS = [basis for basis in CONTROL_BASES for _ in range(N_RANDOM if basis == "random" else 1)]
 BASES = ["sae", *CONTROLS, "shuffled_labels", "shuffled_labels", "shuffled_taxonomy", "shuffled_taxonomy"]
 
 
@@ -32,7 +35,7 @@ def untrained(case):
 
 
 def run(case, **options):
-    options = {"controls": CONTROL_BASES, "untrained": untrained(case), **options}
+    options = {"controls": CONTROL_BASES, "n_random": N_RANDOM, "untrained": untrained(case), **options}
     return score_all(case.z, case.labels, case.taxonomy, case.neurons, **options)
 
 
@@ -53,7 +56,7 @@ def assert_same(left, right):
 def test_planted_latents_are_labelled_with_their_nodes(planted_case):
     results = run(planted_case)
     assert [result.basis for result in results] == BASES
-    assert [result.seed for result in results] == [0, 0, 0, 0, 0, 0, 1, 0, 1]
+    assert [result.seed for result in results] == [0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 1, 0, 1]
     sae = results[0]
     np.testing.assert_array_equal(sae.latents.label, np.arange(len(planted_case.taxonomy.synsets)))
     assert (sae.latents.label_f1 > 0.8).all()
@@ -68,7 +71,9 @@ def test_controls_score_lower_than_planted_latents(planted_case):
     sae, *others = run(planted_case, n_shuffles=3)
     bases, shuffled = others[: len(CONTROLS)], others[len(CONTROLS) :]
     for result in bases:
-        assert result.layer.best_f1_mean < 0.8 * sae.layer.best_f1_mean, result.basis
+        # Exemplars and means are of the scored images themselves, and the ceiling knows their labels.
+        share = {"exemplar": 0.95, "kmeans": 0.95, "class_mean": 1.1}.get(result.basis, 0.8)
+        assert result.layer.best_f1_mean < share * sae.layer.best_f1_mean, result.basis
     for result in shuffled:
         assert result.layer.best_f1_inner_mean < 0.8 * sae.layer.best_f1_inner_mean
         assert result.layer.lch_height_mean > sae.layer.lch_height_mean
@@ -80,26 +85,50 @@ def test_controls_score_lower_than_planted_latents(planted_case):
             assert leaves == sae.layer.by_height[0]
 
 
-def test_the_control_bases_are_as_sparse_as_the_sae_and_come_with_their_unthinned_auroc(planted_case):
+def test_the_control_bases_fire_like_the_sae_and_come_with_their_dense_auroc(planted_case):
     sae, *others = run(planted_case)
     assert np.isnan(sae.nodes.auroc_dense).all()
     n_latents, d_model = planted_case.z.shape[1], planted_case.neurons.shape[1]
-    n_columns = {"neuron": 2 * d_model, "pca": 2 * d_model, "random": n_latents + n_latents % 2, "untrained": n_latents}
+    n_columns = dict.fromkeys(CONTROLS, n_latents) | {"neuron": 2 * d_model, "pca": 2 * d_model, "class_mean": 39}
+    densities = np.sort(sae.latents.density)[::-1]
     for result in others[: len(CONTROLS)]:
         nodes = result.nodes
-        assert result.layer.n_latents == len(result.latents.latent) == n_columns[result.basis]
-        assert result.layer.l0_mean == pytest.approx(round(sae.layer.l0_mean))
-        is_defined = ~np.isnan(nodes.auroc)
-        assert not np.isnan(nodes.auroc_dense[is_defined]).any()
-        assert (nodes.auroc_dense[is_defined] != nodes.auroc[is_defined]).any()
+        assert result.layer.n_latents == n_columns[result.basis]
+        assert result.layer.n_images == len(planted_case.labels)
+        is_dense = result.seed == 0
+        assert (result.latents is not None) == is_dense
+        is_defined = ~np.isnan(nodes.auroc) & nodes.is_node_best
+        assert is_defined.any()
+        assert (~np.isnan(nodes.auroc_dense) == (is_defined if is_dense else False)).all()
+        if is_dense:
+            assert (nodes.auroc_dense[is_defined] != nodes.auroc[is_defined]).any()
+        if is_dense and n_columns[result.basis] == n_latents and result.basis != "untrained":
+            # All images are different: every column fires on exactly as many as the latent of its rank.
+            np.testing.assert_array_equal(np.sort(result.latents.density)[::-1], densities)
     for result in others[len(CONTROLS) :]:
         assert np.isnan(result.nodes.auroc_dense).all()
 
 
+def test_further_draws_have_no_rows_of_their_columns(planted_case):
+    """They are stored without them: nothing may name a column that is not there."""
+    draws = [result for result in run(planted_case) if result.basis == "random"]
+    assert [draw.seed for draw in draws] == list(range(N_RANDOM))
+    first, *repeats = draws
+    assert len(first.edges.parent) > 0
+    for draw in repeats:
+        assert draw.latents is None
+        assert len(draw.edges.parent) == len(draw.families.parent) == 0
+        assert draw.layer.best_f1_mean != first.layer.best_f1_mean
+        assert abs(draw.layer.best_f1_mean - first.layer.best_f1_mean) < 0.1
+        assert list(draw.places) == ["topk"]
+    alone = [result for result in run(planted_case, seed=1) if result.basis == "random"]
+    assert repr(alone[0].layer) == repr(draws[1].layer), "the seed of a draw is the analysis' plus its number"
+
+
 def test_controls_can_be_chosen_in_any_order(planted_case):
     everything = {result.basis: result for result in run(planted_case, n_shuffles=0)}
-    some = run(planted_case, controls=("random", "neuron"), n_shuffles=0)
-    assert [result.basis for result in some] == ["sae", "neuron", "random"]
+    some = run(planted_case, controls=("exemplar", "neuron"), n_shuffles=0)
+    assert [result.basis for result in some] == ["sae", "neuron", "exemplar"]
     assert_same(some, [everything[result.basis] for result in some])
 
 
@@ -135,7 +164,8 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
     peak = case.dense.max(axis=0).astype(np.float64)
     np.testing.assert_array_equal(sae.latents.max_activation, np.where(peak > 0, peak, np.nan))
     assert all(result.class_sums is None for result in results[1:])
-    assert [result.latents is None for result in results] == [False] * 5 + [True] * 4
+    without = [result.basis.startswith("shuffled") or result.seed > 0 for result in results]
+    assert [result.latents is None for result in results] == without
     assert_same(results, run(case, seed=seed))
 
 
@@ -145,13 +175,15 @@ def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(rand
     case = random_case(seed)
     n_classes = len(case.taxonomy.classes)
     seed, n_latents = seed % 1000, case.z.shape[1]
-    n_kept = n_kept_like((case.dense > 0).sum(axis=0), len(case.labels))
-    thinned = {
-        name: thin(control_basis(name, case.neurons, untrained(case), n_latents=n_latents, seed=seed), n_kept)
-        for name in CONTROLS
-    }
+    densities = Densities.of((case.dense > 0).sum(axis=0))
+    given = BaselineInputs(case.neurons, case.labels, case.taxonomy, n_latents, untrained=untrained(case))
+
+    def fired(name, draw):
+        columns = CONTROL_CLASSES[name].columns(given, seed + draw)
+        return thresholded(columns, densities.for_columns(columns.n_columns, all_fire=name == "class_mean"))
+
     for result in run(case, seed=seed, association="mass"):
-        ranked = rank_activations(thinned.get(result.basis, case.z))
+        ranked = rank_activations(fired(result.basis, result.seed) if result.basis in CONTROLS else case.z)
         labels = {
             "shuffled_labels": lambda result=result: shuffle_labels(case.labels, result.seed),
             "shuffled_taxonomy": lambda result=result: shuffle_taxonomy(case.labels, n_classes, result.seed),
@@ -237,8 +269,9 @@ def test_an_sae_without_a_living_latent(planted_case):
     assert sae.layer.dead_share == 1
     assert sae.layer.f1_node_share == sae.layer.best_f1_mean == 0
     assert np.isnan(sae.layer.lch_height_mean)
-    assert [result.layer.l0_mean for result in others[: len(CONTROLS)]] == pytest.approx([1] * len(CONTROLS))
-    assert all(len(result.nodes.latent) == 0 for result in others[len(CONTROLS) :])
+    for result in others:
+        assert result.layer.l0_mean == 0, "a latent that never fires has no density to compare at"
+        assert len(result.nodes.latent) == 0
 
 
 def test_images_of_one_class_only(planted_case):
@@ -255,8 +288,7 @@ def test_images_of_one_class_only(planted_case):
 def test_progress_reaches_its_end_and_can_stop_the_analysis(planted_case):
     seen = []
     run(planted_case, progress=lambda n_done, n_total: seen.append((n_done, n_total)))
-    n_latents = planted_case.z.shape[1]
-    n_total = 6 * n_latents + (n_latents + n_latents % 2) + 2 * (2 * planted_case.neurons.shape[1])
+    n_total = len(BASES) * planted_case.z.shape[1]
     assert seen[-1] == (n_total, n_total)
     assert seen == sorted(seen)
     assert len(seen) > len(set(seen))  # also in between, so that a job can stop there

@@ -18,7 +18,7 @@ from tests.examples import examples
 from tests.hierarchy.scoring import score_all, score_one
 
 from hsae.errors import UserError
-from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
 
 seeds = st.integers(0, 2**32 - 1)
 

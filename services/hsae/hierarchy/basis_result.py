@@ -1,7 +1,7 @@
 """The results of one basis of an analysis: tables of pairs and latents, edges among latents, the row of the layer."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
@@ -13,7 +13,10 @@ from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 
-Basis = Literal["sae", ControlBasis, "shuffled_labels", "shuffled_taxonomy"]
+ShuffledBasis = Literal["shuffled_labels", "shuffled_taxonomy"]
+Basis = Literal["sae", ControlBasis, ShuffledBasis]
+SHUFFLED_BASES: tuple[ShuffledBasis, ...] = get_args(ShuffledBasis)
+"""The SAE's latents against labels or a taxonomy that mean nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +35,7 @@ class NodeTable:
         recall: `n_both / n_images`.
         f1: harmonic mean of precision and recall.
         auroc: area under the ROC curve of the activation.
-        auroc_dense: AUROC of the column before thinning; control bases only.
+        auroc_dense: AUROC of the column before its threshold; of the best column of a node in a control basis.
         z: Mann-Whitney z-score with tie correction.
         p: two-sided p-value.
         q: Benjamini-Hochberg q-value over all pairs of the basis.
@@ -76,9 +79,10 @@ class BasisResult:
 
     Attributes:
         basis: what was scored.
-        seed: seed of the shuffle; 0 where nothing is shuffled.
-        nodes: the shortlisted pairs; for a shuffled basis only the best latent of each node by F1.
-        latents: one row per latent; None for a shuffled basis.
+        seed: seed of the shuffle; of a control basis the number of the draw; 0 for the SAE.
+        nodes: the shortlisted pairs; for a shuffled basis, and for further draws, only the best latent of each node by
+            F1.
+        latents: one row per latent; None for a shuffled basis and for further draws.
         places: LCH and coverage of the latents by every association rule; for a shuffled basis by the requested one.
         edges: parents and children among the latents; for a shuffled basis only those from the taxonomy.
         families: one row per parent in `edges`.

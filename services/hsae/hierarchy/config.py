@@ -1,6 +1,6 @@
 """The choices of an analysis, by name. A request names them without loading what computes them."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -10,10 +10,14 @@ AssociationRule = Literal["topk", "rate", "mass"]
 """How classes are associated with latents."""
 ASSOCIATION_RULES: tuple[AssociationRule, ...] = get_args(AssociationRule)
 
-ControlBasis = Literal["neuron", "pca", "random", "untrained"]
-"""What is scored beside an SAE."""
+ControlBasis = Literal["neuron", "pca", "random", "untrained", "exemplar", "kmeans", "class_mean"]
+"""What is scored beside an SAE, each with columns of its own."""
 CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
-"""In the order in which they are scored."""
+"""In the order in which they are scored, which is also that in a key."""
+CEILINGS: tuple[ControlBasis, ...] = ("class_mean",)
+"""Those that read the labels: ceilings, not baselines."""
+BASELINES: tuple[ControlBasis, ...] = tuple(basis for basis in CONTROL_BASES if basis not in CEILINGS)
+"""Those that an SAE must beat, by default all of them."""
 
 EdgeSource = Literal["activation", "taxonomy"]
 """What names a pair of parent and child latents."""
@@ -41,13 +45,19 @@ class ScoringConfig(FrozenModel):
         description="seed of the shuffles, the random directions and clusters, and the probes' split",
     )
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
-    controls: tuple[ControlBasis, ...] = Field(CONTROL_BASES, description="bases that are scored beside the SAE")
+    controls: tuple[ControlBasis, ...] = Field(BASELINES, description="bases that are scored beside the SAE")
+    n_random: int = Field(5, ge=1, le=100, description="draws of the control random, with one seed each")
     embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
         "last",
         min_length=1,
         description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
         " or an activation set (its number or key)",
     )
+
+    def key_fields(self) -> dict[str, Any]:
+        """The fields that a key is made of; one that did not exist before is left out where it changes nothing."""
+        changes_nothing = self.n_random == 1 or "random" not in self.controls
+        return self.model_dump(mode="json", exclude={"embeddings", *(("n_random",) if changes_nothing else ())})
 
     @field_validator("controls")
     @classmethod

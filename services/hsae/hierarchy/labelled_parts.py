@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from jaxtyping import Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages
 from hsae.hierarchy.scores.node_scores import NodeSums

@@ -8,10 +8,10 @@ import scipy.sparse as sp
 from jaxtyping import Float64, Int32, Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.basis_result import Basis, BasisResult, NodeTable
-from hsae.hierarchy.config import ASSOCIATION_RULES, CONTROL_BASES, EDGE_SOURCES, ControlBasis, ScoringConfig
-from hsae.hierarchy.controls.bases import DenseBasis, SomeImages, control_basis
-from hsae.hierarchy.controls.thinning import n_kept_like, thin, unthinned_auroc
+from hsae.hierarchy.baselines import Baselines, wanted_baselines
+from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, NodeTable
+from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
+from hsae.hierarchy.controls.dense_auroc import dense_auroc
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
@@ -27,7 +27,6 @@ from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.statistics.label_sets import checked_labels
 from hsae.hierarchy.statistics.ranks import rank_activations
 
-_DIRECTIONS: tuple[ControlBasis, ...] = ("pca", "random")
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""
 
@@ -42,15 +41,15 @@ def score_bases(
 ) -> list[BasisResult]:
     """Score an SAE and its controls: `sae`, the control bases, the label shuffles, the taxonomy shuffles.
 
-    Directions (`pca`, `random`) are left out where images have several tokens: they would be pooled by another rule
-    than the latents (ours).
+    Baselines that are defined for one token alone are left out where images have several: they would be pooled by
+    another rule than the latents (ours).
 
     Args:
         sae: the SAE's latents and what its controls are made of.
         images: labels and taxonomy of the same images.
-        scoring: threshold, controls, shuffles and seeds. Of each kind of shuffle the first has `scoring.seed`, the next
-            `scoring.seed + 1`; it is also the seed of random directions and clusters. The threshold is that of the SAE:
-            a column of a control fires where thinning left it.
+        scoring: threshold, controls, shuffles and seeds. Of each kind of shuffle, and of what is drawn, the first has
+            `scoring.seed`, the next `scoring.seed + 1`; it is also the seed of random clusters. The threshold is that
+            of the SAE: every column of a control has its own.
         device: where activations are ranked and pairs scored.
         progress: called as the latents of all bases are done, and in between; may raise to stop.
 
@@ -66,48 +65,39 @@ def score_bases(
     if images.embeddings is None:
         images = replace(images, embeddings=sae.neurons)
     ranked, selecting = rank_parts(sae.z, images.parts, threshold=scoring.threshold, device=device)
-    n_kept = n_kept_like(selecting.n_fire, selecting.n_images)
-    left_out = () if sae.pooled_neurons is None else _DIRECTIONS
-    seed, repeats = scoring.seed, range(scoring.n_shuffles)
-    runs: list[tuple[Basis, int, DenseBasis | None]] = [("sae", 0, None)]
-    runs += [
-        (control, 0, _control(control, sae, n_latents, seed))
-        for control in CONTROL_BASES
-        if control in scoring.controls and control not in left_out
+    wanted = wanted_baselines(scoring, has_several_tokens=sae.pooled_neurons is not None)
+    shuffles: list[tuple[Basis, int]] = [
+        (basis, scoring.seed + repeat) for basis in SHUFFLED_BASES for repeat in range(scoring.n_shuffles)
     ]
-    runs += [("shuffled_labels", seed + repeat, None) for repeat in repeats]
-    runs += [("shuffled_taxonomy", seed + repeat, None) for repeat in repeats]
-    n_total = sum(n_latents if dense is None else dense.n_columns for _, _, dense in runs)
-    n_before = 0
+    n_done_before, n_total = 0, n_latents * (1 + len(wanted) + len(shuffles))
 
-    def report(n_done: int, _: int) -> None:
+    def report(n_done: int, n_of_basis: int) -> None:
+        """Every basis counts as the SAE's does, however many columns it has."""
         if progress is not None:
-            progress(n_before + n_done, n_total)
+            progress(n_done_before + n_done * n_latents // n_of_basis, n_total)
 
     def check() -> None:
-        report(0, 0)
+        report(0, 1)
+
+    def score(given: BasisActivations | None) -> None:
+        nonlocal n_done_before
+        if given is not None:
+            results.append(score_basis(given, images, scoring, device=device, progress=report))
+        n_done_before += n_latents
 
     results: list[BasisResult] = []
-    known = None  # the shuffled bases have the SAE's latents, and so their monosemanticity
-    for basis, run_seed, dense in runs:
-        if dense is None:
-            given = BasisActivations(
-                basis, ranked, run_seed, decoder=sae.decoder, monosemanticity=known, selecting=selecting
-            )
-        else:
-            parts = rank_parts(thin(dense, n_kept, check=check), images.parts, device=device)
-            given = BasisActivations(basis, parts[0], run_seed, dense, selecting=parts[1])
-        results.append(score_basis(given, images, scoring, device=device, progress=report))
-        if basis == "sae" and results[0].latents is not None:
-            known = results[0].latents.monosemanticity
-        n_before += given.ranked.n_latents
+    score(BasisActivations("sae", ranked, decoder=sae.decoder, selecting=selecting))
+    if wanted:
+        baselines = Baselines.of(sae, selecting, images, scoring, device=device, check=check)
+        for control, draw in wanted:
+            score(baselines.activations(control, draw))
+    # The shuffled bases have the SAE's latents, and so their monosemanticity.
+    known = None if results[0].latents is None else results[0].latents.monosemanticity
+    for basis, seed in shuffles:
+        score(BasisActivations(basis, ranked, seed, decoder=sae.decoder, monosemanticity=known, selecting=selecting))
     if images.parts is not None:
         results[0] = replace(results[0], class_sums=_sums_of_all(sae, images, scoring, device))
     return results
-
-
-def _control(control: ControlBasis, sae: SaeActivations, n_latents: int, seed: int) -> DenseBasis:
-    return control_basis(control, sae.neurons, sae.untrained, sae.pooled_neurons, n_latents=n_latents, seed=seed)
 
 
 def _sums_of_all(sae: SaeActivations, images: LabelledImages, scoring: ScoringConfig, device: Device) -> ClassSums:
@@ -140,7 +130,7 @@ def score_basis(
         UserError: as for `score_bases`.
     """
     ranked, basis, taxonomy = given.ranked, given.basis, images.taxonomy
-    is_shuffled = basis in ("shuffled_labels", "shuffled_taxonomy")
+    is_brief = given.is_repeat or basis in SHUFFLED_BASES
     parts = labelled_parts(given, images, device=device)
     labels, sets, sums = parts.scored.labels, parts.scored.sets, parts.scored.sums
     scored = None if images.parts is None else images.parts.score
@@ -156,41 +146,41 @@ def score_basis(
         if progress is not None:
             progress(n_done, ranked.n_latents)
 
-    chosen = chosen_pairs(parts, taxonomy, everything=not is_shuffled, device=device, on_block=on_block)
+    chosen = chosen_pairs(parts, taxonomy, everything=not is_brief, device=device, on_block=on_block)
     node_sums = NodeSums(sums, sets.closure, device=device)
     scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
     ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes, check=check)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if given.dense is not None:
-        dense = given.dense if scored is None else SomeImages(given.dense, scored)
-        auroc_dense = unthinned_auroc(
-            dense, sets.of_image, sets.closure, chosen.latents, chosen.nodes, device=device, check=check
-        )
-    rules = (scoring.association,) if is_shuffled else ASSOCIATION_RULES
+        # Of the nodes' best columns: to rank all values of every column would take as long as everything else.
+        best = np.flatnonzero(chosen.node_best_latent[chosen.nodes] == chosen.latents)
+        pairs = (chosen.latents[best], chosen.nodes[best])
+        auroc_dense[best] = dense_auroc(given.dense, sets.of_image, sets.closure, pairs, device=device, check=check)
+    rules = (scoring.association,) if is_brief else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
     monosemantic = given.monosemanticity
     if monosemantic is None:
         monosemantic = np.full(ranked.n_latents, np.nan)
-        if images.embeddings is not None:
+        if images.embeddings is not None and not given.is_repeat:
             embeddings = images.embeddings if scored is None else images.embeddings[scored]
             monosemantic = monosemanticity(ranked, embeddings, check=check)
-    if not is_shuffled:
+    if not is_brief:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
         associated = places[scoring.association]
         latents = latent_table(ranked, class_sums, associated, chosen.label, label_scores, monosemantic, lca_depth)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
-    # A latent that fires on none of the scored images has no edges there.
-    fires = ranked.n_fire[np.maximum(chosen.node_best_latent, 0)] > 0
+    # A latent that fires on none of the scored images has no edges there; the columns of a repeat are not stored.
+    fires = (ranked.n_fire[np.maximum(chosen.node_best_latent, 0)] > 0) & (not given.is_repeat)
     edges, families = latent_hierarchy(
         ranked,
         taxonomy,
         np.where(fires, chosen.node_best_latent, -1),
         chosen.node_best_f1_selected,
         LatentTraits(monosemantic, given.decoder),
-        EdgeRules(sources=("taxonomy",) if is_shuffled else EDGE_SOURCES, seed=scoring.seed),
+        EdgeRules(sources=("taxonomy",) if is_brief else EDGE_SOURCES, seed=scoring.seed),
         check=check,
     )
     return BasisResult(

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int64
 
 from hsae.hierarchy.basis_result import Basis
-from hsae.hierarchy.controls.bases import DenseBasis
+from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
@@ -74,17 +74,20 @@ class BasisActivations:
     Attributes:
         basis: what it is, and whether labels or taxonomy are shuffled.
         ranked: its activations on the scored images.
-        seed: seed of the shuffle.
-        dense: of a control basis, what was thinned, for `auroc_dense`.
+        seed: seed of the shuffle; of a control basis the number of the draw.
+        dense: of a control basis, its columns on the scored images before their thresholds, for `auroc_dense`.
         decoder: the direction that every latent writes, for the similarity of siblings, NaN without it.
         monosemanticity: the latents' scores where they are known already.
         selecting: its activations on the images on which latents are chosen; None: the scored images themselves.
+        is_repeat: whether it is a further draw of a control basis, of which only the layer's row and the nodes' best
+            columns are wanted.
     """
 
     basis: Basis
     ranked: RankedActivations
     seed: int = 0
-    dense: DenseBasis | None = None
+    dense: Columns | None = None
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
     monosemanticity: Float64[np.ndarray, "n_latents"] | None = None
     selecting: RankedActivations | None = None
+    is_repeat: bool = False

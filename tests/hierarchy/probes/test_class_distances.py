@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.controls.thinning import shuffle_taxonomy
+from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.probes.class_distances import path_distance_correlation, path_distances
 
 

@@ -15,7 +15,7 @@ from tests.hierarchy.scoring import score_one
 from tests.hierarchy.test_score_bases import assert_same, run
 
 from hsae.errors import UserError
-from hsae.hierarchy.controls.thinning import shuffle_labels, shuffle_taxonomy
+from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of, label_sets

@@ -1,1 +1,1 @@
-"""Controls of an SAE: other bases, thinned to its L0, and shuffles of labels or taxonomy."""
+"""Controls of an SAE: baselines at its densities, and shuffles of labels or taxonomy."""

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from hsae.errors import UserError
 from hsae.hierarchy.config import N_PATH_SHUFFLES
-from hsae.hierarchy.controls.thinning import shuffle_taxonomy
+from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.statistics.label_sets import checked_positions
 from hsae.taxonomy import InducedTaxonomy

@@ -1,0 +1,24 @@
+"""Principal directions: the axes of greatest variance."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from hsae.hierarchy.config import ControlBasis
+from hsae.hierarchy.controls.bases.baseline import Baseline
+from hsae.hierarchy.controls.bases.columns import LinearColumns, both_sides
+from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+
+
+class PrincipalDirections(Baseline):
+    """Projections of the centred activations on the principal directions of the train images, both signs of each."""
+
+    name: ClassVar[ControlBasis] = "pca"
+
+    @staticmethod
+    def columns(given: BaselineInputs, seed: int) -> LinearColumns:
+        """Columns by falling variance."""
+        del seed
+        directions = torch.tensor(given.principal_directions, dtype=torch.float32, device=given.device)
+        return LinearColumns(given.centred, directions, both_sides(np.arange(len(directions))), is_signed=True)
