@@ -1,6 +1,6 @@
 """How the images of a data set are divided into parts that train, select and score."""
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
@@ -10,6 +10,26 @@ IN_SAMPLE = "in-sample"
 """What a result is called whose latents were trained, chosen and scored on the same images."""
 NO_SPLIT = "none"
 _TOLERANCE = 1e-6
+
+
+class NamedGroups(FrozenModel):
+    """Which groups select and which score, by name; the images of all other groups train."""
+
+    select: tuple[str, ...] = Field(min_length=1, description="groups on which latents are chosen")
+    score: tuple[str, ...] = Field(min_length=1, description="groups that every reported number is of")
+
+    @field_validator("select", "score")
+    @classmethod
+    def _in_one_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The same groups have the same key, however they are listed."""
+        return tuple(sorted(set(names)))
+
+    @model_validator(mode="after")
+    def _apart(self) -> "NamedGroups":
+        both = sorted(set(self.select) & set(self.score))
+        if both:
+            raise ValueError(f"the groups {', '.join(both)} are to select and to score: name each once")
+        return self
 
 
 class SplitConfig(FrozenModel):
@@ -22,6 +42,9 @@ class SplitConfig(FrozenModel):
     select: float = Field(0.25, gt=0, lt=1, description="share on which latents are chosen")
     score: float = Field(0.25, gt=0, lt=1, description="share that every reported number is of")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the assignment of the images")
+    groups: NamedGroups | None = Field(
+        default=None, description="groups of images by name, {select: [...], score: [...]}, instead of shares"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitConfig":
@@ -35,7 +58,9 @@ class SplitConfig(FrozenModel):
 
     @property
     def label(self) -> str:
-        """The shares, and the seed unless it is 0: `0.5/0.25/0.25`, `0.5/0.25/0.25 seed 3`."""
+        """The shares, and the seed unless it is 0: `0.5/0.25/0.25 seed 3`; or the groups: `select a, score b+c`."""
+        if self.groups is not None:
+            return f"select {'+'.join(self.groups.select)}, score {'+'.join(self.groups.score)}"
         shares = "/".join(f"{share:g}" for share in (self.train, self.select, self.score))
         return shares if self.seed == 0 else f"{shares} seed {self.seed}"
 

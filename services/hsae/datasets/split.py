@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int8
 
 from hsae.datasets.group_split import assign_groups
 from hsae.errors import UserError
-from hsae.split_config import NO_SPLIT, SplitConfig
+from hsae.split_config import NO_SPLIT, NamedGroups, SplitConfig
 
 TRAIN, SELECT, SCORE = 0, 1, 2
 _HALVES = (Fraction(1, 2), Fraction(1, 2))
@@ -81,7 +81,7 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
     in an order drawn from PCG64, seeded with the config's seed and the classes' ids, and as many to each part as
     `part_sizes` says. With groups, whole groups are assigned (`assign_groups`); an image without one is a group of its
     own. If more than half of the classes have no image in one of the three parts, the same is done with two halves,
-    of which the first trains and selects.
+    of which the first trains and selects. Where the config names groups, these select and score, and all others train.
 
     Args:
         listing: one row per image (`LISTING_SCHEMA` or `MULTI_LABEL_LISTING_SCHEMA`, with or without groups).
@@ -91,9 +91,11 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
         UserError: all images are of one group, or so few that none is left to train on or to score.
     """
     images = _Images(listing)
-    part = _assign(images, _shares(config), config.seed)
-    n_lacking = _lacking(images, part, 3).any(axis=1).sum()
-    is_halved = 2 * int(n_lacking) > images.n_classes
+    if config.groups is None:
+        part = _assign(images, _shares(config), config.seed)
+        is_halved = 2 * int(_lacking(images, part, 3).any(axis=1).sum()) > images.n_classes
+    else:
+        part, is_halved = _assign_named(images, config.groups), False
     if is_halved:
         part = np.where(_assign(images, _HALVES, config.seed) == 0, TRAIN, SCORE).astype(np.int8)
     for number, use in ((TRAIN, "train on"), (SCORE, "score")):
@@ -208,6 +210,17 @@ def _assign_by_group(
     keys, counts = np.unique(pairs, return_counts=True)
     part = assign_groups(whole, keys // images.n_classes, keys % images.n_classes, counts, shares)
     return part[shuffled[group_of]]
+
+
+def _assign_named(images: _Images, named: NamedGroups) -> Int8[np.ndarray, "n_images"]:
+    """The part of every image where groups are named."""
+    there = {group for group in images.groups or () if group is not None}
+    unknown = sorted({*named.select, *named.score} - there)
+    if unknown:
+        known = f"its groups are {', '.join(sorted(there))}" if there else "none of its images has a group"
+        raise UserError(f"the split names groups that the data set lacks ({', '.join(unknown)}): {known}")
+    part_of = dict.fromkeys(named.select, SELECT) | dict.fromkeys(named.score, SCORE)
+    return np.array([TRAIN if group is None else part_of.get(group, TRAIN) for group in images.groups or ()], np.int8)
 
 
 def _lacking(images: _Images, part: Int8[np.ndarray, "n_images"], n_parts: int) -> Bool[np.ndarray, "n_classes parts"]:
