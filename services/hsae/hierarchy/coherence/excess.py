@@ -4,10 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from hsae.hierarchy.coherence.class_pairs import ClassPairs
-from hsae.hierarchy.coherence.resnik import ResnikSimilarity
-
-MIN_CLASSES = 3
-"""With fewer classes there is one pair at most, and nothing to compare it with."""
+from hsae.hierarchy.coherence.moments import pair_moments
 
 
 def coherence_excess(
@@ -27,26 +24,19 @@ def coherence_excess(
         `mean_j T_j - mu0` with every latent that has a pair of kept classes counted once, and with such latents
         weighted by `n_fire`; NaN where no latent has one, or where fewer than 3 classes are kept.
     """
-    return excess_of(pairs.coherence(keep), null_mean(pairs.resnik, keep), n_fire)
+    mean = pair_moments(pairs.resnik, keep).mean
+    uniform, weighted = mean_coherence(pairs.coherence(keep), n_fire)
+    return uniform - mean, weighted - mean
 
 
-def null_mean(resnik: ResnikSimilarity, keep: Bool[np.ndarray, "n_classes"]) -> float:
-    """`mu0`, the mean similarity of all pairs of kept classes; NaN if fewer than 3 classes are kept."""
-    n_kept = int(keep.sum())
-    if n_kept < MIN_CLASSES:
-        return float("nan")
-    sums, _ = resnik.row_sums(keep)
-    return float(sums.sum()) / (n_kept * (n_kept - 1))
-
-
-def excess_of(
-    coherence: Float64[np.ndarray, "n_latents"], mu0: float, n_fire: Int[np.ndarray, "n_latents"]
+def mean_coherence(
+    coherence: Float64[np.ndarray, "n_latents"], n_fire: Int[np.ndarray, "n_latents"]
 ) -> tuple[float, float]:
-    """The means of `T_j - mu0` over the latents that have a `T_j`: each counted once, and weighted by `n_fire`."""
+    """The means of `T_j` over the latents that have one: each counted once, and weighted by `n_fire`."""
     has_pair = np.isfinite(coherence)
-    if not has_pair.any() or np.isnan(mu0):
+    if not has_pair.any():
         return float("nan"), float("nan")
-    values, weights = coherence[has_pair] - mu0, n_fire[has_pair].astype(np.float64)
+    values, weights = coherence[has_pair], n_fire[has_pair].astype(np.float64)
     total = float(weights.sum())  # sums of products, not BLAS: the same bits whatever the number of threads
     weighted = float((values * weights).sum()) / total if total > 0 else float("nan")
     return float(values.mean()), weighted

@@ -33,7 +33,7 @@ class ResnikSimilarity:
 
     def of(self, left: Int[np.ndarray, "..."], right: Int[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
         """The similarities of pairs of classes, by position; 0 for a class and itself. The arrays are broadcast."""
-        return self.bits[self.code[left, right]]
+        return np.asarray(self.bits[self.code[left, right]])
 
     def row_sums(
         self, keep: Bool[np.ndarray, "n_classes"]

@@ -1,0 +1,147 @@
+"""Coherence, purity and LCH excess of every latent of a basis, and of its layer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from hsae.hierarchy.coherence.chance import Chances
+from hsae.hierarchy.coherence.class_pairs import top_class_pairs
+from hsae.hierarchy.coherence.excess import mean_coherence
+from hsae.hierarchy.coherence.latent_p import latent_p
+from hsae.hierarchy.coherence.lch_excess import lch_excess
+from hsae.hierarchy.coherence.purity import null_purity, purity
+from hsae.hierarchy.coherence.tree_permutations import layer_p
+from hsae.hierarchy.statistics.label_sets import Labels, classes_of
+from hsae.hierarchy.statistics.ranks import RankedActivations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentCoherence:
+    """How close the classes of every latent's strongest images are; NaN where undefined. See docs/metrics.md.
+
+    Attributes:
+        coherence: `T_j`, mean Resnik similarity in bits of two of its 16 strongest images that are of different
+            classes; undefined for a latent whose images are of one class, and for a dead one.
+        coherence_excess: `T_j - mu0`, over the mean of two different classes at random.
+        coherence_z: the same in standard deviations of `T_j` when classes are permuted over the tree.
+        coherence_p: one-sided p-value of `T_j` by 10,000 draws of classes; the least is 1/10001.
+        purity: share of the pairs of its strongest images that are of one class.
+        purity_excess: the same over that of images at random.
+        lch_excess: `E_K[log2 |L_LCH|] - log2 |L_lch(j)|` in bits; for latents of 2 classes or more that fire on 16
+            images or more.
+    """
+
+    coherence: Float64[np.ndarray, "n_latents"]
+    coherence_excess: Float64[np.ndarray, "n_latents"]
+    coherence_z: Float64[np.ndarray, "n_latents"]
+    coherence_p: Float64[np.ndarray, "n_latents"]
+    purity: Float64[np.ndarray, "n_latents"]
+    purity_excess: Float64[np.ndarray, "n_latents"]
+    lch_excess: Float64[np.ndarray, "n_latents"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCoherence:
+    """The same of a layer: means over the latents for which they are defined; NaN over none.
+
+    Attributes:
+        coherence: mean `T_j`, `Tbar`, in bits.
+        coherence_null: `mu0`, what classes at random give.
+        coherence_excess: `Tbar - mu0`.
+        coherence_excess_weighted: the same with latents weighted by the number of images on which they fire.
+        coherence_p: one-sided p-value of `Tbar` by 999 permutations of the tree within strata of class size; NaN for a
+            shuffled basis.
+        n_coherent: number of latents with a `T_j`.
+        purity: mean purity.
+        purity_null: purity of images at random.
+        lch_excess_mean: mean LCH excess.
+        n_lch_eligible: number of latents with an LCH excess.
+    """
+
+    coherence: float
+    coherence_null: float
+    coherence_excess: float
+    coherence_excess_weighted: float
+    coherence_p: float
+    n_coherent: int
+    purity: float
+    purity_null: float
+    lch_excess_mean: float
+    n_lch_eligible: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TopClasses:
+    """The classes of every latent's strongest images (rule `topk`).
+
+    Attributes:
+        n_associated: number of these classes.
+        lch: their lowest common hypernym, -1 without any.
+    """
+
+    n_associated: Int[np.ndarray, "n_latents"]
+    lch: Int[np.ndarray, "n_latents"]
+
+
+def coherence_scores(
+    ranked: RankedActivations, labels: Labels, top: TopClasses, chances: Chances, *, is_shuffled: bool
+) -> tuple[LatentCoherence, LayerCoherence]:
+    """Compute all of them for one basis.
+
+    Args:
+        ranked: activations of every latent on the scored images.
+        labels: of these images, from `checked_labels`.
+        top: the classes of every latent's strongest images.
+        chances: what chance gives in the taxonomy.
+        is_shuffled: whether labels or taxonomy are shuffled; then there are no p-values, which take most of the time.
+    """
+    taxonomy, resnik = chances.taxonomy, chances.resnik
+    n_classes = len(taxonomy.classes)
+    null = chances.of(labels)
+    mu0 = null.moments.mean
+    # Without a null there is no coherence either: of two classes it would be a constant.
+    pairs = None if resnik is None or np.isnan(mu0) else top_class_pairs(ranked.top_images, labels, resnik)
+    undefined = np.full(ranked.n_latents, np.nan)
+    coherence, deviation, p, p_of_layer = undefined, undefined, undefined, float("nan")
+    if pairs is not None:
+        coherence = pairs.coherence()
+        variance = null.moments.variance(pairs)
+        deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
+        if not is_shuffled:
+            p = latent_p(pairs, coherence, null.draws)
+            p_of_layer = layer_p(pairs, _images_by_class(labels, n_classes), null.keep, chances.seed)
+    pure, pure_null = purity(ranked.top_images, labels, n_classes), null_purity(labels, n_classes)
+    lch = lch_excess(top.lch, top.n_associated, ranked.n_fire, null.lch_bits, taxonomy)
+    mean, weighted = mean_coherence(coherence, ranked.n_fire)
+    latents = LatentCoherence(
+        coherence=coherence,
+        coherence_excess=coherence - mu0,
+        coherence_z=(coherence - mu0) / deviation,
+        coherence_p=p,
+        purity=pure,
+        purity_excess=pure - pure_null,
+        lch_excess=lch,
+    )
+    layer = LayerCoherence(
+        coherence=mean,
+        coherence_null=mu0,
+        coherence_excess=mean - mu0,
+        coherence_excess_weighted=weighted - mu0,
+        coherence_p=p_of_layer,
+        n_coherent=int(np.isfinite(coherence).sum()),
+        purity=_mean(pure),
+        purity_null=pure_null,
+        lch_excess_mean=_mean(lch),
+        n_lch_eligible=int(np.isfinite(lch).sum()),
+    )
+    return latents, layer
+
+
+def _images_by_class(labels: Labels, n_classes: int) -> Int[np.ndarray, "n_classes"]:
+    return np.bincount(classes_of(labels, np.arange(labels.shape[0]))[1], minlength=n_classes)
+
+
+def _mean(values: Float64[np.ndarray, "n_latents"]) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
