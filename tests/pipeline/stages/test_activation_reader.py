@@ -114,6 +114,26 @@ def test_training_rows_are_all_rows_in_order(stored):
     assert stored.read == list(stored.shards)
 
 
+@given(stored_sets(), st.data())
+def test_rows_of_some_images_are_those_of_a_loop_over_all(stored, data):
+    n_listed = stored.manifest.n_images
+    wanted = np.array(data.draw(st.lists(st.booleans(), min_size=n_listed, max_size=n_listed)))
+    kept = [row for row, image in enumerate(stored.whole.image_index.tolist()) if wanted[image]]
+    in_memory = reader.read_training_rows(stored.context, stored.manifest, wanted)
+    streamed = reader.StoredRows(stored.context, stored.manifest, wanted)
+    assert torch.equal(in_memory.activations, stored.whole.activations[kept])
+    for rows in (in_memory, streamed):
+        assert torch.equal(rows.image_index, stored.whole.image_index[kept])
+        assert torch.equal(rows.view, stored.whole.view[kept])
+    if not kept:
+        return
+    positions = torch.tensor(sorted(data.draw(st.sets(st.integers(0, len(kept) - 1), min_size=1))))
+    size = data.draw(st.integers(1, len(kept)))
+    chunks = [list(rows.chunks(positions, size)) for rows in (in_memory, streamed)]
+    assert len(chunks[0]) == len(chunks[1])
+    assert all(torch.equal(one, other) for one, other in zip(*chunks, strict=True))
+
+
 @given(stored_sets())
 def test_plain_images_are_those_of_a_loop_over_the_rows(stored):
     parts = list(reader.iterate_plain_images(stored.context, stored.manifest))
