@@ -2,8 +2,9 @@
 
 SOURCE holds `listing.csv` (path, wnid, synset, style, source, licence) and the RGB images it names, one
 folder a synset. Every image becomes a square WebP of the same stem; the table goes to `images.csv` beside
-the images folder, so that the folder holds one subfolder a synset and nothing else. The same SOURCE gives
-the same bytes with the same version of Pillow.
+the images folder, so that the folder holds one subfolder a synset and nothing else. There the wnid is the
+column `label`, the style `group`, and paths begin with `images/`: the demo registers this file. The same
+SOURCE gives the same bytes with the same version of Pillow.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 
 DEMO_DIR = Path(__file__).resolve().parents[1] / "services" / "hsae" / "demo"
 COLUMNS = ("path", "wnid", "synset", "style", "source", "licence")
+DEMO_COLUMNS = ("path", "label", "synset", "group", "source", "licence")
 SIDE_PX = 96
 WEBP_QUALITY = 90
 # FxEmojis' repository puts its drawings under CC BY 4.0; only its code has the licence that the npm package
@@ -93,8 +95,10 @@ def main(source: Path, out: Path) -> None:
             write_webp(source / row.path, images / webp_path(row))
     with (out / "images.csv").open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((webp_path(row), row.wnid, row.synset, row.style, row.source, row.licence) for row in rows)
+        writer.writerow(DEMO_COLUMNS)
+        writer.writerows(
+            (f"images/{webp_path(row)}", row.wnid, row.synset, row.style, row.source, row.licence) for row in rows
+        )
     n_bytes = sum(path.stat().st_size for path in images.rglob("*.webp"))
     n_synsets = len({row.wnid for row in rows})
     click.echo(f"{len(rows)} images of {n_synsets} synsets, {n_bytes / 1e6:.2f} MB, in {images}")

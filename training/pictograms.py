@@ -41,16 +41,16 @@ def read_images(demo_dir: Path, held_out: str, side_px: int) -> tuple[LabelledIm
         raise click.ClickException(f"{table} is missing: make it with training/build_demo_images.py.")
     with table.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    styles = sorted({row["style"] for row in rows})
+    styles = sorted({row["group"] for row in rows})
     if held_out not in styles:
         raise click.ClickException(f"No images of style {held_out!r} to hold out; {table} has {', '.join(styles)}.")
-    wnids = sorted({row["wnid"] for row in rows})
+    wnids = sorted({row["label"] for row in rows})
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
 
     def load(chosen: list[dict[str, str]]) -> LabelledImages:
         images, masks, paths = [], [], []
         for row in chosen:
-            paths.append(demo_dir / "images" / row["path"])
+            paths.append(demo_dir / row["path"])
             with Image.open(paths[-1]) as file:
                 image = file.convert("RGB")
             size = (side_px, side_px)
@@ -59,10 +59,10 @@ def read_images(demo_dir: Path, held_out: str, side_px: int) -> tuple[LabelledIm
         return LabelledImages(
             images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
             masks=torch.from_numpy(np.stack(masks)).unsqueeze(1),
-            labels=torch.tensor([label_of[row["wnid"]] for row in chosen]),
+            labels=torch.tensor([label_of[row["label"]] for row in chosen]),
             paths=paths,
-            styles=sorted({row["style"] for row in chosen}),
+            styles=sorted({row["group"] for row in chosen}),
         )
 
-    train = load([row for row in rows if row["style"] != held_out])
-    return train, load([row for row in rows if row["style"] == held_out]), wnids
+    train = load([row for row in rows if row["group"] != held_out])
+    return train, load([row for row in rows if row["group"] == held_out]), wnids

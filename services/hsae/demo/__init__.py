@@ -13,6 +13,12 @@ def images_folder() -> Path:
     return _present(_FOLDER / "images")
 
 
+def images_listing() -> Path:
+    """The CSV of the bundled images: path, label, group (the drawing style), and where each is from."""
+    images_folder()
+    return _FOLDER / "images.csv"
+
+
 def backbone_folder() -> Path:
     """The bundled backbone in Hugging Face layout."""
     return _present(_FOLDER / "dinov2-emoji")

@@ -47,7 +47,7 @@ def listed(folder, *, grouped):
 @pytest.fixture(scope="module")
 def ready(make_service):
     """A service with the same images with and without groups."""
-    service = make_service()
+    service = make_service(max_skipped_share=0.2)
     for name in ("plain", "grouped"):
         register(service, name, listed(service.folder, grouped=name == "grouped"))
     return service
