@@ -1,5 +1,8 @@
 """How the images of a data set are divided into parts that train, select and score."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hsae.errors import UserError
@@ -84,6 +87,13 @@ def parse_split(text: str) -> SplitConfig | None:
     except ValidationError as error:
         problem = one_line(error, lambda it: f"{it.place} {it.reason}".strip().replace("Value error, ", ""))
         raise UserError(f"{text!r} is no split: {problem}") from error
+
+
+def split_of(stored: Mapping[str, Any] | None) -> SplitConfig | None:
+    """The config of a split as the catalog stores it, beside what became of it in the data set."""
+    if stored is None:
+        return None
+    return SplitConfig(**{name: value for name, value in stored.items() if name in SplitConfig.model_fields})
 
 
 def split_label(split: SplitConfig | None) -> str:

@@ -113,7 +113,7 @@ def test_a_study_shows_its_split_as_a_study_file_says_it(admin, service):
     register(service, "whole", listed(service.folder, 4, 4))
     for arguments, shown in (
         (("--split", "none"), "split: none"),
-        ((), "split: {train: 0.5, select: 0.25, score: 0.25"),
+        ((), "split: {seed: 0, score: 0.25, train: 0.5, select: 0.25}"),
     ):
         command = ("submit", "--layer", 1, *MODEL, "--dataset", "whole", "--steps", 30, *arguments)
         assert admin(service, *command).exit_code == 0

@@ -1,8 +1,10 @@
 """The parts of a data set in its jobs: what trains, what selects, what is scored."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sqlalchemy import select, text
@@ -12,6 +14,7 @@ from tests.small import link_classes, register, small_request
 from hsae.catalog import Dataset, transaction
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.inputs.stored import read_listing
@@ -126,6 +129,15 @@ def test_scores_are_of_the_score_images(ready, split):
     shown = {image["image"] for row in top for image in row["top_images"]}
     assert shown
     assert shown <= set(np.flatnonzero(split.split.score).tolist())
+
+
+def test_an_export_says_what_every_image_did(ready, split, tmp_path):
+    export_analysis(split.analysis["id"], tmp_path / "out", ready.sessions, ready.store)
+    images = pq.read_table(tmp_path / "out" / "images.parquet")
+    parts = np.array(["train", "select", "score"])[split.split.part[images["image"].to_numpy()]]
+    assert images["part"].to_pylist() == parts.tolist()
+    assert json.loads((tmp_path / "out" / "analysis.json").read_text())["split"] == split.analysis["split"]
+    assert "| `part` | string |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_without_a_split_every_image_does_everything(ready, split):

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row
-from hsae.split_config import SplitConfig, split_label
+from hsae.split_config import split_label, split_of
 
 # Which activation set compares the images is not a setting of its own: of one request it differs from layer to layer.
 _NOT_A_SETTING = {"embeddings"}
@@ -24,7 +24,7 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
     found = {}
     for row in session.execute(text(query), {"ids": list(analysis_ids)}).mappings():
         scoring = {name: value for name, value in row["scoring"].items() if name not in _NOT_A_SETTING}
-        scoring["split"] = _split(row["split"])
+        scoring["split"] = split_label(split_of(row["split"]))
         activations = {name: row[name] for name in ("model", "revision", "dataset", "tokens", "dtype", "n_views")}
         extraction = dict(row["extraction"] or {})
         found[row["id"]] = {
@@ -34,12 +34,6 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
             "scoring": _named("scoring", scoring, set(scoring) & {"seed", "format"}),
         }
     return found
-
-
-def _split(stored: Row | None) -> str:
-    """The split in a few words; what became of it belongs to the images and is no setting."""
-    shares = {name: value for name, value in (stored or {}).items() if name in SplitConfig.model_fields}
-    return split_label(SplitConfig(**shares) if shares else None)
 
 
 def _named(part: str, settings: Row, ambiguous: set[str]) -> Row:

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int32
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import Dataset, DatasetClass, Synset, transaction
 from hsae.catalog.queries.analyses import find_analysis
 from hsae.catalog.queries.conditions import Row
+from hsae.datasets.split import split_images
 from hsae.errors import UserError
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.pipeline.exports.files import Exported, write_files
@@ -21,6 +25,7 @@ from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.pipeline.upkeep.damage import forget_object
 from hsae.report.setting_names import setting_names
+from hsae.split_config import split_of
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import class_sums_key, weights_key
 from hsae.store.objects import ObjectStore
@@ -103,15 +108,27 @@ def _export(analysis: int | None, target: Path, sessions: sessionmaker[Session],
         with transaction(sessions) as session:
             forget_object(session, loss.key, "results export", str(loss))
         raise
+    listing = read_listing(store, dataset)
     exported = Exported(
         row=found | {"image_root": dataset.root},
         latents=latents,
         sums=ClassSums.from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}),
         taxonomy=read_taxonomy(store, dataset),
-        listing=read_listing(store, dataset).take(latents.images),
+        listing=listing.take(latents.images),
         labels={row.wnid: row.label for row in labels},
         weights=weights,
+        parts=_parts(found["split"], listing, latents.images),
     )
     n_pairs = write_files(target, exported)
     write_page(target, exported, n_pairs)
     return exported.row | {"n_pairs": n_pairs, "n_latents": latents.z.shape[1]}
+
+
+def _parts(stored: Row | None, listing: pa.Table, images: Int32[np.ndarray, "n_images"]) -> list[str] | None:
+    """What each image does, given by their numbers in the listing."""
+    config = split_of(stored)
+    if config is None:
+        return None
+    split = split_images(listing, config)
+    names = np.array(["train and select" if split.is_halved else "train", "select", "score"])
+    return [str(name) for name in names[split.part[images]]]

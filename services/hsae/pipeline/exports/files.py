@@ -32,6 +32,7 @@ class Exported:
         listing: the data set's listing, one row per row of the latents.
         labels: by wnid what the data set calls the class.
         weights: the SAE's stored object.
+        parts: what each row's image does: `train`, `select` or `score`, with halves `train and select`; None in-sample.
     """
 
     row: Row
@@ -41,6 +42,7 @@ class Exported:
     listing: pa.Table
     labels: dict[str, str]
     weights: bytes
+    parts: list[str] | None = None
 
     @property
     def has_several_labels(self) -> bool:
@@ -81,6 +83,7 @@ def _analysis(row: Row) -> dict[str, Any]:
         "analysis": row["id"],
         **{name: row[name] for name in names},
         "scoring": row["config"],
+        "split": row["split"],
         "hsae_version": __version__,
     }
 
@@ -89,6 +92,8 @@ def _images(exported: Exported) -> pa.Table:
     names = {synset.id: synset.name for synset in exported.taxonomy.synsets}
     listing = exported.listing
     columns = {"image": listing["image"], "path": listing["path"]}
+    if exported.parts is not None:
+        columns["part"] = pa.array(exported.parts)
     if exported.has_several_labels:
         several = [[names[wnid] for wnid in wnids] for wnids in listing["class_ids"].to_pylist()]
         return pa.table(columns | {"synsets": listing["class_ids"], "synset_names": several})

@@ -41,7 +41,7 @@ set's folder, `{image_root}` (`image_root` in `analysis.json`).
 | `node_score.parquet` | {n_pairs} rows, every pair of a latent and a node with all scores, by latent, then by node |
 | `sae.safetensors` | the weights of the SAE, exactly the stored object (sha256 `{weights_sha256}`) |
 | `sae.json` | its configuration (`config`), training metrics (`metrics`), n_latents and d_model |
-| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, how latents were scored (`scoring`) |
+| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, how latents were scored (`scoring`), shares of the parts of the images (`split`; null: in-sample) |
 
 Where the tokens are patches, a latent's activation on an image is the greatest over its patches.
 A wnid is the WordNet id of a synset, such as n02084071; in a custom taxonomy it is the name of the node.
@@ -153,7 +153,10 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
     images = {
         "`image`": ("int", "number of the image in the data set; those that could not be read are left out"),
         "`path`": ("string", "its file, relative to the image root"),
-    } | labels
+    }
+    if exported.parts is not None:
+        images["`part`"] = ("string", "what it was used for; scores of the catalog are those of `score` alone")
+    images |= labels
     n_nodes = len(exported.taxonomy.synsets)
     variant = SaeConfig.parse(row["sae_config"]).variant
     own_tensors = variant.own_parameters(row["n_latents"], row["d_model"])
