@@ -41,7 +41,7 @@ set's folder, `{image_root}` (`image_root` in `analysis.json`).
 | `node_score.parquet` | {n_pairs} rows, every pair of a latent and a node with all scores, by latent, then by node |
 | `sae.safetensors` | the weights of the SAE, exactly the stored object (sha256 `{weights_sha256}`) |
 | `sae.json` | its configuration (`config`), training metrics (`metrics`), n_latents and d_model |
-| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, how latents were scored (`scoring`), shares of the parts of the images (`split`; null: in-sample) |
+| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, `scoring`, `split` (null: in-sample) |
 
 Where the tokens are patches, a latent's activation on an image is the greatest over its patches.
 A wnid is the WordNet id of a synset, such as n02084071; in a custom taxonomy it is the name of the node.
