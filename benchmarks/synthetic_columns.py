@@ -151,15 +151,19 @@ def _node_rows(
     z = rng.normal(3, 3, n_rows)
     whole = n_node == nodes.n_total
     nothing = np.ones(n_rows, dtype=bool)
+    f1 = 2 * n_both / (n_fire + n_node)
+    is_best = _is_node_best(node, f1)
     floats = {
         "precision": pa.array(n_both / n_fire),
         "recall": pa.array(n_both / n_node),
-        "f1": pa.array(2 * n_both / (n_fire + n_node)),
+        "f1": pa.array(f1),
         "auroc": pa.array(0.5 + share / 2, mask=whole),
         "auroc_dense": pa.array(0.5 + share / 2, mask=whole if basis == "neuron" else nothing),
         "z": pa.array(z, mask=whole),
+        "f1_adjusted": pa.array(f1 - (1 - f1) * 0.1, mask=whole),
         "p": pa.array(np.exp(-np.abs(z)), mask=whole),
-        "q": pa.array(np.exp(-np.abs(z) / 2), mask=whole),
+        "p_node": pa.array(np.exp(-np.abs(z)), mask=whole | ~is_best),
+        "q_node": pa.array(np.exp(-np.abs(z) / 2), mask=whole | ~is_best),
         "mass_share": pa.array(share),
         "mean_inside": pa.array(rng.exponential(1.0, n_rows)),
         "mean_outside": pa.array(rng.exponential(0.1, n_rows), mask=whole),
@@ -174,7 +178,8 @@ def _node_rows(
             "seed": np.full(n_rows, seed),
             "latent": latent,
             "synset_id": nodes.ids[node],
-            "is_node_best": _is_node_best(node, 2 * n_both / (n_fire + n_node)),
+            "is_node_best": is_best,
+            "is_distinct": ~whole,
             "n_images": n_node,
             "n_fire": n_fire,
             "n_both": n_both,

@@ -175,7 +175,9 @@ def _layer_score(
     return LayerScore(
         analysis_id=analysis, basis=basis, seed=seed, n_latents=size.n_latents, n_dead=0, dead_share=0.0, l0=64.0,
         lch_height_mean=8 - 4 * value, coverage_mean=value, n_nodes=n_nodes, share_nodes_f1=value,
-        share_nodes_q=value, best_f1_mean=value, best_f1_inner_mean=value, fvu=0.2, cosine=0.9, probe_accuracy=depth,
+        share_nodes_q=value, share_nodes_rarefied=value, n_rarefied=size.n_latents, best_f1_mean=value,
+        best_f1_inner_mean=value, best_f1_adjusted_mean=value, best_f1_adjusted_single_mean=value,
+        best_f1_adjusted_pair_mean=value, best_f1_adjusted_inner_mean=value, fvu=0.2, cosine=0.9, probe_accuracy=depth,
         knn_accuracy=0.9 * depth, path_correlation=depth / 2, path_correlation_shuffled=0.0,
         by_height=[
             {"height": height, "n_nodes": count, "n_f1": round(count * value), "n_q": round(count * value)}

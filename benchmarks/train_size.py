@@ -2,7 +2,7 @@
 
 Synthetic activations of 1,281,167 images, 64 of 12,288 latents on each, are written as shards into a private S3 server
 and read back through the store's client, which checks every byte. Timed are the ranks and class sums, every pair's
-scores with z, p and q, and LCH and coverage of every latent; the same on 1/8, 1/4 and 1/2 of the shards shows how the
+scores with z and exact p, and LCH and coverage of every latent; the same on 1/8, 1/4 and 1/2 of the shards shows how the
 time grows with the non-zeros.
 """
 
@@ -131,7 +131,7 @@ def every_score(
     lap("class sums")
     n_found = 0
     for _, scores in iter_node_scores(sums, taxonomy.closure, device=device):
-        n_found += int((scores.q < 0.01).sum())
+        n_found += int((scores.p < 1e-9).sum())
     lap("every pair's scores")
     places = latent_places(associated_classes("topk", ranked, sums, labels), taxonomy)
     lap("LCH and coverage")
@@ -139,7 +139,7 @@ def every_score(
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     print(
         f"  {n_nonzero:,} non-zeros of {ranked.n_images:,} images: {sum(seconds.values()):.1f} s ({parts}); "
-        f"{n_found:,} pairs with q < 0.01, {int((places.lch >= 0).sum()):,} latents placed"
+        f"{n_found:,} pairs with p < 1e-9, {int((places.lch >= 0).sum()):,} latents placed"
     )
     return n_nonzero, seconds
 

@@ -129,7 +129,7 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
             "analysis_id": analysis, "basis": basis, "seed": seed, "latent": latent, "synset_id": ID[name],
             "is_node_best": latent > 1,
             "n_images": IMAGES[name], "n_fire": 5, "n_both": 4, "precision": value, "recall": value, "f1": value,
-            "q": 0.001 if value > 0.5 else 0.1,
+            "q_node": (0.001 if value > 0.5 else 0.1) if latent > 1 else None,
         }
         for (_, basis, seed), values in scores.items()
         for name, f1 in values.items()
@@ -140,8 +140,8 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
     session.execute(
         text(
             "INSERT INTO latent (analysis_id, basis, latent, is_dead, n_fire, density, n_associated, lch_synset_id,"
-            " label_synset_id, label_f1, top_images)"
-            " VALUES (:a, 'sae', :latent, false, 5, 0.1, 1, :label, :label, :f1, '[]')"
+            " label_synset_id, label_f1, label_q, top_images)"
+            " VALUES (:a, 'sae', :latent, false, 5, 0.1, 1, :label, :label, :f1, 0.001, '[]')"
         ),
         {"a": analysis, "latent": 100 + ID[label], "label": ID[label], "f1": SCORES[analysis, "sae", 0][label]},
     )

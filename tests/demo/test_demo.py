@@ -132,7 +132,7 @@ def test_exported_scores_equal_scikit_learns(exported):
 
 def test_exported_scores_are_those_in_the_database(demo, exported):
     scores = pq.read_table(exported / "node_score.parquet")
-    query = """SELECT n.latent, y.wnid, n.n_both, n.f1, n.auroc, n.z, n.p, n.q, n.mass_share, n.mean_outside
+    query = """SELECT n.latent, y.wnid, n.n_both, n.f1, n.f1_adjusted, n.auroc, n.z, n.p, n.mass_share, n.mean_outside
                FROM node_score n JOIN synset y ON y.id = n.synset_id
                WHERE n.basis = 'sae' AND n.analysis_id = (SELECT max(id) FROM analysis)
                ORDER BY n.latent, y.wnid LIMIT 500"""

@@ -12,6 +12,8 @@ from tests.hierarchy.test_score_bases import assert_same
 from hsae.errors import UserError
 from hsae.hierarchy.scored_activations import ImageParts
 from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
+from hsae.hierarchy.statistics.label_sets import label_sets
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -59,8 +61,16 @@ def test_choices_are_those_of_the_selecting_images_and_scores_those_of_the_score
 
     best = np.full(len(case.taxonomy.synsets), -1)
     best[chosen.nodes.node[chosen.nodes.is_node_best]] = chosen.nodes.latent[chosen.nodes.is_node_best]
-    n_node = case.taxonomy.closure[case.labels[parts.score]].sum(axis=0)
-    counts = (n_node > 0) & (n_node < len(parts.score))
+    labels = case.labels[parts.score]
+    counts = distinct_nodes(label_sets(labels, case.taxonomy), labels, case.taxonomy).counts
+    p_of_node = {
+        node: p
+        for node, p in zip(scored.nodes.node.tolist(), scored.nodes.p_node.tolist(), strict=True)
+        if not np.isnan(p)
+    }
+    for node, p in zip(held_out.nodes.node.tolist(), held_out.nodes.p_node.tolist(), strict=True):
+        if not np.isnan(p):
+            assert p == p_of_node.get(node, 1.0)  # no latent fires on a node that is missing
     f1 = np.array([0.0 if best[v] < 0 else np.nan_to_num(scores.f1[best[v], v]) for v in np.flatnonzero(counts)])
     assert held_out.layer.best_f1_mean == pytest.approx(f1.mean() if len(f1) else np.nan, nan_ok=True, abs=1e-12)
 

@@ -1,10 +1,12 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 from tests.examples import examples
 from tests.hierarchy.scoring import score_all, score_one
 
@@ -14,6 +16,7 @@ from hsae.hierarchy.controls.bases import BASES as CONTROL_CLASSES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
 from hsae.hierarchy.controls.thresholds import Densities, thresholded
+from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.scores.latent_scores import mean_lca_depth
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
@@ -151,7 +154,7 @@ def test_the_tables_agree_with_the_scores_of_all_pairs(random_case, seed):
         everything = np.concatenate([getattr(block, name) for block in blocks])
         at = (sae.nodes.latent, sae.nodes.node)
         np.testing.assert_array_equal(getattr(sae.nodes, name), everything[at], err_msg=name)
-        if name in ("f1", "precision", "recall", "auroc"):
+        if name in ("f1", "f1_adjusted", "precision", "recall", "auroc"):
             label = sae.latents.label
             expected = np.where(label >= 0, everything[np.arange(len(label)), label], np.nan)
             np.testing.assert_array_equal(getattr(sae.latents, f"label_{name}"), expected, err_msg=name)
@@ -238,14 +241,21 @@ def check_layer_row(sae, case):
         (layer.coverage_median, np.median(coverage) if len(coverage) else np.nan),
     ):
         assert value == pytest.approx(expected, nan_ok=True)
-    n_under = case.is_under().sum(axis=0)
-    nodes = [node for node in range(len(n_under)) if 0 < n_under[node] < len(case.labels)]
+    under = case.is_under()
+    n_under, n_images = under.sum(axis=0), len(case.labels)
+    by_images = {}
+    for node in sorted(range(len(n_under)), key=lambda node: (-case.taxonomy.depth[node], node)):
+        by_images.setdefault(under[:, node].tobytes(), node)
+    nodes = sorted(node for node in by_images.values() if 0 < n_under[node] < n_images)
     blocks = [scores for _, scores in iter_node_scores(sae.class_sums, case.taxonomy.closure)]
-    f1, auroc, q = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("f1", "auroc", "q"))
+    f1, p = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("f1", "p"))
+    n_alive = int((~latents.is_dead).sum())
+    p_node = [1 - (1 - min([*p[~np.isnan(p[:, node]), node], 1.0])) ** max(n_alive, 1) for node in nodes]
+    q_node = dict(zip(nodes, false_discovery_control(p_node), strict=True)) if nodes else {}
     best, by_height = [], {}
     for node in nodes:
         best.append(max(f1[~np.isnan(f1[:, node]), node], default=0.0))
-        has_q = bool(((auroc[:, node] > 0.5) & (q[:, node] < 0.01)).any())
+        has_q = bool(q_node[node] < 0.01)
         height = int(case.taxonomy.height[node])
         counts = by_height.get(height, (0, 0, 0))
         by_height[height] = (counts[0] + 1, counts[1] + (best[-1] >= 0.5), counts[2] + has_q)
@@ -255,9 +265,19 @@ def check_layer_row(sae, case):
     for share, place in ((layer.f1_node_share, 1), (layer.q_node_share, 2)):
         expected = sum(counts[place] for counts in by_height.values()) / len(nodes) if nodes else np.nan
         assert share == pytest.approx(expected, nan_ok=True)
-    inner = [b for b, node in zip(best, nodes, strict=True) if case.taxonomy.leaf_counts[node] >= 3]
-    assert layer.n_inner_nodes == len(inner)
-    assert layer.best_f1_inner_mean == pytest.approx(np.mean(inner) if inner else np.nan, nan_ok=True)
+    n_classes = (np.bincount(case.labels, minlength=len(case.taxonomy.classes)) > 0) @ case.taxonomy.closure.toarray()
+    adjusted = adjusted_f1(np.array(best), n_under[nodes], n_images)
+    strata = {"single": n_classes[nodes] == 1, "pair": n_classes[nodes] == 2, "inner": n_classes[nodes] >= 3}
+    assert layer.n_inner_nodes == strata["inner"].sum()
+    means = {f"best_f1_adjusted_{name}_mean": adjusted[is_in] for name, is_in in strata.items()}
+    means |= {"best_f1_adjusted_mean": adjusted, "best_f1_inner_mean": np.array(best)[strata["inner"]]}
+    for name, values in means.items():
+        assert getattr(layer, name) == pytest.approx(values.mean() if len(values) else np.nan, nan_ok=True), name
+    reach = [
+        1 - math.comb(len(f1) - g, layer.n_rarefied) / math.comb(len(f1), layer.n_rarefied)
+        for g in ((adjusted_f1(f1[:, node], np.full(len(f1), n_under[node]), n_images) >= 0.5).sum() for node in nodes)
+    ]
+    assert layer.rarefied_node_share == pytest.approx(np.mean(reach) if reach else np.nan, nan_ok=True)
 
 
 def test_an_sae_without_a_living_latent(planted_case):
@@ -280,7 +300,7 @@ def test_images_of_one_class_only(planted_case):
     sae = run(alone)[0]
     assert sae.layer.n_nodes == 0
     assert np.isnan(sae.layer.f1_node_share)
-    assert np.isnan(sae.nodes.q).all()
+    assert np.isnan(sae.nodes.q_node).all()
     assert set(sae.latents.lch.tolist()) == {int(alone.taxonomy.classes[0])}
     assert (sae.latents.label == alone.taxonomy.classes[0]).all()
 

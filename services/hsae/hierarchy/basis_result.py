@@ -4,14 +4,19 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from hsae.hierarchy.config import AssociationRule, ControlBasis
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
 from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
 from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
+from hsae.hierarchy.scores.node_scores import NodeScores
+from hsae.hierarchy.scores.node_tests import NodeTests
+from hsae.hierarchy.scores.ranking_scores import RankingScores
+from hsae.hierarchy.scores.shortlist import Shortlist
 from hsae.hierarchy.statistics.class_sums import ClassSums
+from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
 
 ShuffledBasis = Literal["shuffled_labels", "shuffled_taxonomy"]
 Basis = Literal["sae", ControlBasis, ShuffledBasis]
@@ -19,58 +24,63 @@ SHUFFLED_BASES: tuple[ShuffledBasis, ...] = get_args(ShuffledBasis)
 """The SAE's latents against labels or a taxonomy that mean nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NodeTable:
-    """One row per shortlisted pair, sorted by latent, then node; NaN where a score is undefined.
+@dataclass(frozen=True, eq=False)
+class NodeTable(NodeScores, RankingScores):
+    """One row per shortlisted pair, sorted by latent, then node: all of its scores; NaN where a score is undefined.
 
     Attributes:
         latent: index of the latent.
         node: index into `InducedTaxonomy.synsets`.
         is_node_best: whether the latent is the one that was chosen for the node: the best by F1 on the images on which
             latents are chosen.
-        n_images: images under the node.
-        n_fire: images on which the latent fires.
-        n_both: images under the node on which it fires.
-        precision: `n_both / n_fire`.
-        recall: `n_both / n_images`.
-        f1: harmonic mean of precision and recall.
-        auroc: area under the ROC curve of the activation.
+        is_distinct: whether the node stands for all nodes that hold the same images (`DistinctNodes`).
         auroc_dense: AUROC of the column before its threshold; of the best column of a node in a control basis.
-        z: Mann-Whitney z-score with tie correction.
-        p: two-sided p-value.
-        q: Benjamini-Hochberg q-value over all pairs of the basis.
-        average_precision: average precision of the images ranked by activation.
-        best_f1: greatest F1 over all firing thresholds above 0.
-        best_threshold: the threshold that gives `best_f1`; the latent fires where its activation is at least this.
-        mass_share: share of the latent's activation mass under the node.
-        mean_inside: mean activation under the node.
-        mean_outside: mean activation elsewhere.
+        p_node: p-value of the node (`NodeTests`); only where `is_node_best`.
+        q_node: q-value of the node; only where `is_node_best`.
     """
 
     latent: Int32[np.ndarray, "n_pairs"]
     node: Int32[np.ndarray, "n_pairs"]
     is_node_best: Bool[np.ndarray, "n_pairs"]
-    n_images: Int32[np.ndarray, "n_pairs"]
-    n_fire: Int32[np.ndarray, "n_pairs"]
-    n_both: Int32[np.ndarray, "n_pairs"]
-    precision: Float64[np.ndarray, "n_pairs"]
-    recall: Float64[np.ndarray, "n_pairs"]
-    f1: Float64[np.ndarray, "n_pairs"]
-    auroc: Float64[np.ndarray, "n_pairs"]
+    is_distinct: Bool[np.ndarray, "n_pairs"]
     auroc_dense: Float64[np.ndarray, "n_pairs"]
-    z: Float64[np.ndarray, "n_pairs"]
-    p: Float64[np.ndarray, "n_pairs"]
-    q: Float64[np.ndarray, "n_pairs"]
-    average_precision: Float64[np.ndarray, "n_pairs"]
-    best_f1: Float64[np.ndarray, "n_pairs"]
-    best_threshold: Float64[np.ndarray, "n_pairs"]
-    mass_share: Float64[np.ndarray, "n_pairs"]
-    mean_inside: Float64[np.ndarray, "n_pairs"]
-    mean_outside: Float64[np.ndarray, "n_pairs"]
+    p_node: Float64[np.ndarray, "n_pairs"]
+    q_node: Float64[np.ndarray, "n_pairs"]
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Name and values of every column, in a fixed order."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Name and values of every column, in a fixed order; counts as int32."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: values.astype(np.int32) if name.startswith("n_") else values for name, values in columns.items()}
+
+
+def node_table(
+    chosen: Shortlist,
+    scores: tuple[NodeScores, RankingScores],
+    auroc_dense: Float64[np.ndarray, "n_pairs"],
+    nodes: DistinctNodes,
+    tests: NodeTests,
+) -> NodeTable:
+    """Assemble the columns.
+
+    Args:
+        chosen: the shortlist.
+        scores: of its pairs, in their order.
+        auroc_dense: of its pairs.
+        nodes: the nodes by their scored images.
+        tests: of the nodes.
+    """
+    of_node = chosen.nodes
+    is_best = chosen.node_best_latent[of_node] == chosen.latents
+    return NodeTable(
+        latent=chosen.latents,
+        node=of_node,
+        is_node_best=is_best,
+        is_distinct=nodes.representative[of_node] == of_node,
+        auroc_dense=auroc_dense,
+        p_node=np.where(is_best, tests.p[of_node], np.nan),
+        q_node=np.where(is_best, tests.q[of_node], np.nan),
+        **{field.name: getattr(part, field.name) for part in scores for field in fields(part)},
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +97,7 @@ class BasisResult:
         edges: parents and children among the latents; for a shuffled basis only those from the taxonomy.
         families: one row per parent in `edges`.
         layer: the row of the layer.
+        n_reaching: of every node that counts in the layer's numbers, the latents that reach it (`NodeTests`).
         class_sums: sums by class over all images, whatever they were used for, from which `iter_node_scores` computes
             the scores of every pair; only for the basis `sae`. If images have several labels, the sums are by label
             set.
@@ -100,4 +111,5 @@ class BasisResult:
     edges: LatentEdges
     families: LatentFamilies
     layer: LayerScores
+    n_reaching: Int64[np.ndarray, "n_distinct"]
     class_sums: ClassSums | None

@@ -133,7 +133,7 @@ def chosen_pairs(
     device: Device,
     on_block: Callable[[int], None] | None = None,
 ) -> Shortlist:
-    """Choose pairs, labels and best latents on the selecting images; their tests are those of the scored images.
+    """Choose pairs, labels and best latents on the selecting images; their F1 is that of the scored images.
 
     Args:
         parts: the images.
@@ -143,13 +143,9 @@ def chosen_pairs(
         on_block: called with the number of latents after each block; may raise to stop.
     """
     priority = node_priority(taxonomy)
-
-    def of(part: LabelledPart, *, everything: bool, on_block: Callable[[int], None] | None) -> Shortlist:
-        sums = NodeSums(part.sums, sp.csr_array(part.sets.closure[:, priority]), device=device)
-        return shortlist(sums, priority, everything=everything, on_block=on_block)
-
-    chosen = of(parts.selecting, everything=everything, on_block=on_block)
+    selecting = parts.selecting
+    sums = NodeSums(selecting.sums, sp.csr_array(selecting.sets.closure[:, priority]), device=device)
+    chosen = shortlist(sums, priority, everything=everything, on_block=on_block)
     if parts.in_sample:
         return chosen
-    scored = of(parts.scored, everything=False, on_block=None)
-    return chosen.scored_on(NodeSums(parts.scored.sums, parts.scored.sets.closure, device=device), scored)
+    return chosen.scored_on(NodeSums(parts.scored.sums, parts.scored.sets.closure, device=device))

@@ -5,11 +5,11 @@ from dataclasses import fields, replace
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Int32, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
-from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, NodeTable
+from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
 from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.controls.dense_auroc import dense_auroc
 from hsae.hierarchy.kernels.device import Device
@@ -17,13 +17,14 @@ from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_p
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
-from hsae.hierarchy.scores.latent_scores import latent_places, latent_table, mean_lca_depth
+from hsae.hierarchy.scores.latent_scores import LatentLabels, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.scores.layer_scores import layer_scores
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
-from hsae.hierarchy.scores.ranking_scores import RankingScores, ranking_scores
-from hsae.hierarchy.scores.shortlist import Shortlist
+from hsae.hierarchy.scores.node_tests import node_tests
+from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
+from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import checked_labels
 from hsae.hierarchy.statistics.ranks import rank_activations
 
@@ -95,6 +96,8 @@ def score_bases(
     known = None if results[0].latents is None else results[0].latents.monosemanticity
     for basis, seed in shuffles:
         score(BasisActivations(basis, ranked, seed, decoder=sae.decoder, monosemanticity=known, selecting=selecting))
+    n_least = min(result.layer.n_latents for result in results)
+    results = [replace(result, layer=result.layer.rarefied_to(n_least, result.n_reaching)) for result in results]
     if images.parts is not None:
         results[0] = replace(results[0], class_sums=_sums_of_all(sae, images, scoring, device))
     return results
@@ -148,7 +151,12 @@ def score_basis(
 
     chosen = chosen_pairs(parts, taxonomy, everything=not is_brief, device=device, on_block=on_block)
     node_sums = NodeSums(sums, sets.closure, device=device)
-    scores = score_pairs(node_sums, chosen.latents, chosen.nodes, chosen.family)
+    nodes = distinct_nodes(sets, labels, taxonomy)
+    selecting = node_sums
+    if not parts.in_sample:
+        selecting = NodeSums(parts.selecting.sums, parts.selecting.sets.closure, device=device)
+    tests = node_tests(node_sums, selecting, nodes, check=check)
+    scores = score_pairs(node_sums, chosen.latents, chosen.nodes)
     ranking = ranking_scores(ranked, sets.of_image, sets.closure, chosen.latents, chosen.nodes, check=check)
     auroc_dense = np.full(len(chosen.latents), np.nan)
     if given.dense is not None:
@@ -167,9 +175,10 @@ def score_basis(
             monosemantic = monosemanticity(ranked, embeddings, check=check)
     if not is_brief:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
+        named = LatentLabels(chosen.label, label_scores, tests.q_of(label_scores.p))
         lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
         associated = places[scoring.association]
-        latents = latent_table(ranked, class_sums, associated, chosen.label, label_scores, monosemantic, lca_depth)
+        latents = latent_table(ranked, class_sums, associated, named, monosemantic, lca_depth)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
     # A latent that fires on none of the scored images has no edges there; the columns of a repeat are not stored.
@@ -186,12 +195,13 @@ def score_basis(
     return BasisResult(
         basis=basis,
         seed=given.seed,
-        nodes=_node_table(chosen, scores, ranking, auroc_dense),
+        nodes=node_table(chosen, (scores, ranking), auroc_dense, nodes, tests),
         latents=latents,
         places=places,
         edges=edges,
         families=families,
-        layer=layer_scores(ranked, places[scoring.association], chosen, node_sums.n_node.astype(np.int64), taxonomy),
+        layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy),
+        n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
     )
 
@@ -201,21 +211,6 @@ def _among_all(
 ) -> Int32[np.ndarray, "n_latents n_top"]:
     """Positions among all images in place of those among the scored ones; -1 stays."""
     return np.where(top_images >= 0, scored[np.maximum(top_images, 0)], -1).astype(np.int32)
-
-
-def _node_table(
-    chosen: Shortlist, scores: NodeScores, ranking: RankingScores, auroc_dense: Float64[np.ndarray, "n_pairs"]
-) -> NodeTable:
-    columns = {field.name: getattr(part, field.name) for part in (scores, ranking) for field in fields(part)}
-    for name in ("n_images", "n_fire", "n_both"):
-        columns[name] = columns[name].astype(np.int32)
-    return NodeTable(
-        latent=chosen.latents,
-        node=chosen.nodes,
-        is_node_best=chosen.node_best_latent[chosen.nodes] == chosen.latents,
-        auroc_dense=auroc_dense,
-        **columns,
-    )
 
 
 def _label_scores(

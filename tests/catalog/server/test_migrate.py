@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
+from tests.planted_scores import plant
 
 from hsae.catalog import Base, connect
 from hsae.catalog.server.migrate import downgrade, upgrade
@@ -61,21 +62,52 @@ def test_every_table_column_and_view_has_a_comment(service):
 
 def test_views_before_and_after_the_read_side_have_the_same_columns(make_service):
     engine = connect(make_service().settings)
-
-    def columns():
-        inspector = inspect(engine)
-        return {
-            view: [(column["name"], str(column["type"])) for column in inspector.get_columns(view)]
-            for view in inspector.get_view_names()
-        }
-
-    now = columns()
+    latest = _columns(engine)
+    downgrade(engine, "0011")
+    now = _columns(engine)
     downgrade(engine, "0010")
-    before = columns()
+    before = _columns(engine)
     assert before.keys() == VIEWS - {"analysis_input", "node_control"}
     assert before == {view: now[view] for view in before}
     upgrade(engine)
-    assert columns() == now
+    assert _columns(engine) == latest
+
+
+def _columns(engine):
+    """By view its columns and their types."""
+    inspector = inspect(engine)
+    return {
+        view: [(column["name"], str(column["type"])) for column in inspector.get_columns(view)]
+        for view in inspector.get_view_names()
+    }
+
+
+def test_tests_of_earlier_versions_are_gone_and_the_rest_of_their_rows_stays(make_service):
+    service = make_service()
+    plant(service)
+    engine = connect(service.settings)
+    downgrade(engine, "0011")
+    with engine.begin() as connection:
+        heights = '[{"height": 0, "n_nodes": 4, "n_f1": 3, "n_q": 4}, {"height": 1, "n_nodes": 2, "n_f1": 1, "n_q": 2}]'
+        connection.execute(text("UPDATE node_score SET p = 1e-5, q = 1e-4"))
+        update = "UPDATE layer_score SET share_nodes_q = 0.98, share_nodes_f1 = 0.5, by_height = :heights"
+        connection.execute(text(update), {"heights": heights})
+        f1 = connection.execute(text("SELECT sum(f1), count(*) FROM node_score")).one()
+    upgrade(engine)
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(p), count(p_node), count(q_node) FROM node_score")).one() == (
+            0,
+            0,
+            0,
+        )
+        assert connection.execute(text("SELECT sum(f1), count(*) FROM node_score")).one() == f1
+        stored = connection.execute(
+            text("SELECT share_nodes_q, share_nodes_f1, by_height FROM layer_score LIMIT 1")
+        ).one()
+        assert stored[:2] == (None, 0.5)
+        assert stored[2] == [
+            {"height": 0, "n_nodes": 4, "n_f1": 3, "n_q": None}, {"height": 1, "n_nodes": 2, "n_f1": 1, "n_q": None},
+        ]  # fmt: skip
 
 
 def test_node_score_is_partitioned_by_analysis(service):

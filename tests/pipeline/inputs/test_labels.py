@@ -142,7 +142,7 @@ def test_several_labels_end_to_end(ready, monkeypatch):
             np.testing.assert_allclose(auroc[has_test], expected, atol=1e-9)
     assert sum(pair["auroc"] is not None for pair in pairs) > 100
 
-    names = ("n_images", "n_fire", "precision", "recall", "f1", "auroc", "z", "q")
+    names = ("n_images", "n_fire", "precision", "recall", "f1", "f1_adjusted", "p", "auroc", "z")
     stored = query(
         service,
         f"SELECT n.latent, y.wnid, {', '.join(f'n.{name}' for name in names)} FROM node_score n"

@@ -27,16 +27,11 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values, all_rows=wanted.max_q is not None) + _at_least(wanted.min_f1, values)
+    if wanted.max_q is not None:
+        where += " AND v.q <= :max_q"
+        values["max_q"] = wanted.max_q
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"
-    if wanted.max_q is not None:
-        # The label's q is looked up row by row, and only as far down as the limit asks: OFFSET 0 keeps the planner from
-        # looking up those that no other condition leaves.
-        if wanted.nodes is not None or wanted.under is not None:
-            query = f"SELECT v.* FROM ({query} ORDER BY {order} OFFSET 0) v WHERE true"  # noqa: S608 -- as above
-        query += """ AND (SELECT r.q FROM node_score r WHERE r.analysis_id = v.analysis_id AND r.basis = v.basis
-                     AND r.seed = 0 AND r.latent = v.latent AND r.synset_id = v.synset_id) <= :max_q"""
-        values["max_q"] = wanted.max_q
     query = with_controls(f"{query} ORDER BY {order} LIMIT :limit", basis=wanted.basis, order=order)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
@@ -49,7 +44,7 @@ def node_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values) + _at_least(wanted.min_f1, values)
     if wanted.max_q is not None:
-        where += " AND v.q <= :max_q"
+        where += " AND v.q_node <= :max_q"
         values["max_q"] = wanted.max_q
     order = "v.f1 DESC, v.analysis_id, v.synset"
     query = f"SELECT v.* FROM node_best_latent v WHERE true{where} ORDER BY {order} LIMIT :limit"  # noqa: S608 -- as above

@@ -70,13 +70,13 @@ def best_latents(session: Session, wanted: LatentFilter) -> dict[int, Row]:
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values)
-    for column, comparison, value in (("f1", ">=", wanted.min_f1), ("q", "<=", wanted.max_q)):
+    for column, comparison, value in (("f1", ">=", wanted.min_f1), ("q_node", "<=", wanted.max_q)):
         if value is not None:
             where += f" AND v.{column} {comparison} :{column}"
             values[column] = value
     query = f"""
         SELECT DISTINCT ON (v.synset_id) v.synset_id, v.analysis_id, v.layer, v.sae_kind, v.basis, v.seed, v.latent,
-               v.f1, v.precision, v.recall, v.auroc, v.q, v.n_fire
+               v.f1, v.f1_adjusted, v.precision, v.recall, v.auroc, v.q_node, v.n_fire
         FROM node_best_latent v WHERE true{where}
         ORDER BY v.synset_id, v.f1 DESC NULLS LAST, v.layer, v.analysis_id, v.seed, v.latent
         LIMIT :limit

@@ -55,7 +55,7 @@ class LatentFilter(ScoreFilter):
     """Which latents at which nodes; a field that is None allows all.
 
     Attributes:
-        max_q: the greatest q-value of the latent at the node.
+        max_q: the greatest q-value: of a latent at its label, of a node's test for the best latents of nodes.
     """
 
     max_q: float | None = None

@@ -64,6 +64,14 @@ class Latent(Base):
         ForeignKey("synset.id"), comment="label: the node with the best F1 (ties: the deeper node)"
     )
     label_f1: Mapped[float | None] = mapped_column(Double, comment="F1 of the label")
+    label_f1_adjusted: Mapped[float | None] = mapped_column(
+        Double, comment="F1 of the label, corrected for the size of the node; null in analyses of earlier versions"
+    )
+    label_q: Mapped[float | None] = mapped_column(
+        Double,
+        comment="q-value of the exact test of this latent at its label, corrected for the number of latents and of "
+        "nodes; null in analyses of earlier versions",
+    )
     label_precision: Mapped[float | None] = mapped_column(Double, comment="precision of the label")
     label_recall: Mapped[float | None] = mapped_column(Double, comment="recall of the label")
     label_auroc: Mapped[float | None] = mapped_column(Double, comment="AUROC of the label")
@@ -150,16 +158,38 @@ class NodeScore(Base):
     precision: Mapped[float | None] = mapped_column(Double, comment="n_both / n_fire")
     recall: Mapped[float | None] = mapped_column(Double, comment="n_both / n_images")
     f1: Mapped[float | None] = mapped_column(Double, comment="harmonic mean of precision and recall")
+    f1_adjusted: Mapped[float | None] = mapped_column(
+        Double,
+        comment="F1 corrected for the size of the node: 0 for a latent that fires on every image, 1 for a perfect one; "
+        "null where undefined, and in analyses of earlier versions",
+    )
+    p: Mapped[float | None] = mapped_column(
+        Double,
+        comment="exact test of this pair alone: the probability of n_both or more images if firing did not depend on "
+        "the node; null where undefined, and in analyses of earlier versions",
+    )
     auroc: Mapped[float | None] = mapped_column(
         Double, comment="area under the ROC curve of the activation for the node; null where undefined"
     )
     auroc_dense: Mapped[float | None] = mapped_column(
         Double, comment="neuron, pca, random, untrained: AUROC of the unthinned column; null for other bases"
     )
-    z: Mapped[float | None] = mapped_column(Double, comment="Mann-Whitney z-score with tie correction")
-    p: Mapped[float | None] = mapped_column(Double, comment="two-sided p-value of z")
-    q: Mapped[float | None] = mapped_column(
-        Double, comment="Benjamini-Hochberg q-value over all pairs of the analysis and basis"
+    z: Mapped[float | None] = mapped_column(
+        Double, comment="Mann-Whitney z-score with tie correction; to order pairs by, not for a test"
+    )
+    p_node: Mapped[float | None] = mapped_column(
+        Double,
+        comment="only where is_node_best: p-value of the node, the least p of all latents corrected for their number; "
+        "null in analyses of earlier versions",
+    )
+    q_node: Mapped[float | None] = mapped_column(
+        Double,
+        comment="only where is_node_best: Benjamini-Hochberg q-value of p_node over the distinct nodes of the "
+        "analysis, basis and seed; null in analyses of earlier versions",
+    )
+    is_distinct: Mapped[bool | None] = mapped_column(
+        comment="whether the node counts in layer_score: of the nodes that hold the same images it is the deepest; "
+        "null in analyses of earlier versions"
     )
     average_precision: Mapped[float | None] = mapped_column(
         Double,
@@ -203,18 +233,45 @@ class LayerScore(Base):
     )
     coverage_mean: Mapped[float | None] = mapped_column(Double, comment="mean ontological coverage of alive columns")
     coverage_median: Mapped[float | None] = mapped_column(Double, comment="median ontological coverage")
-    n_nodes: Mapped[int] = mapped_column(comment="taxonomy nodes considered")
+    n_nodes: Mapped[int] = mapped_column(
+        comment="nodes considered: with some images but not all, one for each set of images (in analyses of earlier "
+        "versions: all such nodes)"
+    )
     share_nodes_f1: Mapped[float | None] = mapped_column(
-        Double, comment="share of nodes for which some column has F1 >= 0.5"
+        Double, comment="share of nodes whose best column has F1 >= 0.5; more columns have more chances"
+    )
+    share_nodes_rarefied: Mapped[float | None] = mapped_column(
+        Double,
+        comment="expected share of nodes that some of n_rarefied columns, drawn at random, reach with an adjusted F1 "
+        ">= 0.5; null in analyses of earlier versions",
+    )
+    n_rarefied: Mapped[int | None] = mapped_column(
+        comment="columns that share_nodes_rarefied is for: the fewest of any basis of the analysis; null in "
+        "analyses of earlier versions"
     )
     share_nodes_q: Mapped[float | None] = mapped_column(
-        Double, comment="share of nodes for which some column has q < 0.01 and AUROC > 0.5"
+        Double, comment="share of nodes with q_node < 0.01, the exact test; null in analyses of earlier versions"
     )
     best_f1_mean: Mapped[float | None] = mapped_column(Double, comment="mean over nodes of the best F1")
     best_f1_inner_mean: Mapped[float | None] = mapped_column(
         Double, comment="mean best F1 of inner nodes with three or more classes"
     )
-    by_height: Mapped[list[Any]] = mapped_column(comment="node counts and shares per height of the taxonomy")
+    best_f1_adjusted_mean: Mapped[float | None] = mapped_column(
+        Double, comment="mean over nodes of the adjusted best F1; null in analyses of earlier versions"
+    )
+    best_f1_adjusted_single_mean: Mapped[float | None] = mapped_column(
+        Double, comment="the same over nodes of one class; null in analyses of earlier versions"
+    )
+    best_f1_adjusted_pair_mean: Mapped[float | None] = mapped_column(
+        Double, comment="the same over nodes of two classes; null in analyses of earlier versions"
+    )
+    best_f1_adjusted_inner_mean: Mapped[float | None] = mapped_column(
+        Double, comment="the same over inner nodes with three or more classes; null in analyses of earlier versions"
+    )
+    by_height: Mapped[list[Any]] = mapped_column(
+        comment="for every height of the taxonomy the nodes considered, those with F1 >= 0.5 and those with q_node < "
+        "0.01 (n_q: null in analyses of earlier versions)"
+    )
     fvu: Mapped[float | None] = mapped_column(Double, comment="basis sae: FVU on held-out rows")
     cosine: Mapped[float | None] = mapped_column(Double, comment="basis sae: mean cosine on held-out rows")
     probe_accuracy: Mapped[float | None] = mapped_column(

@@ -43,9 +43,19 @@ basis_option = click.option(
     help="The SAE, or one of its controls.",
 )
 min_f1_option = click.option(
-    "--min-f1", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Only an F1 of at least this."
+    "--min-f1",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Only an F1 (as it is, not adjusted) of at least this.",
 )
-q_option = click.option("--q", "max_q", type=click.FloatRange(0, 1), help="Only a q-value of at most this.")
+node_q_option = click.option(
+    "--q", "max_q", type=click.FloatRange(0, 1), help="Only nodes whose exact test has a q-value of at most this."
+)
+label_q_option = click.option(
+    "--q", "max_q", type=click.FloatRange(0, 1),
+    help="Only latents whose exact test at their label has a q-value of at most this.",
+)  # fmt: skip
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
 )

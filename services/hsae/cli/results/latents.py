@@ -13,10 +13,10 @@ from hsae.cli.results.filters import (
     analysis_option,
     column_basis_option,
     filtered_rows,
+    label_q_option,
     layer_option,
     limit_option,
     min_f1_option,
-    q_option,
     sae_option,
     scored_columns,
     study_option,
@@ -25,11 +25,12 @@ from hsae.report.identical_latents import merge_identical_latents
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
-    "f1": "F1", **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "lch": "LCH",
-    "lch_height": "LCH height", "coverage": "coverage", "n_fire": "fires on",
+    "f1": "F1", "f1_adjusted": "adjusted F1", **CONTROL_COLUMNS, "q": "q", "precision": "precision",
+    "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
+    "n_fire": "fires on",
 }  # fmt: skip
 _IMPORTANCE = (
-    "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "precision",
+    "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "f1_adjusted", "q", "precision",
     "recall",
 )  # fmt: skip
 _ALIKE = "+1: that many further latents of the analysis have the same label and the same numbers; --json lists each."
@@ -44,7 +45,7 @@ _ALIKE = "+1: that many further latents of the analysis have the same label and 
 @click.option("--node", "nodes", multiple=True, help="Only latents with this label; may be given several times.")
 @click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
 @min_f1_option
-@q_option
+@label_q_option
 @limit_option
 @json_option
 @pass_connections

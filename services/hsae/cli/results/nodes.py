@@ -16,7 +16,7 @@ from hsae.cli.results.filters import (
     layer_option,
     limit_option,
     min_f1_option,
-    q_option,
+    node_q_option,
     sae_option,
     scored_columns,
     study_option,
@@ -24,11 +24,11 @@ from hsae.cli.results.filters import (
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "synset": "node", "height": "height",
-    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", **CONTROL_COLUMNS,
-    "precision": "precision", "recall": "recall", "auroc": "AUROC", "q": "q",
+    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", "f1_adjusted": "adjusted F1",
+    **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "q_node": "q",
 }  # fmt: skip
 _IMPORTANCE = (
-    "synset", "f1", "latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "precision",
+    "synset", "f1", "latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "f1_adjusted", "q_node", "precision",
     "recall",
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ _IMPORTANCE = (
 @click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
 @click.option("--under", help="Only nodes at or below this one.")
 @min_f1_option
-@q_option
+@node_q_option
 @limit_option
 @json_option
 @pass_connections
@@ -50,7 +50,8 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Nodes of the taxonomy with their best latents, best F1 first.
 
     Beside a node's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
-    over seeds) reach at it.
+    over seeds) reach at it. Adjusted F1 is 0 for a latent that always fires, at every size of node. q is the exact test
+    of the node: whether some latent fires on its images more often than the best of as many would by chance.
     """
     rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",

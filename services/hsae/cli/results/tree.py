@@ -19,8 +19,8 @@ from hsae.cli.results.filters import (
     basis_option,
     layer_option,
     min_f1_option,
+    node_q_option,
     one_analysis,
-    q_option,
     sae_option,
     study_option,
 )
@@ -28,11 +28,15 @@ from hsae.errors import UserError
 from hsae.report.tree import keep_with_ancestors, tree_lines
 
 _COLUMNS = {
-    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
+    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1",
+    "f1_adjusted": "adjusted F1", **CONTROL_COLUMNS, "q_node": "q",
     "precision": "precision", "recall": "recall", "latent": "latent",
     "layer": "layer", "sae": "SAE", "analysis_id": "analysis",
 }  # fmt: skip
-_IMPORTANCE = ("line", "f1", "latent", "layer", "sae", *CONTROL_COLUMNS, "analysis_id", "n_images", "n_classes")
+_IMPORTANCE = (
+    "line", "f1", "latent", "layer", "sae", *CONTROL_COLUMNS, "f1_adjusted", "q_node", "analysis_id", "n_images",
+    "n_classes",
+)  # fmt: skip
 _LEGEND = """\
 Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
 raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
@@ -49,7 +53,7 @@ _PATHS = "Nodes of rank paths are printed by their last name; the full name is t
 @sae_option
 @basis_option
 @min_f1_option
-@q_option
+@node_q_option
 @click.option("--depth", type=click.IntRange(min=0), help="At most this many edges below NODE.")
 @json_option
 @pass_connections
@@ -67,8 +71,8 @@ def tree(
 ) -> None:
     """Print what lies under NODE (dog.n.01 or n02084071), every node with its best latent.
 
-    With --min-f1 only nodes that reach it are printed, and those above them; with --q only latents that do count. JSON
-    lists every node once.
+    With --min-f1 only nodes that reach it are printed, and those above them; with --q only nodes whose test
+    reaches it have a latent. JSON lists every node once.
     """
     fits = LatentFilter(analysis_ids=one_analysis(analysis_id), dataset=dataset, **wanted)
     found, rows, note = _fetch(connections, node, fits, study=study, depth=depth)
@@ -108,7 +112,7 @@ def _fetch(
         shown = tuple(row["synset_id"] for row in rows)
         best = best_latents(session, replace(fits, dataset=found["dataset"], nodes=shown))
         name_saes(session, list(best.values()))
-    silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "q", "n_fire"))
+    silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "n_fire"))
     del silent["line"]
     merged = [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
     return found, merged, note

@@ -34,6 +34,9 @@ class LatentTable:
             under `lch` that are associated.
         label: node with the best F1; ties: the deeper node, then the smaller id.
         label_f1: F1 of the label.
+        label_f1_adjusted: F1 of the label, corrected for the size of the node.
+        label_q: q-value that the label would have if this latent were its best: corrected for all latents and all nodes
+            (`NodeTests.q_of`).
         label_precision: precision of the label.
         label_recall: recall of the label.
         label_auroc: AUROC of the label.
@@ -58,6 +61,8 @@ class LatentTable:
     coverage: Float64[np.ndarray, "n_latents"]
     label: Int32[np.ndarray, "n_latents"]
     label_f1: Float64[np.ndarray, "n_latents"]
+    label_f1_adjusted: Float64[np.ndarray, "n_latents"]
+    label_q: Float64[np.ndarray, "n_latents"]
     label_precision: Float64[np.ndarray, "n_latents"]
     label_recall: Float64[np.ndarray, "n_latents"]
     label_auroc: Float64[np.ndarray, "n_latents"]
@@ -170,12 +175,26 @@ def mean_lca_depth(
     return np.bincount(latent, depth, minlength=n_latents) / np.where(n_pairs == 0, np.nan, n_pairs)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentLabels:
+    """The labels of the latents.
+
+    Attributes:
+        node: best node of every latent, -1 for a dead latent.
+        scores: scores of the labels, for the latents that have one, in their order.
+        q: q-values of the same labels (`NodeTests.q_of`).
+    """
+
+    node: Int32[np.ndarray, "n_latents"]
+    scores: NodeScores
+    q: Float64[np.ndarray, "n_labelled"]
+
+
 def latent_table(
     ranked: RankedActivations,
     sums: ClassSums,
     places: LatentPlaces,
-    label: Int32[np.ndarray, "n_latents"],
-    label_scores: NodeScores,
+    labels: LatentLabels,
     monosemanticity: Float64[np.ndarray, "n_latents"],
     lca_depth_mean: Float64[np.ndarray, "n_latents"],
 ) -> LatentTable:
@@ -185,13 +204,12 @@ def latent_table(
         ranked: activations of every latent.
         sums: sums by class (not by label set).
         places: from `latent_places`.
-        label: best node of every latent, -1 for a dead latent.
-        label_scores: scores of the labels, for the latents that have one, in their order.
+        labels: their labels.
         monosemanticity: from `monosemanticity`.
         lca_depth_mean: from `mean_lca_depth`.
     """
     n_latents = ranked.n_latents
-    has_label = label >= 0
+    has_label = labels.node >= 0
 
     def spread(scores: Float64[np.ndarray, "n_labelled"]) -> Float64[np.ndarray, "n_latents"]:
         values = np.full(n_latents, np.nan)
@@ -213,11 +231,13 @@ def latent_table(
         lch_height_relative=places.height_relative,
         lch_depth=places.depth,
         coverage=places.coverage,
-        label=label,
-        label_f1=spread(label_scores.f1),
-        label_precision=spread(label_scores.precision),
-        label_recall=spread(label_scores.recall),
-        label_auroc=spread(label_scores.auroc),
+        label=labels.node,
+        label_f1=spread(labels.scores.f1),
+        label_f1_adjusted=spread(labels.scores.f1_adjusted),
+        label_q=spread(labels.q),
+        label_precision=spread(labels.scores.precision),
+        label_recall=spread(labels.scores.recall),
+        label_auroc=spread(labels.scores.auroc),
         class_entropy=class_entropy(sums),
         monosemanticity=monosemanticity,
         lca_depth_mean=lca_depth_mean,

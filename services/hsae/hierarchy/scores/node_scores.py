@@ -5,9 +5,8 @@ taxonomy's closure. Counts and rank sums are integers below 2**53, which float64
 them is rounded once (AUROC a second time, when 1/2 is added), so pairs that tie in exact arithmetic tie here, too.
 """
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +17,6 @@ from torch import Tensor
 from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
 from hsae.hierarchy.kernels.device import Device, dense_columns
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
-from hsae.hierarchy.scores.false_discovery import FalseDiscovery
 from hsae.hierarchy.scores.pair_sums import PairSums
 from hsae.hierarchy.statistics.class_sums import ClassSums
 
@@ -30,11 +28,12 @@ _BLOCK_CELLS = 1 << 22
 """Upper bound of latents times classes per product; images with several labels can have many label sets."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, so that tables can be composed of it
 class NodeScores:
     """All scores of some pairs, as arrays of one shape; NaN where undefined (see `PairSums`).
 
-    The shape is [n_latents of the block, n_nodes] from `iter_node_scores`, [n_pairs] from `score_pairs`.
+    The shape is [n_latents of the block, n_nodes] from `iter_node_scores`, [n_pairs] from `score_pairs`. Every field
+    after the counts is the method of `PairSums` of the same name.
     """
 
     n_images: Int64[np.ndarray, "*shape"]
@@ -43,10 +42,10 @@ class NodeScores:
     precision: Float64[np.ndarray, "*shape"]
     recall: Float64[np.ndarray, "*shape"]
     f1: Float64[np.ndarray, "*shape"]
+    f1_adjusted: Float64[np.ndarray, "*shape"]
+    p: Float64[np.ndarray, "*shape"]
     auroc: Float64[np.ndarray, "*shape"]
     z: Float64[np.ndarray, "*shape"]
-    p: Float64[np.ndarray, "*shape"]
-    q: Float64[np.ndarray, "*shape"]
     mass_share: Float64[np.ndarray, "*shape"]
     mean_inside: Float64[np.ndarray, "*shape"]
     mean_outside: Float64[np.ndarray, "*shape"]
@@ -89,23 +88,17 @@ class NodeSums:
         self.latents_with_test = self._rank_variance > 0.0
         self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
 
-    def block(self, latents: slice, *, with_mass: bool) -> PairSums:
+    def block(self, latents: slice, *, with_mass: bool, with_ranks: bool = True) -> PairSums:
         """Sums of a range of latents with every node; the tensors have shape [n_nodes, n_latents of the range]."""
-        sums = self.sums
-        first, end, _ = latents.indices(sums.n_latents)
-        entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
-        indptr = sums.indptr[first : end + 1] - entries.start
-        place = self._place.take(sums.classes[entries])
-
-        def by_class(values: np.ndarray) -> Float64[Tensor, "n_classes n_latents"]:
-            return dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
-
+        sums, by_class = self.sums, self._by_class(latents)
         n_both = self._under.of_integers(by_class(sums.n_fire))
-        deviation = by_class(sums.rank_excess)
-        # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
-        n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
-        deviation.addcmul_(self._class_sizes[:, None], n_nonzero, value=-1.0)
-        rank_deviation = self._under.of_integers(deviation)
+        rank_deviation = None
+        if with_ranks:
+            deviation = by_class(sums.rank_excess)
+            # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
+            n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
+            deviation.addcmul_(self._class_sizes[:, None], n_nonzero, value=-1.0)
+            rank_deviation = self._under.of_integers(deviation)[:-1]
         mass = self._under(by_class(sums.mass)) if with_mass else None
         return PairSums(
             n_images=sums.n_images,
@@ -113,10 +106,19 @@ class NodeSums:
             n_fire=self._on_device(self._n_fire[latents]).double()[None],
             rank_variance=self._on_device(self._rank_variance[latents])[None],
             n_both=n_both[:-1],
-            rank_deviation=rank_deviation[:-1],
+            rank_deviation=rank_deviation,
             mass=None if mass is None else mass[:-1],
             latent_mass=None if mass is None else mass[-1:],
         )
+
+    def _by_class(self, latents: slice) -> Callable[[np.ndarray], Float64[Tensor, "n_classes n_latents"]]:
+        """Makes a matrix of a range of latents from values of all entries."""
+        sums = self.sums
+        first, end, _ = latents.indices(sums.n_latents)
+        entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
+        indptr = sums.indptr[first : end + 1] - entries.start
+        place = self._place.take(sums.classes[entries])
+        return lambda values: dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
         """Sums of chosen pairs, including masses; the tensors have shape [n_pairs]."""
@@ -131,7 +133,7 @@ class NodeSums:
             block = self.block(run, with_mass=True)
             mass, latent_mass = block.masses()
             node, column = self._on_device(nodes[chosen]).long(), self._on_device(latents[chosen] - run.start).long()
-            columns = (block.n_both[node, column], block.rank_deviation[node, column], mass[node, column])
+            columns = (block.n_both[node, column], block.ranks()[node, column], mass[node, column])
             chosen_sums[:, self._on_device(chosen)] = torch.stack((*columns, latent_mass[0, column]))
         n_both, rank_deviation, mass, latent_mass = chosen_sums
         return PairSums(
@@ -155,55 +157,9 @@ class NodeSums:
             yield slice(first, min(first + width, self.sums.n_latents))
 
 
-def two_sided_p(z: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """Two-sided p-value of a standard normal z-score; 0 if it is below the smallest float64."""
-    return torch.erfc(z.abs() * math.sqrt(0.5))  # torch.special.ndtr loses all precision beyond z = 8
-
-
-def false_discovery(node_sums: NodeSums) -> FalseDiscovery:
-    """All defined p-values of an analysis and their q-values (16 bytes per pair)."""
-    family = PValues(node_sums)
-    p_values = map_blocks(
-        lambda latents: (latents, two_sided_p(node_sums.block(latents, with_mass=False).z())),
-        node_sums.latent_runs(),
-        node_sums.device,
-    )
-    for latents, p in p_values:
-        family.add(latents, p)
-    return family.finish()
-
-
-class PValues:
-    """Collects the defined p-values of an analysis, block by block."""
-
-    def __init__(self, node_sums: NodeSums) -> None:
-        """Allocate memory for every pair that has a test."""
-        self._nodes = node_sums.nodes_with_test
-        self._latents = node_sums.latents_with_test
-        n_tests = int(self._nodes.sum()) * int(self._latents.sum())
-        self._p = torch.empty(n_tests, dtype=torch.float64, device=node_sums.device)
-        self._n_filled = 0
-
-    def add(self, latents: slice, p: Float64[Tensor, "n_nodes n_latents"]) -> None:
-        """Add the p-values of a range of latents with all nodes."""
-        defined = p[torch.from_numpy(self._nodes).to(p.device)]
-        if not self._latents[latents].all():
-            defined = defined[:, torch.from_numpy(self._latents[latents]).to(p.device)]
-        defined = defined.flatten()
-        self._p[self._n_filled : self._n_filled + len(defined)] = defined
-        self._n_filled += len(defined)
-
-    def finish(self) -> FalseDiscovery:
-        """The family of all tests."""
-        if self._n_filled != len(self._p):
-            raise ValueError(f"{self._n_filled} of {len(self._p)} p-values were added")
-        return FalseDiscovery.of(self._p)
-
-
 def iter_node_scores(
     sums: ClassSums,
     closure: "sp.csr_array[np.uint8]",
-    family: FalseDiscovery | None = None,
     *,
     device: Device = "cpu",
 ) -> Iterator[tuple[slice, NodeScores]]:
@@ -212,49 +168,30 @@ def iter_node_scores(
     Args:
         sums: class sums of the analysis.
         closure: [n_classes, n_nodes], from `sums.closure`.
-        family: from `false_discovery` on the same device; None: computed here.
         device: device for the scoring; the results are in CPU memory.
 
     Yields:
         A range of latents and their scores, arrays of shape [n_latents of the range, n_nodes].
     """
     node_sums = NodeSums(sums, closure, device=device)
-    family = false_discovery(node_sums) if family is None else family
 
     def score(latents: slice) -> tuple[slice, NodeScores]:
-        scores = _scores(node_sums.block(latents, with_mass=True), family)
+        scores = _scores(node_sums.block(latents, with_mass=True))
         return latents, NodeScores(**{name: values.T for name, values in scores.items()})
 
     yield from map_blocks(score, node_sums.latent_runs(), device)
 
 
 def score_pairs(
-    node_sums: NodeSums,
-    latents: Int32[np.ndarray, "n_pairs"],
-    nodes: Int32[np.ndarray, "n_pairs"],
-    family: FalseDiscovery,
+    node_sums: NodeSums, latents: Int32[np.ndarray, "n_pairs"], nodes: Int32[np.ndarray, "n_pairs"]
 ) -> NodeScores:
     """Scores of chosen pairs, arrays of shape [n_pairs]."""
-    return NodeScores(**_scores(node_sums.pairs(latents, nodes), family))
+    return NodeScores(**_scores(node_sums.pairs(latents, nodes)))
 
 
-def _scores(pairs: PairSums, family: FalseDiscovery) -> dict[str, np.ndarray]:
-    shape = pairs.n_both.shape
-    z = pairs.z()
-    p = two_sided_p(z)
-    scores = {
-        "n_images": pairs.n_node.long().expand(shape),
-        "n_fire": pairs.n_fire.long().expand(shape),
-        "n_both": pairs.n_both.long(),
-        "precision": pairs.precision(),
-        "recall": pairs.recall(),
-        "f1": pairs.f1(),
-        "auroc": pairs.auroc(),
-        "z": z,
-        "p": p,
-        "q": family.q_of(p),
-        "mass_share": pairs.mass_share(),
-        "mean_inside": pairs.mean_inside(),
-        "mean_outside": pairs.mean_outside(),
-    }
+def _scores(pairs: PairSums) -> dict[str, np.ndarray]:
+    counts = {"n_images": pairs.n_node, "n_fire": pairs.n_fire, "n_both": pairs.n_both}
+    scores = {name: count.long().expand(pairs.n_both.shape) for name, count in counts.items()}
+    for field in fields(NodeScores)[len(counts) :]:
+        scores[field.name] = getattr(pairs, field.name)()
     return {name: values.cpu().numpy() for name, values in scores.items()}

@@ -6,14 +6,17 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from hsae.hierarchy.statistics.hypergeometric import Hypergeometric
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairSums:
     """Sums from which the scores of some pairs are computed; the arrays broadcast against each other.
 
     Scores are NaN where undefined: all scores of a node without images; precision, recall and F1 of a latent that never
-    fires; mass share and means of a latent that is 0 everywhere; the mean outside of a node with every image; AUROC and
-    the test of such a node, and of a constant latent. With `out`, the score is written there.
+    fires; mass share and means of a latent that is 0 everywhere; the mean outside, adjusted F1 and p of a node with
+    every image; p of a latent that fires on no image or on all; AUROC and z of a node with every image, and of a
+    constant latent. With `out`, the score is written there.
 
     Attributes:
         n_images: number of images of the analysis, `N`.
@@ -21,7 +24,8 @@ class PairSums:
         n_fire: number of images on which the latent fires, `N_j`.
         rank_variance: `N + 1 - tie_term / (N (N - 1))` of the latent, 0 if it is constant.
         n_both: number of images under the node on which the latent fires.
-        rank_deviation: `2 U - n_v (N - n_v)`, twice the difference of the Mann-Whitney statistic and its expectation.
+        rank_deviation: `2 U - n_v (N - n_v)`, twice the difference of the Mann-Whitney statistic and its expectation;
+            None if not requested.
         mass: sum of the activations under the node; None if not requested.
         latent_mass: sum of all activations of the latent; None if not requested.
     """
@@ -31,7 +35,7 @@ class PairSums:
     n_fire: Float64[Tensor, "*#shape"]
     rank_variance: Float64[Tensor, "*#shape"]
     n_both: Float64[Tensor, "*shape"]
-    rank_deviation: Float64[Tensor, "*shape"]
+    rank_deviation: Float64[Tensor, "*shape"] | None = None
     mass: Float64[Tensor, "*shape"] | None = None
     latent_mass: Float64[Tensor, "*#shape"] | None = None
 
@@ -49,6 +53,23 @@ class PairSums:
         mean = torch.add(0.5 * _or_nan(self.n_fire), 0.5 * _or_nan(self.n_node), out=out)
         return torch.div(self.n_both, mean, out=mean)
 
+    def f1_adjusted(self) -> Float64[Tensor, "*shape"]:
+        """F1 corrected for the size of the node, as `adjusted_f1`."""
+        share = torch.where(self.n_node == self.n_images, torch.nan, self.n_node) / self.n_images
+        always = 2.0 * share / (1.0 + share)
+        return (self.f1() - always) / (1.0 - always)
+
+    def p(self) -> Float64[Tensor, "*shape"]:
+        """Exact test: the probability of `n_both` or more hits if firing did not depend on the node.
+
+        The upper tail of the hypergeometric distribution (Fisher's exact test, one-sided), for this pair alone; 0 where
+        it is below the smallest float64.
+        """
+        shape = self.n_both.shape
+        counts = (part.expand(shape).flatten().cpu().numpy() for part in (self.n_both, self.n_fire, self.n_node))
+        log_p = torch.from_numpy(Hypergeometric.of(self.n_images).log_tail(*counts))
+        return log_p.exp_().view(shape).to(self.n_both.device)
+
     def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`, as `1/2 + rank_deviation / (2 n_v (N - n_v))`.
 
@@ -56,7 +77,7 @@ class PairSums:
         half.
         """
         n_pairs = _or_nan(self.n_node * (self.n_images - self.n_node))
-        return torch.addcdiv(_zero_or_nan(self.rank_variance) + 0.5, self.rank_deviation, 2.0 * n_pairs, out=out)
+        return torch.addcdiv(_zero_or_nan(self.rank_variance) + 0.5, self.ranks(), 2.0 * n_pairs, out=out)
 
     def z(self) -> Float64[Tensor, "*shape"]:
         """Mann-Whitney z-score with the tie correction, without a continuity correction.
@@ -66,7 +87,7 @@ class PairSums:
         """
         n_pairs = self.n_node * (self.n_images - self.n_node)
         spread = torch.sqrt(_or_nan(n_pairs) / 3.0) * torch.sqrt(_or_nan(self.rank_variance))
-        return torch.div(self.rank_deviation, spread, out=spread)
+        return torch.div(self.ranks(), spread, out=spread)
 
     def mass_share(self) -> Float64[Tensor, "*shape"]:
         """Share of the latent's activation mass that lies under the node."""
@@ -83,6 +104,16 @@ class PairSums:
         mass, latent_mass = self.masses()
         n_outside = _or_nan(self.n_images - self.n_node) + _zero_or_nan(self.n_node)
         return (latent_mass - mass) / (n_outside + _zero_or_nan(latent_mass))
+
+    def ranks(self) -> Float64[Tensor, "*shape"]:
+        """`rank_deviation`.
+
+        Raises:
+            ValueError: the sums were made without ranks.
+        """
+        if self.rank_deviation is None:
+            raise ValueError("these sums were made without ranks")
+        return self.rank_deviation
 
     def masses(self) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*#shape"]]:
         """`mass` and `latent_mass`.

@@ -19,7 +19,7 @@ from hsae.hierarchy.statistics.ranks import RankedActivations, strongest_first
 _BLOCK_ENTRIES = 1 << 19
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, so that tables can be composed of it
 class RankingScores:
     """Scores of pairs in which the latent's activation ranks the images; NaN where undefined.
 

@@ -1,18 +1,15 @@
 """The pairs to store: best nodes of every latent, best latents of every node, all pairs with a high F1.
 
-One pass over all pairs chooses them and collects the p-values of the analysis and the extremes for the layer's row.
-Pairs are scored on the device of the sums and chosen on the CPU.
+One pass over all pairs chooses them. Pairs are scored on the device of the sums and chosen on the CPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int32, Int64
 
-from hsae.hierarchy.scores.false_discovery import FalseDiscovery
-from hsae.hierarchy.scores.node_scores import NodeSums, PValues, two_sided_p
+from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.taxonomy import InducedTaxonomy
 
 N_BEST = 5
@@ -36,8 +33,6 @@ class Shortlist:
             other images are scored than chosen on, it is the F1 on the scored ones (`scored_on`).
         node_best_f1_selected: the same on the images on which the latent was chosen.
         node_best_latent: the latent with the best F1, the lower index on ties; -1 if no latent fires on the node.
-        node_best_p: for every node, the least p-value of the latents with AUROC > 0.5; NaN if there is none.
-        family: p- and q-values of all pairs of the analysis.
     """
 
     latents: Int32[np.ndarray, "n_pairs"]
@@ -46,22 +41,19 @@ class Shortlist:
     node_best_f1: Float64[np.ndarray, "n_nodes"]
     node_best_f1_selected: Float64[np.ndarray, "n_nodes"]
     node_best_latent: Int32[np.ndarray, "n_nodes"]
-    node_best_p: Float64[np.ndarray, "n_nodes"]
-    family: FalseDiscovery
 
-    def scored_on(self, sums: NodeSums, scored: "Shortlist") -> "Shortlist":
-        """The same choice with the F1, the tests and the family of other images than those that it was made on.
+    def scored_on(self, sums: NodeSums) -> "Shortlist":
+        """The same choice with the F1 of other images than those that it was made on.
 
         Args:
             sums: sums of the scored images; nodes in the taxonomy's order.
-            scored: the shortlist of the scored images, for its tests.
         """
         nodes = np.flatnonzero(self.node_best_latent >= 0).astype(np.int32)
         f1 = np.where(sums.n_node > 0, 0.0, np.nan)
         found = sums.pairs(self.node_best_latent[nodes], nodes).f1().cpu().numpy()
         # A latent that does not fire there has found nothing.
         f1[nodes] = np.where(sums.n_node[nodes] > 0, np.nan_to_num(found), np.nan)
-        return replace(self, node_best_f1=f1, node_best_p=scored.node_best_p, family=scored.family)
+        return replace(self, node_best_f1=f1)
 
 
 def shortlist(
@@ -87,22 +79,12 @@ def shortlist(
     untested_nodes = np.flatnonzero(~sums.nodes_with_test)
     empty_nodes = np.flatnonzero(sums.n_node == 0)
     label = np.full(n_latents, -1, np.int64)
-    best_z = np.full(sums.n_nodes, _NO_PAIR)
     by_f1 = _BestLatents(sums.n_nodes, N_BEST if everything else 1)
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
     chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
-    family = PValues(sums)
     for latents in sums.latent_runs():
         first = latents.start
-        pairs = sums.block(latents, with_mass=False)
-        z_scores = pairs.z()
-        family.add(latents, two_sided_p(z_scores))
-        z = z_scores.cpu().numpy()
-        untested_latents = np.flatnonzero(~sums.latents_with_test[latents])
-        z[untested_nodes] = _NO_PAIR
-        z[:, untested_latents] = _NO_PAIR
-        np.maximum(best_z, z.max(axis=1), out=best_z)
-
+        pairs = sums.block(latents, with_mass=False, with_ranks=everything)
         f1 = pairs.f1().cpu().numpy()
         f1[empty_nodes] = _NO_PAIR
         f1[:, ~is_alive[latents]] = _NO_PAIR
@@ -111,7 +93,7 @@ def shortlist(
             chosen.append((latent + first) * sums.n_nodes + node)
             auroc = pairs.auroc().cpu().numpy()
             auroc[untested_nodes] = _NO_PAIR
-            auroc[:, untested_latents] = _NO_PAIR
+            auroc[:, ~sums.latents_with_test[latents]] = _NO_PAIR
             for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
                 place, score = _best(scores.T.copy(), N_BEST)
                 latent, rank = np.nonzero(score > least)
@@ -122,7 +104,6 @@ def shortlist(
         by_f1.add(first, f1)
         if on_block is not None:
             on_block(latents.stop - first)
-    best_p = two_sided_p(torch.from_numpy(best_z)).numpy()
     best_f1 = np.where(sums.n_node > 0, np.maximum(by_f1.scores[:, 0], 0.0), np.nan)
     best_latent = np.empty(sums.n_nodes, np.int32)
     best_latent[priority] = np.where(by_f1.scores[:, 0] > 0, by_f1.latents[:, 0], -1)
@@ -137,8 +118,6 @@ def shortlist(
         node_best_f1=_back(best_f1, priority),
         node_best_f1_selected=_back(best_f1, priority),
         node_best_latent=best_latent,
-        node_best_p=_back(np.where(best_z > 0, best_p, np.nan), priority),
-        family=family.finish(),
     )
 
 

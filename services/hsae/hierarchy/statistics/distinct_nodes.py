@@ -32,7 +32,7 @@ class DistinctNodes:
     @property
     def counts(self) -> Bool[np.ndarray, "n_nodes"]:
         """The nodes that layer numbers are over: representatives that have some images, but not all."""
-        is_representative = self.representative == np.arange(len(self.representative))
+        is_representative: np.ndarray = self.representative == np.arange(len(self.representative))
         return is_representative & (self.n_node > 0) & (self.n_node < self.n_images)
 
     def strata(self) -> tuple[Bool[np.ndarray, "n_nodes"], Bool[np.ndarray, "n_nodes"], Bool[np.ndarray, "n_nodes"]]:

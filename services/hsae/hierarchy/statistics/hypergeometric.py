@@ -49,7 +49,8 @@ class Hypergeometric:
     def log_factorials(self) -> Float64[np.ndarray, "n_images+1"]:
         """`log n!` for n = 0 to N, with an error of up to 1e-8 for a million images."""
         n = np.arange(self.n_images + 1, dtype=np.float64)
-        return self.remainder + xlogy(n, n) - n
+        factorials: np.ndarray = self.remainder + xlogy(n, n) - n
+        return factorials
 
     def log_term(
         self,
@@ -60,7 +61,9 @@ class Hypergeometric:
         """`log P(X = n_both)` for possible values of `n_both`, with `0 < n_fire < N` and `0 < n_node < N`."""
         n = self.n_images
         rest, silent = n - n_node, n - n_fire
-        log_p = self.remainder[n_node] + self.remainder[rest] + self.remainder[n_fire] + self.remainder[silent]
+        log_p: np.ndarray = (
+            self.remainder[n_node] + self.remainder[rest] + self.remainder[n_fire] + self.remainder[silent]
+        )
         log_p -= self.remainder[n]
         deviation = (n_both * n - n_fire * n_node) / n
         for count, row, column, sign in (
@@ -146,4 +149,5 @@ class Hypergeometric:
             term = term * ratio
             tail = tail + term
             in_node, elsewhere, both, neither = in_node - 1.0, elsewhere - 1.0, both + 1.0, neither + 1.0
-        return np.minimum(self.log_term(n_both, n_fire, n_node) + np.log(total), 0.0)
+        log_p: np.ndarray = self.log_term(n_both, n_fire, n_node) + np.log(total)
+        return np.minimum(log_p, 0.0)

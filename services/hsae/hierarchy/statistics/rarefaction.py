@@ -25,7 +25,7 @@ def rarefied(n_reaching: Int[np.ndarray, "n_nodes"], n_columns: int, n_drawn: in
     if n_drawn in (0, n_columns):
         return np.where(np.asarray(n_reaching) > 0, float(n_drawn > 0), 0.0)
     distinct, which = np.unique(n_reaching, return_inverse=True)
-    share = (distinct == n_columns).astype(np.float64)
+    share: np.ndarray = (distinct == n_columns).astype(np.float64)
     partial = (distinct > 0) & (distinct < n_columns)
     counts = distinct[partial]
     one, drawn = np.ones_like(counts), np.full_like(counts, n_drawn)

@@ -7,25 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from hsae.backbones.names import short_model_name
+from hsae.catalog import NodeScore
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.exports.files import SCORES, Exported
 from hsae.sae.config import SaeConfig
 
-_SCORE_MEANS = {
-    "n_images": "images under the node",
-    "n_fire": "images on which the latent fires",
-    "n_both": "images under the node on which it fires",
-    "precision": "n_both / n_fire; null for a latent that never fires",
-    "recall": "n_both / n_images",
-    "f1": "harmonic mean of precision and recall",
-    "auroc": "area under the ROC curve of the activation for the node; null where undefined",
-    "z": "Mann-Whitney z-score with tie correction; null where AUROC is",
-    "p": "two-sided p-value of z",
-    "q": "Benjamini-Hochberg q-value over all pairs of the analysis",
-    "mass_share": "share of the latent's summed activation on images under the node",
-    "mean_inside": "mean activation on images under the node",
-    "mean_outside": "mean activation on all other images",
-}
 _PAGE = """\
 # Analysis {id}: {kind} SAE x{expansion} of {model} layer {layer} on {dataset}
 
@@ -179,7 +165,7 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         encode=textwrap.indent(variant.export_code, "    "),
         images=_columns(images),
         scores="\n".join(
-            f"| `{name}` | {'int64' if name.startswith('n_') else 'float64'} | {_SCORE_MEANS[name]} |"
+            f"| `{name}` | {'int64' if name.startswith('n_') else 'float64'} | {NodeScore.__table__.c[name].comment} |"
             for name in SCORES
         ),
     )

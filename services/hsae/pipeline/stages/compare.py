@@ -18,8 +18,8 @@ from hsae.catalog.findings.study_inputs import (
 )
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.errors import UserError
-from hsae.hierarchy.scores.layer_scores import MIN_INNER_CLASSES
 from hsae.hierarchy.scores.shortlist import HIGH_F1
+from hsae.hierarchy.statistics.distinct_nodes import MIN_INNER_CLASSES
 from hsae.hierarchy.study.intervals import ComparedAnalysis, Difference, NodeValues, Score, compare_analyses
 from hsae.pipeline.kinds.compare import COMPARE, CompareRequest
 from hsae.pipeline.kinds.setting_labels import sae_label

@@ -138,6 +138,7 @@ def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str
         "seed": result.seed,
         "l0": layer.l0_mean,
         "share_nodes_f1": _null(layer.f1_node_share),
+        "share_nodes_rarefied": _null(layer.rarefied_node_share),
         "share_nodes_q": _null(layer.q_node_share),
         "by_height": [
             {"height": height, "n_nodes": counts.n_nodes, "n_f1": counts.n_f1, "n_q": counts.n_q}
@@ -163,6 +164,11 @@ _LAYER_COLUMNS = frozenset(
         "n_nodes",
         "best_f1_mean",
         "best_f1_inner_mean",
+        "best_f1_adjusted_mean",
+        "best_f1_adjusted_single_mean",
+        "best_f1_adjusted_pair_mean",
+        "best_f1_adjusted_inner_mean",
+        "n_rarefied",
     }
 )
 

@@ -1,0 +1,146 @@
+"""Exact tests of nodes: is the best of all latents better at a node than the best of as many by chance?
+
+Images are taken as independent; near-duplicates in a data set make every test too optimistic.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.device import true_indices
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.scores.node_scores import NodeSums
+from hsae.hierarchy.scores.shortlist import HIGH_F1
+from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
+from hsae.hierarchy.statistics.hypergeometric import Hypergeometric
+
+_MARGIN = 1e-6
+"""More than the error of a logarithm from `log_factorials`, of up to 100 million images."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeTests:
+    """The test of every node of a basis, and the numbers of latents that reach a node.
+
+    Attributes:
+        n_alive: number of latents that fire, `M`.
+        p: `1 - (1 - min_j p_jv)^M`, as if the latents were independent (Šidák's correction; latents that depend on one
+            another make it greater than it need be); `p_jv` is `PairSums.p`, and 1 where the latent fires under the
+            node at most as often as chance has it. NaN for a node without images or with all of them.
+        q: Benjamini-Hochberg q-value over the nodes with distinct images; nodes that hold the same images share it.
+        n_reaching: number of latents with an adjusted F1 of at least 0.5, on the images of the choice and on the scored
+            ones.
+        family: the p-values of all tests, ascending, and their q-values.
+    """
+
+    n_alive: int
+    p: Float64[np.ndarray, "n_nodes"]
+    q: Float64[np.ndarray, "n_nodes"]
+    n_reaching: Int64[np.ndarray, "n_nodes"]
+    family: Float64[np.ndarray, "2 n_tests"]
+
+    def q_of(self, p: Float64[np.ndarray, "n_pairs"]) -> Float64[np.ndarray, "n_pairs"]:
+        """The q-value of a node if a pair with this `p` were its best: corrected for all latents and all nodes."""
+        corrected = _of_best(p, self.n_alive)
+        family, q = self.family
+        at = np.searchsorted(family, corrected)
+        return np.where(np.isnan(corrected), np.nan, np.append(q, 1.0)[at])
+
+
+def node_tests(
+    scored: NodeSums, selecting: NodeSums, nodes: DistinctNodes, *, check: Callable[[], None] = go_on
+) -> NodeTests:
+    """Test every node in one pass over the firing counts.
+
+    Args:
+        scored: sums over the scored images.
+        selecting: sums over the images on which latents are chosen, of the same latents and nodes; `scored` itself if
+            these are the same.
+        nodes: the nodes by their scored images.
+        check: called for every block of latents; may raise to stop.
+    """
+    search = _Search(scored)
+    log_p = np.zeros(scored.n_nodes)
+    n_reaching = np.zeros(scored.n_nodes, np.int64)
+
+    def work(latents: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pairs = scored.block(latents, with_mass=False, with_ranks=False)
+        reaches = pairs.f1_adjusted() >= HIGH_F1
+        if selecting is not scored:
+            reaches &= selecting.block(latents, with_mass=False, with_ranks=False).f1_adjusted() >= HIGH_F1
+        return *search.best_of(latents, pairs.n_both), reaches.sum(1).cpu().numpy()
+
+    for node, value, n_more in map_blocks(work, scored.latent_runs(), scored.device):
+        check()
+        np.minimum.at(log_p, node, value)
+        n_reaching += n_more
+    n_alive = int((scored.sums.latent_fire_counts() > 0).sum())
+    p = np.where(scored.nodes_with_test, _of_best(np.exp(log_p), n_alive), np.nan)
+    tested = np.flatnonzero(nodes.counts)
+    family, q_of_family = _benjamini_hochberg(p[tested])
+    q = np.full(scored.n_nodes, np.nan)
+    q[tested] = q_of_family[np.searchsorted(family, p[tested])]
+    return NodeTests(n_alive, p, q[nodes.representative], n_reaching, np.stack((family, q_of_family)))
+
+
+class _Search:
+    """Finds the least p-value of every node in a block of latents.
+
+    A tail is at least its first term, and at most a geometric series from it. Both are cheap; the exact tail is
+    computed only for pairs whose first term is below the least of the bounds above at their node.
+    """
+
+    def __init__(self, scored: NodeSums) -> None:
+        self._tails = Hypergeometric.of(scored.sums.n_images)
+        self._n = scored.sums.n_images
+        self._n_node = torch.from_numpy(scored.n_node).to(scored.device).long()
+        self._n_fire = torch.from_numpy(scored.sums.latent_fire_counts()).to(scored.device)
+        self._log = torch.from_numpy(self._tails.log_factorials()).to(scored.device)
+        self._of_node = self._log[self._n_node] + self._log[self._n - self._n_node]
+        self._of_latent = self._log[self._n_fire] + self._log[self._n - self._n_fire] - self._log[self._n]
+
+    def best_of(
+        self, latents: slice, n_both: Float64[Tensor, "n_nodes n_latents"]
+    ) -> tuple[Int64[np.ndarray, "n_chosen"], Float64[np.ndarray, "n_chosen"]]:
+        """Nodes, and log p-values of pairs with them: those of every node include its least below 0."""
+        n_fire, of_latent = self._n_fire[latents], self._of_latent[latents]
+        above = n_both * self._n > n_fire * self._n_node[:, None]
+        pair = true_indices(above.flatten())
+        node = pair // n_both.shape[1]
+        latent = pair - node * n_both.shape[1]
+        both = n_both.flatten()[pair].long()
+        fire, under = n_fire[latent], self._n_node[node]
+        missed, others = under - both, fire - both
+        neither = self._n - under - others
+        term = self._of_node[node] + of_latent[latent]
+        for count in (both, missed, others, neither):
+            term -= self._log[count]
+        ratio = missed.double() * others.double() / ((both + 1).double() * (neither + 1).double())
+        bound = term - torch.log1p(-ratio)
+        least = torch.zeros(len(n_both), dtype=torch.float64, device=n_both.device)
+        least.scatter_reduce_(0, node, bound, "amin")
+        kept = term <= least[node] + _MARGIN
+        found = (part[kept].cpu().numpy() for part in (node, both, fire, under))
+        nodes, *counts = found
+        return nodes, self._tails.log_tail(*counts)
+
+
+def _of_best(p: Float64[np.ndarray, "n"], n_alive: int) -> Float64[np.ndarray, "n"]:
+    """`1 - (1 - p)^M` without cancellation; 1 where p is, also without a latent."""
+    with np.errstate(divide="ignore"):
+        corrected = -np.expm1(max(n_alive, 1) * np.log1p(-p))
+    return np.asarray(corrected)
+
+
+def _benjamini_hochberg(
+    p: Float64[np.ndarray, "n"],
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """The p-values in ascending order and the q-value of each (Benjamini and Hochberg, 1995)."""
+    ordered = np.sort(p)
+    share = ordered * (len(p) / np.arange(1, len(p) + 1))
+    return ordered, np.minimum(np.minimum.accumulate(share[::-1])[::-1], 1.0)
