@@ -19,8 +19,8 @@ IMPLICATION = 0.9
 MIN_F1 = 0.5
 """Least F1 with which the best latent of a node represents it (ours)."""
 
-MIN_FIRE = 5
-"""A latent that fires on fewer images is in no pair by activation (ours)."""
+MIN_FIRE = 20
+"""A latent that fires on fewer images is in no pair by activation, and no pair below it is confirmed (ours)."""
 
 MAX_DENSITY = 0.5
 """A latent that fires on a greater share of the images is in no pair by activation: most others imply it (ours)."""

@@ -46,7 +46,7 @@ def monosemanticity(
         raise UserError(
             f"{n_images} embeddings for the activations of {ranked.n_images} images: give one embedding per image"
         )
-    length = _lengths(embeddings)
+    length = embedding_lengths(embeddings)
     weights, strongest, weight_strongest = _scaled(ranked)
     squares = sp.csr_array((weights.data**2, weights.indices, weights.indptr), shape=weights.shape)
     total: Float64[np.ndarray, "n_latents"] = weights.sum(axis=1)
@@ -66,7 +66,7 @@ def monosemanticity(
     return score
 
 
-def _lengths(embeddings: Float[np.ndarray, "n_images d_embedding"]) -> Float64[np.ndarray, "n_images"]:
+def embedding_lengths(embeddings: Float[np.ndarray, "n_images d_embedding"]) -> Float64[np.ndarray, "n_images"]:
     """Euclidean length of every row; infinite for a row of zeros, so that division leaves it zero."""
     squares = np.einsum("id,id->i", embeddings, embeddings, dtype=np.float64)
     is_bad = ~np.isfinite(squares)
