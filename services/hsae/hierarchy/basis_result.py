@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hsae.hierarchy.config import AssociationRule, ControlBasis
+from hsae.hierarchy.latent_hierarchy.absorption import NodeAbsorption
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
 from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
 from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
@@ -96,6 +97,8 @@ class BasisResult:
         places: LCH and coverage of the latents by every association rule; for a shuffled basis by the requested one.
         edges: parents and children among the latents; for a shuffled basis only those from the taxonomy.
         families: one row per parent in `edges`.
+        absorption: one row per inner node with a best latent; None where it is not measured: of every basis but `sae`
+            and `shuffled_taxonomy`, where images have several tokens, and without the SAE's decoder and pre-bias.
         layer: the row of the layer.
         n_reaching: of every node that counts in the layer's numbers, the latents that reach it (`NodeTests`).
         class_sums: sums by class over all images, whatever they were used for, from which `iter_node_scores` computes
@@ -110,6 +113,7 @@ class BasisResult:
     places: dict[AssociationRule, LatentPlaces]
     edges: LatentEdges
     families: LatentFamilies
+    absorption: NodeAbsorption | None
     layer: LayerScores
     n_reaching: Int64[np.ndarray, "n_distinct"]
     class_sums: ClassSums | None

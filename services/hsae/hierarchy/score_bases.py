@@ -8,13 +8,15 @@ import scipy.sparse as sp
 from jaxtyping import Int32, Int64
 
 from hsae.errors import UserError
+from hsae.hierarchy.absorbed_nodes import absorbed_nodes, written_images
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
 from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
 from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.controls.dense_auroc import dense_auroc
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
-from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import LatentLabels, latent_places, latent_table, mean_lca_depth
@@ -66,6 +68,7 @@ def score_bases(
     if images.embeddings is None:
         images = replace(images, embeddings=sae.neurons)
     ranked, selecting = rank_parts(sae.z, images.parts, threshold=scoring.threshold, device=device)
+    written = written_images(sae, images, scoring.threshold)
     wanted = wanted_baselines(scoring, has_several_tokens=sae.pooled_neurons is not None)
     shuffles: list[tuple[Basis, int]] = [
         (basis, scoring.seed + repeat) for basis in SHUFFLED_BASES for repeat in range(scoring.n_shuffles)
@@ -87,7 +90,8 @@ def score_bases(
         n_done_before += n_latents
 
     results: list[BasisResult] = []
-    score(BasisActivations("sae", ranked, decoder=sae.decoder, selecting=selecting))
+    of_sae = BasisActivations("sae", ranked, decoder=sae.decoder, selecting=selecting, written=written)
+    score(of_sae)
     if wanted:
         baselines = Baselines.of(sae, selecting, images, scoring, device=device, check=check)
         for control, draw in wanted:
@@ -95,7 +99,7 @@ def score_bases(
     # The shuffled bases have the SAE's latents, and so their monosemanticity.
     known = None if results[0].latents is None else results[0].latents.monosemanticity
     for basis, seed in shuffles:
-        score(BasisActivations(basis, ranked, seed, decoder=sae.decoder, monosemanticity=known, selecting=selecting))
+        score(replace(of_sae, basis=basis, seed=seed, monosemanticity=known))
     n_least = min(result.layer.n_latents for result in results)
     results = [replace(result, layer=result.layer.rarefied_to(n_least, result.n_reaching)) for result in results]
     if images.parts is not None:
@@ -167,11 +171,11 @@ def score_basis(
     rules = (scoring.association,) if is_brief else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     latents = None
+    embeddings = images.embeddings if images.embeddings is None or scored is None else images.embeddings[scored]
     monosemantic = given.monosemanticity
     if monosemantic is None:
         monosemantic = np.full(ranked.n_latents, np.nan)
-        if images.embeddings is not None and not given.is_repeat:
-            embeddings = images.embeddings if scored is None else images.embeddings[scored]
+        if embeddings is not None and not given.is_repeat:
             monosemantic = monosemanticity(ranked, embeddings, check=check)
     if not is_brief:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
@@ -181,14 +185,17 @@ def score_basis(
         latents = latent_table(ranked, class_sums, associated, named, monosemantic, lca_depth)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
-    # A latent that fires on none of the scored images has no edges there; the columns of a repeat are not stored.
-    fires = (ranked.n_fire[np.maximum(chosen.node_best_latent, 0)] > 0) & (not given.is_repeat)
     edges, families = latent_hierarchy(
+        parts.selecting.ranked,
         ranked,
         taxonomy,
-        np.where(fires, chosen.node_best_latent, -1),
-        chosen.node_best_f1_selected,
-        LatentTraits(monosemantic, given.decoder),
+        # The columns of a repeat are not stored, and so no edges among them.
+        NodeLatents(
+            np.where(given.is_repeat, -1, chosen.node_best_latent),
+            chosen.node_best_f1_selected,
+            chosen.node_best_f1,
+        ),
+        LatentTraits(monosemantic, given.decoder, embeddings),
         EdgeRules(sources=("taxonomy",) if is_brief else EDGE_SOURCES, seed=scoring.seed),
         check=check,
     )
@@ -200,6 +207,7 @@ def score_basis(
         places=places,
         edges=edges,
         families=families,
+        absorption=absorbed_nodes(given, images, chosen, seed=scoring.seed, check=check),
         layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy),
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,

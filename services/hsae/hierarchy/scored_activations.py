@@ -8,6 +8,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from hsae.hierarchy.basis_result import Basis
 from hsae.hierarchy.controls.bases.columns import Columns
+from hsae.hierarchy.latent_hierarchy.absorption import WrittenImages
 from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
@@ -58,6 +59,8 @@ class SaeActivations:
         untrained: for the control `untrained`, the latent activations of the SAE before its training, as `z`.
         pooled_neurons: of images with several tokens, what the control `neuron` is made of: over an image's tokens the
             greatest positive part of every neuron, then the greatest negative parts, float32[n_images, 2 * d_model].
+        pre_bias: what the SAE subtracts from its scaled input; without it absorption is not measured.
+        input_scale: what it multiplies its input by first.
     """
 
     z: "sp.csr_array[np.float32]"
@@ -65,6 +68,8 @@ class SaeActivations:
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
     untrained: "sp.csr_array[np.float32] | None" = None
     pooled_neurons: "sp.csr_array[np.float32] | None" = None
+    pre_bias: Float32[np.ndarray, "d_model"] | None = None
+    input_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +86,7 @@ class BasisActivations:
         selecting: its activations on the images on which latents are chosen; None: the scored images themselves.
         is_repeat: whether it is a further draw of a control basis, of which only the layer's row and the nodes' best
             columns are wanted.
+        written: the images as its SAE reads and writes them, for absorption; None: it is not measured.
     """
 
     basis: Basis
@@ -91,3 +97,4 @@ class BasisActivations:
     monosemanticity: Float64[np.ndarray, "n_latents"] | None = None
     selecting: RankedActivations | None = None
     is_repeat: bool = False
+    written: WrittenImages | None = None

@@ -24,7 +24,8 @@ class ImagesUnder(NamedTuple):
         """Whether each image lies under a node."""
         is_set = np.zeros(self.closure.shape[0], np.bool_)
         is_set[self.closure.indices[self.closure.indptr[node] : self.closure.indptr[node + 1]]] = True
-        return is_set[self.of_image]
+        is_inside: Bool[np.ndarray, "n_images"] = is_set[self.of_image]
+        return is_inside
 
 
 class Threshold(NamedTuple):
@@ -50,7 +51,7 @@ def mean_differences(
         (np.ones(len(train)), (under.of_image[train], np.arange(len(train)))), shape=(n_sets, len(train))
     )
     inside = sp.csr_array(under.closure[:, node].T.astype(np.float64))
-    n_inside = (inside @ n_of_set)[:, np.newaxis]
+    n_inside = np.asarray(inside @ n_of_set)[:, np.newaxis]
     n_outside = len(train) - n_inside
     has_both = (n_inside > 0) & (n_outside > 0)
     directions = np.zeros((len(node), inputs.shape[1]))
