@@ -24,7 +24,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import ScoringConfig
-from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentEdges, LatentTraits, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentEdges, NodeLatents, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.score_bases import score_basis
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages
 from hsae.hierarchy.scores.associations import associated_classes
@@ -134,7 +135,12 @@ def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) ->
     best_latent[node], best_f1[node] = pairs.latent[order][first], np.nan_to_num(pairs.f1[order][first])
     best_latent[best_f1 == 0] = -1
     edges, _ = latent_hierarchy(
-        ranked, work.taxonomy, best_latent, best_f1, LatentTraits(latents.monosemanticity), EdgeRules()
+        ranked,
+        ranked,
+        work.taxonomy,
+        NodeLatents(best_latent, best_f1, best_f1),
+        LatentTraits(latents.monosemanticity, embeddings=work.embeddings),
+        EdgeRules(),
     )
     return edges
 

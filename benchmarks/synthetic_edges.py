@@ -2,9 +2,11 @@
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import hypergeom
 from synthetic_columns import Columns
 from synthetic_taxonomy import Nodes
 
+from hsae.hierarchy.latent_hierarchy.pairs import MIN_FIRE
 from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
 
 # Pairs named by the activations, for every column that fires; among the controls as in the demo.
@@ -68,6 +70,7 @@ def _edge_rows(
     least = 0.9 if source == "activation" else 0.0
     n_both = np.ceil(rng.uniform(least, 1, n_rows) * np.minimum(n_parent, n_child)).astype(np.int64)
     implication, dominance = n_both / n_child, rng.random(n_rows)
+    chance = np.minimum(n_parent / columns.nodes.n_total, 0.99)
     return pa.table(
         {
             "source": pa.repeat(source, n_rows),
@@ -75,17 +78,24 @@ def _edge_rows(
             "child": child,
             "parent_synset_id": pa.array(ids[parent_node], mask=parent_node < 0),
             "child_synset_id": pa.array(ids[child_node], mask=child_node < 0),
+            "n_parent_select": n_parent,
+            "n_child_select": n_child,
+            "n_both_select": n_both,
             "n_parent": n_parent,
             "n_child": n_child,
             "n_both": n_both,
             "implication": implication,
+            "expected_implication": chance,
+            "adjusted_implication": (implication - chance) / (1 - chance),
+            "implication_p": hypergeom.sf(n_both - 1, columns.nodes.n_total, n_parent, n_child),
             "weighted_implication": implication,
             "reverse_implication": n_both / n_parent,
             "weighted_reverse_implication": n_both / n_parent,
             "dominance": dominance,
-            "hard_absorption": 1 - implication,
-            "soft_absorption": 1 - dominance,
+            "miss_rate": 1 - implication,
+            "not_dominant_share": 1 - dominance,
             "correlation": rng.uniform(-1, 1, n_rows),
+            "is_confirmed": n_child >= MIN_FIRE,
             "is_ms_abstract": rng.random(n_rows) < 0.5,
         }
     )
@@ -99,12 +109,20 @@ def _family_rows(columns: Columns, source: str, parents: np.ndarray, rng: np.ran
             "source": pa.repeat(source, n_rows),
             "parent": parent,
             "n_children": n_children,
+            "n_confirmed": n_children,
             "n_parent": columns.n_fire[parent],
+            "n_any_child": columns.n_fire[parent],
             "refinement": rng.random(n_rows),
             "correlation": rng.uniform(-1, 1, n_rows),
-            "sibling_similarity": pa.array(rng.uniform(-0.1, 0.9, n_rows), mask=only),
-            "random_similarity": pa.array(rng.normal(0, 0.02, n_rows), mask=only),
-            "random_share": pa.array(rng.random(n_rows), mask=only),
+            **{
+                f"{name}_{by}": pa.array(values, mask=only)
+                for by in ("decoder", "images")
+                for name, values in (
+                    ("sibling_similarity", rng.uniform(-0.1, 0.9, n_rows)),
+                    ("random_similarity", rng.normal(0, 0.02, n_rows)),
+                    ("random_share", rng.random(n_rows)),
+                )
+            },
             "ms_abstract_share": rng.random(n_rows),
         }
     )

@@ -99,7 +99,8 @@ def test_what_reads_the_catalog_loads_nothing_that_computes(service):
     register_small(service, n_classes=2)
     commands = [
         "jobs list", "dataset list", "results layers", "results study", "results latents", "results nodes",
-        "results levels", "results edges", "results compare 1 2", "db current", "db query 'SELECT 1 AS one'",
+        "results levels", "results edges", "results absorption", "results compare 1 2", "db current",
+        "db query 'SELECT 1 AS one'",
     ]  # fmt: skip
     for command, _, output, exception, loaded in loaded_by(commands, COMPUTING, service.environment):
         assert loaded == [], command

@@ -5,7 +5,7 @@ from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analys
 from hsae.catalog.tables.base import Base, Json
 from hsae.catalog.tables.comparisons import Comparison, ComparisonDifference, ComparisonScore
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
-from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily
+from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
 from hsae.catalog.tables.level_scores import LevelScore
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
 from hsae.catalog.tables.work import (
@@ -51,6 +51,7 @@ __all__ = [
     "LayerScore",
     "LevelScore",
     "Model",
+    "NodeAbsorption",
     "NodeScore",
     "Sae",
     "Study",

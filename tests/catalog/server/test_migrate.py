@@ -19,6 +19,7 @@ VIEWS = {
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
     "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score", "level_score",
+    "node_absorption",
     "comparison", "comparison_score", "comparison_difference", "synset", "hypernym", "hypernym_closure",
 }  # fmt: skip
 

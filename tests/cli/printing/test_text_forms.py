@@ -78,6 +78,7 @@ CASES = [
     Case("results latents --limit 1000", ("label", "neurons", "~tree"), keys=("synset", "f1", "layer")),
     Case("results nodes --limit 1000", ("best latent", LONG_NAME), keys=("synset", "f1", "latent", "layer")),
     Case("results edges --limit 1000", ("its label", "Means over"), keys=("parent", "child", "parent_label")),
+    Case("results absorption --limit 1000", ("best latent", "by chance"), keys=("synset", "latent")),
     Case("results levels", ("groups", "chance", "probe", "k-NN"), keys=("layer",)),
     Case("results tree entity.n.01", (LONG_NAME, "└─ ", "Best latent of every node"), keys=("synset", "f1", "latent"),
          rows="nodes"),

@@ -70,7 +70,9 @@ def planted(make_service):
                 LatentEdge(
                     analysis_id=analysis, basis=basis, seed=seed, source=source, parent=parent, child=child,
                     parent_synset_id=nodes[0], child_synset_id=nodes[1], n_parent=n_parent, n_child=n_child,
-                    n_both=n_both, implication=n_both / n_child, hard_absorption=1 - n_both / n_child,
+                    n_both=n_both, implication=n_both / n_child, miss_rate=1 - n_both / n_child,
+                    expected_implication=n_parent / 40, adjusted_implication=(n_both / n_child - n_parent / 40)
+                    / (1 - n_parent / 40), is_confirmed=n_both >= 8,
                     reverse_implication=n_both / n_parent, is_ms_abstract=None,
                 )
             )  # fmt: skip
@@ -131,7 +133,8 @@ def test_an_edge_says_both_labels_and_nodes(ask):
     assert (row["parent_label"], row["parent_f1"], row["parent_node"]) == ("animal.n.01", 0.6, "animal.n.01")
     assert (row["child_label"], row["child_f1"], row["child_node"]) == ("cow.n.01", 0.8, "cow.n.01")
     assert (row["n_parent"], row["n_child"], row["n_both"]) == (20, 12, 6)
-    assert (row["implication"], row["hard_absorption"], row["dominance"]) == (0.5, 0.5, None)
+    assert (row["implication"], row["miss_rate"], row["dominance"]) == (0.5, 0.5, None)
+    assert (row["expected_implication"], row["adjusted_implication"], row["is_confirmed"]) == (0.5, 0.0, False)
     (row,) = ask("edges", "--analysis", 2, "--child", UNLABELLED)
     assert (row["child_label"], row["child_f1"], row["parent_node"], row["child_node"]) == (None, None, None, None)
     # A shuffled basis has no latents of its own: the labels are the SAE's.
@@ -149,10 +152,10 @@ def test_edges_are_printed_up_to_a_limit(admin, ask, planted):
     for words in ("animal.n.01", "dog.n.01", "0.900"):
         assert words in lines[1]
     means = [line.split() for line in lines[5:]]  # below a title
-    assert [line[:4] for line in means] == [
-        ["basis", "pairs", "P(p|c)", "dominance"],
-        ["sae", "2", "0.700", "-"],
-        ["shuffled_taxonomy", "2", "0.250", "-"],
+    assert [line[:7] for line in means] == [
+        ["basis", "pairs", "confirmed", "P(p|c)", "by", "chance", "adjusted"],
+        ["sae", "2", "1", "0.700", "0.500", "0.400", "-"],
+        ["shuffled_taxonomy", "2", "0", "0.250", "0.300", "-0.071", "-"],
     ]
     assert "No pair of latents fits" in admin(planted, "results", "edges", "--basis", "random").stdout
 

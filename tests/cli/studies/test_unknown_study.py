@@ -14,7 +14,7 @@ def empty(make_service):
     [
         "jobs list --study 99", "jobs watch 99", "jobs cancel --study 99", "jobs retry --study 99", "studies show 99",
         "studies remove 99", "results layers --study 99", "results latents --study 99", "results nodes --study 99",
-        "results edges --study 99", "results levels --study 99", "results study 99",
+        "results edges --study 99", "results levels --study 99", "results absorption --study 99", "results study 99",
         "results export --study 99 -o out", "results compare 99 98 --studies",
     ],
 )  # fmt: skip

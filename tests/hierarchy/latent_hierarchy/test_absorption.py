@@ -59,6 +59,7 @@ def slow_row(written, inside, latent, chance):
     z = np.where(written.z.toarray() > written.threshold, written.z.toarray(), 0).astype(np.float64)
     row = {"n_images": inside[written.score].sum(), "n_present": 0, "n_silent": 0, "n_absorbed": 0, "carrier": -1}
     row |= {"n_carrier": 0, "silent_share": math.nan, "absorbed_share": math.nan, "random_absorbed_share": math.nan}
+    row["latent_f1"] = f1_of(z[written.score, latent] > 0, inside[written.score]) if row["n_images"] else math.nan
     row |= {"direction_threshold": math.nan, "direction_f1_select": math.nan, "direction_f1": math.nan}
     direction = slow_direction(inputs[written.train], inside[written.train])
     if direction is None:

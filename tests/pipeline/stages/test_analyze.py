@@ -16,7 +16,8 @@ from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import CONTROL_BASES, EDGE_SOURCES, ScoringConfig
-from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, LatentTraits, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
+from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.probes.class_distances import path_distance_correlation
 from hsae.hierarchy.probes.level_scores import level_scores
 from hsae.hierarchy.statistics.ranks import rank_activations
@@ -348,11 +349,12 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
     )
     of_node = {r["synset_id"]: (r["latent"], r["f1"]) for r in best if r["f1"] is not None}
     best_latent, best_f1 = zip(*(of_node.get(synset, (-1, 0.0)) for synset in ids), strict=True)
+    ranked = rank_activations(latents.z, threshold=THRESHOLD)
     edges, families = latent_hierarchy(
-        rank_activations(latents.z, threshold=THRESHOLD),
+        ranked,
+        ranked,
         taxonomy,
-        np.array(best_latent),
-        np.array(best_f1),
+        NodeLatents(np.array(best_latent), np.array(best_f1), np.array(best_f1)),
         LatentTraits(
             monosemanticity=np.array([r["monosemanticity"] for r in alike], dtype=np.float64),
             decoder=trained_sae(ready.service, patches, RELU).decoder_weight.detach().numpy(),

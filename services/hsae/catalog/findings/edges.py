@@ -27,8 +27,10 @@ def edge_rows(session: Session, wanted: EdgeFilter) -> list[Row]:
 def edge_means(session: Session, analysis_ids: Sequence[int]) -> list[Row]:
     """Means over the pairs that the taxonomy names, one row per basis (all its seeds), the SAE's first."""
     query = """
-        SELECT e.basis, count(*) AS n_pairs, avg(e.implication) AS implication, avg(e.dominance) AS dominance,
-               avg(e.hard_absorption) AS hard_absorption, avg(e.soft_absorption) AS soft_absorption,
+        SELECT e.basis, count(*) AS n_pairs, count(*) FILTER (WHERE e.is_confirmed) AS n_confirmed,
+               avg(e.implication) AS implication, avg(e.expected_implication) AS expected_implication,
+               avg(e.adjusted_implication) AS adjusted_implication, avg(e.dominance) AS dominance,
+               avg(e.miss_rate) AS miss_rate, avg(e.not_dominant_share) AS not_dominant_share,
                avg(e.correlation) AS correlation
         FROM latent_edge e WHERE e.source = 'taxonomy' AND e.analysis_id = ANY(:analyses)
         GROUP BY e.basis ORDER BY array_position(CAST(:bases AS text[]), e.basis)

@@ -5,6 +5,10 @@ import click
 from hsae.cli.framework.lazy_group import LazyCommand, LazyGroup
 
 _COMMANDS = {
+    "absorption": LazyCommand(
+        "hsae.cli.results.absorption:absorption",
+        "Nodes whose best latent is silent where another latent carries the node's direction.",
+    ),
     "compare": LazyCommand(
         "hsae.cli.results.compare:compare", "Compare the analyses A and B, node by node, height by height."
     ),

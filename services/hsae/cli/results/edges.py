@@ -24,17 +24,19 @@ from hsae.hierarchy.config import EDGE_SOURCES
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "source": "source", "parent": "parent",
     "parent_label": "its label", "child": "child", "child_label": "its label", "n_parent": "fires on",
-    "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "reverse_implication": "P(c|p)",
-    "dominance": "dominance", "hard_absorption": "hard abs.", "soft_absorption": "soft abs.",
-    "correlation": "correlation",
+    "n_child": "child on", "n_both": "both", "implication": "P(p|c)", "expected_implication": "by chance",
+    "adjusted_implication": "adjusted", "implication_p": "p", "is_confirmed": "confirmed",
+    "reverse_implication": "P(c|p)", "dominance": "dominance", "miss_rate": "miss rate",
+    "not_dominant_share": "not dominant", "correlation": "correlation",
 }  # fmt: skip
 _IMPORTANCE = (
-    "parent_label", "child_label", "parent", "child", "implication", "layer", "sae", "analysis_id", "source",
-    "n_both", "n_parent", "n_child",
+    "parent_label", "child_label", "parent", "child", "implication", "expected_implication", "is_confirmed",
+    "adjusted_implication", "layer", "sae", "analysis_id", "source", "n_both", "n_parent", "n_child", "implication_p",
 )  # fmt: skip
 _MEANS = {
-    "basis": "basis", "n_pairs": "pairs", "implication": "P(p|c)", "dominance": "dominance",
-    "hard_absorption": "hard abs.", "soft_absorption": "soft abs.", "correlation": "correlation",
+    "basis": "basis", "n_pairs": "pairs", "n_confirmed": "confirmed", "implication": "P(p|c)",
+    "expected_implication": "by chance", "adjusted_implication": "adjusted", "dominance": "dominance",
+    "miss_rate": "miss rate", "not_dominant_share": "not dominant", "correlation": "correlation",
 }  # fmt: skip
 
 
@@ -56,8 +58,9 @@ _MEANS = {
 def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Pairs of latents (or columns of a control) of which one is the other's parent.
 
-    Strongest implication first. --min-f1 asks it of both labels. Below them stand the means over all pairs that the
-    taxonomy names in these analyses, the SAE's beside those of its controls.
+    Strongest implication first, each beside what chance gives: the share of images on which the parent fires. A pair is
+    confirmed if what chose it holds on the scored images, too. --min-f1 asks it of both labels. Below them stand the
+    means over all pairs that the taxonomy names in these analyses, the SAE's beside those of its controls.
     """
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)

@@ -59,6 +59,7 @@ class NodeAbsorption:
         node: index into `InducedTaxonomy.synsets`.
         latent: the node's best latent, the parent.
         n_images: scored images under the node.
+        latent_f1: F1 of the latent at the node on the scored images.
         direction_threshold: projection from which on the direction counts as present.
         direction_f1_select: F1 of that threshold for the node on the selecting images, the best of any threshold.
         direction_f1: its F1 on the scored images.
@@ -75,6 +76,7 @@ class NodeAbsorption:
     node: Int32[np.ndarray, "n_rows"]
     latent: Int32[np.ndarray, "n_rows"]
     n_images: Int32[np.ndarray, "n_rows"]
+    latent_f1: Float64[np.ndarray, "n_rows"]
     direction_threshold: Float64[np.ndarray, "n_rows"]
     direction_f1_select: Float64[np.ndarray, "n_rows"]
     direction_f1: Float64[np.ndarray, "n_rows"]
@@ -96,6 +98,7 @@ class _Counts(NamedTuple):
     """Of one node: the columns of `NodeAbsorption` that are counted or averaged, and the carrier."""
 
     n_images: int
+    latent_f1: float
     threshold: Threshold
     f1: float
     n_present: int
@@ -211,22 +214,23 @@ def _count(
     latent: int,
 ) -> _Counts:
     n_images = int(is_inside.sum())
-    if np.isnan(threshold.value):
-        return _Counts(n_images, threshold, np.nan, 0, 0, 0, np.nan, -1, 0)
-    is_above = projection >= threshold.value
-    f1 = 2.0 * int((is_above & is_inside).sum()) / (int(is_above.sum()) + n_images) if n_images else np.nan
-    present = is_above & is_inside
     by_latent = scored.by_latent
     is_silent = np.ones(len(projection), np.bool_)
     is_silent[by_latent.indices[by_latent.indptr[latent] : by_latent.indptr[latent + 1]]] = False
+    latent_f1 = _f1(~is_silent, is_inside)
+    if np.isnan(threshold.value):
+        return _Counts(n_images, latent_f1, threshold, np.nan, 0, 0, 0, np.nan, -1, 0)
+    is_above = projection >= threshold.value
+    present = is_above & is_inside
     silent = np.flatnonzero(present & is_silent)
     found = carriers(scored.fired, silent, projection[silent], contribution, scored.length)
     latents, n_of_latent = np.unique(found[found >= 0], return_counts=True)
     most = int(np.argmax(n_of_latent)) if len(latents) else -1
     return _Counts(
         n_images,
+        latent_f1,
         threshold,
-        f1,
+        _f1(is_above, is_inside),
         n_present=int(present.sum()),
         n_silent=len(silent),
         n_absorbed=int(n_of_latent.sum()),
@@ -234,6 +238,11 @@ def _count(
         carrier=int(latents[most]) if len(latents) else -1,
         n_carrier=int(n_of_latent[most]) if len(latents) else 0,
     )
+
+
+def _f1(is_positive: Bool[np.ndarray, "n"], is_inside: Bool[np.ndarray, "n"]) -> float:
+    n_inside = int(is_inside.sum())
+    return 2.0 * int((is_positive & is_inside).sum()) / (int(is_positive.sum()) + n_inside) if n_inside else np.nan
 
 
 def _table(node: Int[np.ndarray, "n_rows"], latent: Int[np.ndarray, "n_rows"], rows: list[_Counts]) -> NodeAbsorption:
@@ -250,6 +259,7 @@ def _table(node: Int[np.ndarray, "n_rows"], latent: Int[np.ndarray, "n_rows"], r
         node=node.astype(np.int32),
         latent=latent.astype(np.int32),
         n_images=integers([row.n_images for row in rows]),
+        latent_f1=floats([row.latent_f1 for row in rows]),
         direction_threshold=floats([row.threshold.value for row in rows]),
         direction_f1_select=floats([row.threshold.f1 for row in rows]),
         direction_f1=floats([row.f1 for row in rows]),

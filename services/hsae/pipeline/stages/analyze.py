@@ -30,6 +30,7 @@ from hsae.pipeline.stages.score_rows import (
     latent_rows,
     layer_score_row,
     level_score_rows,
+    node_absorption_rows,
     node_score_rows,
 )
 from hsae.sae.config import SaeConfig
@@ -113,6 +114,8 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         decoder=sae.decoder_weight.detach().cpu().numpy(),
         untrained=untrained[0].z if untrained else None,
         pooled_neurons=raw.pooled,
+        pre_bias=sae.pre_bias.detach().cpu().numpy(),
+        input_scale=float(sae.input_scale),
     )
     parts = None if split is None else _parts(split, latents.images)
     embeddings = None if key is None else read_embeddings(key, latents.images, context)
@@ -213,6 +216,9 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
                 copy_rows(session, "latent_place", latent_place_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_edge", latent_edge_rows(analysis.id, result, synset_ids))
             copy_rows(session, "latent_family", latent_family_rows(analysis.id, result))
+            absorption = node_absorption_rows(analysis.id, result, synset_ids)
+            if absorption is not None:
+                copy_rows(session, "node_absorption", absorption)
         of_layer: dict[str, float | None] = {}
         information = scores.information
         if information is not None:

@@ -113,6 +113,19 @@ def latent_family_rows(analysis_id: int, result: BasisResult) -> pa.Table:
     return _table(_of_basis(analysis_id, result), result.families.columns())
 
 
+def node_absorption_rows(analysis_id: int, result: BasisResult, synset_ids: np.ndarray) -> pa.Table | None:
+    """Rows of node_absorption of one basis; None where it is not measured."""
+    if result.absorption is None:
+        return None
+    columns = result.absorption.columns()
+    carrier = columns.pop("carrier")
+    others = {
+        "synset_id": _synsets(columns.pop("node"), synset_ids),
+        "carrier": pa.array(carrier, mask=carrier < 0),
+    }
+    return _table(_of_basis(analysis_id, result), columns, **others)
+
+
 def level_score_rows(analysis_id: int, levels: LevelScores) -> pa.Table:
     """Rows of level_score."""
     return _table({"analysis_id": analysis_id}, levels.columns())
