@@ -40,6 +40,7 @@ def test_equals_the_definitions():
     np.testing.assert_allclose(found.cosine, cosine.mean(), rtol=1e-6)
     np.testing.assert_allclose(found.l0, (z > 0).sum(axis=1).mean())
     np.testing.assert_allclose(found.l1, z.sum(axis=1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.dead_share, 1 - (z > 0).any(axis=0).mean(), rtol=1e-6)
     assert found.n_rows == len(positions)
 
     split = split_rows(rows, holdout_share=0.1, seed=0)

@@ -24,16 +24,20 @@ def test_split_is_by_image_and_measures_plain_rows(n_images, n_views, share, see
     rows = TrainingRows(rows.activations[shuffle], rows.image_index[shuffle], rows.view[shuffle])
     split = split_rows(rows, holdout_share=share, seed=seed)
     trained = set(rows.image_index[split.train].tolist())
-    measured = set(rows.image_index[split.evaluation].tolist())
-    assert (rows.view[split.evaluation] == 0).all()
+    measured = set(rows.image_index[split.holdout].tolist())
+    measured_train = set(rows.image_index[split.measured_train].tolist())
+    assert (rows.view[torch.cat([split.holdout, split.measured_train])] == 0).all()
+    assert len(measured_train) == len(split.measured_train)
     assert split.plain.tolist() == [i for i in range(len(shuffle)) if rows.view[i] == 0]
     if share == 0:
-        assert split.n_holdout == 0
-        assert measured == trained == set(range(5, 5 + n_images))
+        assert not measured
+        assert measured_train == trained == set(range(5, 5 + n_images))
     else:
         assert not trained & measured
         assert trained | measured == set(range(5, 5 + n_images))
-        assert len(measured) == max(1, round(share * n_images)) == split.n_holdout
+        assert len(measured) == max(1, round(share * n_images)) == len(split.holdout)
+        assert len(measured_train) == min(len(measured), len(trained))
+        assert measured_train <= trained
     assert len(split.train) == len(trained) * n_views
 
 
@@ -43,9 +47,9 @@ def test_split_depends_on_the_seed_and_not_on_the_order_of_the_rows():
     backwards = TrainingRows(rows.activations.flip(0), rows.image_index.flip(0), rows.view.flip(0))
     again = split_rows(backwards, holdout_share=0.2, seed=0)
     other = split_rows(rows, holdout_share=0.2, seed=1)
-    held_out = set(rows.image_index[split.evaluation].tolist())
-    assert held_out == set(backwards.image_index[again.evaluation].tolist())
-    assert held_out != set(rows.image_index[other.evaluation].tolist())
+    held_out = set(rows.image_index[split.holdout].tolist())
+    assert held_out == set(backwards.image_index[again.holdout].tolist())
+    assert held_out != set(rows.image_index[other.holdout].tolist())
 
 
 def test_too_few_rows_and_no_plain_rows_are_errors():
@@ -57,7 +61,12 @@ def test_too_few_rows_and_no_plain_rows_are_errors():
     augmented = TrainingRows(rows.activations, rows.image_index, rows.view + 1)
     with pytest.raises(UserError, match=r"no plain row \(view 0\) of the held-out images"):
         split_rows(augmented, holdout_share=0.25, seed=0)
-    with pytest.raises(UserError, match=r"no plain row \(view 0\) of the images"):
+    held_out = split_rows(rows, holdout_share=0.25, seed=0).holdout
+    held_out_is_plain = torch.ones(4, dtype=torch.int16)
+    held_out_is_plain[held_out] = 0
+    with pytest.raises(UserError, match=r"no plain row \(view 0\) of the training images"):
+        split_rows(TrainingRows(rows.activations, rows.image_index, held_out_is_plain), holdout_share=0.25, seed=0)
+    with pytest.raises(UserError, match=r"no plain row \(view 0\) of the training images"):
         split_rows(augmented, holdout_share=0, seed=0)
 
 

@@ -10,7 +10,8 @@ from hsae.errors import UserError
 from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig
 from hsae.sae.initialisation import untrained_sae
-from hsae.sae.rows import TrainingRows
+from hsae.sae.model import SparseAutoencoder
+from hsae.sae.rows import TrainingRows, split_rows
 from hsae.sae.trainer import CheckpointSaving, learning_rate, train
 
 
@@ -47,8 +48,6 @@ def test_held_out_images_and_their_views_do_not_reach_the_sae(planted, as_rows):
     first = train(config, rows, device=CPU)
     assert first.metrics.n_holdout_rows == 20
     assert first.metrics.n_train_rows == 240
-    from hsae.sae.rows import split_rows
-
     held_out = torch.ones(300, dtype=torch.bool)
     held_out[split_rows(rows, holdout_share=0.2, seed=0).train] = False
     changed = rows.activations.clone()
@@ -62,7 +61,26 @@ def test_held_out_images_and_their_views_do_not_reach_the_sae(planted, as_rows):
 def test_without_holdout_the_training_rows_are_measured(planted, as_rows):
     rows = as_rows(planted(100, 8, 16, 2)[0])
     metrics = train(KINDS["topk"].model_copy(update={"holdout_share": 0.0}), rows, device=CPU).metrics
-    assert (metrics.n_train_rows, metrics.n_holdout_rows) == (100, 0)
+    assert (metrics.n_train_rows, metrics.n_train_rows_measured, metrics.n_holdout_rows) == (100, 100, 0)
+    assert {metrics.fvu, metrics.cosine, metrics.l0, metrics.l1, metrics.holdout_dead_share} == {None}
+    assert 0 < metrics.train_fvu < 1
+    assert metrics.train_dead_share == metrics.dead_share
+
+
+def test_train_and_held_out_figures_are_of_as_many_rows(planted, as_rows):
+    rows = as_rows(planted(100, 8, 16, 2)[0], n_views=2)
+    config = KINDS["relu"].model_copy(update={"holdout_share": 0.2})
+    trained = train(config, rows, device=CPU)
+    metrics = trained.metrics
+    assert (metrics.n_train_rows, metrics.n_train_rows_measured, metrics.n_holdout_rows) == (80, 10, 10)
+    split = split_rows(rows, holdout_share=0.2, seed=0)
+    for prefix, positions in (("train_", split.measured_train), ("", split.holdout)):
+        with torch.no_grad():
+            fires = trained.sae.encode(rows.activations[positions]) > 0
+        assert getattr(metrics, f"{prefix}l0") == pytest.approx(float(fires.sum(dim=1).float().mean()))
+        dead = getattr(metrics, f"{prefix or 'holdout_'}dead_share")
+        assert dead == pytest.approx(1 - float(fires.any(dim=0).float().mean()))
+    assert metrics.train_fvu < metrics.fvu
 
 
 def test_the_auxiliary_loss_revives_silenced_topk_latents(planted, as_rows):
@@ -166,12 +184,13 @@ def test_rates_rise_stay_and_fall():
     )
     rates = [learning_rate(config, step, 20) for step in range(20)]
     assert rates == pytest.approx([0.25] + 16 * [0.5] + [0.375, 0.25, 0.125])
-    weights = [config.variant.l1_weight(step, 20) for step in range(20)]
+    sae = SparseAutoencoder(config, 4)
+    weights = [config.variant.l1_weight(sae, step, 20) for step in range(20)]
     assert weights == pytest.approx([0.25 * (step + 1) for step in range(8)] + 12 * [2])
     flat = SaeConfig(learning_rate=0.5, lr_warmup_share=0, lr_decay_share=0, l1_coefficient=2, l1_warmup_share=0)
     assert {learning_rate(flat, step, 20) for step in range(20)} == {0.5}
-    assert {flat.variant.l1_weight(step, 20) for step in range(20)} == {2}
-    assert {SaeConfig(kind="topk").variant.l1_weight(step, 20) for step in range(20)} == {0.0}
+    assert {flat.variant.l1_weight(sae, step, 20) for step in range(20)} == {2}
+    assert {SaeConfig(kind="topk").variant.l1_weight(sae, step, 20) for step in range(20)} == {0.0}
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -21,7 +21,7 @@ def setting_names(
 
     Args:
         settings: by whatever they belong to, names of settings and their values. A setting that applies to some of them
-            only differs where those that have it differ.
+            only differs where those that have it differ, or where others of the same kind do not have it.
         always: settings that stand in every name.
         separator: what stands between two values.
 
@@ -55,7 +55,11 @@ def told_apart(names: Mapping[int, str], layers: Mapping[int, int]) -> dict[int,
 
 
 def _differs(name: str, settings: Collection[Mapping[str, Any]]) -> bool:
-    return len({_canonical(values[name]) for values in settings if name in values}) > 1
+    having = [values for values in settings if name in values]
+    if len({_canonical(values[name]) for values in having}) > 1:
+        return True
+    kinds = [values.get("kind") for values in having]
+    return any(name not in values and values.get("kind") in kinds for values in settings)
 
 
 def _canonical(value: Any) -> str:

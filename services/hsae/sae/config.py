@@ -90,7 +90,7 @@ class SaeConfig(FrozenModel):
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
         shared: dict[str, Any] = handler(self)
-        own = {name: getattr(self.variant, name) for name in self.variant.settings()}
+        own = dict(self.variant.stated_settings())
         return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
 
     @model_validator(mode="wrap")
@@ -127,6 +127,9 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
     settings = VARIANTS[kind].settings()
     own = {name: value for name, value in values.items() if name in settings}
     shared = {name: value for name, value in values.items() if name in SaeConfig.model_fields}
+    contradiction = VARIANTS[kind].contradiction(own)
+    if contradiction is not None:
+        raise UserError(contradiction)
     try:
         variant = _adapter(VARIANTS[kind]).validate_python(own)
     except ValidationError as error:

@@ -27,7 +27,7 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
       8,192), the share at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic layer
       are never among the strongest of any row, and a ReLU SAE starts dense and loses latents while its L1 penalty makes
       it sparse.
-    - further parameters of a kind: by its own `initialise`.
+    - further tensors of a kind: by its own `initialise`.
 
     Raises:
         UserError: all rows are equal.

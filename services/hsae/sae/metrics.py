@@ -1,9 +1,10 @@
 """How well an SAE reconstructs, and how sparsely: measured after training, on rows of plain images only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hsae.sae.model import SparseAutoencoder
@@ -21,6 +22,7 @@ class Reconstruction:
         cosine: mean cosine of x and x_hat, raw activations, not centred.
         l0: mean number of positive latents per row.
         l1: mean sum of the latents of a row, in scaled space.
+        dead_share: share of the latents that fire on none of the rows.
         n_rows: number of measured rows.
     """
 
@@ -28,23 +30,31 @@ class Reconstruction:
     cosine: float
     l0: float
     l1: float
+    dead_share: float
     n_rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class SaeMetrics:
-    """Quality of a trained SAE. See `Reconstruction` for `fvu`, `cosine`, `l0` and `l1`.
+    """Quality of a trained SAE. See `Reconstruction` for `fvu`, `cosine`, `l0`, `l1` and the dead shares.
 
-    These four are over view 0 of the held-out images, or, if `n_holdout_rows` is 0, over view 0 of all images, which
-    were trained on.
+    Those of held-out images are over all their rows of view 0, and None where nothing was held out. Those of training
+    images are over as many of their rows of view 0 (`RowSplit.measured_train`), so that the two can be compared.
 
     Attributes:
-        fvu: fraction of variance unexplained.
-        cosine: mean cosine.
-        l0: mean number of positive latents.
-        l1: mean sum of the latents.
+        fvu: fraction of variance unexplained, held-out images.
+        cosine: mean cosine, held-out images.
+        l0: mean number of positive latents, held-out images.
+        l1: mean sum of the latents, held-out images.
+        holdout_dead_share: share of the latents that fire on no measured row of held-out images.
+        train_fvu: fraction of variance unexplained, training images.
+        train_cosine: mean cosine, training images.
+        train_l0: mean number of positive latents, training images.
+        train_l1: mean sum of the latents, training images.
+        train_dead_share: share of the latents that fire on no measured row of training images.
         dead_share: share of the latents that fire on no row of view 0, held out or not.
         n_train_rows: rows trained on, including augmented views.
+        n_train_rows_measured: rows over which the figures of training images are.
         n_holdout_rows: measured rows of held-out images; 0: nothing was held out.
         batch_size: rows per step.
         n_steps: steps.
@@ -52,14 +62,22 @@ class SaeMetrics:
         reconstruction_loss: its reconstruction term.
         sparsity_loss: its sparsity term.
         auxiliary_loss: its auxiliary term.
+        of_kind: what only this kind has to say, see `SaeVariant.own_metrics`.
     """
 
     fvu: float | None
-    cosine: float
-    l0: float
-    l1: float
+    cosine: float | None
+    l0: float | None
+    l1: float | None
+    holdout_dead_share: float | None
+    train_fvu: float | None
+    train_cosine: float
+    train_l0: float
+    train_l1: float
+    train_dead_share: float
     dead_share: float
     n_train_rows: int
+    n_train_rows_measured: int
     n_holdout_rows: int
     batch_size: int
     n_steps: int
@@ -67,6 +85,7 @@ class SaeMetrics:
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
+    of_kind: Mapping[str, float | bool]
 
 
 @torch.no_grad()
@@ -81,9 +100,11 @@ def measure_reconstruction(
         mean += take_rows(rows, batch, device).to(torch.float64).sum(dim=0)
     mean /= n_rows
     totals = torch.zeros(5, dtype=torch.float64, device=device)
+    fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
     for batch in batches:
         x = take_rows(rows, batch, device)
         z = sae.encode(x)
+        fired |= (z > 0).any(dim=0)
         x_hat = sae.decode(z).to(torch.float64)
         exact = x.to(torch.float64)
         totals += torch.stack(
@@ -97,7 +118,13 @@ def measure_reconstruction(
         )
     residual, variance, cosine, n_firing, z_sum = totals.tolist()
     fvu = residual / variance if variance > 0 else None
-    return Reconstruction(fvu, cosine / n_rows, n_firing / n_rows, z_sum / n_rows, n_rows)
+    return Reconstruction(fvu, cosine / n_rows, n_firing / n_rows, z_sum / n_rows, _share_false(fired), n_rows)
+
+
+@torch.no_grad()
+def mean_l0(sae: SparseAutoencoder, x: Float[Tensor, "n d_model"]) -> float:
+    """The mean number of positive latents of raw activations on the SAE's device."""
+    return int((sae.encode(x) > 0).sum()) / x.shape[0]
 
 
 @torch.no_grad()
@@ -106,4 +133,8 @@ def dead_share(sae: SparseAutoencoder, rows: TrainingRows, split: RowSplit, devi
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
     for batch in torch.split(split.plain, _BATCH_ROWS):
         fired |= (sae.encode(take_rows(rows, batch, device)) > 0).any(dim=0)
-    return 1.0 - int(fired.sum()) / sae.n_latents
+    return _share_false(fired)
+
+
+def _share_false(fired: Bool[Tensor, "n_latents"]) -> float:
+    return 1.0 - int(fired.sum()) / fired.shape[0]

@@ -28,7 +28,10 @@ class SparseAutoencoder(SaeWeights):
         """
         check_config(config, d_model)
         n_latents = n_latents_of(config, d_model)
-        super().__init__(n_latents, d_model, config.variant.own_parameters(n_latents, d_model))
+        variant = config.variant
+        super().__init__(
+            n_latents, d_model, variant.own_parameters(n_latents, d_model), variant.own_buffers(n_latents, d_model)
+        )
         self.config = config
 
     def encode(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:

@@ -16,6 +16,7 @@ _CHUNK_ROWS = 65_536
 # Philox keys are (seed, purpose): the streams of different purposes never meet.
 _HOLDOUT_STREAM = 2**63
 _SUBSAMPLE_STREAM = 2**63 + 1
+_MEASURED_STREAM = 2**63 + 2
 
 
 class RowSource(Protocol):
@@ -70,15 +71,16 @@ class RowSplit:
 
     Attributes:
         train: rows of the images that are not held out, every view.
-        evaluation: rows of view 0 of the held-out images, or of all images if none is held out.
+        holdout: rows of view 0 of the held-out images; empty if none is held out.
+        measured_train: rows of view 0 of the other images, drawn with the seed: as many as in `holdout`, or all if
+            there are fewer or nothing is held out.
         plain: all rows of view 0.
-        n_holdout: how many of `evaluation` are of held-out images (0: the metrics are on training rows).
     """
 
     train: Int[Tensor, "n_train"]
-    evaluation: Int[Tensor, "n_evaluation"]
+    holdout: Int[Tensor, "n_evaluation"]
+    measured_train: Int[Tensor, "n_evaluation"]
     plain: Int[Tensor, "n_plain"]
-    n_holdout: int
 
 
 def check_rows(rows: TrainingRows) -> None:
@@ -129,7 +131,7 @@ def split_rows(rows: RowSource, *, holdout_share: float, seed: int) -> RowSplit:
     At least one image is held out unless the share is 0.
 
     Raises:
-        UserError: fewer than two rows are left to train on, or no plain view is left to measure.
+        UserError: fewer than two rows are left to train on, or no plain view is left to measure on.
     """
     image_index = rows.image_index.to("cpu", torch.int64)
     is_plain = rows.view.to("cpu") == 0
@@ -144,12 +146,17 @@ def split_rows(rows: RowSource, *, holdout_share: float, seed: int) -> RowSplit:
             f"{train.shape[0]} of {image_index.shape[0]} activation rows are left to train on: "
             "an SAE needs 2 at least, give more images or holdout_share 0"
         )
-    evaluation = torch.nonzero(is_plain & held_out if n_holdout_images else is_plain).flatten()
-    if evaluation.shape[0] == 0:
-        whose = "held-out images" if n_holdout_images else "images"
-        raise UserError(f"no plain row (view 0) of the {whose} is left to measure on: extract the plain images too")
-    plain = torch.nonzero(is_plain).flatten()
-    return RowSplit(train, evaluation, plain, n_holdout=evaluation.shape[0] if n_holdout_images else 0)
+    holdout = torch.nonzero(is_plain & held_out).flatten()
+    measured_train = torch.nonzero(is_plain & ~held_out).flatten()
+    of_images = ({"held-out": holdout} if n_holdout_images else {}) | {"training": measured_train}
+    for whose, measured in of_images.items():
+        if measured.shape[0] == 0:
+            raise UserError(
+                f"no plain row (view 0) of the {whose} images is left to measure on: extract the plain images too"
+            )
+    if n_holdout_images:
+        measured_train = _drawn(measured_train, holdout.shape[0], seed, _MEASURED_STREAM)
+    return RowSplit(train, holdout, measured_train, plain=torch.nonzero(is_plain).flatten())
 
 
 class BatchOrder:
@@ -185,10 +192,14 @@ def take_rows(rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.dev
 
 def subsample(positions: Int[Tensor, "n"], limit: int, seed: int) -> Int[Tensor, "m"]:
     """At most `limit` of the positions, ascending, the same for the same seed."""
+    return _drawn(positions, limit, seed, _SUBSAMPLE_STREAM)
+
+
+def _drawn(positions: Int[Tensor, "n"], limit: int, seed: int, stream: int) -> Int[Tensor, "m"]:
     n = positions.shape[0]
     if n <= limit:
         return positions
-    chosen = np.sort(_generator(seed, _SUBSAMPLE_STREAM).permutation(n)[:limit])
+    chosen = np.sort(_generator(seed, stream).permutation(n)[:limit])
     return positions[torch.from_numpy(chosen)]
 
 

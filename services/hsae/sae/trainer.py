@@ -16,11 +16,13 @@ from hsae.sae.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.initialisation import initialise
 from hsae.sae.losses import TrainingStep
-from hsae.sae.metrics import SaeMetrics, dead_share, measure_reconstruction
+from hsae.sae.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, take_rows
+from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, subsample, take_rows
+from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
+_L0_ROWS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class _Trainer:
         self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
         self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
+        watched = split.holdout if split.holdout.shape[0] else split.measured_train
+        self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -145,9 +149,10 @@ class _Trainer:
             UserError: the loss is not finite.
         """
         state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
-        sae, optimiser = state.sae, state.optimiser
+        sae, optimiser, variant = state.sae, state.optimiser, self.config.variant
+        rate = learning_rate(self.config, step, n_steps)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, step, n_steps)
+            group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         dead = state.silent_steps >= self.dead_after_steps
         at = TrainingStep(step, n_steps, self.config.aux_coefficient, self.k_aux, dead)
@@ -156,7 +161,7 @@ class _Trainer:
         batch = self.split.train[self.batches.batch(step)]
         for part in torch.split(batch, self.micro_batch):
             x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
-            losses = self.config.variant.losses(sae, x_scaled, at)
+            losses = variant.losses(sae, x_scaled, at)
             share = part.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
@@ -169,24 +174,15 @@ class _Trainer:
                 f"{self.config.learning_rate:g}"
             )
         with torch.no_grad():
-            _project_decoder_gradient(sae)
+            variant.before_step(sae)
             torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
             optimiser.step()
-            sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
+            share = rate / self.config.learning_rate
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows)))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values
         state.step = step + 1
-
-
-def _project_decoder_gradient(sae: SparseAutoencoder) -> None:
-    """Remove from every direction's gradient the part along the direction.
-
-    The renormalisation would undo that part, but Adam's moments would remember it.
-    """
-    gradient, directions = sae.decoder_weight.grad, sae.decoder_weight
-    assert gradient is not None  # noqa: S101
-    gradient.addcmul_((gradient * directions).sum(dim=1, keepdim=True), directions, value=-1)
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
@@ -204,20 +200,29 @@ def _measure(
     state: TrainingState, rows: TrainingRows, split: RowSplit, schedule: Schedule, device: torch.device
 ) -> SaeMetrics:
     sae = state.sae.to(device)
-    reconstruction = measure_reconstruction(sae, rows, split.evaluation, device)
+    train = measure_reconstruction(sae, rows, split.measured_train, device)
+    holdout = measure_reconstruction(sae, rows, split.holdout, device) if split.holdout.shape[0] else None
     loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
     return SaeMetrics(
-        fvu=reconstruction.fvu,
-        cosine=reconstruction.cosine,
-        l0=reconstruction.l0,
-        l1=reconstruction.l1,
+        fvu=None if holdout is None else holdout.fvu,
+        cosine=None if holdout is None else holdout.cosine,
+        l0=None if holdout is None else holdout.l0,
+        l1=None if holdout is None else holdout.l1,
+        holdout_dead_share=None if holdout is None else holdout.dead_share,
+        train_fvu=train.fvu,
+        train_cosine=train.cosine,
+        train_l0=train.l0,
+        train_l1=train.l1,
+        train_dead_share=train.dead_share,
         dead_share=dead_share(sae, rows, split, device),
         n_train_rows=split.train.shape[0],
-        n_holdout_rows=split.n_holdout,
+        n_train_rows_measured=train.n_rows,
+        n_holdout_rows=split.holdout.shape[0],
         batch_size=schedule.batch_size,
         n_steps=schedule.n_steps,
         loss=loss,
         reconstruction_loss=reconstruction_loss,
         sparsity_loss=sparsity_loss,
         auxiliary_loss=auxiliary_loss,
+        of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
     )

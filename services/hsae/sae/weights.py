@@ -21,13 +21,20 @@ class SaeWeights(nn.Module):
 
     input_scale: Tensor
 
-    def __init__(self, n_latents: int, d_model: int, own_parameters: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        n_latents: int,
+        d_model: int,
+        own_parameters: Mapping[str, tuple[int, ...]],
+        own_buffers: Mapping[str, tuple[int, ...]],
+    ) -> None:
         """Make weights of zeros.
 
         Args:
             n_latents: size of the dictionary.
             d_model: width of the backbone.
             own_parameters: names and shapes of the parameters that only this kind has.
+            own_buffers: names and shapes of its further tensors, which get no gradient.
         """
         super().__init__()
         self.d_model = d_model
@@ -39,6 +46,8 @@ class SaeWeights(nn.Module):
         self.register_buffer("input_scale", torch.ones(()))
         for name, shape in own_parameters.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+        for name, shape in own_buffers.items():
+            self.register_buffer(name, torch.zeros(shape))
 
     def scale_inputs(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
         """Raw activations of any floating type as float32 in scaled space."""

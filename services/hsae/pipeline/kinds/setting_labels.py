@@ -42,5 +42,5 @@ def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[s
     return [
         f"{name}={'+'.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}"
         for name, value in values.items()
-        if value != defaults[name]
+        if name not in defaults or value != defaults[name]
     ]

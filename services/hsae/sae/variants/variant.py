@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -72,6 +72,24 @@ class OwnSetting:
     about: Setting
 
 
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """What a kind may know after the optimiser's step.
+
+    Attributes:
+        step: number of the step, from 0.
+        n_steps: steps of the whole training.
+        rate_share: the step's learning rate over the greatest one.
+        l0: measures the mean number of positive latents on rows that stay the same throughout the training: at most
+            1,024 held-out rows of view 0, or training rows where nothing is held out.
+    """
+
+    step: int
+    n_steps: int
+    rate_share: float
+    l0: Callable[[], float]
+
+
 @dataclass(frozen=True)
 class SaeVariant(ABC):
     """One kind of SAE with its own settings.
@@ -98,6 +116,19 @@ class SaeVariant(ABC):
         """The kind's own settings by name, in the order of its fields."""
         return _settings_of(cls)
 
+    @classmethod
+    def contradiction(cls, given: Collection[str]) -> str | None:
+        """Why settings of these names cannot be given together, in one line; None: they can."""
+        return None
+
+    def stated_settings(self) -> Mapping[str, Any]:
+        """The settings as a written config has them, in the order of the fields.
+
+        A setting that was added later is left out at the value that means what was before, so that the keys of earlier
+        configs stay.
+        """
+        return {name: getattr(self, name) for name in self.settings()}
+
     def latent_counts(self) -> Mapping[str, int]:
         """The settings that count latents, none of which may be larger than the dictionary."""
         return {}
@@ -106,7 +137,7 @@ class SaeVariant(ABC):
         """How many latents fire on a row before the first step: 32, but at most half of them."""
         return min(_INITIAL_L0, max(1, n_latents // 2))
 
-    def l1_weight(self, step: int, n_steps: int) -> float:
+    def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
         """The weight of the L1 penalty at a step (counted from 0)."""
         return 0.0
 
@@ -114,8 +145,34 @@ class SaeVariant(ABC):
         """Names and shapes of the trained tensors (float32) that the other kinds do not have."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no parameters of their own
-        """Set the own parameters of an SAE whose other weights have their first values. They are zeros before."""
+    def own_buffers(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
+        return {}
+
+    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
+        """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
+
+    def before_step(self, sae: SaeWeights) -> None:
+        """Change the gradients of a step, before they are clipped: the decoder's lose the part along each direction.
+
+        The renormalisation would undo that part, but Adam's moments would remember it.
+        """
+        gradient, directions = sae.decoder_weight.grad, sae.decoder_weight
+        assert gradient is not None  # noqa: S101
+        gradient.addcmul_((gradient * directions).sum(dim=1, keepdim=True), directions, value=-1)
+
+    def after_step(self, sae: SaeWeights, done: StepDone) -> None:
+        """Change the weights after the optimiser's step: directions get unit norm."""
+        sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
+
+    def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
+        """What a trained SAE of this kind has to say besides the metrics of all kinds.
+
+        Args:
+            sae: the weights.
+            l0: mean number of positive latents on held-out rows, or on training rows where nothing is held out.
+        """
+        return {}
 
     @abstractmethod
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
@@ -140,7 +197,7 @@ class SaeVariant(ABC):
             x_scaled,
             at,
             firing=self.firing,
-            l1_weight=self.l1_weight(at.step, at.n_steps),
+            l1_weight=self.l1_weight(sae, at.step, at.n_steps),
             initial_l0=self.initial_l0(sae.n_latents),
         )
 
