@@ -1,4 +1,4 @@
-"""Trainings of either kind that take a moment, and the comparison of what they made."""
+"""Trainings of every kind that take a moment, and the comparison of what they made."""
 
 import torch
 
@@ -8,7 +8,10 @@ CPU = torch.device("cpu")
 _SMALL = {"expansion": 4, "n_steps": 60, "batch_size": 32, "dead_after_steps": 2, "learning_rate": 1e-2}
 KINDS = {
     "relu": SaeConfig(l1_coefficient=1.0, l1_warmup_share=0.5, **_SMALL),
+    "relu with a target": SaeConfig(target_l0=3, **_SMALL),
     "topk": SaeConfig(kind="topk", k=2, **_SMALL),
+    "frozen": SaeConfig(kind="frozen", k=2, **_SMALL),
+    "soft_frozen": SaeConfig(kind="soft_frozen", k=2, min_cosine=0.95, **_SMALL),
 }
 N_STEPS = 40
 # The L1 penalty rises until step 20, the learning rate falls from step 32 on.

@@ -16,12 +16,16 @@ from hsae.sae.config import SaeConfig, check_config, n_latents_of, resolve_dead_
         ({"learning_rate": 0.0}, "learning_rate 0.0 is out of range: choose more than 0 and at most 1"),
         ({"holdout_share": 0.95}, "holdout_share 0.95 is out of range: choose 0..0.9"),
         ({"seed": -1}, "seed -1 is out of range"),
-        ({"kind": "gated"}, "kind 'gated' is not valid: input should be 'relu' or 'topk'"),
+        ({"kind": "gated"}, "kind 'gated' is not valid: input should be 'frozen', 'relu', 'soft_frozen' or 'topk'"),
         ({"expansion": "many"}, "expansion 'many' is not valid"),
         ({"l1_coefficient": float("nan")}, "l1_coefficient nan is not valid"),
         ({"l1": 3.0}, "l1 is no setting of an SAE: choose from kind, expansion, k, "),
         ({"kind": "topk", "l1_coefficient": 0.5}, "l1_coefficient does not apply to a topk SAE"),
         ({"kind": "relu", "k": 16}, "k does not apply to a relu SAE"),
+        ({"kind": "topk", "target_l0": 16}, "target_l0 does not apply to a topk SAE"),
+        ({"target_l0": 0}, "target_l0 0 is out of range: choose more than 0"),
+        ({"l1_coefficient": 0.3, "target_l0": 16}, "l1_coefficient and target_l0 cannot be given together"),
+        ({"kind": "soft_frozen", "min_cosine": 1.0}, "min_cosine 1.0 is out of range"),
         ({"lr_warmup_share": 0.6, "lr_decay_share": 0.6}, "lr_warmup_share 0.6 and lr_decay_share 0.6 overlap"),
     ],
 )
@@ -66,8 +70,10 @@ def test_check_config_compares_with_the_dictionary():
 @pytest.mark.parametrize(
     ("config", "foreign"),
     [
-        (SaeConfig(kind="relu", l1_coefficient=0.7, n_steps=9), {"k"}),
-        (SaeConfig(kind="topk", k=5, seed=2**62), {"l1_coefficient", "l1_warmup_share"}),
+        (SaeConfig(kind="relu", l1_coefficient=0.7, n_steps=9), {"k", "min_cosine", "target_l0"}),
+        (SaeConfig(kind="relu", target_l0=12.5), {"k", "min_cosine", "l1_coefficient"}),
+        (SaeConfig(kind="topk", k=5, seed=2**62), {"l1_coefficient", "l1_warmup_share", "target_l0", "min_cosine"}),
+        (SaeConfig(kind="soft_frozen", k=5), {"l1_coefficient", "l1_warmup_share", "target_l0"}),
     ],
 )
 def test_a_written_config_leaves_out_the_other_kind(config, foreign):

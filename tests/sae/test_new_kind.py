@@ -95,9 +95,15 @@ def test_its_settings_are_checked_and_written_like_those_of_the_others():
     ("values", "message"),
     [
         ({"kind": "shrink", "margin": -1}, "margin -1 is out of range: choose at least 0"),
-        ({"kind": "shrink", "k": 3}, "k does not apply to a shrink SAE: leave it out or choose kind topk"),
+        (
+            {"kind": "shrink", "k": 3},
+            "k does not apply to a shrink SAE: leave it out or choose kind frozen or soft_frozen or topk",
+        ),
         ({"margin": 0.2}, "margin does not apply to a relu SAE: leave it out or choose kind shrink"),
-        ({"kind": "gated"}, "kind 'gated' is not valid: input should be 'relu', 'topk' or 'shrink'"),
+        (
+            {"kind": "gated"},
+            "kind 'gated' is not valid: input should be 'frozen', 'relu', 'soft_frozen', 'topk' or 'shrink'",
+        ),
     ],
 )
 def test_its_mistakes_are_told_like_those_of_the_others(values, message):

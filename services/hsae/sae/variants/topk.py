@@ -34,7 +34,7 @@ return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)"""
         Setting(
             "how many latents a row keeps",
             option="--k",
-            help="Firing latents per row of a TopK SAE.  [default: 32]",
+            help="Firing latents per row of a TopK SAE, frozen or not.  [default: 32]",
         ),
     ] = 32
 
