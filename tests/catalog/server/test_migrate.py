@@ -111,6 +111,54 @@ def test_tests_of_earlier_versions_are_gone_and_the_rest_of_their_rows_stays(mak
         ]  # fmt: skip
 
 
+def test_figures_of_saes_without_held_out_rows_become_those_of_training_rows(make_service):
+    engine = connect(make_service().settings)
+    downgrade(engine, "0011")
+    figures = "SELECT id, fvu, cosine, l0 FROM sae ORDER BY id"
+    with engine.begin() as connection:
+        for table in ("sae", "analysis"):  # their rows below refer to nothing
+            for key in inspect(connection).get_foreign_keys(table):
+                connection.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {key['name']}"))
+        for number, n_holdout in ((1, 0), (2, 10)):
+            values = {"id": number, "key": str(number), "metrics": f'{{"n_holdout_rows": {n_holdout}}}'}
+            connection.execute(
+                text(
+                    "INSERT INTO sae (id, key, activation_set_id, job_id, kind, config, expansion, n_latents, seed,"
+                    " n_steps, fvu, cosine, l0, dead_share, metrics, weights_sha256) OVERRIDING SYSTEM VALUE"
+                    " VALUES (:id, :key, 1, 1, 'relu', '{}', 8, 8, 0, 1, 0.25, 0.5, 4, 0.125, :metrics, '')"
+                ),
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO analysis (id, key, sae_id, dataset_id, job_id, config, n_images, activations_sha256,"
+                    " class_sums_sha256) OVERRIDING SYSTEM VALUE VALUES (:id, :key, :id, 1, 1, '{}', 1, '', '')"
+                ),
+                {"id": number, "key": str(number)},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO layer_score (analysis_id, basis, seed, n_latents, n_dead, dead_share, l0, n_nodes,"
+                    " by_height, fvu, cosine) VALUES (:id, 'sae', 0, 8, 1, 0.125, 4, 1, '[]', 0.25, 0.5)"
+                ),
+                {"id": number},
+            )
+        before = connection.execute(text(figures)).all()
+    upgrade(engine)
+    with engine.connect() as connection:
+        now = connection.execute(
+            text("SELECT train_fvu, train_cosine, train_l0, train_dead_share FROM sae ORDER BY id")
+        )
+        assert now.all() == [(0.25, 0.5, 4.0, 0.125), (None, None, None, None)]
+        assert connection.execute(text(figures)).all() == [(1, None, None, None), before[1]]
+        of_layers = text("SELECT fvu, cosine FROM layer_score ORDER BY analysis_id")
+        assert connection.execute(of_layers).all() == [(None, None), (0.25, 0.5)]
+    downgrade(engine, "0011")
+    with engine.connect() as connection:
+        assert connection.execute(text(figures)).all() == before
+        assert connection.execute(of_layers).all() == [(0.25, 0.5), (0.25, 0.5)]
+
+
 def test_node_score_is_partitioned_by_analysis(service):
     with service.sessions() as session:
         how = session.execute(text("SELECT pg_get_partkeydef('node_score'::regclass)")).scalar_one()

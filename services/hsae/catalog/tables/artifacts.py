@@ -7,6 +7,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
 
+_SAE_KIND = "relu (L1 penalty), topk, or a baseline: frozen or soft_frozen (topk whose decoder stays, or nearly)"
+_AS_MANY = "on as many training rows as were held out (on all if none were)"
+_EARLIER = "null in SAEs of earlier versions"
+
 
 class ActivationSet(Base):
     """The activations of one layer of one model over one data set."""
@@ -66,17 +70,36 @@ class Sae(Base):
         ForeignKey("activation_set.id"), comment="the activations it was trained on"
     )
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
-    kind: Mapped[str] = mapped_column(comment="relu (L1 penalty) or topk")
+    kind: Mapped[str] = mapped_column(comment=_SAE_KIND)
     config: Mapped[Json] = mapped_column(comment="the whole training configuration")
     expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model")
     n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")
     seed: Mapped[int] = mapped_column(comment="seed of initialisation, split and batches")
     n_steps: Mapped[int] = mapped_column(comment="training steps")
     fvu: Mapped[float | None] = mapped_column(
-        Double, comment="fraction of variance unexplained on held-out rows; null where they do not vary"
+        Double, comment="fraction of variance unexplained on held-out rows; null where they do not vary or none are"
     )
-    cosine: Mapped[float] = mapped_column(Double, comment="mean cosine of input and reconstruction on held-out rows")
-    l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per held-out row")
+    cosine: Mapped[float | None] = mapped_column(
+        Double, comment="mean cosine of input and reconstruction on held-out rows; null where none are"
+    )
+    l0: Mapped[float | None] = mapped_column(
+        Double, comment="mean number of firing latents per held-out row; null where none are"
+    )
+    holdout_dead_share: Mapped[float | None] = mapped_column(
+        Double, comment=f"share of latents that fire on no held-out row; null where none are, {_EARLIER}"
+    )
+    train_fvu: Mapped[float | None] = mapped_column(
+        Double, comment=f"fraction of variance unexplained {_AS_MANY}; null where they do not vary, {_EARLIER}"
+    )
+    train_cosine: Mapped[float | None] = mapped_column(
+        Double, comment=f"mean cosine of input and reconstruction {_AS_MANY}; {_EARLIER}"
+    )
+    train_l0: Mapped[float | None] = mapped_column(
+        Double, comment=f"mean number of firing latents per row, {_AS_MANY}; {_EARLIER}"
+    )
+    train_dead_share: Mapped[float | None] = mapped_column(
+        Double, comment=f"share of latents that fire on none of the rows, {_AS_MANY}; {_EARLIER}"
+    )
     dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
     metrics: Mapped[Json] = mapped_column(comment="every training metric")
     weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae-<checksum>.safetensors")

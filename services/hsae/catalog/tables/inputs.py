@@ -36,7 +36,7 @@ class Dataset(Base):
     id: Mapped[Identity64] = mapped_column(comment="primary key")
     name: Mapped[str] = mapped_column(unique=True, comment="name given by `hsae-admin dataset add`")
     fingerprint: Mapped[str] = mapped_column(comment="sha256 over every path, class and file content; decides reuse")
-    root: Mapped[str] = mapped_column(comment="folder that image paths are relative to, as workers see it")
+    root: Mapped[str] = mapped_column(comment="folder or URI that image paths are relative to, as workers see it")
     taxonomy: Mapped[str] = mapped_column(comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree")
     taxonomy_key: Mapped[str] = mapped_column(comment="sha256 of the induced taxonomy's canonical JSON")
     n_images: Mapped[int] = mapped_column(comment="images listed")
