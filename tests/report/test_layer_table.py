@@ -14,7 +14,16 @@ SCORES = (
     "l0",
     "dead_share",
 )
-MEASURED = ("fvu", "cosine", "probe_accuracy")
+MEASURED = (
+    "fvu",
+    "cosine",
+    "holdout_l0",
+    "holdout_dead_share",
+    "train_fvu",
+    "train_l0",
+    "train_dead_share",
+    "probe_accuracy",
+)
 
 
 def row(analysis_id: int, layer: int, basis: str, value: float | None) -> dict[str, object]:

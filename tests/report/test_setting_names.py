@@ -26,6 +26,8 @@ def test_only_what_differs_is_named():
     assert names(relu, relu | {"l1_coefficient": 0.1}, relu | {"seed": 1}, separator=", ") == [
         "l1=0.3, seed=0", "l1=0.1, seed=0", "l1=0.3, seed=1",
     ]  # fmt: skip
+    aimed = {name: value for name, value in relu.items() if name != "l1_coefficient"} | {"target_l0": 20.0}
+    assert names(relu, aimed) == ["l1=0.3", "target_l0=20.0"]
     assert names(topk, always=("kind",)) == ["topk"]
     assert names(topk, topk) == ["", ""]
     assert names({"model": "/data/vit", "tokens": "cls", "dataset": "a"}, {"model": "b", "tokens": "mean"}) == [

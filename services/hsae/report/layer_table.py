@@ -16,6 +16,16 @@ _BESIDE = (
     "l0",
     "dead_share",
 )
+_OF_SAE = (
+    "fvu",
+    "cosine",
+    "holdout_l0",
+    "holdout_dead_share",
+    "train_fvu",
+    "train_l0",
+    "train_dead_share",
+    "probe_accuracy",
+)
 
 
 def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -27,7 +37,7 @@ def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     for row in rows:
         merged = result.setdefault(row["analysis_id"], {name: row[name] for name in _ABOUT})
         if row["basis"] == "sae":
-            merged |= {name: row[name] for name in (*_BESIDE, "fvu", "cosine", "probe_accuracy")}
+            merged |= {name: row[name] for name in (*_BESIDE, *_OF_SAE)}
         else:
             merged |= {f"{name}_{row['basis']}": row[name] for name in _BESIDE}
     return list(result.values())

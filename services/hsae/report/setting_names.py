@@ -58,7 +58,7 @@ def _differs(name: str, settings: Collection[Mapping[str, Any]]) -> bool:
     having = [values for values in settings if name in values]
     if len({_canonical(values[name]) for values in having}) > 1:
         return True
-    kinds = [values.get("kind") for values in having]
+    kinds = [values["kind"] for values in having if "kind" in values]
     return any(name not in values and values.get("kind") in kinds for values in settings)
 
 

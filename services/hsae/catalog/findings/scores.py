@@ -10,10 +10,12 @@ from hsae.catalog.tables.scores import BASES
 
 
 def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
-    """Rows of layer_progress, by SAE kind, layer and basis (the SAE first)."""
+    """Rows of layer_progress, by SAE kind, layer and basis (the SAE first), with what the training measured."""
     values: Row = {"bases": list(BASES)}
     query = f"""
-        SELECT v.* FROM layer_progress v WHERE true{of_analyses(wanted, values)}
+        SELECT v.*, e.l0 AS holdout_l0, e.holdout_dead_share, e.train_fvu, e.train_l0, e.train_dead_share
+        FROM layer_progress v JOIN analysis a ON a.id = v.analysis_id JOIN sae e ON e.id = a.sae_id
+        WHERE true{of_analyses(wanted, values)}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
                  array_position(CAST(:bases AS text[]), v.basis)
     """  # noqa: S608 -- conditions name our columns, values are bound

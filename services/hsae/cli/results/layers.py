@@ -27,7 +27,7 @@ from hsae.report.layer_table import beside_controls
 _LAYER_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "\nFVU",
-    "l0": "\nL0",
+    "holdout_l0": "\nL0",
     "dead_share": "\ndead",
     "probe_accuracy": "\nprobe",
     "lch_height": "LCH\nheight",
@@ -48,16 +48,27 @@ _SCORE_COLUMNS = {
     "best_f1_inner": "inner\nF1",
     **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()},
 }
+_TRAINING_COLUMNS = {
+    "layer": "\nlayer",
+    "fvu": "held out\nFVU",
+    "holdout_l0": "\nL0",
+    "holdout_dead_share": "\ndead",
+    "train_fvu": "train\nFVU",
+    "train_l0": "\nL0",
+    "train_dead_share": "\ndead",
+}
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
 _LAYER_IMPORTANCE = (
     "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
-    "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "l0", "probe_accuracy", "dead_share",
+    "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
 )  # fmt: skip
 _SCORE_IMPORTANCE = (
     "layer", "share_nodes_f1", "best_f1_inner", "best_f1_inner_shuffled_taxonomy", "best_f1_inner_random",
     "share_nodes_f1_shuffled_taxonomy", "share_nodes_f1_random", "best_f1_inner_neuron", "share_nodes_f1_neuron",
 )  # fmt: skip
 _LEGEND = """\
+FVU, L0: of the rows that the SAE's training held out; train: of as many rows that it trained on. dead, in the last
+table: on these rows; in the first: on all scored images.
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
 Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained (at most that
@@ -123,8 +134,11 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
+    tables = (
+        (_LAYER_COLUMNS, _LAYER_IMPORTANCE), (_SCORE_COLUMNS, _SCORE_IMPORTANCE), (_TRAINING_COLUMNS, ("layer",)),
+    )  # fmt: skip
     for title, group in groups.items():
-        for columns, importance in ((_LAYER_COLUMNS, _LAYER_IMPORTANCE), (_SCORE_COLUMNS, _SCORE_IMPORTANCE)):
+        for columns, importance in tables:
             scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
             out.print(table(group, scored, title=title, digits=2, importance=importance))
             out.print()

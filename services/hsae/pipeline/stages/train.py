@@ -23,6 +23,10 @@ from hsae.store.tensors import get_tensors, put_tensors
 
 log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0
+_FIGURES = (
+    "fvu", "cosine", "l0", "holdout_dead_share", "train_fvu", "train_cosine", "train_l0", "train_dead_share",
+    "dead_share",
+)  # fmt: skip
 _SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
 
 
@@ -58,6 +62,13 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         {"config": request.sae.model_dump_json(), "activations": request.activation_key},
     )
     metrics = asdict(trained.metrics)
+    if metrics["of_kind"].get("reached_target_l0") is False:
+        l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
+        log.warning(
+            "L0 is %.3g, more than a tenth from the target %.3g: train for more steps, or choose another target",
+            l0,
+            metrics["of_kind"]["target_l0"],
+        )
     with context.transaction() as session:
         values = {
             "activation_set_id": row.id,
@@ -68,10 +79,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             "n_latents": trained.sae.n_latents,
             "seed": request.sae.seed,
             "n_steps": trained.metrics.n_steps,
-            "fvu": trained.metrics.fvu,
-            "cosine": trained.metrics.cosine,
-            "l0": trained.metrics.l0,
-            "dead_share": trained.metrics.dead_share,
+            **{name: metrics[name] for name in _FIGURES},
             "metrics": metrics,
             "weights_sha256": weights.sha256,
         }
