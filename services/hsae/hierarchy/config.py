@@ -24,10 +24,6 @@ EdgeSource = Literal["activation", "taxonomy"]
 EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 
-N_PATH_SHUFFLES = 10
-"""Shuffled taxonomies that the correlation of path and centroid distance is compared with."""
-
-
 def _as_text(value: object) -> object:
     """A number as its digits, since YAML reads them so."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -42,7 +38,7 @@ class ScoringConfig(FrozenModel):
         0,
         ge=0,
         le=32_000,  # with the shuffles added it is a smallint of the catalog
-        description="seed of the shuffles, the random directions and clusters, and the probes' split",
+        description="seed of the shuffles, the random directions and clusters",
     )
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
     controls: tuple[ControlBasis, ...] = Field(BASELINES, description="bases that are scored beside the SAE")
@@ -72,3 +68,18 @@ class ComparisonConfig(FrozenModel):
     seed: int = Field(0, ge=0, description="seed of the resamples")
     n_resamples: int = Field(1000, ge=1, le=10**6, description="bootstrap resamples per interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")
+
+
+class ProbeConfig(FrozenModel):
+    """How a layer's raw activations are probed for classes; every field changes the scores."""
+
+    seed: int = Field(0, ge=0, le=2**31, description="seed of the split of the images and of the shuffled taxonomies")
+    n_neighbours: int = Field(
+        20, ge=1, le=1000, description="nearest training images that vote; at most those of the smallest class"
+    )
+    n_path_shuffles: int = Field(
+        99, ge=0, le=10_000, description="shuffled taxonomies beside the correlation with path lengths"
+    )
+    logistic: bool = Field(
+        False, description="also train a logistic probe for the classes, which takes far longer than all others"
+    )

@@ -54,6 +54,8 @@ def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     defined = shuffled[~np.isnan(shuffled)]
     expected = (defined.mean(), defined.max()) if len(defined) else (np.nan, np.nan)
     np.testing.assert_allclose((result.shuffled_cosine_mean, result.shuffled_cosine_max), expected, atol=1e-12)
+    spread = defined.std(ddof=1) if len(defined) > 1 else np.nan
+    np.testing.assert_allclose(result.shuffled_cosine_sd, spread, atol=1e-12)
 
 
 @examples(40)
@@ -68,16 +70,19 @@ def test_path_distances_equal_networkx(random_taxonomy, seed):
 
 
 def test_activations_that_follow_the_tree_beat_the_shuffled_trees(planted_case):
-    result = path_distance_correlation(planted_case.neurons, planted_case.labels, planted_case.taxonomy)
+    result = path_distance_correlation(planted_case.neurons, planted_case.labels, planted_case.taxonomy, n_shuffles=10)
     assert result.cosine > 0.5 > result.shuffled_cosine_max > result.shuffled_cosine_mean > -0.2
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(planted_case.neurons.shape).astype(np.float32)
-    assert abs(path_distance_correlation(noise, planted_case.labels, planted_case.taxonomy).cosine) < 0.2
+    of_noise = path_distance_correlation(noise, planted_case.labels, planted_case.taxonomy, n_shuffles=0)
+    assert abs(of_noise.cosine) < 0.2
 
 
 def test_it_is_deterministic_and_without_shuffles_has_no_control(planted_case):
     results = [
-        path_distance_correlation(planted_case.neurons, planted_case.labels, planted_case.taxonomy, seed=seed)
+        path_distance_correlation(
+            planted_case.neurons, planted_case.labels, planted_case.taxonomy, seed=seed, n_shuffles=10
+        )
         for seed in (1, 1, 2)
     ]
     assert results[0] == results[1] != results[2]
@@ -91,23 +96,23 @@ def test_it_is_deterministic_and_without_shuffles_has_no_control(planted_case):
 def test_fewer_than_three_classes_are_undefined(make_taxonomy, labels):
     taxonomy = make_taxonomy([("a", "root"), ("b", "root"), ("c", "a")], ["a", "b", "c"])
     x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    assert np.isnan(astuple(path_distance_correlation(x, np.array(labels), taxonomy))[1:]).all()
+    assert np.isnan(astuple(path_distance_correlation(x, np.array(labels), taxonomy, n_shuffles=3))[1:]).all()
 
 
 def test_constant_distances_are_undefined(make_taxonomy):
     flat = make_taxonomy([("a", "root"), ("b", "root"), ("c", "root")], ["a", "b", "c"])
     x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
-    assert np.isnan(path_distance_correlation(x, np.arange(6) % 3, flat).cosine)
+    assert np.isnan(path_distance_correlation(x, np.arange(6) % 3, flat, n_shuffles=3).cosine)
     deep = make_taxonomy([("a", "root"), ("b", "root"), ("c", "a")], ["a", "b", "c"])
     # Images that are all the same, by a number whose mean is not exact, and centroids all as far from one another.
     for same in (np.full((6, 3), 0.1), np.eye(3)[np.arange(6) % 3]):
-        assert np.isnan(path_distance_correlation(same.astype(np.float32), np.arange(6) % 3, deep).cosine)
+        assert np.isnan(path_distance_correlation(same.astype(np.float32), np.arange(6) % 3, deep, n_shuffles=3).cosine)
 
 
 def test_bad_input_is_refused(planted_case):
     x, labels = planted_case.neurons.copy(), planted_case.labels
     with pytest.raises(UserError, match="one label per image"):
-        path_distance_correlation(x, labels[1:], planted_case.taxonomy)
+        path_distance_correlation(x, labels[1:], planted_case.taxonomy, n_shuffles=3)
     x[0, 0] = np.nan
     with pytest.raises(UserError, match="NaN"):
-        path_distance_correlation(x, labels, planted_case.taxonomy)
+        path_distance_correlation(x, labels, planted_case.taxonomy, n_shuffles=3)

@@ -5,13 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.probes.level_scores import LevelScores, level_scores
-from hsae.hierarchy.probes.linear_probe import linear_probe, stratified_split
+from hsae.hierarchy.probes.image_parts import TrainAndScore, split_by_class
+from hsae.hierarchy.probes.level_scores import LevelScores, level_scores, neighbours_that_vote
 from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
+
+SCORES = ("probe_accuracy", "probe_chance", "probe_l2", "knn_accuracy", "nn_accuracy")
+
+
+def scores_of(x, labels, taxonomy, seed=0, k=20, **others):
+    """By the default split."""
+    return level_scores(x, labels, taxonomy, split_by_class(labels, seed), k=k, **others)
 
 
 def planted(make_taxonomy, n_images=20, seed=0):
@@ -25,24 +32,35 @@ def planted(make_taxonomy, n_images=20, seed=0):
     return x.astype(np.float32), labels, taxonomy
 
 
-def dense_knn_accuracy(x, groups, is_test, k):
-    unit = x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+def dense_knn_accuracy(x, groups, parts, k):
+    x = x.astype(np.float64)
+    x = x - x[parts.train].mean(axis=0)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)  # no direction: similarity 0 to every image
     right = 0
-    for image in np.flatnonzero(is_test):
-        similarity = np.round(unit[~is_test] @ unit[image], 12)
+    for image in parts.score:
+        similarity = np.round(unit[parts.train] @ unit[image], 12)
         nearest = np.argsort(-similarity, kind="stable")[:k]
-        votes = np.bincount(groups[~is_test][nearest], np.exp(similarity[nearest] / 0.07))
+        votes = np.bincount(groups[parts.train][nearest], np.exp(similarity[nearest] / 0.07))
         right += votes.argmax() == groups[image]
-    return right / is_test.sum()
+    return right / len(parts.score)
+
+
+def ridge_accuracy(x, groups, parts, penalty):
+    x = x.astype(np.float64)
+    train = x[parts.train]
+    alpha = penalty * ((train - train.mean(axis=0)) ** 2).sum() / x.shape[1]
+    reference = RidgeClassifier(alpha=alpha, solver="svd").fit(train, groups[parts.train])
+    return reference.score(x[parts.score], groups[parts.score])
 
 
 def test_coarse_levels_that_are_separable_and_fine_ones_that_are_not(make_taxonomy):
     x, labels, taxonomy = planted(make_taxonomy)
-    scores = level_scores(x, labels, taxonomy)
+    scores = scores_of(x, labels, taxonomy)
     assert scores.level.tolist() == [1, 2, 3]
     assert scores.n_groups.tolist() == [2, 4, 8]
     assert (scores.n_train.tolist(), scores.n_test.tolist()) == ([120] * 3, [40] * 3)
-    for accuracy in (scores.probe_accuracy, scores.knn_accuracy):
+    for accuracy in (scores.probe_accuracy, scores.knn_accuracy, scores.nn_accuracy):
         assert accuracy[:2].min() > 0.9
         assert 0.25 < accuracy[2] < 0.75
     np.testing.assert_allclose(scores.probe_chance, [1 / 2, 1 / 4, 1 / 8])
@@ -50,26 +68,39 @@ def test_coarse_levels_that_are_separable_and_fine_ones_that_are_not(make_taxono
 
 def test_every_level_equals_a_slow_reference(make_taxonomy):
     x, labels, taxonomy = planted(make_taxonomy, seed=1)
-    scores = level_scores(x, labels, taxonomy, seed=5, k=7)
-    is_test = stratified_split(labels, 0.25, 5)
-    scaled = (x - x[~is_test].mean(axis=0)) / x[~is_test].std(axis=0)
+    scores = scores_of(x, labels, taxonomy, seed=5, k=7)
+    parts = split_by_class(labels, 5)
     for level, nodes in enumerate(taxonomy_levels(taxonomy)):
         groups = nodes[labels]
-        # With two classes scikit-learn fits one weight vector, the difference of ours, at half the penalty.
-        c = 1 / (scores.probe_l2[level] * (~is_test).sum()) * (2 if level == 0 else 1)
-        reference = LogisticRegression(C=c, max_iter=10_000).fit(scaled[~is_test], groups[~is_test])
-        assert scores.probe_accuracy[level] == pytest.approx(
-            reference.score(scaled[is_test], groups[is_test]), abs=0.03
-        )
-        assert scores.knn_accuracy[level] == dense_knn_accuracy(x, groups, is_test, 7)
+        assert scores.probe_accuracy[level] == ridge_accuracy(x, groups, parts, scores.probe_l2[level])
+        assert scores.knn_accuracy[level] == dense_knn_accuracy(x, groups, parts, 7)
+        assert scores.nn_accuracy[level] == dense_knn_accuracy(x, groups, parts, 1)
 
 
-def test_the_last_level_is_the_linear_probe_of_the_classes(make_taxonomy):
+def test_images_of_neither_part_change_nothing(make_taxonomy):
     x, labels, taxonomy = planted(make_taxonomy, seed=2)
-    scores = level_scores(x, labels, taxonomy, seed=3)
-    probe = linear_probe(x, labels, seed=3)
-    assert (scores.probe_accuracy[-1], scores.probe_l2[-1]) == (probe.accuracy, probe.l2)
-    assert (scores.probe_chance[-1], scores.n_groups[-1], scores.n_test[-1]) == (probe.chance, 8, probe.n_test)
+    order = np.random.default_rng(0).permutation(len(x))
+    parts = TrainAndScore(np.sort(order[:90]), np.sort(order[90:130]))
+    changed = x.copy()
+    changed[order[130:]] = 1e3
+    for name, column in level_scores(x, labels, taxonomy, parts, k=5).columns().items():
+        np.testing.assert_array_equal(column, level_scores(changed, labels, taxonomy, parts, k=5).columns()[name])
+
+
+def test_groups_without_training_images_are_never_named(make_taxonomy):
+    x, labels, taxonomy = planted(make_taxonomy, seed=3)
+    parts = TrainAndScore(np.flatnonzero((labels < 6) & (np.arange(len(x)) % 2 == 0)), np.flatnonzero(labels >= 6))
+    scores = level_scores(x, labels, taxonomy, parts, k=5)
+    assert scores.n_groups.tolist() == [2, 4, 8]
+    assert scores.probe_accuracy[1:].tolist() == scores.knn_accuracy[1:].tolist() == [0, 0]
+    assert scores.probe_accuracy[0] == ridge_accuracy(x, labels // 4, parts, scores.probe_l2[0])
+
+
+def test_no_more_neighbours_vote_than_the_smallest_class_has_training_images():
+    labels, train = np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 3, 5, 6])
+    assert neighbours_that_vote(labels, train, 20) == 1
+    assert neighbours_that_vote(labels, train[:3], 20) == 3  # classes without training images do not count
+    assert neighbours_that_vote(labels, train[:3], 2) == 2
 
 
 @examples(15)
@@ -80,30 +111,24 @@ def test_random_dags_with_empty_and_single_image_classes(random_taxonomy, seed):
     n_images = int(rng.integers(1, 30))
     labels = rng.integers(0, len(taxonomy.classes), n_images)
     x = rng.integers(-2, 3, (n_images, 3)).astype(np.float32)
-    scores = level_scores(x, labels, taxonomy, k=3)
+    scores = scores_of(x, labels, taxonomy, k=3)
     levels = taxonomy_levels(taxonomy)
-    is_test = stratified_split(np.unique(labels, return_inverse=True)[1], 0.25, 0)
+    parts = split_by_class(labels, 0)
     assert scores.level.tolist() == list(range(1, len(levels) + 1))
     assert scores.n_groups.tolist() == [len(set(nodes[labels].tolist())) for nodes in levels]
-    assert (scores.n_test == is_test.sum()).all()
+    assert (scores.n_test == len(parts.score)).all()
     for level, nodes in enumerate(levels):
         _, first, which = np.unique(nodes, return_index=True, return_inverse=True)
         groups = first[which][labels]  # a group called by its first class, so that ties fall as documented
-        is_defined = len(set(groups.tolist())) > 1 and is_test.any()
-        for name in ("probe_accuracy", "probe_chance", "probe_l2", "knn_accuracy"):
+        is_defined = len(set(groups.tolist())) > 1 and len(parts.score) > 0
+        for name in SCORES:
             assert np.isnan(getattr(scores, name)[level]) != is_defined
         if is_defined:
-            assert scores.knn_accuracy[level] == dense_knn_accuracy_with_zeros(x, groups, is_test, 3)
+            assert scores.knn_accuracy[level] == dense_knn_accuracy(x, groups, parts, 3)
+            assert scores.nn_accuracy[level] == dense_knn_accuracy(x, groups, parts, 1)
     same = np.flatnonzero(np.diff(scores.n_groups) == 0)
-    for name in ("probe_accuracy", "probe_chance", "probe_l2", "knn_accuracy"):
+    for name in SCORES:
         np.testing.assert_array_equal(getattr(scores, name)[same], getattr(scores, name)[same + 1])
-
-
-def dense_knn_accuracy_with_zeros(x, groups, is_test, k):
-    """As above with one more direction, of no one, for the rows of zeros: their cosine with any other row is 0."""
-    zero = ~x.any(axis=1)
-    padded = np.concatenate((x, np.diag(zero.astype(np.float32))), axis=1)
-    return dense_knn_accuracy(padded, groups, is_test, k)
 
 
 def test_equal_levels_are_scored_once(make_taxonomy):
@@ -115,7 +140,7 @@ def test_equal_levels_are_scored_once(make_taxonomy):
         steps = [(low + str(c), high + str(c)) for low, high in itertools.pairwise(path[:-1]) for c in range(8)]
         edges = top + steps + [(f"b{c}", f"a{c // 4}") for c in range(8)]
         seen = []
-        scores = level_scores(x, labels, make_taxonomy(edges, classes), check=lambda seen=seen: seen.append(1))
+        scores = scores_of(x, labels, make_taxonomy(edges, classes), check=lambda seen=seen: seen.append(1))
         assert scores.n_groups.tolist() == [2] + [8] * (depth - 1)
         assert len(set(scores.probe_accuracy[1:].tolist())) == len(set(scores.knn_accuracy[1:].tolist())) == 1
         n_checks[depth] = len(seen)
@@ -127,13 +152,13 @@ def test_a_class_without_images_changes_nothing(make_taxonomy):
     edges = [(taxonomy.synsets[child].id, taxonomy.synsets[parent].id) for child, parent in taxonomy.hypernym_edges]
     classes = [taxonomy.synsets[node].id for node in taxonomy.classes]
     wider = make_taxonomy([*edges, ("z", "k1"), ("zz", "root")], [*classes, "z", "zz"])
-    for name, column in level_scores(x, labels, taxonomy).columns().items():
-        np.testing.assert_array_equal(column, level_scores(x, labels, wider).columns()[name])
+    for name, column in scores_of(x, labels, taxonomy).columns().items():
+        np.testing.assert_array_equal(column, scores_of(x, labels, wider).columns()[name])
 
 
 def test_columns_are_the_fields_and_the_seed_matters(make_taxonomy):
     x, labels, taxonomy = planted(make_taxonomy)
-    scores, again, other = (level_scores(x, labels, taxonomy, seed=seed) for seed in (1, 1, 2))
+    scores, again, other = (scores_of(x, labels, taxonomy, seed=seed) for seed in (1, 1, 2))
     assert list(scores.columns()) == [field.name for field in fields(LevelScores)]
     for name, column in scores.columns().items():
         np.testing.assert_array_equal(column, again.columns()[name])
@@ -142,12 +167,13 @@ def test_columns_are_the_fields_and_the_seed_matters(make_taxonomy):
 
 def test_bad_input_is_refused(make_taxonomy):
     x, labels, taxonomy = planted(make_taxonomy)
+    parts = split_by_class(labels, 0)
     with pytest.raises(UserError, match="one label per image"):
-        level_scores(x, labels[1:], taxonomy)
+        level_scores(x, labels[1:], taxonomy, parts, k=3)
     with pytest.raises(UserError, match="none of the taxonomy's 8 classes"):
-        level_scores(x, labels + 1, taxonomy)
+        level_scores(x, labels + 1, taxonomy, parts, k=3)
     with pytest.raises(UserError, match="at least 1"):
-        level_scores(x, labels, taxonomy, k=0)
+        scores_of(x, labels, taxonomy, k=0)
     x[3, 2] = np.inf
     with pytest.raises(UserError, match="infinite"):
-        level_scores(x, labels, taxonomy)
+        scores_of(x, labels, taxonomy)

@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.hierarchy.probes.linear_probe import L2_GRID, fit_softmax_regression, linear_probe, stratified_split
+from hsae.hierarchy.probes.image_parts import TrainAndScore, stratified_split
+from hsae.hierarchy.probes.linear_probe import L2_GRID, fit_softmax_regression, linear_probe
 
 
 def blobs(seed, n_images=300, n_features=6, n_classes=4, spread=1.5):
@@ -64,6 +65,16 @@ def test_the_split_is_stratified(sizes, seed):
     for label, size in enumerate(sizes):
         n_test = int(is_test[y == label].sum())
         assert n_test == (0 if size == 1 else min(max(1, int(0.25 * size + 0.5)), size - 1))
+
+
+def test_other_parts_train_and_score_other_images():
+    x, y = blobs(7)
+    given = TrainAndScore(np.arange(0, 200), np.arange(210, 300))
+    result = linear_probe(x, y, parts=given)
+    assert (result.n_train, result.n_test) == (200, 90)
+    changed = x.copy()
+    changed[200:210] += 100  # images of neither part
+    assert linear_probe(changed, y, parts=given) == result
 
 
 def test_features_without_spread_are_harmless():

@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import shortest_path
 from scipy.stats import rankdata
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import N_PATH_SHUFFLES
 from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.statistics.label_sets import checked_positions
@@ -33,12 +32,14 @@ class PathCorrelation:
         n_classes: number of classes with images.
         cosine: correlation with the cosine distance of the centroids, after the mean of all centroids is subtracted.
         shuffled_cosine_mean: mean of `cosine` over the shuffled taxonomies for which it is defined.
+        shuffled_cosine_sd: their standard deviation (over `n - 1`); NaN with fewer than two.
         shuffled_cosine_max: the maximum over them.
     """
 
     n_classes: int
     cosine: float
     shuffled_cosine_mean: float
+    shuffled_cosine_sd: float
     shuffled_cosine_max: float
 
 
@@ -48,7 +49,7 @@ def path_distance_correlation(
     taxonomy: InducedTaxonomy,
     *,
     seed: int = 0,
-    n_shuffles: int = N_PATH_SHUFFLES,
+    n_shuffles: int,
     check: Callable[[], None] = go_on,
 ) -> PathCorrelation:
     """Correlate the classes' distances in the taxonomy with those of their mean activations.
@@ -73,7 +74,7 @@ def path_distance_correlation(
         raise UserError("the activations hold NaN or infinite values: extract them again")
     classes = np.unique(labels)
     if len(classes) < 3:
-        return PathCorrelation(len(classes), *(float("nan"),) * 3)
+        return PathCorrelation(len(classes), *(float("nan"),) * 4)
     paths = path_distances(taxonomy, check)
     rank = rankdata(_cosine_distances(_centred_centroids(activations, labels), check))
     rank -= rank.mean()
@@ -84,7 +85,8 @@ def path_distance_correlation(
         places = np.asarray(shuffle_taxonomy(classes, n_classes, seed + shuffle))
         shuffled.append(_spearman(paths, places, rank))
     defined = [value for value in shuffled if not np.isnan(value)] or [float("nan")]
-    return PathCorrelation(len(classes), cosine, float(np.mean(defined)), max(defined))
+    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
+    return PathCorrelation(len(classes), cosine, float(np.mean(defined)), spread, max(defined))
 
 
 def path_distances(

@@ -1,4 +1,4 @@
-"""Linear probe: multinomial logistic regression for the class on the raw activations of a layer."""
+"""Logistic probe: multinomial logistic regression for the class on the raw activations of a layer, on request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.probes.image_parts import ProbeParts, split_by_class, stratified_split
 
 L2_GRID = (1.0, 0.1, 0.01, 0.001, 0.0001)
 """Candidate penalties, strongest first."""
@@ -44,37 +45,16 @@ class ProbeResult:
     l2: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProbeImages:
-    """One split of the images, which serves probes of several labellings; every part is standardised.
-
-    Attributes:
-        is_test: true for test images; the others are training images.
-        is_held_out: for each training image, whether it is held out to choose the penalty.
-        train: the training images.
-        test: the test images, standardised by the mean and standard deviation of `train`.
-        fit: the training images that are not held out.
-        held_out: the held-out training images, standardised by the mean and standard deviation of `fit`.
-    """
-
-    is_test: Bool[np.ndarray, "n_images"]
-    is_held_out: Bool[np.ndarray, "n_train"]
-    train: Float32[Tensor, "n_train d_model"]
-    test: Float32[Tensor, "n_test d_model"]
-    fit: Float32[Tensor, "n_fit d_model"]
-    held_out: Float32[Tensor, "n_held_out d_model"]
-
-
 def linear_probe(
     activations: Float32[np.ndarray, "n_images d_model"],
     labels: Int[np.ndarray, "n_images"],
     *,
+    parts: ProbeParts | None = None,
     seed: int = 0,
-    test_share: float = 0.25,
     device: torch.device | None = None,
     check: Callable[[], None] = go_on,
 ) -> ProbeResult:
-    """Train multinomial logistic regression on a stratified part of the images, test it on the rest.
+    """Train multinomial logistic regression on a part of the images, and test it on another.
 
     Each feature is standardised by the training images' mean and standard deviation. Penalties of `L2_GRID` are tried
     from the strongest until the accuracy on a quarter of the training images falls; the best one is used (ties: the
@@ -83,9 +63,8 @@ def linear_probe(
     Args:
         activations: one row per image.
         labels: class of every image.
-        seed: seed of the split.
-        test_share: share of every class's images to test (rounded, at least 1; the image of a class with one image is
-            a training image).
+        parts: the images to train and to test on; None: `split_by_class`.
+        seed: seed of that split, and of the quarter of the training images.
         device: device for the computation; the CPU by default.
         check: called at every step of the optimiser; may raise to stop.
 
@@ -95,96 +74,30 @@ def linear_probe(
     labels = np.asarray(labels)
     if labels.shape != (len(activations),):
         raise UserError(f"{labels.size} labels for the activations of {len(activations)} images: give one per image")
-    classes, y = np.unique(labels, return_inverse=True)
-    images = split_images(activations, y, seed=seed, test_share=test_share, device=device)
-    return train_probe(images, y, len(classes), check=check)
-
-
-def split_images(
-    activations: Float32[np.ndarray, "n_images d_model"],
-    y: Int64[np.ndarray, "n_images"],
-    *,
-    seed: int,
-    test_share: float = 0.25,
-    device: torch.device | None = None,
-) -> ProbeImages:
-    """Split the images as `linear_probe` does and standardise them.
-
-    Args:
-        activations: one row per image.
-        y: class of every image, numbered from 0 without gaps.
-        seed: seed of the split.
-        test_share: share of every class's images to test.
-        device: device of the result; the CPU by default.
-
-    Raises:
-        UserError: the activations hold NaN or infinite values.
-    """
     if not np.isfinite(activations).all():
         raise UserError("the activations hold NaN or infinite values: extract them again")
-    is_test = stratified_split(y, test_share, seed)
-    is_held_out = stratified_split(y[~is_test], 0.25, seed)
-    device = torch.device("cpu") if device is None else device
-    x_all = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(device)
-    masks = (is_test, ~is_test, is_held_out, ~is_held_out)
-    test, train, held_out, fit = (torch.from_numpy(mask).to(device) for mask in masks)
-    x_train = x_all[train]
-    return ProbeImages(
-        is_test, is_held_out, *_standardise(x_train, x_all[test]), *_standardise(x_train[fit], x_train[held_out])
-    )
-
-
-def train_probe(
-    images: ProbeImages,
-    y: Int64[np.ndarray, "n_images"],
-    n_classes: int,
-    *,
-    l2: float | None = None,
-    check: Callable[[], None],
-) -> ProbeResult:
-    """Choose the penalty, train on all training images, and test: `linear_probe` for images that are already split.
-
-    Args:
-        images: from `split_images`.
-        y: class of every image; may differ from the labels of the split, but every class needs a training image.
-        n_classes: number of classes.
-        l2: the penalty; None: choose it.
-        check: called at every step of the optimiser; may raise to stop.
-    """
-    y_train, y_test = y[~images.is_test], y[images.is_test]
-    n_train, n_test = len(y_train), len(y_test)
-    if n_classes < 2 or n_test == 0:
+    classes, y = np.unique(labels, return_inverse=True)
+    parts = split_by_class(y, seed) if parts is None else parts
+    y_train, y_test, n_classes = y[parts.train], y[parts.score], len(classes)
+    if n_classes < 2 or len(y_test) == 0:
         nan = float("nan")
-        return ProbeResult(nan, nan, n_train, n_test, n_classes, nan)
-    device = images.train.device
-    start = None
-    if l2 is None:
-        l2, start = _choose_l2(images, y_train, n_classes, check)
+        return ProbeResult(nan, nan, len(y_train), len(y_test), n_classes, nan)
+    device = torch.device("cpu") if device is None else device
+    x_train, x_test = (
+        torch.from_numpy(np.asarray(activations[part], np.float32)).to(device) for part in (parts.train, parts.score)
+    )
+    train, test = _standardise(x_train, x_test)
     y_on_device = torch.from_numpy(y_train).to(device)
-    weight, bias = fit_softmax_regression(images.train, y_on_device, n_classes, l2, start=start, check=check)
-    majority = int(np.bincount(y_train).argmax())
+    l2, start = _choose_l2(x_train, y_on_device, n_classes, stratified_split(y_train, 0.25, seed), check)
+    weight, bias = fit_softmax_regression(train, y_on_device, n_classes, l2, start=start, check=check)
     return ProbeResult(
-        accuracy=_accuracy(images.test, torch.from_numpy(y_test).to(device), weight, bias),
-        chance=float((y_test == majority).mean()),
-        n_train=n_train,
-        n_test=n_test,
+        accuracy=_accuracy(test, torch.from_numpy(y_test).to(device), weight, bias),
+        chance=float((y_test == np.bincount(y_train).argmax()).mean()),
+        n_train=len(y_train),
+        n_test=len(y_test),
         n_classes=n_classes,
         l2=l2,
     )
-
-
-def stratified_split(y: Int64[np.ndarray, "n_images"], test_share: float, seed: int) -> Bool[np.ndarray, "n_images"]:
-    """Choose test images: `test_share * n` of a class of `n > 1` images, rounded, between 1 and `n - 1`."""
-    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(y))
-    order = shuffled[np.argsort(y[shuffled], kind="stable")]
-    sizes = np.bincount(y)
-    n_test = np.clip(np.floor(test_share * sizes + 0.5).astype(np.int64), 1, np.maximum(sizes - 1, 1))
-    n_test[sizes < 2] = 0
-    starts = np.cumsum(sizes) - sizes
-    place = np.arange(len(y)) - np.repeat(starts, sizes)
-    is_test = np.zeros(len(y), np.bool_)
-    is_test[order] = place < np.repeat(n_test, sizes)
-    return is_test
 
 
 def fit_softmax_regression(
@@ -231,17 +144,22 @@ def fit_softmax_regression(
 
 
 def _choose_l2(
-    images: ProbeImages, y_train: Int64[np.ndarray, "n_train"], n_classes: int, check: Callable[[], None]
+    x: Float[Tensor, "n_train n_features"],
+    y: Int64[Tensor, "n_train"],
+    n_classes: int,
+    is_held_out: Bool[np.ndarray, "n_train"],
+    check: Callable[[], None],
 ) -> tuple[float, SoftmaxRegression | None]:
     """The penalty with the best held-out accuracy, and its classifier as the start of the final training."""
-    if not images.is_held_out.any():
+    if not is_held_out.any():
         return L2_GRID[len(L2_GRID) // 2], None
-    parts = (y_train[~images.is_held_out], y_train[images.is_held_out])
-    y_fit, y_held_out = (torch.from_numpy(part).to(images.fit.device) for part in parts)
+    held_out = torch.from_numpy(is_held_out).to(x.device)
+    fit, test = _standardise(x[~held_out], x[held_out])
+    y_fit, y_held_out = y[~held_out], y[held_out]
     best_l2, best, best_accuracy, last = L2_GRID[0], None, -1.0, None
     for l2 in L2_GRID:
-        last = fit_softmax_regression(images.fit, y_fit, n_classes, l2, start=last, check=check)
-        accuracy = _accuracy(images.held_out, y_held_out, *last)
+        last = fit_softmax_regression(fit, y_fit, n_classes, l2, start=last, check=check)
+        accuracy = _accuracy(test, y_held_out, *last)
         if accuracy > best_accuracy:
             best_l2, best, best_accuracy = l2, last, accuracy
         elif accuracy < best_accuracy:
