@@ -1,4 +1,4 @@
-"""The synthetic study's hierarchy among latents and scores by level: latent_edge, latent_family, level_score."""
+"""The synthetic study's hierarchy among latents and scores by level: latent_edge, latent_family, class_probe_level."""
 
 import numpy as np
 import pyarrow as pa
@@ -128,14 +128,14 @@ def _family_rows(columns: Columns, source: str, parents: np.ndarray, rng: np.ran
     )
 
 
-def level_score_rows(analysis: int, nodes: Nodes, depth: float, rng: np.random.Generator) -> pa.Table:
-    """Rows of level_score of an analysis; `depth` is how far up in the model its layer lies, 0 to 1."""
+def class_probe_level_rows(probe: int, nodes: Nodes, depth: float, rng: np.random.Generator) -> pa.Table:
+    """Rows of class_probe_level of a probe; `depth` is how far up in the model its layer lies, 0 to 1."""
     n_groups = np.array([len(np.unique(level)) for level in taxonomy_levels(nodes.taxonomy)])
     n_rows, n_test = len(n_groups), nodes.n_total // 4
     accuracy = np.clip(depth - 0.02 * np.arange(n_rows) + rng.normal(0, 0.02, n_rows), 0, 1)
     return pa.table(
         {
-            "analysis_id": pa.repeat(analysis, n_rows),
+            "class_probe_id": pa.repeat(probe, n_rows),
             "level": np.arange(1, n_rows + 1),
             "n_groups": n_groups,
             "n_train": pa.repeat(nodes.n_total - n_test, n_rows),
@@ -144,6 +144,7 @@ def level_score_rows(analysis: int, nodes: Nodes, depth: float, rng: np.random.G
             "probe_chance": 1 / n_groups,
             "probe_l2": pa.repeat(0.01, n_rows),
             "knn_accuracy": 0.9 * accuracy,
+            "nn_accuracy": 0.8 * accuracy,
         }
     )
 

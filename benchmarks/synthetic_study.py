@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 from synthetic_columns import DEAD_SHARE, Columns, best_of_nodes
-from synthetic_edges import edges_and_families, level_score_rows
+from synthetic_edges import class_probe_level_rows, edges_and_families
 from synthetic_taxonomy import Nodes, enter_inputs
 
 from hsae.catalog import (
     BASES,
     ActivationSet,
     Analysis,
+    ClassProbe,
     Comparison,
     Job,
     LayerScore,
@@ -88,7 +89,7 @@ def _enter_analysis(
     jobs = [
         Job(key=f"{name}-{kind}-{layer}", kind=name, queue="cpu", title=f"{name} {kind} layer {layer}", request={},
             state="succeeded", max_attempts=3, started_at=func.now(), finished_at=func.now())
-        for name in ("extract", "train", "analyze")
+        for name in ("extract", "train", "analyze", "probe")
     ]  # fmt: skip
     session.add_all(jobs)
     session.flush()
@@ -111,6 +112,12 @@ def _enter_analysis(
         config={"association": "topk"}, n_images=nodes.n_total, activations_sha256="0", class_sums_sha256="0",
     )  # fmt: skip
     session.add(analysis)
+    session.add(
+        ClassProbe(
+            key=jobs[3].key, activation_set_id=activations.id, dataset_id=nodes.dataset_id, job_id=jobs[3].id,
+            config={}, classifier="ridge", n_images=nodes.n_total, n_neighbours=20,
+        )
+    )  # fmt: skip
     session.flush()
     return analysis.id
 
@@ -132,7 +139,15 @@ def _enter_scores(
         quality = _SHUFFLED_QUALITY[basis] * depth
         tables.append(best_of_nodes(analysis, basis, seed, nodes, size.n_latents, quality, rng))
         _enter_edges(session, edges_and_families(analysis, basis, columns["sae"], rng, seed=seed))
-    copy_rows(session, "level_score", level_score_rows(analysis, nodes, depth, rng))
+    probe = session.scalars(
+        select(ClassProbe)
+        .join(Sae, Sae.activation_set_id == ClassProbe.activation_set_id)
+        .join(Analysis, Analysis.sae_id == Sae.id)
+        .where(Analysis.id == analysis)
+    ).one()
+    probe.probe_accuracy, probe.knn_accuracy, probe.nn_accuracy = depth, 0.9 * depth, 0.8 * depth
+    probe.path_correlation, probe.path_correlation_shuffled = depth / 2, 0.0
+    copy_rows(session, "class_probe_level", class_probe_level_rows(probe.id, nodes, depth, rng))
     heights = np.bincount(nodes.taxonomy.height).tolist()
     for basis, seed in [*((basis, 0) for basis in _QUALITY), *shuffled]:
         session.add(_layer_score(analysis, basis, seed, size, len(nodes.ids), heights, depth))
@@ -177,8 +192,7 @@ def _layer_score(
         lch_height_mean=8 - 4 * value, coverage_mean=value, n_nodes=n_nodes, share_nodes_f1=value,
         share_nodes_q=value, share_nodes_rarefied=value, n_rarefied=size.n_latents, best_f1_mean=value,
         best_f1_inner_mean=value, best_f1_adjusted_mean=value, best_f1_adjusted_single_mean=value,
-        best_f1_adjusted_pair_mean=value, best_f1_adjusted_inner_mean=value, fvu=0.2, cosine=0.9, probe_accuracy=depth,
-        knn_accuracy=0.9 * depth, path_correlation=depth / 2, path_correlation_shuffled=0.0,
+        best_f1_adjusted_pair_mean=value, best_f1_adjusted_inner_mean=value, fvu=0.2, cosine=0.9,
         by_height=[
             {"height": height, "n_nodes": count, "n_f1": round(count * value), "n_q": round(count * value)}
             for height, count in enumerate(heights)

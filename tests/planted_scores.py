@@ -6,7 +6,20 @@ entity.n.01 has animal.n.01 and pet.n.01 below it; dog.n.01 is both, cow.n.01 an
 import pyarrow as pa
 from sqlalchemy import text
 
-from hsae.catalog import ActivationSet, Analysis, Dataset, Job, LayerScore, Model, Sae, Study, StudyJob, transaction
+from hsae.catalog import (
+    ActivationSet,
+    Analysis,
+    ClassProbe,
+    ClassProbeLevel,
+    Dataset,
+    Job,
+    LayerScore,
+    Model,
+    Sae,
+    Study,
+    StudyJob,
+    transaction,
+)  # fmt: skip
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 
 IMAGES = {"entity.n.01": 40, "animal.n.01": 30, "pet.n.01": 20, "dog.n.01": 10, "cow.n.01": 20, "doll.n.01": 10}
@@ -41,6 +54,25 @@ def plant(service) -> None:
         _plant_inputs(session)
         for analysis, layer in LAYERS.items():
             _plant_analysis(session, analysis, layer)
+
+
+def plant_probe(session, analysis: int, levels) -> None:
+    """A class probe of an analysis' activations: of each level its depth, groups, probe, chance and k-NN."""
+    row = session.get_one(Analysis, analysis)
+    sae = session.get_one(Sae, row.sae_id)
+    *_, (_, _, accuracy, chance, knn) = levels
+    probe = ClassProbe(
+        key=f"probe-{analysis}", activation_set_id=sae.activation_set_id, dataset_id=row.dataset_id, job_id=row.job_id,
+        config={}, classifier="ridge", n_images=40, n_neighbours=10, probe_accuracy=accuracy, probe_chance=chance,
+        knn_accuracy=knn,
+    )  # fmt: skip
+    session.add(probe)
+    session.flush()
+    session.add_all(
+        ClassProbeLevel(class_probe_id=probe.id, level=level, n_groups=n_groups, n_train=30, n_test=10,
+                        probe_accuracy=accuracy, probe_chance=chance, probe_l2=0.1, knn_accuracy=knn)
+        for level, n_groups, accuracy, chance, knn in levels
+    )  # fmt: skip
 
 
 def _plant_inputs(session) -> None:

@@ -90,7 +90,9 @@ _RESULTS = {
     " ORDER BY 1, x.basis, x.seed, x.source, x.parent, x.child",
     "families": "SELECT a.key, f.* FROM latent_family f JOIN analysis a ON a.id = f.analysis_id"
     " ORDER BY 1, f.basis, f.seed, f.source, f.parent",
-    "levels": "SELECT a.key, v.* FROM level_score v JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, v.level",
+    "probes": "SELECT * FROM class_probe ORDER BY key",
+    "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
+    " ORDER BY 1, v.level",
     "comparisons": "SELECT key, config FROM comparison ORDER BY 1",
     "comparison scores": "SELECT c.key, a.key, v.* FROM comparison_score v JOIN comparison c ON c.id = v.comparison_id"
     " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.basis, v.metric",
@@ -104,10 +106,16 @@ _IDS = {
     "child_synset_id",
     "other_analysis_id",
     "comparison_id",
+    "class_probe_id",
+    "activation_set_id",
+    "dataset_id",
+    "job_id",
+    "id",
+    "created_at",
     "synset_id",
     "lch_synset_id",
     "label_synset_id",
-}  # fmt: skip -- numbers that depend on the order of inserts
+}  # fmt: skip -- what depends on the order and the time of inserts
 
 
 def all_results(service) -> dict[str, list[tuple[object, ...]]]:

@@ -3,10 +3,10 @@
 from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
 from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, Sae
 from hsae.catalog.tables.base import Base, Json
+from hsae.catalog.tables.class_probes import ClassProbe, ClassProbeLevel
 from hsae.catalog.tables.comparisons import Comparison, ComparisonDifference, ComparisonScore
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
 from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
-from hsae.catalog.tables.level_scores import LevelScore
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
 from hsae.catalog.tables.work import (
     JOB_STATES,
@@ -32,6 +32,8 @@ __all__ = [
     "ActivationShard",
     "Analysis",
     "Base",
+    "ClassProbe",
+    "ClassProbeLevel",
     "Comparison",
     "ComparisonDifference",
     "ComparisonScore",
@@ -49,7 +51,6 @@ __all__ = [
     "LatentFamily",
     "LatentPlace",
     "LayerScore",
-    "LevelScore",
     "Model",
     "NodeAbsorption",
     "NodeScore",

@@ -5,9 +5,9 @@ import json
 import pytest
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
-from tests.planted_scores import ID, plant
+from tests.planted_scores import ID, plant, plant_probe
 
-from hsae.catalog import Analysis, LatentEdge, LevelScore, Sae, transaction
+from hsae.catalog import Analysis, LatentEdge, Sae, transaction
 
 ANIMAL, DOG, COW, UNLABELLED = 112, 114, 115, 7
 LABELS = {ANIMAL: ("animal.n.01", 0.6), DOG: ("dog.n.01", 0.9), COW: ("cow.n.01", 0.8), UNLABELLED: None}
@@ -24,7 +24,7 @@ EDGES = [
     (1, "shuffled_taxonomy", 0, "taxonomy", COW, DOG, 12, 10, 0),
     (1, "shuffled_taxonomy", 1, "taxonomy", COW, DOG, 12, 10, 5),
 ]
-# analysis, level, groups, probe, chance, k-NN
+# analysis whose activations were probed, level, groups, probe, chance, k-NN
 LEVELS = [
     (1, 1, 2, 0.7, 0.5, 0.6), (1, 2, 3, 0.5, 0.4, None),
     (2, 1, 2, 0.9, 0.5, 0.8), (2, 2, 3, 0.8, 0.4, 0.7),
@@ -76,11 +76,8 @@ def planted(make_service):
                     reverse_implication=n_both / n_parent, is_ms_abstract=None,
                 )
             )  # fmt: skip
-        for analysis, level, n_groups, probe, chance, knn in LEVELS:
-            session.add(
-                LevelScore(analysis_id=analysis, level=level, n_groups=n_groups, n_train=30, n_test=10,
-                           probe_accuracy=probe, probe_chance=chance, probe_l2=0.1, knn_accuracy=knn)
-            )  # fmt: skip
+        for analysis in (1, 2, 3):
+            plant_probe(session, analysis, [level[1:] for level in LEVELS if level[0] == analysis])
     return service
 
 
@@ -166,7 +163,7 @@ def test_levels(ask):
         return [(r["layer"], r["analysis_id"], r["level"], r["probe_accuracy"], r["knn_accuracy"]) for r in rows]
 
     first, third = [(2, 1, 1, 0.7, 0.6), (2, 1, 2, 0.5, None)], [(5, 3, 1, 0.91, 0.8), (5, 3, 2, 0.81, 0.7)]
-    # Both SAEs of layer 5 have the same activations; the latest analysis speaks for them.
+    # Both SAEs of layer 5 have the same activations; the latest probe of them counts, beside the latest analysis.
     assert accuracies() == first + third
     assert accuracies("--layer", 5) == third
     assert accuracies("--study", 1) == first

@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 from sqlalchemy import text
-from tests.planted_scores import ID, plant
+from tests.planted_scores import ID, plant, plant_probe
 
-from hsae.catalog import Analysis, LatentEdge, LayerScore, LevelScore, Sae, transaction
+from hsae.catalog import Analysis, LatentEdge, LayerScore, Sae, transaction
 from hsae.cli import demo
 from hsae.cli.framework.connections import Connections
 
@@ -56,10 +56,7 @@ def swept(make_service):
                 LatentEdge(analysis_id=number, basis="sae", seed=0, source="activation", parent=dog, child=dog,
                            n_parent=9, n_child=8, n_both=8, implication=1.0)
             )  # fmt: skip
-            session.add(
-                LevelScore(analysis_id=number, level=1, n_groups=2, n_train=30, n_test=10, probe_accuracy=0.7,
-                           probe_chance=0.5, probe_l2=0.1, knn_accuracy=0.6)
-            )  # fmt: skip
+        plant_probe(session, 2, [(1, 2, 0.7, 0.5, 0.6)])
     return service
 
 

@@ -100,7 +100,10 @@ def test_several_labels_end_to_end(ready, monkeypatch):
     assert set(run_jobs(service, submit(request, service.settings, service.sessions))) == {"succeeded"}
     assert query(service, "SELECT 1 FROM level_score") == []
     columns = "probe_accuracy, knn_accuracy, path_correlation, path_correlation_shuffled"
-    assert set(query(service, f"SELECT {columns} FROM layer_score")) == {(None,) * 4}
+    assert set(query(service, f"SELECT {columns} FROM layer_progress")) == {(None,) * 4}
+    (undefined,) = query(service, f"SELECT {columns}, nn_accuracy, n_neighbours, undefined FROM class_probe")
+    assert undefined[:-1] == (None,) * 6
+    assert "several classes" in undefined[-1]
     bases = {"sae", "neuron", "shuffled_labels", "shuffled_taxonomy"}
     assert {basis for (basis,) in query(service, "SELECT basis FROM node_score")} == bases
     for table in (["layers"], ["levels"], ["tree", "animal"]):

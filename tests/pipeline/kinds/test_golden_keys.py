@@ -9,11 +9,12 @@ import pytest
 
 from hsae.backbones.spec import BackboneSpec
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.compare import CompareRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
 from hsae.sae.config import SaeConfig
@@ -159,5 +160,23 @@ def test_comparisons(analyses, comparison, key):
     assert CompareRequest(analyses=analyses, dataset=_DATASET, comparison=comparison).key == key
 
 
+@pytest.mark.parametrize(
+    ("probe", "key"),
+    [
+        (ProbeConfig(), "526e6e796bd31046c587733e777640b9e2fb8635a450eb0a5451d0533b06788a"),
+        (
+            ProbeConfig(seed=2, n_neighbours=5, n_path_shuffles=10, logistic=True),
+            "0512866160804edd9c861a1c515495c18b27e293bc735e26cdecaac5a59846c0",
+        ),
+    ],
+)
+def test_class_probes(probe, key):
+    assert ProbeRequest(activation_key=_ACTIVATIONS, dataset=_DATASET, probe=probe).key == key
+
+
 def test_a_study():
     assert study_key("9" * 64, 7) == "ad66b5df8b8a6281096cb2cff5ef1c2cb8334acb179b1a6c2a2150b559811227"
+    assert (
+        study_key("9" * 64, 7, ProbeConfig(logistic=True))
+        == "ec345f800d093b440f36eef687bcf7c15b22f8973fc1d10cb27913e000c5d39e"
+    )

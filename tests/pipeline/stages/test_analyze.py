@@ -18,13 +18,10 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import CONTROL_BASES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
-from hsae.hierarchy.probes.class_distances import path_distance_correlation
-from hsae.hierarchy.probes.level_scores import level_scores
 from hsae.hierarchy.statistics.ranks import rank_activations
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import node_ids, read_taxonomy
 from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.stages import class_information
 from hsae.pipeline.stages.analyze import analyze
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.sae.config import SaeConfig
@@ -94,8 +91,8 @@ def stored_taxonomy(service) -> tuple[InducedTaxonomy, np.ndarray]:
 
 
 def assert_stored(service, table, analysis_id, keys, columns) -> None:
-    """Rows of the SAE's basis (if the table has one), sorted by `keys`, are `columns`; NaN is stored as NULL."""
-    where = "analysis_id = :id" + ("" if table == "level_score" else " AND basis = 'sae'")
+    """Rows of the SAE's basis, sorted by `keys`, are `columns`; NaN is stored as NULL."""
+    where = "analysis_id = :id AND basis = 'sae'"
     stored = query(service, f"SELECT * FROM {table} WHERE {where} ORDER BY {', '.join(keys)}", id=analysis_id)
     n_rows = len(columns[keys[0]])
     assert len(stored) == n_rows > 0
@@ -127,7 +124,7 @@ def patches(ready):
         tokens="patches",
         scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
     )
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
+    assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     return plan
 
 
@@ -378,43 +375,6 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
     assert {r["source"] for r in counts if r["basis"].startswith("shuffled")} <= {"taxonomy"}
 
 
-def test_stored_level_scores_are_those_of_the_stored_activations(ready, patches):
-    row, _ = analysis_of(ready.service, patches)
-    taxonomy, _ = stored_taxonomy(ready.service)
-    position = {taxonomy.synsets[node].id: place for place, node in enumerate(taxonomy.classes.tolist())}
-    labels = np.array([position[label] for label in ready.labels])
-    tokens = stored_rows(ready.service, patches).activations
-    raw = tokens.view(len(labels), -1, tokens.shape[1]).mean(1).numpy()
-    levels = level_scores(raw, labels, taxonomy)
-    assert levels.n_groups.max() == N_CLASSES
-    assert_stored(ready.service, "level_score", row["id"], ("level",), levels.columns())
-    correlation = path_distance_correlation(raw, labels, taxonomy)
-    layers = query(ready.service, "SELECT * FROM layer_score WHERE analysis_id = :id", id=row["id"])
-    assert len(layers) == 5
-    for layer in layers:
-        assert layer["probe_accuracy"] == levels.probe_accuracy[-1]
-        assert layer["knn_accuracy"] == levels.knn_accuracy[-1]
-        assert layer["path_correlation"] == pytest.approx(correlation.cosine, abs=1e-9)
-        assert layer["path_correlation_shuffled"] == pytest.approx(correlation.shuffled_cosine_mean, abs=1e-9)
-
-
-def test_a_layers_class_information_is_computed_once_for_all_its_saes(ready, monkeypatch):
-    computed = []
-    monkeypatch.setattr(class_information, "level_scores", lambda *a, **k: computed.append(1) or level_scores(*a, **k))
-    found = []
-    for k, seed in ((3, 11), (5, 11), (5, 12)):
-        sae = SaeConfig(kind="topk", k=k, expansion=2, n_steps=20)
-        scoring = ScoringConfig(n_shuffles=0, controls=(), seed=seed, embeddings="own")
-        plan = plan_small(ready.service, sae=sae, layer=2, scoring=scoring)
-        run_jobs(ready.service, plan)
-        row, _ = analysis_of(ready.service, plan)
-        rows = query(ready.service, "SELECT * FROM level_score WHERE analysis_id = :id ORDER BY level", id=row["id"])
-        assert rows
-        found.append([{**level, "analysis_id": None} for level in rows])
-    assert len(computed) == 2, "once for each seed of the split"
-    assert found[0] == found[1]
-
-
 def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
     row, latents = analysis_of(ready.service, patches)
     rows = stored_rows(ready.service, patches)
@@ -443,7 +403,7 @@ def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
 
 def test_views_are_trained_on_and_never_scored(ready):
     plan = plan_small(ready.service, n_views=3)
-    assert run_jobs(ready.service, plan) == ["succeeded"] * 4
+    assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     n_images = len(ready.paths)
     (sae,) = query(ready.service, "SELECT metrics FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
     n_held_out = sae["metrics"]["n_holdout_rows"]
@@ -488,8 +448,7 @@ def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
         ("shuffled_labels", 8), ("shuffled_taxonomy", 7), ("shuffled_taxonomy", 8),
     }  # fmt: skip
     for key, value in found[1]["sae", 0].items():
-        # The split of the probes and the shuffles have the seed of the scoring.
-        if key not in ("analysis_id", "probe_accuracy", "knn_accuracy", "path_correlation_shuffled"):
+        if key != "analysis_id":
             assert found[0]["sae", 0][key] == value, key
 
 

@@ -274,19 +274,3 @@ class LayerScore(Base):
     )
     fvu: Mapped[float | None] = mapped_column(Double, comment="basis sae: FVU on held-out rows")
     cosine: Mapped[float | None] = mapped_column(Double, comment="basis sae: mean cosine on held-out rows")
-    probe_accuracy: Mapped[float | None] = mapped_column(
-        Double, comment="held-out accuracy of a linear probe for the class on this layer's raw activations"
-    )
-    knn_accuracy: Mapped[float | None] = mapped_column(
-        Double,
-        comment="held-out accuracy of the 20 nearest neighbours for the class, on the same activations and images; "
-        "null in analyses of earlier versions",
-    )
-    path_correlation: Mapped[float | None] = mapped_column(
-        Double,
-        comment="Spearman correlation, over pairs of classes, of their path distance in the taxonomy and the cosine "
-        "distance of their centred mean activations; null in analyses of earlier versions",
-    )
-    path_correlation_shuffled: Mapped[float | None] = mapped_column(
-        Double, comment="the same with the classes shuffled over the tree, mean over seeds: the control"
-    )

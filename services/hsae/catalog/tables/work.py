@@ -59,7 +59,7 @@ class Job(Base):
 
     id: Mapped[Identity64] = mapped_column(comment="primary key; the only content of a broker message")
     key: Mapped[str] = mapped_column(unique=True, comment="content address of what the job makes")
-    kind: Mapped[str] = mapped_column(comment="extract, train, analyze or compare")
+    kind: Mapped[str] = mapped_column(comment="kind of job, which names a stage of the pipeline, such as extract")
     title: Mapped[str] = mapped_column(comment="one line for people")
     request: Mapped[Json] = mapped_column(comment="everything the stage needs to know")
     state: Mapped[str] = mapped_column(
@@ -99,7 +99,7 @@ class Job(Base):
     progress_done: Mapped[int | None] = mapped_column(comment="units done so far")
     progress_total: Mapped[int | None] = mapped_column(comment="units in all")
     progress_unit: Mapped[str | None] = mapped_column(
-        comment="images (extract), vectors (train), pairs of latent and node (analyze) or analyses (compare)"
+        comment="what is counted: a unit of the kind of job, such as images (extract)"
     )
     progress_rate: Mapped[float | None] = mapped_column(comment="units per second of this attempt")
     gpu_memory_bytes: Mapped[int | None] = mapped_column(

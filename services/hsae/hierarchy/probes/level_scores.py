@@ -143,6 +143,6 @@ def _neighbours(
 ) -> Neighbours:
     """The nearest training images of every scored one; the training images' mean is subtracted from both."""
     mean = x_train.mean(axis=0, dtype=np.float64) if len(x_train) else 0.0
-    x_train, x_score = (torch.from_numpy(part - mean) for part in (x_train, x_score))
     device = torch.device("cpu") if device is None else device
-    return nearest_neighbours(x_score.to(device), x_train.to(device), k, check=check)
+    queries, references = (torch.from_numpy(part - mean).to(device) for part in (x_score, x_train))
+    return nearest_neighbours(queries, references, k, check=check)

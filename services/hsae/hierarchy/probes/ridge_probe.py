@@ -73,7 +73,7 @@ def ridge_probes(
     weights, shares = [], []
     for join, chosen in zip(joins, best, strict=True):
         weights.append(((join @ sums) / (train.eigenvalues + PENALTIES[chosen] * train.unit)).T)
-        shares.append(join @ members.sum(axis=1) / len(y_train))
+        shares.append(join @ (members @ np.ones(len(y_train))) / len(y_train))
     predicted = np.empty((len(labellings), len(x_score)), np.int64)
     widest = max(len(share) for share in shares)
     height = max(1, _BLOCK_VALUES // max(widest, x_train.shape[1]))
@@ -156,17 +156,18 @@ def _loo_errors(
     With `z_i` the row of image `i`, `w_i = 1 / (1 - h_i)^2`, `b_g` the sum of the rows of group `g` and `t_i` its
     target minus the targets' mean, the error is `sum_i w_i |t_i - A z_i|^2`, where `A` has the rows
     `b_g / (eigenvalues + penalty)`. Multiplied out, it needs `sum_i w_i z_i z_i^T` and sums over classes alone (ours).
+    With as many axes as images less one, `t_i` is itself linear in `z_i`, and the residual is what the penalty shrinks.
     """
     n = len(train.rows)
     squares = train.rows**2
-    sizes = members.sum(axis=1)
+    sizes = members @ np.ones(n)
     grouped = [np.asarray(join @ sums) for join in joins]
     products = [of_groups.T @ of_groups for of_groups in grouped]
     errors = np.empty((len(joins), len(PENALTIES)))
     for at, penalty in enumerate(PENALTIES):
         check()
         shrunk = 1.0 / (train.eigenvalues + penalty * train.unit)
-        if train.is_full:  # every residual is what the penalty takes away; written so, nothing cancels
+        if train.is_full:  # written so, nothing cancels
             shrunk = penalty * train.unit * shrunk / train.eigenvalues
         left_out = squares @ shrunk if train.is_full else 1.0 - 1.0 / n - squares @ shrunk
         weight = np.maximum(left_out, np.finfo(np.float64).eps) ** -2.0

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import ActivationSet, Analysis, Comparison, Dataset, Job, Study, StudyJob, transaction
+from hsae.catalog import ActivationSet, Analysis, ClassProbe, Comparison, Dataset, Job, Study, StudyJob, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
@@ -116,6 +116,7 @@ def _refuse_used(session: Session, dataset: Dataset) -> None:
         "activation set": select(func.count()).where(ActivationSet.dataset_id == dataset.id),
         "analysis": select(func.count()).where(Analysis.dataset_id == dataset.id),
         "comparison": select(func.count()).where(Comparison.dataset_id == dataset.id),
+        "class probe": select(func.count()).where(ClassProbe.dataset_id == dataset.id),
     }
     uses = [_number(n, what) for what, query in counts.items() if (n := session.scalar(query))]
     if studies:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
+from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE, SplitConfig
 
@@ -23,6 +23,12 @@ def extraction_label(extraction: ExtractionConfig) -> str:
 def scoring_label(scoring: ScoringConfig, split: SplitConfig | None) -> str:
     """Every setting of the scoring that differs from the default, in brackets after a space; empty if none does."""
     chosen = _chosen(scoring, ScoringConfig(), set()) + ([IN_SAMPLE] if split is None else _chosen_split(split))
+    return f" ({', '.join(chosen)})" if chosen else ""
+
+
+def probe_label(probe: ProbeConfig, split: SplitConfig | None) -> str:
+    """Every setting of the probes that differs from the default, in brackets after a space; empty if none does."""
+    chosen = _chosen(probe, ProbeConfig(), set()) + ([] if split is None else _chosen_split(split))
     return f" ({', '.join(chosen)})" if chosen else ""
 
 

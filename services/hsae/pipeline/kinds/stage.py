@@ -13,7 +13,7 @@ from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject
 from hsae.sae.config import SaeConfig
@@ -43,6 +43,7 @@ class Asked:
         extraction: how activations are extracted.
         scoring: how SAEs are scored.
         comparison: how analyses are compared.
+        probe: how layers are probed for classes.
         split: the parts in which images are used; None: in-sample.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
@@ -55,6 +56,7 @@ class Asked:
     extraction: ExtractionConfig
     scoring: ScoringConfig
     comparison: ComparisonConfig
+    probe: ProbeConfig
     split: SplitConfig | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
@@ -89,7 +91,7 @@ class Stage(ABC, Generic[R]):
     """A kind of job. Subclasses define what differs; a method that is not overridden does nothing.
 
     Attributes:
-        kind: the name, as in `job.kind`; a migration must add it to the check on that column.
+        kind: the name, as in `job.kind`.
         request: the class of the job's request.
         queue: which workers take it: `gpu` or `cpu`.
         unit: what its progress counts.

@@ -24,7 +24,7 @@ class PlannedJob:
             finished.
         state: its state in the catalog.
         layers: its layers.
-        sae: the SAE that it trains or scores; None for an extraction and a comparison.
+        sae: the SAE that it trains or scores; None where the job is of all SAEs.
     """
 
     id: int

@@ -53,6 +53,7 @@ class Planner:
             extraction=request.extraction,
             scoring=request.scoring,
             comparison=request.comparison,
+            probe=request.probe,
             split=request.split,
         )
         embedding = self._inputs(study)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 
@@ -24,14 +24,19 @@ class SubmitRequest(FrozenModel):
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    probe: ProbeConfig = ProbeConfig()
     split: SplitConfig | None = SplitConfig()  # None: in-sample
     priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 
-def study_key(comparison_key: str, dataset_id: int) -> str:
+def study_key(comparison_key: str, dataset_id: int, probe: ProbeConfig = ProbeConfig()) -> str:  # noqa: B008 -- frozen
     """The key by which two requests are the same study.
 
     The comparison's key stands for all analyses, and their keys for model, images, layer, SAE, extraction and scoring.
-    The data set's number is part of it, too: the same images under another name are another study.
+    The data set's number is part of it, too: the same images under another name are another study. So are probes that
+    are not the default.
     """
-    return hashlib.sha256(f"{comparison_key}:{dataset_id}".encode()).hexdigest()
+    content = f"{comparison_key}:{dataset_id}"
+    if probe != ProbeConfig():
+        content += f":{probe.model_dump_json()}"
+    return hashlib.sha256(content.encode()).hexdigest()

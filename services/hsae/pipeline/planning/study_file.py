@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
@@ -159,6 +159,7 @@ class StudySpec(BaseModel):
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
     priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
@@ -178,6 +179,7 @@ class StudySpec(BaseModel):
             extraction=complete_extraction(given, settings),
             scoring=self.scoring,
             comparison=self.comparison,
+            probe=self.probe,
             split=self.split,
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
@@ -276,6 +278,7 @@ def _first_problem(error: ValidationError) -> str:
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,
             "comparison": ComparisonConfig,
+            "probe": ProbeConfig,
             "split": SplitConfig,
         }
         part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec

@@ -4,9 +4,8 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from jaxtyping import Float64, Int32
+from jaxtyping import Int32
 from sqlalchemy import insert, select, update
 
 from hsae.catalog import Analysis, Json, LayerScore, Sae
@@ -20,7 +19,6 @@ from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
 from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
-from hsae.pipeline.stages.class_information import ClassInformation, class_information
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import encode_images, put_latent_activations
 from hsae.pipeline.stages.score_rows import (
@@ -29,7 +27,6 @@ from hsae.pipeline.stages.score_rows import (
     latent_place_rows,
     latent_rows,
     layer_score_row,
-    level_score_rows,
     node_absorption_rows,
     node_score_rows,
 )
@@ -51,7 +48,6 @@ class _Scores:
 
     Attributes:
         results: of every basis; the SAE's own comes first.
-        information: class information in the layer's raw activations; None if images have several classes.
         taxonomy: the taxonomy of the nodes in the results.
         images: int32[n_images], the numbers in the listing of the images of all parts.
         paths: the same images' paths.
@@ -61,7 +57,6 @@ class _Scores:
     """
 
     results: list[BasisResult]
-    information: ClassInformation | None
     taxonomy: InducedTaxonomy
     images: Int32[np.ndarray, "n_images"]
     paths: list[str]
@@ -121,15 +116,10 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     embeddings = None if key is None else read_embeddings(key, latents.images, context)
     images = LabelledImages(labels, taxonomy, embeddings, parts)
     results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
-    information = None
-    if not sp.issparse(labels):  # defined for images of one class each
-        log.info("scored; training the linear probes")
-        information = class_information(request, raw.mean, labels, taxonomy, context)
     context.check()
     log.info("storing activations and scores")
     scores = _Scores(
         results,
-        information,
         taxonomy,
         latents.images,
         scored["path"].to_pylist(),
@@ -219,24 +209,8 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
             absorption = node_absorption_rows(analysis.id, result, synset_ids)
             if absorption is not None:
                 copy_rows(session, "node_absorption", absorption)
-        of_layer: dict[str, float | None] = {}
-        information = scores.information
-        if information is not None:
-            copy_rows(session, "level_score", level_score_rows(analysis.id, information.levels))
-            of_layer = {
-                "probe_accuracy": _of_classes(information.levels.probe_accuracy),
-                "knn_accuracy": _of_classes(information.levels.knn_accuracy),
-                "path_correlation": information.path_correlation,
-                "path_correlation_shuffled": information.path_correlation_shuffled,
-            }
         for result in scores.results:
-            of_sae = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
-            measured = of_layer | of_sae
+            measured = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))
         load_node_scores(session, analysis.id, node_score_rows(analysis.id, scores.results, synset_ids))
         return analysis.id
-
-
-def _of_classes(by_level: Float64[np.ndarray, "n_levels"]) -> float | None:
-    """The score at the last level, where every class is a group."""
-    return float(by_level[-1]) if len(by_level) else None

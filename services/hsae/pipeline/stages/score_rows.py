@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hsae.hierarchy.basis_result import BasisResult
+from hsae.hierarchy.probes.class_information import ClassInformation
 from hsae.hierarchy.probes.level_scores import LevelScores
 from hsae.hierarchy.scores.latent_scores import LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
@@ -126,9 +127,24 @@ def node_absorption_rows(analysis_id: int, result: BasisResult, synset_ids: np.n
     return _table(_of_basis(analysis_id, result), columns, **others)
 
 
-def level_score_rows(analysis_id: int, levels: LevelScores) -> pa.Table:
-    """Rows of level_score."""
-    return _table({"analysis_id": analysis_id}, levels.columns())
+def class_probe_values(information: ClassInformation) -> dict[str, Any]:
+    """The scores in a row of class_probe; those of the classes are the last level's."""
+    levels, paths, logistic = information.levels, information.paths, information.logistic
+    of_classes = ("probe_accuracy", "probe_chance", "knn_accuracy", "nn_accuracy")
+    values = {name: float(levels.columns()[name][-1]) for name in of_classes} | {
+        "n_neighbours": information.k,
+        "path_correlation": paths.cosine,
+        "path_correlation_shuffled": paths.shuffled_cosine_mean,
+        "path_correlation_shuffled_sd": paths.shuffled_cosine_sd,
+    }
+    if logistic is not None:
+        values |= {"logistic_accuracy": logistic.accuracy, "logistic_l2": logistic.l2}
+    return {name: _null(value) for name, value in values.items()}
+
+
+def class_probe_level_rows(class_probe_id: int, levels: LevelScores) -> pa.Table:
+    """Rows of class_probe_level."""
+    return _table({"class_probe_id": class_probe_id}, levels.columns())
 
 
 def _of_basis(analysis_id: int, result: BasisResult) -> dict[str, Any]:
@@ -142,7 +158,7 @@ def _table(head: Mapping[str, Any], columns: Mapping[str, np.ndarray], **others:
 
 
 def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str, float | None]) -> dict[str, Any]:
-    """A row of layer_score; `measured` adds reconstruction and probe."""
+    """A row of layer_score; `measured` adds the reconstruction."""
     layer: LayerScores = result.layer
     values = {name: _null(value) for name, value in asdict(layer).items() if name in _LAYER_COLUMNS}
     return {
