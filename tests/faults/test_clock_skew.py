@@ -108,7 +108,7 @@ def test_no_lease_is_stolen_no_job_lost_and_no_attempt_taken(service, skewed_wor
     with transaction(service.sessions) as session:
         jobs.hold(session, held.lease)
         jobs.hand_back(session, held.lease, "handed back")
-    assert run_jobs(service, kept) == ["succeeded"] * 4
+    assert run_jobs(service, kept) == ["succeeded"] * len(kept.jobs)
     attempts = rows_of(service, "SELECT attempt FROM job j JOIN study_job s ON s.job_id = j.id WHERE study_id = :study",
                        study=kept.study_id)  # fmt: skip
     assert [each["attempt"] for each in attempts] == [1] * 4

@@ -104,7 +104,7 @@ def test_partial_work_of_a_cancelled_job_is_deleted_or_kept(service, keep):
     assert bool(list(service.store.list("activations/"))) == keep
     again = _retry(service, extract)
     assert [notification.job_id for notification in again.notifications] == [extract]
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
 
 
 class _StoreThatGoesAway(ObjectStore):
@@ -128,7 +128,7 @@ def test_a_clean_up_that_is_cut_short_leaves_no_row_of_a_deleted_object(service)
     with transaction(service.sessions) as session:
         assert session.query(ActivationShard).count() == 0
     _retry(service, extract)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
 
 
 def test_an_extraction_whose_layers_another_job_makes_now_is_not_tried_again(service):

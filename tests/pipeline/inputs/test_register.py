@@ -54,7 +54,7 @@ def test_a_custom_tree_works_end_to_end(service, tmp_path, monkeypatch):
     assert added.exit_code == 0, added.output
     assert "4 classes, 7 taxonomy nodes" in added.output
     plan = submit(small_request("mine", layers=(3,), saes=(TINY_SAE,)), service.settings, service.sessions)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     nodes = {"microbe", "shark", "bird", "frog", "fish", "animal", "living thing"}
     assert set(scalars(service, "SELECT synset FROM node_best_latent WHERE basis = 'sae'")) == nodes
     labels = set(scalars(service, "SELECT synset FROM latent_label WHERE basis = 'sae' AND synset IS NOT NULL"))
@@ -103,7 +103,7 @@ def test_rank_paths_work_end_to_end(service, tmp_path, monkeypatch, names, tree)
     added = run("dataset", "add", "life", str(folder), "--taxonomy", str(tmp_path / tree))
     assert "4 classes, 16 taxonomy nodes" in added
     plan = submit(small_request("life", layers=(3,), saes=(TINY_SAE,)), service.settings, service.sessions)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
 
     rows = [row.split(",") for row in RANKS.splitlines()[1:]]
     leaves = ["/".join(filter(None, row)) for row in rows]

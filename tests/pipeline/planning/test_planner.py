@@ -46,7 +46,7 @@ def copied(source, target):
 def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path):
     register_small(service, n_classes=2)
     first = plan_small(service, layers=(1,))
-    assert run_jobs(service, first) == ["succeeded"] * 4
+    assert run_jobs(service, first) == ["succeeded"] * len(first.jobs)
     images = copied(link_classes(service.folder, 2), tmp_path / "images")
     register(service, "copy", images)
     model = copied(backbone_folder(), tmp_path / "model")
@@ -59,7 +59,7 @@ def test_only_the_layers_that_are_missing_are_extracted(service):
     register_small(service, n_classes=2)
     third = plan_small(service, layers=(3,))
     assert statuses(third) == [("extract", "new"), ("train", "new"), ("analyze", "new"), ("compare", "new")]
-    assert run_jobs(service, third) == ["succeeded"] * 4
+    assert run_jobs(service, third) == ["succeeded"] * len(third.jobs)
     both = plan_small(service, layers=(1, 3))
     assert statuses(both) == [
         ("extract", "reused"), ("extract", "new"),
@@ -105,7 +105,7 @@ def test_a_failed_job_and_what_waits_for_it_are_queued_again(service, tmp_path):
         row = job_row(service, job.id)
         assert (row.error, row.attempt, row.owner, row.finished_at) == (None, 0, None, None)
     shutil.move(tmp_path / "away", images)
-    assert run_jobs(service, again) == ["succeeded"] * 4
+    assert run_jobs(service, again) == ["succeeded"] * len(again.jobs)
 
 
 def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service, tmp_path):
@@ -117,7 +117,7 @@ def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service
     shutil.move(tmp_path / "away", images)
     fewer = plan_small(service, layers=(1,))
     assert statuses(fewer) == [("extract", "new"), ("train", "again"), ("analyze", "again"), ("compare", "new")]
-    assert run_jobs(service, fewer) == ["succeeded"] * 4
+    assert run_jobs(service, fewer) == ["succeeded"] * len(fewer.jobs)
     assert job_row(service, failed.jobs[0].id).state == "failed"
 
 
@@ -136,7 +136,7 @@ def test_a_failed_job_that_is_queued_again_looks_where_things_are_now(service, t
         model = tmp_path / "moved"
     again = plan_small(service, layers=(1,), model=str(model))
     assert [job.id for job in again.jobs] == [job.id for job in first.jobs]
-    assert run_jobs(service, again) == ["succeeded"] * 4
+    assert run_jobs(service, again) == ["succeeded"] * len(again.jobs)
 
 
 def test_a_training_that_failed_after_a_checkpoint_can_be_asked_for_again(make_service):
@@ -178,7 +178,7 @@ def test_a_cancelled_job_is_queued_again(service):
         session.execute(update(Job).values(state="cancelled"))
     again = plan_small(service, layers=(1,))
     assert [job.status for job in again.jobs] == ["again"] * 4
-    assert run_jobs(service, again) == ["succeeded"] * 4
+    assert run_jobs(service, again) == ["succeeded"] * len(again.jobs)
     assert [job.id for job in again.jobs] == [job.id for job in plan.jobs]
 
 

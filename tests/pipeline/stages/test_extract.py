@@ -93,7 +93,7 @@ def test_an_unreadable_image_is_skipped_counted_named_and_never_scored(make_serv
     service = make_service(max_skipped_share=0.2)
     _with_unreadable(service, tmp_path, 2, 7)
     plan = plan_small(service, layers=(3,))
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (10, 2, 10)
     manifest = read_manifest(service.store, row.key, sha256=row.manifest_sha256)
@@ -124,7 +124,7 @@ def test_a_shard_without_a_readable_image(make_service, tmp_path):
     service = make_service(max_skipped_share=0.5, max_attempts=1)
     _with_unreadable(service, tmp_path, 4, 5, 6)
     plan = plan_small(service, layers=(3,), shard_images=2)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (9, 3, 9)
 
@@ -170,7 +170,7 @@ def test_a_crash_after_publishing_extracts_nothing_again(service):
             result = extract(*given)
         assert len(store.keys_put) == n_expected
         assert result["rows_per_layer"] == 8
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
 
 
 def test_a_worker_that_lost_its_lease_enters_no_shard(service):

@@ -129,7 +129,7 @@ def test_a_disk_that_goes_on_losing_objects_ends_in_an_error(make_service):
     assert "submit again to make it anew" in train.error
     assert extract.state == "failed"
     again = _submit(service, 1)
-    assert run_jobs(service, again) == ["succeeded"] * 4
+    assert run_jobs(service, again) == ["succeeded"] * len(again.jobs)
 
 
 def test_what_was_made_again_since_an_attempt_began_is_read_once_more(service):
@@ -174,7 +174,7 @@ def test_a_lost_listing_is_stored_again_by_whoever_registered_it(service):
 def test_lost_objects_of_an_analysis_are_made_again_under_the_same_rows(service, tmp_path):
     register_small(service, n_classes=3)
     plan = _submit(service, 1)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     before = sorted(service.store.list("analyses/"))
     with transaction(service.sessions) as session:
         (analysis,) = session.scalars(select(Analysis.id)).all()
@@ -194,7 +194,7 @@ def test_lost_objects_of_an_analysis_are_made_again_under_the_same_rows(service,
 def test_cancelling_a_job_that_has_published_deletes_nothing_that_rows_name(service, kind):
     register_small(service, n_classes=3)
     plan = _submit(service, 1)
-    assert run_jobs(service, plan) == ["succeeded"] * 4
+    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     before = sorted(service.store.list(""))
     number = job_id(plan, kind)
     with transaction(service.sessions) as session:  # its worker died before it could say so
