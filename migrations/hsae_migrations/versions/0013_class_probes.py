@@ -7,7 +7,7 @@ computed it, and the others copied it. The view `level_score` has the columns th
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
+revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None
