@@ -121,9 +121,8 @@ def thresholded(
         check()
         parts.append(part)
     shape = (n_images, n_columns)
-    if not parts:
-        return sp.csr_array(shape, dtype=np.float32)
-    column, image, value = (np.concatenate(of_blocks) for of_blocks in zip(*parts, strict=True))
+    nothing = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    column, image, value = (np.concatenate(of_blocks) for of_blocks in zip(nothing, *parts, strict=True))
     fired = sp.csr_array((value, (images[image], column)), shape=shape)
     fired.sort_indices()
     return fired

@@ -67,7 +67,7 @@ class BaselineInputs:
                 f"the activations hold {int(is_bad.sum())} NaN or infinite values (the first: image {image}, "
                 f"neuron {neuron}): extract them again"
             )
-        return self.activations[self.train_images].mean(axis=0, dtype=np.float64)
+        return self._train_mean(lambda block: block)
 
     @cached_property
     def centred(self) -> Float32[Tensor, "n_images d_model"]:
@@ -86,13 +86,14 @@ class BaselineInputs:
     @cached_property
     def inverse_length(self) -> Float32[Tensor, " n_images"]:
         """One over the length of every image's centred activation; 0 for an image at the mean."""
-        length = self.centred.double().square().sum(dim=1).sqrt()
+        blocks = torch.split(self.centred, _BLOCK_ROWS)
+        length = torch.cat([block.double().square().sum(dim=1).sqrt() for block in blocks])
         return torch.where(length > 0, 1 / length, 0).float()
 
     @cached_property
     def train_variance(self) -> Float64[np.ndarray, "d_model"]:
         """Variance of every neuron over the train images."""
-        return self.activations[self.train_images].var(axis=0, dtype=np.float64)
+        return self._train_mean(lambda block: (block - self.centre) ** 2)
 
     @cached_property
     def principal_directions(self) -> Float64[np.ndarray, "d_model d_model"]:
@@ -112,3 +113,11 @@ class BaselineInputs:
         greatest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1, keepdims=True), axis=1)
         is_flat = variance[::-1] <= variance[-1] * d_model * np.finfo(np.float64).eps
         return np.where(is_flat[:, np.newaxis], 0.0, directions * np.sign(greatest))
+
+    def _train_mean(self, of: Callable[[np.ndarray], np.ndarray]) -> Float64[np.ndarray, "d_model"]:
+        """Mean of a function of the train images' activations, in float64 and in the order of the images."""
+        total = np.zeros(self.activations.shape[1])
+        for first in range(0, len(self.train_images), _BLOCK_ROWS):
+            block = self.activations[self.train_images[first : first + _BLOCK_ROWS]]
+            total += of(block).sum(axis=0, dtype=np.float64)
+        return total / len(self.train_images)
