@@ -38,6 +38,9 @@ LAYERS = {1: 2, 2: 5}
 SCORES = {
     (1, "sae", 0): {"entity.n.01": 0.7, "animal.n.01": 0.5, "pet.n.01": 0.6, "dog.n.01": 0.9, "cow.n.01": 0.8},
     (1, "neuron", 0): {"dog.n.01": 0.3},
+    (1, "exemplar", 0): {"dog.n.01": 0.6},
+    (1, "random", 0): {"animal.n.01": 0.4},
+    (1, "random", 1): {"dog.n.01": 0.5},
     (1, "shuffled_taxonomy", 0): {"dog.n.01": 0.2, "animal.n.01": 0.1},
     (1, "shuffled_taxonomy", 1): {"dog.n.01": 0.4},
     (2, "sae", 0): {

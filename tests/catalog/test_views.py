@@ -45,6 +45,17 @@ def test_controls_at_every_node_are_means_over_the_seeds_that_were_scored(plante
     assert found[ID["doll.n.01"]] == (0.0, 0.0)
 
 
+def test_the_best_baseline_of_a_node_is_the_best_mean_over_its_draws(planted):
+    found = {
+        (row["analysis_id"], row["synset_id"]): (row["basis"], row["f1"])
+        for row in _rows(planted, "SELECT * FROM node_baseline")
+    }
+    assert found == {
+        (1, ID["dog.n.01"]): ("exemplar", 0.6),  # a neuron has 0.3, random directions (0 + 0.5) / 2
+        (1, ID["animal.n.01"]): ("random", pytest.approx(0.2)),
+    }
+
+
 def test_a_control_that_was_not_scored_has_no_f1(planted):
     (row,) = _rows(planted, f"SELECT * FROM node_control WHERE analysis_id = 2 AND synset_id = {ID['cow.n.01']}")
     assert (row["f1_neuron"], row["f1_shuffled_taxonomy"]) == (None, 0.3)

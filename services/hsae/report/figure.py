@@ -17,6 +17,7 @@ from hsae.sae.variants import VARIANTS
 
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {
+    "exemplar": ("C6", "-", "exemplars"),
     "neuron": ("0.35", "-", "raw neurons"),
     "random": ("C1", "-", "random directions"),
     "untrained": ("C4", "-.", "untrained SAE"),

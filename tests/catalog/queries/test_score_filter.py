@@ -109,5 +109,7 @@ def test_a_control_has_no_controls_beside_it(planted):
         (neuron,) = node_rows(session, LatentFilter(basis="neuron", limit=1))
         every = node_rows(session, LatentFilter(analysis_ids=(1,), nodes=(ID["dog.n.01"],)))
     assert (sae["f1_neuron"], sae["f1_shuffled_taxonomy"]) == (0.3, pytest.approx(0.3))
-    assert sae.keys() - neuron.keys() == {"f1_neuron", "f1_shuffled_taxonomy"}
-    assert {row["basis"]: row["f1_neuron"] for row in every} == {"sae": 0.3, "neuron": None, "shuffled_taxonomy": None}
+    assert sae.keys() - neuron.keys() == {"f1_baseline", "baseline", "f1_neuron", "f1_shuffled_taxonomy"}
+    assert {row["basis"]: row["f1_neuron"] for row in every} == {
+        "sae": 0.3, "neuron": None, "exemplar": None, "random": None, "shuffled_taxonomy": None,
+    }  # fmt: skip

@@ -186,8 +186,8 @@ def test_no_terminal_is_too_narrow_for_a_name(admin, entered, arguments, width):
 def test_latents_that_say_the_same_share_a_row(admin, entered):
     service, _ = entered
     every = json.loads(admin(service, "results", "latents", "--limit", 100000, "--json").stdout)
-    said = ("analysis_id", "synset", "f1", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "lch",
-            "lch_height", "coverage", "n_fire")  # fmt: skip
+    said = ("analysis_id", "synset", "f1", "f1_baseline", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall",
+            "auroc", "lch", "lch_height", "coverage", "n_fire")  # fmt: skip
     alike: dict[tuple, list[int]] = {}
     for row in every:
         alike.setdefault(tuple(row[name] for name in said), []).append(row["latent"])

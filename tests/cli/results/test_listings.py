@@ -48,10 +48,14 @@ def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
     assert controls(rows, "dog.n.01") == {1: (0.3, pytest.approx(0.3)), 2: (None, 0.0)}
     assert controls(rows, "cow.n.01") == {1: (0.0, 0.0), 2: (None, 0.3)}
     assert controls(ask("latents"), "dog.n.01") == controls(rows, "dog.n.01")
+    baselines = {row["synset"]: (row["baseline"], row["f1_baseline"]) for row in ask("nodes", "--study", 1)}
+    assert baselines["dog.n.01"] == ("exemplar", 0.6)
+    assert baselines["animal.n.01"] == ("random", pytest.approx(0.2))  # the mean of both draws
+    assert baselines["cow.n.01"] == (None, None)  # no baseline fires there
     assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
     for command in ("nodes", "latents"):
         header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[0].split()
-        assert header[header.index("F1") :][:3] == ["F1", "neurons", "~tree"]
+        assert header[header.index("F1") :][:3] == ["F1", "baseline", "neurons"]
     assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
 
 
@@ -71,7 +75,7 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
 
 
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
-    for bases, n_columns in ((BASES, (15, 15, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 7, 7))):
+    for bases, n_columns in ((BASES, (15, 11, 11, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 4, 4, 7))):
         rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "holdout_l0": 100.25} for basis in bases]
         print_layer_rows(beside_controls(rows))
         lines = capsys.readouterr().out.splitlines()

@@ -26,7 +26,8 @@ def test_json_has_every_quantity_and_difference(admin, planted):
     assert found["comparison"]["config"] == {"seed": 4, "n_resamples": 200, "confidence": 0.9}
     assert found["comparison"]["dataset"] == "planted"
     best = {(row["layer"], row["basis"]): row for row in found["scores"] if row["metric"] == "best_f1_mean"}
-    assert set(best) == {(2, "sae"), (2, "neuron"), (2, "shuffled_taxonomy"), (5, "sae"), (5, "shuffled_taxonomy")}
+    controls = {"exemplar", "neuron", "random", "shuffled_taxonomy"}
+    assert set(best) == {(2, "sae"), (5, "sae"), (5, "shuffled_taxonomy"), *((2, control) for control in controls)}
     assert best[2, "sae"]["value"] == pytest.approx((0.5 + 0.6 + 0.9 + 0.8) / 5)
     assert best[2, "sae"]["sae"] == "relu SAE x8"
     assert {row["metric"] for row in found["scores"]} == {
@@ -46,12 +47,13 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines[0] == "Study 1 on planted: 90% intervals of 200 bootstrap resamples"
-    assert "layer SAE n value interval - neurons - ~tree - layer before" in lines
+    assert "layer SAE n value interval - exemplars - neurons - random - ~tree - layer before" in lines
     (first,) = [line for line in lines if line.startswith("2 relu SAE x8 5 0.560 [")]
-    # 0.56 less 0.06 of the neurons, and less 0.07 of the shuffled taxonomy: far from nothing.
-    assert first.endswith("+0.500* +0.490* -")
+    # 0.56 less 0.12 of the exemplars, 0.06 of the neurons, 0.09 of random directions (the mean of both draws), and 0.07
+    # of the shuffled taxonomy: far from nothing.
+    assert first.endswith("+0.440* +0.500* +0.470* +0.490* -")
     (second,) = [line for line in lines if line.startswith("5 relu SAE x8 5 0.580 [")]
-    assert second.endswith("- +0.520* +0.020")
+    assert second.endswith("- - - +0.520* +0.020")
     assert any("* = the interval excludes 0" in line for line in lines)
     assert "monosemanticity" not in result.stdout
     everything = admin(planted, "results", "study", 1, "--metric", "all").stdout

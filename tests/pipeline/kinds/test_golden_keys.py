@@ -127,15 +127,15 @@ def test_splits(split, sae, analysis):
 @pytest.mark.parametrize(
     ("scoring", "embeddings", "key"),
     [
-        (ScoringConfig(), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
-        (ScoringConfig(embeddings="own"), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
-        (ScoringConfig(), "f" * 64, "e87a3d78ea208467f1ec5f380c421d48c8806d1431d9ada6ccc84f7c1b1ff9dd"),
+        (ScoringConfig(), None, "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585"),
+        (ScoringConfig(embeddings="own"), None, "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585"),
+        (ScoringConfig(), "f" * 64, "27535fe1085e18e5de272a910edb702aea8c44b6c96dd508304bf07d030bebef"),
         (
             ScoringConfig(threshold=0.5, association="mass", seed=2, n_shuffles=5, controls=("random", "neuron")),
             None,
-            "ef10e00cebff3af139dc77d4233dff9e954f2b7d0bd22b6e776ddd4f4590819a",
+            "5fc40bf543bd64b6a49293916165c1206b76cd364b65e571097c2219003c5575",
         ),
-        (ScoringConfig(controls=()), None, "c71da550fc7d168c5d62477d951c00805957978b9373b2dc43eca2df859f4ae3"),
+        (ScoringConfig(controls=()), None, "d6267008ea0ea3385aaf28f87f8e6b448670e48696d38d05dca48d07b9082a49"),
     ],
 )
 def test_analyses(scoring, embeddings, key):

@@ -42,7 +42,9 @@ OTHER_EXTRACTION = {
     "batch_size": 5,
     "seed": 3,
 }
-OTHER_SCORING = {"threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",)}
+OTHER_SCORING = {
+    "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,
+}  # fmt: skip
 OTHER_SAE = {
     "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
     "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
@@ -107,4 +109,5 @@ def test_equal_numbers_have_equal_keys(spec):
     assert _keys(spec, scoring=ScoringConfig(threshold=1)) == _keys(spec, scoring=ScoringConfig(threshold=1.0))
     same = [ScoringConfig(controls=given) for given in (("pca", "neuron"), ("neuron", "pca", "neuron"))]
     assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=same[1])
+    assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=ScoringConfig(controls=("neuron", "pca"), n_random=9))
     assert _keys(spec, sae=SaeConfig(aux_coefficient=1)) == _keys(spec, sae=SaeConfig(aux_coefficient=1.0))

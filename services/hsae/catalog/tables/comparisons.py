@@ -44,7 +44,7 @@ class ComparisonScore(Base):
         ForeignKey("analysis.id", ondelete="CASCADE"), primary_key=True, comment="the analysis"
     )
     basis: Mapped[str] = mapped_column(
-        primary_key=True, comment="sae or a control; of a shuffled basis the mean over its seeds"
+        primary_key=True, comment="sae or a control; the mean over its seeds, where it has several"
     )
     metric: Mapped[str] = mapped_column(primary_key=True, comment=_METRIC)
     value: Mapped[float | None] = mapped_column(Double, comment="the mean over nodes or latents; null without any")

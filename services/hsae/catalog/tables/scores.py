@@ -7,13 +7,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base
 
-BASES = ("sae", "neuron", "pca", "random", "untrained", "shuffled_labels", "shuffled_taxonomy")
+BASES = (
+    "sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean",
+    "shuffled_labels", "shuffled_taxonomy",
+)  # fmt: skip
 _COLUMNS = (
-    "sae, or a control: neuron, pca, random (raw neurons, principal and random directions, split by sign), untrained "
-    "(the SAE before its training)"
+    "sae, or a control at the densities of its latents: exemplar, kmeans, pca, random, neuron, untrained (baselines) "
+    "or class_mean (supervised: a ceiling, not a baseline)"
 )
-BASIS = f"{_COLUMNS}, shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
-SEED = "seed of a shuffled control; 0 otherwise"
+BASIS = f"{_COLUMNS}, or shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
+SEED = "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
 
 
 class Latent(Base):
@@ -40,8 +43,8 @@ class Latent(Base):
     latent: Mapped[int] = mapped_column(
         Integer,
         primary_key=True,
-        comment="index in the dictionary; neuron, pca (by falling variance) and random: all positive halves, then all "
-        "negative halves",
+        comment="index in the dictionary; neuron, pca (by falling variance) and random: all directions, then their "
+        "opposites",
     )
     is_dead: Mapped[bool] = mapped_column(comment="fires on no image")
     n_fire: Mapped[int] = mapped_column(comment="images on which it fires (N_j)")
@@ -172,7 +175,9 @@ class NodeScore(Base):
         Double, comment="area under the ROC curve of the activation for the node; null where undefined"
     )
     auroc_dense: Mapped[float | None] = mapped_column(
-        Double, comment="neuron, pca, random, untrained: AUROC of the unthinned column; null for other bases"
+        Double,
+        comment="best column of a control basis at the node: its AUROC before the threshold; null for other rows, for "
+        "the SAE and for shuffles",
     )
     z: Mapped[float | None] = mapped_column(
         Double, comment="Mann-Whitney z-score with tie correction; to order pairs by, not for a test"

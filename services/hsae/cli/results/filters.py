@@ -60,15 +60,18 @@ limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
 )
 CONTROL_HEADINGS = {
-    "neuron": "neurons",
+    "exemplar": "exemplars",
+    "kmeans": "k-means",
     "pca": "PCA",
     "random": "random",
+    "neuron": "neurons",
     "untrained": "untrained",
+    "class_mean": "ceiling",
     "shuffled_taxonomy": "~tree",
     "shuffled_labels": "~labels",
 }
 """What the tables call each control."""
-CONTROL_COLUMNS = {"f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
+CONTROL_COLUMNS = {"f1_baseline": "baseline", "f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 """What stands beside an SAE's F1, and only beside an SAE's."""
 
 

@@ -52,9 +52,9 @@ _ALIKE = "+1: that many further latents of the analysis have the same label and 
 def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Latents with their labels, best F1 first.
 
-    Beside a latent's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
-    over seeds) reach at its label. Latents of one analysis with the same label and the same numbers share a row, and
-    --limit counts rows; JSON has every latent.
+    Beside a latent's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
+    latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Latents of one analysis with the same
+    label and the same numbers share a row, and --limit counts rows; JSON has every latent.
     """
     if as_json:
         print_json(filtered_rows(connections, latent_rows, LatentFilter, quiet=True, **wanted))

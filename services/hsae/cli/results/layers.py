@@ -41,13 +41,6 @@ _LAYER_COLUMNS = {
     "coverage_shuffled_taxonomy": "\n~tree",
     "coverage_shuffled_labels": "\n~labels",
 }
-_SCORE_COLUMNS = {
-    "layer": "\nlayer",
-    "share_nodes_f1": "nodes\nF1>=.5",
-    **{f"share_nodes_f1_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()},
-    "best_f1_inner": "inner\nF1",
-    **{f"best_f1_inner_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()},
-}
 _TRAINING_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "held out\nFVU",
@@ -57,22 +50,23 @@ _TRAINING_COLUMNS = {
     "train_l0": "\nL0",
     "train_dead_share": "\ndead",
 }
+_SCORES = {"share_nodes_f1": "nodes\nF1>=.5", "best_f1_inner": "inner\nF1"}
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
 _LAYER_IMPORTANCE = (
     "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
     "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
 )  # fmt: skip
-_SCORE_IMPORTANCE = (
-    "layer", "share_nodes_f1", "best_f1_inner", "best_f1_inner_shuffled_taxonomy", "best_f1_inner_random",
-    "share_nodes_f1_shuffled_taxonomy", "share_nodes_f1_random", "best_f1_inner_neuron", "share_nodes_f1_neuron",
+_CONTROL_IMPORTANCE = (
+    "shuffled_taxonomy", "exemplar", "random", "neuron", "kmeans", "untrained", "pca", "shuffled_labels", "class_mean",
 )  # fmt: skip
 _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out; train: of as many rows that it trained on. dead, in the last
 table: on these rows; in the first: on all scored images.
 LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
-Controls at the same L0: neurons = raw neurons; PCA, random = principal and random directions; untrained (at most that
-L0) = the SAE before training. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
+Baselines at the SAE's densities: exemplars, k-means = likeness to training images, to their clusters; PCA, random =
+principal and random directions; neurons = raw neurons; untrained = the SAE before training; ceiling = class means,
+which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 
 
@@ -135,7 +129,7 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
     tables = (
-        (_LAYER_COLUMNS, _LAYER_IMPORTANCE), (_SCORE_COLUMNS, _SCORE_IMPORTANCE), (_TRAINING_COLUMNS, ("layer",)),
+        (_LAYER_COLUMNS, _LAYER_IMPORTANCE), *map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",)),
     )  # fmt: skip
     for title, group in groups.items():
         for columns, importance in tables:
@@ -143,3 +137,10 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
             out.print(table(group, scored, title=title, digits=2, importance=importance))
             out.print()
     out.print(_LEGEND, soft_wrap=True)
+
+
+def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The columns of a score beside all of its controls, and which of them stay longest in a narrow terminal."""
+    columns = {"layer": "\nlayer", score: _SCORES[score]}
+    columns |= {f"{score}_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
+    return columns, ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))

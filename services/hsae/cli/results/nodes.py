@@ -49,9 +49,10 @@ _IMPORTANCE = (
 def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Nodes of the taxonomy with their best latents, best F1 first.
 
-    Beside a node's F1, what the best raw neuron (neurons) and the best latent under a shuffled taxonomy (~tree, mean
-    over seeds) reach at it. Adjusted F1 is 0 for a latent that always fires, at every size of node. q is the exact test
-    of the node: whether some latent fires on its images more often than the best of as many would by chance.
+    Beside a node's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
+    latent under a shuffled taxonomy (~tree, mean over seeds) reach at it. Adjusted F1 is 0 for a latent that always
+    fires, at every size of node. q is the exact test of the node: whether some latent fires on its images more often
+    than the best of as many would by chance.
     """
     rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",

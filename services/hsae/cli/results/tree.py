@@ -38,9 +38,9 @@ _IMPORTANCE = (
     "n_classes",
 )  # fmt: skip
 _LEGEND = """\
-Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: neurons = best
-raw neuron; ~tree = best latent where the classes are shuffled over the tree, mean over seeds. "also X": the node has
-the further hypernym X; what lies under it is printed once."""
+Best latent of every node over the analyses that fit. Controls at the same node, of the same analysis: baseline = the
+best of all baselines; neurons = best raw neuron; ~tree = best latent where the classes are shuffled over the tree,
+mean over seeds. "also X": the node has the further hypernym X; what lies under it is printed once."""
 _PATHS = "Nodes of rank paths are printed by their last name; the full name is the path from the root, joined by /."
 
 

@@ -17,7 +17,7 @@ from hsae.split_config import SplitConfig
 from hsae.store.keys import ANALYSES, class_sums_key, latents_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
-ANALYSIS_FORMAT = 3
+ANALYSIS_FORMAT = 4
 
 
 class AnalyzeRequest(StageRequest):
@@ -50,7 +50,7 @@ class AnalyzeRequest(StageRequest):
                 "dataset": self.dataset.fingerprint,
                 "taxonomy": self.dataset.taxonomy_key,
                 # Which set it is counts, and not by which name a request called it.
-                "scoring": self.scoring.model_dump(mode="json", exclude={"embeddings"}),
+                "scoring": self.scoring.key_fields(),
                 "embeddings": self.embedding_key,
                 **split_content(self.split),
             },
