@@ -287,12 +287,23 @@ def test_monosemanticity_is_by_the_embeddings_asked_for(ready, patches, space):
     assert n_defined > 100
 
 
+def at_densities(values, n_fire):
+    """Columns above thresholds that give them the numbers of images of alive latents, rank by rank, in loops."""
+    ranked = sorted((n for n in n_fire if n), reverse=True)
+    n_firing = min(values.shape[1], len(ranked))
+    fired = np.zeros_like(values)
+    for rank, column in enumerate(np.argsort(-(values > 0).sum(axis=0), kind="stable")[:n_firing]):
+        strongest = np.sort(values[:, column])[::-1]
+        n = min(ranked[(2 * rank + 1) * len(ranked) // (2 * n_firing)], len(values) - 1)
+        fired[:, column] = np.maximum(values[:, column] - (strongest[n - 1] + strongest[n]) / 2, 0)
+    return fired
+
+
 def test_neurons_of_patches_are_pooled_as_the_latents_are(ready, patches):
     tokens = stored_rows(ready.service, patches).activations.view(len(ready.paths), -1, 192).numpy()
     greatest = np.concatenate((tokens.max(axis=1), -tokens.min(axis=1)), axis=1).clip(min=0)
     row, latents = analysis_of(ready.service, patches)
-    n_kept = round((latents.z.toarray() > THRESHOLD).sum() / len(greatest))
-    kept = greatest * (greatest > np.sort(greatest, axis=1)[:, [-n_kept - 1]])
+    kept = at_densities(greatest, (latents.z.toarray() > THRESHOLD).sum(axis=0))
     stored = query(
         ready.service,
         "SELECT n_fire, max_activation FROM latent WHERE analysis_id = :id AND basis = 'neuron' ORDER BY latent",
@@ -314,7 +325,8 @@ def test_latents_are_placed_by_every_association_rule(ready, patches):
     n_latents = {basis: len({p["latent"] for p in places if p["basis"] == basis}) for basis in ("sae", *CONTROL_BASES)}
     assert n_latents["sae"] == n_latents["untrained"] == latents.z.shape[1]
     assert n_latents["neuron"] == 2 * stored_rows(ready.service, patches).activations.shape[1]
-    assert n_latents["pca"] == n_latents["random"] == 0, "directions are not scored on patches"
+    scored = {basis for basis, n in n_latents.items() if n}
+    assert scored == {"sae", "neuron", "untrained"}, "others are not scored on patches"
     assert len(places) == 3 * sum(n_latents.values())
     labels, fires = np.array(ready.labels), latents.z.toarray() > THRESHOLD
     for p in places:
@@ -381,24 +393,23 @@ def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
     sae = untrained_sae(RELU, rows)
     with torch.no_grad():
         z = sae.encode(rows.activations).view(len(ready.paths), -1, sae.n_latents).amax(1).numpy()
-    n_kept = round((latents.z.toarray() > THRESHOLD).sum() / len(z))
-    assert n_kept < (z > 0).sum(axis=1).min()
-    fires = z > np.sort(z, axis=1)[:, [-n_kept - 1]]
+    fired = at_densities(z, (latents.z.toarray() > THRESHOLD).sum(axis=0))
     stored = query(
         ready.service,
         "SELECT n_fire, max_activation FROM latent WHERE analysis_id = :id AND basis = 'untrained' ORDER BY latent",
         id=row["id"],
     )
-    # Another batch size, other last bits: at the cut of an image an activation may fall on the other side.
-    assert np.abs(np.array([r["n_fire"] for r in stored]) - fires.sum(axis=0)).sum() <= 4
-    for r, values, is_kept in zip(stored, z.T, fires.T, strict=True):
-        if r["n_fire"] == is_kept.sum() > 0:
-            assert r["max_activation"] == pytest.approx(values[is_kept].max(), rel=1e-4)
+    # Another batch size, other last bits: an activation may fall on the other side of 0 or of a cut.
+    n_fire = np.array([r["n_fire"] for r in stored])
+    assert np.abs(n_fire - (fired > 0).sum(axis=0)).sum() <= 0.02 * n_fire.sum()
+    is_same = (n_fire == (fired > 0).sum(axis=0)) & (n_fire > 0)
+    found = np.array([r["max_activation"] or 0 for r in stored])
+    assert found[is_same] == pytest.approx(fired.max(axis=0)[is_same], rel=1e-3, abs=1e-4)
     ((l0,), (l0_sae,)) = (
         [r["l0"] for r in query(ready.service, "SELECT l0 FROM layer_score WHERE analysis_id = :id AND basis = :basis",
                                 id=row["id"], basis=basis)] for basis in ("untrained", "sae")
     )  # fmt: skip
-    assert l0 == pytest.approx(round(l0_sae))
+    assert 0.9 * l0_sae < l0 <= l0_sae
 
 
 def test_views_are_trained_on_and_never_scored(ready):
@@ -444,8 +455,9 @@ def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
         found.append({(r["basis"], r["seed"]): r for r in scores})
     assert set(found[1]) == {("sae", 0), ("neuron", 0)}
     assert set(found[0]) == {
-        ("sae", 0), ("neuron", 0), ("pca", 0), ("random", 0), ("untrained", 0), ("shuffled_labels", 7),
-        ("shuffled_labels", 8), ("shuffled_taxonomy", 7), ("shuffled_taxonomy", 8),
+        ("sae", 0), ("neuron", 0), ("pca", 0), *(("random", draw) for draw in range(5)), ("untrained", 0),
+        ("exemplar", 0), ("kmeans", 0), ("shuffled_labels", 7), ("shuffled_labels", 8), ("shuffled_taxonomy", 7),
+        ("shuffled_taxonomy", 8),
     }  # fmt: skip
     for key, value in found[1]["sae", 0].items():
         if key != "analysis_id":
