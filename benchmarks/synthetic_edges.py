@@ -10,7 +10,9 @@ from hsae.hierarchy.latent_hierarchy.pairs import MIN_FIRE
 from hsae.hierarchy.probes.taxonomy_levels import taxonomy_levels
 
 # Pairs named by the activations, for every column that fires; among the controls as in the demo.
-_EDGES_PER_COLUMN = {"sae": 1.2, "neuron": 3.0, "pca": 0.1, "random": 0.2, "untrained": 0.2}
+_EDGES_PER_COLUMN = {
+    "sae": 1.2, "exemplar": 0.2, "kmeans": 0.2, "neuron": 3.0, "pca": 0.1, "random": 0.2, "untrained": 0.2,
+}  # fmt: skip
 _TAXONOMY_SHARE, _SHUFFLED_SHARE = 0.3, 0.2
 _LEAST_QUALITY = 0.5
 

@@ -41,7 +41,10 @@ from hsae.hierarchy.study.intervals import (
 from hsae.pipeline.stages.compare import difference_rows, score_rows
 
 # How well the columns of every basis know the nodes, the SAE's being 1.
-_QUALITY = {"sae": 1.0, "neuron": 0.5, "pca": 0.4, "random": 0.4, "untrained": 0.3}
+_QUALITY = {
+    "sae": 1.0, "exemplar": 0.6, "kmeans": 0.6, "neuron": 0.5, "pca": 0.4, "random": 0.4, "untrained": 0.3,
+}  # fmt: skip
+_FURTHER_DRAWS = [("random", draw) for draw in range(1, 5)]
 _SHUFFLED_QUALITY = {"shuffled_labels": 0.1, "shuffled_taxonomy": 0.2}
 
 
@@ -135,6 +138,8 @@ def _enter_scores(
         copy_rows(session, "latent_place", columns[basis].places(analysis, basis))
         _enter_edges(session, edges_and_families(analysis, basis, columns[basis], rng))
     shuffled = [(basis, seed) for basis in _SHUFFLED_QUALITY for seed in range(size.n_seeds)]
+    for basis, draw in _FURTHER_DRAWS:
+        tables.append(best_of_nodes(analysis, basis, draw, nodes, size.n_latents, _QUALITY[basis] * depth, rng))
     for basis, seed in shuffled:
         quality = _SHUFFLED_QUALITY[basis] * depth
         tables.append(best_of_nodes(analysis, basis, seed, nodes, size.n_latents, quality, rng))
@@ -149,7 +154,7 @@ def _enter_scores(
     probe.path_correlation, probe.path_correlation_shuffled = depth / 2, 0.0
     copy_rows(session, "class_probe_level", class_probe_level_rows(probe.id, nodes, depth, rng))
     heights = np.bincount(nodes.taxonomy.height).tolist()
-    for basis, seed in [*((basis, 0) for basis in _QUALITY), *shuffled]:
+    for basis, seed in [*((basis, 0) for basis in _QUALITY), *_FURTHER_DRAWS, *shuffled]:
         session.add(_layer_score(analysis, basis, seed, size, len(nodes.ids), heights, depth))
     session.flush()
     load_node_scores(session, analysis, pa.concat_tables(tables))
