@@ -11,6 +11,8 @@ from hsae.errors import UserError
 from hsae.hierarchy.absorbed_nodes import absorbed_nodes, written_images
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
 from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
+from hsae.hierarchy.coherence.chance import Chances
+from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.controls.dense_auroc import dense_auroc
 from hsae.hierarchy.kernels.device import Device
@@ -19,7 +21,7 @@ from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
-from hsae.hierarchy.scores.latent_scores import LatentLabels, latent_places, latent_table, mean_lca_depth
+from hsae.hierarchy.scores.latent_scores import LatentLabels, Likeness, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.scores.layer_scores import layer_scores
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
@@ -67,6 +69,7 @@ def score_bases(
         )
     if images.embeddings is None:
         images = replace(images, embeddings=sae.neurons)
+    images = replace(images, chances=Chances(images.taxonomy, scoring.seed))
     ranked, selecting = rank_parts(sae.z, images.parts, threshold=scoring.threshold, device=device)
     written = written_images(sae, images, scoring.threshold)
     wanted = wanted_baselines(scoring, has_several_tokens=sae.pooled_neurons is not None)
@@ -170,6 +173,10 @@ def score_basis(
         auroc_dense[best] = dense_auroc(given.dense, sets.of_image, sets.closure, pairs, device=device, check=check)
     rules = (scoring.association,) if is_brief else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
+    null = (images.chances or Chances(taxonomy, scoring.seed)).of(labels)
+    latent_coherence, layer_coherence = coherence_scores(
+        ranked, labels, len(taxonomy.classes), null, is_shuffled=is_brief
+    )
     latents = None
     embeddings = images.embeddings if images.embeddings is None or scored is None else images.embeddings[scored]
     monosemantic = given.monosemanticity
@@ -180,9 +187,9 @@ def score_basis(
     if not is_brief:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         named = LatentLabels(chosen.label, label_scores, tests.q_of(label_scores.p))
-        lca_depth = mean_lca_depth(ranked.top_images, labels, taxonomy)
+        likeness = Likeness(monosemantic, mean_lca_depth(ranked.top_images, labels, taxonomy), latent_coherence)
         associated = places[scoring.association]
-        latents = latent_table(ranked, class_sums, associated, named, monosemantic, lca_depth)
+        latents = latent_table(ranked, class_sums, associated, named, likeness)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
     edges, families = latent_hierarchy(
@@ -208,7 +215,7 @@ def score_basis(
         edges=edges,
         families=families,
         absorption=absorbed_nodes(given, images, chosen, seed=scoring.seed, check=check),
-        layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy),
+        layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy, layer_coherence),
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
     )

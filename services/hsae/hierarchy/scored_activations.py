@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int64
 
 from hsae.hierarchy.basis_result import Basis
+from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.latent_hierarchy.absorption import WrittenImages
 from hsae.hierarchy.statistics.label_sets import Labels
@@ -40,12 +41,14 @@ class LabelledImages:
         embeddings: what the monosemanticity score measures the similarity of images in, float32[n_images, d_embedding];
             None: the activations that the SAE was given, or, where a single basis is scored, no such score (NaN).
         parts: what each image is used for; None: in-sample, every image for everything.
+        chances: what chance gives for the classes, to be shared by bases; None: computed for each.
     """
 
     labels: Labels
     taxonomy: InducedTaxonomy
     embeddings: Float32[np.ndarray, "n_images d_embedding"] | None = None
     parts: ImageParts | None = None
+    chances: Chances | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,11 @@ from tests.examples import examples
 from tests.hierarchy.coherence.slow_coherence import strongest_images
 
 from hsae.hierarchy.coherence import lch_excess as module
-from hsae.hierarchy.coherence.lch_excess import expected_lch_bits, lch_excess
+from hsae.hierarchy.coherence.class_pairs import counted_class_pairs
+from hsae.hierarchy.coherence.lch_excess import CommonHypernyms, expected_lch_bits, lch_excess
 from hsae.hierarchy.coherence.purity import null_purity, purity
 from hsae.hierarchy.coherence.random_classes import random_classes
+from hsae.hierarchy.coherence.resnik import resnik_similarity
 from hsae.hierarchy.statistics.label_sets import checked_labels
 from hsae.hierarchy.statistics.ranks import rank_activations
 
@@ -56,26 +58,34 @@ def test_expected_size_of_the_lch_is_that_of_all_choices(random_taxonomy, seed):
     rng = np.random.default_rng(seed)
     taxonomy = random_taxonomy(rng)
     classes = np.sort(rng.permutation(len(taxonomy.classes))[:6])
-    found = expected_lch_bits(taxonomy, random_classes(classes, len(classes), seed=5))
-    assert len(found) == len(classes) + 1
+    hypernyms = CommonHypernyms.of(taxonomy)
+    found = expected_lch_bits(hypernyms, random_classes(classes, len(classes), seed=5))
+    assert len(found) == len(classes)
     for k in range(1, len(classes) + 1):
-        sizes = [math.log2(taxonomy.leaf_counts[taxonomy.lch(list(one))]) for one in itertools.combinations(classes, k)]
-        tolerance = 4.5 * np.std(sizes) / math.sqrt(10_000) + 1e-9
-        assert found[k] == pytest.approx(np.mean(sizes), abs=tolerance)
+        sizes = []
+        for one in itertools.combinations(classes, k):
+            sizes.append(math.log2(taxonomy.leaf_counts[taxonomy.lch(list(one))]))
+            assert hypernyms.lch_bits(np.array([one]))[0, -1] == pytest.approx(sizes[-1])
+        assert found[k - 1] == pytest.approx(np.mean(sizes), abs=4.5 * np.std(sizes) / math.sqrt(10_000) + 1e-9)
 
 
-def test_expectation_does_not_depend_on_the_blocks(planted_case, monkeypatch):
+def test_sizes_do_not_depend_on_the_blocks(planted_case, monkeypatch):
     draws = random_classes(np.arange(27), 16, seed=0)
-    whole = expected_lch_bits(planted_case.taxonomy, draws)
+    whole = CommonHypernyms.of(planted_case.taxonomy).lch_bits(draws)
     monkeypatch.setattr(module, "_BLOCK_BYTES", 3000)
-    np.testing.assert_allclose(expected_lch_bits(planted_case.taxonomy, draws), whole, rtol=1e-12)
+    np.testing.assert_array_equal(CommonHypernyms.of(planted_case.taxonomy).lch_bits(draws), whole)
 
 
 def test_lch_excess_is_for_latents_with_support(planted_case):
     """Latents: dead, of one class, of a group but on 15 images, of a group, of two kingdoms."""
     taxonomy = planted_case.taxonomy
-    names = [synset.name for synset in taxonomy.synsets]
-    lch = np.array([-1, names.index("k0g0c0"), names.index("k0g0"), names.index("k0g0"), taxonomy.root])
-    expected = np.array([math.nan, 0, 4.0, 4.5])
-    found = lch_excess(lch, np.array([0, 1, 3, 3, 2]), np.array([0, 99, 15, 16, 16]), expected, taxonomy)
+    place = {taxonomy.synsets[node].name: number for number, node in enumerate(taxonomy.classes)}
+    counts = np.zeros((5, 27), np.int64)
+    counts[1, place["k0g0c0"]] = 16
+    counts[2, [place["k0g0c0"], place["k0g0c1"], place["k0g0c2"]]] = 5
+    counts[3, [place["k0g0c0"], place["k0g0c1"], place["k0g0c2"]]] = 5, 5, 6
+    counts[4, [place["k0g0c0"], place["k1g0c0"]]] = 8
+    pairs = counted_class_pairs(sp.csr_array(counts), resnik_similarity(taxonomy))
+    expected = np.array([0, 4.0, 4.5])
+    found = lch_excess(pairs, np.array([0, 99, 15, 16, 16]), CommonHypernyms.of(taxonomy), expected)
     np.testing.assert_allclose(found, [math.nan, math.nan, math.nan, 4.5 - math.log2(3), 4 - math.log2(27)])

@@ -9,10 +9,8 @@ from hsae.hierarchy.coherence import chance
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.class_pairs import top_class_pairs
 from hsae.hierarchy.coherence.excess import coherence_excess
-from hsae.hierarchy.coherence.scores import TopClasses, coherence_scores
-from hsae.hierarchy.scores.associations import associated_classes
-from hsae.hierarchy.scores.latent_scores import latent_places
-from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.coherence.resnik import resnik_similarity
+from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.statistics.label_sets import checked_labels
 from hsae.hierarchy.statistics.ranks import rank_activations
 
@@ -23,16 +21,8 @@ def scores(dense, labels, taxonomy, *, seed=0, is_shuffled=False, chances=None):
     ranked = rank_activations(sp.csr_array(np.asarray(dense, np.float32)))
     n_classes = len(taxonomy.classes)
     labels = checked_labels(labels, ranked.n_images, n_classes)
-    places = latent_places(
-        associated_classes("topk", ranked, sum_by_class(ranked, labels, n_classes), labels), taxonomy
-    )
-    return coherence_scores(
-        ranked,
-        labels,
-        TopClasses(places.n_associated, places.lch),
-        Chances(taxonomy, seed) if chances is None else chances,
-        is_shuffled=is_shuffled,
-    )
+    null = (chances or Chances(taxonomy, seed)).of(labels)
+    return coherence_scores(ranked, labels, n_classes, null, is_shuffled=is_shuffled)
 
 
 def planted_at(taxonomy, labels, names, rng):
@@ -116,8 +106,8 @@ def test_shuffled_bases_have_no_p_and_else_the_same(planted_case):
 
 def test_the_layer_is_what_intervals_compute_with_all_classes(planted_case):
     _, layer = scores(planted_case.dense, planted_case.labels, planted_case.taxonomy)
-    ranked, chances = rank_activations(planted_case.z), Chances(planted_case.taxonomy, 0)
-    pairs = top_class_pairs(ranked.top_images, planted_case.labels, chances.resnik)
+    ranked = rank_activations(planted_case.z)
+    pairs = top_class_pairs(ranked.top_images, planted_case.labels, resnik_similarity(planted_case.taxonomy))
     uniform, weighted = coherence_excess(pairs, np.ones(27, bool), ranked.n_fire)
     assert layer.coherence_excess == pytest.approx(uniform)
     assert layer.coherence_excess_weighted == pytest.approx(weighted)
@@ -141,10 +131,13 @@ def test_classes_without_scored_images_are_not_permuted(planted_case):
     assert layer.coherence_null == pytest.approx(np.log2(3) * 6 / 8 + np.log2(9) * 2 / 8)
 
 
-def test_too_many_classes_leave_coherence_undefined(planted_case, monkeypatch, caplog):
+def test_what_stays_undefined_is_said(planted_case, make_taxonomy, monkeypatch, caplog):
+    two = make_taxonomy([("a", "root"), ("b", "root")], ["a", "b"])
+    scores(np.ones((4, 1)), np.arange(4) % 2, two)
+    assert "coherence and LCH excess stay undefined: 2 classes have scored images, and it takes 3" in caplog.text
     monkeypatch.setattr(chance, "MAX_CLASSES", 26)
-    with caplog.at_level("WARNING"):
-        latents, layer = scores(planted_case.dense, planted_case.labels, planted_case.taxonomy)
-    assert "no coherence of 27 classes: it is defined for at most 26" in caplog.text
+    latents, layer = scores(planted_case.dense, planted_case.labels, planted_case.taxonomy)
+    assert "coherence and LCH excess stay undefined: 27 classes, and at most 26 fit memory" in caplog.text
     assert np.isnan(latents.coherence).all()
-    assert layer.n_lch_eligible > 0
+    assert layer.n_lch_eligible == 0
+    assert layer.purity > layer.purity_null

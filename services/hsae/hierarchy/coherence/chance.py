@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32
 
-from hsae.hierarchy.coherence.lch_excess import expected_lch_bits
+from hsae.hierarchy.coherence.lch_excess import CommonHypernyms, expected_lch_bits
 from hsae.hierarchy.coherence.moments import MIN_CLASSES, PairMoments, pair_moments
 from hsae.hierarchy.coherence.random_classes import random_classes
 from hsae.hierarchy.coherence.resnik import MAX_CLASSES, ResnikSimilarity, resnik_similarity
@@ -23,13 +23,19 @@ class Chance:
     """The null of one set of classes.
 
     Attributes:
+        resnik: similarities of all classes.
+        hypernyms: their lowest common hypernyms.
         keep: the classes with scored images; they are permuted over their places in the tree.
-        moments: mean and covariances of their similarities; NaN if there are fewer than 3.
+        seed: of draws and permutations.
+        moments: mean and covariances of the similarities of the kept classes.
         draws: of these classes, as many different ones as a latent can have.
-        lch_bits: `E_K[log2 |L_LCH|]` by number of classes.
+        lch_bits: `E_K[log2 |L_LCH|]` of `K` of them; entry `K - 1`.
     """
 
+    resnik: ResnikSimilarity
+    hypernyms: CommonHypernyms
     keep: Bool[np.ndarray, "n_classes"]
+    seed: int
     moments: PairMoments
     draws: Int32[np.ndarray, "n_draws n"]
     lch_bits: Float64[np.ndarray, " n_sizes"]
@@ -39,30 +45,27 @@ class Chances:
     """The nulls of a taxonomy, by which of its classes have scored images."""
 
     def __init__(self, taxonomy: InducedTaxonomy, seed: int) -> None:
-        """Compute the similarities of the classes.
+        """Compute nothing yet.
 
         Args:
             taxonomy: the induced taxonomy of the classes.
-            seed: of the draws and permutations.
+            seed: of draws and permutations.
         """
-        self.taxonomy = taxonomy
-        self.seed = seed
-        self.resnik: ResnikSimilarity | None = None
-        """None, and so no coherence, for more than `MAX_CLASSES` classes."""
-        n_classes = len(taxonomy.classes)
-        if n_classes > MAX_CLASSES:
-            log.warning("no coherence of %d classes: it is defined for at most %d", n_classes, MAX_CLASSES)
-        else:
-            self.resnik = resnik_similarity(taxonomy)
-        self._known: dict[tuple[bytes, int], Chance] = {}
+        self._taxonomy = taxonomy
+        self._seed = seed
+        self._of_taxonomy: tuple[ResnikSimilarity, CommonHypernyms] | None = None
+        self._known: dict[tuple[bytes, int], Chance | None] = {}
 
-    def of(self, labels: Labels) -> Chance:
+    def of(self, labels: Labels) -> Chance | None:
         """The null of the classes that occur.
 
         Args:
             labels: of the scored images, from `checked_labels`.
+
+        Returns:
+            None, and a line in the log, if fewer than 3 classes have images or the taxonomy has too many classes.
         """
-        keep = np.zeros(len(self.taxonomy.classes), np.bool_)
+        keep = np.zeros(len(self._taxonomy.classes), np.bool_)
         keep[labels.indices if sp.issparse(labels) else labels] = True
         most_labels = int(np.diff(labels.indptr).max(initial=1)) if sp.issparse(labels) else 1
         n_drawn = min(int(keep.sum()), N_TOP_IMAGES * most_labels)
@@ -71,10 +74,17 @@ class Chances:
             self._known[key] = self._chance(keep, n_drawn)
         return self._known[key]
 
-    def _chance(self, keep: Bool[np.ndarray, "n_classes"], n_drawn: int) -> Chance:
-        draws = random_classes(np.flatnonzero(keep), n_drawn, self.seed)
+    def _chance(self, keep: Bool[np.ndarray, "n_classes"], n_drawn: int) -> Chance | None:
+        undefined = "coherence and LCH excess stay undefined: "
+        if len(keep) > MAX_CLASSES:
+            log.warning(undefined + "%d classes, and at most %d fit memory", len(keep), MAX_CLASSES)
+            return None
         if keep.sum() < MIN_CLASSES:
-            log.info("no coherence and LCH excess: %d classes have scored images, and 3 are needed", keep.sum())
-            return Chance(keep, PairMoments.undefined(), draws, np.full(n_drawn + 1, np.nan))
-        moments = PairMoments.undefined() if self.resnik is None else pair_moments(self.resnik, keep)
-        return Chance(keep, moments, draws, expected_lch_bits(self.taxonomy, draws))
+            log.warning(undefined + "%d classes have scored images, and it takes %d", keep.sum(), MIN_CLASSES)
+            return None
+        if self._of_taxonomy is None:
+            self._of_taxonomy = resnik_similarity(self._taxonomy), CommonHypernyms.of(self._taxonomy)
+        resnik, hypernyms = self._of_taxonomy
+        draws = random_classes(np.flatnonzero(keep), n_drawn, self._seed)
+        lch_bits = expected_lch_bits(hypernyms, draws)
+        return Chance(resnik, hypernyms, keep, self._seed, pair_moments(resnik, keep), draws, lch_bits)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float64, Int
 
 from hsae.hierarchy.coherence.class_pairs import ClassPairs
 from hsae.hierarchy.coherence.moments import pair_moments
+from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 
 
 def coherence_excess(
@@ -24,9 +25,20 @@ def coherence_excess(
         `mean_j T_j - mu0` with every latent that has a pair of kept classes counted once, and with such latents
         weighted by `n_fire`; NaN where no latent has one, or where fewer than 3 classes are kept.
     """
-    mean = pair_moments(pairs.resnik, keep).mean
-    uniform, weighted = mean_coherence(pairs.coherence(keep), n_fire)
-    return uniform - mean, weighted - mean
+    return excess_of(pairs.coherence(keep), null_mean(pairs.resnik, keep), n_fire)
+
+
+def null_mean(resnik: ResnikSimilarity, keep: Bool[np.ndarray, "n_classes"]) -> float:
+    """`mu0`, the mean similarity of all pairs of kept classes; NaN if fewer than 3 classes are kept."""
+    return pair_moments(resnik, keep).mean
+
+
+def excess_of(
+    coherence: Float64[np.ndarray, "n_latents"], mu0: float, n_fire: Int[np.ndarray, "n_latents"]
+) -> tuple[float, float]:
+    """The means of `T_j - mu0` over the latents that have a `T_j`: each counted once, and weighted by `n_fire`."""
+    uniform, weighted = mean_coherence(coherence, n_fire)
+    return uniform - mu0, weighted - mu0
 
 
 def mean_coherence(

@@ -1,11 +1,11 @@
 """Coherence, purity and LCH excess of every latent of a basis, and of its layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 
-from hsae.hierarchy.coherence.chance import Chances
+from hsae.hierarchy.coherence.chance import Chance
 from hsae.hierarchy.coherence.class_pairs import top_class_pairs
 from hsae.hierarchy.coherence.excess import mean_coherence
 from hsae.hierarchy.coherence.latent_p import latent_p
@@ -40,6 +40,10 @@ class LatentCoherence:
     purity_excess: Float64[np.ndarray, "n_latents"]
     lch_excess: Float64[np.ndarray, "n_latents"]
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """Name and values of every column, in a fixed order."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCoherence:
@@ -71,53 +75,37 @@ class LayerCoherence:
     n_lch_eligible: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TopClasses:
-    """The classes of every latent's strongest images (rule `topk`).
-
-    Attributes:
-        n_associated: number of these classes.
-        lch: their lowest common hypernym, -1 without any.
-    """
-
-    n_associated: Int[np.ndarray, "n_latents"]
-    lch: Int[np.ndarray, "n_latents"]
-
-
 def coherence_scores(
-    ranked: RankedActivations, labels: Labels, top: TopClasses, chances: Chances, *, is_shuffled: bool
+    ranked: RankedActivations, labels: Labels, n_classes: int, null: Chance | None, *, is_shuffled: bool
 ) -> tuple[LatentCoherence, LayerCoherence]:
     """Compute all of them for one basis.
 
     Args:
         ranked: activations of every latent on the scored images.
         labels: of these images, from `checked_labels`.
-        top: the classes of every latent's strongest images.
-        chances: what chance gives in the taxonomy.
+        n_classes: number of classes of the taxonomy.
+        null: what chance gives for the classes of these images; None leaves all but purity undefined.
         is_shuffled: whether labels or taxonomy are shuffled; then there are no p-values, which take most of the time.
     """
-    taxonomy, resnik = chances.taxonomy, chances.resnik
-    n_classes = len(taxonomy.classes)
-    null = chances.of(labels)
-    mu0 = null.moments.mean
-    # Without a null there is no coherence either: of two classes it would be a constant.
-    pairs = None if resnik is None or np.isnan(mu0) else top_class_pairs(ranked.top_images, labels, resnik)
-    undefined = np.full(ranked.n_latents, np.nan)
-    coherence, deviation, p, p_of_layer = undefined, undefined, undefined, float("nan")
-    if pairs is not None:
+    coherence, z, p, lch = (np.full(ranked.n_latents, np.nan) for _ in range(4))
+    mu0, p_of_layer = float("nan"), float("nan")
+    if null is not None:
+        pairs = top_class_pairs(ranked.top_images, labels, null.resnik)
+        mu0 = null.moments.mean
         coherence = pairs.coherence()
         variance = null.moments.variance(pairs)
-        deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
+        z = (coherence - mu0) / np.sqrt(np.where(variance > 0, variance, np.nan))
+        lch = lch_excess(pairs, ranked.n_fire, null.hypernyms, null.lch_bits)
         if not is_shuffled:
             p = latent_p(pairs, coherence, null.draws)
-            p_of_layer = layer_p(pairs, _images_by_class(labels, n_classes), null.keep, chances.seed)
+            sizes = np.bincount(classes_of(labels, np.arange(labels.shape[0]))[1], minlength=n_classes)
+            p_of_layer = layer_p(pairs, sizes, null.keep, null.seed)
     pure, pure_null = purity(ranked.top_images, labels, n_classes), null_purity(labels, n_classes)
-    lch = lch_excess(top.lch, top.n_associated, ranked.n_fire, null.lch_bits, taxonomy)
     mean, weighted = mean_coherence(coherence, ranked.n_fire)
     latents = LatentCoherence(
         coherence=coherence,
         coherence_excess=coherence - mu0,
-        coherence_z=(coherence - mu0) / deviation,
+        coherence_z=z,
         coherence_p=p,
         purity=pure,
         purity_excess=pure - pure_null,
@@ -136,10 +124,6 @@ def coherence_scores(
         n_lch_eligible=int(np.isfinite(lch).sum()),
     )
     return latents, layer
-
-
-def _images_by_class(labels: Labels, n_classes: int) -> Int[np.ndarray, "n_classes"]:
-    return np.bincount(classes_of(labels, np.arange(labels.shape[0]))[1], minlength=n_classes)
 
 
 def _mean(values: Float64[np.ndarray, "n_latents"]) -> float:

@@ -109,7 +109,7 @@ def mean_weights(pairs: ClassPairs, keep: Bool[np.ndarray, "n_classes"]) -> "sp.
         classes = position[block.classes[has_pair]]
         low, high = classes[:, left], classes[:, right]
         cells = (np.minimum(low, high).ravel(), np.maximum(low, high).ravel())
-        total += sp.coo_array((share[has_pair].ravel(), cells), shape=total.shape).tocsr()
+        total = sp.csr_array(total + sp.coo_array((share[has_pair].ravel(), cells), shape=total.shape).tocsr())
         n_latents += int(has_pair.sum())
     total.eliminate_zeros()  # images of two classes can leave a pair without weight
     total.data /= max(1, n_latents)

@@ -1,11 +1,12 @@
 """Scores of every latent: LCH and coverage, label, statistics of the images on which it fires."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int32
 
+from hsae.hierarchy.coherence.scores import LatentCoherence
 from hsae.hierarchy.scores.node_scores import NodeScores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.label_sets import Labels, label_sets
@@ -14,8 +15,10 @@ from hsae.taxonomy import InducedTaxonomy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LatentTable:
-    """One row per latent, including dead ones; NaN and -1 where undefined.
+class LatentTable(LatentCoherence):
+    """One row per latent, including dead ones; NaN and -1 where undefined. The first columns are `LatentCoherence`'s.
+
+    `lch_height`, `lch_depth` and `coverage` depend on how many classes and images a latent has; `lch_excess` does not.
 
     Attributes:
         latent: index of the latent.
@@ -72,9 +75,20 @@ class LatentTable:
     top_images: Int32[np.ndarray, "n_latents n_top"]
     top_activations: Float32[np.ndarray, "n_latents n_top"]
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Name and values of every column, in a fixed order."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """How alike the images of every latent are, by each measure; NaN where undefined.
+
+    Attributes:
+        monosemanticity: from `monosemanticity`.
+        lca_depth_mean: from `mean_lca_depth`.
+        coherence: from `coherence_scores`.
+    """
+
+    monosemanticity: Float64[np.ndarray, "n_latents"]
+    lca_depth_mean: Float64[np.ndarray, "n_latents"]
+    coherence: LatentCoherence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,8 +209,7 @@ def latent_table(
     sums: ClassSums,
     places: LatentPlaces,
     labels: LatentLabels,
-    monosemanticity: Float64[np.ndarray, "n_latents"],
-    lca_depth_mean: Float64[np.ndarray, "n_latents"],
+    likeness: Likeness,
 ) -> LatentTable:
     """Assemble the columns.
 
@@ -205,8 +218,7 @@ def latent_table(
         sums: sums by class (not by label set).
         places: from `latent_places`.
         labels: their labels.
-        monosemanticity: from `monosemanticity`.
-        lca_depth_mean: from `mean_lca_depth`.
+        likeness: how alike the latents' images are.
     """
     n_latents = ranked.n_latents
     has_label = labels.node >= 0
@@ -219,6 +231,7 @@ def latent_table(
     is_dead = ranked.n_fire == 0
     n_fire_or_nan = np.where(is_dead, np.nan, ranked.n_fire)
     return LatentTable(
+        **likeness.coherence.columns(),
         latent=np.arange(n_latents, dtype=np.int32),
         n_fire=ranked.n_fire.astype(np.int32),
         density=ranked.n_fire / ranked.n_images,
@@ -239,8 +252,8 @@ def latent_table(
         label_recall=spread(labels.scores.recall),
         label_auroc=spread(labels.scores.auroc),
         class_entropy=class_entropy(sums),
-        monosemanticity=monosemanticity,
-        lca_depth_mean=lca_depth_mean,
+        monosemanticity=likeness.monosemanticity,
+        lca_depth_mean=likeness.lca_depth_mean,
         top_images=ranked.top_images,
         top_activations=ranked.top_activations,
     )

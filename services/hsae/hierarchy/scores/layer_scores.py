@@ -1,11 +1,12 @@
 """Scores of a layer: one row per layer and basis."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from hsae.hierarchy.coherence.scores import LayerCoherence
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.scores.latent_scores import LatentPlaces
 from hsae.hierarchy.scores.node_tests import NodeTests
@@ -28,15 +29,16 @@ class HeightCounts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LayerScores:
-    """The row of one layer and basis; NaN for a mean over nothing.
+class LayerScores(LayerCoherence):
+    """The row of one layer and basis; NaN for a mean over nothing. The first fields are `LayerCoherence`'s.
 
     Node shares and means are over the nodes that have some images but not all, one for each set of images (`n_nodes` of
     them). A node with every image, such as the root, has no test, and any latent that fires on a third of all images
-    has F1 >= 0.5 with it. The choice of numbers is ours; LCH height and coverage are those of arXiv 2505.15970. The
-    table `layer_score` calls four columns differently: `l0` (l0_mean), `share_nodes_f1` (f1_node_share),
-    `share_nodes_rarefied` (rarefied_node_share), `share_nodes_q` (q_node_share). It does not store n_images,
-    n_associated_latents and n_inner_nodes.
+    has F1 >= 0.5 with it. The choice of numbers is ours; LCH height and coverage are those of arXiv 2505.15970. Their
+    means depend on how many classes the latents have, which `lch_excess_mean` does not. The table `layer_score` calls
+    four columns differently: `l0` (l0_mean), `share_nodes_f1` (f1_node_share), `share_nodes_rarefied`
+    (rarefied_node_share), `share_nodes_q` (q_node_share). It does not store n_images, n_associated_latents and
+    n_inner_nodes.
 
     Attributes:
         n_images: number of images.
@@ -113,6 +115,7 @@ def layer_scores(
     nodes: DistinctNodes,
     tests: NodeTests,
     taxonomy: InducedTaxonomy,
+    coherence: LayerCoherence,
 ) -> LayerScores:
     """Compute the row of one basis of one layer.
 
@@ -123,6 +126,7 @@ def layer_scores(
         nodes: the nodes by their images.
         tests: from `node_tests`.
         taxonomy: the induced taxonomy.
+        coherence: from `coherence_scores`.
     """
     n_dead = int((ranked.n_fire == 0).sum())
     placed = places.lch >= 0
@@ -135,6 +139,7 @@ def layer_scores(
     adjusted = adjusted_f1(chosen.node_best_f1, nodes.n_node, nodes.n_images)
     n_nodes = int(counts.sum())
     return LayerScores(
+        **asdict(coherence),
         n_images=ranked.n_images,
         n_latents=ranked.n_latents,
         n_dead=n_dead,
