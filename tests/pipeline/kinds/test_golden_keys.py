@@ -94,6 +94,9 @@ def test_an_extraction():
             SaeConfig(l1_coefficient=0.1, learning_rate=3e-4, holdout_share=0.2, dead_after_steps=100),
             "7b1feeb51f67929f2b030b4537274f3817fb82550047894c8e74bbfa57a0ab2f",
         ),
+        (SaeConfig(target_l0=24), "9cc8aacced5762471485057c71b4be7ac29836611f79bd628639f9a564aea33b"),
+        (SaeConfig(kind="frozen"), "026be53e2432431dc8cdd6af0f21e4c55857b06bb03b31cf03a59ebccbcc51df"),
+        (SaeConfig(kind="soft_frozen", k=16), "8b6e85b1f05f3aa4be4bf0a4f95963e6281142cb358d00d2c82a5d19ae7b1cea"),
     ],
 )
 def test_saes(sae, key):

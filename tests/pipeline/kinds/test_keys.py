@@ -49,7 +49,9 @@ OTHER_SAE = {
     "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
     "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
     "dead_after_steps": 9, "holdout_share": 0.2, "seed": 3,
+    "target_l0": 20.0, "min_cosine": 0.5,
 }  # fmt: skip
+KIND_WITH = {"k": "topk", "min_cosine": "soft_frozen"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_every_field_is_part_of_the_key(spec, config, others):
     seen = {plain}
     for field, value in others.items():
         assert value != defaults[field]
-        base = {"kind": "topk"} if field == "k" else {}  # k is a setting of TopK SAEs alone
+        base = {"kind": KIND_WITH[field]} if field in KIND_WITH else {}  # a setting of other kinds than the default
         keys = _keys(spec, **{name: config(**{**base, field: value})})
         assert keys not in seen, field
         seen.add(keys)

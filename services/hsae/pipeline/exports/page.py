@@ -145,7 +145,8 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
     images |= labels
     n_nodes = len(exported.taxonomy.synsets)
     variant = SaeConfig.parse(row["sae_config"]).variant
-    own_tensors = variant.own_parameters(row["n_latents"], row["d_model"])
+    shape = row["n_latents"], row["d_model"]
+    own_tensors = {**variant.own_parameters(*shape), **variant.own_buffers(*shape)}
     page = _PAGE.format(
         id=row["id"],
         kind=row["sae_kind"],
