@@ -89,8 +89,8 @@ def test_the_tables_show_the_names(admin, swept):
     for title in ("topk SAE x2 (k=4), cls of", "topk SAE x2 (k=16), cls of", "topk SAE x4 (k=32), cls of"):
         assert title in layers
     compared = admin(swept, "results", "compare", 2, 3).output
-    assert "A: analysis 2: topk SAE x2 (k=4), cls of planted/vit, planted, layer 5" in compared
-    assert "B: analysis 3: topk SAE x2 (k=16), cls of planted/vit, planted, layer 5" in compared
+    assert "A: analysis 2: topk SAE x2 (k=4), cls of planted/vit, planted, in-sample, layer 5" in compared
+    assert "B: analysis 3: topk SAE x2 (k=16), cls of planted/vit, planted, in-sample, layer 5" in compared
     assert "cls of planted/vit, planted layer" in " ".join(admin(swept, "results", "levels").stdout.split())
 
 
