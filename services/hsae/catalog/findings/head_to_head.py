@@ -68,7 +68,7 @@ def node_pairs(
     """The best F1 of every node in the analyses of `first` (f1_a) and of `second` (f1_b), by falling height, then name.
 
     It is the maximum over the analyses of each group; for a shuffled basis, of the mean over its stored seeds. A node
-    on which no latent fires has 0. Nodes without images and nodes with all images are left out.
+    on which no latent fires has 0. Nodes without scored images and nodes with all of them are left out.
     """
     values: dict[str, Any] = {
         "first": list(first), "second": list(second), "both": sorted({*first, *second}),
@@ -77,7 +77,7 @@ def node_pairs(
     query = """
         WITH best AS (
             SELECT r.synset_id, r.analysis_id, avg(coalesce(r.f1, 0)) AS f1,
-                   bool_or(r.n_images = a.n_images) AS holds_all
+                   bool_or(r.n_images IN (0, coalesce(a.n_score, a.n_images))) AS holds_all
             FROM node_score r JOIN analysis a ON a.id = r.analysis_id
             WHERE r.is_node_best AND r.basis = :basis AND r.analysis_id = ANY(:both)
             GROUP BY r.synset_id, r.analysis_id

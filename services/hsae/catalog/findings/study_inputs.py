@@ -21,7 +21,7 @@ class AnalysisRow(NamedTuple):
 
 
 class BestF1(NamedTuple):
-    """The best F1 of any latent at a node, in one basis and seed; `holds_all`: every scored image is under the node."""
+    """The best F1 of any latent at a node, in one basis and seed; `holds_all`: all scored images are under the node, or none."""
 
     basis: str
     seed: int
@@ -59,7 +59,8 @@ def seeds_of_bases(session: Session, analysis_id: int) -> dict[str, int]:
 def best_f1_rows(session: Session, analysis_id: int) -> list[BestF1]:
     """The stored best F1 of every node; a node on which no latent fires may be missing, or have 0."""
     query = """
-        SELECT r.basis, r.seed, y.wnid, coalesce(r.f1, 0) AS f1, r.n_images = a.n_images AS holds_all
+        SELECT r.basis, r.seed, y.wnid, coalesce(r.f1, 0) AS f1,
+               r.n_images IN (0, coalesce(a.n_score, a.n_images)) AS holds_all
         FROM node_score r JOIN analysis a ON a.id = r.analysis_id JOIN synset y ON y.id = r.synset_id
         WHERE r.analysis_id = :id AND r.is_node_best ORDER BY r.basis, r.seed, r.synset_id
     """
