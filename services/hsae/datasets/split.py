@@ -1,6 +1,8 @@
 """Divides the images of a data set into parts: which train, which select, and which score."""
 
 import hashlib
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,7 +116,7 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
     )
 
 
-def part_sizes(n: int, shares: Sequence[Fraction], draw: Fraction, order: Sequence[int]) -> list[int]:
+def part_sizes(n: int, weights: Sequence[int], draw: int, order: Sequence[int]) -> list[int]:
     """How many of `n` images go to each part: the share of `n`, rounded down or up.
 
     Images that rounding down leaves over go to the largest remainders, if every part then has an image. Else they are
@@ -123,21 +125,20 @@ def part_sizes(n: int, shares: Sequence[Fraction], draw: Fraction, order: Sequen
 
     Args:
         n: number of images.
-        shares: of the parts; they sum to 1.
-        draw: uniform in [0, 1).
+        weights: of the parts, whole numbers; their shares are these over the sum.
+        draw: uniform in 0..2**64 - 1.
         order: the parts, in the order in which equal remainders are served.
     """
-    sizes = [int(n * share) for share in shares]
-    rests = [n * share - size for share, size in zip(shares, sizes, strict=True)]
+    whole = sum(weights)
+    sizes, rests = map(list, zip(*(divmod(n * weight, whole) for weight in weights), strict=True))
     n_left = n - sum(sizes)
     largest = sorted(order, key=lambda part: -rests[part])[:n_left]
     if all(size or part in largest for part, size in enumerate(sizes)):
         chosen = largest
     else:
-        ends = [sum(rests[: part + 1]) for part in range(len(rests))]
-        chosen = [
-            next(part for part, end in enumerate(ends) if point < end) for point in (draw + k for k in range(n_left))
-        ]
+        ends = list(itertools.accumulate(rests))
+        points = ((draw + (k << 64)) * whole for k in range(n_left))
+        chosen = [next(part for part, end in enumerate(ends) if point < end << 64) for point in points]
     for part in chosen:
         sizes[part] += 1
     return sizes
@@ -176,15 +177,17 @@ def _assign(images: _Images, shares: Sequence[Fraction], seed: int) -> Int8[np.n
     """The part of every image, counted from 0."""
     if images.groups is not None:
         return _assign_by_group(images, images.groups, shares, seed)
+    whole = math.lcm(*(share.denominator for share in shares))
+    weights = [int(share * whole) for share in shares]
     part = np.empty(images.n_images, np.int8)
     order = np.argsort(images.stratum, kind="stable")
     ends = np.cumsum(np.bincount(images.stratum, minlength=len(images.names)))
     for names, members in zip(images.names, np.split(order, ends[:-1]), strict=True):
         numbers = _generator(seed, *names).random_raw(len(members) + 1 + len(shares))
         shuffled = members[np.argsort(numbers[: len(members)], kind="stable")]
-        draw = Fraction(int(numbers[len(members)]), 2**64)
+        draw = int(numbers[len(members)])
         ties = np.argsort(numbers[len(members) + 1 :], kind="stable").tolist()
-        part[shuffled] = np.repeat(np.arange(len(shares)), part_sizes(len(members), shares, draw, ties))
+        part[shuffled] = np.repeat(np.arange(len(shares)), part_sizes(len(members), weights, draw, ties))
     return part
 
 
