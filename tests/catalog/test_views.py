@@ -32,6 +32,7 @@ def test_every_analysis_has_one_row_with_what_it_was_made_from(planted):
             "activation_set_id": sae.activation_set_id, "activation_key": "activations-2", "tokens": "cls",
             "dtype": "float32", "n_views": 1, "model_id": 1, "model": "planted/vit", "revision": "0", "d_model": 4,
             "dataset_id": 1, "dataset": "planted", "scoring": {}, "created_at": analysis.created_at,
+            "split": None, "n_train": None, "n_select": None, "n_score": None,
         }  # fmt: skip
     assert {name: first[name] for name in first.keys() - {"analysis_id", "layer"}} == expected
 

@@ -259,7 +259,7 @@ def test_titles_tell_activations_and_scorings_apart(service):
     what = "topk SAE x2 (k=4, n_steps=30) of dinov2-emoji layer 1, mean (n_views=2)"
     assert [job.title for job in plan.jobs if job.kind in {"train", "analyze"}] == [
         f"train {what}",
-        f"analyze {what} on small (threshold=0.5, controls=none)",
+        f"analyze {what} on small (threshold=0.5, controls=none, in-sample)",
     ]
     assert plan.jobs[0].title.startswith("extract mean (n_views=2) of dinov2-emoji layer 1")
 
