@@ -246,8 +246,8 @@ def _compare(
     service = make(checkpoint_seconds=0.5, max_attempts=1000, max_outages=1000, retry_seconds=0.5)
     register_small(service, options.classes)
     service.start_worker(), service.start_worker()
-    weights = {kind: sum(job["seconds"] for job in calm_jobs if job["kind"] == kind) for kind in
-               ("extract", "train", "analyze", "compare")}  # fmt: skip
+    kinds = dict.fromkeys(job["kind"] for job in calm_jobs)
+    weights = {kind: sum(job["seconds"] for job in calm_jobs if job["kind"] == kind) for kind in kinds}
     storm = Storm(stack, service, chance, weights)
     targets = [TARGETS[i % len(TARGETS)] for i in range(options.kills)]
     chance.shuffle(targets)

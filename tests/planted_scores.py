@@ -73,7 +73,8 @@ def plant_probe(session, analysis: int, levels) -> None:
     session.flush()
     session.add_all(
         ClassProbeLevel(class_probe_id=probe.id, level=level, n_groups=n_groups, n_train=30, n_test=10,
-                        probe_accuracy=accuracy, probe_chance=chance, probe_l2=0.1, knn_accuracy=knn)
+                        probe_accuracy=accuracy, probe_chance=chance, probe_l2=0.1, knn_accuracy=knn,
+                        nn_accuracy=0.65 - level / 10)
         for level, n_groups, accuracy, chance, knn in levels
     )  # fmt: skip
 

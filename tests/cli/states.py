@@ -53,7 +53,7 @@ def enter_states(service) -> dict[str, Any]:
     for job in plans["failed"].jobs:  # nobody makes what monosemanticity compares images by
         if job.kind == "extract" and job.id != first["failed"]:
             _set(service, job.id, "state = 'succeeded', finished_at = now()")
-    for kind in ("train", "analyze"):
+    for kind in ("probe", "train", "analyze"):
         job = _new_job(plans["failed"], kind)
         _set(service, job, f"state = 'cancelled', error = 'needs job {first['failed']}, which failed'")
     _set(service, _new_job(plans["failed"], "compare"), "state = 'cancelled', error = 'cancelled by me@here'")

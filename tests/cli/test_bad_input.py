@@ -178,7 +178,7 @@ def test_an_analysis_asked_for_twice_is_reused(admin, service):
     first = json.loads(admin(service, *arguments).stdout)
     run_study(service, first["study"])
     second = json.loads(admin(service, *arguments).stdout)
-    assert [job["status"] for job in first["jobs"]] == ["new"] * 4
+    assert [job["status"] for job in first["jobs"]] == ["new"] * len(first["jobs"])
     assert [(job["id"], job["status"]) for job in second["jobs"]] == [(job["id"], "reused") for job in first["jobs"]]
     assert counts(service)["analysis"] == 1
 
@@ -188,7 +188,7 @@ def test_two_submits_at_the_same_instant_share_their_jobs(service):
     with ThreadPoolExecutor(4) as pool:
         plans = list(pool.map(lambda _: submit(small_request(), service.settings, service.sessions), range(4)))
     assert len({tuple(job.id for job in plan.jobs) for plan in plans}) == 1
-    assert sum(job.status == "new" for plan in plans for job in plan.jobs) == 6
+    assert sum(job.status == "new" for plan in plans for job in plan.jobs) == len(plans[0].jobs)
     assert {job["state"] for job in run_study(service, plans[0].study_id)} == {"succeeded"}
 
 

@@ -96,7 +96,7 @@ def test_from_plain_folders_to_results_in_six_documented_commands(admin, service
             assert "crane.n.05 (n02012849: large long-necked wading bird" in blank["crane"]
         if command[1] == "submit":
             plan = json.loads(result.stdout)
-            assert [run_job(job["id"], service.settings, "test") for job in plan["jobs"]] == ["succeeded"] * 4
+            assert {run_job(job["id"], service.settings, "test") for job in plan["jobs"]} == {"succeeded"}
             assert result.stderr.startswith("Warning: ")
             assert "training rows are fewer than the 1536 latents of relu SAE x8" in result.stderr
             assert plan["warnings"] == [result.stderr.removeprefix("Warning: ").strip().removesuffix(".")]

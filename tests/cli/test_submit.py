@@ -66,7 +66,7 @@ def test_the_documented_study(admin, ready, tmp_path):
     result = admin(ready, "submit", "--spec", path, "--dry-run", "--json")
     assert result.exit_code == 0, result.output
     kinds = [job["kind"] for job in json.loads(result.stdout)["jobs"]]
-    assert [kinds.count(kind) for kind in ("extract", "train", "analyze", "compare")] == [1, 84, 84, 1]
+    assert [kinds.count(kind) for kind in ("extract", "probe", "train", "analyze", "compare")] == [1, 6, 84, 84, 1]
 
 
 def test_a_dry_run_shows_the_plan_and_enters_nothing(admin, ready, study):
@@ -93,6 +93,7 @@ def test_the_plan_tells_what_is_new_reused_joined_and_queued_again(admin, servic
     rows = [" ".join(line.split()) for line in output.splitlines()]
     assert "jobs new queued again under way reused" in rows
     assert "extract 0 0 0 2" in rows
+    assert "probe 0 0 2 0" in rows
     assert "train 0 1 5 0" in rows
     assert "analyze 0 0 6 0" in rows
     assert "compare 0 0 1 0" in rows
@@ -105,7 +106,7 @@ def test_a_study_is_entered_with_its_name(admin, service, study):
     register_small(service, n_classes=3)
     result = admin(service, "submit", "--spec", study, "--yes", "--priority", "6")
     assert result.exit_code == 0, result.output
-    assert re.search(r"Study \d+: two kinds\n14 jobs queued, 0 reused", result.stdout)
+    assert re.search(r"Study \d+: two kinds\n16 jobs queued, 0 reused", result.stdout)
     with transaction(service.sessions) as session:
         assert session.execute(text("SELECT name FROM study")).scalar_one() == "two kinds"
         assert session.execute(text("SELECT DISTINCT priority FROM job")).scalars().all() == [6]
@@ -206,32 +207,32 @@ class Terminal:
 def test_the_question_and_a_plan_that_changes_while_it_waits(service, study):
     register_small(service, n_classes=3)
     no = Terminal(service, "submit", "--spec", study)
-    no.wait_for("Queue 14 jobs? [y/N]")
+    no.wait_for("Queue 16 jobs? [y/N]")
     no.type("n\n")
     assert no.end() == 1
     assert "Nothing was queued" in no.output
     assert counts(service)["study"] == queued_jobs(service) == 0
 
     yes = Terminal(service, "submit", "--spec", study)
-    yes.wait_for("Queue 14 jobs? [y/N]")
+    yes.wait_for("Queue 16 jobs? [y/N]")
     request = small_request(layers=(1, 3))
     submit(request, service.settings, service.sessions)
     yes.type("y\n")
     assert yes.end() == 0, yes.output
     assert "changed the plan meanwhile" in yes.output
-    assert "13 jobs queued, 1 reused or already under way" in yes.output
+    assert "15 jobs queued, 1 reused or already under way" in yes.output
     again = Terminal(service, "submit", "--spec", study)  # nothing is left to ask for
     assert again.end() == 0, again.output
-    assert "0 jobs queued, 14 reused or already under way" in again.output
+    assert "0 jobs queued, 16 reused or already under way" in again.output
 
 
 def test_ctrl_c_leaves_the_jobs(service, study):
     register_small(service, n_classes=3)
     waiting = Terminal(service, "submit", "--spec", study, "--yes", "--wait")
     waiting.wait_for("No worker listens to queue gpu")
-    waiting.wait_for("0 of 14 jobs done")
+    waiting.wait_for("0 of 16 jobs done")
     waiting.process.send_signal(signal.SIGINT)
     assert waiting.end() == 130
     assert "the jobs go on" in waiting.output
     assert "Traceback" not in waiting.output
-    assert queued_jobs(service) == 14
+    assert queued_jobs(service) == 16

@@ -22,8 +22,10 @@ from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, wei
 
 # Long enough for a busy machine; tests end the leases of dead workers by `let_leases_expire`, but for one that waits.
 LEASE_SECONDS = 12.0
-KINDS = ("extract", "train", "analyze", "compare")
-FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}  # a comparison stores no objects
+IN_TURN = ("extract", "train", "analyze", "compare")
+"""Each waits for the one before; a probe runs at any time after the extraction."""
+KINDS = (*IN_TURN, "probe")
+FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}  # the others are rows only
 # What a stage is seen at its middle by: rows of its own that it has committed.
 _IN_THE_MIDDLE = {
     "extract": "SELECT 1 FROM job j JOIN activation_set s ON s.job_id = j.id JOIN activation_shard h"
@@ -57,13 +59,14 @@ class Standing:
 
     @contextmanager
     def in_the_middle(self, kind: str) -> Iterator[None]:
-        """While a job of this kind is in the middle of its work; a comparison, over too soon, is kept at its end."""
-        if kind != "compare":
+        """While a job of this kind is in the middle of its work; one that is over too soon is kept at its end."""
+        if kind in _IN_THE_MIDDLE:
             self.wait_for_middle(kind)
             yield
             return
-        with writers_stopped(self.service, "comparison"):
-            wait_for_writer(self.service, "comparison")
+        table = {"compare": "comparison", "probe": "class_probe"}[kind]
+        with writers_stopped(self.service, table):
+            wait_for_writer(self.service, table)
             yield
 
     def end_server(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -118,7 +121,7 @@ def forget(service: Service, kind: str) -> None:
         if "analyze" in kinds:
             for (analysis,) in session.execute(text("SELECT id FROM analysis")).all():
                 session.execute(text(f"DROP TABLE node_score_a{analysis}"))
-        for table in ("comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
+        for table in ("class_probe", "comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
             session.execute(text(f"DELETE FROM {table}"))
         job_ids = session.scalars(text("DELETE FROM job WHERE kind = ANY(:kinds) RETURNING id"), {"kinds": list(kinds)})
         prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [FOLDERS[kind] for kind in kinds if kind in FOLDERS]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 from tests.conftest import Service
-from tests.faults.standing import FOLDERS, KINDS, Standing, assert_no_orphans
+from tests.faults.standing import FOLDERS, IN_TURN, KINDS, Standing, assert_no_orphans
 from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
 from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wait_for, wait_for_writer, writers_stopped
 
@@ -20,12 +20,19 @@ from hsae.catalog import transaction
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue.notifier import Notifier
 
-_PUBLISHED_IN = {"extract": "activation_set", "train": "sae", "analyze": "analysis", "compare": "comparison"}
+_PUBLISHED_IN = {
+    "extract": "activation_set",
+    "train": "sae",
+    "analyze": "analysis",
+    "compare": "comparison",
+    "probe": "class_probe",
+}
 _N_PUBLISHED = {
     "extract": "SELECT count(*) AS n FROM activation_set WHERE job_id = :id AND manifest_sha256 IS NOT NULL",
     "train": "SELECT count(*) AS n FROM sae WHERE job_id = :id",
     "analyze": "SELECT count(*) AS n FROM analysis WHERE job_id = :id",
     "compare": "SELECT count(*) AS n FROM comparison WHERE job_id = :id",
+    "probe": "SELECT count(*) AS n FROM class_probe WHERE job_id = :id",
 }
 _PUT_OFF = """
 UPDATE job SET not_before = now() + interval '1 hour'
@@ -109,7 +116,13 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
 
 @pytest.mark.parametrize(
     ("kind", "table"),
-    [("extract", "activation_set"), ("train", "sae"), ("analyze", "latent"), ("compare", "comparison_score")],
+    [
+        ("extract", "activation_set"),
+        ("train", "sae"),
+        ("analyze", "latent"),
+        ("compare", "comparison_score"),
+        ("probe", "class_probe_level"),
+    ],
 )
 def test_postgres_killed_in_the_middle_of_the_transaction(standing, kind, table):
     """An analysis is killed while it loads its scores by COPY."""
@@ -129,7 +142,7 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
     register_small(service)
     plan = submit_small(service)
     killed = set()
-    for kind in KINDS:
+    for kind in IN_TURN:
         with writers_stopped(service, _PUBLISHED_IN[kind]):
             worker = service.start_worker()
             wait_for_writer(service, _PUBLISHED_IN[kind])
@@ -151,7 +164,7 @@ def test_broker_killed_at_the_commit_of_every_stage(standing):
     """Only the rows are missing, and they need no broker."""
     service = standing.service
     plan = standing.submit_from("extract")
-    for kind in KINDS:
+    for kind in IN_TURN:
         with writers_stopped(service, _PUBLISHED_IN[kind]):
             standing.stack.start()  # the next stage needs its broker
             wait_for_writer(service, _PUBLISHED_IN[kind])

@@ -4,20 +4,30 @@ import signal
 import time
 
 import pytest
-from tests.faults.standing import KINDS, LEASE_SECONDS
+from tests.faults.standing import IN_TURN, LEASE_SECONDS
 
 
 @pytest.mark.parametrize("server", ["postgres", "valkey", "seaweedfs"])
 def test_killed_once_in_every_stage_it_costs_no_attempt(standing, server):
     """Nobody could renew a lease while Postgres was away: once it is back, the holder has one lease's time to do so."""
     plan = standing.submit_from("extract")
-    for kind in KINDS:
+    for kind in IN_TURN:
         with standing.in_the_middle(kind):
             if server == "postgres":
                 standing.end_postgres_for_an_hour()
             else:
                 standing.end_server(server)
         standing.stack.start()
+    jobs = standing.check_finished(plan)
+    assert {job["attempt"] for job in jobs} == {1}, standing.service.logs()
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey", "seaweedfs"])
+def test_killed_while_a_layer_is_probed_it_costs_no_attempt(standing, server):
+    plan = standing.submit_from("probe")
+    with standing.in_the_middle("probe"):
+        standing.end_server(server)
+    standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, standing.service.logs()
 

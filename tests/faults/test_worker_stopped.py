@@ -175,7 +175,7 @@ def test_a_poisoned_job_fails_after_its_attempts_and_its_worker_lives_on(make_se
                    "prepare.Preparation.__call__ = call\n")  # fmt: skip
     worker = service.start_worker(PYTHONPATH=str(poison))
     poisoned = wait_until_done(service, submit_small(service, layers=(2,)).study_id)
-    assert [job["state"] for job in poisoned] == ["failed"] * 4, service.logs()
+    assert {job["state"] for job in poisoned} == {"failed"}, service.logs()
     assert poisoned[0]["attempt"] == 3
     assert "signal 11 (SIGSEGV)" in poisoned[0]["error"]
     assert "attempt 3 of 3" in poisoned[0]["error"]
@@ -208,7 +208,8 @@ def test_cancelling_a_running_job_stops_it_within_seconds(make_service, keep):
     wait_for(lambda: _job(service, job_id)["checkpoint"] is not None, message=service.logs)
     done = cancel(service.sessions, service.store, [job_id], "tests", keep=keep)
     assert done.job_ids == (job_id, job_id + 1, job_id + 2)
-    assert [_job(service, job.id)["state"] for job in plan.jobs] == ["succeeded", *["cancelled"] * 3]
+    states = {job.kind: _job(service, job.id)["state"] for job in plan.jobs if job.kind != "probe"}
+    assert states == {"extract": "succeeded", "train": "cancelled", "analyze": "cancelled", "compare": "cancelled"}
     wait_for(lambda: f"job {job_id}: cancelled" in service.logs(), 60, service.logs)
     prefix = f"saes/{_job(service, job_id)['key']}/"
     wait_for(lambda: len(list(service.store.list(prefix))) == keep, message=service.logs)

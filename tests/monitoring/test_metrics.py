@@ -72,7 +72,7 @@ def test_a_real_study(service, scrape):
         while not (found := scrape(server.port)).get(sample("hsae_workers", queue="gpu")):
             assert time.monotonic() < deadline
             time.sleep(1)
-    for kind, queue in (("extract", "gpu"), ("train", "gpu"), ("analyze", "cpu"), ("compare", "cpu")):
+    for kind, queue in (("extract", "gpu"), ("probe", "cpu"), ("train", "gpu"), ("analyze", "cpu"), ("compare", "cpu")):
         n_jobs = sum(job["kind"] == kind for job in jobs)
         assert found[sample("hsae_jobs", kind=kind, state="succeeded", queue=queue)] == n_jobs
         assert found[sample("hsae_job_events_total", reason="succeeded", kind=kind)] == n_jobs

@@ -181,13 +181,15 @@ def test_levels_are_a_table_of_layers(admin, planted):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert "cls of planted/vit, planted" in " ".join(result.stdout.split())
     first = lines.index(["layer", "1", "2"])
-    assert lines[first + 1 : first + 7] == [
+    assert lines[first + 1 : first + 9] == [
         ["-", "groups", "2", "3"],
         ["-", "chance", "0.50", "0.40"],
         ["2", "probe", "0.70", "0.50"],
         ["2", "k-NN", "0.60", "-"],
+        ["2", "1-NN", "0.55", "0.45"],
         ["5", "probe", "0.91", "0.81"],
         ["5", "k-NN", "0.80", "0.70"],
+        ["5", "1-NN", "0.55", "0.45"],
     ]
 
 

@@ -32,7 +32,7 @@ def submit_tiny(service, **changes):
 
 @pytest.fixture(scope="module")
 def ready(make_service):
-    """Study 1 is done, study 2 waits; they share an extraction, a training and an analysis."""
+    """Study 1 is done, study 2 waits; they share an extraction, a probe, a training and an analysis."""
     service = make_service()
     register_small(service, n_classes=2)
     plan = submit_tiny(service, name="done")
@@ -43,33 +43,33 @@ def ready(make_service):
 
 def test_list(admin, ready):
     _, first, second = printed(admin(ready, "studies", "list"))
-    assert first.startswith("1 done dinov2-emoji small 1 1 4 succeeded ")
-    assert second.startswith("2 wider dinov2-emoji small 1 2 2 waiting, 1 queued, 3 succeeded ")
+    assert first.startswith("1 done dinov2-emoji small 1 1 5 succeeded ")
+    assert second.startswith("2 wider dinov2-emoji small 1 2 2 waiting, 1 queued, 4 succeeded ")
     rows = json.loads(admin(ready, "studies", "list", "--json").stdout)
     assert [(row["id"], row["name"], row["dataset"], row["layers"], row["n_saes"], row["jobs"]) for row in rows] == [
-        (1, "done", "small", [1], 1, {"succeeded": 4}),
-        (2, "wider", "small", [1], 2, {"succeeded": 3, "queued": 1, "waiting": 2}),
+        (1, "done", "small", [1], 1, {"succeeded": 5}),
+        (2, "wider", "small", [1], 2, {"succeeded": 4, "queued": 1, "waiting": 2}),
     ]
 
 
 def test_show(admin, ready):
     result = admin(ready, "studies", "show", 2)
     lines = printed(result)
-    for line in ("study 2", "name wider", "data set small", "SAEs 2", "jobs 2 waiting, 1 queued, 3 succeeded"):
+    for line in ("study 2", "name wider", "data set small", "SAEs 2", "jobs 2 waiting, 1 queued, 4 succeeded"):
         assert line in lines
     request = yaml.safe_load(result.stdout.split("request\n")[1].split("\n\n")[0])
     assert (request["dataset"], request["layers"], len(request["saes"])) == ("small", [1], 2)
     header = lines.index("layer SAE extract train job analyze job activations SAE no. analysis FVU")
     (first, second) = lines[header + 1 : header + 3]
-    assert first.startswith("1 topk x2 1 2 succeeded 3 succeeded 1 1 1 ")
-    assert second == "1 topk x4 1 5 queued 6 waiting 1 - - -"
-    assert "Comparison: job 7 waiting" in lines
+    assert first.startswith("1 topk x2 1 3 succeeded 4 succeeded 1 1 1 ")
+    assert second == "1 topk x4 1 6 queued 7 waiting 1 - - -"
+    assert "Comparison: job 8 waiting" in lines
     shown = json.loads(admin(ready, "studies", "show", 1, "--json").stdout)
     assert shown["comparison"]["comparison"] == 1
     (analysis,) = shown["analyses"]
     assert (analysis["analysis"], analysis["sae"], analysis["activation_set"], analysis["layer"]) == (1, 1, 1, 1)
     assert all(len(analysis[f"{kind}_key"]) == 64 for kind in ("analysis", "sae", "activation"))
-    assert [job["kind"] for job in shown["job_list"]] == ["extract", "train", "analyze", "compare"]
+    assert [job["kind"] for job in shown["job_list"]] == ["extract", "probe", "train", "analyze", "compare"]
 
 
 def test_show_takes_the_latest_and_says_so(admin, ready):
@@ -90,9 +90,9 @@ def test_a_missing_study_is_looked_for_in_the_list_of_studies(admin, ready):
 
 
 def test_the_latest_job_is_the_one_started_last(admin, ready):
-    said = "Job 4 (compare the analyses of dinov2-emoji layer 1 on small), the latest that was started.\n"
+    said = "Job 5 (compare the analyses of dinov2-emoji layer 1 on small), the latest that was started.\n"
     assert admin(ready, "jobs", "show").stderr.startswith(said)
-    assert json.loads(admin(ready, "jobs", "show", "--json").stdout)["id"] == 4
+    assert json.loads(admin(ready, "jobs", "show", "--json").stdout)["id"] == 5
     assert admin(ready, "jobs", "logs").stderr.startswith(said)
 
 
@@ -112,7 +112,7 @@ def test_a_dry_run_takes_no_number(admin, service):
         assert result.exit_code == 0, result.output
     entered = json.loads(admin(service, *arguments, "--json").stdout)
     assert (entered["study"], entered["is_new"]) == (1, True)
-    assert sorted(job["id"] for job in entered["jobs"]) == [1, 2, 3, 4]
+    assert sorted(job["id"] for job in entered["jobs"]) == [1, 2, 3, 4, 5]
 
 
 def test_a_request_that_is_submitted_again_is_the_same_study(admin, service, tmp_path):
@@ -152,18 +152,18 @@ def test_remove(admin, service):
     assert admin(service, "jobs", "cancel", "--study", second.study_id).exit_code == 0
     result = admin(service, "studies", "remove", second.study_id)
     assert result.exit_code == 0, result.output
-    assert "3 of its jobs are shared with other studies; 3 now belong to none." in result.stdout
+    assert "4 of its jobs are shared with other studies; 3 now belong to none." in result.stdout
     assert "gc" in result.stdout
     assert [row["id"] for row in json.loads(admin(service, "studies", "list", "--json").stdout)] == [first.study_id]
     with transaction(service.sessions) as session:
-        assert session.execute(text("SELECT count(*) FROM job")).scalar_one() == 7
-        assert session.execute(text("SELECT count(*) FROM study_job")).scalar_one() == 4
+        assert session.execute(text("SELECT count(*) FROM job")).scalar_one() == 8
+        assert session.execute(text("SELECT count(*) FROM study_job")).scalar_one() == 5
     done = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
     assert done.is_new
     removed = json.loads(admin(service, "jobs", "cancel", "--study", done.study_id, "--json").stdout)
     assert len(removed["cancelled"]) == 3
     gone = json.loads(admin(service, "studies", "remove", done.study_id, "--json").stdout)
-    assert gone == {"removed": done.study_id, "name": done.name, "shared_jobs": 3, "own_jobs": 3}
+    assert gone == {"removed": done.study_id, "name": done.name, "shared_jobs": 4, "own_jobs": 3}
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,8 @@ def test_a_data_set_with_results_stays_whole(service):
     with pytest.raises(UserError) as refused:
         remove_dataset(service.sessions, service.store, "small")
     assert str(refused.value) == (
-        "data set small stays, for results belong to it: study 1, 3 jobs, 2 activation sets, 1 analysis, 1 comparison;"
-        " to free its name, use `hsae-admin dataset rename small NEW`"
+        "data set small stays, for results belong to it: study 1, 4 jobs, 2 activation sets, 1 analysis, 1 comparison,"
+        " 1 class probe; to free its name, use `hsae-admin dataset rename small NEW`"
     )
     assert objects(service) == before
     assert all_results(service) == results
@@ -94,7 +94,7 @@ def test_a_data_set_whose_jobs_have_not_begun_is_in_use(service):
     plan_of(service, "small")
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE job SET state = 'cancelled'"))
-    with pytest.raises(UserError, match="study 1, 3 jobs, 2 activation sets"):
+    with pytest.raises(UserError, match="study 1, 4 jobs, 2 activation sets"):
         remove_dataset(service.sessions, service.store, "small")
     assert names(service) == ["small"]
 

@@ -164,17 +164,19 @@ def test_comparisons(analyses, comparison, key):
 
 
 @pytest.mark.parametrize(
-    ("probe", "key"),
+    ("probe", "split", "key"),
     [
-        (ProbeConfig(), "526e6e796bd31046c587733e777640b9e2fb8635a450eb0a5451d0533b06788a"),
+        (ProbeConfig(), SplitConfig(), "c0e66a76e92b9dc1a307f81a616d8d9f88dfd0c7ad173961116725a9aa5fe416"),
+        (ProbeConfig(), None, "526e6e796bd31046c587733e777640b9e2fb8635a450eb0a5451d0533b06788a"),
         (
             ProbeConfig(seed=2, n_neighbours=5, n_path_shuffles=10, logistic=True),
+            None,
             "0512866160804edd9c861a1c515495c18b27e293bc735e26cdecaac5a59846c0",
         ),
     ],
 )
-def test_class_probes(probe, key):
-    assert ProbeRequest(activation_key=_ACTIVATIONS, dataset=_DATASET, probe=probe).key == key
+def test_class_probes(probe, split, key):
+    assert ProbeRequest(activation_key=_ACTIVATIONS, dataset=_DATASET, probe=probe, split=split).key == key
 
 
 def test_a_study():

@@ -6,10 +6,11 @@ from tests.pipeline.in_process import TINY_SAE
 from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
+from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
@@ -113,3 +114,20 @@ def test_equal_numbers_have_equal_keys(spec):
     assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=same[1])
     assert _keys(spec, scoring=same[0]) == _keys(spec, scoring=ScoringConfig(controls=("neuron", "pca"), n_random=9))
     assert _keys(spec, sae=SaeConfig(aux_coefficient=1)) == _keys(spec, sae=SaeConfig(aux_coefficient=1.0))
+
+
+def test_every_setting_of_the_probes_and_what_they_probe_is_part_of_the_key():
+    def key(dataset=DATASET, activations="a" * 64, split=None, **settings):
+        return ProbeRequest(activation_key=activations, dataset=dataset, probe=ProbeConfig(**settings), split=split).key
+
+    others = {"seed": 1, "n_neighbours": 5, "n_path_shuffles": 3, "logistic": True}
+    assert set(others) == set(ProbeConfig.model_fields)
+    moved = DATASET.model_copy(update={"id": 9, "name": "b", "root": "/b", "listing_sha256": "c" * 64})
+    assert key(moved) == key()
+    keys = [
+        key(), *(key(**{name: value}) for name, value in others.items()), key(split=SplitConfig()),
+        key(split=SplitConfig(seed=1)), key(activations="b" * 64),
+        key(DATASET.model_copy(update={"fingerprint": "0" * 64})),
+        key(DATASET.model_copy(update={"taxonomy_key": "0" * 64})),
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)

@@ -10,28 +10,30 @@ from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
 from tests.small import link_classes, register_small, small_request
 
 from hsae.catalog import Dataset, transaction
+from hsae.datasets.split import split_images
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.hierarchy.probes.class_information import class_information
-from hsae.hierarchy.probes.image_parts import split_by_class
+from hsae.hierarchy.probes.image_parts import TrainAndScore, split_by_class
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.stored import read_taxonomy
+from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import probe as stage
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 from hsae.store.tensors import get_tensors
 
 N_CLASSES = 5
 
 
-def plan_small(service, *, sae=TINY_SAE, layer=3, probe=ProbeConfig(), tokens="cls", seed=0):  # noqa: B008 -- frozen
+def plan_small(service, *, sae=TINY_SAE, layer=3, tokens="cls", seed=0, **changes):
     """One SAE of one layer, without controls."""
     request = small_request(
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(shard_images=9, batch_size=6, tokens=tokens),
         scoring=ScoringConfig(n_shuffles=0, controls=(), seed=seed, embeddings="own"),
-        probe=probe,
+        **changes,
     )
     return submit(request, service.settings, service.sessions)
 
@@ -48,7 +50,7 @@ def probe_of(service, plan) -> tuple[dict, list[dict]]:
     return row, levels
 
 
-def expected_of(ready, plan, config):
+def expected_of(ready, plan, config, split):
     """The kernels on the stored activations."""
     service = ready.service
     with transaction(service.sessions) as session:
@@ -66,7 +68,11 @@ def expected_of(ready, plan, config):
         [get_tensors(service.store, shard["object_key"], sha256=None)[0]["activations"] for shard in shards]
     )
     raw = tokens.view(len(labels), -1, tokens.shape[1]).mean(1).numpy()
-    return class_information(raw, labels, taxonomy, split_by_class(labels, config.seed), config)
+    parts = split_by_class(labels, config.seed)
+    if split is not None:
+        images = split_images(read_listing(service.store, dataset), split)
+        parts = TrainAndScore(np.flatnonzero(images.train), np.flatnonzero(images.score))
+    return class_information(raw, labels, taxonomy, parts, config)
 
 
 def assert_close(found, expected, name):
@@ -85,14 +91,18 @@ def ready(make_service):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "config"),
-    [("cls", ProbeConfig()), ("patches", ProbeConfig(seed=3, n_neighbours=2, n_path_shuffles=7, logistic=True))],
+    ("layer", "tokens", "config", "split"),
+    [
+        (3, "cls", ProbeConfig(), None),
+        (0, "cls", ProbeConfig(), SplitConfig()),
+        (3, "patches", ProbeConfig(seed=3, n_neighbours=2, n_path_shuffles=7, logistic=True), None),
+    ],
 )
-def test_stored_scores_are_those_of_the_stored_activations(ready, tokens, config):
-    plan = plan_small(ready.service, tokens=tokens, probe=config)
+def test_stored_scores_are_those_of_the_stored_activations(ready, layer, tokens, config, split):
+    plan = plan_small(ready.service, layer=layer, tokens=tokens, probe=config, split=split)
     assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     row, levels = probe_of(ready.service, plan)
-    expected = expected_of(ready, plan, config)
+    expected = expected_of(ready, plan, config, split)
     assert expected.levels.n_groups.max() == N_CLASSES
     assert len(levels) == len(expected.levels.level)
     for name, column in expected.levels.columns().items():
@@ -100,9 +110,12 @@ def test_stored_scores_are_those_of_the_stored_activations(ready, tokens, config
     assert set(levels[0]) == {"class_probe_id", *expected.levels.columns()}
     for name in ("probe_accuracy", "probe_chance", "knn_accuracy", "nn_accuracy"):
         assert row[name] == levels[-1][name]
-    assert (row["n_images"], row["n_neighbours"]) == (len(ready.labels), expected.k)
+    assert row["n_images"] == levels[0]["n_train"] + levels[0]["n_test"]
+    assert row["n_images"] == len(ready.labels) if split is None else row["n_images"] < len(ready.labels)
+    assert row["n_neighbours"] == expected.k
     assert (row["classifier"], row["undefined"]) == ("ridge", None)
-    assert row["config"] == config.model_dump() | {"format": 1}
+    of_split = {} if split is None else {"split": split.model_dump(mode="json")}
+    assert row["config"] == config.model_dump() | of_split | {"format": 1}
     paths = expected.paths
     for name, value in (
         ("path_correlation", paths.cosine), ("path_correlation_shuffled", paths.shuffled_cosine_mean),
@@ -115,17 +128,17 @@ def test_stored_scores_are_those_of_the_stored_activations(ready, tokens, config
         assert (row["logistic_accuracy"], row["logistic_l2"]) == (None, None)
 
     # Every analysis of the layer finds it by its activation set.
-    (layer,) = query(
+    (found,) = query(
         ready.service,
         "SELECT v.* FROM layer_progress v JOIN analysis a ON a.id = v.analysis_id WHERE a.job_id = :id",
         id=job_id(plan, "analyze"),
     )
     for name in ("probe_accuracy", "knn_accuracy", "path_correlation", "path_correlation_shuffled"):
-        assert layer[name] == row[name]
+        assert found[name] == row[name]
     by_level = query(
-        ready.service, "SELECT * FROM level_score WHERE analysis_id = :id ORDER BY level", id=layer["analysis_id"]
+        ready.service, "SELECT * FROM level_score WHERE analysis_id = :id ORDER BY level", id=found["analysis_id"]
     )
-    assert [{name: found[name] for name in level} for found, level in zip(by_level, levels, strict=True)] == levels
+    assert [{name: scores[name] for name in level} for scores, level in zip(by_level, levels, strict=True)] == levels
 
 
 def test_a_layer_is_probed_once_for_all_its_saes_and_studies(ready):

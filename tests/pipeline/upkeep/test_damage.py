@@ -85,7 +85,10 @@ def test_lost_shards_of_one_layer_are_made_again_and_cost_the_other_layers_nothi
     assert _job(service, extract).state == "queued"
     assert _shards(service, 1) == []  # both at once
     assert not [key for key in _garbage(service) if "/shard-" in key]
-    assert sorted(run_jobs(service, plan)) == ["not queued", *["succeeded"] * 5]  # the other training is done
+    assert sorted(run_jobs(service, plan)) == [
+        "not queued",
+        *["succeeded"] * (len(plan.jobs) - 1),
+    ]  # one training is done
     assert {key: service.store.get(key) for key in service.store.list("activations/")} == before
     assert (_job(service, train).attempt, _job(service, train).error) == (2, None)
     with transaction(service.sessions) as session:

@@ -8,9 +8,9 @@ from hsae.catalog.queries.score_filter import AnalysisFilter
 
 
 def level_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
-    """Rows of level_score by model, data set, tokens, layer and level.
+    """Rows of level_score by model, data set, tokens, layer and level, once for each activation set.
 
-    If several SAEs of a layer were analysed, the rows are those of the latest analysis.
+    The analyses of a layer share them; the rows name the latest one.
     """
     values: Row = {}
     query = f"""

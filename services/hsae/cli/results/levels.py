@@ -16,7 +16,8 @@ from hsae.cli.results.filters import dataset_option, layer_option, model_option,
 
 _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
-join to. Held-out accuracy on the layer's raw activations; chance = always naming the largest group."""
+join to. Accuracy on the layer's raw activations, of images that were not trained on: a linear probe, the vote of the k
+nearest training images, and the nearest alone (1-NN). chance = always naming the largest group."""
 
 
 @click.command()
@@ -58,7 +59,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _by_layer(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line with the groups and the chance, then two lines per layer."""
+    """One line with the groups and the chance, then three lines per layer."""
     first = {row["level"]: row for row in reversed(rows)}
     lines: list[dict[str, Any]] = [
         {"what": what} | {f"level{level}": row[name] for level, row in first.items()}
@@ -68,6 +69,6 @@ def _by_layer(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [row for row in rows if (row["layer"], row["analysis_id"]) == layer]
         lines += [
             {"layer": layer[0], "what": what} | {f"level{row['level']}": row[name] for row in own}
-            for what, name in (("probe", "probe_accuracy"), ("k-NN", "knn_accuracy"))
+            for what, name in (("probe", "probe_accuracy"), ("k-NN", "knn_accuracy"), ("1-NN", "nn_accuracy"))
         ]
     return lines

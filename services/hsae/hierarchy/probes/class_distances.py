@@ -149,14 +149,12 @@ def _spearman(
 ) -> float:
     """Correlation of centred distance ranks with the mid-ranks of the path lengths between the classes' positions.
 
-    Path lengths take few values, so their mid-ranks follow from the number of pairs with each length.
+    Path lengths take few values: their mid-ranks follow from the number of pairs with each length, and the product from
+    the sum of these pairs' ranks.
     """
-    lengths = [paths[place, places[i + 1 :]] for i, place in enumerate(places)]
-    n_pairs = np.bincount(np.concatenate(lengths), minlength=int(paths.max()) + 1)
+    lengths = np.concatenate([paths[place, places[i + 1 :]] for i, place in enumerate(places)])
+    n_pairs = np.bincount(lengths)
     path_rank = np.cumsum(n_pairs) - (n_pairs - 1) / 2.0 - (len(rank) + 1) / 2.0
-    product, end = 0.0, 0
-    for row in lengths:
-        start, end = end, end + len(row)
-        product += float(path_rank[row] @ rank[start:end])
+    product = float((path_rank * np.bincount(lengths, weights=rank)).sum())
     norm = float(np.sqrt((n_pairs * path_rank**2).sum() * (rank @ rank)))
     return float(np.clip(product / norm, -1.0, 1.0)) if norm > 0 else float("nan")

@@ -178,7 +178,7 @@ def _loo_errors(
         if train.is_full:
             continue
         weight_of_class = members @ weight
-        weighted_sums = members @ weighted
+        weighted_sums = np.asarray(members @ weighted)
         for which, (join, of_groups) in enumerate(zip(joins, grouped, strict=True)):
             share = join @ sizes / n
             target = (join @ weight_of_class) @ (1.0 - 2.0 * share) + weight.sum() * (share @ share)

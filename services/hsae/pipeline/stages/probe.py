@@ -15,7 +15,7 @@ from hsae.hierarchy.probes.image_parts import ProbeParts, TrainAndScore, split_b
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.kinds.probe import PROBE, ProbeRequest
-from hsae.pipeline.stages.activation_reader import iterate_plain_images, open_activation_set
+from hsae.pipeline.stages.activation_reader import WantedImages, iterate_plain_images, open_activation_set
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.score_rows import class_probe_level_rows, class_probe_values
 from hsae.store.activations import ActivationManifest
@@ -47,13 +47,14 @@ def probe(request: ProbeRequest, context: StageContext) -> Json:
     n_images = 0
     if isinstance(labels, np.ndarray):
         images, activations = _read_activations(manifest, _chosen(labels, request.probe.seed), context)
-        n_images = len(images)
-        log.info("probing %d images of %d dimensions for their classes", n_images, manifest.d_model)
+        parts = _parts(request, listing, labels, images)
+        n_images = len(parts.train) + len(parts.score)
+        log.info("probing %d images for their classes, trained on %d others", len(parts.score), len(parts.train))
         information = class_information(
             activations,
             labels[images],
             taxonomy,
-            _parts(request, listing, labels, images),
+            parts,
             request.probe,
             device=context.device,
             check=context.check,
@@ -66,12 +67,12 @@ def probe(request: ProbeRequest, context: StageContext) -> Json:
     return _publish(request, context, row.id, n_images, information)
 
 
-def _chosen(labels: Int64[np.ndarray, "n_listed"], seed: int) -> Int64[np.ndarray, "n_chosen"]:
-    """The images of the listing that are probed, at most `MAX_IMAGES`."""
+def _chosen(labels: Int64[np.ndarray, "n_listed"], seed: int) -> WantedImages:
+    """The images of the listing that are probed, about `MAX_IMAGES` at most."""
     if len(labels) <= MAX_IMAGES:
-        return np.arange(len(labels))
+        return np.ones(len(labels), np.bool_)
     y = np.unique(labels, return_inverse=True)[1]
-    return np.flatnonzero(stratified_split(y, MAX_IMAGES / len(labels), seed))
+    return stratified_split(y, MAX_IMAGES / len(labels), seed)
 
 
 def _parts(
@@ -90,13 +91,13 @@ def _parts(
 
 
 def _read_activations(
-    manifest: ActivationManifest, wanted: Int64[np.ndarray, "n_chosen"], context: StageContext
+    manifest: ActivationManifest, wanted: WantedImages, context: StageContext
 ) -> tuple[Int32[np.ndarray, "n_images"], Float32[np.ndarray, "n_images d_model"]]:
     """The wanted images that could be read, and one row of activations for each (patch tokens: their mean)."""
     images, activations = [np.empty(0, np.int32)], [np.empty((0, manifest.d_model), np.float32)]
     for plain in iterate_plain_images(context, manifest):
         index = plain.image_index.numpy()
-        is_wanted = np.isin(index, wanted)
+        is_wanted = wanted[index]
         images.append(index[is_wanted])
         activations.append(plain.means().numpy()[is_wanted])
     return np.concatenate(images), np.concatenate(activations)
