@@ -42,10 +42,15 @@ def run(case, **options):
     return score_all(case.z, case.labels, case.taxonomy, case.neurons, **options)
 
 
+def own_numbers(layer):
+    """Without what depends on which other bases are scored, and without the p-value that a shuffle does not have."""
+    return dataclasses.replace(layer, rarefied_node_share=0.0, n_rarefied=0, coherence_p=0.0)
+
+
 def assert_same(left, right):
     for first, second in zip(left, right, strict=True):
         assert (first.basis, first.seed) == (second.basis, second.seed)
-        assert repr(first.layer) == repr(second.layer)
+        assert repr(own_numbers(first.layer)) == repr(own_numbers(second.layer))
         for table in ("nodes", "latents", "edges", "families"):
             if getattr(first, table) is None:
                 assert getattr(second, table) is None
@@ -125,7 +130,7 @@ def test_further_draws_have_no_rows_of_their_columns(planted_case):
         assert abs(draw.layer.best_f1_mean - first.layer.best_f1_mean) < 0.1
         assert list(draw.places) == ["topk"]
     alone = [result for result in run(planted_case, seed=1) if result.basis == "random"]
-    assert repr(alone[0].layer) == repr(draws[1].layer), "the seed of a draw is the analysis' plus its number"
+    assert repr(own_numbers(alone[0].layer)) == repr(own_numbers(draws[1].layer)), "the seed of a draw is the analysis' plus its number"
 
 
 def test_controls_can_be_chosen_in_any_order(planted_case):
