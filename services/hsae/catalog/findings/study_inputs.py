@@ -21,7 +21,7 @@ class AnalysisRow(NamedTuple):
 
 
 class BestF1(NamedTuple):
-    """The best F1 of a latent at a node, in one basis and seed; `holds_all`: of the scored images, or none of them."""
+    """The best F1 of any latent at a node, in one basis and seed; `holds_all`: of the scored images, or none."""
 
     basis: str
     seed: int
