@@ -46,7 +46,7 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     result = admin(planted, "results", "study", 1, "--metric", "best_f1_mean", "--metric", "label_f1_mean")
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "Study 1 on planted: 90% intervals of 200 bootstrap resamples"
+    assert lines[0] == "Study 1 on planted, in-sample: 90% intervals of 200 bootstrap resamples"
     assert "layer SAE n value interval - exemplars - neurons - random - ~tree - layer before" in lines
     (first,) = [line for line in lines if line.startswith("2 relu SAE x8 5 0.560 [")]
     # 0.56 less 0.12 of the exemplars, 0.06 of the neurons, 0.09 of random directions (the mean of both draws), and 0.07
