@@ -15,7 +15,7 @@ from hsae.errors import UserError
 
 VIEWS = {
     "analysis_input", "latent_label", "node_best_latent", "node_baseline", "node_control", "layer_progress",
-    "latent_edge_label", "analysis_probe", "level_score",
+    "layer_coherence", "latent_edge_label", "analysis_probe", "level_score",
 }  # fmt: skip
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
@@ -69,7 +69,7 @@ def test_views_before_and_after_the_read_side_have_the_same_columns(make_service
     now = _columns(engine)
     downgrade(engine, "0010")
     before = _columns(engine)
-    later = {"analysis_input", "node_control", "analysis_probe", "level_score", "node_baseline"}
+    later = {"analysis_input", "node_control", "analysis_probe", "level_score", "node_baseline", "layer_coherence"}
     assert before.keys() == VIEWS - later
     assert before == {view: now[view] for view in before}
     upgrade(engine)

@@ -6,6 +6,7 @@ from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base
+from hsae.catalog.tables.coherence import LatentCoherenceColumns, LayerCoherenceColumns
 
 BASES = (
     "sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean",
@@ -19,7 +20,7 @@ BASIS = f"{_COLUMNS}, or shuffled_labels or shuffled_taxonomy (the trained SAE's
 SEED = "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
 
 
-class Latent(Base):
+class Latent(LatentCoherenceColumns, Base):
     """One latent (or column of a control basis) of one analysis."""
 
     __tablename__ = "latent"
@@ -214,7 +215,7 @@ class NodeScore(Base):
     mean_outside: Mapped[float | None] = mapped_column(Double, comment="mean activation on all other images")
 
 
-class LayerScore(Base):
+class LayerScore(LayerCoherenceColumns, Base):
     """One basis of one analysis in one row."""
 
     __tablename__ = "layer_score"
@@ -229,14 +230,22 @@ class LayerScore(Base):
     n_dead: Mapped[int] = mapped_column(comment="columns that fire on no image")
     dead_share: Mapped[float] = mapped_column(Double, comment="n_dead / n_latents")
     l0: Mapped[float] = mapped_column(Double, comment="mean number of firing columns per scored image")
-    lch_height_mean: Mapped[float | None] = mapped_column(Double, comment="mean LCH height of alive columns")
+    lch_height_mean: Mapped[float | None] = mapped_column(
+        Double,
+        comment="mean LCH height of alive columns (the paper's; depends on how many classes and images a "
+        "column has, see lch_excess_mean)",
+    )
     lch_height_median: Mapped[float | None] = mapped_column(Double, comment="median LCH height of alive columns")
     lch_height_q25: Mapped[float | None] = mapped_column(Double, comment="lower quartile of the LCH height")
     lch_height_q75: Mapped[float | None] = mapped_column(Double, comment="upper quartile of the LCH height")
     lch_height_relative_mean: Mapped[float | None] = mapped_column(
         Double, comment="mean LCH height over the root's height, 0 to 1"
     )
-    coverage_mean: Mapped[float | None] = mapped_column(Double, comment="mean ontological coverage of alive columns")
+    coverage_mean: Mapped[float | None] = mapped_column(
+        Double,
+        comment="mean ontological coverage of alive columns (the paper's; depends on how many classes and"
+        " images a column has, see lch_excess_mean)",
+    )
     coverage_median: Mapped[float | None] = mapped_column(Double, comment="median ontological coverage")
     n_nodes: Mapped[int] = mapped_column(
         comment="nodes considered: with some images but not all, one for each set of images (in analyses of earlier "

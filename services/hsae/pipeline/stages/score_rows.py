@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hsae.hierarchy.basis_result import BasisResult
+from hsae.hierarchy.coherence.scores import LayerCoherence
 from hsae.hierarchy.probes.class_information import ClassInformation
 from hsae.hierarchy.probes.level_scores import LevelScores
 from hsae.hierarchy.scores.latent_scores import LatentTable
@@ -180,6 +181,7 @@ def layer_score_row(analysis_id: int, result: BasisResult, measured: Mapping[str
 
 _LAYER_COLUMNS = frozenset(
     {
+        *(field.name for field in fields(LayerCoherence)),
         "n_latents",
         "n_dead",
         "dead_share",
