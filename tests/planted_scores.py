@@ -176,8 +176,8 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
     session.execute(
         text(
             "INSERT INTO latent (analysis_id, basis, latent, is_dead, n_fire, density, n_associated, lch_synset_id,"
-            " label_synset_id, label_f1, label_q, top_images)"
-            " VALUES (:a, 'sae', :latent, false, 5, 0.1, 1, :label, :label, :f1, 0.001, '[]')"
+            " label_synset_id, label_f1, label_q, coherence, coherence_excess, top_images)"
+            " VALUES (:a, 'sae', :latent, false, 5, 0.1, 1, :label, :label, :f1, 0.001, 1, 0.1 * :a, '[]')"
         ),
         {"a": analysis, "latent": 100 + ID[label], "label": ID[label], "f1": SCORES[analysis, "sae", 0][label]},
     )

@@ -26,18 +26,31 @@ _OF_SAE = (
     "train_dead_share",
     "probe_accuracy",
 )
+_BESIDE_CHANCE = (
+    "coherence",
+    "coherence_null",
+    "coherence_excess",
+    "coherence_excess_weighted",
+    "coherence_p",
+    "n_coherent",
+    "purity",
+    "purity_null",
+    "lch_excess",
+    "n_lch_eligible",
+)
 
 
 def beside_controls(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row per analysis from the rows of `layer_progress`.
+    """One row per analysis from the rows of `layer_progress`, with those of `layer_coherence` if they have them.
 
     The SAE's values keep their names; those of a control are called `<score>_<control>`.
     """
     result: dict[int, Row] = {}
     for row in rows:
         merged = result.setdefault(row["analysis_id"], {name: row[name] for name in _ABOUT})
+        scored = [name for name in _BESIDE_CHANCE if name in row]
         if row["basis"] == "sae":
-            merged |= {name: row[name] for name in (*_BESIDE, *_OF_SAE)}
+            merged |= {name: row[name] for name in (*_BESIDE, *scored, *_OF_SAE)}
         else:
-            merged |= {f"{name}_{row['basis']}": row[name] for name in _BESIDE}
+            merged |= {f"{name}_{row['basis']}": row[name] for name in (*_BESIDE, *scored)}
     return list(result.values())

@@ -77,7 +77,7 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
     for bases, n_columns in ((BASES, (15, 11, 11, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 4, 4, 7))):
         rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "holdout_l0": 100.25} for basis in bases]
-        print_layer_rows(beside_controls(rows))
+        print_layer_rows(beside_controls(rows), "paper")
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120
         headings = [line.split() for line in lines if line.strip().startswith("layer")]
@@ -85,6 +85,24 @@ def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
         cells = [line.split()[1:] for line in lines if line.strip().startswith("11 ")]
         assert tuple(1 + len(found) for found in cells) == n_columns
         assert {cell for found in cells for cell in found} == {"0.25", "10.25", "100.25"}
+
+
+def test_layers_are_shown_beside_chance_unless_the_papers_protocol_is_asked_for(capsys):
+    scores = {"coherence_excess": 0.25, "coherence_p": 0.001, "purity": 0.5, "lch_excess": 1.5, "n_lch_eligible": 77}
+    rows = beside_controls([row(1, 11, basis, 0.25) | scores for basis in BASES])
+    print_layer_rows(rows)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 120
+    assert {"0.001", "0.50", "1.50", "77"} <= set(shown.split())
+    assert "LCH height" not in shown.split("`--protocol paper`")[0]
+    print_layer_rows(rows, "paper")
+    assert "not corrected for chance" in capsys.readouterr().out
+
+
+def test_latents_by_coherence(ask):
+    assert [row["layer"] for row in ask("latents", "--min-coherence", 0.1, "--study", "all")] == [5, 2]
+    assert [row["coherence_excess"] for row in ask("latents", "--min-coherence", 0.15)] == [0.2]
+    assert ask("latents", "--min-coherence", 0.3) == []
 
 
 def test_layers(ask, admin, planted):

@@ -10,11 +10,17 @@ from hsae.catalog.tables.scores import BASES
 
 
 def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
-    """Rows of layer_progress, by SAE kind, layer and basis (the SAE first), with what the training measured."""
+    """Rows of layer_progress with those of layer_coherence, by SAE kind, layer and basis (the SAE first).
+
+    They have what the training measured beside them.
+    """
     values: Row = {"bases": list(BASES)}
     query = f"""
-        SELECT v.*, e.l0 AS holdout_l0, e.holdout_dead_share, e.train_fvu, e.train_l0, e.train_dead_share
+        SELECT v.*, e.l0 AS holdout_l0, e.holdout_dead_share, e.train_fvu, e.train_l0, e.train_dead_share,
+               h.coherence, h.coherence_null, h.coherence_excess, h.coherence_excess_weighted, h.coherence_p,
+               h.n_coherent, h.purity, h.purity_null, h.lch_excess_mean AS lch_excess, h.n_lch_eligible
         FROM layer_progress v JOIN analysis a ON a.id = v.analysis_id JOIN sae e ON e.id = a.sae_id
+        JOIN layer_coherence h ON h.analysis_id = v.analysis_id AND h.basis = v.basis
         WHERE true{of_analyses(wanted, values)}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
                  array_position(CAST(:bases AS text[]), v.basis)
@@ -25,7 +31,8 @@ def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
 def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """Rows of latent_label by falling F1; a latent's node is its label.
 
-    Latents of the SAE also have the F1 that their controls reach at the label (`with_controls`).
+    If a least coherence excess is wanted, they come by it instead. Latents of the SAE also have the F1 that their
+    controls reach at the label (`with_controls`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values, all_rows=wanted.max_q is not None) + _at_least(wanted.min_f1, values)
@@ -34,6 +41,10 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
         values["max_q"] = wanted.max_q
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"
+    if wanted.min_coherence is not None:
+        query += " AND v.coherence_excess >= :min_coherence"
+        values["min_coherence"] = wanted.min_coherence
+        order = "v.coherence_excess DESC, v.analysis_id, v.latent"
     query = with_controls(f"{query} ORDER BY {order} LIMIT :limit", basis=wanted.basis, order=order)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 

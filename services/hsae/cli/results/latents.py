@@ -27,11 +27,11 @@ _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
     "f1": "F1", "f1_adjusted": "adjusted F1", **CONTROL_COLUMNS, "q": "q", "precision": "precision",
     "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
-    "n_fire": "fires on",
+    "coherence_excess": "coherence", "n_fire": "fires on",
 }  # fmt: skip
 _IMPORTANCE = (
-    "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "f1_adjusted", "q", "precision",
-    "recall",
+    "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "coherence_excess", "f1_adjusted",
+    "q", "precision", "recall",
 )  # fmt: skip
 _ALIKE = "+1: that many further latents of the analysis have the same label and the same numbers; --json lists each."
 
@@ -46,11 +46,15 @@ _ALIKE = "+1: that many further latents of the analysis have the same label and 
 @click.option("--under", help="Only labels at or below this node (dog.n.01 or n02084071).")
 @min_f1_option
 @label_q_option
+@click.option("--min-coherence", type=float, help="Only a coherence excess of at least so many bits; best first.")
 @limit_option
 @json_option
 @pass_connections
 def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Latents with their labels, best F1 first.
+
+    coherence: excess of the taxonomic coherence in bits. It says how much closer in the tree the classes of the
+    latent's 16 strongest images are than classes at random; "-" for latents of one class.
 
     Beside a latent's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
     latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Latents of one analysis with the same
@@ -71,7 +75,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 
 def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
     """The first `limit` rows of identical latents, each with all of its latents."""
-    n_latents = limit
+    n_latents, order = limit, "f1" if wanted["min_coherence"] is None else "coherence_excess"
     while True:
         found = filtered_rows(
             connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
@@ -79,8 +83,8 @@ def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[
         rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent"})
         if len(found) < n_latents:
             return rows[:limit]
-        # They come by F1 and analysis, which alike ones share: only those of the last of both may go on behind it.
-        open_end = (found[-1]["f1"], found[-1]["analysis_id"])
-        if len(rows) >= limit and (rows[limit - 1]["f1"], rows[limit - 1]["analysis_id"]) != open_end:
+        # They come by score and analysis, which alike ones share: only those of the last of both may go on behind it.
+        open_end = (found[-1][order], found[-1]["analysis_id"])
+        if len(rows) >= limit and (rows[limit - 1][order], rows[limit - 1]["analysis_id"]) != open_end:
             return rows[:limit]
         n_latents *= 4

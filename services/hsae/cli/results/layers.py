@@ -1,7 +1,7 @@
 """hsae-admin results layers: scores of every layer, beside those of its controls."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -24,7 +24,26 @@ from hsae.cli.results.filters import (
 )
 from hsae.report.layer_table import beside_controls
 
-_LAYER_COLUMNS = {
+_Protocol = Literal["chance", "paper"]
+_CHANCE_COLUMNS = {
+    "layer": "\nlayer",
+    "fvu": "\nFVU",
+    "l0": "\nL0",
+    "dead_share": "\ndead",
+    "probe_accuracy": "\nprobe",
+    "coherence_excess": "cohe-\nrence",
+    "coherence_p": "\np",
+    "coherence_excess_neuron": "\nneurons",
+    "coherence_excess_random": "\nrandom",
+    "coherence_excess_untrained": "\nuntrained",
+    "coherence_excess_shuffled_taxonomy": "\n~tree",
+    "purity": "pu-\nrity",
+    "purity_null": "\nnull",
+    "lch_excess": "LCH\nexcess",
+    "lch_excess_shuffled_taxonomy": "\n~tree",
+    "n_lch_eligible": "\nlatents",
+}
+_PAPER_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "\nFVU",
     "holdout_l0": "\nL0",
@@ -52,17 +71,32 @@ _TRAINING_COLUMNS = {
 }
 _SCORES = {"share_nodes_f1": "nodes\nF1>=.5", "best_f1_inner": "inner\nF1"}
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
-_LAYER_IMPORTANCE = (
+_CHANCE_IMPORTANCE = (
+    "layer", "coherence_excess", "coherence_p", "coherence_excess_shuffled_taxonomy", "coherence_excess_random", "fvu",
+    "l0", "lch_excess", "n_lch_eligible", "purity", "purity_null", "probe_accuracy", "coherence_excess_neuron",
+)  # fmt: skip
+_PAPER_IMPORTANCE = (
     "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
     "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
 )  # fmt: skip
 _CONTROL_IMPORTANCE = (
     "shuffled_taxonomy", "exemplar", "random", "neuron", "kmeans", "untrained", "pca", "shuffled_labels", "class_mean",
 )  # fmt: skip
+_CHANCE_LEGEND = """\
+coherence: mean similarity in the tree, in bits, of the classes of a latent's 16 strongest images, less that of classes
+at random; p: by permuted trees. purity: share of the pairs of these images that are of one class; null: of images at
+random. LCH excess: bits by which the lowest common hypernym of these classes is smaller than that of as many at random;
+mean of so many latents: those of two classes that fire on 16 images. `--protocol paper`: LCH height and coverage."""
+_PAPER_LEGEND = """\
+The paper's protocol: in-sample-style raw means over all latents, not corrected for chance: they depend on how often
+latents fire. LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images."""
+_PROTOCOLS: dict[_Protocol, tuple[dict[str, str], tuple[str, ...], str]] = {
+    "chance": (_CHANCE_COLUMNS, _CHANCE_IMPORTANCE, _CHANCE_LEGEND),
+    "paper": (_PAPER_COLUMNS, _PAPER_IMPORTANCE, _PAPER_LEGEND),
+}
 _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out; train: of as many rows that it trained on. dead, in the last
 table: on these rows; in the first: on all scored images.
-LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images; latents' means.
 nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
 Baselines at the SAE's densities: exemplars, k-means = likeness to training images, to their clusters; PCA, random =
 principal and random directions; neurons = raw neurons; untrained = the SAE before training; ceiling = class means,
@@ -76,11 +110,24 @@ probe: held-out accuracy of a linear probe for the class on the layer's raw acti
 @dataset_option
 @layer_option
 @sae_option
+@click.option(
+    "--protocol",
+    type=click.Choice(list(_PROTOCOLS)),
+    default="chance",
+    show_default=True,
+    help="Coherence and LCH beside chance, or the paper's raw LCH height and coverage.",
+)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
 @json_option
 @pass_connections
 def layers(
-    connections: Connections, /, study: int | str | None, plot: Path | None, as_json: bool, **wanted: Any
+    connections: Connections,
+    /,
+    study: int | str | None,
+    protocol: _Protocol,
+    plot: Path | None,
+    as_json: bool,
+    **wanted: Any,
 ) -> None:
     """Scores of every layer, each SAE beside its controls."""
     rows = fetch_layers(connections, study=study, quiet=as_json, **wanted)
@@ -94,7 +141,7 @@ def layers(
     if as_json:
         print_json(rows)
     else:
-        print_layer_rows(rows)
+        print_layer_rows(rows, protocol)
     if plot is not None and rows:
         click.echo(f"Figure: {plot}", err=as_json)
 
@@ -119,8 +166,8 @@ def print_layers(connections: Connections, *, study_id: int) -> None:
     print_layer_rows(fetch_layers(connections, study=study_id))
 
 
-def print_layer_rows(rows: list[dict[str, Any]]) -> None:
-    """One table per model, data set and SAE."""
+def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance") -> None:
+    """Two tables per model, data set and SAE."""
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
         return
@@ -129,13 +176,15 @@ def print_layer_rows(rows: list[dict[str, Any]]) -> None:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
     tables = (
-        (_LAYER_COLUMNS, _LAYER_IMPORTANCE), *map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",)),
+        _PROTOCOLS[protocol][:2], *map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",)),
     )  # fmt: skip
     for title, group in groups.items():
         for columns, importance in tables:
             scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
-            out.print(table(group, scored, title=title, digits=2, importance=importance))
+            shown = [row | {"coherence_p": _three_digits(row.get("coherence_p"))} for row in group]
+            out.print(table(shown, scored, title=title, digits=2, importance=importance))
             out.print()
+    out.print(_PROTOCOLS[protocol][2], soft_wrap=True)
     out.print(_LEGEND, soft_wrap=True)
 
 
@@ -144,3 +193,8 @@ def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
     columns = {"layer": "\nlayer", score: _SCORES[score]}
     columns |= {f"{score}_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
     return columns, ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))
+
+
+def _three_digits(p: float | None) -> str | None:
+    """A p-value by 999 permutations: the digits that it has."""
+    return None if p is None else f"{p:.3f}"
