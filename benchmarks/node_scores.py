@@ -2,8 +2,8 @@
 
 Each contender gets the same activations and labels in memory, in the form that suits it (CSR for hsae, dense columns
 for the others), and gives precision, recall, F1 and AUROC. hsae is timed twice: as it is used (`iter_node_scores`,
-which also gives mass, Mann-Whitney z and the exact p of every pair), and with these four scores alone. The exact tests of
-all nodes are timed beside it (`node_tests`).
+which also gives mass, Mann-Whitney z and the exact p of every pair), and with these four scores alone. The exact tests
+of all nodes are timed beside it (`node_tests`).
 """
 
 import argparse

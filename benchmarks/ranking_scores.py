@@ -1,8 +1,8 @@
 """One SAE at the size of ImageNet's validation set: every score of its latents, average precision, monosemanticity.
 
-The whole of what hsae computes of one basis (`score_basis`: every pair's scores, the exact tests, the shortlist with its
-average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth, the latents' own
-hierarchy) is timed, and so are three parts by themselves: average precision and best F1 of the shortlist against
+The whole of what hsae computes of one basis (`score_basis`: every pair's scores, the exact tests, the shortlist with
+its average precision and best-F1 thresholds, LCH and coverage by three rules, monosemanticity, LCA depth, the latents'
+own hierarchy) is timed, and so are three parts by themselves: average precision and best F1 of the shortlist against
 scikit-learn pair by pair, the monosemanticity score in linear time against its quadratic definition in torch, and the
 latents' own hierarchy against nothing.
 """

@@ -2,8 +2,8 @@
 
 Synthetic activations of 1,281,167 images, 64 of 12,288 latents on each, are written as shards into a private S3 server
 and read back through the store's client, which checks every byte. Timed are the ranks and class sums, every pair's
-scores with z and exact p, and LCH and coverage of every latent; the same on 1/8, 1/4 and 1/2 of the shards shows how the
-time grows with the non-zeros.
+scores with z and exact p, and LCH and coverage of every latent; the same on 1/8, 1/4 and 1/2 of the shards shows how
+the time grows with the non-zeros.
 """
 
 import argparse

@@ -34,7 +34,8 @@ _NEW = {
         "p": (
             sa.Double,
             "exact test of this pair alone: the probability of n_both or more images if firing did not depend on the "
-            "node; null where undefined, and in analyses of earlier versions",
+            "node; null where it is not above chance (n_fire * n_images over all images), and in analyses of earlier "
+            "versions",
         ),
         "p_node": (
             sa.Double,

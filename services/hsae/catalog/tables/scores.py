@@ -170,7 +170,8 @@ class NodeScore(Base):
     p: Mapped[float | None] = mapped_column(
         Double,
         comment="exact test of this pair alone: the probability of n_both or more images if firing did not depend on "
-        "the node; null where undefined, and in analyses of earlier versions",
+        "the node; null where it is not above chance (n_fire * n_images over all images), and in analyses of earlier "
+        "versions",
     )
     auroc: Mapped[float | None] = mapped_column(
         Double, comment="area under the ROC curve of the activation for the node; null where undefined"

@@ -71,16 +71,6 @@ def run_numbers(length: Int64[Tensor, " n_runs"], total: int) -> Int64[Tensor, "
     return torch.arange(len(length), device=length.device).repeat_interleave(length, output_size=total)
 
 
-def searchsorted(ordered: Float64[Tensor, " n"], wanted: Float64[Tensor, " n_wanted"]) -> Int64[Tensor, " n_wanted"]:
-    """For every wanted value the number of ordered values below it; for NaN the number of all values."""
-    if ordered.device.type != "cpu":
-        return torch.searchsorted(ordered, wanted)
-    order = torch.from_numpy(np.argsort(wanted.numpy()))  # look-ups in order use the cache better
-    found = torch.empty(len(wanted), dtype=torch.int64)
-    found[order] = torch.searchsorted(ordered, wanted[order])
-    return found
-
-
 def segment_count(cell: Int64[Tensor, " n"], number: Int64[Tensor, " n"], n_cells: int) -> Int64[Tensor, " n_cells"]:
     """Sums of integers by cell, exact in any order."""
     return torch.zeros(n_cells, dtype=torch.int64, device=cell.device).scatter_add_(0, cell, number)

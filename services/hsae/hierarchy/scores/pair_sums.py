@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -15,7 +16,7 @@ class PairSums:
 
     Scores are NaN where undefined: all scores of a node without images; precision, recall and F1 of a latent that never
     fires; mass share and means of a latent that is 0 everywhere; the mean outside, adjusted F1 and p of a node with
-    every image; p of a latent that fires on no image or on all; AUROC and z of a node with every image, and of a
+    every image; p of a pair that is not above chance; AUROC and z of a node with every image, and of a
     constant latent. With `out`, the score is written there.
 
     Attributes:
@@ -63,12 +64,15 @@ class PairSums:
         """Exact test: the probability of `n_both` or more hits if firing did not depend on the node.
 
         The upper tail of the hypergeometric distribution (Fisher's exact test, one-sided), for this pair alone; 0 where
-        it is below the smallest float64.
+        it is below the smallest float64. It is computed for pairs above chance, `n_both > N_j n_v / N`; others have
+        NaN.
         """
         shape = self.n_both.shape
-        counts = (part.expand(shape).flatten().cpu().numpy() for part in (self.n_both, self.n_fire, self.n_node))
-        log_p = torch.from_numpy(Hypergeometric.of(self.n_images).log_tail(*counts))
-        return log_p.exp_().view(shape).to(self.n_both.device)
+        above = self.n_both * self.n_images > self.n_fire * self.n_node
+        counts = (part.expand(shape)[above].cpu().numpy() for part in (self.n_both, self.n_fire, self.n_node))
+        p = torch.full(shape, torch.nan, dtype=torch.float64, device=self.n_both.device)
+        p[above] = torch.from_numpy(np.exp(Hypergeometric.of(self.n_images).log_tail(*counts))).to(p.device)
+        return p
 
     def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`, as `1/2 + rank_deviation / (2 n_v (N - n_v))`.

@@ -15,9 +15,12 @@ from scipy.special import xlog1py, xlogy
 
 _SMALL = 16
 """From here on Stirling's series has float64's precision."""
-_STOP = 1e-17
+_STOP = 1e-13
 """A tail ends where all that follows is below this share of its sum."""
-_BLOCK_PAIRS = 1 << 16
+_STEPS = 4
+"""Terms that are added before the sums that are complete are taken out."""
+_BLOCK_PAIRS = 1 << 13
+"""Few enough that their terms fit the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,23 +134,27 @@ class Hypergeometric:
         n_node: Int64[np.ndarray, "n_pairs"],
     ) -> Float64[np.ndarray, "n_pairs"]:
         """The tails of values above the expected one, from where on every term is less than the one before it."""
-        total = np.ones(len(n_both))
-        open_pairs = np.arange(len(n_both))
-        term, tail = np.ones(len(n_both)), np.ones(len(n_both))
         # Falling and rising factors of the ratio of two terms, as float64: exact integers.
-        in_node, elsewhere = (n_node - n_both).astype(np.float64), (n_fire - n_both).astype(np.float64)
-        both, neither = n_both + 1.0, (self.n_images - n_node - n_fire + n_both) + 1.0
+        state = np.empty((6, len(n_both)))
+        state[0] = n_node - n_both
+        state[1] = n_fire - n_both
+        state[2] = n_both + 1
+        state[3] = self.n_images - n_node - n_fire + n_both + 1
+        state[4:] = 1.0  # the term and the sum so far, over the first term
+        total = np.empty(len(n_both))
+        open_pairs = np.arange(len(n_both))
         while len(open_pairs):
-            ratio = (in_node * elsewhere) / (both * neither)
+            in_node, elsewhere, both, neither, term, tail = state
+            for _ in range(_STEPS):  # beyond the last possible number the terms are 0
+                term *= in_node * elsewhere / (both * neither)
+                tail += term
+                state[:2] -= 1.0
+                state[2:4] += 1.0
+            ratio = np.maximum(in_node * elsewhere / (both * neither), 0.0)
             # Ratios fall, so all that follows is less than a geometric series.
-            goes_on = term * ratio > _STOP * tail * (1.0 - ratio)
+            goes_on = (term * ratio > _STOP * tail * (1.0 - ratio)) & (np.minimum(in_node, elsewhere) > 0)
             if not goes_on.all():
-                done = ~goes_on
-                total[open_pairs[done]] = tail[done]
-                kept = (open_pairs, term, tail, in_node, elsewhere, both, neither, ratio)
-                open_pairs, term, tail, in_node, elsewhere, both, neither, ratio = (part[goes_on] for part in kept)
-            term = term * ratio
-            tail = tail + term
-            in_node, elsewhere, both, neither = in_node - 1.0, elsewhere - 1.0, both + 1.0, neither + 1.0
+                total[open_pairs[~goes_on]] = tail[~goes_on]
+                open_pairs, state = open_pairs[goes_on], state[:, goes_on]
         log_p: np.ndarray = self.log_term(n_both, n_fire, n_node) + np.log(total)
         return np.minimum(log_p, 0.0)
