@@ -25,7 +25,7 @@ from hsae.report.identical_latents import merge_identical_latents
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
-    "f1": "F1", "f1_adjusted": "adjusted F1", **CONTROL_COLUMNS, "q": "q", "precision": "precision",
+    "f1": "F1", **CONTROL_COLUMNS, "f1_adjusted": "adjusted F1", "q": "q", "precision": "precision",
     "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
     "coherence_excess": "coherence", "n_fire": "fires on",
 }  # fmt: skip

@@ -24,8 +24,8 @@ from hsae.cli.results.filters import (
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "synset": "node", "height": "height",
-    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", "f1_adjusted": "adjusted F1",
-    **CONTROL_COLUMNS, "precision": "precision", "recall": "recall", "auroc": "AUROC", "q_node": "q",
+    "n_classes": "classes", "n_images": "images", "latent": "best latent", "f1": "F1", **CONTROL_COLUMNS,
+    "f1_adjusted": "adjusted F1", "precision": "precision", "recall": "recall", "auroc": "AUROC", "q_node": "q",
 }  # fmt: skip
 _IMPORTANCE = (
     "synset", "f1", "latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "f1_adjusted", "q_node", "precision",

@@ -28,8 +28,8 @@ from hsae.errors import UserError
 from hsae.report.tree import keep_with_ancestors, tree_lines
 
 _COLUMNS = {
-    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1",
-    "f1_adjusted": "adjusted F1", **CONTROL_COLUMNS, "q_node": "q",
+    "line": "node", "n_classes": "classes", "n_images": "images", "f1": "F1", **CONTROL_COLUMNS,
+    "f1_adjusted": "adjusted F1", "q_node": "q",
     "precision": "precision", "recall": "recall", "latent": "latent",
     "layer": "layer", "sae": "SAE", "analysis_id": "analysis",
 }  # fmt: skip

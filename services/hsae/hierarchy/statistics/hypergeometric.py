@@ -156,5 +156,5 @@ class Hypergeometric:
             if not goes_on.all():
                 total[open_pairs[~goes_on]] = tail[~goes_on]
                 open_pairs, state = open_pairs[goes_on], state[:, goes_on]
-        log_p: np.ndarray = self.log_term(n_both, n_fire, n_node) + np.log(total)
-        return np.minimum(log_p, 0.0)
+        log_p: np.ndarray = np.minimum(self.log_term(n_both, n_fire, n_node) + np.log(total), 0.0)
+        return log_p
