@@ -10,9 +10,12 @@ _BESIDE = (
     "lch_height",
     "coverage",
     "share_nodes_f1",
+    "share_nodes_rarefied",
     "share_nodes_q",
     "best_f1",
     "best_f1_inner",
+    "best_f1_adjusted",
+    "best_f1_adjusted_inner",
     "l0",
     "dead_share",
 )
