@@ -1,0 +1,127 @@
+"""The headline numbers of a basis with the classes permuted over the tree: what a tree without meaning gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float64
+
+from hsae.hierarchy.coherence.class_pairs import PairBlock, top_class_pairs
+from hsae.hierarchy.coherence.excess import excess_of, null_mean
+from hsae.hierarchy.coherence.resnik import ResnikSimilarity
+from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
+from hsae.hierarchy.resampling.measured import MIN_LCH_FIRES, Headline, Measured
+from hsae.hierarchy.resampling.shuffled_nodes import Places, shuffled_f1
+
+_LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
+"""Numbers that a latent which follows the tree makes smaller; the others it makes greater."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShuffledTrees:
+    """One headline number beside its values under shuffled taxonomies.
+
+    Attributes:
+        value: with the taxonomy as it is; NaN where undefined.
+        shuffled: its value under every permutation.
+        p: `(1 + b) / (1 + n)`, where `b` of the `n` permutations follow the tree at least as well (Phipson & Smyth
+            2010); one-sided; NaN where undefined.
+    """
+
+    value: float
+    shuffled: Float64[np.ndarray, " n_shuffles"]
+    p: float
+
+
+def class_places(n_classes: int, seed: int) -> Places:
+    """The place in the tree that every class gets: the permutation of `shuffle_taxonomy` with this seed."""
+    return np.random.Generator(np.random.PCG64(seed)).permutation(n_classes)
+
+
+def shuffle_headlines(
+    measured: Measured, n_shuffles: int, *, device: Device = "cpu", check: Callable[[], None] = go_on
+) -> dict[Headline, ShuffledTrees]:
+    """Every headline number that depends on the tree, under permutations of the classes over it.
+
+    The first permutation has the seed `measured.seed`, the next `measured.seed + 1`, like the control
+    `shuffled_taxonomy`. The numbers are those of a full analysis of the permuted labels, to the last digits.
+
+    Args:
+        measured: the basis.
+        n_shuffles: number of permutations.
+        device: where products are computed.
+        check: called for every permutation and number; may raise to stop.
+    """
+    n = measured.n_classes
+    permutations = [np.arange(n), *(class_places(n, measured.seed + i) for i in range(n_shuffles))]
+    found: dict[Headline, np.ndarray] = {}
+    found |= _coherence(measured, permutations, check)
+    found |= _lowest(measured, permutations, check)
+    found |= shuffled_f1(measured, permutations, device=device, check=check)
+    return {metric: _beside(metric, values) for metric, values in found.items()}
+
+
+def _beside(metric: Headline, values: Float64[np.ndarray, " n_permutations"]) -> ShuffledTrees:
+    value, shuffled = float(values[0]), np.ascontiguousarray(values[1:])
+    sign = -1.0 if metric in _LOWER_IS_TREE else 1.0
+    # Sums of the same terms in another order differ in their last digits; such a value is as good.
+    n_as_good = int((sign * (shuffled - value) >= -1e-12).sum())
+    is_there = not np.isnan(value) and len(shuffled) > 0 and not np.isnan(shuffled).any()
+    return ShuffledTrees(value, shuffled, (1 + n_as_good) / (1 + len(shuffled)) if is_there else float("nan"))
+
+
+def _coherence(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
+    """`s_ab` of two classes becomes the similarity of the places that they get."""
+    resnik = measured.resnik
+    pairs = top_class_pairs(measured.top_images, measured.labels, resnik)
+    n_fire = measured.score.latent_fire_counts()
+    has_images = measured.has_images()
+    values = np.empty((2, len(permutations)))
+    for row, places in enumerate(permutations):
+        check()
+        moved = replace(pairs, blocks=[_moved(block, places, resnik) for block in pairs.blocks])
+        kept = np.zeros_like(has_images)
+        kept[places] = has_images
+        values[:, row] = excess_of(moved.coherence(), null_mean(resnik, kept), n_fire)
+    return {"coherence_excess": values[0], "coherence_excess_weighted": values[1]}
+
+
+def _moved(block: PairBlock, places: Places, resnik: ResnikSimilarity) -> PairBlock:
+    left, right = block.pairs()
+    classes = places[block.classes]
+    return replace(block, code=resnik.code[classes[:, left], classes[:, right]])
+
+
+def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
+    """LCH height and coverage over all latents with classes; LCH excess over those with support."""
+    taxonomy = measured.taxonomy
+    sets = sp.csr_array(measured.associated)
+    size = np.diff(sets.indptr)
+    eligible = (measured.score.latent_fire_counts() >= MIN_LCH_FIRES) & (size > 1)
+    leaf_counts, height = np.asarray(taxonomy.leaf_counts), np.asarray(taxonomy.height, np.float64)
+    log2 = np.log2(leaf_counts)
+    lowest = LowestHypernyms(taxonomy)
+    expected = lowest.expected_log2(leaf_counts, int(size.max(initial=0)), measured.seed)[size[eligible]]
+    heights, coverage, excess = (np.full(len(permutations), np.nan) for _ in range(3))
+    for row, places in enumerate(permutations):
+        check()
+        nodes = lowest.of_sets(sets.indptr, places[sets.indices])
+        placed = nodes >= 0
+        if placed.any():
+            heights[row] = height[nodes[placed]].mean()
+            coverage[row] = (size[placed] / leaf_counts[nodes[placed]]).mean()
+        if eligible.any():
+            excess[row] = (expected - log2[nodes[eligible]]).mean()
+    return {"lch_excess_mean": excess, "lch_height_mean": heights, "coverage_mean": coverage}
+
+
+def quantiles(shuffled: Float64[np.ndarray, " n_shuffles"]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation, 2.5 % and 97.5 % quantile; NaN where undefined."""
+    if not len(shuffled) or np.isnan(shuffled).any():
+        return (float("nan"),) * 4
+    low, high = np.quantile(shuffled, (0.025, 0.975))
+    sd = float(shuffled.std(ddof=1)) if len(shuffled) > 1 else float("nan")
+    return float(shuffled.mean()), sd, float(low), float(high)
