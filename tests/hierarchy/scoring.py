@@ -6,6 +6,7 @@ from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, 
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 _WITHOUT_UNTRAINED = ("neuron", "pca", "random")
+_FEW = {"n_replicates": 2, "n_tree_shuffles": 2}
 
 
 def score_all(
@@ -14,7 +15,7 @@ def score_all(
 ):  # fmt: skip
     """All bases; `scoring` is that of `ScoringConfig`, by default without an untrained SAE."""
     sae = SaeActivations(z, neurons, decoder, untrained)
-    config = _config(seed, **{"controls": _WITHOUT_UNTRAINED, **scoring})
+    config = _config(seed, **{"controls": _WITHOUT_UNTRAINED, **_FEW, **scoring})
     images = LabelledImages(labels, taxonomy, embeddings, parts)
     return score_bases(sae, images, config, device=device, progress=progress)
 
@@ -22,7 +23,7 @@ def score_all(
 def score_one(z, labels, taxonomy, *, basis, seed=0, embeddings=None, cluster_seed=0):
     """One basis."""
     given = BasisActivations(basis, rank_activations(z), seed)
-    return score_basis(given, LabelledImages(labels, taxonomy, embeddings), _config(cluster_seed))
+    return score_basis(given, LabelledImages(labels, taxonomy, embeddings), _config(cluster_seed, **_FEW))
 
 
 def _config(seed, **scoring):

@@ -10,6 +10,7 @@ from hsae.hierarchy.config import AssociationRule, ControlBasis
 from hsae.hierarchy.latent_hierarchy.absorption import NodeAbsorption
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
 from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
+from hsae.hierarchy.resampling.resampled import Resampled
 from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
 from hsae.hierarchy.scores.node_scores import NodeScores
@@ -104,6 +105,7 @@ class BasisResult:
         class_sums: sums by class over all images, whatever they were used for, from which `iter_node_scores` computes
             the scores of every pair; only for the basis `sae`. If images have several labels, the sums are by label
             set.
+        resampled: the headline numbers with classes deleted and with shuffled taxonomies.
     """
 
     basis: Basis
@@ -117,3 +119,4 @@ class BasisResult:
     layer: LayerScores
     n_reaching: Int64[np.ndarray, "n_distinct"]
     class_sums: ClassSums | None
+    resampled: Resampled | None = None

@@ -41,6 +41,12 @@ class ScoringConfig(FrozenModel):
         description="seed of the shuffles, the random directions and clusters",
     )
     n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+    n_replicates: int = Field(
+        100, ge=0, le=10_000, description="replicates without a fifth of the classes, from which intervals come"
+    )
+    n_tree_shuffles: int = Field(
+        99, ge=0, le=10_000, description="permutations of the classes over the tree, the null of headline numbers"
+    )
     controls: tuple[ControlBasis, ...] = Field(BASELINES, description="bases that are scored beside the SAE")
     n_random: int = Field(5, ge=1, le=100, description="draws of the control random, with one seed each")
     embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
@@ -52,8 +58,10 @@ class ScoringConfig(FrozenModel):
 
     def key_fields(self) -> dict[str, Any]:
         """The fields that a key is made of; one that did not exist before is left out where it changes nothing."""
-        changes_nothing = self.n_random == 1 or "random" not in self.controls
-        return self.model_dump(mode="json", exclude={"embeddings", *(("n_random",) if changes_nothing else ())})
+        left_out = {"embeddings", *(name for name in ("n_replicates", "n_tree_shuffles") if not getattr(self, name))}
+        if self.n_random == 1 or "random" not in self.controls:
+            left_out.add("n_random")
+        return self.model_dump(mode="json", exclude=left_out)
 
     @field_validator("controls")
     @classmethod

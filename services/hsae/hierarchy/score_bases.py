@@ -19,6 +19,7 @@ from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
+from hsae.hierarchy.resampled_basis import resampled_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import LatentLabels, Likeness, latent_places, latent_table, mean_lca_depth
@@ -218,6 +219,7 @@ def score_basis(
         layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy, layer_coherence),
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
+        resampled=resampled_headlines(given, parts, chosen, taxonomy, scoring, device=device, check=check),
     )
 
 

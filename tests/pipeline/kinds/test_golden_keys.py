@@ -35,6 +35,7 @@ _DATASET = DatasetRef(
     id=7, name="train", root="/images", fingerprint="a" * 64, listing_sha256="b" * 64, taxonomy_key="c" * 64
 )
 _ACTIVATIONS, _SAE = "d" * 64, "e" * 64
+_NOT_RESAMPLED = {"n_replicates": 0, "n_tree_shuffles": 0}  # as before there were such settings
 
 
 @pytest.mark.parametrize(
@@ -130,15 +131,26 @@ def test_splits(split, sae, analysis):
 @pytest.mark.parametrize(
     ("scoring", "embeddings", "key"),
     [
-        (ScoringConfig(), None, "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585"),
-        (ScoringConfig(embeddings="own"), None, "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585"),
-        (ScoringConfig(), "f" * 64, "27535fe1085e18e5de272a910edb702aea8c44b6c96dd508304bf07d030bebef"),
+        (ScoringConfig(), None, "dd6ab1823fd912bf32aee07331e96290ed34a4fe21052a9e20169a1dfe9180bf"),
+        (ScoringConfig(**_NOT_RESAMPLED), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
         (
-            ScoringConfig(threshold=0.5, association="mass", seed=2, n_shuffles=5, controls=("random", "neuron")),
+            ScoringConfig(**_NOT_RESAMPLED, embeddings="own"),
+            None,
+            "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed",
+        ),
+        (ScoringConfig(**_NOT_RESAMPLED), "f" * 64, "e87a3d78ea208467f1ec5f380c421d48c8806d1431d9ada6ccc84f7c1b1ff9dd"),
+        (
+            ScoringConfig(
+                **_NOT_RESAMPLED, threshold=0.5, association="mass", seed=2, n_shuffles=5, controls=("random", "neuron")
+            ),
             None,
             "5fc40bf543bd64b6a49293916165c1206b76cd364b65e571097c2219003c5575",
         ),
-        (ScoringConfig(controls=()), None, "d6267008ea0ea3385aaf28f87f8e6b448670e48696d38d05dca48d07b9082a49"),
+        (
+            ScoringConfig(**_NOT_RESAMPLED, controls=()),
+            None,
+            "c71da550fc7d168c5d62477d951c00805957978b9373b2dc43eca2df859f4ae3",
+        ),
     ],
 )
 def test_analyses(scoring, embeddings, key):

@@ -45,6 +45,7 @@ OTHER_EXTRACTION = {
 }
 OTHER_SCORING = {
     "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,
+    "n_replicates": 7, "n_tree_shuffles": 9,
 }  # fmt: skip
 OTHER_SAE = {
     "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,

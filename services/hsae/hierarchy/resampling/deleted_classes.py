@@ -8,7 +8,6 @@ it is the mean of.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +19,6 @@ from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
 from hsae.hierarchy.resampling.measured import (
     MIN_LCH_FIRES,
-    Headline,
     Measured,
     distinct_nodes,
     fire_counts,
@@ -28,6 +26,7 @@ from hsae.hierarchy.resampling.measured import (
     mean_defined,
     members_of,
 )
+from hsae.hierarchy.resampling.resampled import Headline, Quantity
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.statistics.label_sets import classes_of, closure_of_sets
 from hsae.taxonomy import InducedTaxonomy
@@ -36,21 +35,6 @@ DELETED_SHARE = 0.2
 """Share of the classes that a replicate deletes."""
 
 Keep = Bool[np.ndarray, "n_replicates n_classes"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Quantity:
-    """One headline number of one basis.
-
-    Attributes:
-        value: with all classes; NaN where undefined.
-        n: number of nodes or latents that it is the mean of.
-        replicates: its value in every replicate; NaN where undefined.
-    """
-
-    value: float
-    n: int
-    replicates: Float64[np.ndarray, " n_replicates"]
 
 
 def kept_classes(taxonomy: InducedTaxonomy, n_replicates: int, seed: int) -> Keep:

@@ -1,7 +1,6 @@
 """What the headline numbers of one basis are computed from."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,19 +12,6 @@ from hsae.hierarchy.scores.shortlist import node_priority
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.label_sets import Labels, classes_of
 from hsae.taxonomy import InducedTaxonomy
-
-Headline = Literal[
-    "coherence_excess",
-    "coherence_excess_weighted",
-    "f1_adjusted_inner_mean",
-    "f1_adjusted_mean",
-    "purity_mean",
-    "lch_excess_mean",
-    "lch_height_mean",
-    "coverage_mean",
-]
-"""The numbers that get intervals and nulls; docs/metrics.md has their formulas."""
-HEADLINES: tuple[Headline, ...] = get_args(Headline)
 
 MIN_LCH_FIRES = 16
 """LCH excess is over latents that fire on at least this many images."""

@@ -16,7 +16,6 @@ from torch import Tensor
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.measured import (
-    Headline,
     Measured,
     distinct_nodes,
     fire_counts,
@@ -24,6 +23,7 @@ from hsae.hierarchy.resampling.measured import (
     mean_defined,
     members_of,
 )
+from hsae.hierarchy.resampling.resampled import Headline
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.taxonomy import InducedTaxonomy

@@ -1,7 +1,7 @@
 """The headline numbers of a basis with the classes permuted over the tree: what a tree without meaning gives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,27 +13,12 @@ from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
-from hsae.hierarchy.resampling.measured import MIN_LCH_FIRES, Headline, Measured
+from hsae.hierarchy.resampling.measured import MIN_LCH_FIRES, Measured
+from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
 from hsae.hierarchy.resampling.shuffled_nodes import Places, shuffled_f1
 
 _LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
 """Numbers that a latent which follows the tree makes smaller; the others it makes greater."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShuffledTrees:
-    """One headline number beside its values under shuffled taxonomies.
-
-    Attributes:
-        value: with the taxonomy as it is; NaN where undefined.
-        shuffled: its value under every permutation.
-        p: `(1 + b) / (1 + n)`, where `b` of the `n` permutations follow the tree at least as well (Phipson & Smyth
-            2010); one-sided; NaN where undefined.
-    """
-
-    value: float
-    shuffled: Float64[np.ndarray, " n_shuffles"]
-    p: float
 
 
 def class_places(n_classes: int, seed: int) -> Places:

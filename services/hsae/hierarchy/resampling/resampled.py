@@ -1,0 +1,64 @@
+"""Headline numbers of one basis, each with its replicates and its values under shuffled taxonomies."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64
+
+Headline = Literal[
+    "coherence_excess",
+    "coherence_excess_weighted",
+    "f1_adjusted_inner_mean",
+    "f1_adjusted_mean",
+    "purity_mean",
+    "lch_excess_mean",
+    "lch_height_mean",
+    "coverage_mean",
+]
+"""The numbers that get intervals and nulls; docs/metrics.md has their formulas."""
+HEADLINES: tuple[Headline, ...] = get_args(Headline)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """One headline number of one basis.
+
+    Attributes:
+        value: with all classes; NaN where undefined.
+        n: number of nodes or latents that it is the mean of.
+        replicates: its value in every replicate; NaN where undefined.
+    """
+
+    value: float
+    n: int
+    replicates: Float64[np.ndarray, " n_replicates"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShuffledTrees:
+    """One headline number beside its values under shuffled taxonomies.
+
+    Attributes:
+        value: with the taxonomy as it is; NaN where undefined.
+        shuffled: its value under every permutation.
+        p: `(1 + b) / (1 + n)`, where `b` of the `n` permutations follow the tree at least as well (Phipson & Smyth
+            2010); one-sided; NaN where undefined.
+    """
+
+    value: float
+    shuffled: Float64[np.ndarray, " n_shuffles"]
+    p: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """The headline numbers of one basis.
+
+    Attributes:
+        replicates: each with its values when a fifth of the classes is deleted.
+        trees: each with its values under shuffled taxonomies; empty where they were not asked for.
+    """
+
+    replicates: dict[Headline, Quantity]
+    trees: dict[Headline, ShuffledTrees]
