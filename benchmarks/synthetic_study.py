@@ -30,10 +30,9 @@ from hsae.catalog import (
     transaction,
 )
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
+from hsae.hierarchy.resampling.resampled import HEADLINES
 from hsae.hierarchy.study.intervals import (
-    LATENT_METRICS,
-    NODE_METRICS,
-    ComparedAnalysis,
+    ComparedGroup,
     Difference,
     Score,
     compared_pairs,
@@ -80,7 +79,7 @@ def fill_study(sessions: sessionmaker[Session], size: StudySize) -> Nodes:
             with transaction(sessions) as session:
                 analysis = _enter_analysis(session, nodes, size, model_id, study_id, layer, kind)
                 _enter_scores(session, analysis, nodes, size, layer, rng)
-                analyses.append(ComparedAnalysis(analysis, f"{kind}-{layer}", layer, kind))
+                analyses.append(ComparedGroup(analysis, f"{kind}-{layer}", layer, kind))
     with transaction(sessions) as session:
         _enter_comparison(session, nodes, study_id, analyses, rng)
     return nodes
@@ -166,24 +165,24 @@ def _enter_edges(session: Session, tables: tuple[pa.Table, pa.Table]) -> None:
 
 
 def _enter_comparison(
-    session: Session, nodes: Nodes, study_id: int, analyses: list[ComparedAnalysis], rng: np.random.Generator
+    session: Session, nodes: Nodes, study_id: int, analyses: list[ComparedGroup], rng: np.random.Generator
 ) -> None:
     job = Job(key="compare", kind="compare", queue="cpu", title="compare", request={}, state="succeeded",
               max_attempts=3, started_at=func.now(), finished_at=func.now())  # fmt: skip
     session.add(job)
     session.flush()
-    comparison = Comparison(key="compare", job_id=job.id, dataset_id=nodes.dataset_id, config={"n_resamples": 1000})
+    comparison = Comparison(key="compare", job_id=job.id, dataset_id=nodes.dataset_id, config={"confidence": 0.95})
     session.add_all([comparison, StudyJob(study_id=study_id, job_id=job.id, reused=False)])
     session.flush()
     columns = [(analysis.number, basis) for analysis in analyses for basis in BASES]
     scores, differences = [], []
-    for metric in (*NODE_METRICS, *LATENT_METRICS.values()):
+    for metric in HEADLINES:
         for number, basis in columns:
             value = rng.random()
-            scores.append(Score(number, basis, metric, value, value - 0.02, value + 0.02, len(nodes.ids)))
+            scores.append(Score(number, basis, metric, value, value - 0.02, value + 0.02, len(nodes.ids), 1))
         for one, other in compared_pairs(analyses, columns):
             value = rng.normal(0, 0.1)
-            differences.append(Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids)))
+            differences.append(Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids), 1))
     copy_rows(session, "comparison_score", score_rows(comparison.id, scores))
     copy_rows(session, "comparison_difference", difference_rows(comparison.id, differences))
 

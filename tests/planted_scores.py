@@ -3,6 +3,7 @@
 entity.n.01 has animal.n.01 and pet.n.01 below it; dog.n.01 is both, cow.n.01 an animal, doll.n.01 a pet.
 """
 
+import numpy as np
 import pyarrow as pa
 from sqlalchemy import text
 
@@ -172,6 +173,7 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
         for latent, value in ((1, f1 - 0.1), (100 + ID[name], f1))
     ]  # fmt: skip
     load_node_scores(session, analysis, pa.Table.from_pylist(rows))
+    copy_rows(session, "layer_replicate", _replicates(analysis, scores))
     label = "dog.n.01"
     session.execute(
         text(
@@ -181,3 +183,24 @@ def _plant_analysis(session, analysis: int, layer: int) -> None:
         ),
         {"a": analysis, "latent": 100 + ID[label], "label": ID[label], "f1": SCORES[analysis, "sae", 0][label]},
     )
+
+
+def replicates_of(analysis: int, basis: str, seed: int) -> tuple[float, np.ndarray]:
+    """The planted coherence excess and its ten replicates: half of what moves them is the same for all bases."""
+    shared = np.random.default_rng(0).normal(0, 0.02, 10)
+    own = np.random.default_rng([analysis, len(basis), seed]).normal(0, 0.02, 10)
+    value = sum(SCORES[analysis, basis, seed].values()) / len(IMAGES)
+    return value, value + shared + own
+
+
+def _replicates(analysis: int, scores) -> pa.Table:
+    rows = []
+    for _, basis, seed in scores:
+        value, replicates = replicates_of(analysis, basis, seed)
+        head = {"analysis_id": analysis, "basis": basis, "seed": seed}
+        rows += [
+            head | {"metric": "coherence_excess", "value": value, "n": 150 - analysis,
+                    "replicates": "{" + ",".join(map(repr, replicates.tolist())) + "}"},
+            head | {"metric": "purity_mean", "value": None, "n": 0, "replicates": "{NULL,NULL}"},
+        ]  # fmt: skip
+    return pa.Table.from_pylist(rows)

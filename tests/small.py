@@ -93,12 +93,18 @@ _RESULTS = {
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",
+    "replicates": "SELECT a.key, v.* FROM layer_replicate v JOIN analysis a ON a.id = v.analysis_id"
+    " ORDER BY 1, v.basis, v.seed, v.metric",
+    "tree shuffles": "SELECT a.key, v.* FROM layer_tree_shuffle v JOIN analysis a ON a.id = v.analysis_id"
+    " ORDER BY 1, v.basis, v.metric",
     "comparisons": "SELECT key, config FROM comparison ORDER BY 1",
     "comparison scores": "SELECT c.key, a.key, v.* FROM comparison_score v JOIN comparison c ON c.id = v.comparison_id"
     " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.basis, v.metric",
     "comparison differences": "SELECT c.key, a.key, o.key, v.* FROM comparison_difference v"
     " JOIN comparison c ON c.id = v.comparison_id JOIN analysis a ON a.id = v.analysis_id"
     " JOIN analysis o ON o.id = v.other_analysis_id ORDER BY 1, 2, 3, v.basis, v.other_basis, v.metric",
+    "comparison trends": "SELECT c.key, a.key, v.* FROM comparison_trend v JOIN comparison c ON c.id = v.comparison_id"
+    " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.metric",
 }
 _IDS = {
     "analysis_id",

@@ -4,9 +4,17 @@ from hsae.catalog.server.session import bound_idling, clear_errors, connect, dat
 from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, Sae
 from hsae.catalog.tables.base import Base, Json
 from hsae.catalog.tables.class_probes import ClassProbe, ClassProbeLevel
-from hsae.catalog.tables.comparisons import Comparison, ComparisonDifference, ComparisonScore
+from hsae.catalog.tables.comparisons import (
+    Comparison,
+    ComparisonAnalysis,
+    ComparisonDifference,
+    ComparisonScore,
+    ComparisonTrend,
+    LatentStability,
+)
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
 from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
+from hsae.catalog.tables.replicates import LayerReplicate, LayerTreeShuffle
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
 from hsae.catalog.tables.work import (
     JOB_STATES,
@@ -35,8 +43,10 @@ __all__ = [
     "ClassProbe",
     "ClassProbeLevel",
     "Comparison",
+    "ComparisonAnalysis",
     "ComparisonDifference",
     "ComparisonScore",
+    "ComparisonTrend",
     "Dataset",
     "DatasetClass",
     "DatasetNode",
@@ -50,7 +60,10 @@ __all__ = [
     "LatentEdge",
     "LatentFamily",
     "LatentPlace",
+    "LatentStability",
+    "LayerReplicate",
     "LayerScore",
+    "LayerTreeShuffle",
     "Model",
     "NodeAbsorption",
     "NodeScore",

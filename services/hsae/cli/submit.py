@@ -74,6 +74,14 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--batch-size", type=int, help="Rows per training step.  [default: from the number of rows]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the SAE and of the augmented views.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="SAEs per configuration, with --seed, the next seed, and so on: for intervals over seeds, and the stability"
+    " of latents.",
+)
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="A latent fires above this activation.")
 @click.option(
     "--embeddings",
@@ -170,7 +178,7 @@ def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -
 
 def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
     # The catalog comes with it: see `submit`.
-    from hsae.pipeline.planning.requests import SubmitRequest
+    from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
 
     layers = chosen_layers(options["layer"], options["layers"])
     tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "seed")
@@ -203,7 +211,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         model=options["model"] or connections.settings.model,
         revision=options["revision"],
         layers=layers,
-        saes=saes,
+        saes=with_seeds(saes, options["seeds"]),
         extraction=extraction,
         scoring=scoring,
         split=split,

@@ -73,8 +73,6 @@ class ScoringConfig(FrozenModel):
 class ComparisonConfig(FrozenModel):
     """How the analyses of a study are compared; every field changes the intervals."""
 
-    seed: int = Field(0, ge=0, description="seed of the resamples")
-    n_resamples: int = Field(1000, ge=1, le=10**6, description="bootstrap resamples per interval")
     confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")
 
 

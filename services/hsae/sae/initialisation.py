@@ -42,8 +42,7 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
         )
     sae = SparseAutoencoder(config, rows.d_model)
     input_scale = math.sqrt(sae.d_model) / spread
-    directions = torch.randn(sae.n_latents, sae.d_model, generator=torch.Generator().manual_seed(config.seed))
-    directions /= directions.norm(dim=1, keepdim=True)
+    directions = initial_directions(sae.n_latents, sae.d_model, config.seed)
     with torch.no_grad():
         sae.input_scale.fill_(input_scale)
         sae.pre_bias.copy_(median * input_scale)
@@ -54,6 +53,13 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
         sae.encoder_bias.copy_(-firing_thresholds(centred, directions, firing_share))
         config.variant.initialise(sae)
     return sae
+
+
+def initial_directions(n_latents: int, d_model: int, seed: int) -> Float[Tensor, "n_latents d_model"]:
+    """The decoder of an untrained SAE: random directions of unit norm."""
+    directions = torch.randn(n_latents, d_model, generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=1, keepdim=True)
+    return directions
 
 
 def untrained_sae(config: SaeConfig, rows: RowSource) -> SparseAutoencoder:

@@ -15,13 +15,14 @@ from hsae.errors import UserError
 
 VIEWS = {
     "analysis_input", "latent_label", "node_best_latent", "node_baseline", "node_control", "layer_progress",
-    "layer_coherence", "latent_edge_label", "analysis_probe", "level_score",
+    "layer_coherence", "layer_interval", "latent_edge_label", "analysis_probe", "level_score",
 }  # fmt: skip
 TABLES = {
     "job", "job_event", "model", "study", "dataset", "dataset_class", "activation_set", "activation_shard", "sae",
     "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score",
-    "class_probe", "class_probe_level", "node_absorption",
-    "comparison", "comparison_score", "comparison_difference", "synset", "hypernym", "hypernym_closure",
+    "class_probe", "class_probe_level", "node_absorption", "layer_replicate", "layer_tree_shuffle",
+    "comparison", "comparison_score", "comparison_difference", "comparison_analysis", "comparison_trend",
+    "latent_stability", "synset", "hypernym", "hypernym_closure",
 }  # fmt: skip
 
 
@@ -69,7 +70,10 @@ def test_views_before_and_after_the_read_side_have_the_same_columns(make_service
     now = _columns(engine)
     downgrade(engine, "0010")
     before = _columns(engine)
-    later = {"analysis_input", "node_control", "analysis_probe", "level_score", "node_baseline", "layer_coherence"}
+    later = {
+        "analysis_input", "node_control", "analysis_probe", "level_score", "node_baseline", "layer_coherence",
+        "layer_interval",
+    }  # fmt: skip
     assert before.keys() == VIEWS - later
     assert before == {view: now[view] for view in before}
     upgrade(engine)

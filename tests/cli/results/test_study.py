@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
 from tests.pipeline.stages.test_compare import enter_job
-from tests.planted_scores import plant
+from tests.planted_scores import SCORES, plant
 
+from hsae.catalog import transaction
 from hsae.pipeline.execution.run import run_job
 
 
@@ -23,17 +25,14 @@ def test_json_has_every_quantity_and_difference(admin, planted):
     result = admin(planted, "results", "study", 1, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["comparison"]["config"] == {"seed": 4, "n_resamples": 200, "confidence": 0.9}
+    assert found["comparison"]["config"] == {"confidence": 0.9, "format": 2}
     assert found["comparison"]["dataset"] == "planted"
-    best = {(row["layer"], row["basis"]): row for row in found["scores"] if row["metric"] == "best_f1_mean"}
-    controls = {"exemplar", "neuron", "random", "shuffled_taxonomy"}
-    assert set(best) == {(2, "sae"), (5, "sae"), (5, "shuffled_taxonomy"), *((2, control) for control in controls)}
-    assert best[2, "sae"]["value"] == pytest.approx((0.5 + 0.6 + 0.9 + 0.8) / 5)
-    assert best[2, "sae"]["sae"] == "relu SAE x8"
-    assert {row["metric"] for row in found["scores"]} == {
-        "best_f1_mean", "best_f1_inner_mean", "share_nodes_f1", "lch_height_mean", "coverage_mean",
-        "monosemanticity_mean", "class_entropy_mean", "label_f1_mean",
-    }  # fmt: skip
+    scores = {(row["layer"], row["basis"]): row for row in found["scores"] if row["metric"] == "coherence_excess"}
+    assert set(scores) == {(2, "sae"), (2, "neuron"), (2, "shuffled_taxonomy"), (5, "sae"), (5, "shuffled_taxonomy")}
+    assert scores[2, "sae"]["value"] == pytest.approx(sum(SCORES[1, "sae", 0].values()) / 6)
+    assert scores[2, "sae"]["sae"] == "relu SAE x8"
+    assert {row["metric"] for row in found["scores"]} == {"coherence_excess", "purity_mean"}
+    assert [row["metric"] for row in found["trends"]] == ["coherence_excess", "purity_mean"]
     for row in found["differences"]:
         apart = row["ci_low"] is not None and (row["ci_low"] > 0 or row["ci_high"] < 0)
         assert row["is_apart"] is apart
@@ -43,22 +42,39 @@ def test_json_has_every_quantity_and_difference(admin, planted):
 
 
 def test_the_table_marks_what_excludes_nothing(admin, planted):
-    result = admin(planted, "results", "study", 1, "--metric", "best_f1_mean", "--metric", "label_f1_mean")
+    result = admin(planted, "results", "study", 1)
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "Study 1 on planted, in-sample: 90% intervals of 200 bootstrap resamples"
-    assert "layer SAE n value interval - exemplars - neurons - random - ~tree - layer before" in lines
-    (first,) = [line for line in lines if line.startswith("2 relu SAE x8 5 0.560 [")]
-    # 0.56 less 0.12 of the exemplars, 0.06 of the neurons, 0.09 of random directions (the mean of both draws), and 0.07
-    # of the shuffled taxonomy: far from nothing.
-    assert first.endswith("+0.440* +0.500* +0.470* +0.490* -")
-    (second,) = [line for line in lines if line.startswith("5 relu SAE x8 5 0.580 [")]
-    assert second.endswith("- - - +0.520* +0.020")
+    assert lines[0] == "Study 1 on planted: 90% intervals by deleting a fifth of the classes"
+    assert "layer SAE n value interval - neurons - ~tree - layer before" in lines
+    (first,) = [line for line in lines if line.startswith("2 relu SAE x8 149 0.583 [")]
+    assert first.endswith("+0.533* +0.525* -")
+    (second,) = [line for line in lines if line.startswith("5 relu SAE x8 148 0.600 [")]
+    assert second.endswith("- +0.550* +0.017")
+    (trend,) = [line for line in lines if line.startswith("coherence_excess relu SAE x8 ")]
+    assert trend.endswith("not shown")
     assert any("* = the interval excludes 0" in line for line in lines)
-    assert "monosemanticity" not in result.stdout
-    everything = admin(planted, "results", "study", 1, "--metric", "all").stdout
-    for words in ("LCH height", "coverage", "monosemanticity", "class entropy", "F1 of the label", "inner nodes"):
-        assert words in everything
+    assert "purity" not in result.stdout
+    assert "purity" in admin(planted, "results", "study", 1, "--metric", "all").stdout
+
+
+def test_a_comparison_of_an_earlier_version_is_still_shown_with_a_warning(admin, service):
+    plant(service)
+    assert run_job(enter_job(service), service.settings, "test") == "succeeded"
+    config = '{"seed": 0, "n_resamples": 200, "confidence": 0.9}'
+    with transaction(service.sessions) as session:
+        session.execute(text("UPDATE comparison SET config = CAST(:config AS jsonb)"), {"config": config})
+        for statement in (
+            "UPDATE comparison_score SET metric = 'best_f1_inner_mean', n_seeds = NULL"
+            " WHERE metric = 'coherence_excess'",
+            "DELETE FROM comparison_difference",
+            "DELETE FROM comparison_trend",
+        ):
+            session.execute(text(statement))
+    result = admin(service, "results", "study", 1)
+    assert result.exit_code == 0, result.output
+    for words in ("200 bootstrap resamples", "best F1 of any latent", "intervals are too narrow"):
+        assert words in result.stdout
 
 
 def test_what_cannot_be_shown_is_told_in_one_line(admin, planted):

@@ -140,9 +140,17 @@ def test_what_is_left_out_comes_from_the_settings(study):
     assert (request.model, request.dataset, request.priority) == ("some/model", None, 4)
     assert (request.extraction.shard_images, request.extraction.max_image_pixels) == (64, 10**6)
     assert (request.scoring.embeddings, request.comparison) == ("last", ComparisonConfig())
-    given = study(PLAIN + "scoring: {embeddings: 12}\ncomparison: {seed: 3}\n").request(settings, folder=Path("/x"))
-    assert (given.scoring.embeddings, given.comparison) == ("12", ComparisonConfig(seed=3))
+    given = study(PLAIN + "scoring: {embeddings: 12}\ncomparison: {confidence: 0.9}\n").request(
+        settings, folder=Path("/x")
+    )
+    assert (given.scoring.embeddings, given.comparison) == ("12", ComparisonConfig(confidence=0.9))
     assert study(PLAIN + "model: ./mine\n").request(settings, folder=Path("/x")).model == "/x/mine"
+
+
+def test_seeds_multiply_every_configuration(study):
+    text = "layers: 1\nsaes: [{kind: topk, k: [8, 16], seed: [0, 1]}]\nseeds: 3\n"
+    saes = study(text).request(Settings(), folder=Path("/x")).saes
+    assert sorted((sae.variant.k, sae.seed) for sae in saes) == [(k, seed) for k in (8, 16) for seed in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,8 @@ def test_what_is_left_out_comes_from_the_settings(study):
         ("layers: 1\n", ["saes is missing"]),
         ("saes: [{}]\n", ["layers is missing"]),
         ("layer: 1\nsaes: [{}]\n", ["layer is no field", "did you mean layers?"]),
-        (PLAIN + "seeds: [1]\n", ["seeds is a setting of an SAE", "block of saes"]),
+        (PLAIN + "seeds: [1]\n", ["seeds: [1] is not valid"]),
+        (PLAIN + "seeds: 101\n", ["seeds: 101 is not valid"]),
         (PLAIN + "zzz: 1\n", ["zzz is no field", "choose from name, model"]),
         (PLAIN + "extraction: {token: cls}\n", ["extraction.token", "did you mean tokens?"]),
         (PLAIN + "extraction: {tokens: class}\n", ["extraction.tokens", "'class'"]),
@@ -172,7 +181,7 @@ def test_what_is_left_out_comes_from_the_settings(study):
         (PLAIN + "scoring: {threshold: .nan}\n", ["scoring.threshold"]),
         (PLAIN + "scoring: {treshold: 1}\n", ["did you mean threshold?"]),
         (PLAIN + "scoring: {embeddings: [1]}\n", ["scoring.embeddings"]),
-        (PLAIN + "comparison: {resamples: 10}\n", ["comparison.resamples", "did you mean n_resamples?"]),
+        (PLAIN + "comparison: {confidnce: 0.9}\n", ["comparison.confidnce", "did you mean confidence?"]),
         (PLAIN + "comparison: {confidence: 95}\n", ["comparison.confidence", "95"]),
         (PLAIN + "priority: 10\n", ["priority", "10"]),
         ("layers: []\nsaes: [{}]\n", ["layers", "none is given"]),

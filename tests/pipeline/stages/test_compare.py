@@ -4,24 +4,23 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
-from tests.planted_scores import SCORES, plant
+from tests.planted_scores import SCORES, plant, replicates_of
 from tests.small import all_results, register_small, small_request
 
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
-from hsae.catalog.findings.study_inputs import BestF1
+from hsae.catalog.findings.scores import latent_rows
+from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
-from hsae.hierarchy.study.bootstrap import resampled_means
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.kinds.compare import CompareRequest
+from hsae.pipeline.planning.requests import with_seeds
 from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.stages.compare import compare, node_values
+from hsae.pipeline.stages.compare import compare
 from hsae.sae.config import SaeConfig
 
-# entity.n.01 holds every image, which is why it does not count; the others in the order of their wnids.
-NODES = ("animal.n.01", "pet.n.01", "dog.n.01", "cow.n.01", "doll.n.01")
-CONFIG = ComparisonConfig(seed=4, n_resamples=200, confidence=0.9)
+CONFIG = ComparisonConfig(confidence=0.9)
 KEYS = ("analysis-2", "analysis-5")
 
 
@@ -53,37 +52,35 @@ def planted(make_service):
     return service
 
 
-def _best(analysis, basis):
-    """Best F1 of the nodes in their order; a node without a row has 0, and so has a seed."""
-    seeds = [key for key in SCORES if key[:2] == (analysis, basis)]
-    return np.array([[SCORES[key].get(node, 0.0) for node in NODES] for key in seeds])
+def _planted(analysis, basis):
+    """Value and replicates, the mean over the seeds of a shuffle."""
+    seeds = [key[2] for key in SCORES if key[:2] == (analysis, basis)]
+    values, replicates = zip(*(replicates_of(analysis, basis, seed) for seed in seeds), strict=True)
+    return np.mean(values), np.mean(replicates, axis=0)
 
 
-def test_quantities_over_nodes(planted):
-    rows = rows_of(planted, "SELECT * FROM comparison_score WHERE metric IN ('best_f1_mean', 'share_nodes_f1')")
+def _bounds(value, replicates):
+    reach = 1.6448536269514722 * 2 * np.std(replicates, ddof=1)  # 90 %
+    return pytest.approx((value, value - reach, value + reach))
+
+
+def test_quantities_have_the_intervals_of_their_replicates(planted):
+    rows = rows_of(planted, "SELECT * FROM comparison_score WHERE metric = 'coherence_excess'")
     assert {(row["analysis_id"], row["basis"]) for row in rows} == {key[:2] for key in SCORES}
-    assert len(rows) == 2 * len({key[:2] for key in SCORES})
     for row in rows:
-        by_seed = _best(row["analysis_id"], row["basis"])
-        values = (by_seed if row["metric"] == "best_f1_mean" else by_seed >= 0.5).mean(0)
-        means = resampled_means(values[:, None], n_resamples=200, seed=4)[:, 0]
-        assert (row["value"], row["n"]) == (pytest.approx(values.mean()), 5), row
-        assert (row["ci_low"], row["ci_high"]) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95]))), row
+        assert (row["value"], row["ci_low"], row["ci_high"]) == _bounds(*_planted(row["analysis_id"], row["basis"]))
+        assert (row["n"], row["n_seeds"]) == (150 - row["analysis_id"], 1)
 
 
 def test_quantities_without_anything_are_null(planted):
-    # No node that counts has three classes; of the latents only the label's F1 is known.
-    for metric in ("best_f1_inner_mean", "lch_height_mean", "monosemanticity_mean"):
-        rows = rows_of(planted, "SELECT * FROM comparison_score WHERE metric = :metric", metric=metric)
-        assert rows
-        for row in rows:
-            assert (row["value"], row["ci_low"], row["ci_high"], row["n"]) == (None, None, None, 0)
-    rows = rows_of(planted, "SELECT analysis_id, value, n FROM comparison_score WHERE metric = 'label_f1_mean'")
-    assert {(row["analysis_id"], row["value"], row["n"]) for row in rows} == {(1, 0.9, 1), (2, 0.7, 1)}
+    rows = rows_of(planted, "SELECT * FROM comparison_score WHERE metric = 'purity_mean'")
+    assert rows
+    for row in rows:
+        assert (row["value"], row["ci_low"], row["ci_high"], row["n"]) == (None, None, None, 0)
 
 
-def test_differences_over_nodes_are_paired(planted):
-    rows = rows_of(planted, "SELECT * FROM comparison_difference WHERE metric = 'best_f1_mean'")
+def test_differences_are_paired_by_replicate(planted):
+    rows = rows_of(planted, "SELECT * FROM comparison_difference WHERE metric = 'coherence_excess'")
     found = {(r["analysis_id"], r["basis"], r["other_analysis_id"], r["other_basis"]): r for r in rows}
     expected = {
         (1, "sae", 1, "neuron"), (1, "sae", 1, "exemplar"), (1, "sae", 1, "random"),
@@ -91,15 +88,33 @@ def test_differences_over_nodes_are_paired(planted):
     }  # fmt: skip
     assert set(found) == expected
     for (analysis, basis, other, other_basis), row in found.items():
-        apart = _best(analysis, basis).mean(0) - _best(other, other_basis).mean(0)
-        means = resampled_means(apart[:, None], n_resamples=200, seed=4)[:, 0]
-        assert (row["value"], row["n"]) == (pytest.approx(apart.mean()), 5)
-        assert (row["ci_low"], row["ci_high"]) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])))
+        (value, replicates), (less, others) = _planted(analysis, basis), _planted(other, other_basis)
+        assert (row["value"], row["ci_low"], row["ci_high"]) == _bounds(value - less, replicates - others)
+        assert row["n"] == min(150 - analysis, 150 - other)
+
+
+def test_trends_with_depth(planted):
+    (row,) = rows_of(planted, "SELECT * FROM comparison_trend WHERE metric = 'coherence_excess'")
+    (first, before), (last, after) = _planted(1, "sae"), _planted(2, "sae")
+    assert (row["slope"], row["ci_low"], row["ci_high"]) == _bounds((last - first) / 3, (after - before) / 3)
+    assert (row["analysis_id"], row["n_layers"], row["n_seeds"]) == (1, 2, 1)
+
+
+def test_the_view_has_95_percent_intervals(planted):
+    rows = rows_of(planted, "SELECT * FROM layer_interval WHERE metric = 'coherence_excess'")
+    assert len(rows) == len(SCORES)
+    for row in rows:
+        value, replicates = replicates_of(row["analysis_id"], row["basis"], row["seed"])
+        error = 2 * np.std(replicates, ddof=1)
+        assert (row["se"], row["low"], row["high"]) == pytest.approx(
+            (error, value - 1.96 * error, value + 1.96 * error)
+        )
+        assert row["n_replicates"] == 10
 
 
 def test_the_row_of_the_comparison(planted):
     (row,) = rows_of(planted, "SELECT c.*, j.result, j.progress_unit FROM comparison c JOIN job j ON j.id = c.job_id")
-    assert row["config"] == {"seed": 4, "n_resamples": 200, "confidence": 0.9}
+    assert row["config"] == {"confidence": 0.9, "format": 2}
     assert row["result"]["comparison"] == row["id"]
     assert row["result"]["n_analyses"] == 2
     assert row["progress_unit"] in (None, "analyses")
@@ -115,7 +130,7 @@ def test_a_crash_after_publishing_compares_nothing_again_and_dropped_rows_are_ma
     assert found[0] == found[1]
     before = all_results(service)["comparison scores"]
     with transaction(service.sessions) as session:  # what the deletion of an analysis takes along
-        session.execute(text("DELETE FROM comparison_score WHERE analysis_id = 2"))
+        session.execute(text("DELETE FROM comparison_analysis WHERE analysis_id = 2"))
     assert run_job(job, service.settings, "test") == "succeeded"
     assert all_results(service)["comparison scores"] == before
     assert len(rows_of(service, "SELECT id FROM comparison")) == 1
@@ -135,7 +150,7 @@ def _submit(service, *layers, **changes):
         layers=layers,
         saes=(TINY_SAE, SaeConfig(kind="relu", expansion=2, n_steps=30)),
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=ScoringConfig(n_shuffles=1),
+        scoring=ScoringConfig(n_shuffles=1, n_replicates=5, n_tree_shuffles=3),
         **changes,
     )
     return submit(request, service.settings, service.sessions)
@@ -158,24 +173,15 @@ def test_a_study_waits_for_all_analyses_and_shares_its_comparison(service):
     assert run_job(last, service.settings, "test") == "succeeded"
     assert run_jobs(service, plan, "compare") == ["succeeded"]
 
-    # The layer's row says the same; a basis of several seeds is their mean. Of random directions only the first draw
-    # has latents.
     rows = rows_of(
         service,
-        """SELECT v.value, avg(CASE v.metric WHEN 'best_f1_mean' THEN c.best_f1_mean
-                                             WHEN 'best_f1_inner_mean' THEN c.best_f1_inner_mean
-                                             WHEN 'share_nodes_f1' THEN c.share_nodes_f1
-                                             WHEN 'lch_height_mean' THEN c.lch_height_mean
-                                             ELSE c.coverage_mean END) AS of_layer
-           FROM comparison_score v JOIN layer_score c USING (analysis_id, basis)
-           WHERE v.metric IN ('best_f1_mean', 'best_f1_inner_mean', 'share_nodes_f1', 'lch_height_mean',
-                              'coverage_mean')
-             AND (c.basis <> 'random' OR c.seed = 0 OR v.metric NOT IN ('lch_height_mean', 'coverage_mean'))
+        """SELECT v.value, avg(r.value) AS of_analysis, count(*) AS n_shuffles
+           FROM comparison_score v JOIN layer_replicate r USING (analysis_id, basis, metric)
            GROUP BY v.comparison_id, v.analysis_id, v.basis, v.metric, v.value""",
     )
-    assert len(rows) == 2 * (3 * 9 + 2 * 7), "bases with nodes, and with latents of their own"
+    assert len(rows) == 2 * 7 * 6, "SAEs, bases, headline numbers"
     for row in rows:
-        assert row["value"] == pytest.approx(row["of_layer"], abs=1e-12)
+        assert row["value"] == (None if row["of_analysis"] is None else pytest.approx(row["of_analysis"]))
 
     again = _submit(service, 1)
     assert {(job.id, job.status) for job in again.jobs} == {(job.id, "reused") for job in plan.jobs}
@@ -206,12 +212,39 @@ def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_fixes_both(servi
     assert run_jobs(service, again, "analyze", "compare") == ["succeeded", "not queued", "succeeded"]
 
 
-def test_nodes_without_scored_images_do_not_count():
-    """Of a class whose images were all skipped no basis has a row; where another basis has one, this one has 0."""
-    best = {
-        1: [BestF1("sae", 0, "a", 0.8, False), BestF1("neuron", 0, "b", 0.4, False), BestF1("sae", 0, "c", 1, True)]
-    }
-    found = node_values(best, {1: {"sae": 1, "neuron": 1}}, {"a": 1, "b": 3, "c": 5, "skipped": 1})
-    assert found.columns == [(1, "sae"), (1, "neuron")]
-    assert found.f1.tolist() == [[0.8, 0], [0, 0.4]]
-    assert found.is_inner.tolist() == [False, True]
+def test_seeds_of_a_configuration_are_one_with_the_stability_of_its_latents(service):
+    register_small(service, n_classes=3)
+    scoring = ScoringConfig(n_shuffles=0, n_replicates=5, n_tree_shuffles=3, controls=())
+    request = small_request(layers=(1,), saes=with_seeds((TINY_SAE,), 3), scoring=scoring)
+    plan = submit(request, service.settings, service.sessions)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    scores = rows_of(service, "SELECT * FROM comparison_score")
+    assert {(row["n_seeds"], row["basis"]) for row in scores} == {(3, "sae")}
+    first = {row["analysis_id"] for row in scores}
+    assert len(first) == 1
+    members = rows_of(
+        service,
+        "SELECT i.sae_seed, c.first_analysis_id FROM comparison_analysis c JOIN analysis_input i USING (analysis_id)"
+        " ORDER BY 1",
+    )
+    assert [row["sae_seed"] for row in members] == [0, 1, 2]
+    assert {row["first_analysis_id"] for row in members} == first
+    stability = rows_of(
+        service,
+        "SELECT t.analysis_id, e.n_latents, count(*) AS n, min(t.chance) AS chance, max(t.stability) AS best,"
+        " bool_and(t.is_one_to_one) AS matched FROM latent_stability t JOIN analysis a ON a.id = t.analysis_id"
+        " JOIN sae e ON e.id = a.sae_id GROUP BY 1, 2",
+    )
+    assert len(stability) == 3
+    for row in stability:
+        assert (row["n"], row["matched"]) == (row["n_latents"], True)
+        assert 0 < row["chance"] < row["best"] <= 1.0001
+    wanted = {"analysis_ids": tuple(first), "basis": "sae", "limit": 50}
+    with transaction(service.sessions) as session:
+        everything = latent_rows(session, LatentFilter(**wanted))
+        least = sorted(row["seed_stability"] for row in everything)[len(everything) // 2]
+        stable = latent_rows(session, LatentFilter(**wanted, min_stability=least))
+    assert everything
+    assert all(row["stability_chance"] > 0 for row in everything)
+    assert {row["latent"] for row in stable} >= {row["latent"] for row in everything if row["seed_stability"] >= least}
+    assert min(row["seed_stability"] for row in stable) >= least

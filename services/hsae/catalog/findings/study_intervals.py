@@ -45,7 +45,8 @@ def find_comparison(session: Session, study_id: int) -> Row:
 def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
     """Every quantity with its interval, by metric, layer and SAE; the SAE comes before its controls."""
     query = """
-        SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n
+        SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n,
+               v.n_seeds
         FROM comparison_score v JOIN analysis_input i ON i.analysis_id = v.analysis_id
         WHERE v.comparison_id = :id
         ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, i.layer, v.analysis_id, v.basis <> 'sae',
@@ -59,12 +60,23 @@ def comparison_differences(session: Session, comparison_id: int) -> list[Row]:
     query = """
         SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.other_analysis_id,
                o.layer AS other_layer, o.sae_config AS other_sae, v.other_basis, v.value, v.ci_low, v.ci_high, v.n,
-               coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
+               v.n_seeds, coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
         FROM comparison_difference v
         JOIN analysis_input i ON i.analysis_id = v.analysis_id
         JOIN analysis_input o ON o.analysis_id = v.other_analysis_id
         WHERE v.comparison_id = :id
         ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, i.layer, v.analysis_id, v.other_basis, o.layer,
                  o.analysis_id
+    """
+    return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]
+
+
+def comparison_trends(session: Session, comparison_id: int) -> list[Row]:
+    """Every slope over the layers with its interval, by metric and SAE."""
+    query = """
+        SELECT v.metric, v.analysis_id, i.sae_config AS sae, v.slope, v.ci_low, v.ci_high, v.n_layers, v.n_seeds
+        FROM comparison_trend v JOIN analysis_input i ON i.analysis_id = v.analysis_id
+        WHERE v.comparison_id = :id
+        ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, v.analysis_id
     """
     return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]

@@ -57,10 +57,12 @@ class LatentFilter(ScoreFilter):
     Attributes:
         max_q: the greatest q-value: of a latent at its label, of a node's test for the best latents of nodes.
         min_coherence: the least coherence excess of the latent in bits; of latents at their labels only.
+        min_stability: the least seed stability. Latents without one only fit None.
     """
 
     max_q: float | None = None
     min_coherence: float | None = None
+    min_stability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
     "f1": "F1", **CONTROL_COLUMNS, "f1_adjusted": "adjusted F1", "q": "q", "precision": "precision",
     "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
-    "coherence_excess": "coherence", "n_fire": "fires on",
+    "coherence_excess": "coherence", "n_fire": "fires on", "seed_stability": "seeds",
 }  # fmt: skip
 _IMPORTANCE = (
     "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "coherence_excess", "f1_adjusted",
@@ -47,6 +47,10 @@ _ALIKE = "+1: that many further latents of the analysis have the same label and 
 @min_f1_option
 @label_q_option
 @click.option("--min-coherence", type=float, help="Only a coherence excess of at least so many bits; best first.")
+@click.option(
+    "--min-stability", type=click.FloatRange(-1, 1),
+    help="Only latents that other seeds of their SAE find again with at least this cosine.",
+)  # fmt: skip
 @limit_option
 @json_option
 @pass_connections
@@ -57,8 +61,9 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     latent's 16 strongest images are than classes at random; "-" for latents of one class.
 
     Beside a latent's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
-    latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Latents of one analysis with the same
-    label and the same numbers share a row, and --limit counts rows; JSON has every latent.
+    latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Where a study has several seeds of an
+    SAE, `seeds` is the mean cosine of a latent's decoder direction with its match in the other seeds. Latents of one
+    analysis with the same label and the same numbers share a row, and --limit counts rows; JSON has every latent.
     """
     if as_json:
         print_json(filtered_rows(connections, latent_rows, LatentFilter, quiet=True, **wanted))
@@ -67,10 +72,17 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     for row in rows:
         n_more = len(row["latents"]) - 1
         row["shown_latent"] = f"{row['latent']} +{n_more}" if n_more else row["latent"]
-    print_rows(rows, scored_columns(_COLUMNS, rows), as_json=False, empty="No latent fits.",
+    print_rows(rows, _columns(rows), as_json=False, empty="No latent fits.",
                importance=_IMPORTANCE)  # fmt: skip
     if any(len(row["latents"]) > 1 for row in rows):
         click.echo(f"\n{_ALIKE}")
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    columns = scored_columns(_COLUMNS, rows)
+    if all(row["seed_stability"] is None for row in rows):
+        del columns["seed_stability"]
+    return columns
 
 
 def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[dict[str, Any]]:
@@ -80,7 +92,7 @@ def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[
         found = filtered_rows(
             connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
         )
-        rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent"})
+        rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent", "seed_stability"})
         if len(found) < n_latents:
             return rows[:limit]
         # They come by score and analysis, which alike ones share: only those of the last of both may go on behind it.

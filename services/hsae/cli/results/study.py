@@ -1,23 +1,36 @@
-"""hsae-admin results study: a study's analyses compared, with bootstrap intervals."""
+"""hsae-admin results study: a study's analyses compared, with intervals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from hsae.catalog import transaction
-from hsae.catalog.findings.study_intervals import comparison_differences, comparison_scores, find_comparison
+from hsae.catalog.findings.study_intervals import (
+    comparison_differences,
+    comparison_scores,
+    comparison_trends,
+    find_comparison,
+)
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import CONTROL_HEADINGS
-from hsae.pipeline.kinds.setting_labels import sae_label
-from hsae.report.interval_table import beside_differences, between_saes
+from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
+from hsae.report.interval_table import beside_differences, between_saes, interval
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {
+    "coherence_excess": "taxonomic coherence above chance in bits, mean over latents",
+    "f1_adjusted_inner_mean": "adjusted F1 of the chosen latent, mean over inner nodes (3+ classes)",
+    "coherence_excess_weighted": "taxonomic coherence above chance in bits, mean over latents by firings",
+    "f1_adjusted_mean": "adjusted F1 of the chosen latent, mean over distinct nodes",
+    "lch_excess_mean": "LCH excess in bits, mean over latents with support",
+    "purity_mean": "purity of the strongest images, mean over latents",
+    # Of comparisons of earlier versions.
     "best_f1_inner_mean": "best F1 of any latent, mean over inner nodes (3+ classes)",
     "best_f1_mean": "best F1 of any latent, mean over nodes",
     "share_nodes_f1": "share of nodes that some latent answers to with F1 >= 0.5",
@@ -27,15 +40,22 @@ METRICS = {
     "class_entropy_mean": "class entropy in bits, mean over latents",
     "label_f1_mean": "F1 of the label, mean over latents",
 }
-_SHOWN = ("best_f1_inner_mean", "lch_height_mean", "monosemanticity_mean")
+_SHOWN = ("coherence_excess", "f1_adjusted_inner_mean", "lch_excess_mean")
+_SHOWN_BEFORE = ("best_f1_inner_mean", "lch_height_mean", "monosemanticity_mean")
 _HEADINGS = {"layer": "layer", "sae": "SAE", "n": "n", "value": "value", "interval": "interval"}
 _IMPORTANCE = ("layer", "sae", "value", "interval")
 _BETWEEN = {
     "layer": "layer", "sae": "SAE", "other_sae": "minus", "difference": "difference", "interval": "interval", "n": "n",
 }  # fmt: skip
+_TREND = {"metric": "quantity", "sae": "SAE", "slope": "slope per layer", "interval": "interval", "rises": "rises?"}
 _LEGEND = """\
 Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
-Nodes are resampled, or latents; not images, nor trainings: docs/metrics.md says what the intervals cover."""
+Intervals say how much a number would change with other classes, and with other seeds where there are several:
+docs/metrics.md."""
+_LEGEND_BEFORE = """\
+Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
+This comparison is of an earlier version, which resampled nodes or latents: its intervals are too narrow. Submit the
+study again for intervals that delete classes."""
 
 
 @click.command("study")
@@ -49,31 +69,35 @@ Nodes are resampled, or latents; not images, nor trainings: docs/metrics.md says
 def study_results(connections: Connections, study: int | None, metrics: tuple[str, ...], as_json: bool) -> None:
     """Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals.
 
-    Without STUDY: the latest that has a comparison.
+    SAEs that differ in their seed alone are one configuration. Without STUDY: the latest that has a comparison.
     """
-    wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or _SHOWN)
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study, compared=True)
         comparison = find_comparison(session, number)
-        scores, differences = (
-            [row for row in rows if row["metric"] in wanted]
-            for rows in (
-                comparison_scores(session, comparison["id"]),
-                comparison_differences(session, comparison["id"]),
-            )
+        is_former = "n_resamples" in comparison["config"]
+        shown = _SHOWN_BEFORE if is_former else _SHOWN
+        wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or shown)
+        scores, differences, trends = (
+            [row for row in find(session, comparison["id"]) if row["metric"] in wanted]
+            for find in (comparison_scores, comparison_differences, comparison_trends)
         )
-    for row in (*scores, *differences):
-        row |= {name: sae_label(SaeConfig.parse(row[name])) for name in ("sae", "other_sae") if name in row}
+    label = sae_label if is_former else seedless_label
+    for row in (*scores, *differences, *trends):
+        row |= {name: label(SaeConfig.parse(row[name])) for name in ("sae", "other_sae") if name in row}
+        if (row.get("n_seeds") or 1) > 1:
+            row["sae"] = f"{row['sae']}, {row['n_seeds']} seeds"
     if as_json:
-        print_json({"study": number, "comparison": comparison, "scores": scores, "differences": differences})
+        print_json(
+            {"study": number, "comparison": comparison, "scores": scores, "differences": differences, "trends": trends}
+        )
         return
     say(note, quiet=False)
     out = console()
     config = comparison["config"]
     images = comparison["dataset"] + (f", {IN_SAMPLE}" if comparison["in_sample"] else "")
+    how = f"of {config['n_resamples']} bootstrap resamples" if is_former else "by deleting a fifth of the classes"
     out.print(
-        f"Study {number} on {images}: {config['confidence']:.0%} intervals of {config['n_resamples']}"
-        " bootstrap resamples",
+        f"Study {number} on {images}: {config['confidence']:.0%} intervals {how}",
         soft_wrap=True,
         markup=False,
     )
@@ -84,8 +108,11 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         pairs = between_saes(of_metric[1])
         if pairs:
             out.print(table(pairs, _BETWEEN, title="SAEs of one layer"))
+    if trends:
+        out.print()
+        out.print(table([_trend(row) for row in trends], _TREND, title="With depth"))
     out.print()
-    out.print(_LEGEND, soft_wrap=True, markup=False)
+    out.print(_LEGEND_BEFORE if is_former else _LEGEND, soft_wrap=True, markup=False)
 
 
 def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
@@ -98,3 +125,20 @@ def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[di
     if any("minus_layer_before" in row for row in rows):
         columns["minus_layer_before"] = "- layer before"
     console().print(table(rows, columns, title=title, importance=_IMPORTANCE))
+
+
+def _trend(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of trends."""
+    if row["ci_low"] is None:
+        rises = "unknown"
+    elif row["ci_low"] > 0:
+        rises = "yes"
+    else:
+        rises = "it falls" if row["ci_high"] < 0 else "not shown"
+    return {
+        "metric": row["metric"],
+        "sae": row["sae"],
+        "slope": row["slope"],
+        "interval": interval(row),
+        "rises": rises,
+    }

@@ -1,1 +1,1 @@
-"""Comparison of the analyses of a study, with bootstrap intervals."""
+"""Comparison of the analyses of a study: intervals, differences, trends with depth, seed stability."""

@@ -1,5 +1,9 @@
 """Kind compare: the analyses of a study -> quantities and differences with intervals."""
 
+from typing import Any
+
+from pydantic import field_validator
+
 from hsae.catalog import Comparison
 from hsae.hierarchy.config import ComparisonConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
@@ -8,7 +12,7 @@ from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.report.ranges import ranges
 
 # Raised whenever the same request would give other rows than before.
-COMPARISON_FORMAT = 1
+COMPARISON_FORMAT = 2
 
 
 class CompareRequest(StageRequest):
@@ -23,6 +27,14 @@ class CompareRequest(StageRequest):
     analyses: tuple[str, ...]
     dataset: DatasetRef
     comparison: ComparisonConfig
+
+    @field_validator("comparison", mode="before")
+    @classmethod
+    def _without_bootstrap(cls, comparison: Any) -> Any:
+        """Jobs that earlier versions entered name the seed and number of resamples of a bootstrap."""
+        if isinstance(comparison, dict):
+            return {name: value for name, value in comparison.items() if name not in ("seed", "n_resamples")}
+        return comparison
 
     @property
     def key(self) -> str:

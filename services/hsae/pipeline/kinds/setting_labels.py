@@ -14,6 +14,11 @@ def sae_label(sae: SaeConfig) -> str:
     return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
 
 
+def seedless_label(sae: SaeConfig) -> str:
+    """The SAE without its seed: what SAEs that differ in the seed alone have in common."""
+    return sae_label(sae.model_copy(update={"seed": 0}))
+
+
 def extraction_label(extraction: ExtractionConfig) -> str:
     """Which activations: the tokens, and every setting that is not the default and changes more than rounding."""
     chosen = _chosen(extraction, ExtractionConfig(), {"tokens", "shard_images", "batch_size", "max_image_pixels"})

@@ -1,6 +1,7 @@
 """A user's request in one submit, and the key by which two submits are the same study."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -10,6 +11,16 @@ from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
+
+MAX_SEEDS = 100
+"""Seeds of every SAE configuration in one study."""
+
+
+def with_seeds(saes: Iterable[SaeConfig], n_seeds: int) -> tuple[SaeConfig, ...]:
+    """Every SAE with its seed, the next one, and so on, `n_seeds` in all; what comes twice counts once."""
+    return tuple(
+        dict.fromkeys(sae.model_copy(update={"seed": sae.seed + more}) for sae in saes for more in range(n_seeds))
+    )
 
 
 class SubmitRequest(FrozenModel):

@@ -19,7 +19,7 @@ from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
-from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 from hsae.settings import Settings
@@ -156,6 +156,7 @@ class StudySpec(BaseModel):
     dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
+    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on")
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
@@ -175,7 +176,7 @@ class StudySpec(BaseModel):
             revision=self.revision,
             dataset=self.dataset,
             layers=self.layers,
-            saes=self.saes,
+            saes=with_seeds(self.saes, self.seeds),
             extraction=complete_extraction(given, settings),
             scoring=self.scoring,
             comparison=self.comparison,
@@ -199,6 +200,8 @@ def read_spec(path: Path) -> StudySpec:
         if isinstance(extraction, Mapping):
             content = {**content, "extraction": _as_settings("extraction", extraction)}
         spec = StudySpec.model_validate(content)
+        if len(spec.saes) * spec.seeds > MAX_SAES:
+            raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
         _check_seed(spec.extraction)
     except ValidationError as error:
         raise UserError(f"{path}: {_first_problem(error)}") from error

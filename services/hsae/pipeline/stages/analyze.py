@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int32
 from sqlalchemy import insert, select, update
 
-from hsae.catalog import Analysis, Json, LayerScore, Sae
+from hsae.catalog import Analysis, Json, LayerScore, LayerTreeShuffle, Sae
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 from hsae.datasets.split import ImageSplit, split_images
 from hsae.errors import UserError
@@ -21,6 +21,7 @@ from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
 from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import encode_images, put_latent_activations
+from hsae.pipeline.stages.resampled_rows import layer_replicate_rows, layer_tree_shuffle_rows
 from hsae.pipeline.stages.score_rows import (
     latent_edge_rows,
     latent_family_rows,
@@ -209,6 +210,10 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
             absorption = node_absorption_rows(analysis.id, result, synset_ids)
             if absorption is not None:
                 copy_rows(session, "node_absorption", absorption)
+        copy_rows(session, "layer_replicate", layer_replicate_rows(analysis.id, scores.results))
+        shuffles = layer_tree_shuffle_rows(analysis.id, scores.results)
+        if shuffles:
+            session.execute(insert(LayerTreeShuffle), shuffles)
         for result in scores.results:
             measured = {"fvu": sae_row.fvu, "cosine": sae_row.cosine} if result.basis == "sae" else {}
             session.execute(insert(LayerScore).values(layer_score_row(analysis.id, result, measured)))

@@ -1,32 +1,34 @@
-"""Stage compare: the analyses of a study -> quantities and differences with bootstrap intervals, in Postgres."""
+"""Stage compare: the analyses of a study -> quantities, differences and trends with intervals, in Postgres."""
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Comparison, ComparisonDifference, ComparisonScore, Json
-from hsae.catalog.findings.study_inputs import (
-    BestF1,
-    analyses_by_key,
-    best_f1_rows,
-    countable_nodes,
-    latent_scores,
-    seeds_of_bases,
-)
+from hsae.catalog import Comparison, ComparisonAnalysis, ComparisonDifference, Json
+from hsae.catalog.findings.study_inputs import AnalysisRow, ReplicateRow, analyses_by_key, replicate_rows
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.errors import UserError
-from hsae.hierarchy.scores.shortlist import HIGH_F1
-from hsae.hierarchy.statistics.distinct_nodes import MIN_INNER_CLASSES
-from hsae.hierarchy.study.intervals import ComparedAnalysis, Difference, NodeValues, Score, compare_analyses
-from hsae.pipeline.kinds.compare import COMPARE, CompareRequest
-from hsae.pipeline.kinds.setting_labels import sae_label
+from hsae.hierarchy.study.estimates import Estimate
+from hsae.hierarchy.study.intervals import Column, ComparedGroup, Difference, Score, Trend, compare_groups
+from hsae.pipeline.kinds.compare import COMPARE, COMPARISON_FORMAT, CompareRequest
+from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.latent_stability import stability_rows
 from hsae.sae.config import SaeConfig
 
 log = logging.getLogger(__name__)
+
+
+class SeedGroup(NamedTuple):
+    """The analyses of one SAE configuration at one layer by the seed of the SAE, the smallest first."""
+
+    group: ComparedGroup
+    members: dict[int, AnalysisRow]
 
 
 def compare(request: CompareRequest, context: StageContext) -> Json:
@@ -43,50 +45,49 @@ def compare(request: CompareRequest, context: StageContext) -> Json:
     missing = sorted(set(request.analyses) - {row.key for row in rows})
     if missing:
         raise UserError(f"analysis {missing[0]} is not there: submit the request again to make it")
-    analyses = sorted(
-        (ComparedAnalysis(row.id, row.key, row.layer, sae_label(SaeConfig.parse(row.sae_config))) for row in rows),
-        key=lambda analysis: analysis.key,  # the numbers depend on who was first
-    )
-    nodes = _node_values(request, context, analyses)
-    log.info("comparing %d analyses, %d bases, over %d nodes", len(rows), len(nodes.columns), len(nodes.is_inner))
-
-    def latents_of(analysis: int) -> dict[str, dict[str, np.ndarray]]:
-        with context.reading() as session:
-            return latent_scores(session, analysis)
-
-    def on_analysis(n_done: int) -> None:
-        context.progress(n_done, len(analyses), COMPARE.unit)
+    groups = seed_groups(rows)
+    replicates: dict[int, list[ReplicateRow]] = {}
+    with context.reading() as session:
+        for row in rows:
+            replicates[row.id] = replicate_rows(session, row.id)
+    bare = [row.id for row in rows if not replicates[row.id]]
+    if bare:
+        log.warning("%d analyses of an earlier version have no replicates and are left out: %s", len(bare), bare)
+    log.info("comparing %d analyses in %d groups of seeds", len(rows), len(groups))
+    found = compare_groups([one.group for one in groups], estimates(groups, replicates), request.comparison.confidence)
+    stability = []
+    n_done = 0
+    for one in groups:
+        stability += stability_rows(one.members, context)
+        n_done += len(one.members)
+        context.progress(n_done, len(rows), COMPARE.unit)
         context.check()
-
-    config = request.comparison
-    scores, differences = compare_analyses(
-        analyses,
-        nodes,
-        latents_of,
-        seed=config.seed,
-        n_resamples=config.n_resamples,
-        confidence=config.confidence,
-        on_analysis=on_analysis,
-    )
+    config = request.comparison.model_dump(mode="json") | {"format": COMPARISON_FORMAT}
     with context.transaction() as session:
         session.execute(delete(Comparison).where(Comparison.key == request.key))  # of analyses that were dropped since
-        comparison = Comparison(
-            key=request.key,
-            job_id=context.job_id,
-            dataset_id=request.dataset.id,
-            config=config.model_dump(mode="json"),
-        )
+        comparison = Comparison(key=request.key, job_id=context.job_id, dataset_id=request.dataset.id, config=config)
         session.add(comparison)
         session.flush()
+        session.add_all(
+            ComparisonAnalysis(comparison_id=comparison.id, analysis_id=row.id, first_analysis_id=one.group.number)
+            for one in groups
+            for row in one.members.values()
+        )
+        session.flush()
+        scores, differences, trends = found
         copy_rows(session, "comparison_score", score_rows(comparison.id, scores))
         copy_rows(session, "comparison_difference", difference_rows(comparison.id, differences))
+        copy_rows(session, "comparison_trend", trend_rows(comparison.id, trends))
+        for table in stability:
+            with_comparison = table.append_column("comparison_id", pa.array(np.full(table.num_rows, comparison.id)))
+            copy_rows(session, "latent_stability", with_comparison)
         return _summary(comparison.id, len(rows), len(differences))
 
 
 def _published(session: Session, key: str, analyses: set[int]) -> Json | None:
-    """The summary of the existing comparison, if it has rows of all these analyses."""
+    """The summary of the existing comparison, if it is of all these analyses."""
     found = session.scalar(select(Comparison.id).where(Comparison.key == key))
-    compared = select(ComparisonScore.analysis_id).where(ComparisonScore.comparison_id == found).distinct()
+    compared = select(ComparisonAnalysis.analysis_id).where(ComparisonAnalysis.comparison_id == found)
     if found is None or set(session.scalars(compared)) != analyses:
         return None
     rows = select(func.count()).select_from(ComparisonDifference).where(ComparisonDifference.comparison_id == found)
@@ -97,46 +98,53 @@ def _summary(comparison: int, n_analyses: int, n_differences: int) -> Json:
     return {"comparison": comparison, "n_analyses": n_analyses, "n_differences": n_differences}
 
 
-def _node_values(request: CompareRequest, context: StageContext, analyses: list[ComparedAnalysis]) -> NodeValues:
-    best: dict[int, list[BestF1]] = {}
-    seeds: dict[int, dict[str, int]] = {}
-    with context.reading() as session:
-        n_classes = countable_nodes(session, request.dataset.id)
-        for analysis in analyses:
-            best[analysis.number] = best_f1_rows(session, analysis.number)
-            seeds[analysis.number] = seeds_of_bases(session, analysis.number)
-            context.check()
-    return node_values(best, seeds, n_classes)
+def seed_groups(rows: Iterable[AnalysisRow]) -> list[SeedGroup]:
+    """The analyses by layer and SAE configuration; analyses that differ in the seed of the SAE alone are one group."""
+    members: dict[tuple[int, str], dict[int, AnalysisRow]] = {}
+    for row in rows:
+        config = SaeConfig.parse(row.sae_config)
+        members.setdefault((row.layer, seedless_label(config)), {})[config.seed] = row
+    groups = []
+    for (layer, sae), by_seed in sorted(members.items()):
+        ordered = dict(sorted(by_seed.items()))
+        first = next(iter(ordered.values()))
+        groups.append(SeedGroup(ComparedGroup(first.id, first.key, layer, sae), ordered))
+    return groups
 
 
-def node_values(
-    best: dict[int, list[BestF1]], seeds: dict[int, dict[str, int]], n_classes: dict[str, int]
-) -> NodeValues:
-    """The best F1 of every node that counts, by analysis and basis.
+def estimates(
+    groups: Sequence[SeedGroup], replicates: Mapping[int, Sequence[ReplicateRow]]
+) -> dict[str, dict[Column, Estimate]]:
+    """The quantities by metric, group and basis.
 
     Args:
-        best: by analysis the stored rows; if a node has none in a basis, no latent fires on it there.
-        seeds: by analysis the number of seeds of every basis, over which its F1 is averaged.
-        n_classes: by wnid the number of classes under every node that may count. A node with all scored images of an
-            analysis does not count.
+        groups: the analyses.
+        replicates: by analysis its stored rows; a shuffled basis counts with the mean over the seeds of its shuffles.
     """
-    whole = {row.wnid for rows in best.values() for row in rows if row.holds_all}
-    # Without a row in any basis no scored image is under it: every other node has its latents of the best AUROC.
-    seen = {row.wnid for rows in best.values() for row in rows}
-    wnids = sorted((set(n_classes) & seen) - whole)  # here, since databases sort text each in its own way
-    place = {wnid: i for i, wnid in enumerate(wnids)}
-    columns = [(number, basis) for number, bases in seeds.items() for basis in bases]
-    at = {column: i for i, column in enumerate(columns)}
-    f1, answered = (np.zeros((len(wnids), len(columns))) for _ in range(2))
-    for number, rows in best.items():
-        for row in rows:
-            if row.wnid in place:
-                cell = place[row.wnid], at[number, row.basis]
-                f1[cell] += row.f1
-                answered[cell] += row.f1 >= HIGH_F1
-    n_seeds = np.array([seeds[number][basis] for number, basis in columns])
-    is_inner = np.array([n_classes[wnid] >= MIN_INNER_CLASSES for wnid in wnids], dtype=bool)
-    return NodeValues(columns, f1 / n_seeds, answered / n_seeds, is_inner)
+    found: dict[str, dict[Column, dict[int, list[ReplicateRow]]]] = {}
+    for group, members in groups:
+        for seed, analysis in members.items():
+            for row in replicates[analysis.id]:
+                column = found.setdefault(row.metric, {}).setdefault((group.number, row.basis), {})
+                column.setdefault(seed, []).append(row)
+    return {
+        metric: {column: _estimate(by_seed) for column, by_seed in columns.items()} for metric, columns in found.items()
+    }
+
+
+def _estimate(by_seed: Mapping[int, Sequence[ReplicateRow]]) -> Estimate:
+    return Estimate(
+        values={seed: float(np.mean([_number(row.value) for row in rows])) for seed, rows in by_seed.items()},
+        replicates={
+            seed: np.mean([[_number(value) for value in row.replicates] for row in rows], axis=0)
+            for seed, rows in by_seed.items()
+        },
+        n=min(row.n for rows in by_seed.values() for row in rows),
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def score_rows(comparison_id: int, scores: list[Score]) -> pa.Table:
@@ -150,8 +158,16 @@ def difference_rows(comparison_id: int, differences: list[Difference]) -> pa.Tab
     return _rows(comparison_id, differences, Difference, names)
 
 
+def trend_rows(comparison_id: int, trends: list[Trend]) -> pa.Table:
+    """Rows of comparison_trend."""
+    return _rows(comparison_id, trends, Trend, {"analysis": "analysis_id"})
+
+
 def _rows(
-    comparison_id: int, found: list[Score] | list[Difference], kind: type[Score | Difference], names: dict[str, str]
+    comparison_id: int,
+    found: Sequence[Score] | Sequence[Difference] | Sequence[Trend],
+    kind: type[Score | Difference | Trend],
+    names: dict[str, str],
 ) -> pa.Table:
     names = names | {"low": "ci_low", "high": "ci_high"}
     columns: dict[str, pa.Array] = {"comparison_id": pa.array(np.full(len(found), comparison_id))}
