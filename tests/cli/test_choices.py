@@ -7,7 +7,8 @@ from tests.cli.command_tree import LEAVES
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.demo import backbone_folder
-from hsae.hierarchy.study.intervals import LATENT_METRICS, NODE_METRICS
+from hsae.hierarchy.resampling.resampled import HEADLINES
+from hsae.pipeline.planning.requests import MAX_SEEDS
 
 
 def type_of(command: str, option: str) -> click.ParamType:
@@ -16,7 +17,16 @@ def type_of(command: str, option: str) -> click.ParamType:
 
 
 def test_every_metric_of_a_comparison_can_be_asked_for():
-    assert set(type_of("results study", "--metric").choices) == {*NODE_METRICS, *LATENT_METRICS.values(), "all"}
+    of_earlier_versions = {
+        "best_f1_mean", "best_f1_inner_mean", "share_nodes_f1", "monosemanticity_mean", "class_entropy_mean",
+        "label_f1_mean",
+    }  # fmt: skip
+    assert set(type_of("results study", "--metric").choices) == {*HEADLINES, *of_earlier_versions, "all"}
+
+
+def test_seeds():
+    allowed = type_of("submit", "--seeds")
+    assert (allowed.min, allowed.max) == (1, MAX_SEEDS)
 
 
 def test_priorities():

@@ -42,7 +42,7 @@ CASES = [
     Case("jobs show {extract}", ("succeeded", "request", "layers", "result", "n_images", "history", "finished")),
     Case("jobs show {train}", ("succeeded", "needs", "extract cls of", "sae.k", "result", "fvu", "n_steps", "30")),
     Case("jobs show {analyze}", ("needs", "train ", "succeeded", "result", "share_nodes_f1", "analysis")),
-    Case("jobs show {compare}", ("needs", "analyze ", "result", "n_differences", "comparison.n_resamples")),
+    Case("jobs show {compare}", ("needs", "analyze ", "result", "n_differences", "comparison.confidence")),
     Case("jobs show {failed}", ("failed", "NaN in layer 0", "attempt      3/10", "submitted", "layers")),
     Case("jobs show {running}", ("running", "worker@host", "10/40 images", "2.0 GB at most", "attempt      2/10")),
     Case("jobs show {pausing}", ("not before", "outages      2", "S3 is away", "priority     5")),
