@@ -145,7 +145,8 @@ class _Best:
         if not len(self.f1):
             self.f1, self.latent = np.zeros(len(n_node)), np.full(len(n_node), -1, np.int64)
         fires, sizes = (torch.from_numpy(n.astype(np.float64)).to(n_both) for n in (n_fire, n_node))
-        rough = n_both / (fires[None] + sizes[:, None]).clamp_(min=1.0)
+        rough = fires[None] + sizes.clamp(min=1.0)[:, None]  # without images n_both is 0 all the same
+        torch.div(n_both, rough, out=rough)
         most = rough.amax(dim=1)
         known = torch.from_numpy(self.f1).to(n_both)
         # Few nodes have a better latent in a later block: only there is the F1 computed exactly.
