@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hsae.hierarchy.controls.thinning import shuffle_taxonomy
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
@@ -9,7 +10,6 @@ from tests.hierarchy.resampling.measuring import label_matrix, measure
 from tests.hierarchy.scoring import score_one
 
 import hsae.hierarchy.resampling.shuffled_nodes as shuffled_nodes
-from hsae.hierarchy.controls.thinning import shuffle_taxonomy
 from hsae.hierarchy.resampling.deleted_classes import replicate_headlines
 from hsae.hierarchy.resampling.measured import distinct_nodes
 from hsae.hierarchy.resampling.tree_shuffles import quantiles, shuffle_headlines

@@ -73,7 +73,7 @@ def ridge_probes(
     weights, shares = [], []
     for join, chosen in zip(joins, best, strict=True):
         weights.append(((join @ sums) / (train.eigenvalues + PENALTIES[chosen] * train.unit)).T)
-        shares.append(join @ (members @ np.ones(len(y_train))) / len(y_train))
+        shares.append(np.asarray(join @ (members @ np.ones(len(y_train)))) / len(y_train))
     predicted = np.empty((len(labellings), len(x_score)), np.int64)
     widest = max(len(share) for share in shares)
     height = max(1, _BLOCK_VALUES // max(widest, x_train.shape[1]))
@@ -180,7 +180,7 @@ def _loo_errors(
         weight_of_class = members @ weight
         weighted_sums = np.asarray(members @ weighted)
         for which, (join, of_groups) in enumerate(zip(joins, grouped, strict=True)):
-            share = join @ sizes / n
+            share = np.asarray(join @ sizes) / n
             target = (join @ weight_of_class) @ (1.0 - 2.0 * share) + weight.sum() * (share @ share)
             slopes = of_groups * shrunk
             both = (slopes * (join @ weighted_sums)).sum() - (share @ slopes) @ weighted_sums.sum(axis=0)
