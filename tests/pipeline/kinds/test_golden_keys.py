@@ -111,12 +111,12 @@ def test_saes(sae, key):
         (
             SplitConfig(),
             "d19552a59e5c60cac4359648f4da5da127b866764f5c98c38f64d8fbc6215420",
-            "f9ea876b10284b582fe0b42ba0b6a30d451d58ee07f6c3c50f89630be9641fa0",
+            "c4fb2267b9b7e1eee6d9fb8d370e95e85a8328659d918d7df6d39411c195516f",
         ),
         (
             SplitConfig(train=0.6, select=0.2, score=0.2, seed=3),
             "178d78f1f7eeb7aa7813a0e5a836363751e3ddc9b925e1e3b0f67425817c8f62",
-            "09423a933c7971c114656f513f79d723a099b3c1ddd610318498a116cc99b050",
+            "25c227fae0f2cd30bc01e69ee1c239d6c8328353df68f0032b5ae1d943eb49eb",
         ),
     ],
 )
@@ -131,14 +131,14 @@ def test_splits(split, sae, analysis):
 @pytest.mark.parametrize(
     ("scoring", "embeddings", "key"),
     [
-        (ScoringConfig(), None, "dd6ab1823fd912bf32aee07331e96290ed34a4fe21052a9e20169a1dfe9180bf"),
-        (ScoringConfig(**_NOT_RESAMPLED), None, "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed"),
+        (ScoringConfig(), None, "a8acb3b2fd639b57740769511d8be183d9c81fd9ad2ec9b43df51618a2c0a759"),
+        (ScoringConfig(**_NOT_RESAMPLED), None, "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585"),
         (
             ScoringConfig(**_NOT_RESAMPLED, embeddings="own"),
             None,
-            "f1e5e52ec4af1e616ccd42c45d5f8cf927b9b2ac915e43ad2cd12fa28fed34ed",
+            "f561956229f1931bbeb51b6c7eb1b24d4f020018616ff2fcc4925fbbc4f71585",
         ),
-        (ScoringConfig(**_NOT_RESAMPLED), "f" * 64, "e87a3d78ea208467f1ec5f380c421d48c8806d1431d9ada6ccc84f7c1b1ff9dd"),
+        (ScoringConfig(**_NOT_RESAMPLED), "f" * 64, "27535fe1085e18e5de272a910edb702aea8c44b6c96dd508304bf07d030bebef"),
         (
             ScoringConfig(
                 **_NOT_RESAMPLED, threshold=0.5, association="mass", seed=2, n_shuffles=5, controls=("random", "neuron")
@@ -149,7 +149,7 @@ def test_splits(split, sae, analysis):
         (
             ScoringConfig(**_NOT_RESAMPLED, controls=()),
             None,
-            "c71da550fc7d168c5d62477d951c00805957978b9373b2dc43eca2df859f4ae3",
+            "d6267008ea0ea3385aaf28f87f8e6b448670e48696d38d05dca48d07b9082a49",
         ),
     ],
 )

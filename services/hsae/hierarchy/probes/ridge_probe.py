@@ -67,13 +67,13 @@ def ridge_probes(
     joins = [_joins(labelling) for labelling in labellings]
     shape = (len(labellings[0]), len(y_train))
     members = sp.csr_array((np.ones(len(y_train)), (y_train, np.arange(len(y_train)))), shape)
-    sums = members @ train.rows
+    sums = np.asarray(members @ train.rows)
     errors = _loo_errors(train, members, sums, joins, check)
     best = [int(of_labelling.argmin()) for of_labelling in errors]
     weights, shares = [], []
     for join, chosen in zip(joins, best, strict=True):
-        weights.append(((join @ sums) / (train.eigenvalues + PENALTIES[chosen] * train.unit)).T)
-        shares.append(np.asarray(join @ (members @ np.ones(len(y_train)))) / len(y_train))
+        weights.append((np.asarray(join @ sums) / (train.eigenvalues + PENALTIES[chosen] * train.unit)).T)
+        shares.append(np.asarray(join @ np.asarray(members @ np.ones(len(y_train)))) / len(y_train))
     predicted = np.empty((len(labellings), len(x_score)), np.int64)
     widest = max(len(share) for share in shares)
     height = max(1, _BLOCK_VALUES // max(widest, x_train.shape[1]))
@@ -160,7 +160,7 @@ def _loo_errors(
     """
     n = len(train.rows)
     squares = train.rows**2
-    sizes = members @ np.ones(n)
+    sizes = np.asarray(members @ np.ones(n))
     grouped = [np.asarray(join @ sums) for join in joins]
     products = [of_groups.T @ of_groups for of_groups in grouped]
     errors = np.empty((len(joins), len(PENALTIES)))
@@ -177,12 +177,12 @@ def _loo_errors(
         errors[:, at] = [float((product * moment).sum()) for product in products]
         if train.is_full:
             continue
-        weight_of_class = members @ weight
+        weight_of_class = np.asarray(members @ weight)
         weighted_sums = np.asarray(members @ weighted)
         for which, (join, of_groups) in enumerate(zip(joins, grouped, strict=True)):
             share = np.asarray(join @ sizes) / n
-            target = (join @ weight_of_class) @ (1.0 - 2.0 * share) + weight.sum() * (share @ share)
+            target = np.asarray(join @ weight_of_class) @ (1.0 - 2.0 * share) + weight.sum() * (share @ share)
             slopes = of_groups * shrunk
-            both = (slopes * (join @ weighted_sums)).sum() - (share @ slopes) @ weighted_sums.sum(axis=0)
+            both = (slopes * np.asarray(join @ weighted_sums)).sum() - (share @ slopes) @ weighted_sums.sum(axis=0)
             errors[which, at] += target - 2.0 * both
     return errors
