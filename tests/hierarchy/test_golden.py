@@ -35,7 +35,7 @@ EVERY = 6
 SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=200, holdout_share=0)
 GOLDEN = Path(__file__).parent / "golden_emoji.json"
 
-# Another processor rounds otherwise. The activations and what hangs on them alone (the thinned neurons) then differ in
+# Another processor rounds otherwise. The activations and what hangs on them alone (the neurons) then differ in
 # their last digits, and a score moves only where two values nearly tie: one node of 225 is 0.004.
 ROUNDED = 0.02
 # A training goes another way after some steps, as if it had another seed. Of seeds 0 to 2 the shares (the mean of the
@@ -121,17 +121,17 @@ def test_the_scores_are_the_golden_ones(measured):
 
 @pytest.mark.parametrize("block", [str(block) for block in BLOCKS])
 def test_the_sae_stands_above_its_controls(measured, block):
-    """Measured with seeds 0 to 2: a latent with F1 >= 0.5 for 82 to 91 % of all nodes; a raw neuron for 12 to 24 %, a
-    latent under shuffled labels for 4 to 21 %. The bands keep half of that distance. Inner F1s of neurons are like the
-    SAE's in so small a set (a neuron fires far more often than a latent), hence no claim about these.
+    """Measured: a latent with F1 >= 0.5 for 82 to 87 % of all nodes; a raw neuron that fires as often for 58 to 71 %, a
+    latent under shuffled labels for 4 to 21 %. Mean best F1 is 0.12 to 0.18 above that of neurons. The bands keep about
+    half of these distances.
     """
     sae, neuron, labels, tree = (
         measured[block][basis] for basis in ("sae", "neuron", "shuffled_labels", "shuffled_taxonomy")
     )
     assert sae["f1_node_share"] > 0.7
-    assert neuron["f1_node_share"] < 0.4
+    assert neuron["f1_node_share"] < sae["f1_node_share"] - 0.08
     assert labels["f1_node_share"] < 0.4
-    assert sae["best_f1_mean"] > neuron["best_f1_mean"] + 0.2
+    assert sae["best_f1_mean"] > neuron["best_f1_mean"] + 0.06
     assert sae["best_f1_mean"] > labels["best_f1_mean"] + 0.2
     # Hierarchy: measured 0.04 to 0.1 above random unions of as many classes, in every block and with every seed.
     assert sae["best_f1_inner_mean"] > tree["best_f1_inner_mean"] + 0.01
