@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 from tests.cli.refusals import assert_one_line
 from tests.pipeline.stages.test_compare import enter_job
 from tests.planted_scores import SCORES, plant
 
-from hsae.catalog import transaction
+from hsae.catalog import Sae, transaction
 from hsae.pipeline.execution.run import run_job
 
 
@@ -39,6 +39,27 @@ def test_json_has_every_quantity_and_difference(admin, planted):
     assert {row["is_apart"] for row in found["differences"]} == {True, False}
     layers = [row for row in found["differences"] if row["layer"] != row["other_layer"]]
     assert {(row["layer"], row["other_layer"], row["other_basis"]) for row in layers} == {(5, 2, "sae")}
+
+
+def test_a_warning_says_when_the_held_out_l0s_differ(admin, planted):
+    def warned(*l0s):
+        with transaction(planted.sessions) as session:
+            numbers = session.scalars(select(Sae.id).order_by(Sae.id)).all()
+            for number, l0 in zip(numbers, l0s, strict=True):
+                session.execute(update(Sae).where(Sae.id == number).values(l0=l0))
+        result = admin(planted, "results", "study", 1)
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stdout.splitlines() if line.startswith("Warning")]
+
+    with transaction(planted.sessions) as session:
+        before = session.scalars(select(Sae.l0).order_by(Sae.id)).all()
+    assert len(before) == 2
+    assert warned(10.0, 10.9) == []
+    assert warned(None, None) == []
+    assert warned(10.0, None) == []
+    (line,) = warned(12.0, 10.0)
+    assert line.startswith("Warning: the SAEs' held-out L0 goes from 10 to 12, so a difference may be one of sparsity")
+    warned(*before)
 
 
 def test_the_table_marks_what_excludes_nothing(admin, planted):

@@ -42,6 +42,16 @@ def find_comparison(session: Session, study_id: int) -> Row:
     raise UserError(f"the comparison of study {study_id} is not made: its job {job.id} is {job.state}")
 
 
+def held_out_l0_range(session: Session, comparison_id: int) -> tuple[float | None, float | None]:
+    """The least and the greatest held-out L0 of the SAEs compared; None where no SAE held out rows."""
+    query = """
+        SELECT min(e.l0), max(e.l0) FROM sae e JOIN analysis a ON a.sae_id = e.id
+        WHERE a.id IN (SELECT v.analysis_id FROM comparison_score v WHERE v.comparison_id = :id)
+    """
+    least, greatest = session.execute(text(query), {"id": comparison_id}).one()
+    return least, greatest
+
+
 def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
     """Every quantity with its interval, by metric, layer and SAE; the SAE comes before its controls."""
     query = """

@@ -11,6 +11,7 @@ from hsae.catalog.findings.study_intervals import (
     comparison_scores,
     comparison_trends,
     find_comparison,
+    held_out_l0_range,
 )
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
@@ -48,6 +49,7 @@ _BETWEEN = {
     "layer": "layer", "sae": "SAE", "other_sae": "minus", "difference": "difference", "interval": "interval", "n": "n",
 }  # fmt: skip
 _TREND = {"metric": "quantity", "sae": "SAE", "slope": "slope per layer", "interval": "interval", "rises": "rises?"}
+_L0_RATIO = 1.1
 _LEGEND = """\
 Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
 Intervals say how much a number would change with other classes, and with other seeds where there are several:
@@ -77,6 +79,7 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         is_former = "n_resamples" in comparison["config"]
         shown = _SHOWN_BEFORE if is_former else _SHOWN
         wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or shown)
+        least_l0, greatest_l0 = held_out_l0_range(session, comparison["id"])
         scores, differences, trends = (
             [row for row in find(session, comparison["id"]) if row["metric"] in wanted]
             for find in (comparison_scores, comparison_differences, comparison_trends)
@@ -101,6 +104,13 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         soft_wrap=True,
         markup=False,
     )
+    if least_l0 is not None and greatest_l0 is not None and greatest_l0 > _L0_RATIO * least_l0:
+        out.print(
+            f"Warning: the SAEs' held-out L0 goes from {least_l0:.3g} to {greatest_l0:.3g}, so a difference may be one"
+            " of sparsity: compare topk SAEs, or relu SAEs of one --target-l0 (docs/sae.md).",
+            soft_wrap=True,
+            markup=False,
+        )
     for metric in (name for name in METRICS if name in wanted):
         of_metric = [[row for row in rows if row["metric"] == metric] for rows in (scores, differences)]
         out.print()
