@@ -15,15 +15,19 @@ StoredDtype = Literal["float32", "bfloat16"]
 class ExtractionConfig(FrozenModel):
     """How images become stored activations; every field changes the stored bytes."""
 
-    tokens: Tokens = Field("cls", description="class token, patch tokens, or the mean of the patch tokens")
-    dtype: StoredDtype = Field("float32", description="stored type of the activations")
-    n_views: int = Field(1, ge=1, le=64, description="1 + augmented views per image, used as training rows only")
-    shard_images: int = Field(
-        1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most one"
+    tokens: Tokens = Field(default="cls", description="class token, patch tokens, or the mean of the patch tokens")
+    dtype: StoredDtype = Field(default="float32", description="stored type of the activations")
+    n_views: int = Field(
+        default=1, ge=1, le=64, description="1 + augmented views per image, used as training rows only"
     )
-    batch_size: int = Field(32, ge=1, le=10**5, description="images per forward pass")
-    max_image_pixels: int = Field(178_956_970, gt=0, description="larger images are skipped (decompression bombs)")
-    seed: int = Field(0, ge=0, description="seed of the augmented views")
+    shard_images: int = Field(
+        default=1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most one"
+    )
+    batch_size: int = Field(default=32, ge=1, le=10**5, description="images per forward pass")
+    max_image_pixels: int = Field(
+        default=178_956_970, gt=0, description="larger images are skipped (decompression bombs)"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the augmented views")
 
 
 def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:

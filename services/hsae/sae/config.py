@@ -44,21 +44,31 @@ class SaeConfig(FrozenModel):
     """
 
     variant: InstanceOf[SaeVariant] = Field(exclude=True, description="the kind with its own settings")
-    expansion: int = Field(8, ge=1, le=MAX_EXPANSION, description="latents per dimension: n_latents / d_model")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate between warm-up and decay")
-    lr_warmup_share: float = Field(0.05, ge=0, le=1, description="share of the steps of linear warm-up")
-    lr_decay_share: float = Field(0.2, ge=0, le=1, description="share of the steps of linear decay to 0, at the end")
-    n_steps: int | None = Field(None, ge=1, le=10**9, description="optimiser steps; none: from the number of rows")
-    batch_size: int | None = Field(None, ge=1, le=10**7, description="rows a step; none: from the number of rows")
-    aux_coefficient: float = Field(1 / 32, ge=0, description="weight of the auxiliary loss of dead latents; 0: off")
+    expansion: int = Field(default=8, ge=1, le=MAX_EXPANSION, description="latents per dimension: n_latents / d_model")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Adam's learning rate between warm-up and decay")
+    lr_warmup_share: float = Field(default=0.05, ge=0, le=1, description="share of the steps of linear warm-up")
+    lr_decay_share: float = Field(
+        default=0.2, ge=0, le=1, description="share of the steps of linear decay to 0, at the end"
+    )
+    n_steps: int | None = Field(
+        default=None, ge=1, le=10**9, description="optimiser steps; none: from the number of rows"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=10**7, description="rows a step; none: from the number of rows"
+    )
+    aux_coefficient: float = Field(
+        default=1 / 32, ge=0, description="weight of the auxiliary loss of dead latents; 0: off"
+    )
     k_aux: int | None = Field(
-        None, ge=1, description="dead latents that reconstruct the residual of a row; none: the initial L0"
+        default=None, ge=1, description="dead latents that reconstruct the residual of a row; none: the initial L0"
     )
     dead_after_steps: int | None = Field(
-        None, ge=1, description="a latent silent for so many steps counts as dead; none: from the schedule"
+        default=None, ge=1, description="a latent silent for so many steps counts as dead; none: from the schedule"
     )
-    holdout_share: float = Field(0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    holdout_share: float = Field(
+        default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
 
     if TYPE_CHECKING:
 
