@@ -7,9 +7,9 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
-from hsae.hierarchy.statistics.distinct_nodes import MIN_INNER_CLASSES
 from hsae.hierarchy.scores.shortlist import node_priority
 from hsae.hierarchy.statistics.class_sums import ClassSums
+from hsae.hierarchy.statistics.distinct_nodes import MIN_INNER_CLASSES
 from hsae.hierarchy.statistics.label_sets import Labels, classes_of
 from hsae.taxonomy import InducedTaxonomy
 
