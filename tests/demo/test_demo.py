@@ -30,15 +30,20 @@ def check_what_it_says(demo, layers) -> None:
         (kind, layer) for kind in ("relu", "topk") for layer in layers
     ]
     for row in rows:
-        for score in ("lch_height", "coverage", "share_nodes_f1", "best_f1_inner"):
+        for score in ("coherence_excess", "best_f1_adjusted_inner", "share_nodes_f1", "best_f1_inner"):
             for name in (
                 score,
                 *(f"{score}_{control}" for control in BASES if control not in ("sae", "class_mean")),
             ):
                 assert row[name] is not None, name
+        for score in ("coherence_excess", "coherence_excess_exemplar", "f1_adjusted_inner"):
+            assert row[f"{score}_low"] < row[score] < row[f"{score}_high"]
+        assert row["best_baseline"] is not None
         assert row["fvu"] is not None
         assert row["probe_accuracy"] is not None
     for word in (
+        "coherence",
+        "neither they nor the backbone have seen",
         "relu SAE x8, cls of",
         "topk SAE x8, cls of",
         "animal.n.01",
@@ -69,6 +74,7 @@ def test_scores_beat_their_controls_where_it_counts(demo):
     for row in json.loads(demo.admin("results", "layers", "--json").stdout):
         assert row["share_nodes_f1"] > row["share_nodes_f1_shuffled_labels"]
     last = json.loads(demo.admin("results", "layers", "--json").stdout)[-1]
+    assert last["f1_adjusted_inner"] > last["f1_adjusted_inner_tree"]
     assert last["best_f1_inner"] > last["best_f1_inner_shuffled_taxonomy"]
 
 

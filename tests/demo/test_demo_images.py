@@ -2,8 +2,8 @@
 
 from hsae.cli.demo import request
 from hsae.datasets import scan
-from hsae.datasets.split import split_images
-from hsae.demo import images_folder, images_listing
+from hsae.datasets.split import SCORE, SELECT, TRAIN, split_images
+from hsae.demo import backbone_folder, images_folder, images_listing
 from hsae.taxonomy import load_taxonomy
 
 
@@ -20,13 +20,16 @@ def test_the_listing_has_every_bundled_image_with_its_style():
     assert len(images.class_ids) == 376
 
 
-def test_whole_styles_are_scored_and_they_have_every_class():
+def test_the_style_that_the_backbone_never_saw_is_scored():
     images = scan(images_listing(), load_taxonomy())
     split = split_images(images.listing, request().split)
     styles = set(zip(images.listing["group"].to_pylist(), split.part.tolist(), strict=True))
     assert len(styles) == 5
     assert dict(styles) == {
-        "fluent-emoji-flat": 0, "fluent3d": 0, "fxemoji": 0, "fluent-emoji": 1, "noto": 2,
+        "fluent-emoji-flat": TRAIN, "fluent3d": TRAIN, "fluent-emoji": TRAIN, "noto": SELECT, "fxemoji": SCORE,
     }  # fmt: skip
+    card = (backbone_folder() / "README.md").read_text()
+    assert "The style `fxemoji` (183 images of\n171 of the synsets) was held out completely" in card
     assert split.by == "groups"
-    assert not split.notes()
+    (note,) = split.notes()
+    assert note.startswith("205 classes have no scored image")

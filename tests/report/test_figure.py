@@ -64,7 +64,8 @@ def test_every_setting_has_a_line_of_its_own_in_each_panel(tmp_path, monkeypatch
     (figure,) = drawn
     panels = {axes.get_title(): axes.get_lines() for axes in figure.axes}
     fvu, nodes, probe = (
-        next(lines for title, lines in panels.items() if words in title) for words in ("unexplained", "F1 ≥", "probe")
+        next(lines for title, lines in panels.items() if words in title)
+        for words in ("unexplained", "exact test", "probe")
     )
     assert [line.get_label() for line in fvu] == names
     assert [line.get_ydata()[0] for line in fvu] == [number / 10 for number in range(n)]

@@ -31,11 +31,17 @@ from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 from hsae.split_config import NamedGroups, SplitConfig
 
+_ABOUT = """
+The SAEs were trained on three drawing styles of one design, latents and thresholds chosen on Noto's drawings, and
+every number is of the style fxemoji, which neither they nor the backbone have seen. The backbone was trained to name
+these classes on the other styles, as an unordered list without any taxonomy: that classes can be told apart is no
+finding."""
 NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
 _SQL = (
-    "SELECT layer, sae_kind, basis, round(share_nodes_f1::numeric, 3) AS nodes_with_a_latent"
-    " FROM layer_progress ORDER BY sae_kind, basis, layer",
-    "SELECT layer, sae_kind, synset, latent, round(f1::numeric, 2) AS f1 FROM node_best_latent"
+    "SELECT i.layer, i.sae_kind, v.basis, round(v.value::numeric, 2) AS bits, round(v.low::numeric, 2) AS low,"
+    " round(v.high::numeric, 2) AS high FROM layer_interval v JOIN analysis_input i USING (analysis_id)"
+    " WHERE v.metric = 'coherence_excess' AND v.seed = 0 ORDER BY i.sae_kind, v.basis, i.layer",
+    "SELECT layer, sae_kind, synset, latent, round(f1::numeric, 2) AS f1, q_node FROM node_best_latent"
     " WHERE basis = 'sae' AND height >= 2 ORDER BY f1 DESC LIMIT 10",
 )
 
@@ -127,6 +133,7 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
     click.echo()
     rows = fetch_layers(connections, study=plan.study_id)
     print_layer_rows(rows)
+    click.echo(_ABOUT)
     click.echo()
     _print_nodes(connections, plan.study_id)
     picture = output / "layers.png"

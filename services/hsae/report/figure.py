@@ -18,17 +18,16 @@ from hsae.sae.variants import VARIANTS
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {
     "exemplar": ("C6", "-", "exemplars"),
-    "neuron": ("0.35", "-", "raw neurons"),
     "random": ("C1", "-", "random directions"),
-    "untrained": ("C4", "-.", "untrained SAE"),
     "shuffled_taxonomy": ("C2", "--", "shuffled taxonomy"),
-    "shuffled_labels": ("0.65", ":", "shuffled labels"),
 }
+_BANDS = {"coherence_excess": "coherence_excess", "best_f1_adjusted_inner": "f1_adjusted_inner"}
+"""Scores with an interval, and what its ends are called after."""
 _PANELS = (
-    ("share_nodes_f1", "nodes with a latent of F1 ≥ 0.5", "share of taxonomy nodes", True),
-    ("best_f1_inner", "best F1 of inner nodes (≥ 3 classes)", "mean over nodes", True),
-    ("lch_height", "height of the lowest common hypernym", "mean over alive latents", True),
-    ("coverage", "ontological coverage", "mean over alive latents", True),
+    ("coherence_excess", "taxonomic coherence beyond chance", "bits, mean over latents", True),
+    ("best_f1_adjusted_inner", "adjusted best F1 of inner nodes (≥ 3 classes)", "mean over nodes", True),
+    ("share_nodes_q", "nodes that some latent finds (exact test)", "share of nodes with q < 0.01", True),
+    ("lch_excess", "lowest common hypernym, smaller than by chance", "bits, mean over latents", True),
     ("fvu", "variance unexplained (held-out images)", "FVU", False),
     ("probe_accuracy", "linear probe of the raw activations", "held-out accuracy", False),
 )
@@ -59,7 +58,8 @@ def layer_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
             draw(axes, settings, score, controls=controls)
         axes.set_title(heading, fontsize=10)
         axes.set_ylabel(unit, fontsize=9)
-        axes.set_ylim(bottom=0)
+        if score not in ("coherence_excess", "lch_excess"):  # which may be below chance
+            axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -87,6 +87,9 @@ def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], score: str, *, contro
         layers = [row["layer"] for row in rows]
         style, name = VARIANTS[kind].style, VARIANTS[kind].title
         axes.plot(layers, _values(rows, score), color=style.colour, marker=style.marker, markersize=4, label=name)
+        if score in _BANDS:
+            ends = (_values(rows, f"{_BANDS[score]}_{end}") for end in ("low", "high"))
+            axes.fill_between(layers, *ends, color=style.colour, alpha=0.15, linewidth=0)
         for control, (control_colour, line, control_name) in _CONTROL_STYLE.items() if controls else ():
             axes.plot(
                 layers,

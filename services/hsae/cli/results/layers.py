@@ -7,6 +7,7 @@ import click
 
 from hsae.backbones.names import short_model_name
 from hsae.catalog import transaction
+from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_tree_means
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
@@ -22,9 +23,28 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
+from hsae.report.headline_table import headline_cells, with_headlines
 from hsae.report.layer_table import beside_controls
 
 _Protocol = Literal["chance", "paper"]
+_HEADLINE_COLUMNS = {
+    "layer": "\nlayer",
+    "fvu": "\nFVU",
+    "holdout_l0": "\nL0",
+    "coherence": "coherence\nexcess, bits",
+    "exemplars": "\nexemplars",
+    "inner_f1": "inner F1,\nadjusted",
+    "baseline": "best\nbaseline",
+    "tree": "\n~tree",
+}
+_HEADLINE_IMPORTANCE = ("layer", "coherence", "inner_f1", "baseline", "exemplars", "tree", "fvu", "holdout_l0")
+_HEADLINE_LEGEND = """\
+coherence excess: how much closer in the tree, in bits, the classes of a latent's 16 strongest images are than classes
+at random; 0 by chance. exemplars: the same of likeness to single training images, the baseline to beat. inner F1: mean
+best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities, and what
+the SAE's latents give with the classes shuffled over the tree (~tree). ±: 95 % intervals by deleting a fifth of the
+classes. FVU, L0: of rows that the training held out. `results layers --full` has every control, `results study` tests
+differences."""
 _CHANCE_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "\nFVU",
@@ -117,6 +137,7 @@ probe: held-out accuracy of a linear probe for the class on the layer's raw acti
     show_default=True,
     help="Coherence and LCH beside chance, or the paper's raw LCH height and coverage.",
 )
+@click.option("--full", is_flag=True, help="Also the tables of every control and of the training.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
 @json_option
 @pass_connections
@@ -125,6 +146,7 @@ def layers(
     /,
     study: int | str | None,
     protocol: _Protocol,
+    full: bool,
     plot: Path | None,
     as_json: bool,
     **wanted: Any,
@@ -141,7 +163,7 @@ def layers(
     if as_json:
         print_json(rows)
     else:
-        print_layer_rows(rows, protocol)
+        print_layer_rows(rows, protocol, full=full)
     if plot is not None and rows:
         click.echo(f"Figure: {plot}", err=as_json)
 
@@ -156,9 +178,11 @@ def fetch_layers(
         fits, note = choose_scope(session, study, fits)
         rows = beside_controls(layer_rows(session, fits))
         name_saes(session, rows)
-        titles = analysis_titles(session, {row["analysis_id"] for row in rows})
+        numbers = {row["analysis_id"] for row in rows}
+        titles = analysis_titles(session, numbers)
+        intervals, shuffled = headline_intervals(session, numbers), shuffled_tree_means(session, numbers)
     say(note, quiet=quiet)
-    return [row | {"title": titles[row["analysis_id"]]} for row in rows]
+    return [with_headlines(row, intervals, shuffled) | {"title": titles[row["analysis_id"]]} for row in rows]
 
 
 def print_layers(connections: Connections, *, study_id: int) -> None:
@@ -166,8 +190,8 @@ def print_layers(connections: Connections, *, study_id: int) -> None:
     print_layer_rows(fetch_layers(connections, study=study_id))
 
 
-def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance") -> None:
-    """Two tables per model, data set and SAE."""
+def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance", *, full: bool = False) -> None:
+    """One table per model, data set and SAE; the paper's protocol and `full` add others."""
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
         return
@@ -175,17 +199,24 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance")
     for row in rows:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
-    tables = (
-        _PROTOCOLS[protocol][:2], *map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",)),
-    )  # fmt: skip
+    columns, importance, legend = _PROTOCOLS[protocol]
+    further = [(columns, importance)] if full or protocol == "paper" else []
+    further += [*map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",))] if full else []
     for title, group in groups.items():
-        for columns, importance in tables:
+        if protocol == "chance":
+            cells = [headline_cells(row, CONTROL_HEADINGS) for row in group]
+            out.print(table(cells, _HEADLINE_COLUMNS, title=title, digits=2, importance=_HEADLINE_IMPORTANCE))
+            out.print()
+        for columns, importance in further:
             scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}
             shown = [row | {"coherence_p": _three_digits(row.get("coherence_p"))} for row in group]
             out.print(table(shown, scored, title=title, digits=2, importance=importance))
             out.print()
-    out.print(_PROTOCOLS[protocol][2], soft_wrap=True)
-    out.print(_LEGEND, soft_wrap=True)
+    if protocol == "chance":
+        out.print(_HEADLINE_LEGEND, soft_wrap=True)
+    if further:
+        out.print(legend, soft_wrap=True)
+        out.print(_LEGEND, soft_wrap=True)
 
 
 def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
