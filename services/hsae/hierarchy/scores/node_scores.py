@@ -7,13 +7,15 @@ them is rounded once (AUROC a second time, when 1/2 is added), so pairs that tie
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float64, Int, Int32, Int64
 from torch import Tensor
 
+from hsae.hierarchy.kernels.blocks import latent_blocks, ranges
 from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
 from hsae.hierarchy.kernels.device import Device, dense_columns
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
@@ -26,6 +28,9 @@ cache sets."""
 
 _BLOCK_CELLS = 1 << 22
 """Upper bound of latents times classes per product; images with several labels can have many label sets."""
+
+_BLOCK_ENTRIES = 1 << 19
+"""Class sums of chosen pairs that are added up at a time."""
 
 
 @dataclass(frozen=True, eq=False)  # without slots, so that tables can be composed of it
@@ -67,6 +72,7 @@ class NodeSums:
         if n_classes != sums.n_classes:
             raise ValueError(f"class sums of {sums.n_classes} classes, a closure of {n_classes}")
         self.sums = sums
+        self._closure = closure
         self.n_nodes = int(n_nodes)
         # The last row sums over all classes. A latent's total mass is then summed in the same order as its mass under a
         # node, so that no share exceeds 1 and no mean outside is negative.
@@ -121,31 +127,41 @@ class NodeSums:
         return lambda values: dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
-        """Sums of chosen pairs, including masses; the tensors have shape [n_pairs]."""
-        chosen_sums = torch.empty(4, len(latents), dtype=torch.float64, device=self.device)
-        order = np.argsort(latents, kind="stable")
-        sorted_latents = latents[order]
-        for run in self.latent_runs():
-            low, high = np.searchsorted(sorted_latents, (run.start, run.stop))
-            if low == high:
-                continue
-            chosen = order[low:high]
-            block = self.block(run, with_mass=True)
-            mass, latent_mass = block.masses()
-            node, column = self._on_device(nodes[chosen]).long(), self._on_device(latents[chosen] - run.start).long()
-            columns = (block.n_both[node, column], block.ranks()[node, column], mass[node, column])
-            chosen_sums[:, self._on_device(chosen)] = torch.stack((*columns, latent_mass[0, column]))
-        n_both, rank_deviation, mass, latent_mass = chosen_sums
+        """Sums of chosen pairs, including masses; the tensors have shape [n_pairs].
+
+        They are summed on the CPU, pair by pair over the latent's classes: a product with every node would compute
+        thousands of sums for each that is wanted. The order of the classes is that of a product on the CPU.
+        """
+        sums = self.sums
+        nodes = np.asarray(nodes, np.int64)
+        n_entries = np.diff(sums.indptr)[latents]
+        n_both, rank_sum, mass = (np.zeros(len(nodes)) for _ in range(3))
+        for run in latent_blocks(np.concatenate(([0], np.cumsum(n_entries))), max_nonzeros=_BLOCK_ENTRIES):
+            entry, pair = ranges(sums.indptr[latents[run]], n_entries[run])
+            hit = np.flatnonzero(self._is_under[nodes[run][pair], sums.classes[entry]])
+            entry, pair = entry[hit], pair[hit]
+            for total, values in ((n_both, sums.n_fire), (rank_sum, sums.rank_excess), (mass, sums.mass)):
+                total[run] = np.bincount(pair, values[entry], minlength=run.stop - run.start)
+        n_node = self.n_node[nodes]
         return PairSums(
-            n_images=self.sums.n_images,
-            n_node=self._on_device(self.n_node[nodes]),
+            n_images=sums.n_images,
+            n_node=self._on_device(n_node),
             n_fire=self._on_device(self._n_fire[latents]).double(),
             rank_variance=self._on_device(self._rank_variance[latents]),
-            n_both=n_both,
-            rank_deviation=rank_deviation,
-            mass=mass,
-            latent_mass=latent_mass,
+            n_both=self._on_device(n_both),
+            rank_deviation=self._on_device(rank_sum - n_node * sums.n_nonzero[latents]),
+            mass=self._on_device(mass),
+            latent_mass=self._on_device(self._latent_mass[latents]),
         )
+
+    @cached_property
+    def _is_under(self) -> Bool[np.ndarray, "n_nodes n_classes"]:
+        return np.ascontiguousarray(self._closure.toarray().T > 0)
+
+    @cached_property
+    def _latent_mass(self) -> Float64[np.ndarray, "n_latents"]:
+        row = np.repeat(np.arange(self.sums.n_latents), np.diff(self.sums.indptr))
+        return np.bincount(row, self.sums.mass, minlength=self.sums.n_latents)
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device)
