@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hsae.hierarchy.config import AssociationRule, ControlBasis
@@ -106,6 +107,7 @@ class BasisResult:
             the scores of every pair; only for the basis `sae`. If images have several labels, the sums are by label
             set.
         resampled: the headline numbers with classes deleted and with shuffled taxonomies.
+        pair_weights: what the p-value of the layer's coherence is computed from (`mean_weights`), until it is.
     """
 
     basis: Basis
@@ -120,3 +122,4 @@ class BasisResult:
     n_reaching: Int64[np.ndarray, "n_distinct"]
     class_sums: ClassSums | None
     resampled: Resampled | None = None
+    pair_weights: "sp.csr_array[np.float64] | None" = None

@@ -13,8 +13,10 @@ from hsae.hierarchy.baselines import Baselines, wanted_baselines
 from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
+from hsae.hierarchy.coherence.tree_permutations import layer_p
 from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.controls.dense_auroc import dense_auroc
+from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
@@ -30,7 +32,7 @@ from hsae.hierarchy.scores.node_tests import node_tests
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
-from hsae.hierarchy.statistics.label_sets import checked_labels
+from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 Progress = Callable[[int, int], None]
@@ -90,7 +92,7 @@ def score_bases(
     def score(given: BasisActivations | None) -> None:
         nonlocal n_done_before
         if given is not None:
-            results.append(score_basis(given, images, scoring, device=device, progress=report))
+            results.append(_score(given, images, scoring, device=device, progress=report))
         n_done_before += n_latents
 
     results: list[BasisResult] = []
@@ -104,6 +106,8 @@ def score_bases(
     known = None if results[0].latents is None else results[0].latents.monosemanticity
     for basis, seed in shuffles:
         score(replace(of_sae, basis=basis, seed=seed, monosemanticity=known))
+    n_done_before = n_total
+    results = _with_layer_p(results, images, check=check)
     n_least = min(result.layer.n_latents for result in results)
     results = [replace(result, layer=result.layer.rarefied_to(n_least, result.n_reaching)) for result in results]
     if images.parts is not None:
@@ -140,6 +144,43 @@ def score_basis(
     Raises:
         UserError: as for `score_bases`.
     """
+    if images.chances is None:
+        images = replace(images, chances=Chances(images.taxonomy, scoring.seed))
+    return _with_layer_p([_score(given, images, scoring, device=device, progress=progress)], images)[0]
+
+
+def _with_layer_p(
+    results: list[BasisResult], images: LabelledImages, *, check: Callable[[], None] = go_on
+) -> list[BasisResult]:
+    """The results with the p-values of their layers' coherence, all from the same permuted trees."""
+    tested = [result.pair_weights for result in results if result.pair_weights is not None]
+    if not tested or images.chances is None:
+        return results
+    n_classes = len(images.taxonomy.classes)
+    labels = checked_labels(images.labels, images.labels.shape[0], n_classes)
+    scored = np.arange(labels.shape[0]) if images.parts is None else images.parts.score
+    null = images.chances.of(labels[scored])
+    if null is None:
+        return results
+    sizes = np.bincount(classes_of(labels, scored)[1], minlength=n_classes)
+    p = iter(layer_p(tested, null.resnik, sizes, null.keep, null.seed, check=check))
+    return [
+        result
+        if result.pair_weights is None
+        else replace(result, layer=replace(result.layer, coherence_p=next(p)), pair_weights=None)
+        for result in results
+    ]
+
+
+def _score(
+    given: BasisActivations,
+    images: LabelledImages,
+    scoring: ScoringConfig,
+    *,
+    device: Device,
+    progress: Progress | None,
+) -> BasisResult:
+    """As `score_basis`, but for the p-value of the layer."""
     ranked, basis, taxonomy = given.ranked, given.basis, images.taxonomy
     is_brief = given.is_repeat or basis in SHUFFLED_BASES
     parts = labelled_parts(given, images, device=device)
@@ -175,8 +216,8 @@ def score_basis(
     rules = (scoring.association,) if is_brief else ASSOCIATION_RULES
     places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
     null = (images.chances or Chances(taxonomy, scoring.seed)).of(labels)
-    latent_coherence, layer_coherence = coherence_scores(
-        ranked, labels, len(taxonomy.classes), null, is_shuffled=is_brief
+    latent_coherence, layer_coherence, pair_weights = coherence_scores(
+        ranked, labels, len(taxonomy.classes), null, is_brief=is_brief
     )
     latents = None
     embeddings = images.embeddings if images.embeddings is None or scored is None else images.embeddings[scored]
@@ -220,6 +261,7 @@ def score_basis(
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
         resampled=resampled_headlines(given, parts, chosen, taxonomy, scoring, device=device, check=check),
+        pair_weights=pair_weights,
     )
 
 

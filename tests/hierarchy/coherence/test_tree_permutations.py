@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ def test_coherence_of_a_permuted_tree_is_that_of_moved_labels(random_case, seed)
     classes = np.flatnonzero(keep)
     pairs = top_class_pairs(ranked.top_images, case.labels, resnik)
     permutations = np.stack([np.arange(len(classes)), *(rng.permutation(len(classes)) for _ in range(3))])
-    found = permuted_coherence(mean_weights(pairs, keep), resnik, classes, permutations.astype(np.int32))
+    (found,) = permuted_coherence([mean_weights(pairs, keep)], resnik, classes, permutations.astype(np.int32))
     for places, value in zip(permutations, found, strict=True):
         moved = classes[places][np.searchsorted(classes, case.labels)]
         coherence = top_class_pairs(ranked.top_images, moved, resnik).coherence()
@@ -68,9 +69,15 @@ def test_coherence_of_a_permuted_tree_is_that_of_moved_labels(random_case, seed)
 def test_many_classes_are_permuted_pair_by_pair_with_the_same_result(planted_case, monkeypatch):
     resnik, ranked = resnik_similarity(planted_case.taxonomy), rank_activations(planted_case.z)
     keep = np.ones(27, bool)
-    weights = mean_weights(top_class_pairs(ranked.top_images, planted_case.labels, resnik), keep)
+    of_case = mean_weights(top_class_pairs(ranked.top_images, planted_case.labels, resnik), keep)
+    other = mean_weights(top_class_pairs(ranked.top_images[:5], planted_case.labels, resnik), keep)
+    weights = [of_case, other, sp.csr_array(other.shape)]
     permutations = permutations_within(np.zeros(27, np.int64), seed=0, n_permutations=40)
     by_rows = permuted_coherence(weights, resnik, np.arange(27), permutations)
+    similarity = resnik.bits[resnik.code]
+    for of_basis, values in zip(weights, by_rows, strict=True):
+        one_by_one = [(of_basis.toarray() * similarity[places][:, places]).sum() for places in permutations]
+        np.testing.assert_allclose(values, one_by_one, atol=1e-12)
     monkeypatch.setattr(module, "_BLOCK_ROWS", 4)
     np.testing.assert_allclose(permuted_coherence(weights, resnik, np.arange(27), permutations), by_rows, atol=1e-12)
     monkeypatch.setattr(module, "_DENSE_CLASSES", 0)
@@ -79,19 +86,29 @@ def test_many_classes_are_permuted_pair_by_pair_with_the_same_result(planted_cas
 
 def test_p_is_the_same_on_any_number_of_threads(planted_case):
     ranked, n_threads = rank_activations(planted_case.z), torch.get_num_threads()
-    pairs = top_class_pairs(ranked.top_images, planted_case.labels, resnik_similarity(planted_case.taxonomy))
+    resnik = resnik_similarity(planted_case.taxonomy)
     sizes, keep = np.bincount(planted_case.labels), np.ones(27, bool)
-    found = layer_p(pairs, sizes, keep, seed=0)
-    assert found == 0.001  # no permutation reaches planted latents
+    weights = [mean_weights(top_class_pairs(ranked.top_images, planted_case.labels, resnik), keep)]
+    found = layer_p(weights, resnik, sizes, keep, seed=0)
+    assert found == [0.001]  # no permutation reaches planted latents
     try:
         torch.set_num_threads(1)
-        assert layer_p(pairs, sizes, keep, seed=0) == found
+        assert layer_p(weights, resnik, sizes, keep, seed=0) == found
     finally:
         torch.set_num_threads(n_threads)
 
 
 def test_a_layer_without_pairs_has_no_p(planted_case):
-    pairs = top_class_pairs(
-        np.array([[0, 1], [-1, -1]]), planted_case.labels, resnik_similarity(planted_case.taxonomy)
-    )  # both images are of the first class
-    assert np.isnan(layer_p(pairs, np.full(27, 12), np.ones(27, bool), seed=0))
+    resnik, keep = resnik_similarity(planted_case.taxonomy), np.ones(27, bool)
+    pairs = top_class_pairs(np.array([[0, 1], [-1, -1]]), planted_case.labels, resnik)  # images of one class
+    (p,) = layer_p([mean_weights(pairs, keep)], resnik, np.full(27, 12), keep, seed=0)
+    assert np.isnan(p)
+
+
+def test_the_work_can_be_stopped(planted_case):
+    def stop():
+        raise InterruptedError
+
+    resnik, keep = resnik_similarity(planted_case.taxonomy), np.ones(27, bool)
+    with pytest.raises(InterruptedError):
+        layer_p([sp.csr_array((27, 27))], resnik, np.full(27, 12), keep, seed=0, check=stop)

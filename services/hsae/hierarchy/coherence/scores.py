@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Float64
 
 from hsae.hierarchy.coherence.chance import Chance
@@ -11,8 +12,8 @@ from hsae.hierarchy.coherence.excess import mean_coherence
 from hsae.hierarchy.coherence.latent_p import latent_p
 from hsae.hierarchy.coherence.lch_excess import lch_excess
 from hsae.hierarchy.coherence.purity import null_purity, purity
-from hsae.hierarchy.coherence.tree_permutations import layer_p
-from hsae.hierarchy.statistics.label_sets import Labels, classes_of
+from hsae.hierarchy.coherence.tree_permutations import mean_weights
+from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.hierarchy.statistics.ranks import RankedActivations
 
 
@@ -76,30 +77,35 @@ class LayerCoherence:
 
 
 def coherence_scores(
-    ranked: RankedActivations, labels: Labels, n_classes: int, null: Chance | None, *, is_shuffled: bool
-) -> tuple[LatentCoherence, LayerCoherence]:
+    ranked: RankedActivations, labels: Labels, n_classes: int, null: Chance | None, *, is_brief: bool
+) -> tuple[LatentCoherence, LayerCoherence, "sp.csr_array[np.float64] | None"]:
     """Compute all of them for one basis.
+
+    The p-value of the layer is left NaN: `layer_p` tests all bases of an analysis at once.
 
     Args:
         ranked: activations of every latent on the scored images.
         labels: of these images, from `checked_labels`.
         n_classes: number of classes of the taxonomy.
         null: what chance gives for the classes of these images; None leaves all but purity undefined.
-        is_shuffled: whether labels or taxonomy are shuffled; then there are no p-values, which take most of the time.
+        is_brief: whether latents are not stored, as of shuffled labels or taxonomies; then there are no p-values.
+
+    Returns:
+        Of the latents, and of the layer; and what `layer_p` needs, `mean_weights`, None where it is undefined.
     """
     coherence, z, p, lch = (np.full(ranked.n_latents, np.nan) for _ in range(4))
-    mu0, p_of_layer = float("nan"), float("nan")
+    mu0 = float("nan")
+    weights = None
     if null is not None:
         pairs = top_class_pairs(ranked.top_images, labels, null.resnik)
         mu0 = null.moments.mean
         coherence = pairs.coherence()
-        variance = null.moments.variance(pairs)
-        z = (coherence - mu0) / np.sqrt(np.where(variance > 0, variance, np.nan))
         lch = lch_excess(pairs, ranked.n_fire, null.hypernyms, null.lch_bits)
-        if not is_shuffled:
+        if not is_brief:
+            variance = null.moments.variance(pairs)
+            z = (coherence - mu0) / np.sqrt(np.where(variance > 0, variance, np.nan))
             p = latent_p(pairs, coherence, null.draws)
-            sizes = np.bincount(classes_of(labels, np.arange(labels.shape[0]))[1], minlength=n_classes)
-            p_of_layer = layer_p(pairs, sizes, null.keep, null.seed)
+            weights = mean_weights(pairs, null.keep)
     pure, pure_null = purity(ranked.top_images, labels, n_classes), null_purity(labels, n_classes)
     mean, weighted = mean_coherence(coherence, ranked.n_fire)
     latents = LatentCoherence(
@@ -116,14 +122,14 @@ def coherence_scores(
         coherence_null=mu0,
         coherence_excess=mean - mu0,
         coherence_excess_weighted=weighted - mu0,
-        coherence_p=p_of_layer,
+        coherence_p=float("nan"),
         n_coherent=int(np.isfinite(coherence).sum()),
         purity=_mean(pure),
         purity_null=pure_null,
         lch_excess_mean=_mean(lch),
         n_lch_eligible=int(np.isfinite(lch).sum()),
     )
-    return latents, layer
+    return latents, layer, weights
 
 
 def _mean(values: Float64[np.ndarray, "n_latents"]) -> float:

@@ -1,14 +1,16 @@
 """The coherence of a whole layer when the classes are permuted over the tree: a test that keeps latents together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from hsae.hierarchy.coherence.class_pairs import ClassPairs
 from hsae.hierarchy.coherence.latent_p import ROUNDING
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
+from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 
 N_PERMUTATIONS = 999
@@ -21,7 +23,7 @@ _STREAM = 2
 _PER_TASK = 16
 _DENSE_CLASSES = 2048
 """Up to here a whole row of similarities is permuted at once; above, memory holds the occurring pairs alone."""
-_BLOCK_ROWS = 128
+_BLOCK_ROWS = 32
 
 
 def size_strata(
@@ -62,12 +64,15 @@ def permutations_within(
 
 
 def layer_p(
-    pairs: ClassPairs,
+    weights: "Sequence[sp.csr_array[np.float64]]",
+    resnik: ResnikSimilarity,
     n_images: Int64[np.ndarray, "n_classes"],
     keep: Bool[np.ndarray, "n_classes"],
     seed: int,
-) -> float:
-    """P(mean coherence of the layer is at least the observed one) when the classes are permuted over the tree.
+    *,
+    check: Callable[[], None] = go_on,
+) -> list[float]:
+    """P(mean coherence of a layer is at least the observed one) when the classes are permuted over the tree.
 
     `Tbar = sum_{a<b} Wbar_ab s_ab` with `Wbar` the mean of the latents' weights `c_ab`. Every permutation moves the
     classes for all latents at once, so that it keeps how the latents depend on one another. Classes move within strata
@@ -75,21 +80,24 @@ def layer_p(
     in the tree. `p = (1 + #{Tbar_permuted >= Tbar}) / (1 + 999)`, one-sided (ours).
 
     Args:
-        pairs: the pairs of the latents.
+        weights: `Wbar` of every basis, from `mean_weights`. A permuted tree costs as much for one as for many.
+        resnik: the similarities of all classes.
         n_images: number of scored images of every class.
         keep: the classes with scored images, which are permuted.
         seed: of the permutations.
+        check: called for every few permutations; may raise to stop.
 
     Returns:
-        A multiple of 1/1000; NaN where no latent has a pair.
+        For every basis a multiple of 1/1000; NaN where no latent has a pair.
     """
-    weights = mean_weights(pairs, keep)
-    if weights.nnz == 0:
-        return float("nan")
-    permutations = permutations_within(size_strata(n_images, keep), seed)
-    identity = np.arange(weights.shape[0], dtype=np.int32)[np.newaxis]
-    values = permuted_coherence(weights, pairs.resnik, np.flatnonzero(keep), np.concatenate((identity, permutations)))
-    return float((values >= values[0] - ROUNDING).sum()) / len(values)  # the observed one counts, too
+    places = permutations_within(size_strata(n_images, keep), seed)
+    identity = np.arange(places.shape[1], dtype=np.int32)[np.newaxis]
+    values = permuted_coherence(weights, resnik, np.flatnonzero(keep), np.concatenate((identity, places)), check=check)
+    # The observed one counts, too.
+    shares = (values >= values[:, :1] - ROUNDING).sum(axis=1) / values.shape[1]
+    return [
+        float(share) if of_basis.nnz else float("nan") for share, of_basis in zip(shares, weights, strict=True)
+    ]
 
 
 def mean_weights(pairs: ClassPairs, keep: Bool[np.ndarray, "n_classes"]) -> "sp.csr_array[np.float64]":
@@ -117,58 +125,70 @@ def mean_weights(pairs: ClassPairs, keep: Bool[np.ndarray, "n_classes"]) -> "sp.
 
 
 def permuted_coherence(
-    weights: "sp.csr_array[np.float64]",
+    weights: "Sequence[sp.csr_array[np.float64]]",
     resnik: ResnikSimilarity,
     classes: Int64[np.ndarray, "n_present"],
     permutations: Int32[np.ndarray, "n_permutations n_present"],
-) -> Float64[np.ndarray, " n_permutations"]:
+    *,
+    check: Callable[[], None] = go_on,
+) -> Float64[np.ndarray, "n_bases n_permutations"]:
     """`sum_{a<b} Wbar_ab s_{pi(a) pi(b)}` for every permutation; the same bits whatever the number of threads.
 
     Args:
-        weights: `Wbar`, above the diagonal.
+        weights: `Wbar` of every basis, above the diagonal.
         resnik: the similarities of all classes.
         classes: the class of every row of `weights`.
         permutations: the row whose place in the tree each row takes.
+        check: called for every few permutations; may raise to stop.
     """
-    by_row = (
-        _by_rows(weights, resnik, classes) if len(classes) <= _DENSE_CLASSES else _by_pairs(weights, resnik, classes)
-    )
-
-    def several(block: slice) -> list[float]:
-        return [by_row(places) for places in permutations[block]]
-
+    make = _by_rows if len(classes) <= _DENSE_CLASSES else _by_pairs
+    of_permutations = make(weights, resnik, classes)
     tasks = (slice(first, first + _PER_TASK) for first in range(0, len(permutations), _PER_TASK))
-    return np.array([value for values in map_blocks(several, tasks, "cpu") for value in values])
+    values = [np.empty((len(weights), 0))]
+    for of_task in map_blocks(lambda task: of_permutations(permutations[task]), tasks, "cpu"):
+        check()
+        values.append(of_task)
+    return np.concatenate(values, axis=1)
 
 
-_Trace = Callable[[Int32[np.ndarray, "n_present"]], float]
+_Traces = Callable[[Int32[np.ndarray, "n n_present"]], Float64[np.ndarray, "n_bases n"]]
 
 
 def _by_rows(
-    weights: "sp.csr_array[np.float64]", resnik: ResnikSimilarity, classes: Int64[np.ndarray, "n_present"]
-) -> _Trace:
-    dense = weights.toarray()
+    weights: "Sequence[sp.csr_array[np.float64]]", resnik: ResnikSimilarity, classes: Int64[np.ndarray, "n_present"]
+) -> _Traces:
+    n = len(classes)
     similarity = resnik.of(classes[:, np.newaxis], classes)
+    blocks = [slice(first, min(first + _BLOCK_ROWS, n)) for first in range(0, n, _BLOCK_ROWS)]
+    dense = [
+        torch.from_numpy(np.stack([of_basis[rows, rows.start :].toarray().ravel() for of_basis in weights]))
+        for rows in blocks
+    ]
 
-    def trace(places: Int32[np.ndarray, "n_present"]) -> float:
-        total = 0.0
-        for first in range(0, len(places), _BLOCK_ROWS):  # of a block of rows that fits the cache
-            rows = slice(first, first + _BLOCK_ROWS)
-            permuted = similarity.take(places[rows], axis=0).take(places[first:], axis=1)
-            total += float((dense[rows, first:] * permuted).sum())
-        return total
+    def traces(permutations: Int32[np.ndarray, "n n_present"]) -> Float64[np.ndarray, "n_bases n"]:
+        total = torch.zeros(len(weights), len(permutations), dtype=torch.float64)
+        moved = np.empty((len(permutations), _BLOCK_ROWS * n))
+        for rows, of_rows in zip(blocks, dense, strict=True):  # the rows of a permutation fit the cache
+            width = n - rows.start
+            cells = moved[:, : (rows.stop - rows.start) * width]
+            for places, out in zip(permutations, cells, strict=True):
+                permuted = similarity.take(places[rows], axis=0)
+                permuted.take(places[rows.start :], axis=1, out=out.reshape(-1, width), mode="clip")
+            total += of_rows @ torch.from_numpy(cells).T
+        return total.numpy()
 
-    return trace
+    return traces
 
 
 def _by_pairs(
-    weights: "sp.csr_array[np.float64]", resnik: ResnikSimilarity, classes: Int64[np.ndarray, "n_present"]
-) -> _Trace:
-    pairs = weights.tocoo()
-    left, right, weight = pairs.coords[0], pairs.coords[1], pairs.data
+    weights: "Sequence[sp.csr_array[np.float64]]", resnik: ResnikSimilarity, classes: Int64[np.ndarray, "n_present"]
+) -> _Traces:
+    occurring = sum(weights, sp.csr_array(weights[0].shape)).tocoo()  # no weight is negative
+    left, right = occurring.coords
+    of_pairs = sp.csr_array(sp.vstack([sp.csr_array(of_basis[left, right][np.newaxis]) for of_basis in weights]))
 
-    def trace(places: Int32[np.ndarray, "n_present"]) -> float:
-        moved = classes[places]
-        return float((weight * resnik.of(moved[left], moved[right])).sum())
+    def traces(permutations: Int32[np.ndarray, "n n_present"]) -> Float64[np.ndarray, "n_bases n"]:
+        moved = (classes[places] for places in permutations)
+        return np.stack([of_pairs @ resnik.of(places[left], places[right]) for places in moved], axis=1)
 
-    return trace
+    return traces
