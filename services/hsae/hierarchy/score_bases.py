@@ -21,7 +21,7 @@ from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
-from hsae.hierarchy.resampled_basis import resampled_headlines
+from hsae.hierarchy.resampled_basis import measured_basis, resampled_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import LatentLabels, Likeness, latent_places, latent_table, mean_lca_depth
@@ -213,8 +213,10 @@ def _score(
         best = np.flatnonzero(chosen.node_best_latent[chosen.nodes] == chosen.latents)
         pairs = (chosen.latents[best], chosen.nodes[best])
         auroc_dense[best] = dense_auroc(given.dense, sets.of_image, sets.closure, pairs, device=device, check=check)
-    rules = (scoring.association,) if is_brief else ASSOCIATION_RULES
-    places = {rule: latent_places(associated_classes(rule, ranked, class_sums, labels), taxonomy) for rule in rules}
+    rules = {"topk", scoring.association} if is_brief else ASSOCIATION_RULES
+    associated = {rule: associated_classes(rule, ranked, class_sums, labels) for rule in rules}
+    placed_by = (scoring.association,) if is_brief else ASSOCIATION_RULES
+    places = {rule: latent_places(associated[rule], taxonomy) for rule in placed_by}
     null = (images.chances or Chances(taxonomy, scoring.seed)).of(labels)
     latent_coherence, layer_coherence, pair_weights = coherence_scores(
         ranked, labels, len(taxonomy.classes), null, is_brief=is_brief
@@ -230,8 +232,7 @@ def _score(
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         named = LatentLabels(chosen.label, label_scores, tests.q_of(label_scores.p))
         likeness = Likeness(monosemantic, mean_lca_depth(ranked.top_images, labels, taxonomy), latent_coherence)
-        associated = places[scoring.association]
-        latents = latent_table(ranked, class_sums, associated, named, likeness)
+        latents = latent_table(ranked, class_sums, places[scoring.association], named, likeness)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
     edges, families = latent_hierarchy(
@@ -248,6 +249,7 @@ def _score(
         EdgeRules(sources=("taxonomy",) if is_brief else EDGE_SOURCES, seed=scoring.seed),
         check=check,
     )
+    measured = measured_basis(parts, chosen, nodes, associated, images, scoring)
     return BasisResult(
         basis=basis,
         seed=given.seed,
@@ -260,7 +262,7 @@ def _score(
         layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy, layer_coherence),
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
-        resampled=resampled_headlines(given, parts, chosen, taxonomy, scoring, device=device, check=check),
+        resampled=resampled_headlines(given, measured, scoring, device=device, check=check),
         pair_weights=pair_weights,
     )
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.coherence.slow_coherence import strongest_images
 
-from hsae.hierarchy.coherence import lch_excess as module
 from hsae.hierarchy.coherence.class_pairs import counted_class_pairs
-from hsae.hierarchy.coherence.lch_excess import CommonHypernyms, expected_lch_bits, lch_excess
+from hsae.hierarchy.coherence.lch_excess import expected_lch_bits, lch_excess
 from hsae.hierarchy.coherence.purity import null_purity, purity
 from hsae.hierarchy.coherence.random_classes import random_classes
 from hsae.hierarchy.coherence.resnik import resnik_similarity
 from hsae.hierarchy.statistics.label_sets import checked_labels
+from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
@@ -58,22 +58,15 @@ def test_expected_size_of_the_lch_is_that_of_all_choices(random_taxonomy, seed):
     rng = np.random.default_rng(seed)
     taxonomy = random_taxonomy(rng)
     classes = np.sort(rng.permutation(len(taxonomy.classes))[:6])
-    hypernyms = CommonHypernyms.of(taxonomy)
+    hypernyms = LowestHypernyms(taxonomy)
     found = expected_lch_bits(hypernyms, random_classes(classes, len(classes), seed=5))
     assert len(found) == len(classes)
     for k in range(1, len(classes) + 1):
         sizes = []
         for one in itertools.combinations(classes, k):
             sizes.append(math.log2(taxonomy.leaf_counts[taxonomy.lch(list(one))]))
-            assert hypernyms.lch_bits(np.array([one]))[0, -1] == pytest.approx(sizes[-1])
+            assert hypernyms.log_classes[hypernyms.of_prefixes(np.array([one]))[0, -1]] == pytest.approx(sizes[-1])
         assert found[k - 1] == pytest.approx(np.mean(sizes), abs=4.5 * np.std(sizes) / math.sqrt(10_000) + 1e-9)
-
-
-def test_sizes_do_not_depend_on_the_blocks(planted_case, monkeypatch):
-    draws = random_classes(np.arange(27), 16, seed=0)
-    whole = CommonHypernyms.of(planted_case.taxonomy).lch_bits(draws)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 3000)
-    np.testing.assert_array_equal(CommonHypernyms.of(planted_case.taxonomy).lch_bits(draws), whole)
 
 
 def test_lch_excess_is_for_latents_with_support(planted_case):
@@ -87,5 +80,5 @@ def test_lch_excess_is_for_latents_with_support(planted_case):
     counts[4, [place["k0g0c0"], place["k1g0c0"]]] = 8
     pairs = counted_class_pairs(sp.csr_array(counts), resnik_similarity(taxonomy))
     expected = np.array([0, 4.0, 4.5])
-    found = lch_excess(pairs, np.array([0, 99, 15, 16, 16]), CommonHypernyms.of(taxonomy), expected)
+    found = lch_excess(pairs, np.array([0, 99, 15, 16, 16]), LowestHypernyms(taxonomy), expected)
     np.testing.assert_allclose(found, [math.nan, math.nan, math.nan, 4.5 - math.log2(3), 4 - math.log2(27)])

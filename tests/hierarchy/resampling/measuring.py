@@ -3,13 +3,14 @@
 import numpy as np
 import scipy.sparse as sp
 
-from hsae.hierarchy.coherence.resnik import resnik_similarity
+from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.hierarchy.scores.shortlist import node_priority, shortlist
 from hsae.hierarchy.statistics.class_sums import sum_by_class
+from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
 from hsae.hierarchy.statistics.ranks import rank_activations
 from hsae.taxonomy import InducedTaxonomy
@@ -32,16 +33,18 @@ def measure(
     priority = node_priority(taxonomy)
     chosen = shortlist(NodeSums(sums[0], sp.csr_array(sums[0].closure(taxonomy)[:, priority])), priority)
     scored = labels[parts[1]]
-    by_class = sum_by_class(ranked, scored, len(taxonomy.classes))
+    top_classes = associated_classes("topk", ranked, sum_by_class(ranked, scored, len(taxonomy.classes)), scored)
     return Measured(
         taxonomy=taxonomy,
-        resnik=resnik_similarity(taxonomy),
+        chances=Chances(taxonomy, seed),
         labels=scored,
         select=sums[0],
         score=sums[1],
+        nodes=distinct_nodes(sets, scored, taxonomy),
         node_best_latent=chosen.node_best_latent,
         top_images=ranked.top_images,
-        associated=associated_classes("topk", ranked, by_class, scored),
+        associated=top_classes,
+        top_classes=top_classes,
         seed=seed,
     )
 

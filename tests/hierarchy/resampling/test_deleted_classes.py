@@ -1,6 +1,6 @@
 """Replicates against a plain recount over the images that are left."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.resampling.measuring import label_matrix, measure
 
+from hsae.hierarchy.coherence.resnik import resnik_similarity
 from hsae.hierarchy.resampling.deleted_classes import kept_classes, replicate_headlines
-from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
 
 METRICS = {
     "coherence_excess", "coherence_excess_weighted", "f1_adjusted_inner_mean", "f1_adjusted_mean", "purity_mean",
@@ -40,13 +40,14 @@ def _recount(dense, has_label, taxonomy, measured, counted, keep):
         score = 2 * n_both / (int(fires[:, latent].sum()) + n_node) if latent >= 0 else 0.0
         floor = 2 * n_node / (n + n_node)
         f1[node] = (score - floor) / (1 - floor)
-    similarity = measured.resnik.bits[measured.resnik.code]
+    resnik = resnik_similarity(taxonomy)
+    similarity = resnik.bits[resnik.code]
     present = np.flatnonzero(has_label.any(axis=0) & keep)
     among = [similarity[a, b] for a, b in combinations(present, 2)]
     mu0 = np.mean(among) if len(present) >= 3 else np.nan
     coherence, weights, purity, lch = [], [], [], []
-    lowest = LowestHypernyms(taxonomy)
-    expected = lowest.expected_log2(taxonomy.leaf_counts, 40, measured.seed)
+    chance = measured.chance
+    n_with_images = has_label.any(axis=0).astype(int) @ taxonomy.closure.toarray()
     for latent in range(dense.shape[1]):
         top = [image for image in measured.top_images[latent] if image >= 0 and alive[image]]
         pairs = [
@@ -60,15 +61,20 @@ def _recount(dense, has_label, taxonomy, measured, counted, keep):
             coherence.append(np.mean(pairs) - mu0)
             weights.append(int(fires[:, latent].sum()))
         if len(top) > 1:
-            w = left[top].sum(axis=0)
-            purity.append((w * (w - 1)).sum() / (len(top) * (len(top) - 1)))
-        classes = [c for c in measured.associated[[latent]].indices if keep[c]]
-        if (dense[:, latent] > 0).sum() >= 16 and len(classes) > 1:
+            both = [
+                (a, b)
+                for i, j in permutations(top, 2)
+                for a in np.flatnonzero(left[i])
+                for b in np.flatnonzero(left[j])
+            ]
+            purity.append(np.mean([a == b for a, b in both]))
+        classes = [c for c in measured.top_classes[[latent]].indices if keep[c]]
+        if chance is not None and (dense[:, latent] > 0).sum() >= 16 and len(classes) > 1:
             node = taxonomy.lch(classes)
-            lch.append(expected[len(classes)] - np.log2(taxonomy.leaf_counts[node]))
+            lch.append(chance.lch_bits[len(classes) - 1] - np.log2(taxonomy.leaf_counts[node]))
     return {
         "f1_adjusted_mean": _mean(f1.values()),
-        "f1_adjusted_inner_mean": _mean(score for node, score in f1.items() if taxonomy.leaf_counts[node] >= 3),
+        "f1_adjusted_inner_mean": _mean(score for node, score in f1.items() if n_with_images[node] >= 3),
         "coherence_excess": _mean(coherence),
         "coherence_excess_weighted": np.average(coherence, weights=weights) if coherence else np.nan,
         "purity_mean": _mean(purity),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hsae.hierarchy.controls.thinning import shuffle_taxonomy
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
@@ -10,8 +9,8 @@ from tests.hierarchy.resampling.measuring import label_matrix, measure
 from tests.hierarchy.scoring import score_one
 
 import hsae.hierarchy.resampling.shuffled_nodes as shuffled_nodes
+from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.resampling.deleted_classes import replicate_headlines
-from hsae.hierarchy.resampling.measured import distinct_nodes
 from hsae.hierarchy.resampling.tree_shuffles import quantiles, shuffle_headlines
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 
@@ -30,13 +29,13 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
         labels = label_matrix(labels, n_classes, np.random.default_rng(seed))
     measured = measure(case.dense, labels, case.taxonomy, seed=seed % 1000)
     found = shuffle_headlines(measured, 3)
-    counted = distinct_nodes(measured.score, case.taxonomy)
-    leaf_counts = case.taxonomy.leaf_counts
+    counted = np.flatnonzero(measured.nodes.counts)
+    inner = measured.nodes.strata()[2][counted]
     for i in range(3):
         shuffle_seed = measured.seed + i
         result = score_one(case.z, labels, case.taxonomy, basis="shuffled_taxonomy", seed=shuffle_seed)
         again = measure(case.dense, shuffle_taxonomy(measured.labels, n_classes, shuffle_seed), case.taxonomy)
-        best = np.zeros(len(leaf_counts))
+        best = np.zeros(len(case.taxonomy.synsets))
         np.maximum.at(best, result.nodes.node, np.nan_to_num(result.nodes.f1))
         n_node = again.score.closure(case.taxonomy).T.astype(float) @ again.score.class_sizes
         adjusted = adjusted_f1(best, n_node, again.score.n_images)[counted]
@@ -44,11 +43,12 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
         again_now = replicate_headlines(again, np.empty((0, n_classes), bool))
         expected = {
             "f1_adjusted_mean": _mean(adjusted[defined]),
-            "f1_adjusted_inner_mean": _mean(adjusted[defined & (leaf_counts[counted] >= 3)]),
+            "f1_adjusted_inner_mean": _mean(adjusted[defined & inner]),
             "lch_height_mean": result.layer.lch_height_mean,
             "coverage_mean": result.layer.coverage_mean,
             "coherence_excess": again_now["coherence_excess"].value,
             "coherence_excess_weighted": again_now["coherence_excess_weighted"].value,
+            "lch_excess_mean": again_now["lch_excess_mean"].value,
         }
         for metric, value in expected.items():
             np.testing.assert_allclose(found[metric].shuffled[i], value, atol=1e-12, err_msg=metric)

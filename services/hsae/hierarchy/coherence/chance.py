@@ -7,11 +7,13 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32
 
-from hsae.hierarchy.coherence.lch_excess import CommonHypernyms, expected_lch_bits
+from hsae.hierarchy.coherence.excess import null_mean
+from hsae.hierarchy.coherence.lch_excess import expected_lch_bits
 from hsae.hierarchy.coherence.moments import MIN_CLASSES, PairMoments, pair_moments
 from hsae.hierarchy.coherence.random_classes import random_classes
 from hsae.hierarchy.coherence.resnik import MAX_CLASSES, ResnikSimilarity, resnik_similarity
 from hsae.hierarchy.statistics.label_sets import Labels
+from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 from hsae.hierarchy.statistics.ranks import N_TOP_IMAGES
 from hsae.taxonomy import InducedTaxonomy
 
@@ -33,7 +35,7 @@ class Chance:
     """
 
     resnik: ResnikSimilarity
-    hypernyms: CommonHypernyms
+    hypernyms: LowestHypernyms
     keep: Bool[np.ndarray, "n_classes"]
     seed: int
     moments: PairMoments
@@ -53,8 +55,10 @@ class Chances:
         """
         self._taxonomy = taxonomy
         self._seed = seed
-        self._of_taxonomy: tuple[ResnikSimilarity, CommonHypernyms] | None = None
+        self._of_taxonomy: tuple[ResnikSimilarity, LowestHypernyms] | None = None
         self._known: dict[tuple[bytes, int], Chance | None] = {}
+        self._means: dict[bytes, float] = {}
+        self._lch_bits: dict[tuple[bytes, int], Float64[np.ndarray, " n_sizes"]] = {}
 
     def of(self, labels: Labels) -> Chance | None:
         """The null of the classes that occur.
@@ -82,9 +86,28 @@ class Chances:
         if keep.sum() < MIN_CLASSES:
             log.warning(undefined + "%d classes have scored images, and it takes %d", keep.sum(), MIN_CLASSES)
             return None
-        if self._of_taxonomy is None:
-            self._of_taxonomy = resnik_similarity(self._taxonomy), CommonHypernyms.of(self._taxonomy)
-        resnik, hypernyms = self._of_taxonomy
+        resnik, hypernyms = self._similarities()
         draws = random_classes(np.flatnonzero(keep), n_drawn, self._seed)
         lch_bits = expected_lch_bits(hypernyms, draws)
+        self._lch_bits[keep.tobytes(), n_drawn] = lch_bits
         return Chance(resnik, hypernyms, keep, self._seed, pair_moments(resnik, keep), draws, lch_bits)
+
+    def mean(self, keep: Bool[np.ndarray, "n_classes"]) -> float:
+        """`mu0` of any classes, `null_mean`; of each set of classes it is computed once."""
+        key = keep.tobytes()
+        if key not in self._means:
+            self._means[key] = null_mean(self._similarities()[0], keep)
+        return self._means[key]
+
+    def lch_bits(self, keep: Bool[np.ndarray, "n_classes"], n_sizes: int) -> Float64[np.ndarray, " n_sizes"]:
+        """`Chance.lch_bits` of any classes."""
+        key = keep.tobytes(), n_sizes
+        if key not in self._lch_bits:
+            draws = random_classes(np.flatnonzero(keep), n_sizes, self._seed)
+            self._lch_bits[key] = expected_lch_bits(self._similarities()[1], draws)
+        return self._lch_bits[key]
+
+    def _similarities(self) -> tuple[ResnikSimilarity, LowestHypernyms]:
+        if self._of_taxonomy is None:
+            self._of_taxonomy = resnik_similarity(self._taxonomy), LowestHypernyms(self._taxonomy)
+        return self._of_taxonomy

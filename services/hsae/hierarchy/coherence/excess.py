@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from hsae.hierarchy.coherence.class_pairs import ClassPairs
-from hsae.hierarchy.coherence.moments import pair_moments
+from hsae.hierarchy.coherence.moments import MIN_CLASSES
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 
 
@@ -30,7 +30,8 @@ def coherence_excess(
 
 def null_mean(resnik: ResnikSimilarity, keep: Bool[np.ndarray, "n_classes"]) -> float:
     """`mu0`, the mean similarity of all pairs of kept classes; NaN if fewer than 3 classes are kept."""
-    return pair_moments(resnik, keep).mean
+    n = int(keep.sum())
+    return float(resnik.row_sums(keep).sum()) / (n * (n - 1)) if n >= MIN_CLASSES else float("nan")
 
 
 def excess_of(

@@ -69,7 +69,7 @@ def pair_moments(resnik: ResnikSimilarity, keep: Bool[np.ndarray, "n_classes"]) 
     n = int(keep.sum())
     if n < MIN_CLASSES:
         return PairMoments.undefined()
-    sums, squares = resnik.row_sums(keep)
+    sums, squares = resnik.row_sums(keep), resnik.row_sums(keep, power=2)
     tau, q, r_squared = float(sums.sum()), float(squares.sum()), float((sums**2).sum())
     n_pairs = n * (n - 1)
     mean = tau / n_pairs

@@ -95,9 +95,7 @@ def layer_p(
     values = permuted_coherence(weights, resnik, np.flatnonzero(keep), np.concatenate((identity, places)), check=check)
     # The observed one counts, too.
     shares = (values >= values[:, :1] - ROUNDING).sum(axis=1) / values.shape[1]
-    return [
-        float(share) if of_basis.nnz else float("nan") for share, of_basis in zip(shares, weights, strict=True)
-    ]
+    return [float(share) if of_basis.nnz else float("nan") for share, of_basis in zip(shares, weights, strict=True)]
 
 
 def mean_weights(pairs: ClassPairs, keep: Bool[np.ndarray, "n_classes"]) -> "sp.csr_array[np.float64]":

@@ -13,19 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 
-from hsae.hierarchy.coherence.class_pairs import top_class_pairs
-from hsae.hierarchy.coherence.excess import excess_of, null_mean
+from hsae.hierarchy.coherence.excess import excess_of
+from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.kernels.blocks import go_on
-from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
-from hsae.hierarchy.resampling.measured import (
-    MIN_LCH_FIRES,
-    Measured,
-    distinct_nodes,
-    fire_counts,
-    is_inner,
-    mean_defined,
-    members_of,
-)
+from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline, Quantity
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.statistics.label_sets import classes_of, closure_of_sets
@@ -65,7 +56,7 @@ def replicate_headlines(
     """Every headline number that needs no more than counts, in every replicate.
 
     An image of several classes loses the labels of the deleted ones, and is deleted with its last label (ours). LCH
-    excess compares the classes that are left with as many random ones of the whole tree.
+    excess compares the classes that are left with as many random ones of all classes with score images.
 
     Args:
         measured: the basis.
@@ -76,8 +67,7 @@ def replicate_headlines(
     found: dict[Headline, tuple[Float64[np.ndarray, "n_rows"], int]] = {}
     found |= _f1(measured, rows)
     check()
-    image_kept = _kept_images(measured, rows)
-    found |= _purity(measured, image_kept, rows)
+    found |= _purity(measured, rows)
     check()
     found |= _coherence(measured, rows, check)
     found |= _lch_excess(measured, rows, check)
@@ -87,7 +77,7 @@ def replicate_headlines(
 
 
 def _f1(measured: Measured, rows: Keep) -> dict[Headline, tuple[np.ndarray, int]]:
-    nodes = distinct_nodes(measured.score, measured.taxonomy)
+    nodes = np.flatnonzero(measured.nodes.counts)
     chosen = measured.node_best_latent[nodes]
     counts = fire_counts(measured.score)[np.maximum(chosen, 0)]
     n_both, n_fire, n_node, n_images = _node_counts(measured, counts, nodes, rows)
@@ -98,7 +88,7 @@ def _f1(measured: Measured, rows: Keep) -> dict[Headline, tuple[np.ndarray, int]
     for row, n in enumerate(n_images):
         if n > 0:
             adjusted[:, row] = adjusted_f1(f1[:, row], n_node[:, row], int(n))
-    inner = is_inner(nodes, measured.taxonomy)
+    inner = measured.nodes.strata()[2][nodes]
     return {
         "f1_adjusted_inner_mean": (mean_defined(adjusted[inner].T), int((~np.isnan(adjusted[inner, 0])).sum())),
         "f1_adjusted_mean": (mean_defined(adjusted.T), int((~np.isnan(adjusted[:, 0])).sum())),
@@ -141,46 +131,33 @@ def _node_counts(
     return n_both, n_fire, n_node, n_images
 
 
-def _kept_images(measured: Measured, rows: Keep) -> Bool[np.ndarray, "n_rows n_images"]:
-    """Whether an image has a kept class."""
-    n_images = measured.labels.shape[0]
-    if not sp.issparse(measured.labels):
-        return np.asarray(rows[:, measured.labels])
+def _purity(measured: Measured, rows: Keep) -> dict[Headline, tuple[np.ndarray, int]]:
+    """`purity` of the strongest images, by the labels that are kept."""
+    top, n_images, n_classes = measured.top_images, measured.labels.shape[0], measured.n_classes
+    keep = rows.T.astype(np.float64)
     image, classes = classes_of(measured.labels, np.arange(n_images))
-    kept = np.zeros((len(rows), n_images), np.bool_)
-    for row, keep in enumerate(rows):
-        kept[row, image[keep[classes]]] = True
-    return kept
-
-
-def _purity(
-    measured: Measured, image_kept: Bool[np.ndarray, "n_rows n_images"], rows: Keep
-) -> dict[Headline, tuple[np.ndarray, int]]:
-    """`P_j = sum_a w_a (w_a - 1) / (m (m - 1))` over the `m` strongest images that are kept."""
-    top = measured.top_images
+    labels = sp.csr_array((np.ones(len(image)), (image, classes)), shape=(n_images, n_classes))
     latent, place = np.nonzero(top >= 0)
-    entry, classes = classes_of(measured.labels, top[latent, place])
-    shape = (len(top), measured.n_classes)
-    w = sp.csr_array((np.ones(len(entry)), (latent[entry], classes)), shape=shape)
-    w.sum_duplicates()
+    strongest = sp.csr_array((np.ones(len(latent)), (latent, top[latent, place])), shape=(len(top), n_images))
+    w = sp.csr_array(strongest @ labels)
+    kept = np.asarray(labels @ keep)
+    n_pairs = np.asarray(w @ keep) ** 2 - np.asarray(strongest @ kept**2)  # less those of labels of one image
     w.data *= w.data - 1.0
-    same = np.asarray(w @ rows.T.astype(np.float64))
-    m = np.stack([np.bincount(latent[kept[top[latent, place]]], minlength=len(top)) for kept in image_kept], axis=1)
-    purity = np.where(m > 1, same / np.where(m > 1, m * (m - 1.0), 1.0), np.nan)
-    return {"purity_mean": (mean_defined(purity.T), int((m[:, 0] > 1).sum()))}
+    purity = np.asarray(w @ keep) / np.where(n_pairs > 0, n_pairs, np.nan)
+    return {"purity_mean": (mean_defined(purity.T), int((n_pairs[:, 0] > 0).sum()))}
 
 
 def _coherence(measured: Measured, rows: Keep, check: Callable[[], None]) -> dict[Headline, tuple[np.ndarray, int]]:
-    pairs = top_class_pairs(measured.top_images, measured.labels, measured.resnik)
-    n_fire = _latent_fires(measured, rows)
-    has_images = measured.has_images()
-    values = np.empty((2, len(rows)))
-    n = 0
-    for row, keep in enumerate(rows):
-        check()
-        coherence = pairs.coherence(keep)
-        values[:, row] = excess_of(coherence, null_mean(measured.resnik, keep & has_images), n_fire[:, row])
-        n = n if row else int(np.isfinite(coherence).sum())
+    values, n = np.full((2, len(rows)), np.nan), 0
+    chance = measured.chance
+    if chance is not None:
+        pairs = measured.pairs(chance)
+        n_fire = _latent_fires(measured, rows)
+        for row, keep in enumerate(rows):
+            check()
+            coherence = pairs.coherence(keep)
+            values[:, row] = excess_of(coherence, measured.chances.mean(keep & chance.keep), n_fire[:, row])
+            n = n if row else int(np.isfinite(coherence).sum())
     return {"coherence_excess": (values[0], n), "coherence_excess_weighted": (values[1], n)}
 
 
@@ -193,25 +170,19 @@ def _latent_fires(measured: Measured, rows: Keep) -> Float64[np.ndarray, "n_late
 
 
 def _lch_excess(measured: Measured, rows: Keep, check: Callable[[], None]) -> dict[Headline, tuple[np.ndarray, int]]:
-    """Mean over latents of `E_K[log2 |L_LCH|] - log2 |L_lch(j)|`, of those with two classes and 16 firings or more."""
-    eligible = measured.score.latent_fire_counts() >= MIN_LCH_FIRES
-    sets = sp.csr_array(measured.associated[eligible])
-    if sets.nnz == 0:
-        return {"lch_excess_mean": (np.full(len(rows), np.nan), 0)}
-    leaf_counts = np.asarray(measured.taxonomy.leaf_counts)
-    log2 = np.log2(leaf_counts)
-    lowest = LowestHypernyms(measured.taxonomy)
-    expected = lowest.expected_log2(leaf_counts, int(np.diff(sets.indptr).max()), measured.seed)
-    values = np.empty(len(rows))
-    n = 0
-    for row, keep in enumerate(rows):
-        check()
-        is_left = keep[sets.indices]
-        indptr = np.concatenate(([0], np.cumsum(is_left)))[sets.indptr]
-        size = np.diff(indptr)
-        nodes = lowest.of_sets(indptr, sets.indices[is_left])
-        several = size > 1
-        excess = expected[size[several]] - log2[nodes[several]]
-        values[row] = excess.mean() if len(excess) else np.nan
-        n = n if row else len(excess)
+    """Mean over latents of `lch_excess` of the classes that are kept; latents keep their 16 firings."""
+    values, n = np.full(len(rows), np.nan), 0
+    chance = measured.chance
+    if chance is not None:
+        sets = sp.csr_array(measured.top_classes[measured.score.latent_fire_counts() >= MIN_FIRED])
+        for row, keep in enumerate(rows):
+            check()
+            is_left = keep[sets.indices]
+            indptr = np.concatenate(([0], np.cumsum(is_left)))[sets.indptr]
+            size = np.diff(indptr)
+            several = size > 1
+            lowest = chance.hypernyms.of_sets(indptr, sets.indices[is_left])[several]
+            excess = chance.lch_bits[size[several] - 1] - chance.hypernyms.log_classes[lowest]
+            values[row] = excess.mean() if len(excess) else np.nan
+            n = n if row else len(excess)
     return {"lch_excess_mean": (values, n)}

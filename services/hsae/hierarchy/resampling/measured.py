@@ -4,17 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Float64, Int32
 
-from hsae.hierarchy.coherence.resnik import ResnikSimilarity
-from hsae.hierarchy.scores.shortlist import node_priority
+from hsae.hierarchy.coherence.chance import Chance, Chances
+from hsae.hierarchy.coherence.class_pairs import ClassPairs, top_class_pairs
 from hsae.hierarchy.statistics.class_sums import ClassSums
-from hsae.hierarchy.statistics.distinct_nodes import MIN_INNER_CLASSES
-from hsae.hierarchy.statistics.label_sets import Labels, classes_of
+from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
+from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.taxonomy import InducedTaxonomy
-
-MIN_LCH_FIRES = 16
-"""LCH excess is over latents that fire on at least this many images."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,24 +20,28 @@ class Measured:
 
     Attributes:
         taxonomy: the induced taxonomy.
-        resnik: similarity of every two classes.
+        chances: what chance gives for any classes; shared by the bases of an analysis.
         labels: of the score images, from `checked_labels`.
         select: class sums of the images on which latents are chosen, with their label sets.
         score: class sums of the score images, with their label sets; the same object where all is in-sample.
+        nodes: the nodes by their score images.
         node_best_latent: latent chosen for every node, -1 without one.
         top_images: the strongest score images of every latent, padded with -1.
-        associated: the classes `K_j` of every latent.
-        seed: seed of the random sets of classes that LCH excess is compared with.
+        associated: the classes `K_j` of every latent, by the rule that was asked for.
+        top_classes: those of its strongest images (rule `topk`), which LCH excess is of.
+        seed: seed of the first permutation of the tree.
     """
 
     taxonomy: InducedTaxonomy
-    resnik: ResnikSimilarity
+    chances: Chances
     labels: Labels
     select: ClassSums
     score: ClassSums
+    nodes: DistinctNodes
     node_best_latent: Int32[np.ndarray, "n_nodes"]
     top_images: Int32[np.ndarray, "n_latents n_top"]
     associated: "sp.csr_array[np.bool_]"
+    top_classes: "sp.csr_array[np.bool_]"
     seed: int = 0
 
     @property
@@ -48,11 +49,14 @@ class Measured:
         """Classes of the taxonomy, including those without images."""
         return len(self.taxonomy.classes)
 
-    def has_images(self) -> Bool[np.ndarray, "n_classes"]:
-        """Whether a class has score images."""
-        counts = np.zeros(self.n_classes, np.bool_)
-        counts[classes_of(self.labels, np.arange(self.labels.shape[0]))[1]] = True
-        return counts
+    @property
+    def chance(self) -> Chance | None:
+        """What chance gives for the classes with score images; None where coherence and LCH excess are undefined."""
+        return self.chances.of(self.labels)
+
+    def pairs(self, chance: Chance) -> ClassPairs:
+        """The pairs of classes of every latent."""
+        return top_class_pairs(self.top_images, self.labels, chance.resnik)
 
 
 def members_of(sums: ClassSums, n_classes: int) -> "sp.csr_array[np.bool_]":
@@ -67,35 +71,6 @@ def fire_counts(sums: ClassSums) -> "sp.csr_array[np.float64]":
     """Images on which each latent fires, by class or label set: float64[n_latents, n_items], exact integers."""
     shape = (sums.n_latents, sums.n_classes)
     return sp.csr_array((sums.n_fire.astype(np.float64), sums.classes, sums.indptr), shape=shape)
-
-
-def distinct_nodes(sums: ClassSums, taxonomy: InducedTaxonomy) -> Int64[np.ndarray, " n_distinct"]:
-    """One node per distinct set of images, without those of every image or of none; ascending.
-
-    Of nodes with the same images the deepest stands for all; ties: the smallest id.
-
-    Args:
-        sums: class sums of the score images.
-        taxonomy: the induced taxonomy.
-    """
-    has_images = sums.class_sizes > 0
-    under = sp.csc_array(sums.closure(taxonomy)[has_images])
-    under.sort_indices()
-    n_images = under.T.astype(np.float64) @ sums.class_sizes[has_images]
-    seen: set[bytes] = set()
-    kept = []
-    for node in node_priority(taxonomy):
-        if 0 < n_images[node] < sums.n_images:
-            items = under.indices[under.indptr[node] : under.indptr[node + 1]].tobytes()
-            if items not in seen:
-                seen.add(items)
-                kept.append(int(node))
-    return np.sort(np.array(kept, np.int64))
-
-
-def is_inner(nodes: Int64[np.ndarray, "n"], taxonomy: InducedTaxonomy) -> Bool[np.ndarray, "n"]:
-    """Whether three or more classes are under the node."""
-    return np.asarray(np.asarray(taxonomy.leaf_counts)[nodes] >= MIN_INNER_CLASSES)
 
 
 def mean_defined(values: Float64[np.ndarray, "*rows n"]) -> Float64[np.ndarray, "*rows"]:

@@ -15,14 +15,7 @@ from torch import Tensor
 
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.resampling.measured import (
-    Measured,
-    distinct_nodes,
-    fire_counts,
-    is_inner,
-    mean_defined,
-    members_of,
-)
+from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.statistics.class_sums import ClassSums
@@ -53,7 +46,7 @@ def shuffled_f1(
         check: called for every product; may raise to stop.
     """
     taxonomy = measured.taxonomy
-    nodes = distinct_nodes(measured.score, taxonomy)
+    nodes = np.flatnonzero(measured.nodes.counts)
     leaf_counts = np.asarray(taxonomy.leaf_counts)[nodes]
     several, single = nodes[leaf_counts > 1], nodes[leaf_counts == 1]
     columns = taxonomy.closure[:, several]
@@ -70,7 +63,7 @@ def shuffled_f1(
     class_at = sp.csc_array(taxonomy.closure[:, single]).indices
     for row, places in enumerate(permutations):
         adjusted[row, leaf_counts == 1] = of_class[np.argsort(places)[class_at]]
-    inner = is_inner(nodes, taxonomy)
+    inner = measured.nodes.strata()[2][nodes]
     return {
         "f1_adjusted_inner_mean": mean_defined(adjusted[:, inner]),
         "f1_adjusted_mean": mean_defined(adjusted),

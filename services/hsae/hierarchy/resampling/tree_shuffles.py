@@ -5,17 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from hsae.hierarchy.coherence.class_pairs import PairBlock, top_class_pairs
-from hsae.hierarchy.coherence.excess import excess_of, null_mean
+from hsae.hierarchy.coherence.class_pairs import PairBlock
+from hsae.hierarchy.coherence.excess import excess_of
+from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
-from hsae.hierarchy.resampling.measured import MIN_LCH_FIRES, Measured
+from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
 from hsae.hierarchy.resampling.shuffled_nodes import Places, shuffled_f1
+from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 
 _LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
 """Numbers that a latent which follows the tree makes smaller; the others it makes greater."""
@@ -60,18 +61,23 @@ def _beside(metric: Headline, values: Float64[np.ndarray, " n_permutations"]) ->
 
 def _coherence(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
     """`s_ab` of two classes becomes the similarity of the places that they get."""
-    resnik = measured.resnik
-    pairs = top_class_pairs(measured.top_images, measured.labels, resnik)
-    n_fire = measured.score.latent_fire_counts()
-    has_images = measured.has_images()
-    values = np.empty((2, len(permutations)))
-    for row, places in enumerate(permutations):
-        check()
-        moved = replace(pairs, blocks=[_moved(block, places, resnik) for block in pairs.blocks])
-        kept = np.zeros_like(has_images)
-        kept[places] = has_images
-        values[:, row] = excess_of(moved.coherence(), null_mean(resnik, kept), n_fire)
+    values = np.full((2, len(permutations)), np.nan)
+    chance = measured.chance
+    if chance is not None:
+        pairs = measured.pairs(chance)
+        n_fire = measured.score.latent_fire_counts()
+        for row, places in enumerate(permutations):
+            check()
+            moved = replace(pairs, blocks=[_moved(block, places, chance.resnik) for block in pairs.blocks])
+            values[:, row] = excess_of(moved.coherence(), measured.chances.mean(_at(places, chance.keep)), n_fire)
     return {"coherence_excess": values[0], "coherence_excess_weighted": values[1]}
+
+
+def _at(places: Places, of_class: Bool[np.ndarray, "n_classes"]) -> Bool[np.ndarray, "n_classes"]:
+    """Of every place in the tree, what holds for the class that is there."""
+    of_place = np.empty_like(of_class)
+    of_place[places] = of_class
+    return of_place
 
 
 def _moved(block: PairBlock, places: Places, resnik: ResnikSimilarity) -> PairBlock:
@@ -82,14 +88,12 @@ def _moved(block: PairBlock, places: Places, resnik: ResnikSimilarity) -> PairBl
 
 def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
     """LCH height and coverage over all latents with classes; LCH excess over those with support."""
-    taxonomy = measured.taxonomy
-    sets = sp.csr_array(measured.associated)
-    size = np.diff(sets.indptr)
-    eligible = (measured.score.latent_fire_counts() >= MIN_LCH_FIRES) & (size > 1)
+    taxonomy, chance = measured.taxonomy, measured.chance
+    sets, top = sp.csr_array(measured.associated), sp.csr_array(measured.top_classes)
+    size, n_top = np.diff(sets.indptr), np.diff(top.indptr)
+    eligible = (measured.score.latent_fire_counts() >= MIN_FIRED) & (n_top > 1)
     leaf_counts, height = np.asarray(taxonomy.leaf_counts), np.asarray(taxonomy.height, np.float64)
-    log2 = np.log2(leaf_counts)
-    lowest = LowestHypernyms(taxonomy)
-    expected = lowest.expected_log2(leaf_counts, int(size.max(initial=0)), measured.seed)[size[eligible]]
+    lowest = LowestHypernyms(taxonomy) if chance is None else chance.hypernyms
     heights, coverage, excess = (np.full(len(permutations), np.nan) for _ in range(3))
     for row, places in enumerate(permutations):
         check()
@@ -98,8 +102,11 @@ def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], 
         if placed.any():
             heights[row] = height[nodes[placed]].mean()
             coverage[row] = (size[placed] / leaf_counts[nodes[placed]]).mean()
-        if eligible.any():
-            excess[row] = (expected - log2[nodes[eligible]]).mean()
+        if chance is not None and eligible.any():
+            if measured.top_classes is not measured.associated:
+                nodes = lowest.of_sets(top.indptr, places[top.indices])
+            expected = measured.chances.lch_bits(_at(places, chance.keep), len(chance.lch_bits))
+            excess[row] = (expected[n_top[eligible] - 1] - lowest.log_classes[nodes[eligible]]).mean()
     return {"lch_excess_mean": excess, "lch_height_mean": heights, "coverage_mean": coverage}
 
 

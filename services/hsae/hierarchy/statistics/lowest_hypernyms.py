@@ -1,4 +1,4 @@
-"""Lowest common hypernyms of many sets of classes, fast enough for a hundred permutations of the tree.
+"""Lowest common hypernyms of very many sets of classes: latents, random draws, a hundred permutations of the tree.
 
 The hypernyms of a class are a row of bits, ordered so that the lowest comes first. The common hypernyms of a set are
 the AND of its rows, and the first bit that is left is the lowest (`InducedTaxonomy.lch` has the order).
@@ -11,15 +11,18 @@ from jaxtyping import Float64, Int, Int64, UInt64
 from hsae.taxonomy import InducedTaxonomy
 
 _WORD_BITS = 64
-N_RANDOM_SETS = 10_000
-"""Random sets of classes from which the expectation of LCH excess is estimated."""
 
 
 class LowestHypernyms:
-    """The lowest common hypernym of sets of classes; the same nodes as `InducedTaxonomy.lch_many`."""
+    """The lowest common hypernym of sets of classes; the same nodes as `InducedTaxonomy.lch_many`.
+
+    Attributes:
+        log_classes: `log2 |L_v|` of every node, `L_v` the classes at or under node `v`.
+    """
 
     def __init__(self, taxonomy: InducedTaxonomy) -> None:
         """Pack the closure into bits."""
+        self.log_classes: Float64[np.ndarray, "n_nodes"] = np.log2(taxonomy.leaf_counts)
         n_nodes, n_classes = len(taxonomy.synsets), len(taxonomy.classes)
         order = np.lexsort((np.arange(n_nodes), taxonomy.leaf_counts, taxonomy.height))
         under = sp.csc_array(taxonomy.closure)
@@ -67,32 +70,14 @@ class LowestHypernyms:
         found[several] = self._first(common)
         return found
 
-    def expected_log2(
-        self, leaf_counts: Int[np.ndarray, "n_nodes"], n_most: int, seed: int
-    ) -> Float64[np.ndarray, " n_most+1"]:
-        """Mean `log2 |L_v|` at the LCH `v` of K random classes, for K = 0..n_most; NaN for K = 0 and K > |L|.
-
-        Over 10,000 random orders of the classes, of which the first K are the set (ours).
-
-        Args:
-            leaf_counts: classes under every node.
-            n_most: the greatest K.
-            seed: seed of NumPy's `Generator(PCG64(seed))`.
-        """
-        n_classes = len(self._of_class)
-        expected = np.full(n_most + 1, np.nan)
-        n_drawn = min(n_most, n_classes)
-        rng = np.random.Generator(np.random.PCG64(seed))
-        drawn = np.empty((n_drawn, N_RANDOM_SETS), np.int64)
-        for column in range(N_RANDOM_SETS):
-            drawn[:, column] = rng.permutation(n_classes)[:n_drawn]
-        log2 = np.log2(leaf_counts)
-        common = np.full((N_RANDOM_SETS, self._bits.shape[1]), np.iinfo(np.uint64).max, np.uint64)
-        for k, classes in enumerate(drawn, start=1):
-            common &= self._bits[classes]
-            nodes = self._of_class[classes] if k == 1 else self._first(common)
-            expected[k] = log2[nodes].mean()
-        return expected
+    def of_prefixes(self, classes: Int[np.ndarray, "n_sets n"]) -> Int64[np.ndarray, "n_sets n"]:
+        """The node of the first class of every row, of its first two classes, and so on; classes of a row differ."""
+        found = np.empty(classes.shape, np.int64)
+        common = np.full((len(classes), self._bits.shape[1]), np.iinfo(np.uint64).max, np.uint64)
+        for place, members in enumerate(np.asarray(classes).T):
+            common &= self._bits[members]
+            found[:, place] = self._first(common) if place else self._of_class[members]
+        return found
 
     def _first(self, common: UInt64[np.ndarray, "n_sets n_words"]) -> Int64[np.ndarray, "n_sets"]:
         """The node of the first bit of every row; every row has one, since the root is above all classes."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.hierarchy.resampling.lowest_hypernyms import LowestHypernyms
+from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 
 
 @examples(60)
@@ -29,13 +29,10 @@ def test_more_nodes_than_a_word_has_bits(make_taxonomy):
     np.testing.assert_array_equal(found, taxonomy.lch_many(sets))
 
 
-def test_the_expectation_is_that_of_random_sets(planted_case):
-    taxonomy = planted_case.taxonomy
-    expected = LowestHypernyms(taxonomy).expected_log2(taxonomy.leaf_counts, 30, seed=0)
-    assert np.isnan(expected[0])
-    assert np.isnan(expected[28:]).all()
-    assert expected[1] == 0
-    np.testing.assert_allclose(expected[27], np.log2(27), rtol=1e-12)
-    # Two classes share their group (2 of 26), their kingdom (6 of 26), or only the root.
-    exact = (2 * np.log2(3) + 6 * np.log2(9) + 18 * np.log2(27)) / 26
-    assert abs(expected[2] - exact) < 0.03
+def test_the_first_classes_of_a_row_are_sets_too(planted_case):
+    taxonomy, lowest = planted_case.taxonomy, LowestHypernyms(planted_case.taxonomy)
+    rows = np.stack([np.random.default_rng(seed).permutation(27)[:6] for seed in range(50)])
+    found = lowest.of_prefixes(rows)
+    for row, nodes in zip(rows, found, strict=True):
+        assert nodes.tolist() == [taxonomy.lch(row[:n].tolist()) for n in range(1, 7)]
+    np.testing.assert_array_equal(lowest.log_classes, np.log2(taxonomy.leaf_counts))
