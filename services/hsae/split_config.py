@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
@@ -49,8 +56,16 @@ class SplitConfig(FrozenModel):
         default=None, description="groups of images by name, {select: [...], score: [...]}, instead of shares"
     )
 
+    @model_serializer(mode="wrap")
+    def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shares or groups: what does not count is neither stored nor shown, nor part of a key."""
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if (name == "groups") == (self.groups is not None)}
+
     @model_validator(mode="after")
     def _whole(self) -> "SplitConfig":
+        if self.groups is not None and self.model_fields_set - {"groups"}:
+            raise ValueError("groups are named, so shares and a seed have no meaning: leave them out")
         total = self.train + self.select + self.score
         if abs(total - 1) > _TOLERANCE:
             raise ValueError(

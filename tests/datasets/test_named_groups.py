@@ -52,4 +52,10 @@ def test_a_group_in_two_parts_and_an_empty_part_are_refused():
 def test_the_order_of_names_does_not_count_and_shares_alone_have_the_key_that_they_had():
     assert config(select=("b", "a")) == config(select=("a", "b", "a"))
     assert "groups" not in split_content(SplitConfig())["split"]
-    assert split_content(config())["split"]["groups"] == {"select": ["noto"], "score": ["fx"]}
+    assert split_content(config()) == {"split": {"groups": {"select": ["noto"], "score": ["fx"]}}}
+    assert SplitConfig.model_validate(config().model_dump(mode="json")) == config()
+
+
+def test_shares_beside_groups_are_refused():
+    with pytest.raises(ValidationError, match="shares and a seed have no meaning"):
+        SplitConfig(train=0.5, groups=NamedGroups(select=("noto",), score=("fx",)))

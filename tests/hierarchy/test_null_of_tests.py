@@ -29,9 +29,9 @@ def shares(labels, taxonomy):
 
 
 def listed(path):
-    """Labels and taxonomy of a listing with a column wnid."""
+    """Labels and taxonomy of a listing with a column label or wnid."""
     with path.open(newline="") as file:
-        wnids = [row["wnid"] for row in csv.DictReader(file)]
+        wnids = [row.get("label") or row["wnid"] for row in csv.DictReader(file)]
     taxonomy = induce(load_taxonomy(), sorted(set(wnids)))
     place = {taxonomy.synsets[node].id: position for position, node in enumerate(taxonomy.classes)}
     return np.array([place[wnid] for wnid in wnids]), taxonomy

@@ -23,11 +23,12 @@ _METRIC = (
 )
 _FIRST = "the analysis; of several seeds of one SAE configuration that of the smallest seed"
 _N_SEEDS = "seeds of the SAE that it is the mean of; null in comparisons of earlier versions"
-_COLUMNS_NAMED_SO = (
-    "neuron, pca, random (raw neurons, principal and random directions, split by sign), untrained "
-    "(the SAE before its training)"
+_BASIS = (
+    "sae, or a control at the densities of its latents: exemplar, kmeans, pca, random, neuron, untrained (baselines) or "
+    "class_mean (supervised: a ceiling, not a baseline), or shuffled_labels or shuffled_taxonomy (the trained SAE's "
+    "latents)"
 )
-_BASIS = f"sae, or a control: {_COLUMNS_NAMED_SO}, shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
+_SEED = "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
 # Table, column, type, nullable, comment before, comment now.
 _COMMENTS = (
     ("comparison", "config", JSONB(), "bootstrap: seed, n_resamples, confidence",
@@ -59,7 +60,7 @@ _INTERVAL = """
 _INTERVAL_COLUMNS = {
     "analysis_id": "the analysis",
     "basis": _BASIS,
-    "seed": "seed of a shuffled control; 0 otherwise",
+    "seed": _SEED,
     "metric": _HEADLINE,
     "value": "with all classes; null where undefined",
     "n": "nodes or latents that it is the mean of",
@@ -76,7 +77,7 @@ def upgrade() -> None:
         "layer_replicate",
         _to("analysis_id", "the analysis"),
         _text("basis", _BASIS),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment=_SEED),
         _text("metric", _HEADLINE),
         _double("value", "with all classes; null where undefined"),
         sa.Column("n", sa.Integer(), nullable=False, comment="nodes or latents that it is the mean of"),

@@ -8,6 +8,9 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
+_SEED = (
+    "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
+)
 _RENAMED = {
     "latent_edge": {"hard_absorption": "miss_rate", "soft_absorption": "not_dominant_share"},
     "latent_family": {
@@ -171,7 +174,7 @@ def upgrade() -> None:
         sa.Column("analysis_id", sa.BigInteger(), nullable=False, comment="the analysis"),
         sa.Column("basis", sa.Text(), nullable=False, comment="sae or shuffled_taxonomy"),
         sa.Column("synset_id", sa.BigInteger(), nullable=False, comment="the node"),
-        sa.Column("seed", sa.SmallInteger(), nullable=False, comment="seed of a shuffled control; 0 otherwise"),
+        sa.Column("seed", sa.SmallInteger(), nullable=False, comment=_SEED),
         sa.Column("latent", sa.Integer(), nullable=False, comment="the node's best latent, the parent"),
         sa.Column("n_images", sa.Integer(), nullable=False, comment="scored images under the node"),
         sa.Column("latent_f1", sa.Double(), nullable=True, comment="F1 of the latent at the node"),

@@ -96,7 +96,6 @@ TABLES = {
     "results layers": "topk SAE x2",
     "results latents --node {long_name} --limit 3": LONG_NAME,
     "results nodes --node {long_name} --limit 3": LONG_NAME,
-    "results edges --under {long_name}": LONG_NAME,
     "results tree {long_name}": LONG_NAME,
     "results compare 1 2 --under {parent} --nodes 2": "height 1",
     "results study {study_finished}": SAE_NAME,

@@ -28,7 +28,8 @@ def test_json_has_every_quantity_and_difference(admin, planted):
     assert found["comparison"]["config"] == {"confidence": 0.9, "format": 2}
     assert found["comparison"]["dataset"] == "planted"
     scores = {(row["layer"], row["basis"]): row for row in found["scores"] if row["metric"] == "coherence_excess"}
-    assert set(scores) == {(2, "sae"), (2, "neuron"), (2, "shuffled_taxonomy"), (5, "sae"), (5, "shuffled_taxonomy")}
+    controls = {"exemplar", "neuron", "random", "shuffled_taxonomy"}
+    assert set(scores) == {(2, "sae"), (5, "sae"), (5, "shuffled_taxonomy"), *((2, control) for control in controls)}
     assert scores[2, "sae"]["value"] == pytest.approx(sum(SCORES[1, "sae", 0].values()) / 6)
     assert scores[2, "sae"]["sae"] == "relu SAE x8"
     assert {row["metric"] for row in found["scores"]} == {"coherence_excess", "purity_mean"}
@@ -66,12 +67,12 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     result = admin(planted, "results", "study", 1)
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "Study 1 on planted: 90% intervals by deleting a fifth of the classes"
-    assert "layer SAE n value interval - neurons - ~tree - layer before" in lines
+    assert lines[0] == "Study 1 on planted, in-sample: 90% intervals by deleting a fifth of the classes"
+    assert "layer SAE n value interval - exemplars - neurons - random - ~tree - layer before" in lines
     (first,) = [line for line in lines if line.startswith("2 relu SAE x8 149 0.583 [")]
-    assert first.endswith("+0.533* +0.525* -")
+    assert first.endswith("+0.483* +0.533* +0.508* +0.525* -")
     (second,) = [line for line in lines if line.startswith("5 relu SAE x8 148 0.600 [")]
-    assert second.endswith("- +0.550* +0.017")
+    assert second.endswith("- - - +0.550* +0.017")
     (trend,) = [line for line in lines if line.startswith("coherence_excess relu SAE x8 ")]
     assert trend.endswith("not shown")
     assert any("* = the interval excludes 0" in line for line in lines)

@@ -27,7 +27,7 @@ def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
 
 def split_content(split: SplitConfig | None) -> dict[str, Any]:
     """The split as a part of an artifact's content; nothing without one, so that keys of in-sample artifacts stay."""
-    return {} if split is None else {"split": split.model_dump(mode="json", exclude_none=True)}
+    return {} if split is None else {"split": split.model_dump(mode="json")}
 
 
 @dataclass(frozen=True, slots=True)
