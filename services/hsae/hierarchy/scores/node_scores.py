@@ -74,12 +74,7 @@ class NodeSums:
         self.sums = sums
         self._closure = closure
         self.n_nodes = int(n_nodes)
-        # The last row sums over all classes. A latent's total mass is then summed in the same order as its mass under a
-        # node, so that no share exceeds 1 and no mean outside is negative.
-        under = sp.csr_array(closure.T.astype(np.float64))
-        everything = sp.csr_array(np.ones((1, n_classes)))
-        ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
-        self.n_node = np.asarray(ancestors @ sums.class_sizes.astype(np.float64))[:-1]
+        self.n_node = np.asarray(closure.T.astype(np.float64) @ sums.class_sizes.astype(np.float64))
         n = float(sums.n_images)
         variance = n + 1.0 - sums.tie_term / (n * (n - 1.0)) if n > 1 else np.zeros(sums.n_latents)
         # It is at least 3 if one image differs from the rest; a smaller value is the rounding error of a constant
@@ -87,25 +82,34 @@ class NodeSums:
         self._rank_variance = np.where(variance < 1.0, 0.0, variance)
         self._n_fire = sums.latent_fire_counts()
         self.device = device
-        order = classes_in_runs(closure)
-        self._place = np.argsort(order)
-        self._class_sizes = self._on_device(sums.class_sizes[order]).double()
-        self._under = ClosureProduct(sp.csr_array(ancestors[:, order]), device)
         self.latents_with_test = self._rank_variance > 0.0
         self.nodes_with_test = (self.n_node > 0.0) & (self.n_node < n)
+
+    @cached_property
+    def _product(self) -> tuple[Int64[np.ndarray, "n_classes"], ClosureProduct]:
+        """The place of every class in the product, and the product: what only sums of whole blocks need."""
+        # The last row sums over all classes. A latent's total mass is then summed in the same order as its mass under a
+        # node, so that no share exceeds 1 and no mean outside is negative.
+        under = sp.csr_array(self._closure.T.astype(np.float64))
+        everything = sp.csr_array(np.ones((1, self.sums.n_classes)))
+        ancestors = sp.csr_array(sp.vstack((under, everything), format="csr"))
+        order = classes_in_runs(self._closure)
+        return np.argsort(order), ClosureProduct(sp.csr_array(ancestors[:, order]), self.device)
 
     def block(self, latents: slice, *, with_mass: bool, with_ranks: bool = True) -> PairSums:
         """Sums of a range of latents with every node; the tensors have shape [n_nodes, n_latents of the range]."""
         sums, by_class = self.sums, self._by_class(latents)
-        n_both = self._under.of_integers(by_class(sums.n_fire))
+        place, under = self._product
+        n_both = under.of_integers(by_class(sums.n_fire))
         rank_deviation = None
         if with_ranks:
             deviation = by_class(sums.rank_excess)
             # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
             n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
-            deviation.addcmul_(self._class_sizes[:, None], n_nonzero, value=-1.0)
-            rank_deviation = self._under.of_integers(deviation)[:-1]
-        mass = self._under(by_class(sums.mass)) if with_mass else None
+            sizes = self._on_device(sums.class_sizes[np.argsort(place)]).double()
+            deviation.addcmul_(sizes[:, None], n_nonzero, value=-1.0)
+            rank_deviation = under.of_integers(deviation)[:-1]
+        mass = under(by_class(sums.mass)) if with_mass else None
         return PairSums(
             n_images=sums.n_images,
             n_node=self._on_device(self.n_node)[:, None],
@@ -123,7 +127,7 @@ class NodeSums:
         first, end, _ = latents.indices(sums.n_latents)
         entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
         indptr = sums.indptr[first : end + 1] - entries.start
-        place = self._place.take(sums.classes[entries])
+        place = self._product[0].take(sums.classes[entries])
         return lambda values: dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
@@ -152,6 +156,42 @@ class NodeSums:
             rank_deviation=self._on_device(rank_sum - n_node * sums.n_nonzero[latents]),
             mass=self._on_device(mass),
             latent_mass=self._on_device(self._latent_mass[latents]),
+        )
+
+    def hits(
+        self, latents: slice
+    ) -> tuple[Int64[np.ndarray, "n_pairs"], Int32[np.ndarray, "n_pairs"], Float64[np.ndarray, "n_pairs"]]:
+        """Latent, node and `n_both` of all pairs of a range of latents with an image in common, latents ascending.
+
+        They are a small part of all pairs, and a sparse product on the CPU finds them alone.
+        """
+        sums = self.sums
+        first, end, _ = latents.indices(sums.n_latents)
+        entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
+        indptr = sums.indptr[first : end + 1] - entries.start
+        values = sums.n_fire[entries].astype(np.float64)
+        counts = sp.csr_array((values, sums.classes[entries], indptr), shape=(end - first, sums.n_classes))
+        both = sp.csr_array(counts @ self._ancestors)
+        both.eliminate_zeros()  # below the threshold a latent is not 0, and yet does not fire
+        return np.repeat(np.arange(first, end), np.diff(both.indptr)), both.indices, both.data
+
+    @cached_property
+    def _ancestors(self) -> "sp.csr_array[np.float64]":
+        return sp.csr_array(self._closure.astype(np.float64))
+
+    def counted(
+        self,
+        latents: Int64[np.ndarray, "n_pairs"],
+        nodes: Int32[np.ndarray, "n_pairs"],
+        n_both: Float64[np.ndarray, "n_pairs"],
+    ) -> PairSums:
+        """Sums of pairs of which `n_both` is known, in CPU memory: for scores of firing alone."""
+        return PairSums(
+            n_images=self.sums.n_images,
+            n_node=torch.from_numpy(self.n_node[nodes]),
+            n_fire=torch.from_numpy(self._n_fire[latents]).double(),
+            rank_variance=torch.from_numpy(self._rank_variance[latents]),
+            n_both=torch.from_numpy(n_both),
         )
 
     @cached_property

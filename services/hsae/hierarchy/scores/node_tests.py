@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float64, Int64
-from torch import Tensor
+from jaxtyping import Float64, Int32, Int64
 
 from hsae.hierarchy.kernels.blocks import go_on
-from hsae.hierarchy.kernels.device import true_indices
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.hierarchy.scores.shortlist import HIGH_F1
@@ -69,13 +66,14 @@ def node_tests(
     n_reaching = np.zeros(scored.n_nodes, np.int64)
 
     def work(latents: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pairs = scored.block(latents, with_mass=False, with_ranks=False)
-        reaches = pairs.f1_adjusted() >= HIGH_F1
+        latent, node, n_both = scored.hits(latents)
+        reaches = np.flatnonzero(scored.counted(latent, node, n_both).f1_adjusted().numpy() >= HIGH_F1)
         if selecting is not scored:
-            reaches &= selecting.block(latents, with_mass=False, with_ranks=False).f1_adjusted() >= HIGH_F1
-        return *search.best_of(latents, pairs.n_both), reaches.sum(1).cpu().numpy()
+            also = selecting.pairs(latent[reaches], node[reaches]).f1_adjusted().cpu().numpy() >= HIGH_F1
+            reaches = reaches[also]
+        return *search.best_of(latent, node, n_both), np.bincount(node[reaches], minlength=scored.n_nodes)
 
-    for node, value, n_more in map_blocks(work, scored.latent_runs(), scored.device):
+    for node, value, n_more in map_blocks(work, scored.latent_runs(), "cpu"):
         check()
         np.minimum.at(log_p, node, value)
         n_reaching += n_more
@@ -98,36 +96,39 @@ class _Search:
     def __init__(self, scored: NodeSums) -> None:
         self._tails = Hypergeometric.of(scored.sums.n_images)
         self._n = scored.sums.n_images
-        self._n_node = torch.from_numpy(scored.n_node).to(scored.device).long()
-        self._n_fire = torch.from_numpy(scored.sums.latent_fire_counts()).to(scored.device)
-        self._log = torch.from_numpy(self._tails.log_factorials()).to(scored.device)
+        self._n_node = scored.n_node.astype(np.int64)
+        self._n_fire = scored.sums.latent_fire_counts()
+        self._log = self._tails.log_factorials()
         self._of_node = self._log[self._n_node] + self._log[self._n - self._n_node]
         self._of_latent = self._log[self._n_fire] + self._log[self._n - self._n_fire] - self._log[self._n]
 
     def best_of(
-        self, latents: slice, n_both: Float64[Tensor, "n_nodes n_latents"]
-    ) -> tuple[Int64[np.ndarray, "n_chosen"], Float64[np.ndarray, "n_chosen"]]:
-        """Nodes, and log p-values of pairs with them: those of every node include its least below 0."""
-        n_fire, of_latent = self._n_fire[latents], self._of_latent[latents]
-        above = n_both * self._n > n_fire * self._n_node[:, None]
-        pair = true_indices(above.flatten())
-        node = pair // n_both.shape[1]
-        latent = pair - node * n_both.shape[1]
-        both = n_both.flatten()[pair].long()
-        fire, under = n_fire[latent], self._n_node[node]
+        self,
+        latent: Int64[np.ndarray, "n_pairs"],
+        node: Int32[np.ndarray, "n_pairs"],
+        n_both: Float64[np.ndarray, "n_pairs"],
+    ) -> tuple[Int32[np.ndarray, "n_chosen"], Float64[np.ndarray, "n_chosen"]]:
+        """Nodes, and log p-values of pairs with them: those of every node include its least below 0.
+
+        Args:
+            latent: latent of every pair with an image in common; others are not above chance.
+            node: its node.
+            n_both: number of these images.
+        """
+        both, fire, under = n_both.astype(np.int64), self._n_fire[latent], self._n_node[node]
+        above = np.flatnonzero(both * self._n > fire * under)
+        latent, node, both, fire, under = (part[above] for part in (latent, node, both, fire, under))
         missed, others = under - both, fire - both
         neither = self._n - under - others
-        term = self._of_node[node] + of_latent[latent]
+        term = self._of_node[node] + self._of_latent[latent]
         for count in (both, missed, others, neither):
             term -= self._log[count]
-        ratio = missed.double() * others.double() / ((both + 1).double() * (neither + 1).double())
-        bound = term - torch.log1p(-ratio)
-        least = torch.zeros(len(n_both), dtype=torch.float64, device=n_both.device)
-        least.scatter_reduce_(0, node, bound, "amin")
+        ratio = missed.astype(np.float64) * others / ((both + 1.0) * (neither + 1.0))
+        bound = term - np.log1p(-ratio)
+        least = np.zeros(len(self._n_node))
+        np.minimum.at(least, node, bound)
         kept = term <= least[node] + _MARGIN
-        found = (part[kept].cpu().numpy() for part in (node, both, fire, under))
-        nodes, *counts = found
-        return nodes, self._tails.log_tail(*counts)
+        return node[kept], self._tails.log_tail(both[kept], fire[kept], under[kept])
 
 
 def _of_best(p: Float64[np.ndarray, "n"], n_alive: int) -> Float64[np.ndarray, "n"]:

@@ -74,33 +74,34 @@ def shortlist(
         everything: False keeps only the best latent of each node by F1, as for the shuffled controls.
         on_block: called with the number of latents after each block; may raise to stop.
     """
+    if not everything:
+        return _best_of_nodes(sums, priority, on_block)
     n_latents = sums.sums.n_latents
     is_alive = sums.sums.latent_fire_counts() > 0
     untested_nodes = np.flatnonzero(~sums.nodes_with_test)
     empty_nodes = np.flatnonzero(sums.n_node == 0)
     label = np.full(n_latents, -1, np.int64)
-    by_f1 = _BestLatents(sums.n_nodes, N_BEST if everything else 1)
+    by_f1 = _BestLatents(sums.n_nodes, N_BEST)
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
     chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
     for latents in sums.latent_runs():
         first = latents.start
-        pairs = sums.block(latents, with_mass=False, with_ranks=everything)
+        pairs = sums.block(latents, with_mass=False)
         f1 = pairs.f1().cpu().numpy()
         f1[empty_nodes] = _NO_PAIR
         f1[:, ~is_alive[latents]] = _NO_PAIR
-        if everything:
-            node, latent = np.nonzero(f1 >= HIGH_F1)
-            chosen.append((latent + first) * sums.n_nodes + node)
-            auroc = pairs.auroc().cpu().numpy()
-            auroc[untested_nodes] = _NO_PAIR
-            auroc[:, ~sums.latents_with_test[latents]] = _NO_PAIR
-            for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
-                place, score = _best(scores.T.copy(), N_BEST)
-                latent, rank = np.nonzero(score > least)
-                chosen.append((latent + first) * sums.n_nodes + place[latent, rank])
-                if scores is f1:
-                    label[latents] = np.where(score[:, 0] > least, place[:, 0], -1)
-            by_auroc.add(first, auroc)
+        node, latent = np.nonzero(f1 >= HIGH_F1)
+        chosen.append((latent + first) * sums.n_nodes + node)
+        auroc = pairs.auroc().cpu().numpy()
+        auroc[untested_nodes] = _NO_PAIR
+        auroc[:, ~sums.latents_with_test[latents]] = _NO_PAIR
+        for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
+            place, score = _best(scores.T.copy(), N_BEST)
+            latent, rank = np.nonzero(score > least)
+            chosen.append((latent + first) * sums.n_nodes + place[latent, rank])
+            if scores is f1:
+                label[latents] = np.where(score[:, 0] > least, place[:, 0], -1)
+        by_auroc.add(first, auroc)
         by_f1.add(first, f1)
         if on_block is not None:
             on_block(latents.stop - first)
@@ -118,6 +119,35 @@ def shortlist(
         node_best_f1=_back(best_f1, priority),
         node_best_f1_selected=_back(best_f1, priority),
         node_best_latent=best_latent,
+    )
+
+
+def _best_of_nodes(
+    sums: NodeSums, priority: Int64[np.ndarray, "n_nodes"], on_block: Callable[[int], None] | None
+) -> Shortlist:
+    """The best latent of each node by F1 alone, from the pairs that have an image in common."""
+    best_f1, best_latent = np.zeros(sums.n_nodes), np.full(sums.n_nodes, -1, np.int32)
+    for latents in sums.latent_runs():
+        latent, node, n_both = sums.hits(latents)
+        f1 = sums.counted(latent, node, n_both).f1().numpy()
+        most = np.zeros(sums.n_nodes)
+        np.maximum.at(most, node, f1)
+        leads = np.flatnonzero((f1 == most[node]) & (f1 > best_f1[node]))[::-1]  # the lowest latent is written last
+        best_f1[node[leads]], best_latent[node[leads]] = f1[leads], latent[leads]
+        if on_block is not None:
+            on_block(latents.stop - latents.start)
+    best_f1 = np.where(sums.n_node > 0, best_f1, np.nan)
+    found = np.flatnonzero(best_latent >= 0)
+    order = np.lexsort((priority[found], best_latent[found]))
+    of_node = np.empty_like(best_latent)
+    of_node[priority] = best_latent
+    return Shortlist(
+        latents=best_latent[found][order],
+        nodes=priority[found][order].astype(np.int32),
+        label=np.full(sums.sums.n_latents, -1, np.int32),
+        node_best_f1=_back(best_f1, priority),
+        node_best_f1_selected=_back(best_f1, priority),
+        node_best_latent=of_node,
     )
 
 
