@@ -1,6 +1,6 @@
 """The pairs of different classes among a latent's strongest images, with their weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,11 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int, Int16, Int32, Int64, Shaped, UInt16
 
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
+from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.statistics.label_sets import Labels, classes_of
 
 _BLOCK_CELLS = 1 << 20
+_CHUNK_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +72,67 @@ class ClassPairs:
         Args:
             keep: count only these classes, as if the others had no images.
         """
-        values = np.full(self.n_latents, np.nan)
+        return self.coherences([keep])[0]
+
+    def coherences(
+        self, keeps: "Sequence[Bool[np.ndarray, 'n_classes'] | None]", *, check: Callable[[], None] = go_on
+    ) -> Float64[np.ndarray, "n_keeps n_latents"]:
+        """`coherence` for many choices of classes, latents in chunks that fit the cache.
+
+        Args:
+            keeps: as `keep` of `coherence`.
+            check: called for every chunk; may raise to stop.
+        """
+        values = np.full((len(keeps), self.n_latents), np.nan)
         for block in self.blocks:
-            values[block.latents] = (block.shares(keep) * self.resnik.bits[block.code]).sum(axis=1)
+            left, right = block.pairs()
+            for rows in _chunks(len(block.latents)):
+                check()
+                # Pairs are rows here, so that the values of a pair are next to one another.
+                weight = np.ascontiguousarray(block.weight[rows].T, np.float64)
+                bits = self.resnik.bits.take(np.ascontiguousarray(block.code[rows].T))
+                classes = np.ascontiguousarray(block.classes[rows].T)
+                for place, keep in enumerate(keeps):
+                    share = weight.copy()
+                    if keep is not None:
+                        kept = keep.take(classes)
+                        share *= kept.take(left, axis=0) & kept.take(right, axis=0)
+                    total = share.sum(axis=0)
+                    share /= np.where(total > 0, total, np.nan)
+                    share *= bits
+                    values[place, block.latents[rows]] = share.sum(axis=0)
         return values
+
+    def moved_coherences(
+        self, permutations: "Sequence[Int64[np.ndarray, 'n_classes']]", *, check: Callable[[], None] = go_on
+    ) -> Float64[np.ndarray, "n_permutations n_latents"]:
+        """`coherence` when every class gets another place in the tree.
+
+        Args:
+            permutations: for every class its place, the class whose similarities it gets.
+            check: called for every chunk; may raise to stop.
+        """
+        values = np.full((len(permutations), self.n_latents), np.nan)
+        n_classes, code = self.resnik.n_classes, self.resnik.code.ravel()
+        for block in self.blocks:
+            left, right = block.pairs()
+            shares = block.shares().T
+            for rows in _chunks(len(block.latents)):
+                check()
+                share = np.ascontiguousarray(shares[:, rows])
+                classes = np.ascontiguousarray(block.classes[rows].T)
+                for number, places in enumerate(permutations):
+                    moved = places.take(classes)
+                    cell = (moved * n_classes).take(left, axis=0)
+                    cell += moved.take(right, axis=0)
+                    bits = self.resnik.bits.take(code.take(cell))
+                    bits *= share
+                    values[number, block.latents[rows]] = bits.sum(axis=0)
+        return values
+
+
+def _chunks(n_rows: int) -> Iterator[slice]:
+    return (slice(first, min(first + _CHUNK_ROWS, n_rows)) for first in range(0, n_rows, _CHUNK_ROWS))
 
 
 def top_class_pairs(

@@ -111,7 +111,7 @@ def thresholded(
     def fire(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values = used.values(columns.order[block])
         cut = thresholds(values if of_select is None else values[:, of_select], n_fire[block])
-        row, image = np.nonzero(values > cut[:, np.newaxis])
+        row, image = np.divmod(np.flatnonzero(values > cut[:, np.newaxis]), len(images))  # twice as fast as nonzero
         return columns.order[block][row], image, values[row, image] - cut[row]
 
     n_firing = int(np.count_nonzero(n_fire))  # the columns that do not fire come last

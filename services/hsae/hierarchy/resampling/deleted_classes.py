@@ -151,13 +151,11 @@ def _coherence(measured: Measured, rows: Keep, check: Callable[[], None]) -> dic
     values, n = np.full((2, len(rows)), np.nan), 0
     chance = measured.chance
     if chance is not None:
-        pairs = measured.pairs(chance)
         n_fire = _latent_fires(measured, rows)
-        for row, keep in enumerate(rows):
-            check()
-            coherence = pairs.coherence(keep)
+        coherences = measured.pairs(chance).coherences(list(rows), check=check)
+        for row, (keep, coherence) in enumerate(zip(rows, coherences, strict=True)):
             values[:, row] = excess_of(coherence, measured.chances.mean(keep & chance.keep), n_fire[:, row])
-            n = n if row else int(np.isfinite(coherence).sum())
+        n = int(np.isfinite(coherences[0]).sum())
     return {"coherence_excess": (values[0], n), "coherence_excess_weighted": (values[1], n)}
 
 

@@ -1,16 +1,13 @@
 """The headline numbers of a basis with the classes permuted over the tree: what a tree without meaning gives."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64
 
-from hsae.hierarchy.coherence.class_pairs import PairBlock
 from hsae.hierarchy.coherence.excess import excess_of
 from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
-from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.measured import Measured
@@ -64,12 +61,10 @@ def _coherence(measured: Measured, permutations: list[Places], check: Callable[[
     values = np.full((2, len(permutations)), np.nan)
     chance = measured.chance
     if chance is not None:
-        pairs = measured.pairs(chance)
         n_fire = measured.score.latent_fire_counts()
-        for row, places in enumerate(permutations):
-            check()
-            moved = replace(pairs, blocks=[_moved(block, places, chance.resnik) for block in pairs.blocks])
-            values[:, row] = excess_of(moved.coherence(), measured.chances.mean(_at(places, chance.keep)), n_fire)
+        coherences = measured.pairs(chance).moved_coherences(permutations, check=check)
+        for row, (places, coherence) in enumerate(zip(permutations, coherences, strict=True)):
+            values[:, row] = excess_of(coherence, measured.chances.mean(_at(places, chance.keep)), n_fire)
     return {"coherence_excess": values[0], "coherence_excess_weighted": values[1]}
 
 
@@ -78,12 +73,6 @@ def _at(places: Places, of_class: Bool[np.ndarray, "n_classes"]) -> Bool[np.ndar
     of_place = np.empty_like(of_class)
     of_place[places] = of_class
     return of_place
-
-
-def _moved(block: PairBlock, places: Places, resnik: ResnikSimilarity) -> PairBlock:
-    left, right = block.pairs()
-    classes = places[block.classes]
-    return replace(block, code=resnik.code[classes[:, left], classes[:, right]])
 
 
 def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
