@@ -92,3 +92,22 @@ def test_fewer_than_three_classes_have_no_excess(make_taxonomy):
     pairs = counted_class_pairs(sp.csr_array(np.array([[3, 2]])), resnik_similarity(taxonomy))
     excess = coherence_excess(pairs, np.ones(2, bool), np.array([5]))
     assert all(math.isnan(value) for value in excess)
+
+
+@examples(30)
+@given(seed=seeds)
+def test_many_choices_and_permutations_at_once_are_each_one_alone(random_case, seed):
+    case, rng = random_case(seed), np.random.default_rng(seed)
+    n_classes = len(case.taxonomy.classes)
+    resnik, top_images = resnik_similarity(case.taxonomy), rank_activations(case.z).top_images
+    pairs = top_class_pairs(top_images, case.labels, resnik)
+    keeps = [*(rng.random((3, n_classes)) < 0.7), None]
+    permutations = [rng.permutation(n_classes) for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_pairs, "_CHUNK_ROWS", 2)
+        kept, moved = pairs.coherences(keeps), pairs.moved_coherences(permutations)
+    for keep, values in zip(keeps, kept, strict=True):
+        np.testing.assert_allclose(values, pairs.coherence(keep), rtol=1e-12)
+    for places, values in zip(permutations, moved, strict=True):
+        relabelled = top_class_pairs(top_images, places[case.labels], resnik)
+        np.testing.assert_allclose(values, relabelled.coherence(), rtol=1e-12, atol=1e-12)

@@ -96,6 +96,24 @@ def test_chosen_pairs_and_blocks_are_bit_identical(random_case, seed):
         np.testing.assert_array_equal(getattr(chosen, name), scores[name][latents, nodes], err_msg=name)
 
 
+@examples(25)
+@given(seed=seeds, threshold=st.sampled_from([0.0, 0.5]))
+def test_hits_are_all_pairs_with_an_image_in_common(random_case, seed, threshold):
+    case = random_case(seed)
+    sums = NodeSums(sums_of(case, threshold), case.taxonomy.closure)
+    n_both = (case.dense > threshold).T.astype(int) @ case.is_under()
+    first = len(n_both) // 3
+    latent, node, found = sums.hits(slice(first, len(n_both)))
+    assert (np.diff(latent) >= 0).all()
+    again = np.zeros(n_both.shape)
+    again[latent, node] = found
+    n_both[:first] = 0
+    np.testing.assert_array_equal(again, n_both)
+    assert (found > 0).all()
+    f1 = sums.counted(latent, node, found).f1().numpy()
+    np.testing.assert_array_equal(f1, all_scores(sums.sums, case.taxonomy.closure)["f1"][latent, node])
+
+
 def test_one_image_per_class(make_taxonomy):
     taxonomy = make_taxonomy([("a", "r"), ("b", "r"), ("c", "r")], ["a", "b", "c"])
     z = sp.csr_array(np.array([[2, 0], [0, 1], [0, 1]], np.float32))
