@@ -34,7 +34,7 @@ def _recount(dense, has_label, taxonomy, measured, counted, keep):
     f1 = {}
     for node in counted:
         n_node, latent = int(under[:, node].sum()), int(measured.node_best_latent[node])
-        if not 0 < 2 * n_node <= n:
+        if not 0 < n_node < n:
             continue
         n_both = int((fires[:, latent] & under[:, node]).sum()) if latent >= 0 else 0
         score = 2 * n_both / (int(fires[:, latent].sum()) + n_node) if latent >= 0 else 0.0

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1, adjusted_f1_to_average
+from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 
 
 @given(n_images=st.integers(2, 10**7), data=st.data())
@@ -18,10 +18,3 @@ def test_nodes_with_every_image_or_none_and_undefined_f1_have_no_score():
     np.testing.assert_allclose(
         adjusted_f1(f1, np.array([0, 10, 5, 5]), 10), [np.nan, np.nan, np.nan, (0.5 - 2 / 3) / (1 / 3)]
     )
-
-
-def test_a_node_with_more_than_half_of_the_images_enters_no_mean():
-    f1, n_node = np.full(4, 0.25), np.array([1, 5, 6, 10])
-    averaged = adjusted_f1_to_average(f1, n_node, 10)
-    np.testing.assert_array_equal(averaged[:2], adjusted_f1(f1, n_node, 10)[:2])
-    assert np.isnan(averaged[2:]).all()

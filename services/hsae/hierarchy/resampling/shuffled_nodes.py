@@ -17,7 +17,7 @@ from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1_to_average
+from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.taxonomy import InducedTaxonomy
 
@@ -113,7 +113,7 @@ def _best_f1(
         n_both = np.asarray(score_counts[latents].multiply(sp.csr_array(closure.T)).sum(axis=1)).ravel()
         n_node = closure.T.astype(np.float64) @ score.class_sizes.astype(np.float64)
         f1 = np.where(found.latent >= 0, 2.0 * n_both / np.maximum(score_fires[latents] + n_node, 1.0), 0.0)
-        rows.append(adjusted_f1_to_average(f1, n_node, score.n_images))
+        rows.append(adjusted_f1(f1, n_node, score.n_images))
     return np.stack(rows)
 
 

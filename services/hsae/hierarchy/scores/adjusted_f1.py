@@ -23,20 +23,3 @@ def adjusted_f1(
     always = 2.0 * share / (1.0 + share)
     is_open = (share > 0.0) & (share < 1.0)
     return np.where(is_open, (f1 - always) / np.where(is_open, 1.0 - always, 1.0), np.nan)
-
-
-def adjusted_f1_to_average(
-    f1: Float[np.ndarray, "*shape"], n_node: Num[np.ndarray, "*#shape"], n_images: int
-) -> Float64[np.ndarray, "*shape"]:
-    """Adjusted F1 as it enters means over nodes: NaN, as well, for nodes that hold more than half of the images.
-
-    Of these the denominator `1 - F0` is small, so that a few of them near the root would decide every mean: a latent
-    that fires on no image of a node with 99 % of the images has -198. Ours.
-
-    Args:
-        f1: as for `adjusted_f1`.
-        n_node: as for `adjusted_f1`.
-        n_images: as for `adjusted_f1`.
-    """
-    is_small = 2 * np.asarray(n_node, np.float64) <= n_images
-    return np.where(is_small, adjusted_f1(f1, n_node, n_images), np.nan)

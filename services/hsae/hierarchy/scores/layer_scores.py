@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hsae.hierarchy.coherence.scores import LayerCoherence
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1_to_average
+from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
 from hsae.hierarchy.scores.latent_scores import LatentPlaces
 from hsae.hierarchy.scores.node_tests import NodeTests
 from hsae.hierarchy.scores.shortlist import HIGH_F1, Shortlist
@@ -64,8 +64,7 @@ class LayerScores(LayerCoherence):
         best_f1_mean: mean over these nodes of the F1 of the best latent (0 if none fires on the node).
         n_inner_nodes: number of these nodes with at least 3 classes.
         best_f1_inner_mean: mean best F1 over these.
-        best_f1_adjusted_mean: mean of the adjusted best F1 over those of these nodes that hold at most half of the
-            images (`adjusted_f1_to_average`).
+        best_f1_adjusted_mean: mean over all these nodes of the adjusted best F1.
         best_f1_adjusted_single_mean: the same over the nodes of one class.
         best_f1_adjusted_pair_mean: the same over the nodes of two classes.
         best_f1_adjusted_inner_mean: the same over the nodes of at least 3 classes.
@@ -137,7 +136,7 @@ def layer_scores(
     single, pair, inner = nodes.strata()
     has_f1 = counts & (chosen.node_best_f1 >= HIGH_F1)
     has_q = counts & (tests.q < LOW_Q)
-    adjusted = adjusted_f1_to_average(chosen.node_best_f1, nodes.n_node, nodes.n_images)
+    adjusted = adjusted_f1(chosen.node_best_f1, nodes.n_node, nodes.n_images)
     n_nodes = int(counts.sum())
     return LayerScores(
         **asdict(coherence),
@@ -168,16 +167,12 @@ def layer_scores(
         best_f1_mean=_mean(chosen.node_best_f1[counts]),
         n_inner_nodes=int(inner.sum()),
         best_f1_inner_mean=_mean(chosen.node_best_f1[inner]),
-        best_f1_adjusted_mean=_mean_defined(adjusted[counts]),
-        best_f1_adjusted_single_mean=_mean_defined(adjusted[single]),
-        best_f1_adjusted_pair_mean=_mean_defined(adjusted[pair]),
-        best_f1_adjusted_inner_mean=_mean_defined(adjusted[inner]),
+        best_f1_adjusted_mean=_mean(adjusted[counts]),
+        best_f1_adjusted_single_mean=_mean(adjusted[single]),
+        best_f1_adjusted_pair_mean=_mean(adjusted[pair]),
+        best_f1_adjusted_inner_mean=_mean(adjusted[inner]),
     )
 
 
 def _mean(values: Float64[np.ndarray, "n"]) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _mean_defined(values: Float64[np.ndarray, "n"]) -> float:
-    return _mean(values[~np.isnan(values)])
