@@ -7,7 +7,6 @@ import scipy.sparse as sp
 
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.config import AssociationRule, ScoringConfig
-from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.labelled_parts import LabelledPart, LabelledParts
 from hsae.hierarchy.resampling.deleted_classes import kept_classes, replicate_headlines
 from hsae.hierarchy.resampling.measured import Measured
@@ -20,7 +19,7 @@ from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
 
 
 def resampled_headlines(
-    given: BasisActivations, measured: Measured, scoring: ScoringConfig, *, device: Device, check: Callable[[], None]
+    given: BasisActivations, measured: Measured, scoring: ScoringConfig, *, check: Callable[[], None]
 ) -> Resampled:
     """Replicates of every basis; shuffled taxonomies of the trained SAE alone.
 
@@ -28,7 +27,6 @@ def resampled_headlines(
         given: the basis.
         measured: from `measured_basis`.
         scoring: numbers of replicates and of shuffles, and their seed.
-        device: where sums and products are computed.
         check: called often; may raise to stop.
     """
     taxonomy = measured.taxonomy
@@ -39,7 +37,7 @@ def resampled_headlines(
         keep = moved
     trees = {}
     if given.basis == "sae" and scoring.n_tree_shuffles:
-        trees = shuffle_headlines(measured, scoring.n_tree_shuffles, device=device, check=check)
+        trees = shuffle_headlines(measured, scoring.n_tree_shuffles, check=check)
     return Resampled(replicate_headlines(measured, keep, check=check), trees)
 
 

@@ -262,7 +262,7 @@ def _score(
         layer=layer_scores(ranked, places[scoring.association], chosen, nodes, tests, taxonomy, layer_coherence),
         n_reaching=tests.n_reaching[nodes.counts],
         class_sums=sums.with_label_sets(sets) if basis == "sae" else None,
-        resampled=resampled_headlines(given, measured, scoring, device=device, check=check),
+        resampled=resampled_headlines(given, measured, scoring, check=check),
         pair_weights=pair_weights,
     )
 

@@ -69,8 +69,7 @@ def test_the_value_is_that_of_the_replicates(random_case, seed, held_out):
 def test_blocks_of_latents_change_nothing(planted_case, monkeypatch):
     measured = measure(planted_case.dense, planted_case.labels, planted_case.taxonomy)
     whole = shuffle_headlines(measured, 4)
-    monkeypatch.setattr(shuffled_nodes, "_BLOCK_CELLS", 7 * len(planted_case.taxonomy.classes))
-    monkeypatch.setattr(shuffled_nodes, "_TILE_LATENTS", 3)
+    monkeypatch.setattr(shuffled_nodes, "_BLOCK_ENTRIES", 7)
     for metric, trees in shuffle_headlines(measured, 4).items():
         np.testing.assert_array_equal(trees.shuffled, whole[metric].shuffled)
 

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float64
 from hsae.hierarchy.coherence.excess import excess_of
 from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.kernels.blocks import go_on
-from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
 from hsae.hierarchy.resampling.shuffled_nodes import Places, shuffled_f1
@@ -25,7 +24,7 @@ def class_places(n_classes: int, seed: int) -> Places:
 
 
 def shuffle_headlines(
-    measured: Measured, n_shuffles: int, *, device: Device = "cpu", check: Callable[[], None] = go_on
+    measured: Measured, n_shuffles: int, *, check: Callable[[], None] = go_on
 ) -> dict[Headline, ShuffledTrees]:
     """Every headline number that depends on the tree, under permutations of the classes over it.
 
@@ -35,7 +34,6 @@ def shuffle_headlines(
     Args:
         measured: the basis.
         n_shuffles: number of permutations.
-        device: where products are computed.
         check: called for every permutation and number; may raise to stop.
     """
     n = measured.n_classes
@@ -43,7 +41,7 @@ def shuffle_headlines(
     found: dict[Headline, np.ndarray] = {}
     found |= _coherence(measured, permutations, check)
     found |= _lowest(measured, permutations, check)
-    found |= shuffled_f1(measured, permutations, device=device, check=check)
+    found |= shuffled_f1(measured, permutations, check=check)
     return {metric: _beside(metric, values) for metric, values in found.items()}
 
 

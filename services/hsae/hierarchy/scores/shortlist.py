@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.taxonomy import InducedTaxonomy
 
@@ -126,23 +127,19 @@ def _best_of_nodes(
     sums: NodeSums, priority: Int64[np.ndarray, "n_nodes"], on_block: Callable[[int], None] | None
 ) -> Shortlist:
     """The best latent of each node by F1 alone, from the pairs that have an image in common."""
-    best_f1, best_latent = np.zeros(sums.n_nodes), np.full(sums.n_nodes, -1, np.int32)
+    best = BestOfNodes(sums.n_nodes)
     for latents in sums.latent_runs():
         latent, node, n_both = sums.hits(latents)
-        f1 = sums.counted(latent, node, n_both).f1().numpy()
-        most = np.zeros(sums.n_nodes)
-        np.maximum.at(most, node, f1)
-        leads = np.flatnonzero((f1 == most[node]) & (f1 > best_f1[node]))[::-1]  # the lowest latent is written last
-        best_f1[node[leads]], best_latent[node[leads]] = f1[leads], latent[leads]
+        best.add(latent, node, sums.counted(latent, node, n_both).f1().numpy())
         if on_block is not None:
             on_block(latents.stop - latents.start)
-    best_f1 = np.where(sums.n_node > 0, best_f1, np.nan)
-    found = np.flatnonzero(best_latent >= 0)
-    order = np.lexsort((priority[found], best_latent[found]))
-    of_node = np.empty_like(best_latent)
-    of_node[priority] = best_latent
+    best_f1 = np.where(sums.n_node > 0, best.f1, np.nan)
+    found = np.flatnonzero(best.latent >= 0)
+    order = np.lexsort((priority[found], best.latent[found]))
+    of_node = np.empty_like(best.latent)
+    of_node[priority] = best.latent
     return Shortlist(
-        latents=best_latent[found][order],
+        latents=best.latent[found][order],
         nodes=priority[found][order].astype(np.int32),
         label=np.full(sums.sums.n_latents, -1, np.int32),
         node_best_f1=_back(best_f1, priority),
