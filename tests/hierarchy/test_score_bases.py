@@ -16,7 +16,7 @@ from hsae.hierarchy.controls.bases import BASES as CONTROL_CLASSES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
 from hsae.hierarchy.controls.thresholds import Densities, thresholded
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
+from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1, node_adjusted_f1
 from hsae.hierarchy.scores.latent_scores import mean_lca_depth
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
 from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
@@ -273,7 +273,7 @@ def check_layer_row(sae, case):
         expected = sum(counts[place] for counts in by_height.values()) / len(nodes) if nodes else np.nan
         assert share == pytest.approx(expected, nan_ok=True)
     n_classes = (np.bincount(case.labels, minlength=len(case.taxonomy.classes)) > 0) @ case.taxonomy.closure.toarray()
-    adjusted = adjusted_f1(np.array(best), n_under[nodes], n_images)
+    adjusted = node_adjusted_f1(np.array(best), n_under[nodes], n_images)
     strata = {"single": n_classes[nodes] == 1, "pair": n_classes[nodes] == 2, "inner": n_classes[nodes] >= 3}
     assert layer.n_inner_nodes == strata["inner"].sum()
     means = {f"best_f1_adjusted_{name}_mean": adjusted[is_in] for name, is_in in strata.items()}

@@ -63,7 +63,7 @@ _NEW = {
             sa.BigInteger,
             f"columns that share_nodes_rarefied is for: the fewest of any basis of the analysis; {_EARLIER}",
         ),
-        "best_f1_adjusted_mean": (sa.Double, f"mean over nodes of the adjusted best F1; {_EARLIER}"),
+        "best_f1_adjusted_mean": (sa.Double, f"mean over nodes of the adjusted best F1, a node below 0 counting as 0; {_EARLIER}"),
         "best_f1_adjusted_single_mean": (sa.Double, f"the same over nodes of one class; {_EARLIER}"),
         "best_f1_adjusted_pair_mean": (sa.Double, f"the same over nodes of two classes; {_EARLIER}"),
         "best_f1_adjusted_inner_mean": (

@@ -39,7 +39,7 @@ def _recount(dense, has_label, taxonomy, measured, counted, keep):
         n_both = int((fires[:, latent] & under[:, node]).sum()) if latent >= 0 else 0
         score = 2 * n_both / (int(fires[:, latent].sum()) + n_node) if latent >= 0 else 0.0
         floor = 2 * n_node / (n + n_node)
-        f1[node] = (score - floor) / (1 - floor)
+        f1[node] = max(0.0, (score - floor) / (1 - floor))
     resnik = resnik_similarity(taxonomy)
     similarity = resnik.bits[resnik.code]
     present = np.flatnonzero(has_label.any(axis=0) & keep)

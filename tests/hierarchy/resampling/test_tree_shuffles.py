@@ -12,7 +12,7 @@ import hsae.hierarchy.resampling.shuffled_nodes as shuffled_nodes
 from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.resampling.deleted_classes import replicate_headlines
 from hsae.hierarchy.resampling.tree_shuffles import quantiles, shuffle_headlines
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
+from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 
 
 def _mean(values):
@@ -38,7 +38,7 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
         best = np.zeros(len(case.taxonomy.synsets))
         np.maximum.at(best, result.nodes.node, np.nan_to_num(result.nodes.f1))
         n_node = again.score.closure(case.taxonomy).T.astype(float) @ again.score.class_sizes
-        adjusted = adjusted_f1(best, n_node, again.score.n_images)[counted]
+        adjusted = node_adjusted_f1(best, n_node, again.score.n_images)[counted]
         defined = ~np.isnan(adjusted)
         again_now = replicate_headlines(again, np.empty((0, n_classes), bool))
         expected = {

@@ -272,7 +272,9 @@ class LayerScore(LayerCoherenceColumns, Base):
         Double, comment="mean best F1 of inner nodes with three or more classes"
     )
     best_f1_adjusted_mean: Mapped[float | None] = mapped_column(
-        Double, comment="mean over nodes of the adjusted best F1; null in analyses of earlier versions"
+        Double,
+        comment="mean over nodes of the adjusted best F1, a node below 0 counting as 0; null in analyses of earlier"
+        " versions",
     )
     best_f1_adjusted_single_mean: Mapped[float | None] = mapped_column(
         Double, comment="the same over nodes of one class; null in analyses of earlier versions"

@@ -18,7 +18,7 @@ from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline, Quantity
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
+from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 from hsae.hierarchy.statistics.label_sets import classes_of, closure_of_sets
 from hsae.taxonomy import InducedTaxonomy
 
@@ -87,7 +87,7 @@ def _f1(measured: Measured, rows: Keep) -> dict[Headline, tuple[np.ndarray, int]
     adjusted = np.full(f1.shape, np.nan)
     for row, n in enumerate(n_images):
         if n > 0:
-            adjusted[:, row] = adjusted_f1(f1[:, row], n_node[:, row], int(n))
+            adjusted[:, row] = node_adjusted_f1(f1[:, row], n_node[:, row], int(n))
     inner = measured.nodes.strata()[2][nodes]
     return {
         "f1_adjusted_inner_mean": (mean_defined(adjusted[inner].T), int((~np.isnan(adjusted[inner, 0])).sum())),

@@ -14,7 +14,7 @@ from hsae.hierarchy.kernels.blocks import go_on, latent_blocks
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
+from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.taxonomy import InducedTaxonomy
@@ -99,4 +99,4 @@ def _best_f1(
     n_node = under @ score.class_sizes.astype(np.float64)
     n_fire = score.latent_fire_counts()[latents]
     f1 = np.where(best.latent >= 0, 2.0 * n_both / np.maximum(n_fire + n_node, 1.0), 0.0)
-    return adjusted_f1(f1, n_node, score.n_images)
+    return node_adjusted_f1(f1, n_node, score.n_images)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from hsae.hierarchy.coherence.scores import LayerCoherence
-from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
+from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 from hsae.hierarchy.scores.latent_scores import LatentPlaces
 from hsae.hierarchy.scores.node_tests import NodeTests
 from hsae.hierarchy.scores.shortlist import HIGH_F1, Shortlist
@@ -64,7 +64,7 @@ class LayerScores(LayerCoherence):
         best_f1_mean: mean over these nodes of the F1 of the best latent (0 if none fires on the node).
         n_inner_nodes: number of these nodes with at least 3 classes.
         best_f1_inner_mean: mean best F1 over these.
-        best_f1_adjusted_mean: mean over all these nodes of the adjusted best F1.
+        best_f1_adjusted_mean: mean over all these nodes of the adjusted best F1, 0 where it is less.
         best_f1_adjusted_single_mean: the same over the nodes of one class.
         best_f1_adjusted_pair_mean: the same over the nodes of two classes.
         best_f1_adjusted_inner_mean: the same over the nodes of at least 3 classes.
@@ -136,7 +136,7 @@ def layer_scores(
     single, pair, inner = nodes.strata()
     has_f1 = counts & (chosen.node_best_f1 >= HIGH_F1)
     has_q = counts & (tests.q < LOW_Q)
-    adjusted = adjusted_f1(chosen.node_best_f1, nodes.n_node, nodes.n_images)
+    adjusted = node_adjusted_f1(chosen.node_best_f1, nodes.n_node, nodes.n_images)
     n_nodes = int(counts.sum())
     return LayerScores(
         **asdict(coherence),
