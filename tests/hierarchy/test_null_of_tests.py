@@ -1,14 +1,10 @@
 """Under shuffled labels hardly any node passes its exact test, whatever the classes and their sizes."""
 
-import csv
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from tests.hierarchy.real_labels import demo_labels, labels_listed
 from tests.hierarchy.scoring import score_all
-
-from hsae.demo import images_folder
-from hsae.taxonomy import induce, load_taxonomy
 
 N_LATENTS = 200
 N_SHUFFLES = 5
@@ -28,15 +24,6 @@ def shares(labels, taxonomy):
     return sae.layer.q_node_share, null
 
 
-def listed(path):
-    """Labels and taxonomy of a listing with a column label or wnid."""
-    with path.open(newline="") as file:
-        wnids = [row.get("label") or row["wnid"] for row in csv.DictReader(file)]
-    taxonomy = induce(load_taxonomy(), sorted(set(wnids)))
-    place = {taxonomy.synsets[node].id: position for position, node in enumerate(taxonomy.classes)}
-    return np.array([place[wnid] for wnid in wnids]), taxonomy
-
-
 def check(labels, taxonomy):
     found, null = shares(labels, taxonomy)
     assert found > 0.1
@@ -54,11 +41,11 @@ def test_classes_of_very_unequal_sizes(planted_case):
 
 
 def test_the_demos_images():
-    check(*listed(images_folder().parent / "images.csv"))
+    check(*demo_labels())
 
 
 def test_more_emoji(shared_data):
     path = shared_data / "emoji" / "listing.csv"
     if not path.is_file():
         pytest.skip(f"needs {path}, which is absent")
-    check(*listed(path))
+    check(*labels_listed(path, "wnid"))

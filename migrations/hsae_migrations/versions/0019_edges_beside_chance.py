@@ -8,9 +8,7 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
-_SEED = (
-    "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
-)
+_SEED = "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
 _RENAMED = {
     "latent_edge": {"hard_absorption": "miss_rate", "soft_absorption": "not_dominant_share"},
     "latent_family": {

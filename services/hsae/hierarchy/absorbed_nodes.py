@@ -54,7 +54,7 @@ def absorbed_nodes(
     n_classes = len(taxonomy.classes)
     labels = checked_labels(images.labels, len(given.written.inputs), n_classes)
     if given.basis == "shuffled_taxonomy":
-        labels = shuffle_taxonomy(labels, n_classes, given.seed)
+        labels = shuffle_taxonomy(labels, n_classes, given.seed, scored=labels[given.written.score])
     sets = label_sets(labels, taxonomy)
     nodes = np.flatnonzero((np.asarray(taxonomy.height) > 0) & (chosen.node_best_latent >= 0))
     under = ImagesUnder(sets.of_image, sp.csc_array(sets.closure))

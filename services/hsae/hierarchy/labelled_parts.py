@@ -110,7 +110,7 @@ def labelled_parts(given: BasisActivations, images: LabelledImages, *, device: D
     n_images = given.ranked.n_images if parts is None else int(images.labels.shape[0])
     labels = checked_labels(images.labels, n_images, n_classes)
     if given.basis == "shuffled_taxonomy":
-        labels = shuffle_taxonomy(labels, n_classes, given.seed)
+        labels = shuffle_taxonomy(labels, n_classes, given.seed, scored=None if parts is None else labels[parts.score])
     shuffles = given.basis == "shuffled_labels"
 
     def part(ranked: RankedActivations, positions: Int64[np.ndarray, "n"] | None, seed: list[int]) -> LabelledPart:

@@ -7,11 +7,12 @@ import scipy.sparse as sp
 
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.config import AssociationRule, ScoringConfig
+from hsae.hierarchy.controls.shuffles import class_places
 from hsae.hierarchy.labelled_parts import LabelledPart, LabelledParts
 from hsae.hierarchy.resampling.deleted_classes import kept_classes, replicate_headlines
 from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.resampling.resampled import Resampled
-from hsae.hierarchy.resampling.tree_shuffles import class_places, shuffle_headlines
+from hsae.hierarchy.resampling.tree_shuffles import shuffle_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages
 from hsae.hierarchy.scores.shortlist import Shortlist
 from hsae.hierarchy.statistics.class_sums import ClassSums
@@ -33,7 +34,7 @@ def resampled_headlines(
     keep = kept_classes(taxonomy, scoring.n_replicates, scoring.seed)
     if given.basis == "shuffled_taxonomy":  # the same images are deleted, wherever their class is
         moved = np.empty_like(keep)
-        moved[:, class_places(measured.n_classes, given.seed)] = keep
+        moved[:, class_places(measured.has_images(), given.seed)] = keep
         keep = moved
     trees = {}
     if given.basis == "sae" and scoring.n_tree_shuffles:

@@ -88,8 +88,8 @@ def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], score: str, *, contro
         style, name = VARIANTS[kind].style, VARIANTS[kind].title
         axes.plot(layers, _values(rows, score), color=style.colour, marker=style.marker, markersize=4, label=name)
         if score in _BANDS:
-            ends = (_values(rows, f"{_BANDS[score]}_{end}") for end in ("low", "high"))
-            axes.fill_between(layers, *ends, color=style.colour, alpha=0.15, linewidth=0)
+            low, high = (_values(rows, f"{_BANDS[score]}_{end}") for end in ("low", "high"))
+            axes.fill_between(layers, low, high, color=style.colour, alpha=0.15, linewidth=0)
         for control, (control_colour, line, control_name) in _CONTROL_STYLE.items() if controls else ():
             axes.plot(
                 layers,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float64, Int32
+from jaxtyping import Bool, Float64, Int32
 
 from hsae.hierarchy.coherence.chance import Chance, Chances
 from hsae.hierarchy.coherence.class_pairs import ClassPairs, top_class_pairs
@@ -53,6 +53,12 @@ class Measured:
     def chance(self) -> Chance | None:
         """What chance gives for the classes with score images; None where coherence and LCH excess are undefined."""
         return self.chances.of(self.labels)
+
+    def has_images(self) -> Bool[np.ndarray, "n_classes"]:
+        """Whether a class has score images; only these are permuted over the tree."""
+        present = np.zeros(self.n_classes, np.bool_)
+        present[self.labels.indices if sp.issparse(self.labels) else self.labels] = True
+        return present
 
     def pairs(self, chance: Chance) -> ClassPairs:
         """The pairs of classes of every latent."""

@@ -90,9 +90,9 @@ def _best_f1(
     n_node = closure.T @ select.class_sizes.astype(np.float64)
     best = BestOfNodes(len(n_node))
     for run in latent_blocks(select.indptr, max_nonzeros=_BLOCK_ENTRIES):
-        n_both = sp.csr_array(counts[run] @ closure)
-        latent, node = np.repeat(np.arange(run.start, run.stop), np.diff(n_both.indptr)), n_both.indices
-        best.add(latent, node, 2.0 * n_both.data / np.maximum(n_fire[latent] + n_node[node], 1.0))
+        common = sp.csr_array(counts[run] @ closure)
+        latent, node = np.repeat(np.arange(run.start, run.stop), np.diff(common.indptr)), common.indices
+        best.add(latent, node, 2.0 * common.data / np.maximum(n_fire[latent] + n_node[node], 1.0))
     latents = np.maximum(best.latent, 0)
     under = sp.csr_array(under_score.T.astype(np.float64))
     n_both = np.asarray(fire_counts(score)[latents].multiply(under).sum(axis=1)).ravel()

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64
 
 from hsae.hierarchy.coherence.excess import excess_of
 from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
+from hsae.hierarchy.controls.shuffles import class_places
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
@@ -16,11 +17,6 @@ from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 
 _LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
 """Numbers that a latent which follows the tree makes smaller; the others it makes greater."""
-
-
-def class_places(n_classes: int, seed: int) -> Places:
-    """The place in the tree that every class gets: the permutation of `shuffle_taxonomy` with this seed."""
-    return np.random.Generator(np.random.PCG64(seed)).permutation(n_classes)
 
 
 def shuffle_headlines(
@@ -36,8 +32,9 @@ def shuffle_headlines(
         n_shuffles: number of permutations.
         check: called for every permutation and number; may raise to stop.
     """
-    n = measured.n_classes
-    permutations = [np.arange(n), *(class_places(n, measured.seed + i) for i in range(n_shuffles))]
+    present = measured.has_images()
+    shuffled = (class_places(present, measured.seed + i) for i in range(n_shuffles))
+    permutations = [np.arange(measured.n_classes), *shuffled]
     found: dict[Headline, np.ndarray] = {}
     found |= _coherence(measured, permutations, check)
     found |= _lowest(measured, permutations, check)

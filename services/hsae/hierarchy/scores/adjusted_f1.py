@@ -41,4 +41,4 @@ def node_adjusted_f1(
     Returns:
         0 to 1; NaN for a node that holds every image or none.
     """
-    return np.maximum(adjusted_f1(f1, n_node, n_images), 0.0)  # NaN stays NaN
+    return np.asarray(np.maximum(adjusted_f1(f1, n_node, n_images), 0.0))  # NaN stays NaN
