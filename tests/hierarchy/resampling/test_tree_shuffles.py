@@ -34,7 +34,8 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
     for i in range(3):
         shuffle_seed = measured.seed + i
         result = score_one(case.z, labels, case.taxonomy, basis="shuffled_taxonomy", seed=shuffle_seed)
-        again = measure(case.dense, shuffle_taxonomy(measured.labels, n_classes, shuffle_seed), case.taxonomy)
+        moved = shuffle_taxonomy(measured.labels, n_classes, shuffle_seed)
+        again = measure(case.dense, moved, case.taxonomy, seed=measured.seed)
         best = np.zeros(len(case.taxonomy.synsets))
         np.maximum.at(best, result.nodes.node, np.nan_to_num(result.nodes.f1))
         n_node = again.score.closure(case.taxonomy).T.astype(float) @ again.score.class_sizes

@@ -72,7 +72,8 @@ class ClassPairs:
         Args:
             keep: count only these classes, as if the others had no images.
         """
-        return self.coherences([keep])[0]
+        coherence: np.ndarray = self.coherences([keep])[0]
+        return coherence
 
     def coherences(
         self, keeps: "Sequence[Bool[np.ndarray, 'n_classes'] | None]", *, check: Callable[[], None] = go_on
