@@ -4,8 +4,10 @@ For benchmarks of findings. The functions are those that the stages call; only q
 """
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
+from transformers import BitImageProcessorPil
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
@@ -87,7 +90,12 @@ class RealLayers:
     @classmethod
     def of(cls, data: RealData, blocks: tuple[int, ...] | None = None) -> "RealLayers":
         """Extract the class tokens after some blocks (None: all)."""
-        spec = inspect_backbone(str(data.backbone))
+        with TemporaryDirectory() as folder:
+            return cls._of(data, _with_processor(data.backbone, Path(folder)), blocks)
+
+    @classmethod
+    def _of(cls, data: RealData, backbone_folder: Path, blocks: tuple[int, ...] | None) -> "RealLayers":
+        spec = inspect_backbone(str(backbone_folder))
         blocks = tuple(range(spec.n_layers)) if blocks is None else blocks
         paths = sorted(path.relative_to(data.images).as_posix() for path in data.images.glob("n*/*"))
         listed = [
@@ -145,6 +153,18 @@ class RealLayers:
             decoder=sae.decoder_weight.detach().numpy(),
             untrained=_latents(untrained, plain),
         )
+
+
+def _with_processor(backbone: Path, folder: Path) -> Path:
+    """The backbone's folder, or a copy of it: the shared one for Fashion-MNIST has no image processor; its input is
+    28 pixels wide."""
+    if (backbone / "preprocessor_config.json").is_file():
+        return backbone
+    copy = Path(shutil.copytree(backbone, folder / backbone.name, copy_function=shutil.copyfile))
+    copy.chmod(0o755)
+    side = 28
+    BitImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(copy)
+    return copy
 
 
 def _latents(sae: SparseAutoencoder, x: Float32[Tensor, "n_images d_model"]) -> "sp.csr_array[np.float32]":
