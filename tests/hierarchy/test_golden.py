@@ -85,7 +85,7 @@ def _measure_block(rows, labels, taxonomy) -> dict[str, dict[str, float]]:
         basis: {name: float(np.mean([values[name] for values in repeats])) for name in repeats[0]}
         for basis, repeats in found.items()
     }
-    means["sae"]["fvu"] = trained.metrics.fvu
+    means["sae"]["fvu"] = trained.metrics.train_fvu
     means["input"] = {
         "n_images": len(labels),
         "n_nodes": len(taxonomy.synsets),

@@ -179,7 +179,7 @@ def test_a_study_waits_for_all_analyses_and_shares_its_comparison(service):
            FROM comparison_score v JOIN layer_replicate r USING (analysis_id, basis, metric)
            GROUP BY v.comparison_id, v.analysis_id, v.basis, v.metric, v.value""",
     )
-    assert len(rows) == 2 * 7 * 6, "SAEs, bases, headline numbers"
+    assert len(rows) == 2 * 9 * 6, "SAEs, bases, headline numbers"
     for row in rows:
         assert row["value"] == (None if row["of_analysis"] is None else pytest.approx(row["of_analysis"]))
 
@@ -207,7 +207,7 @@ def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_fixes_both(servi
     assert (row["state"], row["error"]) == ("failed", f"needs job {broken}, which failed")
     again = _submit(service, 1)
     assert [(job.kind, job.status) for job in again.jobs if job.status != "reused"] == [
-        ("analyze", "again"), ("compare", "again"),
+        ("probe", "joined"), ("analyze", "again"), ("compare", "again"),
     ]  # fmt: skip
     assert run_jobs(service, again, "analyze", "compare") == ["succeeded", "not queued", "succeeded"]
 
