@@ -20,14 +20,13 @@ import scipy.sparse as sp
 import torch
 from leaves import wordnet_leaves
 from measure import Row, at_most, machine, print_header, print_report, versions
-from real_layers import RealLayers, known_data
+from real_layers import RealLayers, headlines, known_data
 from scipy.stats import binom
 
 from hsae.hierarchy.coherence.purity import null_purity
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy
-from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts, rank_parts
-from hsae.hierarchy.resampled_basis import resampled_headlines
+from hsae.hierarchy.labelled_parts import rank_parts
 from hsae.hierarchy.resampling.resampled import Headline, Resampled
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages
 from hsae.hierarchy.study.estimates import JACKKNIFE
@@ -74,11 +73,8 @@ class Case:
         ranked, selecting = rank_parts(self.z, self.parts)
         given = BasisActivations("sae", ranked, selecting=selecting)
         images = replace(self.images, labels=labels)
-        parts = labelled_parts(given, images, device="cpu")
-        chosen = chosen_pairs(parts, images.taxonomy, everything=False, device="cpu")
-        scoring = ScoringConfig(n_tree_shuffles=n_trees)
-        found = resampled_headlines(given, parts, chosen, images.taxonomy, scoring)
-        return found, null_purity(parts.scored.labels, len(images.taxonomy.classes))
+        found, measured = headlines(given, images, ScoringConfig(n_tree_shuffles=n_trees))
+        return found, null_purity(measured.labels, measured.n_classes)
 
 
 def real_case(layers: RealLayers, name: str) -> Case:

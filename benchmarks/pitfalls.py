@@ -14,7 +14,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch 
 import numpy as np
 import torch
 from measure import Row, machine, print_header, print_report, versions
-from real_layers import RealLayers, known_data
+from real_layers import RealLayers, headlines, known_data
 from scipy.stats import false_discovery_control, norm
 
 from hsae.hierarchy.baselines import Baselines
@@ -24,7 +24,6 @@ from hsae.hierarchy.config import ControlBasis, ScoringConfig
 from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.probes.image_parts import split_by_class
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
-from hsae.hierarchy.resampled_basis import resampled_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 from hsae.hierarchy.scores.associations import associated_classes
@@ -160,19 +159,19 @@ def ladder_rows(layers: RealLayers, sae: SaeActivations, title: str) -> Iterator
     images = layers.images()
     for basis in ("sae", *LADDER):
         given = of_sae(sae, images) if basis == "sae" else of_baseline(sae, images, basis)
-        parts = labelled_parts(given, images, device="cpu")
-        chosen = chosen_pairs(parts, images.taxonomy, everything=False, device="cpu")
-        found = resampled_headlines(given, parts, chosen, images.taxonomy, SCORING).replicates
+        resampled, measured = headlines(given, images, SCORING)
+        found = resampled.replicates
         for metric in ("f1_adjusted_inner_mean", "coherence_excess"):
             half = REACH * JACKKNIFE * float(np.std(found[metric].replicates, ddof=1))
             yield Row(f"{title}, {basis}: {metric}", found[metric].value, "")
             yield Row(f"{title}, {basis}: {metric}, half of the interval", half, "")
         if basis == "sae":
-            nodes = distinct_nodes(parts.scored.sets, parts.scored.labels, images.taxonomy)
-            inner = nodes.strata()[2]
+            parts = labelled_parts(given, images, device="cpu")
+            chosen = chosen_pairs(parts, images.taxonomy, everything=False, device="cpu")
+            nodes, inner = measured.nodes, measured.nodes.strata()[2]
             f1 = node_adjusted_f1(chosen.node_best_f1[inner], nodes.n_node[inner], nodes.n_images)
             yield Row(f"{title}, sae: f1_adjusted_inner_mean, half of a bootstrap of nodes", bootstrap(f1), "")
-            pairs = top_class_pairs(given.ranked.top_images, parts.scored.labels, resnik_similarity(images.taxonomy))
+            pairs = top_class_pairs(given.ranked.top_images, measured.labels, resnik_similarity(images.taxonomy))
             yield Row(
                 f"{title}, sae: coherence_excess, half of a bootstrap of latents", bootstrap(pairs.coherence()), ""
             )

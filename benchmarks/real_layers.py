@@ -25,7 +25,14 @@ from hsae.demo import backbone_folder, images_folder
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
-from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
+from hsae.hierarchy.config import ScoringConfig
+from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts
+from hsae.hierarchy.resampled_basis import measured_basis, resampled_headlines
+from hsae.hierarchy.resampling.measured import Measured
+from hsae.hierarchy.resampling.resampled import Resampled
+from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages, SaeActivations
+from hsae.hierarchy.scores.associations import associated_classes
+from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.sae.config import SaeConfig
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
@@ -170,3 +177,15 @@ def _with_processor(backbone: Path, folder: Path) -> Path:
 def _latents(sae: SparseAutoencoder, x: Float32[Tensor, "n_images d_model"]) -> "sp.csr_array[np.float32]":
     with torch.inference_mode():
         return sp.csr_array(sae.encode(x).numpy())
+
+
+def headlines(given: BasisActivations, images: LabelledImages, scoring: ScoringConfig) -> tuple[Resampled, Measured]:
+    """The headline numbers of a basis with their replicates, without the rest of an analysis."""
+    taxonomy = images.taxonomy
+    parts = labelled_parts(given, images, device="cpu")
+    chosen = chosen_pairs(parts, taxonomy, everything=False, device="cpu")
+    scored = parts.scored
+    nodes = distinct_nodes(scored.sets, scored.labels, taxonomy)
+    top = associated_classes("topk", scored.ranked, scored.sums, scored.labels)
+    measured = measured_basis(parts, chosen, nodes, {"topk": top}, images, scoring)
+    return resampled_headlines(given, measured, scoring, check=lambda: None), measured

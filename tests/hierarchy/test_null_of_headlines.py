@@ -16,8 +16,8 @@ from hsae.hierarchy.resampling.deleted_classes import kept_classes, replicate_he
 from hsae.hierarchy.resampling.tree_shuffles import shuffle_headlines
 from hsae.hierarchy.study.estimates import JACKKNIFE
 
-N_SEEDS = 30
-N_REPLICATES = 50
+N_SEEDS = 20
+N_REPLICATES = 40
 MOST_BEYOND = int(binom.isf(0.002, N_SEEDS, 0.05))  # there are 22 such counts
 REACH = 1.96
 OF_F1 = ("f1_adjusted_inner_mean", "f1_adjusted_mean")
@@ -104,6 +104,7 @@ def test_shuffled_trees(case):
 
 
 def test_what_is_there_is_beyond_the_interval(case):
+    """Of 60 latents at random nodes; coherence of planted latents is in test_planted_levels.py."""
     values, errors, chance = case.headlines(case.labels, 5)
-    for metric in set(values) - {"purity_mean"}:  # latents of wide nodes are hardly purer than chance
-        assert values[metric] - chance.get(metric, 0.0) > REACH * errors[metric], metric
+    for metric in OF_F1:
+        assert values[metric] - chance[metric] > REACH * errors[metric], metric
