@@ -55,7 +55,7 @@ def headline_cells(row: Mapping[str, Any], names: Mapping[str, str]) -> Row:
         row: from `with_headlines`.
         names: of the bases, for people.
     """
-    best = row["best_baseline"]
+    best = row.get("best_baseline")
     return {
         "layer": row["layer"],
         "fvu": row["fvu"],
@@ -64,7 +64,7 @@ def headline_cells(row: Mapping[str, Any], names: Mapping[str, str]) -> Row:
         "exemplars": _with_interval(row, "coherence_excess_exemplar"),
         "inner_f1": _with_interval(row, "f1_adjusted_inner"),
         "baseline": None if best is None else f"{row['f1_adjusted_inner_best_baseline']:.2f} {names.get(best, best)}",
-        "tree": row["f1_adjusted_inner_tree"],
+        "tree": row.get("f1_adjusted_inner_tree"),
     }
 
 

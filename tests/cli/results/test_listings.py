@@ -9,6 +9,7 @@ from hsae.catalog import BASES
 from hsae.cli.results import filters as result_filters
 from hsae.cli.results.layers import print_layer_rows
 from hsae.hierarchy.config import CONTROL_BASES
+from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
 
 
@@ -77,7 +78,7 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
     for bases, n_columns in ((BASES, (15, 11, 11, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 4, 4, 7))):
         rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "holdout_l0": 100.25} for basis in bases]
-        print_layer_rows(beside_controls(rows), "paper")
+        print_layer_rows(beside_controls(rows), "paper", full=True)
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120
         headings = [line.split() for line in lines if line.strip().startswith("layer")]
@@ -87,14 +88,41 @@ def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
         assert {cell for found in cells for cell in found} == {"0.25", "10.25", "100.25"}
 
 
-def test_layers_are_shown_beside_chance_unless_the_papers_protocol_is_asked_for(capsys):
+def test_the_first_table_has_headlines_with_intervals_the_best_baseline_and_the_shuffled_tree(capsys):
     scores = {"coherence_excess": 0.25, "coherence_p": 0.001, "purity": 0.5, "lch_excess": 1.5, "n_lch_eligible": 77}
-    rows = beside_controls([row(1, 11, basis, 0.25) | scores for basis in BASES])
+    rows = beside_controls([row(1, 11, basis, 0.5) | scores for basis in BASES])
+    intervals = {
+        (1, "sae", "coherence_excess"): (0.25, 0.125, 0.375),
+        (1, "exemplar", "coherence_excess"): (0.75, 0.5, 1.0),
+        (1, "sae", "f1_adjusted_inner_mean"): (0.375, 0.25, 0.5),
+        (1, "kmeans", "f1_adjusted_inner_mean"): (0.625, None, None),
+        (1, "random", "f1_adjusted_inner_mean"): (0.125, None, None),
+        (1, "class_mean", "f1_adjusted_inner_mean"): (0.875, None, None),  # a ceiling, no baseline
+    }
+    rows = [with_headlines(each, intervals, {(1, "f1_adjusted_inner_mean"): 0.0625}) for each in rows]
     print_layer_rows(rows)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 120
-    assert {"0.001", "0.50", "1.50", "77"} <= set(shown.split())
-    assert "LCH height" not in shown.split("`--protocol paper`")[0]
+    (line,) = [line for line in shown.splitlines() if line.strip().startswith("11 ")]
+    assert line.split() == [
+        "11",
+        "0.50",
+        "0.50",
+        "0.25",
+        "±0.12",
+        "0.25",
+        "±0.25",
+        "0.38",
+        "±0.12",
+        "0.62",
+        "k-means",
+        "0.06",
+    ]
+    assert "LCH" not in shown
+    print_layer_rows(rows, full=True)
+    everything = capsys.readouterr().out
+    assert line in everything
+    assert {"0.001", "1.50", "77"} <= set(everything.split())
     print_layer_rows(rows, "paper")
     assert "not corrected for chance" in capsys.readouterr().out
 
