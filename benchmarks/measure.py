@@ -82,15 +82,20 @@ def print_header(title: str, where: Mapping[str, object], what: Mapping[str, str
 
 
 def print_report(
-    rows: Sequence[Row], where: Mapping[str, object], what: Mapping[str, str], not_measured: Sequence[str]
+    rows: Sequence[Row],
+    where: Mapping[str, object],
+    what: Mapping[str, str],
+    not_measured: Sequence[str],
+    table: Mapping[str, object] | None = None,
 ) -> None:
-    """The numbers, what was not measured, and everything once more as the last line, in JSON."""
+    """The numbers, what was not measured, and everything once more as the last line, in JSON, with a table if given."""
     for row in rows:
         goal = "" if row.goal is None else f"  (goal {row.goal:g}: {'met' if row.met else 'MISSED'})"
         print(f"  {row.name}: {row.value:.4g} {row.unit}{goal}")
     for line in not_measured:
         print(f"  not measured: {line}")
-    print(json.dumps({"rows": [asdict(row) for row in rows], "machine": where, "versions": what}))
+    report = {"rows": [asdict(row) for row in rows], "machine": where, "versions": what}
+    print(json.dumps(report if table is None else report | {"table": table, "not_measured": list(not_measured)}))
 
 
 def _cpu() -> str:

@@ -131,11 +131,17 @@ def _trends(
         known = [group for group in layers if (group.number, SAE) in found]
         if len(known) < 2:
             continue
-        mean = sum(group.layer for group in known) / len(known)
-        spread = sum((group.layer - mean) ** 2 for group in known)
-        terms = [((group.layer - mean) / spread, found[group.number, SAE]) for group in known]
+        weights = slope_weights([group.layer for group in known])
+        terms = [(weight, found[group.number, SAE]) for weight, group in zip(weights, known, strict=True)]
         slope, low, high, n_seeds = combine(terms, confidence)
         yield Trend(metric, known[0].number, slope, low, high, len(known), n_seeds)
+
+
+def slope_weights(layers: Sequence[int]) -> list[float]:
+    """The weight of every layer in a least-squares slope over them; there are two different layers or more."""
+    mean = sum(layers) / len(layers)
+    spread = sum((layer - mean) ** 2 for layer in layers)
+    return [(layer - mean) / spread for layer in layers]
 
 
 def _ordered(groups: Sequence[ComparedGroup]) -> list[ComparedGroup]:
