@@ -50,24 +50,25 @@ class Settings:
     n_shuffles: int = 2
 
 
-def plain(value: Any) -> Any:
-    """The same as JSON has it: null for NaN and infinity."""
+def plain(value: Any, digits: int = 17) -> Any:
+    """The same as JSON has it, floats with some significant digits, by default all: null for NaN and infinity."""
     if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(one, digits) for one in value]
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value
 
 
-def table_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def table_of(lines: Sequence[dict[str, Any]], blocks_wanted: Sequence[int]) -> dict[str, Any]:
     """The table of the lines.
 
     Every number of a basis is the mean over its seeds (of the SAE) or draws; `low` and `high` bound its 95 % interval.
 
     Args:
         lines: measured SAEs of the same settings.
+        blocks_wanted: the blocks that were asked for; what is not among the lines is listed as missing.
     """
     lines = sorted(lines, key=lambda line: (line["block"], line["seed"]))
     settings = Settings(**lines[0]["settings"])
@@ -80,7 +81,7 @@ def table_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return plain({
         "settings": asdict(settings),
         "confidence": CONFIDENCE,
-        "missing": _missing(of_block, settings),
+        "missing": _missing(of_block, blocks_wanted, settings),
         "blocks": [_block(block, of_it) for block, of_it in of_block.items()],
         "bases": [
             {"block": blocks[one.analysis], "basis": one.basis, "metric": one.metric}
@@ -97,7 +98,7 @@ def table_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if one.metric in METRICS and one.analysis == one.other_analysis
         ],
         "slopes_per_block": list(_slopes(groups, found)),
-    })  # fmt: skip
+    }, digits=6)  # fmt: skip
 
 
 def _analysis(number: int, line: dict[str, Any], settings: Settings) -> AnalysisRow:
@@ -113,12 +114,12 @@ def _replicates(line: dict[str, Any]) -> list[ReplicateRow]:
     ]
 
 
-def _missing(of_block: dict[int, list[dict[str, Any]]], settings: Settings) -> list[str]:
-    """Seeds that were not measured. Blocks that are missing altogether are those that `blocks` lacks."""
+def _missing(of_block: dict[int, list[dict[str, Any]]], blocks_wanted: Sequence[int], settings: Settings) -> list[str]:
+    """What was asked for and not measured."""
     return [
         f"block {block}, seed {seed}"
-        for block, lines in of_block.items()
-        for seed in sorted(set(range(settings.n_seeds)) - {line["seed"] for line in lines})
+        for block in blocks_wanted
+        for seed in sorted(set(range(settings.n_seeds)) - {line["seed"] for line in of_block.get(block, [])})
     ]
 
 

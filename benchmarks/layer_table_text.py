@@ -22,7 +22,7 @@ def rows_of(table: dict[str, Any]) -> list[Row]:
         if one["basis"] == SAE and one["value"] is not None:
             rows.append(Row(f"block {one['block']}: {METRICS[one['metric']]}", one["value"], ""))
     for one in table["slopes_per_block"]:
-        if one["value"] is not None:
+        if one["value"] is not None and one["metric"] in SLOPES:
             rows.append(Row(f"{one['what']}, {one['basis']}: {METRICS[one['metric']]}", one["value"], "per block"))
     return rows
 

@@ -161,6 +161,19 @@ def _runs(layers: RealLayers, settings: Settings) -> Iterator[Run]:
     return (Run(block, seed) for seed in range(settings.n_seeds) for block in sorted(layers.activations))
 
 
+def described(layers: RealLayers, name: str) -> dict[str, Any]:
+    """The images and their parts."""
+    parts = layers.parts
+    return {
+        "name": name,
+        "n_views": N_VIEWS,
+        "n_classes": len(layers.taxonomy.classes),
+        "n_train": len(parts.train),
+        "n_select": len(parts.select),
+        "n_score": len(parts.score),
+    }
+
+
 def main() -> None:
     keep_freed_memory()  # as in a job
     default = Settings()
@@ -182,18 +195,10 @@ def main() -> None:
     try:
         blocks = None if arguments.blocks is None else tuple(arguments.blocks)
         layers = RealLayers.of(data, blocks)
-        table = table_of(all_measured(layers, settings, arguments.keep))
+        table = table_of(all_measured(layers, settings, arguments.keep), sorted(layers.activations))
     except UserError as error:
         raise SystemExit(str(error)) from error
-    parts = layers.parts
-    table["data"] = {
-        "name": name,
-        "n_views": N_VIEWS,
-        "n_classes": len(layers.taxonomy.classes),
-        "n_train": len(parts.train),
-        "n_select": len(parts.select),
-        "n_score": len(parts.score),
-    }
+    table["data"] = described(layers, name)
     print(markdown(table))
     print_report(rows_of(table), where, what, NOT_MEASURED, table=table)
 
