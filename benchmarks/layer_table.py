@@ -126,9 +126,9 @@ def _missing(of_block: dict[int, list[dict[str, Any]]], blocks_wanted: Sequence[
 def _block(block: int, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a block has once: its SAEs' figures, its probe, and the shuffled trees beside its SAEs."""
     figures = {
-        name: {"mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
+        name: {"mean": fmean(values) if values else None, "sd": stdev(values) if len(values) > 1 else None}
         for name in lines[0]["sae"]
-        for values in [[line["sae"][name] for line in lines]]
+        for values in [[line["sae"][name] for line in lines if line["sae"][name] is not None]]
     }
     trees = {
         metric: {

@@ -16,8 +16,9 @@ def rows_of(table: dict[str, Any]) -> list[Row]:
     """The table's headline as rows: FVU and L0 of every block, the SAE's numbers, and the slopes."""
     rows = []
     for block in table["blocks"]:
-        rows.append(Row(f"block {block['block']}: held-out FVU", block["sae"]["fvu"]["mean"], ""))
-        rows.append(Row(f"block {block['block']}: held-out L0", block["sae"]["l0"]["mean"], ""))
+        for figure, name in (("fvu", "FVU"), ("l0", "L0")):
+            if block["sae"][figure]["mean"] is not None:
+                rows.append(Row(f"block {block['block']}: held-out {name}", block["sae"][figure]["mean"], ""))
     for one in table["bases"]:
         if one["basis"] == SAE and one["value"] is not None:
             rows.append(Row(f"block {one['block']}: {METRICS[one['metric']]}", one["value"], ""))
@@ -43,7 +44,7 @@ def _blocks_table(table: dict[str, Any]) -> str:
     for block in table["blocks"]:
         number, probe, sae = block["block"], block["probe"] or {}, of_sae[block["block"]]
         rows.append([
-            str(number), _text(block["sae"]["fvu"]["mean"]), f"{block['sae']['l0']['mean']:.1f}",
+            str(number), _text(block["sae"]["fvu"]["mean"]), _text(block["sae"]["l0"]["mean"], 1),
             _text(block["sae"]["dead_share"]["mean"], 2), _text(probe.get("accuracy")),
             _text(sae["q_node_share"]), _text(sae["rarefied_node_share"]), f"{sae['n_lch_eligible']:.0f}",
         ])  # fmt: skip

@@ -148,7 +148,7 @@ def all_measured(layers: RealLayers, settings: Settings, keep: Path | None) -> l
             continue
         first = [line["n_rarefied"] for line in same if line["seed"] == 0]
         line = measured(layers, run, settings, first[0] if first else None)
-        print(f"  block {run.block}, seed {run.seed}: FVU {line['sae']['fvu']:.4f}, {line['seconds']} s", flush=True)
+        print(f"  block {run.block}, seed {run.seed}: FVU {line['sae']['fvu']}, {line['seconds']} s", flush=True)
         lines.append(line)
         if keep is not None:
             with keep.open("a") as file:

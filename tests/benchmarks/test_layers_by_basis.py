@@ -18,9 +18,9 @@ PAGE = ROOT / "docs" / "findings.md"
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Six classes of the demo."""
+    """Twelve classes of the demo."""
     folder = tmp_path_factory.mktemp("images")
-    for source in sorted(images_folder().glob("n*"))[:6]:
+    for source in sorted(images_folder().glob("n*"))[:12]:
         shutil.copytree(source, folder / source.name)
     return folder
 
