@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from hsae.catalog import transaction
 from hsae.catalog.findings.absorption import absorption_means, absorption_rows
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, json_option, print_rows, table
+from hsae.cli.printing.means import print_means
+from hsae.cli.printing.output import json_option, print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
@@ -61,14 +61,6 @@ def absorption(connections: Connections, /, as_json: bool, **wanted: Any) -> Non
     rows = filtered_rows(connections, absorption_rows, ScoreFilter, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", importance=_IMPORTANCE)
     if rows and not as_json:
-        _print_means(connections, sorted({row["analysis_id"] for row in rows}))
-
-
-def _print_means(connections: Connections, analyses: list[int]) -> None:
-    """Print the SAE beside the shuffled taxonomy, over all nodes of these analyses that a latent stands for."""
-    with transaction(connections.sessions) as session:
-        means = absorption_means(session, analyses)
-    if means:
-        out = console()
-        out.print()
-        out.print(table(means, _MEANS, title="Means over the nodes whose best latent has F1 >= 0.5"))
+        print_means(
+            connections.sessions, rows, absorption_means, _MEANS, "Means over the nodes whose best latent has F1 >= 0.5"
+        )

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from hsae.catalog import transaction
 from hsae.catalog.findings.edges import edge_means, edge_rows
 from hsae.catalog.queries.score_filter import EdgeFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, json_option, print_rows, table
+from hsae.cli.printing.means import print_means
+from hsae.cli.printing.output import json_option, print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     basis_option,
@@ -65,14 +65,4 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
     print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
     if rows and not as_json:
-        _print_means(connections, sorted({row["analysis_id"] for row in rows}))
-
-
-def _print_means(connections: Connections, analyses: list[int]) -> None:
-    """Print the SAE beside its controls, over all pairs from the taxonomy in these analyses."""
-    with transaction(connections.sessions) as session:
-        means = edge_means(session, analyses)
-    if means:
-        out = console()
-        out.print()
-        out.print(table(means, _MEANS, title="Means over the taxonomy's pairs of these analyses"))
+        print_means(connections.sessions, rows, edge_means, _MEANS, "Means over the taxonomy's pairs of these analyses")
