@@ -11,6 +11,7 @@ from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.demo import backbone_folder, images_folder
 from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.register import register_dataset
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, submit
@@ -32,6 +33,12 @@ def link_classes(folder: Path, n_classes: int) -> Path:
     return target
 
 
+def quick_scoring(**changes: object) -> ScoringConfig:
+    """Every kind of basis and number, each with few replicates: what tests of the pipeline need."""
+    few = {"n_shuffles": 1, "n_replicates": 4, "n_tree_shuffles": 3, "n_random": 1}
+    return ScoringConfig(**{**few, **changes})  # type: ignore[arg-type]
+
+
 def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
     """Two layers of the bundled backbone, one TopK SAE each."""
     values = {
@@ -40,6 +47,7 @@ def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
         "layers": (1, 3),
         "saes": (SaeConfig(kind="topk", k=8, expansion=4, n_steps=200),),
         "extraction": ExtractionConfig(shard_images=40, batch_size=20),
+        "scoring": quick_scoring(),
         "split": None,  # of so few images each has to do everything
     }
     return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]

@@ -57,14 +57,19 @@ def wait_until_running(service, kind: str) -> int:
     return int(found[0]["id"])
 
 
-# A comparison of the small request is over too soon to be caught; tests of its commit hold it by a lock instead.
+# Probes and comparisons of the small request are over too soon to be caught; tests keep them by a lock instead.
 _FIRST_SIGN = {"extract": "shard 1 of", "train": "step 1 of", "analyze": "analyze "}
+
+
+def is_under_way(service, kind: str, job_id: int) -> bool:
+    """Whether a job that runs for the first time has begun its work."""
+    return f"[job {job_id}, start 1] {_FIRST_SIGN[kind]}" in service.logs()
 
 
 def wait_until_under_way(service, kind: str) -> int:
     """Wait until a job of a kind has begun its work, long before its end; returns its id."""
     job_id = wait_until_running(service, kind)
-    wait_for(lambda: f"[job {job_id}, start 1] {_FIRST_SIGN[kind]}" in service.logs(), message=service.logs)
+    wait_for(lambda: is_under_way(service, kind, job_id), message=service.logs)
     return job_id
 
 
@@ -83,9 +88,14 @@ def writers_stopped(service, table: str) -> Iterator[None]:
         yield
 
 
+def has_waiting_writer(service, table: str) -> bool:
+    """Whether somebody is kept by `writers_stopped`."""
+    return bool(rows_of(service, _WAITING_FOR, table=table))
+
+
 def wait_for_writer(service, table: str) -> None:
     """Wait until somebody is kept by `writers_stopped`."""
-    wait_for(lambda: rows_of(service, _WAITING_FOR, table=table), 240, service.logs)
+    wait_for(lambda: has_waiting_writer(service, table), 240, service.logs)
 
 
 def end_writer(service, table: str) -> None:

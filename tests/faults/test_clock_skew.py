@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, transaction
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.queue import jobs
 
@@ -56,7 +55,7 @@ def _submit(service, layer: int):
         layers=(layer,),
         saes=(TINY_SAE,),
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=ScoringConfig(embeddings="own"),
+        scoring=quick_scoring(embeddings="own"),
     )
     return submit(request, service.settings, service.sessions)
 

@@ -5,32 +5,77 @@ import signal
 
 import psutil
 from sqlalchemy import text
+from tests.faults.standing import KINDS
 from tests.small import all_results, register_small, submit_small, wait_until_done
-from tests.waiting import let_leases_expire, wait_until_running, wait_until_under_way
+from tests.waiting import (
+    end_writer,
+    has_waiting_writer,
+    is_under_way,
+    let_leases_expire,
+    rows_of,
+    wait_for,
+    wait_until_running,
+    writers_stopped,
+)
 
 from hsae.catalog import transaction
 
+_RUNNING = "SELECT id FROM job WHERE kind = :kind AND state = 'running'"
+_KEPT_AT = {"probe": "class_probe", "compare": "comparison"}
+"""Tables at which jobs that are over too soon are kept."""
 
-def test_one_worker_after_the_other_is_killed_and_the_last_finishes_with_the_same_bits(make_service, undisturbed):
+
+def test_one_worker_after_the_other_is_killed_in_every_stage_and_the_last_finishes_with_the_same_bits(
+    make_service, undisturbed
+):
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2)
     register_small(service)
     plan = submit_small(service)
-    killed = set()
-    for kind in ("extract", "train", "analyze"):
-        worker = service.start_worker()
-        job_id = wait_until_under_way(service, kind)
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-        with transaction(service.sessions) as session:
-            assert session.execute(text("SELECT state FROM job WHERE id = :id"), {"id": job_id}).scalar() == "running"
-        killed.add(job_id)
-        let_leases_expire(service)
+    killed = {_kill_one(service, ["extract"])}
+    with writers_stopped(service, "class_probe"):  # a probe is over too soon: it is kept at its end
+        left = ["train", "probe"]  # which of them a worker takes first is not fixed
+        while "probe" in left:
+            killed.add(_kill_one(service, left))
+    killed |= {_kill_one(service, [kind]) for kind in (*left, "analyze")}
+    with writers_stopped(service, "comparison"):
+        killed.add(_kill_one(service, ["compare"]))
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert {job["kind"] for job in jobs if job["id"] in killed} == set(KINDS)
     assert {job["id"]: job["attempt"] for job in jobs} == {job["id"]: 1 + (job["id"] in killed) for job in jobs}
     assert all_results(service) == expected
+
+
+def _kill_one(service, kinds: list[str]) -> int:
+    """Start a worker and kill it in the middle of a job of one of the kinds, which is taken off them; the job's id."""
+    worker = service.start_worker()
+    caught: list[tuple[str, int]] = []
+
+    def is_caught() -> bool:
+        caught[:] = [(kind, number) for kind in kinds for number in _in_the_middle(service, kind)]
+        return bool(caught)
+
+    wait_for(is_caught, 300, service.logs)
+    ((kind, job_id),) = caught
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    if kind in _KEPT_AT:
+        end_writer(service, _KEPT_AT[kind])
+    with transaction(service.sessions) as session:
+        assert session.execute(text("SELECT state FROM job WHERE id = :id"), {"id": job_id}).scalar() == "running"
+    let_leases_expire(service)
+    kinds.remove(kind)
+    return job_id
+
+
+def _in_the_middle(service, kind: str) -> list[int]:
+    """The running job of this kind, if it has begun its work and is not at its end."""
+    found = [row["id"] for row in rows_of(service, _RUNNING, kind=kind)]
+    if kind in _KEPT_AT:
+        return found if found and has_waiting_writer(service, _KEPT_AT[kind]) else []
+    return [number for number in found if is_under_way(service, kind, number)]
 
 
 def test_children_die_with_their_worker(make_service):

@@ -13,11 +13,10 @@ from click.testing import CliRunner
 from safetensors.torch import load
 from sqlalchemy import select
 from tests.pipeline.in_process import run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 
 from hsae.catalog import Dataset, Sae, Synset, transaction
 from hsae.cli.main import cli
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
@@ -36,7 +35,7 @@ def scored(make_service):
     service = make_service()
     register_small(service, n_classes=3)
     request = small_request(
-        layers=(3,), saes=SAES, scoring=ScoringConfig(n_shuffles=0, controls=("neuron",), embeddings="own")
+        layers=(3,), saes=SAES, scoring=quick_scoring(n_shuffles=0, controls=("neuron",), embeddings="own")
     )
     assert set(run_jobs(service, submit(request, service.settings, service.sessions))) == {"succeeded"}
     return service

@@ -15,12 +15,11 @@ from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_sco
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.pipeline.inputs.small_tree import TREE
-from tests.small import register, small_request
+from tests.small import quick_scoring, register, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.planning.submit import submit
@@ -95,7 +94,7 @@ def test_several_labels_end_to_end(ready, monkeypatch):
         "several",
         layers=(3,),
         saes=(TINY_SAE,),
-        scoring=ScoringConfig(n_shuffles=1, controls=("neuron",), embeddings="own"),
+        scoring=quick_scoring(n_shuffles=1, controls=("neuron",), embeddings="own"),
     )
     assert set(run_jobs(service, submit(request, service.settings, service.sessions))) == {"succeeded"}
     assert query(service, "SELECT 1 FROM level_score") == []

@@ -9,11 +9,10 @@ from click.testing import CliRunner
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, transaction
 from hsae.cli.main import cli
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.control.jobs import cancel, retry
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
@@ -80,7 +79,7 @@ def count(request, context):
 
 
 def ask_for_small(service):
-    request = small_request(layers=(1, 3), saes=(TINY_SAE,), scoring=ScoringConfig(embeddings="own"))
+    request = small_request(layers=(1, 3), saes=(TINY_SAE,), scoring=quick_scoring(embeddings="own"))
     return submit(request, service.settings, service.sessions)
 
 

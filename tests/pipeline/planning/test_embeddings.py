@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 
 from hsae.backbones.inspection import inspect_backbone
 from hsae.catalog import ActivationSet, Job, JobDependency, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
@@ -35,7 +34,7 @@ def plan_of(service, *layers, given="last", enter=False, **changes):
         **{
             "layers": layers or "all",
             "saes": (TINY_SAE,),
-            "scoring": ScoringConfig(embeddings=given),
+            "scoring": quick_scoring(embeddings=given),
             "extraction": SMALL,
             **changes,
         }

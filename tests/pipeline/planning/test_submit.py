@@ -5,14 +5,14 @@ import shutil
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import run_jobs
 from tests.pipeline.planning.test_planner import copied, plan_small, statuses
-from tests.small import link_classes, register, register_small, small_request
+from tests.small import link_classes, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import Job, Study, StudyJob, transaction
 from hsae.catalog.queries.studies import list_studies
 from hsae.catalog.server.migrate import downgrade, upgrade
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig
 from hsae.pipeline.planning.submit import preview
 from hsae.sae.config import SaeConfig
 
@@ -42,7 +42,7 @@ def test_the_same_request_is_the_same_study(service, tmp_path):
     images = link_classes(service.folder, 2)
     register(service, "copy", images)
     others = (
-        {"layers": (1,)}, {"saes": (SaeConfig(k=5, kind="topk"),)}, {"scoring": ScoringConfig(threshold=0.5)},
+        {"layers": (1,)}, {"saes": (SaeConfig(k=5, kind="topk"),)}, {"scoring": quick_scoring(threshold=0.5)},
         {"comparison": ComparisonConfig(confidence=0.9)}, {"extraction": ExtractionConfig(n_views=2)},
         {"dataset": "copy"},
     )  # fmt: skip

@@ -10,12 +10,12 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
-from tests.small import link_classes, register_small, small_request
+from tests.small import link_classes, quick_scoring, register_small, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import CONTROL_BASES, EDGE_SOURCES, ScoringConfig
+from hsae.hierarchy.config import CONTROL_BASES, EDGE_SOURCES
 from hsae.hierarchy.latent_hierarchy.absorption import WrittenImages, node_absorption
 from hsae.hierarchy.latent_hierarchy.directions import ImagesUnder
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
@@ -46,7 +46,7 @@ def plan_small(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(**{"shard_images": 9, "batch_size": 6, **extraction}),
-        scoring=scoring or ScoringConfig(n_shuffles=1, embeddings="own"),
+        scoring=scoring or quick_scoring(n_shuffles=1, embeddings="own"),
     )
     return submit(request, service.settings, service.sessions)
 
@@ -124,7 +124,7 @@ def patches(ready):
         ready.service,
         sae=RELU,
         tokens="patches",
-        scoring=ScoringConfig(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
+        scoring=quick_scoring(n_shuffles=1, threshold=THRESHOLD, embeddings="own"),
     )
     assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     return plan
@@ -254,7 +254,7 @@ def test_best_nodes_of_a_latent_and_its_strongest_images(ready, patches):
 def test_monosemanticity_is_by_the_embeddings_asked_for(ready, patches, space):
     plan = patches
     if space == "last":  # in place of its patches the class token of another layer
-        scoring = ScoringConfig(n_shuffles=0, threshold=THRESHOLD)
+        scoring = quick_scoring(n_shuffles=0, threshold=THRESHOLD)
         plan = plan_small(ready.service, sae=RELU, tokens="patches", scoring=scoring)
         assert set(run_jobs(ready.service, plan)) <= {"succeeded", "not queued"}
     row, latents = analysis_of(ready.service, plan)
@@ -482,8 +482,8 @@ def test_views_are_trained_on_and_never_scored(ready):
 
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
-    with_controls = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=2, seed=7, embeddings="own"))
-    without = plan_small(ready.service, scoring=ScoringConfig(n_shuffles=0, controls=("neuron",), embeddings="own"))
+    with_controls = plan_small(ready.service, scoring=quick_scoring(n_shuffles=2, seed=7, embeddings="own"))
+    without = plan_small(ready.service, scoring=quick_scoring(n_shuffles=0, controls=("neuron",), embeddings="own"))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
     assert run_jobs(ready.service, without, "analyze") == ["succeeded"]

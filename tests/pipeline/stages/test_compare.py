@@ -5,13 +5,13 @@ import pytest
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
 from tests.planted_scores import SCORES, plant, replicates_of
-from tests.small import all_results, register_small, small_request
+from tests.small import all_results, quick_scoring, register_small, small_request
 
 from hsae.catalog import Dataset, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.findings.scores import latent_rows
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import ComparisonConfig
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.kinds.compare import CompareRequest
@@ -150,7 +150,7 @@ def _submit(service, *layers, **changes):
         layers=layers,
         saes=(TINY_SAE, SaeConfig(kind="relu", expansion=2, n_steps=30)),
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=ScoringConfig(n_shuffles=1, n_replicates=5, n_tree_shuffles=3),
+        scoring=quick_scoring(n_shuffles=1, n_replicates=5, n_tree_shuffles=3),
         **changes,
     )
     return submit(request, service.settings, service.sessions)
@@ -216,7 +216,7 @@ def test_a_failed_analysis_ends_the_comparison_and_a_new_submit_fixes_both(servi
 
 def test_seeds_of_a_configuration_are_one_with_the_stability_of_its_latents(service):
     register_small(service, n_classes=3)
-    scoring = ScoringConfig(n_shuffles=0, n_replicates=5, n_tree_shuffles=3, controls=())
+    scoring = quick_scoring(n_shuffles=0, n_replicates=5, n_tree_shuffles=3, controls=())
     request = small_request(layers=(1,), saes=with_seeds((TINY_SAE,), 3), scoring=scoring)
     plan = submit(request, service.settings, service.sessions)
     assert set(run_jobs(service, plan)) == {"succeeded"}

@@ -5,12 +5,11 @@ import pytest
 import torch
 from sqlalchemy import select
 from tests.pipeline.in_process import TINY_SAE, run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.submit import submit
 from hsae.store.tensors import get_tensors
 
@@ -20,7 +19,7 @@ def _plan(service, **changes):
         layers=(1,),
         saes=(TINY_SAE,),
         extraction=ExtractionConfig(batch_size=8),
-        scoring=ScoringConfig(embeddings="own"),
+        scoring=quick_scoring(embeddings="own"),
         **changes,
     )
     return submit(request, service.settings, service.sessions)

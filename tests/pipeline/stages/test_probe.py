@@ -7,12 +7,12 @@ import pytest
 import torch
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
-from tests.small import link_classes, register_small, small_request
+from tests.small import link_classes, quick_scoring, register_small, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.datasets.split import split_images
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ProbeConfig, ScoringConfig
+from hsae.hierarchy.config import ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore, split_by_class
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
@@ -32,7 +32,7 @@ def plan_small(service, *, sae=TINY_SAE, layer=3, tokens="cls", seed=0, **change
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(shard_images=9, batch_size=6, tokens=tokens),
-        scoring=ScoringConfig(n_shuffles=0, controls=(), seed=seed, embeddings="own"),
+        scoring=quick_scoring(n_shuffles=0, controls=(), seed=seed, embeddings="own"),
         **changes,
     )
     return submit(request, service.settings, service.sessions)

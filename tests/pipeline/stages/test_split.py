@@ -9,11 +9,10 @@ import pytest
 import torch
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import link_classes, register, small_request
+from tests.small import link_classes, quick_scoring, register, small_request
 
 from hsae.catalog import Dataset, transaction
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
@@ -26,7 +25,7 @@ from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
 
 N_CLASSES = 6
-SCORING = ScoringConfig(n_shuffles=1, controls=("untrained",), embeddings="own")
+SCORING = quick_scoring(n_shuffles=1, controls=("untrained",), embeddings="own")
 
 
 def query(service, statement, **values):

@@ -6,12 +6,11 @@ import pytest
 import torch
 from sqlalchemy import func, select, text, update
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import register_small, small_request
+from tests.small import quick_scoring, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Job, transaction
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.control.jobs import cancel, retry_all
 from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.planning.submit import submit
@@ -29,7 +28,7 @@ def _submit(service, *layers: int, saes: tuple[SaeConfig, ...] = (TINY_SAE,)):
         layers=layers,
         saes=saes,
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=ScoringConfig(embeddings="own"),
+        scoring=quick_scoring(embeddings="own"),
     )
     return submit(request, service.settings, service.sessions)
 

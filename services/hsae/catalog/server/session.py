@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+from tenacity import RetryCallState, Retrying, stop_after_delay, wait_random_exponential
 
 from hsae.errors import ServiceError, UserError
 from hsae.server_urls import encoding_hint
@@ -20,7 +20,10 @@ _UNDEFINED_TABLE_OR_COLUMN = {"42P01", "42703"}
 _DISK_FULL = "53100"
 _NO_CONNECTION_LEFT = ("too many clients", "remaining connection slots are reserved", "too many connections for")
 _NO_CONNECTION_LEFT_SECONDS = 120.0
-_PAUSE_SECONDS = (0.1, 0.5)  # drawn anew each time, so that those who wait do not come all at once
+# Drawn anew each time, so that those who wait do not come all at once, and longer each time: every refusal costs the
+# server a process.
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 2.0
 CONNECT_SECONDS = 10
 # A network that swallows packets must be noticed before a lease is over (`settings.DEFAULT_LEASE_SECONDS`), not after
 # TCP's quarter of an hour: after the silence where something was sent, on an idle connection some seconds later.
@@ -88,8 +91,8 @@ def connect(settings: Settings) -> Engine:
 
 def _wait_for_connection(dialect: Dialect, args: tuple[Any, ...], options: dict[str, Any]) -> DBAPIConnection:
     attempts = Retrying(
-        retry=retry_if_exception(_no_connection_left),
-        wait=wait_random(*_PAUSE_SECONDS),
+        retry=_is_crowded,
+        wait=wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS),
         stop=stop_after_delay(_NO_CONNECTION_LEFT_SECONDS),
         reraise=True,
     )
@@ -102,7 +105,14 @@ def _wait_for_connection(dialect: Dialect, args: tuple[Any, ...], options: dict[
     return connection
 
 
-def _no_connection_left(error: BaseException) -> bool:
+def _is_crowded(attempt: RetryCallState) -> bool:
+    """Whether to wait for others to leave: no connection is left, or none was and the server is now too busy to answer.
+
+    A server that never answered is away, not crowded.
+    """
+    error = attempt.outcome.exception() if attempt.outcome is not None else None
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return attempt.attempt_number > 1
     # Without a connection the driver knows no SQLSTATE.
     return isinstance(error, psycopg.OperationalError) and any(words in str(error) for words in _NO_CONNECTION_LEFT)
 
