@@ -39,6 +39,11 @@ def quick_scoring(**changes: object) -> ScoringConfig:
     return ScoringConfig(**{**few, **changes})  # type: ignore[arg-type]
 
 
+def bare_scoring(**changes: object) -> ScoringConfig:
+    """The SAE alone, with its own layer's embeddings: for tests that look at jobs and objects, not at scores."""
+    return quick_scoring(**{"n_shuffles": 0, "controls": (), "embeddings": "own", **changes})
+
+
 def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
     """Two layers of the bundled backbone, one TopK SAE each."""
     values = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests.cli.test_bad_input import assert_one_line
 from tests.pipeline.in_process import TINY_SAE, run_jobs
-from tests.small import quick_scoring, small_request
+from tests.small import bare_scoring, small_request
 from tests.waiting import rows_of
 
 from hsae.cli.datasets.choice import choose_dataset, settle_dataset
@@ -77,7 +77,7 @@ def test_a_toy_source_from_registration_to_scores(admin, service, connections, t
     assert from_files.fingerprint == dataset.fingerprint, "where the images lie is no part of what they are"
     assert from_files.listing == registration.images.listing
 
-    request = small_request("toys", layers=(3,), saes=(TINY_SAE,), scoring=quick_scoring(embeddings="own"))
+    request = small_request("toys", layers=(3,), saes=(TINY_SAE,), scoring=bare_scoring())
     plan = submit(request, service.settings, service.sessions)
     assert set(run_jobs(service, plan)) == {"succeeded"}
     assert rows_of(service, "SELECT layer, n_images, n_skipped FROM activation_set") == [
@@ -95,7 +95,7 @@ def test_a_toy_source_from_registration_to_scores(admin, service, connections, t
 
 def test_a_toy_that_changed_or_is_gone(service, connections, tree, monkeypatch):
     add_dataset(connections, "toys", "toy://cat,dog", taxonomy=tree)
-    request = small_request("toys", layers=(3,), saes=(TINY_SAE,), scoring=quick_scoring(embeddings="own"))
+    request = small_request("toys", layers=(3,), saes=(TINY_SAE,), scoring=bare_scoring())
     plan = submit(request, service.settings, service.sessions)
     monkeypatch.setattr(ToySource, "read", lambda self, path: b"another toy")
     assert run_jobs(service, plan, "extract") == ["failed"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import Job, transaction
@@ -55,7 +55,7 @@ def _submit(service, layer: int):
         layers=(layer,),
         saes=(TINY_SAE,),
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=quick_scoring(embeddings="own"),
+        scoring=bare_scoring(),
     )
     return submit(request, service.settings, service.sessions)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 from tests.waiting import rows_of
 
 from hsae.extraction.config import ExtractionConfig
@@ -20,7 +20,7 @@ def done(make_service):
         layers=(1,),
         saes=(TINY_SAE,),
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=quick_scoring(embeddings="own"),
+        scoring=bare_scoring(),
     )
     plan = submit(request, service.settings, service.sessions)
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.planted_scores import plant
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -25,7 +25,7 @@ def printed(result) -> list[str]:
 
 
 def submit_tiny(service, **changes):
-    values = {"layers": (1,), "saes": (TINY_SAE,), "scoring": quick_scoring(embeddings="own"), **changes}
+    values = {"layers": (1,), "saes": (TINY_SAE,), "scoring": bare_scoring(), **changes}
     return submit(small_request(**values), service.settings, service.sessions)
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, transaction
 from hsae.cli.main import cli
@@ -79,7 +79,7 @@ def count(request, context):
 
 
 def ask_for_small(service):
-    request = small_request(layers=(1, 3), saes=(TINY_SAE,), scoring=quick_scoring(embeddings="own"))
+    request = small_request(layers=(1, 3), saes=(TINY_SAE,), scoring=bare_scoring())
     return submit(request, service.settings, service.sessions)
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs, run_study
-from tests.small import link_classes, quick_scoring, register, register_small, small_request
+from tests.small import bare_scoring, link_classes, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
@@ -24,7 +24,7 @@ from hsae.sae.config import SaeConfig
 
 def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
     # test_embeddings.py has the plans with embeddings of another layer.
-    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": quick_scoring(embeddings="own"), **changes}
+    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": bare_scoring(), **changes}
     request = small_request(dataset, **given)
     return submit(request, service.settings, service.sessions)
 

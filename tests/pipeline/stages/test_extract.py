@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
-from tests.small import quick_scoring, register, register_small, small_request
+from tests.small import bare_scoring, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Job, transaction
 from hsae.catalog.queries.jobs import show_job
@@ -18,7 +18,7 @@ from hsae.store.activations import read_manifest, read_shard
 
 def plan_small(service, *, layers=(1, 3), **extraction):
     config = ExtractionConfig(**{"shard_images": 5, "batch_size": 3, **extraction})
-    scoring = quick_scoring(embeddings="own")  # these layers and no other
+    scoring = bare_scoring()  # these layers and no other
     request = small_request(layers=layers, saes=(TINY_SAE,), extraction=config, scoring=scoring)
     return submit(request, service.settings, service.sessions)
 

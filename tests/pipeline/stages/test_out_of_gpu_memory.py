@@ -5,7 +5,7 @@ import pytest
 import torch
 from sqlalchemy import select
 from tests.pipeline.in_process import TINY_SAE, run_jobs
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
@@ -19,7 +19,7 @@ def _plan(service, **changes):
         layers=(1,),
         saes=(TINY_SAE,),
         extraction=ExtractionConfig(batch_size=8),
-        scoring=quick_scoring(embeddings="own"),
+        scoring=bare_scoring(),
         **changes,
     )
     return submit(request, service.settings, service.sessions)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sqlalchemy import func, select, text, update
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
-from tests.small import quick_scoring, register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Job, transaction
 from hsae.errors import UserError
@@ -28,7 +28,7 @@ def _submit(service, *layers: int, saes: tuple[SaeConfig, ...] = (TINY_SAE,)):
         layers=layers,
         saes=saes,
         extraction=ExtractionConfig(shard_images=8, batch_size=8),
-        scoring=quick_scoring(embeddings="own"),
+        scoring=bare_scoring(),
     )
     return submit(request, service.settings, service.sessions)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
-from tests.small import all_results, link_classes, quick_scoring, register, register_small, small_request
+from tests.small import all_results, bare_scoring, link_classes, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK
@@ -24,7 +24,7 @@ KEY = "ab" * 32
 
 
 def plan_small(service, **changes):
-    own = quick_scoring(embeddings="own")  # no other layer than the one asked for
+    own = bare_scoring()  # no other layer than the one asked for
     request = small_request(**{"layers": (1,), "saes": (TINY_SAE,), "scoring": own, **changes})
     return submit(request, service.settings, service.sessions)
 
