@@ -37,8 +37,9 @@ def test_two_hundred_submits_at_once(standing):
         return plan
 
     spec = service.folder / "study.yaml"
-    spec.write_text(yaml.safe_dump(request.model_dump(mode="json", include={"model", "dataset", "layers", "extraction", "scoring"})
-                    | {"saes": [{"kind": "topk", "k": 8, "expansion": 4, "n_steps": 200}], "split": "none"}))  # fmt: skip
+    given = request.model_dump(mode="json", include={"model", "dataset", "layers", "extraction", "scoring"})
+    saes = [{"kind": "topk", "k": 8, "expansion": 4, "n_steps": 200}]
+    spec.write_text(yaml.safe_dump({**given, "saes": saes, "split": "none"}))
     command = [Path(sys.executable).with_name("hsae-admin"), "submit", "--spec", spec, "--yes"]
     commands = [
         subprocess.Popen(
