@@ -13,7 +13,8 @@ from hsae.backbones.architectures import ARCHITECTURES
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSpec
+from hsae.backbones.sources import Source
+from hsae.backbones.spec import BackboneSpec, RandomInit
 from hsae.errors import UserError
 
 from .conftest import MODELS, N_SPECIAL, edit_json, image_processor, new_model, random_images
@@ -122,6 +123,21 @@ def test_libraries_of_other_versions_draw_other_weights(
     assert inspect_backbone(str(folder), random_seed=7).revision != spec.revision
     with pytest.raises(UserError, match="here are torch 1.0 and transformers .*: install the same versions"):
         Backbone.load(spec, layers=[0], device=CPU)
+
+
+def test_the_revision_is_an_address_of_what_users_have_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where other weights are meant, raise the format."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    monkeypatch.setattr(random_init, "version", {"torch": "2.13.0+cpu", "transformers": "5.23.0"}.__getitem__)
+    source, random = random_init.as_random(Source("somebody/tiny", "main", tmp_path), 3)
+    assert source.revision == "random-859c753c66f1f7ae720253d126359270ce3393a7e26e81a129f46a8c635fd07b"
+    assert random == RandomInit(
+        seed=3,
+        files="somebody/tiny",
+        files_revision="main",
+        libraries={"torch": "2.13.0", "transformers": "5.23.0"},
+    )
 
 
 def test_only_the_vision_tower_is_drawn(described: Callable[[str], Path], tmp_path: Path) -> None:
