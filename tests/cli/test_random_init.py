@@ -75,6 +75,9 @@ def test_from_submit_to_results_beside_the_trained_model(admin, service, describ
         assert {job["status"] for job in again["jobs"]} == {"reused"}
     other = written(tmp_path, model=str(folder), random_init=SEED + 1)
     assert {job["status"] for job in submitted(admin, service, "--spec", other, "--dry-run")["jobs"]} == {"new"}
+    options = ("--layer", 1, "--model", folder, "--random-init", SEED, "--dataset", "small", "--dry-run")
+    by_options = submitted(admin, service, *options)
+    assert (by_options["model"], by_options["jobs"][0]["status"]) == (name, "reused")
 
     assert [row["model"] for row in rows_of(service, "SELECT DISTINCT model FROM analysis_input ORDER BY 1")] == [
         str(folder), name
@@ -108,8 +111,8 @@ def test_from_submit_to_results_beside_the_trained_model(admin, service, describ
     assert f"random_init: {SEED}" in shown
     assert "random_init" not in admin(service, "studies", "show", trained).stdout
     listed = json.loads(admin(service, "studies", "list", "--json").stdout)
-    assert [row["random_init"] for row in listed] == [SEED, None]
-    assert "dinov2-emoji (random init, seed 5) on small" in admin(service, "studies", "list").stdout
+    assert [row["random_init"] for row in listed] == [None, SEED]  # the latest submit is the last
+    assert "dinov2-emoji (random init, seed 5)" in admin(service, "studies", "list").stdout
     layers = admin(service, "results", "layers", "--study", "all").stdout
     assert "dinov2-emoji (random init, seed 5)" in layers
     only = json.loads(admin(service, "results", "layers", "--study", "all", "--model", name, "--json").stdout)
