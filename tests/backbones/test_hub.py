@@ -54,6 +54,20 @@ def test_offline_from_the_cache(cache: Path, model_folder: Callable[[str], Path]
     assert torch.equal(backbone.activations(pixel_values, "cls")[1], expected[1])
 
 
+def test_random_weights_need_no_weights_file(cache: Path, model_folder: Callable[[str], Path]) -> None:
+    (cache / "models--somebody--tiny" / "snapshots" / COMMIT / "model.safetensors").unlink()
+    spec = inspect_backbone("somebody/tiny", cache_dir=cache, random_seed=3)
+    assert spec.name == "somebody/tiny (random init, seed 3)"
+    assert spec.random_init is not None
+    assert (spec.random_init.files, spec.random_init.files_revision) == ("somebody/tiny", COMMIT)
+    local = inspect_backbone(str(model_folder("dinov2")), random_seed=3)
+    assert spec.revision == local.revision  # where the files lie does not matter
+    backbone = Backbone.load(spec, layers=[1], device=CPU, cache_dir=cache)
+    pixel_values = torch.rand(2, 3, 32, 32)
+    expected = Backbone.load(local, layers=[1], device=CPU).activations(pixel_values, "cls")
+    assert torch.equal(backbone.activations(pixel_values, "cls")[1], expected[1])
+
+
 def test_offline_and_not_in_the_cache(cache: Path) -> None:
     line = refusal(lambda: inspect_backbone("somebody/other", cache_dir=cache), ServiceError)
     assert f"somebody/other is no folder, and its config.json is not in the hub cache {cache}" in line

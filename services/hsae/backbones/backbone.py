@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from hsae.backbones.architectures import ARCHITECTURES, Architecture
 from hsae.backbones.inspection import pair, read_config
 from hsae.backbones.preprocessing import Picture, Preprocessing
-from hsae.backbones.sources import Source, with_weights
+from hsae.backbones.random_init import check_libraries
+from hsae.backbones.sources import Source, find, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 
@@ -73,7 +74,12 @@ class Backbone:
         """
         layers = check_layers(spec, layers)
         architecture = ARCHITECTURES[spec.model_type]
-        folder = with_weights(spec.name, spec.revision, cache_dir=cache_dir)
+        random = spec.random_init
+        if random is None:
+            folder = with_weights(spec.name, spec.revision, cache_dir=cache_dir)
+        else:
+            check_libraries(random, spec.name)
+            folder = find(random.files, revision=random.files_revision, cache_dir=cache_dir, weights=False).folder
         source = Source(spec.name, spec.revision, folder)
         preprocessing = Preprocessing(folder, spec.name, architecture.processor)
         if preprocessing.description != spec.preprocessing:
@@ -85,7 +91,8 @@ class Backbone:
         options: dict[str, Any] = {}
         if architecture.interpolation_flag:
             options["interpolate_pos_encoding"] = pair(config.image_size) != preprocessing.image_size
-        model = _load_model(source, architecture, config, n_blocks=layers[-1] + 1, dtype=dtype)
+        seed = None if random is None else random.seed
+        model = _load_model(source, architecture, config, n_blocks=layers[-1] + 1, dtype=dtype, seed=seed)
         model.eval().requires_grad_(False).to(device)
         return cls(spec, layers, model, options, preprocessing, dtype)
 
@@ -159,17 +166,23 @@ class Backbone:
 
 
 def _load_model(
-    source: Source, architecture: Architecture, full: Any, *, n_blocks: int, dtype: torch.dtype
+    source: Source, architecture: Architecture, full: Any, *, n_blocks: int, dtype: torch.dtype, seed: int | None
 ) -> nn.Module:
+    """The first blocks; with a seed their weights are drawn instead of read."""
     import transformers  # here, because the import takes seconds
 
     kept = {key: value for key, value in full.to_dict().items() if key not in _BACKBONE_API}
-    config = type(full).from_dict(kept | {"num_hidden_layers": n_blocks, **architecture.config_changes})
+    kept |= architecture.config_changes
+    config = type(full).from_dict(kept | {"num_hidden_layers": n_blocks})
     model_class = getattr(transformers, architecture.model_class)
     with _only_errors_logged():
         try:
+            drawn = None
+            if seed is not None:
+                drawn = _random_weights(model_class, type(full).from_dict(kept), architecture, seed)
             model, report = model_class.from_pretrained(
-                source.folder,
+                source.folder if drawn is None else None,
+                state_dict=drawn,
                 config=config,
                 dtype=dtype,
                 attn_implementation="sdpa",
@@ -181,6 +194,8 @@ def _load_model(
             )
         except (OSError, RuntimeError, SafetensorError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
+            if seed is not None:
+                raise UserError(f"{source.name} cannot be initialised ({reason}): correct its config.json") from error
             raise UserError(
                 f"the weights of {source.name} cannot be loaded ({reason}): fetch the model again"
             ) from error
@@ -191,6 +206,19 @@ def _load_model(
             "they are incomplete or belong to another architecture; fetch the model again"
         )
     return model  # type: ignore[no-any-return]
+
+
+def _random_weights(
+    model_class: type[nn.Module], config: Any, architecture: Architecture, seed: int
+) -> dict[str, Tensor]:
+    """The weights of a whole new model as transformers initialises it, float32 on the CPU.
+
+    A weight depends on all numbers that were drawn before it, and in some types on the number of blocks. So the blocks
+    that nobody needs are drawn, too.
+    """
+    with torch.random.fork_rng(devices=[]):  # the random numbers of the process stay as they are
+        torch.default_generator.manual_seed(seed)
+        return model_class(config, **architecture.model_options).state_dict()
 
 
 def _blocks(model: nn.Module, n_blocks: int) -> nn.ModuleList:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hsae.backbones.architectures import ARCHITECTURES, TOWERS, Architecture, vision_type
+from hsae.backbones.random_init import as_random
 from hsae.backbones.sources import CONFIG_FILE, Source, find, read_json
 from hsae.backbones.spec import BackboneSize, BackboneSpec
 from hsae.errors import UserError
@@ -15,6 +16,7 @@ def inspect_backbone(
     *,
     revision: str | None = None,
     cache_dir: Path | None = None,
+    random_seed: int | None = None,
     accept: Callable[[BackboneSize], object] = lambda size: None,
 ) -> BackboneSpec:
     """Describe a model. Weights are not loaded; only the checksum of a local folder reads them.
@@ -23,6 +25,8 @@ def inspect_backbone(
         name: hub id or folder.
         revision: commit, branch or tag on the hub; None: the main branch.
         cache_dir: cache of hub downloads; None: the hub's own.
+        random_seed: the model with weights drawn from this seed, of which only configuration and preprocessor must be
+            there; None: with its own weights.
         accept: called with the size, where config.json tells it, before torch is loaded (seconds); may raise.
 
     Raises:
@@ -38,7 +42,10 @@ def inspect_backbone(
         if size is not None:
             accept(size)
 
-    source = find(name, revision=revision, cache_dir=cache_dir, accept=accept_config)
+    source = find(name, revision=revision, cache_dir=cache_dir, accept=accept_config, weights=random_seed is None)
+    random = None
+    if random_seed is not None:
+        source, random = as_random(source, random_seed)
     from hsae.backbones.preprocessing import Preprocessing  # here, because it loads torch; a wrong name fails before
 
     model_type = vision_type(read_json(source.folder / CONFIG_FILE).get("model_type"), name)
@@ -64,6 +71,7 @@ def inspect_backbone(
         has_class_token=architecture.has_class_token,
         n_patches=n_patches,
         preprocessing=preprocessing.description,
+        random_init=random,
     )
 
 

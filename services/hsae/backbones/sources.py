@@ -39,6 +39,7 @@ def find(
     revision: str | None,
     cache_dir: Path | None,
     accept: Callable[[Path], object] = lambda config: None,
+    weights: bool = True,
 ) -> Source:
     """Find the configuration and preprocessor files of a model.
 
@@ -50,14 +51,15 @@ def find(
         revision: the revision that must be there; None: any folder, or the main branch on the hub.
         cache_dir: cache of hub downloads; None: the hub's own.
         accept: called with the configuration file before other files are searched; may raise.
+        weights: whether a folder must have weights, which are a part of its revision then.
 
     Raises:
         ServiceError: the hub cannot be reached, and its cache lacks the model.
-        UserError: there is no such model, revision or access; or a folder has no safetensors weights.
+        UserError: there is no such model, revision or access; or a folder lacks a file.
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return _local(path.resolve(), revision, accept)
+        return _local(path.resolve(), revision, accept, weights=weights)
     if path.exists():
         raise UserError(f"{name} is a file: give the folder that holds the model's {CONFIG_FILE}")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
@@ -87,6 +89,20 @@ def with_weights(name: str, revision: str, *, cache_dir: Path | None) -> Path:
     return folder
 
 
+def description_files(folder: Path) -> list[Path]:
+    """The files of a found model that say what it computes, without the weights: configuration and preprocessor."""
+    return [folder / CONFIG_FILE, next(folder / file for file in PROCESSOR_FILES if (folder / file).is_file())]
+
+
+def checksum(files: Sequence[Path]) -> str:
+    """The sha256 over the names and contents of files, whatever their order."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read the JSON object in a model's file.
 
@@ -102,21 +118,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _local(folder: Path, revision: str | None, accept: Callable[[Path], object]) -> Source:
+def _local(folder: Path, revision: str | None, accept: Callable[[Path], object], *, weights: bool) -> Source:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"folder {folder} has no {CONFIG_FILE}: give a folder that save_pretrained wrote")
     accept(folder / CONFIG_FILE)
     if not any((folder / file).is_file() for file in PROCESSOR_FILES):
         raise _no_processor(f"folder {folder}")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise _no_weights(f"folder {folder}")
-    others = [folder / file for file in (CONFIG_FILE, *PROCESSOR_FILES, WEIGHTS_INDEX_FILE)]
-    digest = hashlib.sha256()
-    for path in sorted([*weights, *(path for path in others if path.is_file())]):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    actual = _LOCAL_REVISION + digest.hexdigest()
+    if weights:
+        stored = list(folder.glob("*.safetensors"))
+        if not stored:
+            raise _no_weights(f"folder {folder}")
+        others = [folder / file for file in (CONFIG_FILE, *PROCESSOR_FILES, WEIGHTS_INDEX_FILE)]
+        files = [*stored, *(path for path in others if path.is_file())]
+    else:
+        files = description_files(folder)
+    actual = _LOCAL_REVISION + checksum(files)
     if revision not in (None, actual):
         raise UserError(
             f"the files in {folder} have revision {actual}, not {revision}: put the former files back, or submit anew"
@@ -225,5 +241,5 @@ def _no_processor(where: str) -> UserError:
 def _no_weights(where: str) -> UserError:
     return UserError(
         f"{where} has no weights in safetensors format (pickled ones are not read): "
-        "convert the model with transformers' save_pretrained"
+        "convert the model with transformers' save_pretrained, or take random weights with --random-init SEED"
     )

@@ -11,12 +11,31 @@ from hsae.errors import UserError
 Tokens = Literal["cls", "patches", "mean"]
 
 
+class RandomInit(BaseModel):
+    """From what the weights of a randomly initialised backbone are drawn.
+
+    Attributes:
+        seed: seed of the generator.
+        files: hub id or absolute folder of the configuration and the preprocessor.
+        files_revision: commit hash on the hub, or "sha256-" and a checksum of these files.
+        libraries: by name the versions of the libraries whose code draws the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    files: str
+    files_revision: str
+    libraries: dict[str, str]
+
+
 class BackboneSpec(BaseModel):
     """Identity and shape of a backbone; equal specs give equal activations.
 
     Attributes:
-        name: hub id or absolute folder.
-        revision: commit hash on the hub, or "sha256-" and a checksum of a folder's files.
+        name: hub id or absolute folder; of random weights followed by their seed.
+        revision: commit hash on the hub, or "sha256-" and a checksum of a folder's files; of random weights "random-"
+            and a checksum of everything that they are drawn from.
         model_type: type as transformers names it.
         n_layers: number of blocks.
         d_model: width of the residual stream.
@@ -24,6 +43,7 @@ class BackboneSpec(BaseModel):
         has_class_token: whether token 0 is a class token.
         n_patches: number of patch tokens of one preprocessed image.
         preprocessing: everything that determines how an image becomes the model's input.
+        random_init: from what random weights are drawn; None: the model's own weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -37,6 +57,7 @@ class BackboneSpec(BaseModel):
     has_class_token: bool
     n_patches: int
     preprocessing: dict[str, Any]
+    random_init: RandomInit | None = None
 
 
 @dataclass(frozen=True, slots=True)

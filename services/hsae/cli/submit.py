@@ -33,6 +33,13 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--model", help="Backbone: hub id or local folder.  [default: HSAE_MODEL, facebook/dinov2-base]")
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 @click.option(
+    "--random-init",
+    type=int,
+    metavar="SEED",
+    help="The same architecture with random weights drawn from SEED, as a baseline: a model of its own, without a"
+    " weights file.",
+)
+@click.option(
     "--dataset",
     help="Registered data set by its name, or a folder or CSV by its path (./train).  [default: the first registered]",
     shell_complete=complete_datasets,
@@ -210,6 +217,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],
+        random_init=options["random_init"],
         layers=layers,
         saes=with_seeds(saes, options["seeds"]),
         extraction=extraction,

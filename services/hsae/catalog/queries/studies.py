@@ -134,6 +134,7 @@ def _study(row: Row) -> Row:
         "id": row["id"],
         "name": row["name"],
         "model": request.get("model"),
+        "random_init": request.get("random_init"),
         "dataset": row["dataset"],
         "layers": layers if isinstance(layers, list) else row["layers"],
         "n_saes": None if "saes" not in request else len({str(sae) for sae in request["saes"]}),

@@ -29,6 +29,7 @@ class SubmitRequest(FrozenModel):
     name: str | None = None  # of the study; None: made from model and data set
     model: str
     revision: str | None = None
+    random_init: int | None = None  # seed of random weights; None: the model's own
     dataset: str | None = None  # None: the first one registered
     layers: tuple[int, ...] | Literal["all"]
     saes: tuple[SaeConfig, ...]

@@ -153,6 +153,9 @@ class StudySpec(BaseModel):
     name: str | None = Field(None, min_length=1, max_length=200, description="name of the study")
     model: str | None = Field(None, min_length=1, description="backbone: hub id or folder")
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
+    random_init: int | None = Field(
+        None, strict=True, description="seed of random weights, in place of the model's own"
+    )
     dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
@@ -174,6 +177,7 @@ class StudySpec(BaseModel):
             name=self.name,
             model=model,
             revision=self.revision,
+            random_init=self.random_init,
             dataset=self.dataset,
             layers=self.layers,
             saes=with_seeds(self.saes, self.seeds),

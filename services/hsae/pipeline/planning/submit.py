@@ -70,21 +70,55 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     """Describe the request's backbone and settle its layers; enters nothing.
 
     Raises:
-        UserError: for an unknown model, a layer out of range, an SAE configuration that cannot be, or too many jobs.
+        UserError: for an unknown model, a layer out of range, an SAE configuration that cannot be, too many jobs, or a
+            seed that is none.
     """
-    negative = [] if request.layers == "all" else [layer for layer in request.layers if layer < 0]
-    if negative:
-        raise UserError(f"there is no layer {', '.join(map(str, negative))}: layers count from 0")
-    # The size alone is known seconds before the whole of the model.
-    spec = inspect_backbone(
-        request.model,
-        revision=request.revision,
-        cache_dir=settings.model_cache,
-        accept=lambda size: _settled_layers(request, size),
-    )
+    mistakes, possible = _impossible_numbers(request)
+
+    def accept(size: BackboneSize) -> None:
+        _settled_layers(possible, size)
+        if mistakes:  # what is left to check would take seconds
+            raise _NothingElseError
+
+    try:
+        # The size alone is known seconds before the whole of the model.
+        spec = inspect_backbone(
+            request.model,
+            revision=request.revision,
+            cache_dir=settings.model_cache,
+            random_seed=possible.random_init,
+            accept=accept,
+        )
+    except _NothingElseError:
+        raise UserError("; ".join(mistakes)) from None
+    except UserError as error:
+        if not mistakes:
+            raise
+        raise UserError("; ".join([*mistakes, str(error)])) from error
+    if mistakes:
+        raise UserError("; ".join(mistakes))
     layers = _settled_layers(request, spec)
     check_tokens(spec, request.extraction.tokens)
     return spec, layers
+
+
+class _NothingElseError(Exception):
+    """The rest of a request is possible, as far as is known at once."""
+
+
+def _impossible_numbers(request: SubmitRequest) -> tuple[list[str], SubmitRequest]:
+    """What is wrong with the layers and the seed whatever the model is, and the request without it."""
+    mistakes: list[str] = []
+    if request.layers != "all" and min(request.layers, default=0) < 0:
+        negative = sorted(layer for layer in request.layers if layer < 0)
+        mistakes.append(f"there is no layer {', '.join(map(str, negative))}: layers count from 0")
+        others = tuple(layer for layer in request.layers if layer >= 0)
+        request = request.model_copy(update={"layers": others or "all"})
+    seed = request.random_init
+    if seed is not None and not 0 <= seed < 2**63:
+        mistakes.append(f"random init cannot have the seed {seed}: give one from 0 to {2**63 - 1}")
+        request = request.model_copy(update={"random_init": 0})
+    return mistakes, request
 
 
 def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -> tuple[int, ...]:
