@@ -80,8 +80,8 @@ def test_a_latent_has_the_seed_stability_of_the_latest_comparison(make_service):
         session.execute(
             text(
                 "INSERT INTO latent (analysis_id, basis, latent, is_dead, n_fire, density, n_associated, top_images,"
-                " label_synset_id) SELECT analysis_id, 'exemplar', latent, is_dead, n_fire, density, n_associated, '[]',"
-                " label_synset_id FROM latent WHERE analysis_id = 1"
+                " label_synset_id) SELECT analysis_id, 'exemplar', latent, is_dead, n_fire, density, n_associated,"
+                " '[]', label_synset_id FROM latent WHERE analysis_id = 1"
             )
         )
     found = {(row["analysis_id"], row["basis"]): tuple(row.values())[2:] for row in _rows(service, rows)}

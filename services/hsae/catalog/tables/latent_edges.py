@@ -135,9 +135,7 @@ class LatentFamily(Base):
     random_similarity_decoder: Mapped[float | None] = mapped_column(
         Double, comment=f"the same of as many latents that fire as often: the mean over random draws{_ANY_DENSITY}"
     )
-    random_share_decoder: Mapped[float | None] = mapped_column(
-        Double, comment=f"{_SIMILAR}{_ANY_DENSITY}"
-    )
+    random_share_decoder: Mapped[float | None] = mapped_column(Double, comment=f"{_SIMILAR}{_ANY_DENSITY}")
     sibling_similarity_images: Mapped[float | None] = mapped_column(
         Double,
         comment="mean cosine of two children's mean images, seen from the mean of all; null with one child, and in "
@@ -146,9 +144,7 @@ class LatentFamily(Base):
     random_similarity_images: Mapped[float | None] = mapped_column(
         Double, comment=f"the same of as many latents that fire as often: the mean over random draws{_EARLIER}"
     )
-    random_share_images: Mapped[float | None] = mapped_column(
-        Double, comment=f"{_SIMILAR}{_EARLIER}"
-    )
+    random_share_images: Mapped[float | None] = mapped_column(Double, comment=f"{_SIMILAR}{_EARLIER}")
     ms_abstract_share: Mapped[float | None] = mapped_column(
         Double, comment="share of the children whose monosemanticity score is above the parent's"
     )
