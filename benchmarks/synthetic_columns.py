@@ -60,6 +60,15 @@ class Columns:
                 "monosemanticity": self.rng.uniform(0, 1, self.n),
                 "lca_depth_mean": self.rng.uniform(0, 12, self.n),
                 "lch_height_relative": taxonomy.height[lch] / taxonomy.height.max(),
+                "label_f1_adjusted": 2 * n_both / (self.n_fire + n_node) - 0.05,
+                "label_q": self.rng.beta(0.2, 1, self.n),
+                "coherence": 2 + (excess := self.rng.normal(1, 1, self.n)),
+                "coherence_excess": excess,
+                "coherence_z": 2 * excess,
+                "coherence_p": np.exp(-4 * np.maximum(excess, 0)),
+                "purity": (purity := self.rng.beta(1, 4, self.n)),
+                "purity_excess": purity - 0.001,
+                "lch_excess": self.rng.normal(0, 2, self.n),
             }
         floats = {name: pa.array(column, mask=~fires) for name, column in values.items()}
         images = self.rng.integers(0, self.nodes.n_total, (self.n, _N_TOP)).tolist()

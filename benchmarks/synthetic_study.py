@@ -13,6 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 from synthetic_columns import DEAD_SHARE, Columns, best_of_nodes
 from synthetic_edges import class_probe_level_rows, edges_and_families
+from synthetic_resampled import (
+    latent_stability_rows,
+    layer_replicate_rows,
+    layer_tree_shuffle_rows,
+    node_absorption_rows,
+    trends,
+)
 from synthetic_taxonomy import Nodes, enter_inputs
 
 from hsae.catalog import (
@@ -37,7 +44,7 @@ from hsae.hierarchy.study.intervals import (
     Score,
     compared_pairs,
 )
-from hsae.pipeline.stages.compare import difference_rows, score_rows
+from hsae.pipeline.stages.compare import difference_rows, score_rows, trend_rows
 
 # How well the columns of every basis know the nodes, the SAE's being 1.
 _QUALITY = {
@@ -81,7 +88,7 @@ def fill_study(sessions: sessionmaker[Session], size: StudySize) -> Nodes:
                 _enter_scores(session, analysis, nodes, size, layer, rng)
                 analyses.append(ComparedGroup(analysis, f"{kind}-{layer}", layer, kind))
     with transaction(sessions) as session:
-        _enter_comparison(session, nodes, study_id, analyses, rng)
+        _enter_comparison(session, nodes, size, study_id, analyses, rng)
     return nodes
 
 
@@ -143,6 +150,8 @@ def _enter_scores(
         quality = _SHUFFLED_QUALITY[basis] * depth
         tables.append(best_of_nodes(analysis, basis, seed, nodes, size.n_latents, quality, rng))
         _enter_edges(session, edges_and_families(analysis, basis, columns["sae"], rng, seed=seed))
+    for basis, seed in [("sae", 0), *(each for each in shuffled if each[0] == "shuffled_taxonomy")]:
+        copy_rows(session, "node_absorption", node_absorption_rows(analysis, basis, columns["sae"], rng, seed=seed))
     probe = session.scalars(
         select(ClassProbe)
         .join(Sae, Sae.activation_set_id == ClassProbe.activation_set_id)
@@ -153,8 +162,11 @@ def _enter_scores(
     probe.path_correlation, probe.path_correlation_shuffled = depth / 2, 0.0
     copy_rows(session, "class_probe_level", class_probe_level_rows(probe.id, nodes, depth, rng))
     heights = np.bincount(nodes.taxonomy.height).tolist()
-    for basis, seed in [*((basis, 0) for basis in _QUALITY), *_FURTHER_DRAWS, *shuffled]:
+    bases = [*((basis, 0) for basis in _QUALITY), *_FURTHER_DRAWS, *shuffled]
+    for basis, seed in bases:
         session.add(_layer_score(analysis, basis, seed, size, len(nodes.ids), heights, depth))
+    copy_rows(session, "layer_replicate", layer_replicate_rows(analysis, bases, rng))
+    copy_rows(session, "layer_tree_shuffle", layer_tree_shuffle_rows(analysis, rng))
     session.flush()
     load_node_scores(session, analysis, pa.concat_tables(tables))
 
@@ -165,7 +177,12 @@ def _enter_edges(session: Session, tables: tuple[pa.Table, pa.Table]) -> None:
 
 
 def _enter_comparison(
-    session: Session, nodes: Nodes, study_id: int, analyses: list[ComparedGroup], rng: np.random.Generator
+    session: Session,
+    nodes: Nodes,
+    size: StudySize,
+    study_id: int,
+    analyses: list[ComparedGroup],
+    rng: np.random.Generator,
 ) -> None:
     job = Job(key="compare", kind="compare", queue="cpu", title="compare", request={}, state="succeeded",
               max_attempts=3, started_at=func.now(), finished_at=func.now())  # fmt: skip
@@ -185,6 +202,11 @@ def _enter_comparison(
             differences.append(Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids), 1))
     copy_rows(session, "comparison_score", score_rows(comparison.id, scores))
     copy_rows(session, "comparison_difference", difference_rows(comparison.id, differences))
+    first = [analysis.number for analysis in analyses if analysis.layer == 0]
+    copy_rows(session, "comparison_trend", trend_rows(comparison.id, trends(first, size.n_layers, rng)))
+    for analysis in analyses:
+        rows = latent_stability_rows(comparison.id, analysis.number, size.n_latents, rng)
+        copy_rows(session, "latent_stability", rows)
 
 
 def _layer_score(
@@ -197,6 +219,9 @@ def _layer_score(
         share_nodes_q=value, share_nodes_rarefied=value, n_rarefied=size.n_latents, best_f1_mean=value,
         best_f1_inner_mean=value, best_f1_adjusted_mean=value, best_f1_adjusted_single_mean=value,
         best_f1_adjusted_pair_mean=value, best_f1_adjusted_inner_mean=value, fvu=0.2, cosine=0.9,
+        coherence=2 + value, coherence_null=2.0, coherence_excess=value, coherence_excess_weighted=value,
+        coherence_p=None if basis.startswith("shuffled") else 0.001, purity=value, purity_null=0.001,
+        lch_excess_mean=value, n_coherent=size.n_latents, n_lch_eligible=size.n_latents,
         by_height=[
             {"height": height, "n_nodes": count, "n_f1": round(count * value), "n_q": round(count * value)}
             for height, count in enumerate(heights)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 from tests.planted_scores import HEIGHTS, ID, LAYERS, plant
 
-from hsae.catalog import Analysis, Sae, transaction
+from hsae.catalog import Analysis, Comparison, LatentStability, Sae, transaction
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,37 @@ def test_the_best_baseline_of_a_node_is_the_best_mean_over_its_draws(planted):
         (1, ID["dog.n.01"]): ("exemplar", 0.6),  # a neuron has 0.3, random directions (0 + 0.5) / 2
         (1, ID["animal.n.01"]): ("random", pytest.approx(0.2)),
     }
+
+
+def test_a_latent_has_the_seed_stability_of_the_latest_comparison(make_service):
+    service = make_service()
+    plant(service)
+    latent = 100 + ID["dog.n.01"]
+    rows = "SELECT analysis_id, basis, seed_stability, stability_chance, is_one_to_one FROM latent_label ORDER BY 1, 2"
+    assert _rows(service, rows) == [
+        {"analysis_id": analysis, "basis": "sae"}
+        | dict.fromkeys(("seed_stability", "stability_chance", "is_one_to_one"))
+        for analysis in LAYERS
+    ]
+    with transaction(service.sessions) as session:
+        job = session.get_one(Analysis, 1).job_id
+        for number in (1, 2):
+            session.add(Comparison(id=number, key=str(number), job_id=job, dataset_id=1, config={}))
+            session.flush()
+            session.add(
+                LatentStability(comparison_id=number, analysis_id=1, latent=latent, stability=0.5 * number, chance=0.25,
+                                is_one_to_one=number == 2)
+            )  # fmt: skip
+        # The best exemplar has the latent's number, and no stability.
+        session.execute(
+            text(
+                "INSERT INTO latent (analysis_id, basis, latent, is_dead, n_fire, density, n_associated, top_images,"
+                " label_synset_id) SELECT analysis_id, 'exemplar', latent, is_dead, n_fire, density, n_associated,"
+                " '[]', label_synset_id FROM latent WHERE analysis_id = 1"
+            )
+        )
+    found = {(row["analysis_id"], row["basis"]): tuple(row.values())[2:] for row in _rows(service, rows)}
+    assert found == {(1, "sae"): (1.0, 0.25, True), (1, "exemplar"): (None,) * 3, (2, "sae"): (None,) * 3}
 
 
 def test_a_control_that_was_not_scored_has_no_f1(planted):

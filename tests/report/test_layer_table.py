@@ -5,13 +5,13 @@ from hsae.report.layer_table import beside_controls
 
 ABOUT = {"model": "m", "dataset": "d", "tokens": "cls", "sae_kind": "topk", "expansion": 2}
 SCORES = (
-    "lch_height",
-    "coverage",
-    "share_nodes_f1",
+    "lch_height_raw",
+    "coverage_raw",
+    "share_nodes_f1_raw",
     "share_nodes_rarefied",
     "share_nodes_q",
-    "best_f1",
-    "best_f1_inner",
+    "best_f1_raw",
+    "best_f1_inner_raw",
     "best_f1_adjusted",
     "best_f1_adjusted_inner",
     "l0",
@@ -37,7 +37,7 @@ def row(analysis_id: int, layer: int, basis: str, value: float | None) -> dict[s
         "layer": layer,
         "basis": basis,
         "n_seeds": 2,
-        "lch_height_relative": value,
+        "lch_height_relative_raw": value,
         **dict.fromkeys((*SCORES, *MEASURED), value),
     }
 
@@ -62,9 +62,9 @@ def test_one_row_per_analysis_with_its_own_controls():
 def test_undefined_scores_stay_none_and_the_order_of_the_bases_does_not_matter():
     rows = [row(1, 0, "shuffled_labels", 0.25), row(1, 0, "sae", None)]
     (merged,) = beside_controls(rows)
-    assert merged["best_f1"] is None
+    assert merged["best_f1_raw"] is None
     assert merged["fvu"] is None
-    assert merged["best_f1_shuffled_labels"] == 0.25
+    assert merged["best_f1_raw_shuffled_labels"] == 0.25
     assert beside_controls(rows[::-1]) == [merged]
 
 

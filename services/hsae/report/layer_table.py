@@ -7,13 +7,13 @@ Row = dict[str, Any]
 
 _ABOUT = ("model", "dataset", "tokens", "sae_kind", "expansion", "layer", "analysis_id")
 _BESIDE = (
-    "lch_height",
-    "coverage",
-    "share_nodes_f1",
+    "lch_height_raw",
+    "coverage_raw",
+    "share_nodes_f1_raw",
     "share_nodes_rarefied",
     "share_nodes_q",
-    "best_f1",
-    "best_f1_inner",
+    "best_f1_raw",
+    "best_f1_inner_raw",
     "best_f1_adjusted",
     "best_f1_adjusted_inner",
     "l0",

@@ -89,6 +89,41 @@ def _columns(engine):
     }
 
 
+def test_raw_columns_of_layers_are_renamed_and_downgrade_gives_names_and_comments_back(make_service):
+    service = make_service()
+    plant(service)
+    engine = connect(service.settings)
+    views = ("layer_progress", "latent_label")
+    rows = "SELECT layer, basis, share_nodes_f1{} FROM layer_progress ORDER BY 1, 2"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE layer_score SET share_nodes_f1 = 0.5, purity = 0.25, purity_null = 0.125"))
+        raw = connection.execute(text(rows.format("_raw"))).all()
+        excess = connection.execute(text("SELECT DISTINCT purity_excess FROM layer_progress")).all()
+    assert {row[-1] for row in raw} == {0.5}
+    assert excess == [(0.125,)]
+    latest = {view: _comments(engine, view) for view in views}
+    downgrade(engine, "0019")
+    before = {view: _comments(engine, view) for view in views}
+    assert {"lch_height", "coverage", "share_nodes_f1", "best_f1_inner"} < before["layer_progress"].keys()
+    assert before["layer_progress"].keys().isdisjoint({"lch_height_raw", "coherence_excess", "lch_excess", "n_nodes"})
+    assert before["latent_label"].keys() == latest["latent_label"].keys() - {
+        "seed_stability", "stability_chance", "is_one_to_one",
+    }  # fmt: skip
+    for view in views:
+        assert all(before[view].values())
+    with engine.connect() as connection:
+        assert connection.execute(text(rows.format(""))).all() == raw
+    upgrade(engine)
+    assert {view: _comments(engine, view) for view in views} == latest
+
+
+def _comments(engine, view):
+    """By name the comments of a view's columns, in their order; and the view's own."""
+    with engine.connect() as connection:
+        own = connection.execute(text(f"SELECT obj_description('{view}'::regclass)")).scalar_one()
+    return {column["name"]: column["comment"] for column in inspect(engine).get_columns(view)} | {"": own}
+
+
 def test_tests_of_earlier_versions_are_gone_and_the_rest_of_their_rows_stays(make_service):
     service = make_service()
     plant(service)

@@ -77,7 +77,7 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
 
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
     for bases, n_columns in ((BASES, (15, 11, 11, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 4, 4, 7))):
-        rows = [row(1, 11, basis, 0.25) | {"lch_height": 10.25, "holdout_l0": 100.25} for basis in bases]
+        rows = [row(1, 11, basis, 0.25) | {"lch_height_raw": 10.25, "holdout_l0": 100.25} for basis in bases]
         print_layer_rows(beside_controls(rows), "paper", full=True)
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120

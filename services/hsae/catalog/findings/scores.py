@@ -17,8 +17,7 @@ def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
     values: Row = {"bases": list(BASES)}
     query = f"""
         SELECT v.*, e.l0 AS holdout_l0, e.holdout_dead_share, e.train_fvu, e.train_l0, e.train_dead_share,
-               h.coherence, h.coherence_null, h.coherence_excess, h.coherence_excess_weighted, h.coherence_p,
-               h.n_coherent, h.purity, h.purity_null, h.lch_excess_mean AS lch_excess, h.n_lch_eligible
+               h.coherence, h.coherence_null, h.coherence_excess_weighted, h.n_coherent, h.purity, h.purity_null
         FROM layer_progress v JOIN analysis a ON a.id = v.analysis_id JOIN sae e ON e.id = a.sae_id
         JOIN layer_coherence h ON h.analysis_id = v.analysis_id AND h.basis = v.basis
         WHERE true{of_analyses(wanted, values)}
@@ -40,7 +39,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
         where += " AND v.q <= :max_q"
         values["max_q"] = wanted.max_q
     if wanted.min_stability is not None:
-        where += " AND " + _STABILITY.format(what="t.stability") + " >= :min_stability"
+        where += " AND v.seed_stability >= :min_stability"
         values["min_stability"] = wanted.min_stability
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"
@@ -49,39 +48,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
         values["min_coherence"] = wanted.min_coherence
         order = "v.coherence_excess DESC, v.analysis_id, v.latent"
     query = with_controls(f"{query} ORDER BY {order} LIMIT :limit", basis=wanted.basis, order=order)
-    rows = [dict(row) for row in session.execute(text(query), values).mappings()]
-    _add_stability(session, rows)
-    return rows
-
-
-def _add_stability(session: Session, rows: list[Row]) -> None:
-    """Seed stability and what chance gives; None where no study has several seeds of the latent's SAE."""
-    found = session.execute(
-        text(
-            f"""
-            SELECT v.place, t.stability, t.chance
-            FROM unnest(CAST(:analyses AS bigint[]), CAST(:latents AS integer[]), CAST(:bases AS text[]))
-                 WITH ORDINALITY v (analysis_id, latent, basis, place)
-            JOIN LATERAL {_STABILITY.format(what="t.stability, t.chance")} t ON true
-            """  # noqa: S608 -- names of columns, ours
-        ),
-        {
-            "analyses": [row["analysis_id"] for row in rows],
-            "latents": [row["latent"] for row in rows],
-            "bases": [row["basis"] for row in rows],
-        },
-    )
-    by_place = {row.place: (row.stability, row.chance) for row in found}
-    for place, row in enumerate(rows, start=1):
-        row["seed_stability"], row["stability_chance"] = by_place.get(place, (None, None))
-
-
-# Of the latest comparison: a study with more seeds knows it better.
-_STABILITY = """(
-    SELECT {what} FROM latent_stability t
-    WHERE t.analysis_id = v.analysis_id AND t.latent = v.latent AND v.basis = 'sae'
-    ORDER BY t.comparison_id DESC LIMIT 1
-)"""
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
 def node_rows(session: Session, wanted: LatentFilter) -> list[Row]:

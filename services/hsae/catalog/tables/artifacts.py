@@ -7,7 +7,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
 
-_SAE_KIND = "relu (L1 penalty), topk, or a baseline: frozen or soft_frozen (topk whose decoder stays, or nearly)"
 _AS_MANY = "on as many training rows as were held out (on all if none were)"
 _EARLIER = "null in SAEs of earlier versions"
 
@@ -70,7 +69,7 @@ class Sae(Base):
         ForeignKey("activation_set.id"), comment="the activations it was trained on"
     )
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
-    kind: Mapped[str] = mapped_column(comment=_SAE_KIND)
+    kind: Mapped[str] = mapped_column(comment="kind of the SAE, such as relu or topk")
     config: Mapped[Json] = mapped_column(comment="the whole training configuration")
     expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model")
     n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")

@@ -169,6 +169,6 @@ class LatentStability(Base):
         Double, comment="mean of the same statistic over the latents of the untrained SAEs of these seeds"
     )
     is_one_to_one: Mapped[bool] = mapped_column(
-        comment="whether every latent of a seed is matched once (Hungarian); in dictionaries of more than 4,096 "
-        "latents the match is the latent of the greatest cosine"
+        comment="whether every latent of a seed is matched once (Hungarian); in dictionaries too large for "
+        "that the match is the latent of the greatest cosine"
     )

@@ -12,6 +12,7 @@ _SOURCE = (
 )
 
 _EARLIER = "; null in analyses of earlier versions"
+_SIMILAR = "share of the random draws whose similarity is at least that of the children"
 _ANY_DENSITY = "; in analyses of earlier versions (n_any_child null): of latents of any density"
 
 
@@ -134,9 +135,7 @@ class LatentFamily(Base):
     random_similarity_decoder: Mapped[float | None] = mapped_column(
         Double, comment=f"the same of as many latents that fire as often: the mean over random draws{_ANY_DENSITY}"
     )
-    random_share_decoder: Mapped[float | None] = mapped_column(
-        Double, comment=f"share of the random draws that are at least as alike as the children{_ANY_DENSITY}"
-    )
+    random_share_decoder: Mapped[float | None] = mapped_column(Double, comment=f"{_SIMILAR}{_ANY_DENSITY}")
     sibling_similarity_images: Mapped[float | None] = mapped_column(
         Double,
         comment="mean cosine of two children's mean images, seen from the mean of all; null with one child, and in "
@@ -145,9 +144,7 @@ class LatentFamily(Base):
     random_similarity_images: Mapped[float | None] = mapped_column(
         Double, comment=f"the same of as many latents that fire as often: the mean over random draws{_EARLIER}"
     )
-    random_share_images: Mapped[float | None] = mapped_column(
-        Double, comment=f"share of the random draws that are at least as alike as the children{_EARLIER}"
-    )
+    random_share_images: Mapped[float | None] = mapped_column(Double, comment=f"{_SIMILAR}{_EARLIER}")
     ms_abstract_share: Mapped[float | None] = mapped_column(
         Double, comment="share of the children whose monosemanticity score is above the parent's"
     )

@@ -28,12 +28,16 @@ _COLUMNS = {
     "f1": "F1", **CONTROL_COLUMNS, "f1_adjusted": "adjusted F1", "q": "q", "precision": "precision",
     "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
     "coherence_excess": "coherence", "n_fire": "fires on", "seed_stability": "seeds",
+    "stability_chance": "by chance",
 }  # fmt: skip
 _IMPORTANCE = (
     "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "coherence_excess", "f1_adjusted",
     "q", "precision", "recall",
 )  # fmt: skip
 _ALIKE = "+1: that many further latents of the analysis have the same label and the same numbers; --json lists each."
+
+_STABILITY = ("seed_stability", "stability_chance")
+_SHARED = "seeds: in dictionaries of this size the match is the most similar latent, which several may share."
 
 
 @click.command()
@@ -62,8 +66,9 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
 
     Beside a latent's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
     latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Where a study has several seeds of an
-    SAE, `seeds` is the mean cosine of a latent's decoder direction with its match in the other seeds. Latents of one
-    analysis with the same label and the same numbers share a row, and --limit counts rows; JSON has every latent.
+    SAE, `seeds` is the mean cosine of a latent's decoder direction with its match in the other seeds, and `by chance`
+    what untrained SAEs give. Latents of one analysis with the same label and the same numbers share a row, and --limit
+    counts rows; JSON has every latent.
     """
     if as_json:
         print_json(filtered_rows(connections, latent_rows, LatentFilter, quiet=True, **wanted))
@@ -76,12 +81,14 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
                importance=_IMPORTANCE)  # fmt: skip
     if any(len(row["latents"]) > 1 for row in rows):
         click.echo(f"\n{_ALIKE}")
+    if any(row["is_one_to_one"] is False for row in rows):
+        click.echo(f"\n{_SHARED}")
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
     columns = scored_columns(_COLUMNS, rows)
     if all(row["seed_stability"] is None for row in rows):
-        del columns["seed_stability"]
+        return {name: heading for name, heading in columns.items() if name not in _STABILITY}
     return columns
 
 
@@ -92,7 +99,7 @@ def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[
         found = filtered_rows(
             connections, latent_rows, LatentFilter, quiet=n_latents > limit, limit=n_latents, **wanted
         )
-        rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent", "seed_stability"})
+        rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent", *_STABILITY})
         if len(found) < n_latents:
             return rows[:limit]
         # They come by score and analysis, which alike ones share: only those of the last of both may go on behind it.

@@ -69,16 +69,16 @@ _PAPER_COLUMNS = {
     "holdout_l0": "\nL0",
     "dead_share": "\ndead",
     "probe_accuracy": "\nprobe",
-    "lch_height": "LCH\nheight",
-    "lch_height_neuron": "\nneurons",
-    "lch_height_untrained": "\nuntrained",
-    "lch_height_shuffled_taxonomy": "\n~tree",
-    "lch_height_shuffled_labels": "\n~labels",
-    "coverage": "cover-\nage",
-    "coverage_neuron": "\nneurons",
-    "coverage_untrained": "\nuntrained",
-    "coverage_shuffled_taxonomy": "\n~tree",
-    "coverage_shuffled_labels": "\n~labels",
+    "lch_height_raw": "LCH\nheight",
+    "lch_height_raw_neuron": "\nneurons",
+    "lch_height_raw_untrained": "\nuntrained",
+    "lch_height_raw_shuffled_taxonomy": "\n~tree",
+    "lch_height_raw_shuffled_labels": "\n~labels",
+    "coverage_raw": "cover-\nage",
+    "coverage_raw_neuron": "\nneurons",
+    "coverage_raw_untrained": "\nuntrained",
+    "coverage_raw_shuffled_taxonomy": "\n~tree",
+    "coverage_raw_shuffled_labels": "\n~labels",
 }
 _TRAINING_COLUMNS = {
     "layer": "\nlayer",
@@ -89,15 +89,15 @@ _TRAINING_COLUMNS = {
     "train_l0": "\nL0",
     "train_dead_share": "\ndead",
 }
-_SCORES = {"share_nodes_f1": "nodes\nF1>=.5", "best_f1_inner": "inner\nF1"}
+_SCORES = {"share_nodes_f1_raw": "nodes\nF1>=.5", "best_f1_inner_raw": "inner\nF1"}
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
 _CHANCE_IMPORTANCE = (
     "layer", "coherence_excess", "coherence_p", "coherence_excess_shuffled_taxonomy", "coherence_excess_random", "fvu",
     "l0", "lch_excess", "n_lch_eligible", "purity", "purity_null", "probe_accuracy", "coherence_excess_neuron",
 )  # fmt: skip
 _PAPER_IMPORTANCE = (
-    "layer", "lch_height", "lch_height_shuffled_taxonomy", "lch_height_neuron", "coverage",
-    "coverage_shuffled_taxonomy", "coverage_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
+    "layer", "lch_height_raw", "lch_height_raw_shuffled_taxonomy", "lch_height_raw_neuron", "coverage_raw",
+    "coverage_raw_shuffled_taxonomy", "coverage_raw_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
 )  # fmt: skip
 _CONTROL_IMPORTANCE = (
     "shuffled_taxonomy", "exemplar", "random", "neuron", "kmeans", "untrained", "pca", "shuffled_labels", "class_mean",

@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy.optimize import linear_sum_assignment
 
-MAX_MATCHED = 4096
-"""Greatest dictionary that is matched one to one: 3 s a pair of seeds on one core, growing with the third power."""
+MAX_MATCHED = 6144
+"""Greatest dictionary that is matched one to one: that of dinov2-base, eight latents to a dimension.
+
+Measured there: 6 to 9 s a pair of seeds on one core and 0.6 GiB, growing with the third power and the square.
+"""
 
 _BLOCK_ROWS = 1024
 
