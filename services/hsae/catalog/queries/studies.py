@@ -135,6 +135,7 @@ def _study(row: Row) -> Row:
         "name": row["name"],
         "model": request.get("model"),
         "dataset": row["dataset"],
+        "score_dataset": request.get("score_dataset"),
         "layers": layers if isinstance(layers, list) else row["layers"],
         "n_saes": None if "saes" not in request else len({str(sae) for sae in request["saes"]}),
         "jobs": row["states"],

@@ -15,6 +15,9 @@ COLUMNS = {
 def for_people(row: dict[str, Any]) -> dict[str, Any]:
     """The texts of a table for a study's model, layers and jobs."""
     return {
+        "dataset": row["dataset"]
+        if row["score_dataset"] is None
+        else f"{row['dataset']}, scored on {row['score_dataset']}",
         "model": None if row["model"] is None else short_model_name(row["model"]),
         "layers": ranges(row["layers"]) if row["layers"] else None,
         "jobs": ", ".join(f"{row['jobs'][state]} {state}" for state in JOB_STATES if state in row["jobs"]) or None,

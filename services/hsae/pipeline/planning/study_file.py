@@ -154,6 +154,7 @@ class StudySpec(BaseModel):
     model: str | None = Field(None, min_length=1, description="backbone: hub id or folder")
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
     dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
+    score_dataset: str | None = Field(None, min_length=1, description="name of a data set that selects and scores")
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
     seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on")
@@ -175,6 +176,7 @@ class StudySpec(BaseModel):
             model=model,
             revision=self.revision,
             dataset=self.dataset,
+            score_dataset=self.score_dataset,
             layers=self.layers,
             saes=with_seeds(self.saes, self.seeds),
             extraction=complete_extraction(given, settings),
