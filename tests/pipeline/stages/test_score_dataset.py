@@ -1,6 +1,7 @@
 """A study that trains on bundled images of three drawing styles and scores on those of two others."""
 
 import json
+from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +29,7 @@ from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.planning.submit import preview, submit
 from hsae.pipeline.stages.probe import NO_COMMON_CLASS
+from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.split_config import NamedGroups, ScoreSplit, SplitConfig
 from hsae.store.tensors import get_tensors
 
@@ -129,6 +131,19 @@ def test_both_data_sets_are_extracted_and_the_embeddings_are_of_the_scored_one(r
     again = preview(request_of(), ready.settings, ready.sessions)
     assert {job.status for job in again.jobs} == {"reused"}
     assert again.study_id == done.plan.study_id
+
+
+def test_embeddings_are_of_the_scored_images(ready, done):
+    (own,) = query(
+        ready, "SELECT s.id FROM activation_set s JOIN dataset d ON d.id = s.dataset_id WHERE d.name = 'drawn'"
+    )
+    request = request_of(scoring=ScoringConfig(embeddings=str(own["id"])))
+    with pytest.raises(UserError, match="is of the images of drawn, not of other"):
+        preview(request, ready.settings, ready.sessions)
+
+
+def test_nothing_of_the_study_is_garbage(ready, done):
+    assert list(find_garbage(ready.sessions, ready.store, min_age=timedelta(0))) == []
 
 
 def test_all_images_of_the_first_data_set_train(ready, done):

@@ -180,8 +180,8 @@ def _trained(row: Row) -> str:
     if row["train_dataset"] is None:
         return ""
     return (
-        f"\nThe SAE was trained on all images of the data set {row['train_dataset']}. All files here are of the images\n"
-        f"of {row['dataset']}, on which its latents were chosen and scored.\n"
+        f"\nThe SAE was trained on all images of the data set {row['train_dataset']}. All files here are of the\n"
+        f"images of {row['dataset']}, on which its latents were chosen and scored.\n"
     )
 
 
