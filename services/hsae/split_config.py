@@ -1,6 +1,7 @@
 """How the images of a data set are divided into parts that train, select and score."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from pydantic import (
@@ -19,7 +20,11 @@ from hsae.pydantic_errors import one_line
 IN_SAMPLE = "in-sample"
 """What a result is called whose latents were trained, chosen and scored on the same images."""
 NO_SPLIT = "none"
+SCORE_DATASET = "score_dataset"
+"""The field of a stored split that names the data set that selects and scores, where another one trains."""
+_SCORED = "scored"
 _TOLERANCE = 1e-6
+_DENOMINATOR = 10_000  # of shares: as exact as people write them
 
 
 class NamedGroups(FrozenModel):
@@ -79,8 +84,46 @@ class SplitConfig(FrozenModel):
         """The shares, and the seed unless it is 0: `0.5/0.25/0.25 seed 3`; or the groups: `select a, score b+c`."""
         if self.groups is not None:
             return f"select {'+'.join(self.groups.select)}, score {'+'.join(self.groups.score)}"
-        shares = "/".join(f"{share:g}" for share in (self.train, self.select, self.score))
-        return shares if self.seed == 0 else f"{shares} seed {self.seed}"
+        return _shares_label((self.train, self.select, self.score), self.seed)
+
+
+class ScoreSplit(FrozenModel):
+    """How the images of a data set that selects and scores, but does not train, are divided.
+
+    `of` makes it from the split of a request. Splits with the same shares of select and score relative to each other
+    are the same.
+    """
+
+    select: float = Field(0.5, gt=0, lt=1, description="share of the images on which latents are chosen")
+    score: float = Field(0.5, gt=0, lt=1, description="share that every reported number is of")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the assignment of the images")
+    groups: NamedGroups | None = Field(default=None, description="groups that select and score, instead of shares")
+
+    @classmethod
+    def of(cls, split: SplitConfig) -> "ScoreSplit":
+        """The shares of select and score, scaled so that they sum to 1; or the named groups."""
+        if split.groups is not None:
+            return cls(groups=split.groups)
+        select, score = (Fraction(share).limit_denominator(_DENOMINATOR) for share in (split.select, split.score))
+        return cls(select=float(select / (select + score)), score=float(score / (select + score)), seed=split.seed)
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As that of `SplitConfig`."""
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if (name == "groups") == (self.groups is not None)}
+
+    @property
+    def label(self) -> str:
+        """The shares of select and score, and the seed unless it is 0: `0.5/0.5 seed 3`; or the groups."""
+        if self.groups is not None:
+            return SplitConfig(groups=self.groups).label
+        return _shares_label((self.select, self.score), self.seed)
+
+
+def _shares_label(shares: tuple[float, ...], seed: int) -> str:
+    label = "/".join(f"{share:g}" for share in shares)
+    return label if seed == 0 else f"{label} seed {seed}"
 
 
 def parse_split(text: str) -> SplitConfig | None:
@@ -104,13 +147,31 @@ def parse_split(text: str) -> SplitConfig | None:
         raise UserError(f"{text!r} is no split: {problem}") from error
 
 
-def split_of(stored: Mapping[str, Any] | None) -> SplitConfig | None:
+def stored_score_split(split: ScoreSplit, images: str) -> dict[str, Any]:
+    """A split of a data set that does not train, as rows of the catalog store it.
+
+    Its own level keeps it apart from a split of the data set that trains, of which one may ask by containment.
+
+    Args:
+        split: the split.
+        images: fingerprint of the data set.
+    """
+    return {_SCORED: {"images": images} | split.model_dump(mode="json")}
+
+
+def split_of(stored: Mapping[str, Any] | None) -> SplitConfig | ScoreSplit | None:
     """The config of a split as the catalog stores it, beside what became of it in the data set."""
     if stored is None:
         return None
+    if _SCORED in stored:
+        fields: Mapping[str, Any] = stored[_SCORED]
+        return ScoreSplit(**{name: value for name, value in fields.items() if name in ScoreSplit.model_fields})
     return SplitConfig(**{name: value for name, value in stored.items() if name in SplitConfig.model_fields})
 
 
-def split_label(split: SplitConfig | None) -> str:
-    """The split in a few words, for titles: `in-sample` where there is none."""
-    return IN_SAMPLE if split is None else split.label
+def split_label(stored: Mapping[str, Any] | None) -> str:
+    """A stored split in a few words, for titles: `in-sample` where there is none, `0.5/0.5 of NAME` of another set."""
+    split = split_of(stored)
+    if split is None:
+        return IN_SAMPLE
+    return f"{split.label} of {(stored or {})[SCORE_DATASET]}" if isinstance(split, ScoreSplit) else split.label

@@ -1,5 +1,7 @@
 """Latents are chosen on some images and scored on others: both halves agree with scoring those images alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,7 +12,9 @@ from tests.hierarchy.scoring import score_all
 from tests.hierarchy.test_score_bases import assert_same
 
 from hsae.errors import UserError
-from hsae.hierarchy.scored_activations import ImageParts
+from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
+from hsae.hierarchy.score_bases import score_bases
+from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import label_sets
@@ -124,3 +128,56 @@ def test_a_part_without_images_is_refused(planted_case, emptied, use):
     parts = {"train": every, "select": every, "score": every, emptied: every[:0]}
     with pytest.raises(UserError, match=use):
         run(planted_case, parts=ImageParts(**parts))
+
+
+@examples(8)
+@given(seed=seeds)
+def test_images_that_only_train_may_come_last_and_without_latents(random_case, seed):
+    """As of another data set: the same scores as if every image had latents."""
+    case = random_case(seed)
+    n_images, n_latents = case.z.shape
+    parts = drawn_parts(n_images, seed)
+    if len(parts.train) < 2:
+        return
+    rng = np.random.default_rng(seed)
+    decoder = rng.standard_normal((n_latents, case.neurons.shape[1])).astype(np.float32)
+    untrained = sp.csr_array(np.maximum(rng.standard_normal((n_images, n_latents)), 0).astype(np.float32))
+    embeddings = rng.standard_normal((n_images, 3)).astype(np.float32)
+    config = ScoringConfig(controls=CONTROL_BASES, n_shuffles=1, n_random=1, n_replicates=2, n_tree_shuffles=2)
+
+    def score(rows, encoded, parts):
+        """`rows` are all images in an order, `encoded` those with latents, which come first."""
+        sae = SaeActivations(
+            case.z[encoded], case.neurons[rows], decoder, untrained[encoded], None,
+            np.zeros(case.neurons.shape[1], np.float32),
+        )  # fmt: skip
+        return score_bases(sae, LabelledImages(case.labels[rows], case.taxonomy, embeddings[encoded], parts), config)
+
+    everything = np.arange(n_images)
+    whole = score(everything, everything, parts)
+    encoded = np.sort(np.concatenate((parts.select, parts.score)))
+    place = np.empty(n_images, np.int64)
+    place[np.concatenate((encoded, parts.train))] = everything
+    apart = score(
+        np.concatenate((encoded, parts.train)),
+        encoded,
+        ImageParts(place[parts.train], place[parts.select], place[parts.score]),
+    )
+    top = apart[0].latents.top_images
+    np.testing.assert_array_equal(np.where(top >= 0, encoded[top], -1), whole[0].latents.top_images)
+    assert apart[0].class_sums.n_images == len(encoded)
+    assert_same(without_places(apart), without_places(whole))
+    for name, values in whole[0].absorption.columns().items():
+        np.testing.assert_array_equal(apart[0].absorption.columns()[name], values, err_msg=name)
+
+
+def without_places(results):
+    """The results without what depends on the positions of images, or is of all of them."""
+    return [
+        replace(
+            result,
+            class_sums=None,
+            latents=result.latents and replace(result.latents, top_images=np.zeros(0)),
+        )
+        for result in results
+    ]

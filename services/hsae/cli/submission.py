@@ -1,12 +1,14 @@
 """The steps of `submit` after its options are read: find the data set, show the plan, enter it, wait for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsae.catalog import Dataset, transaction
-from hsae.cli.datasets.choice import choose_dataset, require_registered, settle_dataset
+from hsae.cli.datasets.choice import settle_dataset
+from hsae.cli.datasets.choices import DatasetChoices, choose_datasets
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.notifying import notify_workers
 from hsae.cli.jobs.progress import wait_for_study
@@ -15,12 +17,13 @@ from hsae.cli.jobs.watch import watch_study
 from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
-from hsae.pipeline.inputs.dataset_names import dataset_or_first
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.score_dataset import find_datasets
 from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
 from hsae.pipeline.planning.training_rows import few_rows_warning
+from hsae.split_config import ScoreSplit
 
 if TYPE_CHECKING:
     from hsae.datasets.split import ImageSplit
@@ -46,15 +49,20 @@ class Manner:
 
 
 def submit_request(
-    connections: Connections, request: SubmitRequest, manner: Manner, *, dataset: str | None = None
+    connections: Connections,
+    request: SubmitRequest,
+    manner: Manner,
+    *,
+    given: tuple[str | None, str | None] = (None, None),
 ) -> bool:
     """Submit a request.
 
     Args:
         connections: the service.
-        request: the request; its data set is found here unless a study file named it.
+        request: the request; its data sets are found here unless a study file named them.
         manner: how to submit it.
-        dataset: the option `--dataset`: a registered name, or the path of a folder or CSV. None: the default.
+        given: the options `--dataset` and `--score-dataset`: each a registered name, or the path of a folder or CSV.
+            None: the default, and no other one that is scored.
 
     Returns:
         False if a person was asked and declined, otherwise True.
@@ -64,31 +72,24 @@ def submit_request(
     """
     if not manner.dry_run:  # whatever can be refused is refused before anything is entered
         connections.notifier, connections.store  # noqa: B018
+    choices = None
     if manner.from_file:
-        require_registered(connections, request.dataset)
+        with transaction(connections.sessions) as session:
+            find_datasets(session, request.dataset, request.score_dataset, request.split)
     else:
-        choice = choose_dataset(connections, dataset, register=not manner.dry_run)
+        choices = choose_datasets(connections, given, request.split, register=not manner.dry_run)
     with transaction(connections.sessions) as session:
         require_set(session, request.scoring.embeddings)
     checked = check_model(request, connections.settings)
-    registered = None
-    if not manner.from_file:
-        name, registration = settle_dataset(connections, choice, register=not manner.dry_run)
-        request = request.model_copy(update={"dataset": name})
-        if registration is not None:
-            registered = registration.as_json()
-            if not manner.as_json:
-                # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
-                from hsae.cli.datasets.report import print_registration
-
-                print_registration(registration)
-    split = _split(connections, request)
-    notes = [] if split is None else list(split.notes())
+    registered: dict[str, Any] = {}
+    if choices is not None:
+        request, registered = _settled(connections, request, manner, choices)
+    split, notes = _split(connections, request)
     shown = None
     warnings = []
     if manner.dry_run or manner.from_file:
         shown = preview(request, connections.settings, connections.sessions, checked=checked)
-        warnings = _warn(connections, request, shown, split)
+        warnings = _warn(connections, request, shown, split, notes)
         if manner.dry_run and manner.as_json:
             print_json(plan_json(shown) | {"warnings": warnings, "notes": notes})
         else:
@@ -103,7 +104,7 @@ def submit_request(
         return False
     plan = submit(request, connections.settings, connections.sessions, checked=checked)
     if shown is None:
-        warnings = _warn(connections, request, plan, split)
+        warnings = _warn(connections, request, plan, split, notes)
     notify_workers(connections, plan.to_notify)
     if not manner.as_json:
         _print_entered(plan, shown)
@@ -114,36 +115,69 @@ def submit_request(
         if manner.wait:
             wait_for_study(connections, plan.study_id, quiet=True)
     finally:  # after the wait, for only then it is known which images were skipped
-        further = {"registered": registered, "skipped": skipped_json(connections, plan.study_id)}
+        further = {"registered": None} | registered | {"skipped": skipped_json(connections, plan.study_id)}
         print_json(plan_json(plan) | further | {"warnings": warnings, "notes": notes})
     return True
 
 
-def _split(connections: Connections, request: SubmitRequest) -> "ImageSplit | None":
-    """The parts of the request's images; None in-sample.
+def _settled(
+    connections: Connections, request: SubmitRequest, manner: Manner, choices: DatasetChoices
+) -> tuple[SubmitRequest, dict[str, Any]]:
+    """The request with the names of its data sets, and what was registered for it, as JSON."""
+    registered = {}
+    for field, said_as, choice in (
+        ("dataset", "registered", choices.trains),
+        ("score_dataset", "score_registered", choices.scores),
+    ):
+        if choice is None:
+            continue
+        name, registration = settle_dataset(connections, choice, register=not manner.dry_run)
+        request = request.model_copy(update={field: name})
+        if registration is not None:
+            registered[said_as] = registration.as_json()
+            if not manner.as_json:
+                # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
+                from hsae.cli.datasets.report import print_registration
+
+                print_registration(registration)
+    return request, registered
+
+
+def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSplit | None, list[str]]":
+    """The parts of the scored images, None in-sample; and what a user should know of them.
 
     Raises:
-        UserError: the images cannot be split.
+        UserError: the images cannot be split, or the data sets cannot be used together.
     """
-    if request.split is None:
-        return None
-    # pyarrow comes with it, a third of a second: what is refused before does without.
-    from hsae.pipeline.inputs.image_split import read_split
-
     with transaction(connections.sessions) as session:
-        dataset = dataset_ref(dataset_or_first(session, request.dataset))
-    return read_split(connections.store, dataset, request.split)
+        found = find_datasets(session, request.dataset, request.score_dataset, request.split)
+        dataset, scored = (None if row is None else dataset_ref(row) for row in found)
+    if request.split is None or dataset is None:
+        return None, []
+    # pyarrow comes with it, a third of a second: what is refused before does without.
+    from hsae.pipeline.inputs.image_split import read_split, read_split_apart
+
+    if scored is None:
+        split = read_split(connections.store, dataset, request.split)
+        return split, list(split.notes())
+    return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
 
 
-def _warn(connections: Connections, request: SubmitRequest, plan: Preview, split: "ImageSplit | None") -> list[str]:
+def _warn(
+    connections: Connections,
+    request: SubmitRequest,
+    plan: Preview,
+    split: "ImageSplit | None",
+    notes: Sequence[str],
+) -> list[str]:
     """Print what the split means for this data set, and print and return warnings about likely weak results."""
-    if split is None:
+    if split is None or not split.trains:
         with transaction(connections.sessions) as session:
             n_images = session.get_one(Dataset, plan.dataset.id).n_images
     else:
         n_images = int(split.train.sum())
-        for note in split.notes():
-            click.echo(f"Note: {note}.", err=True)
+    for note in notes:
+        click.echo(f"Note: {note}.", err=True)
     warning = few_rows_warning(request, plan.model, n_images)
     if warning is None:
         return []

@@ -45,6 +45,12 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     shell_complete=complete_datasets,
 )
 @click.option(
+    "--score-dataset",
+    help="Another data set of the same taxonomy, by its name or path, to select and score on; then all images of"
+    " --dataset train.",
+    shell_complete=complete_datasets,
+)
+@click.option(
     "--tokens",
     type=click.Choice(get_args(Tokens)),
     default="cls",
@@ -95,7 +101,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     default="last",
     show_default=True,
     help="What monosemanticity compares images by: class token of the last layer (last), the analysed layer (own), or"
-    " an activation set of the same images (its number or key).",
+    " an activation set of the scored images (its number or key).",
 )
 @click.option(
     "--split",
@@ -143,7 +149,8 @@ def submit(
     if asks and not sys.stdin.isatty():
         raise UserError("--spec asks before it queues, and there is no terminal to answer: add --yes, or --dry-run")
     manner = Manner(from_file=from_file, asks=asks, dry_run=dry_run, wait=wait, as_json=as_json)
-    if not submit_request(connections, request, manner, dataset=None if from_file else options["dataset"]):
+    given = (None, None) if from_file else (options["dataset"], options["score_dataset"])
+    if not submit_request(connections, request, manner, given=given):
         ctx.exit(1)
 
 

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Int8
 
 from hsae.datasets.group_split import assign_groups
 from hsae.errors import UserError
-from hsae.split_config import NO_SPLIT, NamedGroups, SplitConfig
+from hsae.split_config import NO_SPLIT, NamedGroups, ScoreSplit, SplitConfig
 
-TRAIN, SELECT, SCORE = 0, 1, 2
+TRAIN, SELECT, SCORE, UNUSED = 0, 1, 2, 3
 _HALVES = (Fraction(1, 2), Fraction(1, 2))
 _DENOMINATOR = 10_000  # of shares: as exact as people write them, so that ties are ties
 
@@ -26,12 +26,15 @@ class ImageSplit:
     """The part of every image of a listing.
 
     Attributes:
-        part: int8[n_images], `TRAIN`, `SELECT` or `SCORE`. Where `is_halved`, there is no `SELECT`.
+        part: int8[n_images], `TRAIN`, `SELECT` or `SCORE`. Where `is_halved`, there is no `SELECT`. Where another data
+            set trains, there is no `TRAIN`, and `UNUSED` are images of groups that neither select nor score.
         is_halved: there were too few images for three parts: the images of `TRAIN` also select.
         by: what was assigned as a whole.
         n_classes: classes of the data set.
         n_single: classes of a single image.
         n_unscored: classes of which no image is in `SCORE`.
+        n_unselected: where another data set trains, classes of which no image is in `SELECT`; else 0.
+        trains: whether the data set trains; False: another one does.
     """
 
     part: Int8[np.ndarray, "n_images"]
@@ -40,6 +43,8 @@ class ImageSplit:
     n_classes: int
     n_single: int
     n_unscored: int
+    n_unselected: int = 0
+    trains: bool = True
 
     @property
     def train(self) -> Bool[np.ndarray, "n_images"]:
@@ -65,7 +70,10 @@ class ImageSplit:
                 f" {self.by} are split in two halves: the first trains and selects, the second scores"
             )
         if self.n_single:
-            found.append(f"{_classes(self.n_single)} a single image, which trains or scores but not both")
+            use = "trains" if self.trains else "selects"
+            found.append(f"{_classes(self.n_single)} a single image, which {use} or scores but not both")
+        if self.n_unselected:
+            found.append(f"{_classes(self.n_unselected)} no image to select on: no latent is chosen for it")
         if self.n_unscored:
             found.append(f"{_classes(self.n_unscored)} no scored image: what needs one is undefined (NULL)")
         if self.n_classes < 3:
@@ -113,6 +121,50 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
         images.n_classes,
         n_single=int((np.bincount(images.class_of, minlength=images.n_classes) == 1).sum()),
         n_unscored=int(_lacking(images, part, 3)[:, SCORE].sum()),
+    )
+
+
+def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
+    """Assign every image of a data set that does not train to select or to score, by the rules of `split_images`.
+
+    There are two parts from the start, so nothing is halved. Where the config names groups, images of other groups are
+    not used.
+
+    Args:
+        listing: as for `split_images`.
+        config: the shares and the seed.
+
+    Raises:
+        UserError: all images are of one group, or no image is left to select or to score on.
+    """
+    images = _Images(listing)
+    groups = set(images.groups or ())
+    if config.groups is None and len(groups) == 1 and None not in groups:
+        raise UserError(
+            f"all images are of the group {groups.pop()}, and a group is not divided, so none is left to score: give"
+            " the images several groups, or register them without the column group"
+        )
+    if config.groups is None:
+        select = Fraction(config.select).limit_denominator(_DENOMINATOR)
+        part = np.where(_assign(images, (select, 1 - select), config.seed) == 0, SELECT, SCORE).astype(np.int8)
+    else:
+        named = _assign_named(images, config.groups)
+        part = np.where(named == TRAIN, UNUSED, named).astype(np.int8)
+    for number, use in ((SELECT, "select on"), (SCORE, "score")):
+        if not (part == number).any():
+            raise UserError(
+                f"a split of {images.n_images} images, where others train, leaves none to {use}: give more images"
+            )
+    lacking = _lacking(images, part, 4)
+    return ImageSplit(
+        part,
+        False,
+        "images" if images.groups is None else "groups",
+        images.n_classes,
+        n_single=int((np.bincount(images.class_of, minlength=images.n_classes) == 1).sum()),
+        n_unscored=int(lacking[:, SCORE].sum()),
+        n_unselected=int(lacking[:, SELECT].sum()),
+        trains=False,
     )
 
 

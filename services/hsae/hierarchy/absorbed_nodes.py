@@ -17,17 +17,21 @@ def written_images(sae: SaeActivations, images: LabelledImages, threshold: float
     """The images as the SAE reads and writes them; None where absorption is not measured.
 
     It needs the decoder and the pre-bias. With several tokens per image it is not defined: a latent's activation is its
-    maximum over them, which is not what the decoder writes in their mean (ours).
+    maximum over them, which is not what the decoder writes in their mean (ours). Nor is it where no training image has
+    a class of the taxonomy.
     """
     if sae.decoder is None or sae.pre_bias is None or sae.pooled_neurons is not None:
         return None
     everywhere = np.arange(len(sae.neurons))
     parts = images.parts
+    train = everywhere if parts is None else parts.train[parts.train < images.labels.shape[0]]
+    if not len(train):
+        return None
     return WrittenImages(
         inputs=(np.float32(sae.input_scale) * sae.neurons - sae.pre_bias).astype(np.float32),
         z=sae.z,
         decoder=sae.decoder,
-        train=everywhere if parts is None else parts.train,
+        train=train,
         select=everywhere if parts is None else parts.select,
         score=everywhere if parts is None else parts.score,
         threshold=threshold,
@@ -52,7 +56,7 @@ def absorbed_nodes(
         return None
     taxonomy = images.taxonomy
     n_classes = len(taxonomy.classes)
-    labels = checked_labels(images.labels, len(given.written.inputs), n_classes)
+    labels = checked_labels(images.labels, images.labels.shape[0], n_classes)
     if given.basis == "shuffled_taxonomy":
         labels = shuffle_taxonomy(labels, n_classes, given.seed, scored=labels[given.written.score])
     sets = label_sets(labels, taxonomy)

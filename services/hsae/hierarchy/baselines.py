@@ -68,6 +68,7 @@ class Baselines:
             select=None if parts is None else parts.select,
             untrained=sae.untrained,
             pooled_neurons=sae.pooled_neurons,
+            n_encoded=sae.z.shape[0],
             device=device,
             check=check,
         )

@@ -65,7 +65,7 @@ def score_bases(
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
     n_images, n_latents = sae.z.shape
-    if sae.neurons.shape[0] != n_images:
+    if sae.neurons.shape[0] != n_images and not _trains_apart(sae, images):
         raise UserError(
             f"latent activations of {n_images} images and neuron activations of {sae.neurons.shape[0]}: "
             "give both of the same images"
@@ -115,10 +115,18 @@ def score_bases(
     return results
 
 
+def _trains_apart(sae: SaeActivations, images: LabelledImages) -> bool:
+    """Whether images that only train follow those with latent activations."""
+    parts, n_images = images.parts, sae.z.shape[0]
+    if parts is None or len(sae.neurons) < n_images:
+        return False
+    return all((positions < n_images).all() for positions in (parts.select, parts.score))
+
+
 def _sums_of_all(sae: SaeActivations, images: LabelledImages, scoring: ScoringConfig, device: Device) -> ClassSums:
-    """The SAE's sums by class over all images, from which an export makes the scores of every pair."""
+    """The SAE's sums by class over all images with latents, from which an export makes the scores of every pair."""
     ranked = rank_activations(sae.z, threshold=scoring.threshold, device=device)
-    labels = checked_labels(images.labels, ranked.n_images, len(images.taxonomy.classes))
+    labels = checked_labels(images.labels[: ranked.n_images], ranked.n_images, len(images.taxonomy.classes))
     everything = LabelledPart.of(ranked, labels, images.taxonomy, device=device)
     return everything.sums.with_label_sets(everything.sets)
 

@@ -34,6 +34,10 @@ class ImageParts:
 class LabelledImages:
     """The images of an analysis.
 
+    Where another data set trains, the images that select and score come first, then those that train. Only the first
+    have latent activations and embeddings. Training images of classes that the taxonomy lacks come last and without
+    labels: what reads labels leaves them out.
+
     Attributes:
         labels: class of every image, a position in `taxonomy.classes`; or, where images have several, bool or
             integers [n_images, n_classes] in CSR form.
@@ -53,11 +57,11 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SaeActivations:
-    """An SAE on the scored images, and what its controls are made of.
+    """An SAE on the images that select and score, and what its controls are made of.
 
     Attributes:
         z: latent activations, float32[n_images, n_latents], not negative.
-        neurons: the activations that the SAE was given, of the same images.
+        neurons: the activations that the SAE was given, of the same images; then those of further training images.
         decoder: the direction that every latent of the SAE writes, for the similarity of siblings, NaN without it.
         untrained: for the control `untrained`, the latent activations of the SAE before its training, as `z`.
         pooled_neurons: of images with several tokens, what the control `neuron` is made of: over an image's tokens the

@@ -15,10 +15,11 @@ from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.compare import CompareRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.kinds.probe import ProbeRequest
+from hsae.pipeline.kinds.scored_apart import ScoredApart
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
 from hsae.sae.config import SaeConfig
-from hsae.split_config import SplitConfig
+from hsae.split_config import ScoreSplit, SplitConfig
 
 _MODEL = BackboneSpec(
     name="facebook/dinov2-base",
@@ -189,6 +190,18 @@ def test_comparisons(analyses, comparison, key):
 )
 def test_class_probes(probe, split, key):
     assert ProbeRequest(activation_key=_ACTIVATIONS, dataset=_DATASET, probe=probe, split=split).key == key
+
+
+def test_another_data_set_that_is_scored():
+    apart = ScoredApart(train_dataset=_DATASET, activation_key="8" * 64, split=ScoreSplit())
+    analysis = AnalyzeRequest(
+        sae_key=_SAE, activation_key=_ACTIVATIONS, dataset=_DATASET, scoring=ScoringConfig(), apart=apart
+    )
+    assert analysis.key == "f8e7f30cae5b11d3e56197af1c629cb3ba39a25fcac58ce4a46cba2eecf1962d"
+    probe = ProbeRequest(activation_key=_ACTIVATIONS, dataset=_DATASET, probe=ProbeConfig(), apart=apart)
+    assert probe.key == "d0cf06657b0c4b3910c2c56506278cac0d1dc09e3f6967f860effe76e2b5a5a9"
+    key = study_key("9" * 64, 7, score_dataset_id=8)
+    assert key == "880e7da54e0cac1294be412aee8cf03b96e044cc6bea806f961fd760b65a6abb"
 
 
 def test_a_study():

@@ -11,9 +11,10 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.kinds.probe import ProbeRequest
+from hsae.pipeline.kinds.scored_apart import ScoredApart
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.sae.config import SaeConfig
-from hsae.split_config import SplitConfig
+from hsae.split_config import NamedGroups, ScoreSplit, SplitConfig
 
 DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
 
@@ -132,3 +133,23 @@ def test_every_setting_of_the_probes_and_what_they_probe_is_part_of_the_key():
         key(DATASET.model_copy(update={"taxonomy_key": "0" * 64})),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
+
+
+def test_what_is_scored_apart_and_how_it_is_divided_is_part_of_the_keys_and_its_name_is_not():
+    def keys(activations="b" * 64, dataset=DATASET, trains=DATASET, **split):
+        apart = ScoredApart(train_dataset=trains, activation_key=activations, split=ScoreSplit(**split))
+        analysis = AnalyzeRequest(
+            sae_key="e" * 64, activation_key="a" * 64, dataset=dataset, scoring=ScoringConfig(), apart=apart
+        )
+        probe = ProbeRequest(activation_key="a" * 64, dataset=dataset, probe=ProbeConfig(), apart=apart)
+        return analysis.key, probe.key
+
+    moved = DATASET.model_copy(update={"id": 9, "name": "b", "root": "/b", "listing_sha256": "c" * 64})
+    assert keys(dataset=moved, trains=moved) == keys()
+    found = [
+        keys(), keys(activations="c" * 64), keys(seed=1), keys(select=0.25, score=0.75),
+        keys(groups=NamedGroups(select=("x",), score=("y",))), keys(dataset=DATASET.model_copy(update={
+            "taxonomy_key": "0" * 64})),
+    ]  # fmt: skip
+    in_sample = AnalyzeRequest(sae_key="e" * 64, activation_key="a" * 64, dataset=DATASET, scoring=ScoringConfig())
+    assert len({key for pair in found for key in pair} | {in_sample.key}) == 2 * len(found) + 1

@@ -16,10 +16,12 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
     query = """
         SELECT i.analysis_id AS id, i.analysis_key AS key, i.scoring AS config, i.split, i.n_images,
                a.activations_sha256, a.class_sums_sha256, i.dataset_id, i.dataset,
+               CASE WHEN i.split ? 'score_dataset' THEN t.name END AS train_dataset,
                i.sae_key, i.sae_kind, i.expansion, i.sae_config, e.metrics AS sae_metrics, e.weights_sha256,
                i.n_latents, i.layer, i.tokens, i.model, i.revision, m.preprocessing, i.d_model
         FROM analysis_input i
         JOIN analysis a ON a.id = i.analysis_id JOIN sae e ON e.id = i.sae_id JOIN model m ON m.id = i.model_id
+        JOIN activation_set s ON s.id = i.activation_set_id JOIN dataset t ON t.id = s.dataset_id
     """
     if analysis is None:
         latest = """

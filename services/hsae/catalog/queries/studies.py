@@ -136,6 +136,7 @@ def _study(row: Row) -> Row:
         "model": request.get("model"),
         "random_init": request.get("random_init"),
         "dataset": row["dataset"],
+        "score_dataset": request.get("score_dataset"),
         "layers": layers if isinstance(layers, list) else row["layers"],
         "n_saes": None if "saes" not in request else len({str(sae) for sae in request["saes"]}),
         "jobs": row["states"],

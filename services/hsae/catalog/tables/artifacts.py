@@ -117,15 +117,18 @@ class Analysis(Base):
     id: Mapped[Identity64] = mapped_column(comment="primary key")
     key: Mapped[str] = mapped_column(unique=True, comment="content address; objects lie under analyses/<key>/")
     sae_id: Mapped[int] = mapped_column(ForeignKey("sae.id"), comment="the SAE that was scored")
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images that were scored")
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
     config: Mapped[Json] = mapped_column(
         comment="scoring configuration: firing threshold, rule, control seeds, key of the embeddings, format"
     )
-    n_images: Mapped[int] = mapped_column(comment="images of all parts that could be read")
+    n_images: Mapped[int] = mapped_column(
+        comment="images of all parts that could be read; where another data set trains, those of the scored one"
+    )
     split: Mapped[Json | None] = mapped_column(
         comment="shares train, select, score and their seed; by: images or whole groups; is_halved: one half trains "
-        "and selects, for want of images. Null: in-sample, every image did everything"
+        "and selects, for want of images. Where another data set trains: score_dataset names the one that selects and "
+        "scores, and scored has its shares. Null: in-sample, every image did everything"
     )
     n_train: Mapped[int | None] = mapped_column(comment="images that trained the SAE; null in-sample")
     n_select: Mapped[int | None] = mapped_column(comment="images on which latents were chosen; null in-sample")

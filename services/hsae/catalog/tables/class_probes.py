@@ -23,9 +23,10 @@ class ClassProbe(Base):
         unique=True, comment="content address: the activation set's key, the labels, the taxonomy and the configuration"
     )
     activation_set_id: Mapped[int] = mapped_column(
-        ForeignKey("activation_set.id", ondelete="CASCADE"), comment="the activations that were probed"
+        ForeignKey("activation_set.id", ondelete="CASCADE"),
+        comment="the activations that were probed; where another data set is scored, those that trained the probes",
     )
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images")
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the labelled images that were scored")
     job_id: Mapped[int] = mapped_column(
         ForeignKey("job.id"),
         comment="the job that made it; before there were probe jobs the first analysis of the layer",

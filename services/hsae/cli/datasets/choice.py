@@ -36,8 +36,12 @@ class Choice:
     registered_as: tuple[str, ...] = ()
 
 
-def choose_dataset(connections: Connections, given: str | None, *, register: bool = True) -> Choice:
+def choose_dataset(
+    connections: Connections, given: str | None, *, register: bool = True, option: str = "--dataset"
+) -> Choice:
     """Distinguish a name from a path, without reading an image. A value with a slash is a path or a URI.
+
+    `option` is the one that gave the value, for messages.
 
     Raises:
         UserError: a name is registered and another folder or CSV of that name is here, or neither exists; there is no
@@ -63,8 +67,8 @@ def choose_dataset(connections: Connections, given: str | None, *, register: boo
     if not is_path and name is not None:
         if _is_dataset(path) and not _is_at(path, roots[name]):
             raise UserError(
-                f"--dataset {given} is ambiguous: {name} is registered (images of {roots[name]}), and a different"
-                f" {'CSV' if _is_csv(path) else 'folder'} lies here, {path.absolute()}: write --dataset ./{given} for"
+                f"{option} {given} is ambiguous: {name} is registered (images of {roots[name]}), and a different"
+                f" {'CSV' if _is_csv(path) else 'folder'} lies here, {path.absolute()}: write {option} ./{given} for"
                 f" what lies here, or register it with `hsae-admin dataset add NAME ./{given}`; for the registered one"
                 f" submit from another folder, or rename it: `hsae-admin dataset rename {name} NEW`"
             )
@@ -74,7 +78,7 @@ def choose_dataset(connections: Connections, given: str | None, *, register: boo
             # scipy and pyarrow come with it, half a second that only this message pays.
             from hsae.datasets.sources.lookalikes import lookalike_hint
 
-            raise UserError(f"--dataset {given}: there is no such folder or file{lookalike_hint(path)}")
+            raise UserError(f"{option} {given}: there is no such folder or file{lookalike_hint(path)}")
         require_registered(connections, given)
     path = path.resolve()
     return _choice(

@@ -33,6 +33,8 @@ def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int,
 def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
     """Titles of analyses: `topk SAE x8 (k=16), cls of dinov2-base, birds`, with `, in-sample` where that is so.
 
+    Where another data set is scored, it comes last: `..., birds, scored on birds-val`.
+
     The brackets contain the settings that are not the same in all SAEs of a kind; two kinds differ by their names.
     """
 
@@ -85,4 +87,5 @@ def _titles(
 
 def _activations(row: _Settings) -> str:
     activations = row["activations"]
-    return f"{activations['tokens']} of {short_model_name(activations['model'])}, {activations['dataset']}"
+    apart = "" if row["score_dataset"] is None else f", scored on {row['score_dataset']}"
+    return f"{activations['tokens']} of {short_model_name(activations['model'])}, {activations['dataset']}{apart}"

@@ -26,7 +26,7 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     """Print which jobs would be made and which exist: by kind, then by SAE and layer."""
     n_saes = len({job.sae for job in preview.jobs if job.sae is not None})
     click.echo(
-        f"{short_model_name(preview.model.name)}, {_layers(preview.layers)}, on {preview.dataset.name};"
+        f"{short_model_name(preview.model.name)}, {_layers(preview.layers)}, on {_where(preview)};"
         f" {n_saes} {'SAE' if n_saes == 1 else 'SAEs'} per layer",
         err=err,
     )
@@ -59,9 +59,7 @@ def _by_sae(preview: Preview) -> list[dict[str, Any]]:
 
 def print_plan(plan: Plan) -> None:
     """Print what was queued, what is reused, and how to watch it."""
-    click.echo(
-        f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {plan.dataset.name}"
-    )
+    click.echo(f"Study {plan.study_id}: {short_model_name(plan.model.name)}, {_layers(plan.layers)}, on {_where(plan)}")
     print_former_study(plan)
     if len(plan.jobs) <= _LISTED_JOBS:
         for job in plan.jobs:
@@ -94,6 +92,7 @@ def plan_json(plan: Preview) -> dict[str, Any]:
         "model": plan.model.name,
         "revision": plan.model.revision,
         "dataset": plan.dataset.name,
+        "score_dataset": None if plan.score_dataset is None else plan.score_dataset.name,
         "layers": list(plan.layers),
         "embeddings": plan.embeddings,
         "jobs": [
@@ -110,6 +109,11 @@ def plan_json(plan: Preview) -> dict[str, Any]:
             for job in plan.jobs
         ],
     }
+
+
+def _where(plan: Preview) -> str:
+    apart = "" if plan.score_dataset is None else f", scored on {plan.score_dataset.name}"
+    return f"{plan.dataset.name}{apart}"
 
 
 def _layers(layers: tuple[int, ...]) -> str:

@@ -18,6 +18,9 @@ def for_people(row: dict[str, Any]) -> dict[str, Any]:
     if model is not None and row["random_init"] is not None:
         model = random_init_name(model, row["random_init"])
     return {
+        "dataset": row["dataset"]
+        if row["score_dataset"] is None
+        else f"{row['dataset']}, scored on {row['score_dataset']}",
         "model": model,
         "layers": ranges(row["layers"]) if row["layers"] else None,
         "jobs": ", ".join(f"{row['jobs'][state]} {state}" for state in JOB_STATES if state in row["jobs"]) or None,

@@ -34,7 +34,8 @@ class WrittenImages:
 
     Attributes:
         inputs: the SAE's input less its pre-bias, which `z @ decoder` reconstructs.
-        z: activation of every latent; one that is not above the threshold counts as 0.
+        z: activation of every latent; one that is not above the threshold counts as 0. It has the first images alone
+            where the others only train.
         decoder: the direction that every latent writes.
         train: the images that directions are fitted on, ascending; in-sample, all three parts are all images.
         select: the images that thresholds are chosen on.
@@ -276,7 +277,8 @@ def _table(node: Int[np.ndarray, "n_rows"], latent: Int[np.ndarray, "n_rows"], r
 
 def _check(written: WrittenImages) -> None:
     n_images, n_latents = written.z.shape
-    if len(written.inputs) != n_images or written.decoder.shape != (n_latents, written.inputs.shape[1]):
+    is_known = len(written.inputs) >= n_images and (written.score < n_images).all()
+    if not is_known or written.decoder.shape != (n_latents, written.inputs.shape[1]):
         raise UserError(
             f"inputs {list(written.inputs.shape)}, latent activations {[n_images, n_latents]} and decoder "
             f"{list(written.decoder.shape)} do not fit together: give one row per image and one direction per latent"

@@ -3,18 +3,20 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import ActivationSet, Analysis, ClassProbe, Comparison, Dataset, Job, Study, StudyJob, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
-from hsae.pipeline.upkeep.garbage import Garbage, collect
+from hsae.pipeline.upkeep.garbage import DATASETS_OF_JOBS, Garbage, collect
+from hsae.split_config import SCORE_DATASET
 from hsae.store.keys import DATASETS, TAXONOMIES, taxonomy_key
 from hsae.store.objects import ObjectStore
 
 _N_STUDIES_NAMED = 8
+_NAMED_IN_REQUESTS = ("dataset", SCORE_DATASET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,11 @@ def rename_dataset(sessions: sessionmaker[Session], old: str, new: str) -> tuple
                 f"the name {new} is taken by a data set of {taken.n_images} images of {taken.root}: choose another"
             )
         old, dataset.name = dataset.name, new
-        for study in session.scalars(select(Study).where(Study.request["dataset"].astext == old)):
-            study.request = study.request | {"dataset": new}
+        for field in _NAMED_IN_REQUESTS:
+            for study in session.scalars(select(Study).where(Study.request[field].astext == old)):
+                study.request = study.request | {field: new}
+        for analysis in session.scalars(select(Analysis).where(Analysis.split[SCORE_DATASET].astext == old)):
+            analysis.split = (analysis.split or {}) | {SCORE_DATASET: new}
         return old, new
 
 
@@ -95,8 +100,7 @@ def _take_turns(session: Session) -> None:
 
 def _asks_for(dataset_id: int) -> ColumnElement[bool]:
     """Condition on `job`: it was requested with this data set. The request of a training only names its activations."""
-    asked: ColumnElement[str] = Job.request["dataset"]["id"].astext
-    return asked == str(dataset_id)
+    return or_(*(given["id"].astext == str(dataset_id) for given in DATASETS_OF_JOBS))
 
 
 def _studies_of(dataset: Dataset) -> ColumnElement[bool]:
@@ -105,8 +109,8 @@ def _studies_of(dataset: Dataset) -> ColumnElement[bool]:
     A study that reuses the jobs of a data set with the same images and another name only names its own data set.
     """
     of_its_jobs = select(StudyJob.study_id).join(Job, Job.id == StudyJob.job_id).where(_asks_for(dataset.id))
-    named: ColumnElement[str] = Study.request["dataset"].astext
-    return Study.id.in_(of_its_jobs) | (named == dataset.name)
+    named = (Study.request[field].astext == dataset.name for field in _NAMED_IN_REQUESTS)
+    return or_(Study.id.in_(of_its_jobs), *named)
 
 
 def _refuse_used(session: Session, dataset: Dataset) -> None:

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.catalog import Dataset, DatasetClass, Synset, transaction
 from hsae.catalog.queries.analyses import find_analysis
 from hsae.catalog.queries.conditions import Row
-from hsae.datasets.split import split_images
 from hsae.errors import UserError
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.pipeline.exports.files import Exported, write_files
 from hsae.pipeline.exports.page import write_index, write_page
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.image_split import split_listing
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.pipeline.upkeep.damage import forget_object
@@ -129,6 +129,6 @@ def _parts(stored: Row | None, listing: pa.Table, images: Int32[np.ndarray, "n_i
     config = split_of(stored)
     if config is None:
         return None
-    split = split_images(listing, config)
-    names = np.array(["train and select" if split.is_halved else "train", "select", "score"])
+    split = split_listing(listing, config)
+    names = np.array(["train and select" if split.is_halved else "train", "select", "score", "unused"])
     return [str(name) for name in names[split.part[images]]]

@@ -32,7 +32,8 @@ class Exported:
         listing: the data set's listing, one row per row of the latents.
         labels: by wnid what the data set calls the class.
         weights: the SAE's stored object.
-        parts: what each row's image does: `train`, `select` or `score`, with halves `train and select`; None in-sample.
+        parts: what each row's image does: `train`, `select` or `score`, with halves `train and select`; `unused` where
+            another data set trains and the image's group is not named; None in-sample.
     """
 
     row: Row
@@ -83,6 +84,7 @@ def _analysis(row: Row) -> dict[str, Any]:
         "analysis": row["id"],
         **{name: row[name] for name in names},
         "scoring": row["config"],
+        "train_dataset": row["train_dataset"],
         "split": row["split"],
         "hsae_version": __version__,
     }

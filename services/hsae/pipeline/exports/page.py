@@ -14,7 +14,7 @@ from hsae.sae.config import SaeConfig
 
 _PAGE = """\
 # Analysis {id}: {kind} SAE x{expansion} of {model} layer {layer} on {dataset}
-
+{trained}
 Written by hsae. Everything is in these files; no running service is needed. Paths of images are relative to the data
 set's folder, `{image_root}` (`image_root` in `analysis.json`).
 
@@ -27,7 +27,8 @@ set's folder, `{image_root}` (`image_root` in `analysis.json`).
 | `node_score.parquet` | {n_pairs} rows, every pair of a latent and a node with all scores, by latent, then by node |
 | `sae.safetensors` | the weights of the SAE, exactly the stored object (sha256 `{weights_sha256}`) |
 | `sae.json` | its configuration (`config`), training metrics (`metrics`), n_latents and d_model |
-| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, `scoring`, `split` (null: in-sample) |
+| `analysis.json` | model, preprocessing, layer, tokens, data set, image root, `scoring`, `split` (null: in-sample), \
+`train_dataset` (null: the same) |
 
 Where the tokens are patches, a latent's activation on an image is the greatest over its patches.
 A wnid is the WordNet id of a synset, such as n02084071; in a custom taxonomy it is the name of the node.
@@ -154,6 +155,7 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         model=short_model_name(row["model"]),
         layer=row["layer"],
         dataset=row["dataset"],
+        trained=_trained(row),
         image_root=row["image_root"],
         n_images=row["n_images"],
         n_latents=row["n_latents"],
@@ -171,6 +173,16 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         ),
     )
     (target / "README.md").write_text(page, encoding="utf-8")
+
+
+def _trained(row: Row) -> str:
+    """A paragraph about the images that trained the SAE, where they are of another data set; else nothing."""
+    if row["train_dataset"] is None:
+        return ""
+    return (
+        f"\nThe SAE was trained on all images of the data set {row['train_dataset']}. All files here are of the\n"
+        f"images of {row['dataset']}, on which its latents were chosen and scored.\n"
+    )
 
 
 def write_index(target: Path, rows: Sequence[Row]) -> None:

@@ -10,10 +10,11 @@ from hsae.catalog import Analysis, Job
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
+from hsae.pipeline.kinds.scored_apart import ScoredApart, apart_content
 from hsae.pipeline.kinds.setting_labels import scoring_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.kinds.train import described
-from hsae.split_config import SplitConfig
+from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import ANALYSES, class_sums_key, latents_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
@@ -26,10 +27,11 @@ class AnalyzeRequest(StageRequest):
     Attributes:
         sae_key: the SAE.
         activation_key: the activations that it was trained on.
-        dataset: the labelled images.
+        dataset: the labelled images that are scored.
         scoring: how it is scored.
-        embedding_key: the activation set in which monosemanticity compares images; None: `activation_key`.
-        split: the parts of the images on which latents are chosen and scored; None: in-sample.
+        embedding_key: the activation set in which monosemanticity compares images; None: that of the scored images.
+        split: the parts of the images on which latents are chosen and scored; None: in-sample, or `apart`.
+        apart: where `dataset` is another data set than the one that trained the SAE.
     """
 
     sae_key: str
@@ -38,6 +40,17 @@ class AnalyzeRequest(StageRequest):
     scoring: ScoringConfig
     embedding_key: str | None = None
     split: SplitConfig | None = None
+    apart: ScoredApart | None = None
+
+    @property
+    def scored_key(self) -> str:
+        """The activations of the scored images."""
+        return self.activation_key if self.apart is None else self.apart.activation_key
+
+    @property
+    def division(self) -> SplitConfig | ScoreSplit | None:
+        """How the images of `dataset` are divided; None: in-sample."""
+        return self.split if self.apart is None else self.apart.split
 
     @property
     def key(self) -> str:
@@ -53,6 +66,7 @@ class AnalyzeRequest(StageRequest):
                 "scoring": self.scoring.key_fields(),
                 "embeddings": self.embedding_key,
                 **split_content(self.split),
+                **apart_content(self.apart),
             },
         )
 
@@ -60,7 +74,7 @@ class AnalyzeRequest(StageRequest):
     def config(self) -> dict[str, Any]:
         """The scoring as the analysis' row stores it: the same for every request with this key."""
         return self.scoring.model_dump(mode="json") | {
-            "embeddings": self.embedding_key or self.activation_key,
+            "embeddings": self.embedding_key or self.scored_key,
             "format": ANALYSIS_FORMAT,
         }
 
@@ -79,24 +93,28 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
     table = Analysis
 
     def ask(self, asked: Asked) -> AnalyzeRequest:
-        """The scores of the SAE on the activations that it was trained on."""
-        activation_key = asked.one_key("extract")
+        """The scores of the SAE on the activations that it was trained on, or on those of another data set."""
+        activation_key, apart = asked.one_key("extract"), asked.apart
+        scored_key = activation_key if apart is None else apart.activation_key
         return AnalyzeRequest(
             sae_key=asked.one_key("train"),
             activation_key=activation_key,
-            dataset=asked.dataset,
+            dataset=asked.scored,
             scoring=asked.scoring,
-            embedding_key=None if asked.embedding_key == activation_key else asked.embedding_key,
-            split=asked.split,
+            embedding_key=None if asked.embedding_key == scored_key else asked.embedding_key,
+            split=asked.training_split,
+            apart=apart,
         )
 
     def title(self, asked: Asked) -> str:
         """Which SAE of which layer, on which images, scored how."""
-        return f"analyze {described(asked)} on {asked.dataset.name}{scoring_label(asked.scoring, asked.split)}"
+        where = f"{asked.scored.name}{asked.trained_on}"
+        return f"analyze {described(asked)} on {where}{scoring_label(asked.scoring, asked.division)}"
 
     def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:
-        """The SAE and the embeddings. The SAE's activations exist once the SAE does."""
-        return (request.sae_key,) if request.embedding_key is None else (request.sae_key, request.embedding_key)
+        """The SAE, the embeddings, and another scored data set. The SAE's activations exist once the SAE does."""
+        apart = () if request.apart is None else (request.apart.activation_key,)
+        return (request.sae_key, *(() if request.embedding_key is None else (request.embedding_key,)), *apart)
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """Latent activations and class sums."""

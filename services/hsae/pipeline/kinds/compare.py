@@ -58,12 +58,12 @@ class CompareStage(Stage[CompareRequest]):
     def ask(self, asked: Asked) -> CompareRequest:
         """All analyses of the study."""
         return CompareRequest(
-            analyses=tuple(sorted(asked.keys["analyze"])), dataset=asked.dataset, comparison=asked.comparison
+            analyses=tuple(sorted(asked.keys["analyze"])), dataset=asked.scored, comparison=asked.comparison
         )
 
     def title(self, asked: Asked) -> str:
         """Of which layers, on which images."""
-        return f"compare the analyses of {asked.model_name} layer {ranges(asked.layers)} on {asked.dataset.name}"
+        return f"compare the analyses of {asked.model_name} layer {ranges(asked.layers)} on {asked.scored.name}"
 
     def needs(self, request: CompareRequest) -> tuple[str, ...]:
         """The analyses."""

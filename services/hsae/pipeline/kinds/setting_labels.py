@@ -5,7 +5,7 @@ from pydantic import BaseModel
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
-from hsae.split_config import IN_SAMPLE, SplitConfig
+from hsae.split_config import IN_SAMPLE, ScoreSplit, SplitConfig
 
 
 def sae_label(sae: SaeConfig) -> str:
@@ -25,13 +25,13 @@ def extraction_label(extraction: ExtractionConfig) -> str:
     return extraction.tokens + (f" ({', '.join(chosen)})" if chosen else "")
 
 
-def scoring_label(scoring: ScoringConfig, split: SplitConfig | None) -> str:
+def scoring_label(scoring: ScoringConfig, split: SplitConfig | ScoreSplit | None) -> str:
     """Every setting of the scoring that differs from the default, in brackets after a space; empty if none does."""
     chosen = _chosen(scoring, ScoringConfig(), set()) + ([IN_SAMPLE] if split is None else _chosen_split(split))
     return f" ({', '.join(chosen)})" if chosen else ""
 
 
-def probe_label(probe: ProbeConfig, split: SplitConfig | None) -> str:
+def probe_label(probe: ProbeConfig, split: SplitConfig | ScoreSplit | None) -> str:
     """Every setting of the probes that differs from the default, in brackets after a space; empty if none does."""
     chosen = _chosen(probe, ProbeConfig(), set()) + ([] if split is None else _chosen_split(split))
     return f" ({', '.join(chosen)})" if chosen else ""
@@ -43,8 +43,8 @@ def split_suffix(split: SplitConfig | None) -> str:
     return f" ({', '.join(chosen)})" if chosen else ""
 
 
-def _chosen_split(split: SplitConfig) -> list[str]:
-    return [] if split == SplitConfig() else [f"split={split.label}"]
+def _chosen_split(split: SplitConfig | ScoreSplit) -> list[str]:
+    return [] if split == type(split)() else [f"split={split.label}"]
 
 
 def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -16,8 +16,9 @@ from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject
+from hsae.pipeline.kinds.scored_apart import ScoredApart
 from hsae.sae.config import SaeConfig
-from hsae.split_config import SplitConfig
+from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import artifact_prefix
 
 Scope = Literal["layer", "sae", "study"]
@@ -45,6 +46,8 @@ class Asked:
         comparison: how analyses are compared.
         probe: how layers are probed for classes.
         split: the parts in which images are used; None: in-sample.
+        score_dataset: the labelled images that select and score, where `dataset` trains alone; None: `dataset` itself.
+        scored_key: the activations of `score_dataset` at the one layer.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
@@ -58,6 +61,8 @@ class Asked:
     comparison: ComparisonConfig
     probe: ProbeConfig
     split: SplitConfig | None = None
+    score_dataset: DatasetRef | None = None
+    scored_key: str | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -66,6 +71,43 @@ class Asked:
     def model_name(self) -> str:
         """The backbone's name for people."""
         return short_model_name(self.model.name)
+
+    @property
+    def scored(self) -> DatasetRef:
+        """The labelled images of which every score is."""
+        return self.dataset if self.score_dataset is None else self.score_dataset
+
+    @property
+    def trained_on(self) -> str:
+        """For titles: `, trained on NAME` where that is another data set than the scored one, else empty."""
+        return "" if self.score_dataset is None else f", trained on {self.dataset.name}"
+
+    @property
+    def division(self) -> SplitConfig | ScoreSplit | None:
+        """How the scored images are divided; None: in-sample."""
+        return self.split if self.score_dataset is None or self.split is None else ScoreSplit.of(self.split)
+
+    @property
+    def training_split(self) -> SplitConfig | None:
+        """The split of the images of `dataset`; None: all of them train."""
+        return self.split if self.score_dataset is None else None
+
+    @property
+    def apart(self) -> ScoredApart | None:
+        """What a request says of the scored data set; None where it is the one that trains."""
+        division = self.division
+        if self.scored_key is None or not isinstance(division, ScoreSplit):
+            return None
+        return ScoredApart(train_dataset=self.dataset, activation_key=self.scored_key, split=division)
+
+    def of_scored(self) -> "Asked":
+        """What is asked of the scored images alone; augmented views are training rows, which they have none of."""
+        if self.score_dataset is None:
+            return self
+        extraction = self.extraction
+        if extraction.n_views > 1:
+            extraction = extraction.model_copy(update={"n_views": 1, "seed": 0})
+        return replace(self, dataset=self.score_dataset, score_dataset=None, extraction=extraction)
 
     @property
     def one_sae(self) -> SaeConfig:

@@ -60,11 +60,11 @@ class TrainStage(Stage[TrainRequest]):
 
     def ask(self, asked: Asked) -> TrainRequest:
         """The SAE on its layer's activations."""
-        return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae, split=asked.split)
+        return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae, split=asked.training_split)
 
     def title(self, asked: Asked) -> str:
         """Which SAE of which layer."""
-        return f"train {described(asked)}{split_suffix(asked.split)}"
+        return f"train {described(asked)}{split_suffix(asked.training_split)}"
 
     def needs(self, request: TrainRequest) -> tuple[str, ...]:
         """The activations."""

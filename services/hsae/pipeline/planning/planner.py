@@ -44,8 +44,18 @@ class Planner:
         self.comparison_key = ""
         self.to_notify: list[int] = []
 
-    def plan(self, request: SubmitRequest, spec: BackboneSpec, dataset: DatasetRef, layers: tuple[int, ...]) -> None:
-        """Find or make the request's jobs; sets `comparison_key` and `embeddings`."""
+    def plan(
+        self,
+        request: SubmitRequest,
+        spec: BackboneSpec,
+        dataset: DatasetRef,
+        layers: tuple[int, ...],
+        score_dataset: DatasetRef | None = None,
+    ) -> None:
+        """Find or make the request's jobs; sets `comparison_key` and `embeddings`.
+
+        `score_dataset` is the data set that is scored where `dataset` trains alone.
+        """
         study = Asked(
             model=spec,
             dataset=dataset,
@@ -55,8 +65,11 @@ class Planner:
             comparison=request.comparison,
             probe=request.probe,
             split=request.split,
+            score_dataset=score_dataset,
         )
-        embedding = self._inputs(study)
+        if score_dataset is not None:
+            self._plan_activations(study, EXTRACT.ask(study))
+        embedding = self._inputs(study.of_scored())
         study = replace(study, embedding_key=None if embedding is None else embedding.key)
         wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)))
         known = self._known([job.request.key for job in wanted])
@@ -65,7 +78,7 @@ class Planner:
         (self.comparison_key,) = (job.request.key for job in wanted if job.kind == COMPARE.kind)
 
     def _inputs(self, study: Asked) -> GivenSet | None:
-        """Plan the activations of all layers; returns the set that monosemanticity compares images in."""
+        """Plan the scored activations of all layers; returns the set that monosemanticity compares images in."""
         whole = EXTRACT.ask(study)
         embeddings = study.scoring.embeddings
         if embeddings == OWN:

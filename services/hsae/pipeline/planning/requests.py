@@ -31,6 +31,7 @@ class SubmitRequest(FrozenModel):
     revision: str | None = None
     random_init: int | None = None  # seed of random weights; None: the model's own
     dataset: str | None = None  # None: the first one registered
+    score_dataset: str | None = None  # that selects and scores; None: a part of `dataset`
     layers: tuple[int, ...] | Literal["all"]
     saes: tuple[SaeConfig, ...]
     extraction: ExtractionConfig = ExtractionConfig()
@@ -41,14 +42,21 @@ class SubmitRequest(FrozenModel):
     priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 
-def study_key(comparison_key: str, dataset_id: int, probe: ProbeConfig = ProbeConfig()) -> str:  # noqa: B008 -- frozen
+def study_key(
+    comparison_key: str,
+    dataset_id: int,
+    probe: ProbeConfig = ProbeConfig(),  # noqa: B008 -- frozen
+    score_dataset_id: int | None = None,
+) -> str:
     """The key by which two requests are the same study.
 
     The comparison's key stands for all analyses, and their keys for model, images, layer, SAE, extraction and scoring.
     The data set's number is part of it, too: the same images under another name are another study. So are probes that
-    are not the default.
+    are not the default, and the number of another data set that is scored.
     """
     content = f"{comparison_key}:{dataset_id}"
+    if score_dataset_id is not None:
+        content += f":scored on {score_dataset_id}"
     if probe != ProbeConfig():
         content += f":{probe.model_dump_json()}"
     return hashlib.sha256(content.encode()).hexdigest()

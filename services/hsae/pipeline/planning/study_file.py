@@ -157,6 +157,7 @@ class StudySpec(BaseModel):
         None, strict=True, description="seed of random weights, in place of the model's own"
     )
     dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
+    score_dataset: str | None = Field(None, min_length=1, description="name of a data set that selects and scores")
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
     seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on")
@@ -179,6 +180,7 @@ class StudySpec(BaseModel):
             revision=self.revision,
             random_init=self.random_init,
             dataset=self.dataset,
+            score_dataset=self.score_dataset,
             layers=self.layers,
             saes=with_seeds(self.saes, self.seeds),
             extraction=complete_extraction(given, settings),

@@ -13,11 +13,11 @@ from hsae.backbones.spec import BackboneSize, BackboneSpec, check_layers, check_
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
-from hsae.pipeline.inputs.dataset_names import dataset_or_first
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
+from hsae.pipeline.planning.score_dataset import find_datasets
 from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
 from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.queue.notifier import Notification
@@ -32,7 +32,7 @@ class Preview:
     """What a submit would lead to. The ids of `new` jobs are not settled.
 
     `embeddings`: what monosemanticity compares images by, for people. `study_id`: the study, None where it would be a
-    new one.
+    new one. `score_dataset`: the data set that is scored where `dataset` trains alone.
     """
 
     model: BackboneSpec
@@ -41,6 +41,7 @@ class Preview:
     embeddings: str
     jobs: tuple[PlannedJob, ...]
     study_id: int | None
+    score_dataset: DatasetRef | None
 
     @property
     def n_queued(self) -> int:
@@ -146,7 +147,7 @@ def submit(
     `checked` is what `check_model` gave for the request, where that was asked before (it reads all of a local model).
 
     Raises:
-        UserError: what `check_model` raises, and for an unknown data set.
+        UserError: what `check_model` raises, and for unknown data sets or two that cannot be used together.
     """
     checked = checked or check_model(request, settings)
     with transaction(sessions) as session:
@@ -167,7 +168,7 @@ def preview(
         plan = _enter_study(session, request, settings, *checked, numbers=itertools.count(-1, -1))
         session.rollback()
     study_id = None if plan.is_new else plan.study_id
-    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id)
+    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id, plan.score_dataset)
 
 
 def _enter_study(
@@ -181,20 +182,24 @@ def _enter_study(
 ) -> Plan:
     # Submits take turns, so that two at the same instant cannot both plan the same artifact.
     take_lock(session, SUBMIT_LOCK)
-    dataset = dataset_or_first(session, request.dataset)
-    ref = dataset_ref(dataset)
+    dataset, scored = find_datasets(session, request.dataset, request.score_dataset, request.split)
+    ref, scored_ref = dataset_ref(dataset), None if scored is None else dataset_ref(scored)
     planner = Planner(session, settings, request.priority, numbers)
-    planner.plan(request, spec, ref, layers)
-    key = study_key(planner.comparison_key, dataset.id, request.probe)
+    planner.plan(request, spec, ref, layers, scored_ref)
+    key = study_key(planner.comparison_key, dataset.id, request.probe, None if scored is None else scored.id)
     study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
     is_new = study is None
     if study is None:
-        name = request.name or f"{short_model_name(spec.name)} on {dataset.name}"
+        where = dataset.name if scored is None else f"{dataset.name}, scored on {scored.name}"
+        name = request.name or f"{short_model_name(spec.name)} on {where}"
         study = Study(request_key=key, name=name, **({} if numbers is None else {"id": next(numbers)}))
         session.add(study)
     former_name = study.name
     study.name = request.name or study.name
-    study.request = request.model_copy(update={"dataset": dataset.name, "layers": layers}).model_dump(mode="json")
+    settled = {
+        "dataset": dataset.name, "score_dataset": None if scored is None else scored.name, "layers": layers,
+    }  # fmt: skip
+    study.request = request.model_copy(update=settled).model_dump(mode="json")
     study.submitted_at = func.clock_timestamp()
     session.flush()
     planner.enter(study.id)
@@ -205,6 +210,7 @@ def _enter_study(
         planner.embeddings,
         tuple(planner.jobs),
         study_id=study.id,
+        score_dataset=scored_ref,
         name=study.name,
         is_new=is_new,
         former_name=former_name,

@@ -13,9 +13,15 @@ from hsae.sae.config import SaeConfig
 def wanted_jobs(study: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
     """The jobs of all layers and SAEs in the plan's order: every job comes after those that it needs."""
     activation_key = EXTRACT.ask(study).activation_key
+    scored_key = None if study.score_dataset is None else EXTRACT.ask(study.of_scored()).activation_key
     found: list[WantedJob] = []
     for layer in study.layers:
-        of_layer = replace(study, layers=(layer,), keys={EXTRACT.kind: (activation_key(layer),)})
+        of_layer = replace(
+            study,
+            layers=(layer,),
+            scored_key=None if scored_key is None else scored_key(layer),
+            keys={EXTRACT.kind: (activation_key(layer),)},
+        )
         jobs = _jobs("layer", of_layer)
         found += jobs
         of_layer = replace(of_layer, keys=_with(of_layer.keys, jobs))

@@ -1,6 +1,7 @@
 """The only reader of published activation sets: rows in stored order, one shard in memory at a time.
 
-Two functions hold more than a shard: `read_training_rows` every row of the set, `read_embeddings` one row per image.
+Three functions hold more than a shard: `read_training_rows` every row of the set, `read_embeddings` and
+`read_plain_rows` one row per image.
 """
 
 from collections.abc import Iterator
@@ -71,6 +72,19 @@ def iterate_plain_images(context: StageContext, manifest: ActivationManifest) ->
                 shard.activations[plain].float().view(-1, manifest.n_tokens, manifest.d_model),
                 shard.image_index[plain][:: manifest.n_tokens],
             )
+
+
+def read_plain_rows(
+    context: StageContext, manifest: ActivationManifest, wanted: WantedImages | None = None
+) -> tuple[Int32[np.ndarray, "n_images"], Float32[np.ndarray, "n_images d_model"]]:
+    """The wanted images that could be read, and one row of activations for each (patch tokens: their mean)."""
+    images, activations = [np.empty(0, np.int32)], [np.empty((0, manifest.d_model), np.float32)]
+    for plain in iterate_plain_images(context, manifest):
+        index = plain.image_index.numpy()
+        chosen = slice(None) if wanted is None else wanted[index]
+        images.append(index[chosen])
+        activations.append(plain.means().numpy()[chosen])
+    return np.concatenate(images), np.concatenate(activations)
 
 
 def read_training_rows(

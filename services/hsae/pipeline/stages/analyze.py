@@ -4,21 +4,29 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 from sqlalchemy import insert, select, update
 
 from hsae.catalog import Analysis, Json, LayerScore, LayerTreeShuffle, Sae
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
-from hsae.datasets.split import ImageSplit, split_images
+from hsae.datasets.split import ImageSplit
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
-from hsae.pipeline.inputs.labels import listed_labels
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.inputs.image_split import split_listing
+from hsae.pipeline.inputs.labels import joined_labels, labelled_rows
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
-from hsae.pipeline.stages.activation_reader import StoredRows, open_activation_set, read_embeddings
+from hsae.pipeline.stages.activation_reader import (
+    StoredRows,
+    open_activation_set,
+    read_embeddings,
+    read_plain_rows,
+)
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import encode_images, put_latent_activations
 from hsae.pipeline.stages.resampled_rows import layer_replicate_rows, layer_tree_shuffle_rows
@@ -34,6 +42,8 @@ from hsae.pipeline.stages.score_rows import (
 from hsae.sae.config import SaeConfig
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
+from hsae.split_config import SCORE_DATASET, stored_score_split
+from hsae.store.activations import ActivationManifest
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import class_sums_key, latents_key, weights_key
 from hsae.store.objects import StoredObject
@@ -50,7 +60,7 @@ class _Scores:
     Attributes:
         results: of every basis; the SAE's own comes first.
         taxonomy: the taxonomy of the nodes in the results.
-        images: int32[n_images], the numbers in the listing of the images of all parts.
+        images: int32[n_images], the numbers in the scored data set's listing of its images.
         paths: the same images' paths.
         split: the columns of the analysis that say what its images were used for; empty in-sample.
         latents: the stored latent activations.
@@ -87,15 +97,18 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     taxonomy = read_taxonomy(context.store, request.dataset)
     listing = read_listing(context.store, request.dataset)
 
-    split = None if request.split is None else split_images(listing, request.split)
+    apart = request.apart
+    split = None if request.division is None else split_listing(listing, request.division)
     scoring = request.scoring
     saes = [sae]
     if "untrained" in scoring.controls:
-        rows = StoredRows(context, manifest, None if split is None else split.train)
+        rows = StoredRows(context, manifest, None if split is None or apart is not None else split.train)
         saes.append(untrained_sae(sae.config, rows))
-    (latents, *untrained), raw = encode_images(saes, manifest, context)
+    scored_manifest = manifest if apart is None else open_activation_set(context, apart.activation_key)[1]
+    (latents, *untrained), raw = encode_images(saes, scored_manifest, context)
+    further = None if apart is None else _only_training(context, manifest, apart.train_dataset, taxonomy)
     scored = listing.take(latents.images)
-    labels = listed_labels(scored, taxonomy)
+    labels = joined_labels([scored] if further is None else [scored, further.labelled], taxonomy)
     n_nodes = len(taxonomy.synsets)
     log.info("scoring %d latents on %d images against %d nodes", sae.n_latents, scored.num_rows, n_nodes)
     key = request.embedding_key
@@ -106,14 +119,14 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
 
     given = SaeActivations(
         latents.z,
-        raw.mean,
+        raw.mean if further is None else np.concatenate((raw.mean, further.activations)),
         decoder=sae.decoder_weight.detach().cpu().numpy(),
         untrained=untrained[0].z if untrained else None,
         pooled_neurons=raw.pooled,
         pre_bias=sae.pre_bias.detach().cpu().numpy(),
         input_scale=float(sae.input_scale),
     )
-    parts = None if split is None else _parts(split, latents.images)
+    parts = None if split is None else _parts(split, latents.images, further)
     embeddings = None if key is None else read_embeddings(key, latents.images, context)
     images = LabelledImages(labels, taxonomy, embeddings, parts)
     results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
@@ -139,9 +152,40 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     }
 
 
-def _parts(split: ImageSplit, images: Int32[np.ndarray, "n_images"]) -> ImageParts:
-    """The parts of the images that could be read, given by their numbers in the listing; says in the log what lacks."""
-    parts = ImageParts(*(np.flatnonzero(part[images]) for part in (split.train, split.select, split.score)))
+@dataclass(frozen=True, slots=True, eq=False)
+class _OnlyTraining:
+    """The images of another data set that trained the SAE; those with a class of the scored taxonomy come first.
+
+    Attributes:
+        activations: a row for each, the mean of several tokens.
+        labelled: the rows of the listing of those that have such a class.
+    """
+
+    activations: Float32[np.ndarray, "n_train d_model"]
+    labelled: pa.Table
+
+
+def _only_training(
+    context: StageContext, manifest: ActivationManifest, dataset: DatasetRef, taxonomy: InducedTaxonomy
+) -> _OnlyTraining:
+    images, activations = read_plain_rows(context, manifest)
+    listing = read_listing(context.store, dataset).take(images)
+    is_labelled = labelled_rows(listing, taxonomy)
+    n_labelled = int(is_labelled.sum())
+    log.info("%d images of %s train, %d of classes that are scored", len(images), dataset.name, n_labelled)
+    order = np.argsort(~is_labelled, kind="stable")
+    return _OnlyTraining(activations[order], listing.filter(pa.array(is_labelled)))
+
+
+def _parts(split: ImageSplit, images: Int32[np.ndarray, "n_images"], further: _OnlyTraining | None) -> ImageParts:
+    """The parts of the images that could be read, given by their numbers in the listing; says in the log what lacks.
+
+    The images of another data set that trains come after them.
+    """
+    train, select, score = (np.flatnonzero(part[images]) for part in (split.train, split.select, split.score))
+    if further is not None:
+        train = len(images) + np.arange(len(further.activations))
+    parts = ImageParts(train, select, score)
     log.info("%d images train, %d select, %d score", len(parts.train), len(parts.select), len(parts.score))
     for note in split.notes():
         log.warning("%s", note)
@@ -149,10 +193,14 @@ def _parts(split: ImageSplit, images: Int32[np.ndarray, "n_images"]) -> ImagePar
 
 
 def _split_columns(request: AnalyzeRequest, split: ImageSplit | None, parts: ImageParts | None) -> Json:
-    if request.split is None or split is None or parts is None:
+    if request.division is None or split is None or parts is None:
         return {}
+    config = request.division.model_dump(mode="json")
+    if request.apart is not None:
+        dataset = request.dataset
+        config = stored_score_split(request.apart.split, dataset.fingerprint) | {SCORE_DATASET: dataset.name}
     return {
-        "split": request.split.model_dump(mode="json") | {"by": split.by, "is_halved": split.is_halved},
+        "split": config | {"by": split.by, "is_halved": split.is_halved},
         "n_train": len(parts.train),
         "n_select": len(parts.select),
         "n_score": len(parts.score),

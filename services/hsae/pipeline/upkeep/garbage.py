@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, select, union_all
+from sqlalchemy import ColumnElement, exists, or_, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, Job, transaction
@@ -35,6 +35,8 @@ from hsae.pipeline.kinds.stage import Stage
 from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES
 from hsae.store.objects import ListedObject, ObjectStore
 
+DATASETS_OF_JOBS = (Job.request["dataset"], Job.request["apart"]["train_dataset"])
+"""Where requests of jobs name data sets: what is scored (or extracted), and what trains where that is another one."""
 _DELETES_PER_TRANSACTION = 500  # submits wait meanwhile
 _OURS = {
     DATASETS: re.compile(r"datasets/[0-9a-f]{64}/listing-[0-9a-f]{16}\.parquet"),
@@ -219,18 +221,20 @@ def _listing_is_named(session: Session, object_key: str) -> bool:
     _, fingerprint, name = object_key.split("/")
     start = name.removeprefix("listing-").removesuffix(".parquet")
     rows = select(Dataset.id).where(Dataset.fingerprint == fingerprint, Dataset.listing_sha256.startswith(start))
-    given = Job.request["dataset"]
-    jobs = select(Job.id).where(
-        given["fingerprint"].astext == fingerprint, given["listing_sha256"].astext.startswith(start)
-    )
-    return session.scalar(select(exists(rows) | exists(jobs))) is True
+    jobs = [
+        select(Job.id).where(
+            given["fingerprint"].astext == fingerprint, given["listing_sha256"].astext.startswith(start)
+        )
+        for given in DATASETS_OF_JOBS
+    ]
+    return session.scalar(select(or_(exists(rows), *map(exists, jobs)))) is True
 
 
 def _taxonomy_is_named(session: Session, object_key: str) -> bool:
     key = object_key.removeprefix(f"{TAXONOMIES}/").removesuffix(".json")
     rows = select(Dataset.id).where(Dataset.taxonomy_key == key)
-    jobs = select(Job.id).where(Job.request["dataset"]["taxonomy_key"].astext == key)
-    return session.scalar(select(exists(rows) | exists(jobs))) is True
+    jobs = [select(Job.id).where(given["taxonomy_key"].astext == key) for given in DATASETS_OF_JOBS]
+    return session.scalar(select(or_(exists(rows), *map(exists, jobs)))) is True
 
 
 def _folder(kind: str, object_key: str) -> str | None:

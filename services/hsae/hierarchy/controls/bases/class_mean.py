@@ -38,8 +38,11 @@ def node_directions(
     given: BaselineInputs,
 ) -> tuple[Float64[np.ndarray, "n_columns d_model"], Int64[np.ndarray, "n_columns"]]:
     """The difference of means of every node (float64), and the node's number of train images."""
-    train, taxonomy = given.train_images, given.taxonomy
-    sets = label_sets(checked_labels(given.labels, len(given.activations), len(taxonomy.classes)), taxonomy)
+    taxonomy, n_labelled = given.taxonomy, int(given.labels.shape[0])
+    train = given.train_images[given.train_images < n_labelled]  # others are of classes that the taxonomy lacks
+    if not len(train):
+        return np.empty((0, len(given.centre))), np.empty(0, np.int64)
+    sets = label_sets(checked_labels(given.labels, n_labelled, len(taxonomy.classes)), taxonomy)
     of_train = sets.of_image[train]
     size = np.bincount(of_train, minlength=sets.n_sets)
     total = np.zeros((sets.n_sets, len(given.centre)))

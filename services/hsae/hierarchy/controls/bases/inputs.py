@@ -25,14 +25,15 @@ class BaselineInputs:
 
     Attributes:
         activations: the inputs of the SAE, of all images.
-        labels: labels of all images; only a supervised baseline reads them.
+        labels: labels of all images, or of all but the last, which only train; only a supervised baseline reads them.
         taxonomy: the taxonomy of the labels.
         n_latents: number of latents of the SAE.
         train: positions of the train images, ascending; None: all images.
         select: positions of the select images, ascending; None: all images.
-        untrained: the latents of the SAE before its training, float32[n_images, n_latents].
+        untrained: the latents of the SAE before its training, float32[n_encoded, n_latents].
         pooled_neurons: of images with several tokens the neurons' greatest positive, then greatest negative parts,
-            float32[n_images, 2 * d_model].
+            float32[n_encoded, 2 * d_model].
+        n_encoded: the first images, of which these two are known; None: all images.
         device: where columns are projected.
         check: called for every block of work; may raise to stop.
     """
@@ -45,6 +46,7 @@ class BaselineInputs:
     select: Int64[np.ndarray, "n_chosen"] | None = None
     untrained: "sp.csr_array[np.float32] | None" = None
     pooled_neurons: "sp.csr_array[np.float32] | None" = None
+    n_encoded: int | None = None
     device: Device = "cpu"
     check: Callable[[], None] = go_on
 

@@ -50,10 +50,10 @@ def check_latents(z: "sp.csr_array[np.float32]", given: BaselineInputs, what: st
     Raises:
         UserError: they are.
     """
-    if z.shape[0] != len(given.activations):
+    n_images = len(given.activations) if given.n_encoded is None else given.n_encoded
+    if z.shape[0] != n_images:
         raise UserError(
-            f"{what} must be of the same {len(given.activations)} images, got those of {z.shape[0]}: give both of the "
-            "same images"
+            f"{what} must be of the same {n_images} images, got those of {z.shape[0]}: give both of the same images"
         )
     is_bad = ~(np.isfinite(z.data) & (z.data >= 0))
     if is_bad.any():
