@@ -91,7 +91,7 @@ def test_the_tables_show_the_names(admin, swept):
     compared = admin(swept, "results", "compare", 2, 3).output
     assert "A: analysis 2: topk SAE x2 (k=4), cls of planted/vit, planted, in-sample, layer 5" in compared
     assert "B: analysis 3: topk SAE x2 (k=16), cls of planted/vit, planted, in-sample, layer 5" in compared
-    assert "cls of planted/vit, planted layer" in " ".join(admin(swept, "results", "levels").stdout.split())
+    assert "cls of planted/vit, planted, in-sample layer" in " ".join(admin(swept, "results", "levels").stdout.split())
 
 
 def test_the_demo_names_them_too(swept, capsys):
