@@ -50,7 +50,7 @@ SAES = {
     "emoji": (9, SaeConfig(kind="topk", k=16, n_steps=500)),
     "fashion": (5, SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500)),
 }
-"""Block and SAE of every data set; the demo's is one of the demo itself."""
+"""Block and SAE of every data set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Ways to fool oneself with the numbers of an analysis, measured on the demo's images: each beside what it should be.
 
-The table of docs/metrics.md, "Three ways to fool yourself with these numbers", is made from the JSON of this. All SAEs
-are the demo's (ReLU and TopK, on blocks of its backbone), trained here once more; in-sample ones on all images.
+The table of docs/metrics.md, "Three ways to fool yourself with these numbers", is made from the JSON of this. The SAEs
+are trained here, on blocks of the demo's backbone: TopK as in the demo, ReLU with a fixed L1 coefficient (the demo's
+aims at an L0); in-sample ones on all images.
 """
 
 import argparse

@@ -49,6 +49,10 @@ def check_what_it_says(demo, layers) -> None:
         "animal.n.01",
         "bird.n.01",
         "vehicle.n.01",
+        "topk SAE of block 5 (SAE and block fixed beforehand",
+        "relu SAE: coherence excess",
+        "topk SAE: coherence excess",
+        "rises with depth?",
         "db query",
         str(demo.home),
     ):
@@ -91,6 +95,12 @@ def exported(demo, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "latest"
     demo.admin("results", "export", "--latest", "-o", folder)
     return folder
+
+
+def test_the_page_of_held_out_scores_does_not_call_them_in_sample(exported):
+    heading, _, first, *_ = (exported / "README.md").read_text().splitlines()
+    assert heading.endswith(" on emoji")
+    assert first.startswith("Written by hsae.")
 
 
 def test_exported_scores_equal_scikit_learns(exported):

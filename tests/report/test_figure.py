@@ -6,7 +6,7 @@ from PIL import Image
 from tests.report.test_layer_table import row
 
 from hsae.errors import UserError
-from hsae.report.figure import layer_figure
+from hsae.report.figure import figure_title, layer_figure
 from hsae.report.layer_table import beside_controls
 
 
@@ -77,6 +77,68 @@ def test_every_setting_has_a_line_of_its_own_in_each_panel(tmp_path, monkeypatch
     assert len(probe) == n  # here each setting was given a probe of its own
     (legend,) = figure.legends
     assert [words.get_text() for words in legend.get_texts()] == [*names, "each with the taxonomy shuffled"]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn; no file is written."""
+    found: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (found.append(figure), path.write_bytes(b"")))
+    return found
+
+
+def lines_of(axes):
+    return {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+
+
+def test_the_shuffled_tree_is_that_of_the_many_shuffles(tmp_path, drawn):
+    given = [
+        row | {"f1_adjusted_inner_tree": 0.125, "coherence_excess_tree": 0.0}
+        for row in rows(kinds=("topk",), value=0.5)
+    ]
+    layer_figure(given, "title", tmp_path / "layers.png")
+    panels = {axes.get_title(): lines_of(axes) for axes in drawn[0].axes}
+    (inner,) = [lines for title, lines in panels.items() if "inner nodes" in title]
+    assert inner["shuffled taxonomy (topk)"] == [0.125] * 3
+    (found,) = [lines for title, lines in panels.items() if "exact test" in title]
+    assert found["shuffled taxonomy, few shuffles (topk)"] == [0.5] * 3
+
+
+def test_layers_in_which_a_score_is_undefined_are_named(tmp_path, drawn):
+    given = [row | {"lch_excess": 1.0 if row["layer"] == 2 else None} for row in rows(kinds=("topk",))]
+    layer_figure(given, "title", tmp_path / "layers.png")
+    said = {axes.get_title(): [words.get_text() for words in axes.texts] for axes in drawn[0].axes}
+    (words,) = [words for title, words in said.items() if "lowest common hypernym" in title]
+    assert words == ["undefined: topk 0-1"]
+
+
+def test_the_papers_two_panels(tmp_path, drawn):
+    given = [row | {"lch_height_raw_tree": 12.5, "in_sample": True} for row in rows(kinds=("topk",), value=0.5)]
+    layer_figure(given, figure_title(given, "paper"), tmp_path / "layers.png", "paper")
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["LCH height", "ontological coverage"]
+    height = lines_of(figure.axes[0])
+    assert (height["TopK SAE"], height["shuffled taxonomy (topk)"]) == ([0.5] * 3, [12.5] * 3)
+    assert all(axes.get_xlabel() for axes in figure.axes)
+    assert figure.get_suptitle() == "m on d (in-sample): the paper's protocol, raw means of all latents"
+
+
+@pytest.mark.parametrize(
+    ("in_sample", "protocol", "title"),
+    [
+        ([True, True], "chance", "m on d (in-sample)"),
+        ([False, False], "chance", "m on d (held out)"),
+        ([False, True], "chance", "m on d (held out and in-sample)"),
+        (
+            [False, False],
+            "paper",
+            "m on d (held out): the paper's protocol but for the images (in-sample there: submit --split none)",
+        ),
+    ],
+)
+def test_the_title_says_what_is_in_sample(in_sample, protocol, title):
+    given = [{"model": "m", "dataset": "d", "in_sample": each} for each in in_sample]
+    assert figure_title(given, protocol) == title
 
 
 def test_a_former_picture_is_replaced(tmp_path):

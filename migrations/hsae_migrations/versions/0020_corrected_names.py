@@ -77,7 +77,7 @@ _ADDED = {
             f"classes at random: 0 by chance; over n_lch_eligible columns, null without any, {_EARLIER}",
         ),
         "n_lch_eligible": (
-            "avg(c.n_lch_eligible)",
+            "round(avg(c.n_lch_eligible))::integer",
             f"columns with an LCH excess: those of two classes or more that fire on 16 images or more; {_EARLIER}",
         ),
         "n_nodes": (

@@ -3,24 +3,24 @@
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import platformdirs
 
 from hsae.backbones.names import short_model_name
 from hsae.catalog import transaction
-from hsae.catalog.findings.controls import CONTROLS
 from hsae.catalog.findings.scores import node_rows
-from hsae.catalog.queries.known_names import study_analyses, synset_ids
+from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
+from hsae.catalog.queries.known_names import synset_ids
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.jobs.progress import wait_for_study
-from hsae.cli.printing.analysis_names import name_saes
 from hsae.cli.printing.output import console, table
 from hsae.cli.printing.plan_table import print_plan
+from hsae.cli.results.filters import CONTROL_COLUMNS
 from hsae.cli.results.layers import fetch_layers, print_layer_rows
 from hsae.cli.service.stack import bring_up
 from hsae.demo import DATASET_NAME, backbone_folder, images_listing
@@ -28,6 +28,8 @@ from hsae.embedded import Stack
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
+from hsae.report.headline_table import COHERENCE
+from hsae.report.interval_table import interval, verdict
 from hsae.sae.config import SaeConfig
 from hsae.split_config import NamedGroups, SplitConfig
 
@@ -36,6 +38,7 @@ The SAEs were trained on three drawing styles of one design, latents and thresho
 every number is of the style fxemoji, which neither they nor the backbone have seen. The backbone was trained to name
 these classes on the other styles, as an unordered list without any taxonomy: that classes can be told apart is no
 finding."""
+_NODES_OF = "topk"
 NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
 _SQL = (
     "SELECT i.layer, i.sae_kind, v.basis, round(v.value::numeric, 2) AS bits, round(v.low::numeric, 2) AS low,"
@@ -111,7 +114,7 @@ def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
         layers=tuple(sorted(set(layers))) or "all",
         # Few images: an augmented view of each as a further training row, and a short training, keep it to minutes.
         saes=(
-            SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500),
+            SaeConfig(kind="relu", target_l0=16, n_steps=500),
             SaeConfig(kind="topk", k=16, n_steps=500),
         ),
         extraction=ExtractionConfig(n_views=2),
@@ -133,38 +136,59 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
     click.echo()
     rows = fetch_layers(connections, study=plan.study_id)
     print_layer_rows(rows)
+    click.echo()
+    _print_trends(connections, plan.study_id)
     click.echo(_ABOUT)
     click.echo()
-    _print_nodes(connections, plan.study_id)
+    _print_nodes(connections, rows)
     picture = output / "layers.png"
     layer_figure(
         rows,
-        f"{short_model_name(plan.model.name)} on {dataset.name}: what each layer's latents know of WordNet",
+        f"{short_model_name(plan.model.name)} on {dataset.name}: what each layer's latents know of WordNet"
+        " (held out: the style fxemoji)",
         picture,
     )
     click.echo(f"\nPicture: {picture}")
 
 
-def _print_nodes(connections: Connections, study_id: int) -> None:
-    """Print the best latent of some nodes over all layers and SAEs, beside the best of the controls."""
-    best: dict[str, dict[str, dict[str, object]]] = {}
+def _print_trends(connections: Connections, study_id: int) -> None:
+    """Print for every SAE whether its coherence excess rises with depth, as `results study` has it."""
     with transaction(connections.sessions) as session:
-        wanted = LatentFilter(
-            analysis_ids=tuple(study_analyses(session, study_id)), nodes=tuple(synset_ids(session, NODES)), min_f1=0.0
-        )
-        for basis in ("sae", *CONTROLS):
-            rows = node_rows(session, replace(wanted, basis=basis))
-            name_saes(session, rows)
-            for row in rows:  # by falling F1: the first of a node is its best
-                best.setdefault(row["synset"], {}).setdefault(basis, row)
+        comparison = find_comparison(session, study_id)
+        trends = comparison_trends(session, comparison["id"])
+    confidence = comparison["config"]["confidence"]
+    for row in trends:
+        if row["metric"] == COHERENCE and row["ci_low"] is not None:
+            click.echo(
+                f"{SaeConfig.parse(row['sae']).kind} SAE: coherence excess {row['slope']:+.3f} bits per block,"
+                f" {confidence:.0%} interval {interval(row)}; rises with depth? {verdict(row)}"
+            )
+
+
+def _print_nodes(connections: Connections, rows: list[dict[str, Any]]) -> None:
+    """Print the best latent of some nodes, beside the controls, of one analysis that is fixed beforehand.
+
+    To take the best of all analyses would choose a layer and a kind of SAE by the very scores that are shown.
+
+    Args:
+        connections: the service.
+        rows: of `fetch_layers`.
+    """
+    of_kind = {row["layer"]: row["analysis_id"] for row in rows if row["sae_kind"] == _NODES_OF}
+    if not of_kind:
+        return
+    layer = max(of_kind)
+    with transaction(connections.sessions) as session:
+        wanted = LatentFilter(analysis_ids=(of_kind[layer],), nodes=tuple(synset_ids(session, NODES)), basis="sae")
+        best = {row["synset"]: row for row in node_rows(session, wanted)}
     columns = {
-        "synset": "node", "n_classes": "classes", "n_images": "images", "sae": "SAE", "layer": "layer",
-        "latent": "latent", "f1": "F1", "precision": "precision", "recall": "recall", "auroc": "AUROC",
-        "f1_neuron": "best neuron F1", "f1_shuffled_taxonomy": "shuffled tree F1",
+        "synset": "node", "n_classes": "classes", "n_images": "images", "latent": "latent",
+        "f1_adjusted": "adjusted F1", "q_node": "q", "f1": "F1", **CONTROL_COLUMNS, "precision": "precision",
+        "recall": "recall", "auroc": "AUROC",
     }  # fmt: skip
-    shown = [
-        best[node]["sae"] | {f"f1_{control}": best[node].get(control, {}).get("f1") for control in CONTROLS}
-        for node in NODES
-        if "sae" in best.get(node, {})
-    ]
-    console().print(table(shown, columns, title="Best latent of some nodes", importance=("synset", "f1", "latent")))
+    title = (
+        f"Best latents of some nodes in the {_NODES_OF} SAE of block {layer}"
+        " (SAE and block fixed beforehand, latents chosen on Noto's drawings)"
+    )
+    shown = [best[node] for node in NODES if node in best]
+    console().print(table(shown, columns, title=title, importance=("synset", "f1_adjusted", "q_node", "latent")))

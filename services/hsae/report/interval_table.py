@@ -52,5 +52,14 @@ def interval(row: Mapping[str, Any]) -> str | None:
     return None if row["ci_low"] is None else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 
+def verdict(trend: Mapping[str, Any]) -> str:
+    """Whether a quantity rises with depth, by the interval of its slope: `yes`, `it falls`, `not shown`, `unknown`."""
+    if trend["ci_low"] is None:
+        return "unknown"
+    if trend["ci_low"] > 0:
+        return "yes"
+    return "it falls" if trend["ci_high"] < 0 else "not shown"
+
+
 def _marked(row: Mapping[str, Any]) -> str | None:
     return None if row["value"] is None else f"{row['value']:+.3f}{APART if row['is_apart'] else ' '}"

@@ -15,7 +15,11 @@ _BESIDE = (
     "best_f1_raw",
     "best_f1_inner_raw",
     "best_f1_adjusted",
+    "best_f1_adjusted_single",
+    "best_f1_adjusted_pair",
     "best_f1_adjusted_inner",
+    "n_latents",
+    "n_rarefied",
     "l0",
     "dead_share",
 )

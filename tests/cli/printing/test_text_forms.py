@@ -82,7 +82,8 @@ CASES = [
     Case("results levels", ("groups", "chance", "probe", "k-NN"), keys=("layer",)),
     Case("results tree entity.n.01", (LONG_NAME, "└─ ", "Best latent of every node"), keys=("synset", "f1", "latent"),
          rows="nodes"),
-    Case("results compare 1 2", ("A: analysis 1", "inner", "Where"), keys=("group", "f1_a", "f1_b"), rows="groups"),
+    Case("results compare 1 2", ("A: analysis 1", "inner", "Where"), keys=("group", "f1_adjusted_a", "f1_adjusted_b"),
+         rows="groups"),
     Case("results study {study_finished} --metric all", ("topk SAE x2", "interval", "layer before", "monosemantic")),
     Case("results export --latest -o {output}", ("images x", "scored pairs")),
 ]  # fmt: skip
@@ -97,7 +98,7 @@ TABLES = {
     "results latents --node {long_name} --limit 3": LONG_NAME,
     "results nodes --node {long_name} --limit 3": LONG_NAME,
     "results tree {long_name}": LONG_NAME,
-    "results compare 1 2 --under {parent} --nodes 2": "height 1",
+    "results compare 1 2 --under {parent} --nodes 2": "height 0",
     "results study {study_finished}": SAE_NAME,
     "db query 'SELECT name, wnid, definition, id, taxonomy FROM synset WHERE id = {long_id}'": LONG_NAME,
 }
@@ -186,7 +187,7 @@ def test_latents_that_say_the_same_share_a_row(admin, entered):
     service, _ = entered
     every = json.loads(admin(service, "results", "latents", "--limit", 100000, "--json").stdout)
     said = ("analysis_id", "synset", "f1", "f1_baseline", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall",
-            "auroc", "lch", "lch_height", "coverage", "n_fire")  # fmt: skip
+            "auroc", "coherence_excess", "lch", "lch_excess", "n_fire")  # fmt: skip
     alike: dict[tuple, list[int]] = {}
     for row in every:
         alike.setdefault(tuple(row[name] for name in said), []).append(row["latent"])
@@ -201,6 +202,6 @@ def test_latents_that_say_the_same_share_a_row(admin, entered):
 
 def latents_of(printed: str) -> list[str]:
     """What stands in the column of latents."""
-    heading, *lines = printed.split("\n\n")[0].splitlines()
+    _, heading, *lines = printed.split("\n\n")[0].splitlines()  # below a title: in-sample
     start, end = heading.index("SAE   ") + len("SAE   "), heading.index("latent") + len("latent")
     return [line[start:end].strip() for line in lines]

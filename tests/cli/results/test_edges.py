@@ -145,10 +145,10 @@ def test_an_edge_says_both_labels_and_nodes(ask):
 def test_edges_are_printed_up_to_a_limit(admin, ask, planted):
     assert named(ask("edges", "--limit", 2)) == expected(lambda e: e[1] == "sae")[:2]
     lines = admin(planted, "results", "edges", "--analysis", 1, "--source", "taxonomy").stdout.splitlines()
-    assert lines[3] == ""
+    assert lines[4] == ""
     for words in ("animal.n.01", "dog.n.01", "0.900"):
-        assert words in lines[1]
-    means = [line.split() for line in lines[5:]]  # below a title
+        assert words in lines[2]
+    means = [line.split() for line in lines[6:]]  # below a title
     assert [line[:7] for line in means] == [
         ["basis", "pairs", "confirmed", "P(p|c)", "by", "chance", "adjusted"],
         ["sae", "2", "1", "0.700", "0.500", "0.400", "-"],

@@ -55,7 +55,7 @@ def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
     assert baselines["cow.n.01"] == (None, None)  # no baseline fires there
     assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
     for command in ("nodes", "latents"):
-        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[0].split()
+        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[1].split()
         assert header[header.index("F1") :][:3] == ["F1", "baseline", "neurons"]
     assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
 
@@ -76,9 +76,10 @@ def test_every_basis_of_the_catalog_can_be_asked_for():
 
 
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
-    for bases, n_columns in ((BASES, (15, 11, 11, 7)), (("sae", "neuron", "shuffled_taxonomy"), (11, 4, 4, 7))):
+    every_control, few = (15, *[11] * 6, 12, 7), (11, *[4] * 6, 5, 7)
+    for bases, n_columns in ((BASES, every_control), (("sae", "neuron", "shuffled_taxonomy"), few)):
         rows = [row(1, 11, basis, 0.25) | {"lch_height_raw": 10.25, "holdout_l0": 100.25} for basis in bases]
-        print_layer_rows(beside_controls(rows), "paper", full=True)
+        print_layer_rows([with_headlines(each, {}, {}) for each in beside_controls(rows)], "paper", full=True)
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120
         headings = [line.split() for line in lines if line.strip().startswith("layer")]
@@ -99,7 +100,8 @@ def test_the_first_table_has_headlines_with_intervals_the_best_baseline_and_the_
         (1, "random", "f1_adjusted_inner_mean"): (0.125, None, None),
         (1, "class_mean", "f1_adjusted_inner_mean"): (0.875, None, None),  # a ceiling, no baseline
     }
-    rows = [with_headlines(each, intervals, {(1, "f1_adjusted_inner_mean"): 0.0625}) for each in rows]
+    trees = {(1, "f1_adjusted_inner_mean"): (0.0625, 0.125), (1, "coherence_excess"): (0.0, 0.03125)}
+    rows = [with_headlines(each, intervals, trees) for each in rows]
     print_layer_rows(rows)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 120
@@ -117,6 +119,8 @@ def test_the_first_table_has_headlines_with_intervals_the_best_baseline_and_the_
         "0.62",
         "k-means",
         "0.06",
+        "to",
+        "0.12",
     ]
     assert "LCH" not in shown
     print_layer_rows(rows, full=True)
@@ -125,6 +129,57 @@ def test_the_first_table_has_headlines_with_intervals_the_best_baseline_and_the_
     assert {"0.001", "1.50", "77"} <= set(everything.split())
     print_layer_rows(rows, "paper")
     assert "not corrected for chance" in capsys.readouterr().out
+
+
+def test_inner_f1_that_shuffled_trees_reach_has_a_mark(capsys):
+    intervals = {(1, "sae", "f1_adjusted_inner_mean"): (0.25, 0.125, 0.375)}
+    for greatest, shown in ((0.25, "0.25 ±0.12 ?"), (0.24, "0.25 ±0.12"), (None, "0.25 ±0.12")):
+        (given,) = beside_controls([row(1, 11, "sae", 0.5)])
+        print_layer_rows([with_headlines(given, intervals, {(1, "f1_adjusted_inner_mean"): (0.125, greatest)})])
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("11 ")]
+        assert ("?" in line) == ("?" in shown)
+        assert shown in line
+
+
+def test_a_line_warns_where_layers_of_one_table_differ_in_sparsity(capsys):
+    def warned(*l0s):
+        print_layer_rows(
+            [row | {"holdout_l0": l0} for l0, row in zip(l0s, beside_controls(
+                [row(number, number, "sae", 0.5) for number in range(len(l0s))]), strict=True)]
+        )  # fmt: skip
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+
+    assert warned(16.0, 16.5) == warned(16.0, None) == []
+    (line,) = warned(20.7, 23.95, 22.0)
+    assert line.startswith("Warning: topk SAE x2: its held-out L0 goes from 20.7 to 23.9")
+
+
+@pytest.mark.parametrize(
+    ("in_sample", "words"),
+    [
+        ([True, True], "The paper's protocol, in-sample"),
+        ([False, False], "The paper's measures of held-out images. Its protocol is in-sample: `submit --split none`."),
+        ([True, False], "Tables titled in-sample follow its protocol; the others are of held-out images"),
+    ],
+)
+def test_the_papers_legend_says_of_which_images_the_numbers_are(capsys, in_sample, words):
+    rows = beside_controls([row(number, number, "sae", 0.5) for number in range(2)])
+    print_layer_rows([row | {"in_sample": each} for row, each in zip(rows, in_sample, strict=True)], "paper")
+    assert words in capsys.readouterr().out
+
+
+def test_full_shows_corrected_scores_of_every_size_of_node_and_the_numbers_of_columns(capsys):
+    scores = {
+        "best_f1": 0.91, "best_f1_inner": 0.92, "share_nodes_f1": 0.93, "best_f1_adjusted": 0.11,
+        "best_f1_adjusted_single": 0.12, "best_f1_adjusted_pair": 0.13, "best_f1_adjusted_inner": 0.14,
+        "share_nodes_rarefied": 0.15, "share_nodes_q": 0.16, "n_latents": 1536, "n_rarefied": 384,
+    }  # fmt: skip
+    bases = [row(1, 11, basis, 0.5) | scores for basis in ("sae", "neuron")]
+    bases[1] |= {"n_latents": 768}
+    print_layer_rows([with_headlines(each, {}, {}) for each in beside_controls(bases)], full=True)
+    shown = capsys.readouterr().out.split()
+    assert {"0.11", "0.12", "0.13", "0.14", "0.15", "0.16", "1536", "768", "384"} <= set(shown)
+    assert not {"0.91", "0.92", "0.93"} & set(shown)
 
 
 def test_latents_by_coherence(ask):
@@ -147,7 +202,7 @@ def test_tree(admin, planted):
     result = admin(planted, "results", "tree", "entity.n.01", "--study", "all")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [" ".join(line.split()[:3]) for line in lines[1:8]] == [
+    assert [" ".join(line.split()[:3]) for line in lines[2:9]] == [
         "entity.n.01 3 40",
         "├─ animal.n.01 2",
         "│ ├─ cow.n.01",
@@ -156,10 +211,10 @@ def test_tree(admin, planted):
         "├─ dog.n.01 (also",
         "└─ doll.n.01 1",
     ]
-    assert "(also pet.n.01)" in lines[4]
-    assert "(also animal.n.01)" in lines[6]
+    assert "(also pet.n.01)" in lines[5]
+    assert "(also animal.n.01)" in lines[7]
     for words in ("0.900", "0.300", str(100 + ID["dog.n.01"]), "relu"):
-        assert words in lines[4]
+        assert words in lines[5]
 
 
 def test_tree_in_json_holds_each_node_once_with_its_controls(ask):
@@ -201,9 +256,12 @@ def test_compare(ask, admin, planted):
     assert set(groups) == {"height 1", "height 0", "all"}  # the root holds every image, no other node has 3 classes
     assert groups["height 1"]["f1_a"] == pytest.approx(0.55)
     assert groups["height 1"]["f1_b"] == pytest.approx(0.5)
+    # A latent that always fires reaches F1 6/7 at animal.n.01 (30 of 40 images), and 2/3 at pet.n.01 (20 of them).
+    assert (groups["height 1"]["f1_adjusted_a"], groups["height 1"]["f1_adjusted_b"]) == (0, 0)
     leaves = groups["height 0"]
-    assert (leaves["n_nodes"], leaves["wins_a"], leaves["wins_b"], leaves["ties"]) == (3, 1, 1, 1)
-    assert leaves["difference"] == pytest.approx((0.7 + 0.8 + 0.4 - 0.9 - 0.8 - 0.0) / 3)
+    assert (leaves["n_nodes"], leaves["wins_a"], leaves["wins_b"], leaves["ties"]) == (3, 1, 0, 2)
+    dog = [(f1 - 0.4) / 0.6 for f1 in (0.9, 0.7)]  # 10 of 40 images: 0.4 by firing always; doll.n.01 has 0 and 0.4
+    assert leaves["difference"] == pytest.approx((dog[1] - dog[0]) / 3)
     assert leaves["f1_a_shuffled_taxonomy"] == pytest.approx(0.1)
     assert leaves["f1_b_shuffled_taxonomy"] == pytest.approx(0.1)
     assert "f1_a_neuron" not in leaves  # not scored in both
@@ -217,7 +275,7 @@ def test_compare(ask, admin, planted):
         "doll.n.01",
     }
     printed = admin(planted, "results", "compare", 1, 2).stdout
-    for words in ("A: analysis 1: relu SAE x2", "layer 5", "height 1", "Where A leads most", "pet.n.01", "-0.400"):
+    for words in ("A: analysis 1: relu SAE x2", "layer 5", "height 1", "Where A leads most", "dog.n.01", "-0.333"):
         assert words in printed
     assert_one_line(admin(planted, "results", "compare", 1, 2, "--layer", 2), "analysis 2", "layer 2")
     assert_one_line(admin(planted, "results", "compare", 1, 2, "--basis", "neuron"), "neuron", "sae")

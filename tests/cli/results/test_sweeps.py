@@ -10,6 +10,7 @@ from tests.planted_scores import ID, plant, plant_probe
 from hsae.catalog import Analysis, LatentEdge, LayerScore, Sae, transaction
 from hsae.cli import demo
 from hsae.cli.framework.connections import Connections
+from hsae.cli.results.layers import fetch_layers
 
 K = {2: 4, 3: 16, 4: 32}
 """Of layer 5, the k of each analysis' TopK SAE; all of them are in study 2."""
@@ -91,15 +92,19 @@ def test_the_tables_show_the_names(admin, swept):
     compared = admin(swept, "results", "compare", 2, 3).output
     assert "A: analysis 2: topk SAE x2 (k=4), cls of planted/vit, planted, in-sample, layer 5" in compared
     assert "B: analysis 3: topk SAE x2 (k=16), cls of planted/vit, planted, in-sample, layer 5" in compared
-    assert "cls of planted/vit, planted layer" in " ".join(admin(swept, "results", "levels").stdout.split())
+    assert "cls of planted/vit, planted, in-sample layer" in " ".join(admin(swept, "results", "levels").stdout.split())
 
 
-def test_the_demo_names_them_too(swept, capsys):
+def test_the_demo_shows_the_nodes_of_one_analysis_that_is_fixed_beforehand(swept, capsys):
+    """Of its TopK SAEs that of the last block, though the ReLU SAE of block 2 has the greatest F1 at dog.n.01."""
     connections = Connections()
     connections.use(swept.settings)
-    demo._print_nodes(connections, 2)
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[3] for row in rows if row[:1] == ["animal.n.01"]] == ["topk"]
+    demo._print_nodes(connections, fetch_layers(connections, study="all"))
+    shown = capsys.readouterr().out
+    assert "topk SAE of block 5 (SAE and block fixed beforehand" in shown.splitlines()[0]
+    assert "0.900" not in shown
+    demo._print_nodes(connections, fetch_layers(connections, study=1))  # of a ReLU SAE alone
+    assert capsys.readouterr().out == ""
 
 
 def test_a_picture_of_several_settings(admin, swept, tmp_path):

@@ -126,6 +126,13 @@ def test_the_page_describes_every_file_and_column_and_its_snippet_runs(folders, 
         torch.testing.assert_close(loaded["decode"](sae.encode(x)), sae(x))
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_page_says_that_the_scores_are_in_sample(folders, number):
+    heading, _, note, *_ = (folders[number] / "README.md").read_text().splitlines()
+    assert heading.endswith(" on small, in-sample")
+    assert note.startswith("In-sample: the images that trained the SAE also chose its latents")
+
+
 def test_the_matrix_is_what_the_weights_give(scored, folders):
     """Someone with the files, the model and the images gets the same latents: here from the stored activations."""
     (shard,) = [key for key in scored.store.list("activations/") if "shard" in key]
@@ -141,8 +148,8 @@ def test_several_at_once_have_a_folder_each(export):
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "analysis-1", "analysis-2"]
     index = (folder / "README.md").read_text()
-    assert "| `analysis-1` | dinov2-emoji | 3 | small | topk x2 |" in index
-    assert "| `analysis-2` | dinov2-emoji | 3 | small | relu x2 |" in index
+    assert "| `analysis-1` | dinov2-emoji | 3 | small | topk x2, in-sample |" in index
+    assert "| `analysis-2` | dinov2-emoji | 3 | small | relu x2, in-sample |" in index
     assert (folder / "analysis-2" / "README.md").read_text().startswith("# Analysis 2: relu SAE x2")
 
 

@@ -25,8 +25,15 @@ def headline_intervals(session: Session, analysis_ids: Collection[int]) -> dict[
     return {(row.analysis_id, row.basis, row.metric): Interval(row.value, row.low, row.high) for row in rows}
 
 
-def shuffled_tree_means(session: Session, analysis_ids: Collection[int]) -> dict[tuple[int, str], float | None]:
-    """By analysis and metric the SAE's mean over permutations of the classes over the tree."""
-    query = "SELECT analysis_id, metric, mean FROM layer_tree_shuffle WHERE analysis_id = ANY(:analyses)"
+class ShuffledTree(NamedTuple):
+    """A headline number of an SAE where the classes are permuted over the tree: mean, and 97.5 % quantile."""
+
+    mean: float | None
+    q975: float | None
+
+
+def shuffled_trees(session: Session, analysis_ids: Collection[int]) -> dict[tuple[int, str], ShuffledTree]:
+    """By analysis and metric what permutations of the classes over the tree give; nothing for earlier versions."""
+    query = "SELECT analysis_id, metric, mean, q975 FROM layer_tree_shuffle WHERE analysis_id = ANY(:analyses)"
     rows = session.execute(text(query), {"analyses": list(analysis_ids)})
-    return {(row.analysis_id, row.metric): row.mean for row in rows}
+    return {(row.analysis_id, row.metric): ShuffledTree(row.mean, row.q975) for row in rows}

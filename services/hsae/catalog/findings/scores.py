@@ -12,14 +12,19 @@ from hsae.catalog.tables.scores import BASES
 def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
     """Rows of layer_progress with those of layer_coherence, by SAE kind, layer and basis (the SAE first).
 
-    They have what the training measured beside them.
+    They have what the training measured beside them, and the numbers of columns: of the basis (`n_latents`), and those
+    that `share_nodes_rarefied` is for (`n_rarefied`).
     """
     values: Row = {"bases": list(BASES)}
     query = f"""
         SELECT v.*, e.l0 AS holdout_l0, e.holdout_dead_share, e.train_fvu, e.train_l0, e.train_dead_share,
-               h.coherence, h.coherence_null, h.coherence_excess_weighted, h.n_coherent, h.purity, h.purity_null
+               h.coherence, h.coherence_null, h.coherence_excess_weighted, round(h.n_coherent)::integer AS n_coherent,
+               h.purity, h.purity_null, c.n_latents, c.n_rarefied
         FROM layer_progress v JOIN analysis a ON a.id = v.analysis_id JOIN sae e ON e.id = a.sae_id
         JOIN layer_coherence h ON h.analysis_id = v.analysis_id AND h.basis = v.basis
+        CROSS JOIN LATERAL (
+            SELECT max(s.n_latents) AS n_latents, max(s.n_rarefied) AS n_rarefied FROM layer_score s
+            WHERE s.analysis_id = v.analysis_id AND s.basis = v.basis) c
         WHERE true{of_analyses(wanted, values)}
         ORDER BY v.model, v.dataset, v.tokens, v.sae_kind, v.layer, v.analysis_id,
                  array_position(CAST(:bases AS text[]), v.basis)

@@ -1,6 +1,6 @@
 """Names of analyses in a listing, made of the settings in which they differ."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -40,7 +40,7 @@ def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int
 
     def title(row: _Settings, brackets: str) -> str:
         sae = row["sae"]
-        is_to_say = row["scoring"]["split"] == IN_SAMPLE and IN_SAMPLE not in brackets
+        is_to_say = _is_in_sample(row) and IN_SAMPLE not in brackets
         in_sample = f", {IN_SAMPLE}" if is_to_say else ""
         return f"{sae['kind']} SAE x{sae['expansion']}{brackets}, {_activations(row)}{in_sample}"
 
@@ -49,8 +49,33 @@ def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int
 
 
 def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
-    """Titles of the analysed activations: `cls of dinov2-base, birds`, with the settings in which they differ."""
-    return _titles(session, analysis_ids, ("activations",), lambda row, brackets: f"{_activations(row)}{brackets}")
+    """Titles of the analysed activations: `cls of dinov2-base, birds`, with the settings in which they differ.
+
+    With `, in-sample` where the analysis has no part of the images that is scored alone.
+    """
+
+    def title(row: _Settings, brackets: str) -> str:
+        return f"{_activations(row)}{brackets}" + (f", {IN_SAMPLE}" if _is_in_sample(row) else "")
+
+    return _titles(session, analysis_ids, ("activations",), title)
+
+
+def in_sample_analyses(session: Session, analysis_ids: Collection[int]) -> set[int]:
+    """Those of the analyses whose images did everything: they trained the SAE, chose its latents and are scored."""
+    return {number for number, row in analysis_settings(session, analysis_ids).items() if _is_in_sample(row)}
+
+
+def in_sample_title(session: Session, rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """The title of a table of rows with an `analysis_id`: that, or which of them, are in-sample; None if none is."""
+    numbers = {row["analysis_id"] for row in rows if row.get("analysis_id") is not None}
+    found = sorted(in_sample_analyses(session, numbers))
+    if not found:
+        return None
+    meaning = "latents are chosen and scored on the images that trained the SAE"
+    if len(found) == len(numbers):
+        return f"{IN_SAMPLE.capitalize()}: {meaning}"
+    of_some = f"analys{'is' if len(found) == 1 else 'es'} {', '.join(map(str, found))}"
+    return f"{of_some.capitalize()}: {IN_SAMPLE}, {meaning}; the others: held out"
 
 
 def _titles(
@@ -83,6 +108,10 @@ def _titles(
         number: title(row, f" ({differences[number]})" if differences[number] else "") for number, row in found.items()
     }
     return told_apart(titles, {number: row["layer"] for number, row in found.items()})
+
+
+def _is_in_sample(row: _Settings) -> bool:
+    return bool(row["scoring"]["split"] == IN_SAMPLE)
 
 
 def _activations(row: _Settings) -> str:

@@ -107,6 +107,7 @@ def print_rows(
     *,
     as_json: bool,
     empty: str,
+    title: str | None = None,
     importance: Sequence[str] = (),
     prose: Collection[str] = (),
 ) -> None:
@@ -116,4 +117,4 @@ def print_rows(
     elif not rows:
         click.echo(empty)
     else:
-        console().print(table(rows, columns, importance=importance, prose=prose))
+        console().print(table(rows, columns, title, importance=importance, prose=prose))

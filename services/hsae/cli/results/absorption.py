@@ -12,6 +12,7 @@ from hsae.cli.printing.output import json_option, print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
+    in_sample,
     layer_option,
     limit_option,
     min_f1_option,
@@ -59,7 +60,8 @@ def absorption(connections: Connections, /, as_json: bool, **wanted: Any) -> Non
     the SAE's beside those with the classes shuffled over the tree.
     """
     rows = filtered_rows(connections, absorption_rows, ScoreFilter, quiet=as_json, **wanted)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", importance=_IMPORTANCE)
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", title=in_sample(connections, rows),
+               importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(
             connections.sessions, rows, absorption_means, _MEANS, "Means over the nodes whose best latent has F1 >= 0.5"

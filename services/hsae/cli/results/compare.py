@@ -16,21 +16,25 @@ from hsae.errors import UserError
 from hsae.report.head_to_head import by_height, greatest_differences
 
 _GROUPS = {
-    "group": "nodes of", "n_nodes": "nodes", "f1_a": "F1 A", "f1_a_shuffled_taxonomy": "~tree",
-    "f1_a_neuron": "neurons", "f1_b": "F1 B", "f1_b_shuffled_taxonomy": "~tree", "f1_b_neuron": "neurons",
-    "difference": "B - A", "wins_a": "A wins", "wins_b": "B wins", "ties": "ties",
+    "group": "nodes of", "n_nodes": "nodes", "f1_adjusted_a": "A", "f1_adjusted_a_shuffled_taxonomy": "~tree",
+    "f1_adjusted_a_neuron": "neurons", "f1_adjusted_b": "B", "f1_adjusted_b_shuffled_taxonomy": "~tree",
+    "f1_adjusted_b_neuron": "neurons", "difference": "B - A", "wins_a": "A wins", "wins_b": "B wins", "ties": "ties",
 }  # fmt: skip
 _NODES = {
-    "synset": "node", "height": "height", "n_classes": "classes", "n_images": "images", "f1_a": "F1 A",
-    "f1_b": "F1 B", "difference": "B - A",
+    "synset": "node", "height": "height", "n_classes": "classes", "n_images": "images", "f1_adjusted_a": "A",
+    "f1_adjusted_b": "B", "difference": "B - A",
 }  # fmt: skip
-_GROUP_IMPORTANCE = ("group", "f1_a", "f1_b", "difference", "n_nodes", "wins_a", "wins_b", "ties")
-_NODE_IMPORTANCE = ("synset", "difference", "f1_a", "f1_b")
+_GROUP_IMPORTANCE = (
+    "group", "f1_adjusted_a", "f1_adjusted_b", "difference", "n_nodes", "wins_a", "wins_b", "ties",
+)  # fmt: skip
+_NODE_IMPORTANCE = ("synset", "difference", "f1_adjusted_a", "f1_adjusted_b")
 _CONTROLS = ("shuffled_taxonomy", "neuron")
 _LEGEND = """\
-Means over nodes of the best F1 of any latent (of several analyses: the best of them; 0 where none fires). inner = nodes
-with 3+ classes. Nodes that hold every image are left out. ~tree: the same with the classes shuffled over the tree, mean
-over seeds; neurons: raw neurons at the same L0. More latents, and more analyses, have more chances: compare likes."""
+A, B: means of the adjusted F1 of the node's best latent: 0 for one that always fires, and none counts less; over nodes
+with distinct sets of images, without those that hold every image. inner = nodes with 3+ classes of the data set, with
+scored images or without. ~tree: the same with the classes shuffled over the tree, mean over seeds; neurons: raw neurons
+at the same densities. Of several analyses the best counts, chosen on the very images that are scored. More latents, and
+more analyses, have more chances: compare likes. --json has the F1 as it is, too, and nodes that share their images."""
 
 
 @click.command()
@@ -58,9 +62,9 @@ def compare(
 ) -> None:
     """Compare the analyses A and B, node by node, height by height. JSON holds every node."""
     sides, nodes, controls = _fetch(connections, a, b, studies=studies, layer=layer, basis=basis, under=under)
-    if not nodes:
-        raise UserError(f"no node to compare is left under {under}: choose a node above")
     groups = by_height(nodes, controls)
+    if not groups:
+        raise UserError(f"no node to compare is left under {under}: choose a node above")
     if as_json:
         print_json({"a": sides[0], "b": sides[1], "basis": basis, "groups": groups, "nodes": nodes})
         return
@@ -69,7 +73,7 @@ def compare(
         out.print(f"{name}: {side['title']}", soft_wrap=True, markup=False)
     out.print()
     columns = {key: heading for key, heading in _GROUPS.items() if key in groups[0]}
-    out.print(table(groups, columns, importance=_GROUP_IMPORTANCE))
+    out.print(table(groups, columns, title="Adjusted F1", importance=_GROUP_IMPORTANCE))
     for name, rows in zip("AB", greatest_differences(nodes, n_nodes), strict=True):
         if rows:
             out.print()

@@ -13,6 +13,7 @@ from hsae.cli.results.filters import (
     analysis_option,
     basis_option,
     filtered_rows,
+    in_sample,
     layer_option,
     limit_option,
     min_f1_option,
@@ -63,6 +64,7 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     means over all pairs that the taxonomy names in these analyses, the SAE's beside those of its controls.
     """
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", importance=_IMPORTANCE)
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", title=in_sample(connections, rows),
+               importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(connections.sessions, rows, edge_means, _MEANS, "Means over the taxonomy's pairs of these analyses")

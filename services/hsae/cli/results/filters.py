@@ -14,7 +14,7 @@ from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
-from hsae.cli.printing.analysis_names import name_saes
+from hsae.cli.printing.analysis_names import in_sample_title, name_saes
 from hsae.hierarchy.config import CONTROL_BASES
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
@@ -122,6 +122,12 @@ def filtered_rows(
         name_saes(session, rows)
     say(note, quiet=quiet)
     return rows
+
+
+def in_sample(connections: Connections, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The title of a table of such rows: whether, or which of, their analyses are in-sample."""
+    with transaction(connections.sessions) as session:
+        return in_sample_title(session, rows)
 
 
 def one_analysis(analysis_id: int | None) -> tuple[int, ...] | None:

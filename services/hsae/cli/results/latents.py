@@ -13,6 +13,7 @@ from hsae.cli.results.filters import (
     analysis_option,
     column_basis_option,
     filtered_rows,
+    in_sample,
     label_q_option,
     layer_option,
     limit_option,
@@ -26,9 +27,8 @@ from hsae.report.identical_latents import merge_identical_latents
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "shown_latent": "latent", "synset": "label",
     "f1": "F1", **CONTROL_COLUMNS, "f1_adjusted": "adjusted F1", "q": "q", "precision": "precision",
-    "recall": "recall", "auroc": "AUROC", "lch": "LCH", "lch_height": "LCH height", "coverage": "coverage",
-    "coherence_excess": "coherence", "n_fire": "fires on", "seed_stability": "seeds",
-    "stability_chance": "by chance",
+    "recall": "recall", "auroc": "AUROC", "coherence_excess": "coherence", "lch": "LCH", "lch_excess": "LCH excess",
+    "n_fire": "fires on", "seed_stability": "seeds", "stability_chance": "by chance",
 }  # fmt: skip
 _IMPORTANCE = (
     "synset", "f1", "shown_latent", "layer", "sae", "analysis_id", *CONTROL_COLUMNS, "coherence_excess", "f1_adjusted",
@@ -62,7 +62,9 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """Latents with their labels, best F1 first.
 
     coherence: excess of the taxonomic coherence in bits. It says how much closer in the tree the classes of the
-    latent's 16 strongest images are than classes at random; "-" for latents of one class.
+    latent's 16 strongest images are than classes at random; "-" for latents of one class. LCH excess: by how many bits
+    the lowest common hypernym of these classes is smaller than that of as many at random; "-" unless the latent has two
+    classes and fires on 16 images. JSON has the raw LCH height and coverage, which depend on how often a latent fires.
 
     Beside a latent's F1, what the best column of any baseline (baseline), the best raw neuron (neurons) and the best
     latent under a shuffled taxonomy (~tree, mean over seeds) reach at its label. Where a study has several seeds of an
@@ -78,7 +80,7 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
         n_more = len(row["latents"]) - 1
         row["shown_latent"] = f"{row['latent']} +{n_more}" if n_more else row["latent"]
     print_rows(rows, _columns(rows), as_json=False, empty="No latent fits.",
-               importance=_IMPORTANCE)  # fmt: skip
+               title=in_sample(connections, rows), importance=_IMPORTANCE)  # fmt: skip
     if any(len(row["latents"]) > 1 for row in rows):
         click.echo(f"\n{_ALIKE}")
     if any(row["is_one_to_one"] is False for row in rows):

@@ -5,15 +5,14 @@ from typing import Any, Literal
 
 import click
 
-from hsae.backbones.names import short_model_name
 from hsae.catalog import transaction
-from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_tree_means
+from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import analysis_titles, name_saes
+from hsae.cli.printing.analysis_names import analysis_titles, in_sample_analyses, name_saes
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
@@ -25,6 +24,7 @@ from hsae.cli.results.filters import (
 )
 from hsae.report.headline_table import headline_cells, with_headlines
 from hsae.report.layer_table import beside_controls
+from hsae.report.sparsity import unequal_l0
 
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {
@@ -35,16 +35,16 @@ _HEADLINE_COLUMNS = {
     "exemplars": "\nexemplars",
     "inner_f1": "inner F1,\nadjusted",
     "baseline": "best\nbaseline",
-    "tree": "\n~tree",
+    "tree": "~tree,\nto 97.5 %",
 }
 _HEADLINE_IMPORTANCE = ("layer", "coherence", "inner_f1", "baseline", "exemplars", "tree", "fvu", "holdout_l0")
 _HEADLINE_LEGEND = """\
 coherence excess: how much closer in the tree, in bits, the classes of a latent's 16 strongest images are than classes
 at random; 0 by chance. exemplars: the same of likeness to single training images, the baseline to beat. inner F1: mean
 best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities, and what
-the SAE's latents give with the classes shuffled over the tree (~tree). ±: 95 % intervals by deleting a fifth of the
-classes. FVU, L0: of rows that the training held out. `results layers --full` has every control, `results study` tests
-differences."""
+the SAE's latents give with the classes shuffled over the tree (~tree: mean to 97.5 % quantile). By chance it is not 0:
+compare it with ~tree; ? = not above that quantile. ±: 95 % intervals by deleting a fifth of the classes. FVU, L0: of
+rows that the training held out. `results layers --full` has every control, `results study` tests differences."""
 _CHANCE_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "\nFVU",
@@ -56,11 +56,11 @@ _CHANCE_COLUMNS = {
     "coherence_excess_neuron": "\nneurons",
     "coherence_excess_random": "\nrandom",
     "coherence_excess_untrained": "\nuntrained",
-    "coherence_excess_shuffled_taxonomy": "\n~tree",
+    "coherence_excess_tree": "\n~tree",
     "purity": "pu-\nrity",
     "purity_null": "\nnull",
     "lch_excess": "LCH\nexcess",
-    "lch_excess_shuffled_taxonomy": "\n~tree",
+    "lch_excess_tree": "\n~tree",
     "n_lch_eligible": "\nlatents",
 }
 _PAPER_COLUMNS = {
@@ -72,12 +72,12 @@ _PAPER_COLUMNS = {
     "lch_height_raw": "LCH\nheight",
     "lch_height_raw_neuron": "\nneurons",
     "lch_height_raw_untrained": "\nuntrained",
-    "lch_height_raw_shuffled_taxonomy": "\n~tree",
+    "lch_height_raw_tree": "\n~tree",
     "lch_height_raw_shuffled_labels": "\n~labels",
     "coverage_raw": "cover-\nage",
     "coverage_raw_neuron": "\nneurons",
     "coverage_raw_untrained": "\nuntrained",
-    "coverage_raw_shuffled_taxonomy": "\n~tree",
+    "coverage_raw_tree": "\n~tree",
     "coverage_raw_shuffled_labels": "\n~labels",
 }
 _TRAINING_COLUMNS = {
@@ -89,15 +89,23 @@ _TRAINING_COLUMNS = {
     "train_l0": "\nL0",
     "train_dead_share": "\ndead",
 }
-_SCORES = {"share_nodes_f1_raw": "nodes\nF1>=.5", "best_f1_inner_raw": "inner\nF1"}
+_SCORES = {
+    "best_f1_adjusted_inner": "F1 of 3+\nclasses",
+    "best_f1_adjusted_pair": "F1 of 2\nclasses",
+    "best_f1_adjusted_single": "F1 of 1\nclass",
+    "best_f1_adjusted": "F1 of all\nnodes",
+    "share_nodes_rarefied": "rarefied\nshare",
+    "share_nodes_q": "nodes\nq<.01",
+    "n_latents": "\ncolumns",
+}
 # Of the columns these stay longest in a narrow terminal: each score followed by the controls that say most of it.
 _CHANCE_IMPORTANCE = (
-    "layer", "coherence_excess", "coherence_p", "coherence_excess_shuffled_taxonomy", "coherence_excess_random", "fvu",
+    "layer", "coherence_excess", "coherence_p", "coherence_excess_tree", "coherence_excess_random", "fvu",
     "l0", "lch_excess", "n_lch_eligible", "purity", "purity_null", "probe_accuracy", "coherence_excess_neuron",
 )  # fmt: skip
 _PAPER_IMPORTANCE = (
-    "layer", "lch_height_raw", "lch_height_raw_shuffled_taxonomy", "lch_height_raw_neuron", "coverage_raw",
-    "coverage_raw_shuffled_taxonomy", "coverage_raw_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
+    "layer", "lch_height_raw", "lch_height_raw_tree", "lch_height_raw_neuron", "coverage_raw", "coverage_raw_tree",
+    "coverage_raw_neuron", "fvu", "holdout_l0", "probe_accuracy", "dead_share",
 )  # fmt: skip
 _CONTROL_IMPORTANCE = (
     "shuffled_taxonomy", "exemplar", "random", "neuron", "kmeans", "untrained", "pca", "shuffled_labels", "class_mean",
@@ -108,19 +116,33 @@ at random; p: by permuted trees. purity: share of the pairs of these images that
 random. LCH excess: bits by which the lowest common hypernym of these classes is smaller than that of as many at random;
 mean of so many latents: those of two classes that fire on 16 images. `--protocol paper`: LCH height and coverage."""
 _PAPER_LEGEND = """\
-The paper's protocol: in-sample-style raw means over all latents, not corrected for chance: they depend on how often
-latents fire. LCH height, coverage: of the lowest common hypernym of the classes of a latent's 16 strongest images."""
-_PROTOCOLS: dict[_Protocol, tuple[dict[str, str], tuple[str, ...], str]] = {
-    "chance": (_CHANCE_COLUMNS, _CHANCE_IMPORTANCE, _CHANCE_LEGEND),
-    "paper": (_PAPER_COLUMNS, _PAPER_IMPORTANCE, _PAPER_LEGEND),
+Raw means over all latents, not corrected for chance: they depend on how often latents fire. LCH height, coverage: of
+the lowest common hypernym of the classes of a latent's 16 strongest images."""
+_PAPER_IMAGES = {
+    (True,): "The paper's protocol, in-sample: the images that trained an SAE are scored.",
+    (False,): "The paper's measures of held-out images. Its protocol is in-sample: `submit --split none`.",
+    (
+        False,
+        True,
+    ): "The paper's measures. Tables titled in-sample follow its protocol; the others are of held-out images:"
+    " `submit --split none` scores in-sample.",
 }
+_PROTOCOLS: dict[_Protocol, tuple[dict[str, str], tuple[str, ...]]] = {
+    "chance": (_CHANCE_COLUMNS, _CHANCE_IMPORTANCE),
+    "paper": (_PAPER_COLUMNS, _PAPER_IMPORTANCE),
+}
+_FULL_LEGEND = """\
+F1: adjusted, mean over nodes with distinct images of the best latent; nodes of 3+, 2 and 1 scored classes, and all.
+Rarefied share: of nodes with adjusted F1 >= .5, of as many columns as the smallest basis has, drawn at random. q<.01:
+share of nodes that some column finds by the exact test. columns: how many the basis has; more have more chances;
+rarefied: for how many the rarefied share is. train: of as many rows as are held out that the SAE trained on. dead:
+beside train of these rows, else of all scored images."""
 _LEGEND = """\
-FVU, L0: of the rows that the SAE's training held out; train: of as many rows that it trained on. dead, in the last
-table: on these rows; in the first: on all scored images.
-nodes F1>=.5: share of taxonomy nodes that some latent answers to. inner F1: mean best F1 of nodes with 3+ classes.
+FVU, L0: of the rows that the SAE's training held out.
 Baselines at the SAE's densities: exemplars, k-means = likeness to training images, to their clusters; PCA, random =
 principal and random directions; neurons = raw neurons; untrained = the SAE before training; ceiling = class means,
-which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree.
+which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree, of
+coherence and LCH many times, in tables of one score and its controls the few times that are scored in full.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 
 
@@ -155,11 +177,9 @@ def layers(
     rows = fetch_layers(connections, study=study, quiet=as_json, **wanted)
     if plot is not None and rows:
         # matplotlib takes half a second to load: only a picture needs it.
-        from hsae.report.figure import layer_figure
+        from hsae.report.figure import figure_title, layer_figure
 
-        layer_figure(
-            rows, ", ".join(dict.fromkeys(f"{short_model_name(r['model'])} on {r['dataset']}" for r in rows)), plot
-        )
+        layer_figure(rows, figure_title(rows, protocol), plot, protocol)
     if as_json:
         print_json(rows)
     else:
@@ -180,9 +200,14 @@ def fetch_layers(
         name_saes(session, rows)
         numbers = {row["analysis_id"] for row in rows}
         titles = analysis_titles(session, numbers)
-        intervals, shuffled = headline_intervals(session, numbers), shuffled_tree_means(session, numbers)
+        in_sample = in_sample_analyses(session, numbers)
+        intervals, shuffled = headline_intervals(session, numbers), shuffled_trees(session, numbers)
     say(note, quiet=quiet)
-    return [with_headlines(row, intervals, shuffled) | {"title": titles[row["analysis_id"]]} for row in rows]
+    return [
+        with_headlines(row, intervals, shuffled)
+        | {"title": titles[row["analysis_id"]], "in_sample": row["analysis_id"] in in_sample}
+        for row in rows
+    ]
 
 
 def print_layers(connections: Connections, *, study_id: int) -> None:
@@ -191,7 +216,10 @@ def print_layers(connections: Connections, *, study_id: int) -> None:
 
 
 def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance", *, full: bool = False) -> None:
-    """One table per model, data set and SAE; the paper's protocol and `full` add others."""
+    """One table per model, data set and SAE; the paper's protocol and `full` add others.
+
+    A warning says where the layers of a table differ in sparsity.
+    """
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some.")
         return
@@ -199,8 +227,7 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
     for row in rows:
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
-    columns, importance, legend = _PROTOCOLS[protocol]
-    further = [(columns, importance)] if full or protocol == "paper" else []
+    further = [_PROTOCOLS[protocol]] if full or protocol == "paper" else []
     further += [*map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",))] if full else []
     for title, group in groups.items():
         if protocol == "chance":
@@ -212,17 +239,30 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
             shown = [row | {"coherence_p": _three_digits(row.get("coherence_p"))} for row in group]
             out.print(table(shown, scored, title=title, digits=2, importance=importance))
             out.print()
-    if protocol == "chance":
-        out.print(_HEADLINE_LEGEND, soft_wrap=True)
+    warnings = [unequal_l0([row.get("holdout_l0") for row in group], f"{t}: its") for t, group in groups.items()]
+    for warning in filter(None, warnings):
+        out.print(warning, soft_wrap=True, markup=False)
+    out.print(_legend(rows, protocol, full=full), soft_wrap=True)
+    if full:
+        out.print(_FULL_LEGEND, soft_wrap=True)
     if further:
-        out.print(legend, soft_wrap=True)
         out.print(_LEGEND, soft_wrap=True)
+
+
+def _legend(rows: list[dict[str, Any]], protocol: _Protocol, *, full: bool) -> str:
+    """What the columns mean; of the paper's protocol also whether the rows follow it."""
+    if protocol == "paper":
+        images = _PAPER_IMAGES[tuple(sorted({bool(row.get("in_sample")) for row in rows}))]
+        return f"{images}\n{_PAPER_LEGEND}"
+    return f"{_HEADLINE_LEGEND}\n{_CHANCE_LEGEND}" if full else _HEADLINE_LEGEND
 
 
 def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The columns of a score beside all of its controls, and which of them stay longest in a narrow terminal."""
     columns = {"layer": "\nlayer", score: _SCORES[score]}
     columns |= {f"{score}_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
+    if score == "n_latents":
+        columns["n_rarefied"] = "\nrarefied"
     return columns, ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))
 
 

@@ -10,7 +10,7 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import activation_titles
+from hsae.cli.printing.analysis_names import activation_titles, in_sample_analyses
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
 
@@ -18,6 +18,9 @@ _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
 join to. Accuracy on the layer's raw activations, of images that were not trained on: a linear probe, the vote of the k
 nearest training images, and the nearest alone (1-NN). chance = always naming the largest group."""
+_IN_SAMPLE = (
+    "In-sample: the study keeps no part of the images for scoring; its probes hold out a quarter of every class."
+)
 
 
 @click.command()
@@ -34,7 +37,8 @@ def levels(connections: Connections, /, study: int | str | None, as_json: bool, 
         require_known(session, fits)
         fits, note = choose_scope(session, study, fits)
         rows = level_rows(session, fits)
-        titles = activation_titles(session, {row["analysis_id"] for row in rows})
+        numbers = {row["analysis_id"] for row in rows}
+        titles, in_sample = activation_titles(session, numbers), in_sample_analyses(session, numbers)
     if as_json:
         print_json(rows)
         return
@@ -50,6 +54,8 @@ def levels(connections: Connections, /, study: int | str | None, as_json: bool, 
         out.print(table(_by_layer(group), _columns(group), title=title, digits=2))
         out.print()
     out.print(_LEGEND, soft_wrap=True)
+    if in_sample:
+        out.print(_IN_SAMPLE, soft_wrap=True)
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from hsae.cli.results.filters import (
     analysis_option,
     basis_option,
     filtered_rows,
+    in_sample,
     layer_option,
     limit_option,
     min_f1_option,
@@ -56,4 +57,4 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
     print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",
-               importance=_IMPORTANCE)  # fmt: skip
+               title=in_sample(connections, rows), importance=_IMPORTANCE)  # fmt: skip

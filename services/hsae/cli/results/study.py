@@ -19,7 +19,8 @@ from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
-from hsae.report.interval_table import beside_differences, between_saes, interval
+from hsae.report.interval_table import beside_differences, between_saes, interval, verdict
+from hsae.report.sparsity import unequal_l0
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
 
@@ -49,7 +50,6 @@ _BETWEEN = {
     "layer": "layer", "sae": "SAE", "other_sae": "minus", "difference": "difference", "interval": "interval", "n": "n",
 }  # fmt: skip
 _TREND = {"metric": "quantity", "sae": "SAE", "slope": "slope per layer", "interval": "interval", "rises": "rises?"}
-_L0_RATIO = 1.1
 _LEGEND = """\
 Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
 Intervals say how much a number would change with other classes, and with other seeds where there are several:
@@ -79,7 +79,7 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         is_former = "n_resamples" in comparison["config"]
         shown = _SHOWN_BEFORE if is_former else _SHOWN
         wanted = set(METRICS) if "all" in metrics or (as_json and not metrics) else set(metrics or shown)
-        least_l0, greatest_l0 = held_out_l0_range(session, comparison["id"])
+        l0_range = held_out_l0_range(session, comparison["id"])
         scores, differences, trends = (
             [row for row in find(session, comparison["id"]) if row["metric"] in wanted]
             for find in (comparison_scores, comparison_differences, comparison_trends)
@@ -104,13 +104,9 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         soft_wrap=True,
         markup=False,
     )
-    if least_l0 is not None and greatest_l0 is not None and greatest_l0 > _L0_RATIO * least_l0:
-        out.print(
-            f"Warning: the SAEs' held-out L0 goes from {least_l0:.3g} to {greatest_l0:.3g}, so a difference may be one"
-            " of sparsity: compare topk SAEs, or relu SAEs of one --target-l0 (docs/sae.md).",
-            soft_wrap=True,
-            markup=False,
-        )
+    warning = unequal_l0(l0_range, "the SAEs'")
+    if warning is not None:
+        out.print(warning, soft_wrap=True, markup=False)
     for metric in (name for name in METRICS if name in wanted):
         of_metric = [[row for row in rows if row["metric"] == metric] for rows in (scores, differences)]
         out.print()
@@ -139,16 +135,10 @@ def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[di
 
 def _trend(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of trends."""
-    if row["ci_low"] is None:
-        rises = "unknown"
-    elif row["ci_low"] > 0:
-        rises = "yes"
-    else:
-        rises = "it falls" if row["ci_high"] < 0 else "not shown"
     return {
         "metric": row["metric"],
         "sae": row["sae"],
         "slope": row["slope"],
         "interval": interval(row),
-        "rises": rises,
+        "rises": verdict(row),
     }

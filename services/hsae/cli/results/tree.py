@@ -17,6 +17,7 @@ from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
     analysis_option,
     basis_option,
+    in_sample,
     layer_option,
     min_f1_option,
     node_q_option,
@@ -89,7 +90,7 @@ def tree(
     columns = {key: heading for key, heading in _COLUMNS.items() if fits.basis == "sae" or key not in CONTROL_COLUMNS}
     lines = tree_lines(rows, root)
     out = console()
-    out.print(table(lines, columns, importance=_IMPORTANCE))
+    out.print(table(lines, columns, in_sample(connections, rows), importance=_IMPORTANCE))
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
     if any(row["is_shortened"] for row in lines):

@@ -11,12 +11,13 @@ from hsae.catalog import NodeScore
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.exports.files import SCORES, Exported
 from hsae.sae.config import SaeConfig
+from hsae.split_config import IN_SAMPLE
 
 _PAGE = """\
-# Analysis {id}: {kind} SAE x{expansion} of {model} layer {layer} on {dataset}
+# Analysis {id}: {kind} SAE x{expansion} of {model} layer {layer} on {dataset}{in_sample}
 {trained}
-Written by hsae. Everything is in these files; no running service is needed. Paths of images are relative to the data
-set's folder, `{image_root}` (`image_root` in `analysis.json`).
+{note}Written by hsae. Everything is in these files; no running service is needed. Paths of images are relative to the
+data set's folder, `{image_root}` (`image_root` in `analysis.json`).
 
 | file | what it holds |
 |---|---|
@@ -122,6 +123,11 @@ print(Path(analysis["image_root"]) / images["path"][strongest_image].as_py())
 ```
 """
 
+_IN_SAMPLE_NOTE = """\
+In-sample: the images that trained the SAE also chose its latents and are scored, so the scores flatter it.
+
+"""
+
 
 def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
     """Write `README.md`: every file, column and shape, and a snippet that loads them."""
@@ -156,6 +162,8 @@ def write_page(target: Path, exported: Exported, n_pairs: int) -> None:
         layer=row["layer"],
         dataset=row["dataset"],
         trained=_trained(row),
+        in_sample="" if exported.parts is not None else f", {IN_SAMPLE}",
+        note="" if exported.parts is not None else _IN_SAMPLE_NOTE,
         image_root=row["image_root"],
         n_images=row["n_images"],
         n_latents=row["n_latents"],
@@ -196,7 +204,7 @@ def write_index(target: Path, rows: Sequence[Row]) -> None:
         "|---|---|---|---|---|",
         *(
             f"| `{Path(row['folder']).name}` | {short_model_name(row['model'])} | {row['layer']} | {row['dataset']}"
-            f" | {row['sae']} |"
+            f" | {row['sae']}{f', {IN_SAMPLE}' if row['split'] is None else ''} |"
             for row in rows
         ),
     ]
