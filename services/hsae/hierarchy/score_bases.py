@@ -27,8 +27,9 @@ from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.scores.latent_scores import LatentLabels, Likeness, latent_places, latent_table, mean_lca_depth
 from hsae.hierarchy.scores.layer_scores import layer_scores
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
-from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
+from hsae.hierarchy.scores.node_scores import NodeSums, score_pairs
 from hsae.hierarchy.scores.node_tests import node_tests
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes

@@ -9,7 +9,8 @@ from tests.examples import examples
 
 from hsae.hierarchy.scores import node_scores
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
-from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, iter_node_scores, score_pairs
+from hsae.hierarchy.scores.node_scores import NodeSums, iter_node_scores, score_pairs
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int32
 
 from hsae.hierarchy.coherence.scores import LatentCoherence
-from hsae.hierarchy.scores.node_scores import NodeScores
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.label_sets import Labels, label_sets
 from hsae.hierarchy.statistics.ranks import RankedActivations
