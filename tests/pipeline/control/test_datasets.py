@@ -14,7 +14,7 @@ from hsae.pipeline.control import datasets as dataset_changes
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
 from hsae.pipeline.inputs.dataset_names import check_name, find_dataset
 from hsae.pipeline.kinds.artifact import artifact_key
-from hsae.pipeline.kinds.registry import added
+from hsae.pipeline.kinds.registry import registered
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.planning.submit import submit
 
@@ -148,7 +148,7 @@ def test_the_rows_of_a_new_stage_keep_a_data_set(service):
             text("CREATE TABLE data_set_note (id serial PRIMARY KEY, dataset_id integer NOT NULL REFERENCES dataset)")
         )
         session.execute(text("INSERT INTO data_set_note (dataset_id) VALUES (:id)"), {"id": dataset.id})
-    with added(NoteStage()), pytest.raises(UserError, match="results belong to it: 1 data set note;"):
+    with registered(NoteStage()), pytest.raises(UserError, match="results belong to it: 1 data set note;"):
         remove_dataset(service.sessions, service.store, "small")
     assert names(service) == ["small"]
 

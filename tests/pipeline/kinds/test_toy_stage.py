@@ -17,7 +17,7 @@ from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.control.jobs import cancel, retry
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
-from hsae.pipeline.kinds.registry import added
+from hsae.pipeline.kinds.registry import registered
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.upkeep.garbage import collect, find_garbage
@@ -102,7 +102,7 @@ def admin(service, monkeypatch):
 def with_toy(service):
     """The service knows the toy stage, and has a small data set."""
     register_small(service, n_classes=2)
-    with added(COUNT):
+    with registered(COUNT):
         yield service
 
 

@@ -155,7 +155,7 @@ class NodeSums:
     def _ancestors(self) -> "sp.csr_array[np.float64]":
         return sp.csr_array(self._closure.astype(np.float64))
 
-    def counted(
+    def with_known_counts(
         self,
         latents: Int64[np.ndarray, "n_pairs"],
         nodes: Int32[np.ndarray, "n_pairs"],
