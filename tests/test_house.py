@@ -78,3 +78,14 @@ def test_one_word_for_one_thing():
         if _WORDS.search(line)
     ]
     assert not found, "say similar, similarity, fix or notify:\n" + "\n".join(found)
+
+
+def test_the_default_of_a_field_is_named():
+    """`Field(default=0, ge=0)`: type checkers and readers take a value without a name for something else."""
+    unnamed = [
+        f"{_name(path)}:{node.lineno}"
+        for path in _files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field" and node.args
+    ]
+    assert not unnamed, "write Field(default=...):\n" + "\n".join(unnamed)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import Any
 
-Row = dict[str, Any]
+from hsae.hierarchy.config import MIN_INNER_CLASSES
 
-MIN_INNER_CLASSES = 3
+Row = dict[str, Any]
 
 
 def by_height(nodes: Sequence[Mapping[str, Any]], controls: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:

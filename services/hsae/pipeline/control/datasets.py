@@ -13,7 +13,7 @@ from hsae.errors import ServiceError, UserError
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
 from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.upkeep.garbage import Garbage, collect
-from hsae.store.keys import DATASETS, TAXONOMIES, taxonomy_key
+from hsae.store.keys import DATASETS, TAXONOMIES, artifact_prefix, taxonomy_key
 from hsae.store.objects import ObjectStore
 
 _N_STUDIES_NAMED = 8
@@ -74,7 +74,7 @@ def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: st
         was_default = dataset.id == session.scalar(select(func.min(Dataset.id)))
         # Under the folder of the fingerprint lie the listings of every data set of these images.
         unnamed = (
-            Garbage(DATASETS, f"{DATASETS}/{dataset.fingerprint}/", ()),
+            Garbage(DATASETS, artifact_prefix(DATASETS, dataset.fingerprint), ()),
             Garbage(TAXONOMIES, taxonomy_key(dataset.taxonomy_key), ()),
         )
         session.delete(dataset)

@@ -37,7 +37,7 @@ class SubmitRequest(FrozenModel):
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
     split: SplitConfig | None = SplitConfig()  # None: in-sample
-    priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
+    priority: int = Field(default=0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 
 def study_key(comparison_key: str, dataset_id: int, probe: ProbeConfig = ProbeConfig()) -> str:  # noqa: B008 -- frozen

@@ -20,6 +20,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
+from hsae.pydantic_errors import mistakes
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 from hsae.settings import Settings
@@ -150,19 +151,21 @@ class StudySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str | None = Field(None, min_length=1, max_length=200, description="name of the study")
-    model: str | None = Field(None, min_length=1, description="backbone: hub id or folder")
-    revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
-    dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
+    name: str | None = Field(default=None, min_length=1, max_length=200, description="name of the study")
+    model: str | None = Field(default=None, min_length=1, description="backbone: hub id or folder")
+    revision: str | None = Field(default=None, min_length=1, description="branch, tag or commit of a hub model")
+    dataset: str | None = Field(default=None, min_length=1, description="name of a registered data set")
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
-    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on")
+    seeds: int = Field(
+        default=1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on"
+    )
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
-    priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
+    priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
         """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
@@ -272,11 +275,11 @@ def _meant(name: object, known: Iterable[str]) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False)
+    problems = mistakes(error)
     # A mistyped field is also missing under its right name.
-    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    problem = next((found for found in problems if found.kind == "extra_forbidden"), problems[0])
+    place = problem.place
+    if problem.kind == "extra_forbidden":
         parts: dict[Any, type[BaseModel]] = {
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,
@@ -284,10 +287,11 @@ def _first_problem(error: ValidationError) -> str:
             "probe": ProbeConfig,
             "split": SplitConfig,
         }
-        part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
+        section, *inside = place.split(".")
+        part = parts.get(section, StudySpec) if inside else StudySpec
         if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
             return f"{place} is a setting of an SAE: write it into a block of saes"
-        return f"{place} is no field of a study{_meant(problem['loc'][-1], part.model_fields)}"
-    if problem["type"] == "missing":
+        return f"{place} is no field of a study{_meant(place.split('.')[-1], part.model_fields)}"
+    if problem.kind == "missing":
         return f"{place} is missing: docs/submit.md shows a study file"
-    return f"{place}: {_shown.repr(problem['input'])} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{place}: {_shown.repr(problem.value)} is not valid: {problem.reason[0].lower()}{problem.reason[1:]}"
