@@ -9,6 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from hsae.frozen_model import FrozenModel
 from hsae.pipeline import kinds
 from hsae.pipeline.kinds.stage import Stage
 
@@ -29,6 +30,11 @@ def stage_of(kind: str) -> Stage[Any]:
         KeyError: there is no such kind.
     """
     return _registered[kind] if kind in _registered else _of_this_room()[kind]
+
+
+def own_settings() -> dict[str, type[FrozenModel]]:
+    """By kind the class of the settings that only its stage has."""
+    return {stage.kind: stage.settings for stage in stages() if stage.settings is not None}
 
 
 def stage_of_folder(folder: str) -> Stage[Any] | None:

@@ -55,6 +55,7 @@ class Planner:
             comparison=request.comparison,
             probe=request.probe,
             split=request.split,
+            own=request.own,
         )
         embedding = self._inputs(study)
         study = replace(study, embedding_key=None if embedding is None else embedding.key)

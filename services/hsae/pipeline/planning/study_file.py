@@ -6,19 +6,20 @@
 import difflib
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
+from hsae.pipeline.kinds.registry import own_settings
+from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
 from hsae.pydantic_errors import mistakes
 from hsae.sae.config import SaeConfig, foreign_setting
@@ -40,27 +41,6 @@ _OTHER_NAMES = {
     "width": "expansion", "widths": "expansion", "lr": "learning_rate", "type": "kind", "sae": "saes",
     "layer": "layers", **_OF_THE_COMMAND_LINE,
 }  # fmt: skip
-
-
-def parse_layers(text: str) -> tuple[int, ...] | Literal["all"]:
-    """Layers as a person writes them: `8`, `0-3,8` or `all`; sorted, without repetition.
-
-    Raises:
-        UserError: names the part that cannot be read.
-    """
-    if text.strip().lower() == "all":
-        return "all"
-    chosen: set[int] = set()
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        numbers = (first, last) if dash else (first,)
-        sound = all(re.fullmatch(r"[0-9]{1,4}", number) for number in numbers)
-        if not sound or (dash and int(first) > int(last)):
-            raise UserError(f"{text} cannot be read at {part!r}: write numbers and ranges such as 0-3,8, or all")
-        chosen |= set(range(int(first), int(last if dash else first) + 1))
-    return tuple(sorted(chosen))
 
 
 def _layers(value: Any) -> tuple[int, ...] | Literal["all"]:
@@ -185,8 +165,15 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
+            own={kind: getattr(self, kind) for kind in own_settings() if kind in type(self).model_fields},
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
+
+
+def _with_own_settings() -> type[StudySpec]:
+    """The content of the file with a field for every stage that has settings of its own, by the kind's name."""
+    fields: dict[str, Any] = {kind: (settings, settings()) for kind, settings in own_settings().items()}
+    return create_model("StudySpec", __base__=StudySpec, **fields) if fields else StudySpec
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -202,7 +189,7 @@ def read_spec(path: Path) -> StudySpec:
         extraction = content.get("extraction")
         if isinstance(extraction, Mapping):
             content = {**content, "extraction": _as_settings("extraction", extraction)}
-        spec = StudySpec.model_validate(content)
+        spec = _with_own_settings().model_validate(content)
         if len(spec.saes) * spec.seeds > MAX_SAES:
             raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
         _check_seed(spec.extraction)
@@ -286,9 +273,10 @@ def _first_problem(error: ValidationError) -> str:
             "comparison": ComparisonConfig,
             "probe": ProbeConfig,
             "split": SplitConfig,
+            **own_settings(),
         }
         section, *inside = place.split(".")
-        part = parts.get(section, StudySpec) if inside else StudySpec
+        part = parts.get(section, StudySpec) if inside else _with_own_settings()
         if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
             return f"{place} is a setting of an SAE: write it into a block of saes"
         return f"{place} is no field of a study{_meant(place.split('.')[-1], part.model_fields)}"

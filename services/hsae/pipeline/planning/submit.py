@@ -151,7 +151,7 @@ def _enter_study(
     ref = dataset_ref(dataset)
     planner = Planner(session, settings, request.priority, numbers)
     planner.plan(request, spec, ref, layers)
-    key = study_key(planner.comparison_key, dataset.id, request.probe)
+    key = study_key(planner.comparison_key, dataset.id, request.probe, request.own)
     study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
     is_new = study is None
     if study is None:
