@@ -1,6 +1,7 @@
 """The size of things: files, folders and functions stay small enough to be read at once."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,16 @@ _ROOT = Path(__file__).parents[1]
 _MAX_LINES = 300
 _MAX_FILES = 12
 _MAX_PARAMETERS = 7
+_WORDS = re.compile(r"\b(alike|likeness|mend|mends|bells|not_rung)\b", re.IGNORECASE)
+_WORDS_NOT_YET = {
+    "docs/demo.md",
+    "docs/metrics.md",
+    "docs/schema.md",
+    "docs/sql.md",
+    "services/hsae/catalog/tables/latent_edges.py",
+    "services/hsae/cli/results/latents.py",
+    "services/hsae/cli/results/layers.py",
+}
 
 
 def _files() -> list[Path]:
@@ -54,3 +65,27 @@ def test_no_function_takes_more_than_a_few_parameters():
                 functions[name] = max(n, functions.get(name, 0))
     too_many = _beyond(functions, _MAX_PARAMETERS)
     assert not too_many, f"functions of more than {_MAX_PARAMETERS} parameters:\n{too_many}"
+
+
+def test_one_word_for_one_thing():
+    """Similar, fix and notify: not their quaint synonyms."""
+    pages = sorted((_ROOT / "docs").rglob("*.md"))
+    found = [
+        f"{_name(path)}:{number}: {line.strip()}"
+        for path in (*_files(), *pages)
+        if _name(path) not in _WORDS_NOT_YET
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if _WORDS.search(line)
+    ]
+    assert not found, "say similar, similarity, fix or notify:\n" + "\n".join(found)
+
+
+def test_the_default_of_a_field_is_named():
+    """`Field(default=0, ge=0)`: type checkers and readers take a value without a name for something else."""
+    unnamed = [
+        f"{_name(path)}:{node.lineno}"
+        for path in _files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field" and node.args
+    ]
+    assert not unnamed, "write Field(default=...):\n" + "\n".join(unnamed)

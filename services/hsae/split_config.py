@@ -53,10 +53,10 @@ class SplitConfig(FrozenModel):
     `None` in place of a config means no split: all images train, select and score.
     """
 
-    train: float = Field(0.5, gt=0, lt=1, description="share of the images that SAEs are trained on")
-    select: float = Field(0.25, gt=0, lt=1, description="share on which latents are chosen")
-    score: float = Field(0.25, gt=0, lt=1, description="share that every reported number is of")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of the assignment of the images")
+    train: float = Field(default=0.5, gt=0, lt=1, description="share of the images that SAEs are trained on")
+    select: float = Field(default=0.25, gt=0, lt=1, description="share on which latents are chosen")
+    score: float = Field(default=0.25, gt=0, lt=1, description="share that every reported number is of")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the assignment of the images")
     groups: NamedGroups | None = Field(
         default=None, description="groups of images by name, {select: [...], score: [...]}, instead of shares"
     )

@@ -19,7 +19,8 @@ from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1, node_adjusted_f1
 from hsae.hierarchy.scores.latent_scores import mean_lca_depth
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
-from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.ranks import rank_activations

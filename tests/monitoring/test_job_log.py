@@ -11,7 +11,8 @@ from tests.waiting import wait_for
 
 from hsae.errors import UserError
 from hsae.logs import hide_secrets
-from hsae.pipeline.execution.job_log import JobLog, job_log_key, logged_starts, read_job_log
+from hsae.pipeline.execution.job_log import JobLog, logged_starts, read_job_log
+from hsae.store.keys import job_log_key
 from hsae.store.objects import ObjectStore
 
 log = logging.getLogger("hsae.test")

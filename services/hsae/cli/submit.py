@@ -16,6 +16,7 @@ from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
 from hsae.extraction.config import StoredDtype, complete_extraction
 from hsae.hierarchy.config import ScoringConfig
+from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
@@ -160,9 +161,6 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
     Raises:
         UserError: none is given, or the list cannot be read.
     """
-    # The catalog comes with it: see `submit`.
-    from hsae.pipeline.planning.study_file import parse_layers
-
     try:
         listed = parse_layers(layers or "")
     except UserError as error:

@@ -11,8 +11,8 @@ from hsae.datasets.mapping import write_mapping
 from hsae.datasets.scan import decide_labels, scan
 from hsae.datasets.sources.left_out import LeftOut
 from hsae.datasets.sources.local_path import local_path, resolved
-from hsae.datasets.sources.lookalikes import told_apart
 from hsae.datasets.sources.registry import register_source, source_at
+from hsae.datasets.sources.similar_names import told_apart
 from hsae.datasets.sources.source import Contents, ImageSource, ImageStream, SourceImage
 
 __all__ = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.mapping import MAPPING_COLUMNS, read_mapping
-from hsae.datasets.sources.lookalikes import told_apart
+from hsae.datasets.sources.similar_names import told_apart
 from hsae.errors import UserError
 from hsae.taxonomy import SenseChoice, Synset, Taxonomy
 from hsae.taxonomy.taxonomy import candidate_lines

@@ -7,8 +7,8 @@ from pathlib import Path
 from hsae.datasets.dataset import ImageDataset, make_dataset
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.labels import decide, synsets_of
-from hsae.datasets.sources.lookalikes import told_apart
 from hsae.datasets.sources.registry import source_at
+from hsae.datasets.sources.similar_names import told_apart
 from hsae.datasets.sources.source import SourceImage
 from hsae.errors import UserError
 from hsae.taxonomy import SenseChoice, Taxonomy

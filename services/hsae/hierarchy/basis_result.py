@@ -14,8 +14,8 @@ from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
 from hsae.hierarchy.resampling.resampled import Resampled
 from hsae.hierarchy.scores.latent_scores import LatentPlaces, LatentTable
 from hsae.hierarchy.scores.layer_scores import LayerScores
-from hsae.hierarchy.scores.node_scores import NodeScores
 from hsae.hierarchy.scores.node_tests import NodeTests
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import RankingScores
 from hsae.hierarchy.scores.shortlist import Shortlist
 from hsae.hierarchy.statistics.class_sums import ClassSums

@@ -23,6 +23,9 @@ EdgeSource = Literal["activation", "taxonomy"]
 """What names a pair of parent and child latents."""
 EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
+MIN_INNER_CLASSES = 3
+"""A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
+
 
 def _as_text(value: object) -> object:
     """A number as its digits, since YAML reads them so."""
@@ -32,25 +35,28 @@ def _as_text(value: object) -> object:
 class ScoringConfig(FrozenModel):
     """How latents are scored against the taxonomy; every field changes the scores."""
 
-    threshold: float = Field(0.0, ge=0, description="a latent fires where its activation exceeds this")
-    association: AssociationRule = Field("topk", description="rule that associates classes with latents")
+    threshold: float = Field(default=0.0, ge=0, description="a latent fires where its activation exceeds this")
+    association: AssociationRule = Field(default="topk", description="rule that associates classes with latents")
     seed: int = Field(
-        0,
+        default=0,
         ge=0,
         le=32_000,  # with the shuffles added it is a smallint of the catalog
         description="seed of the shuffles, the random directions and clusters",
     )
-    n_shuffles: int = Field(2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
+    n_shuffles: int = Field(default=2, ge=0, le=100, description="shuffles of the labels, and as many of the taxonomy")
     n_replicates: int = Field(
-        100, ge=0, le=10_000, description="replicates without a fifth of the classes, from which intervals come"
+        default=100, ge=0, le=10_000, description="replicates without a fifth of the classes, from which intervals come"
     )
     n_tree_shuffles: int = Field(
-        99, ge=0, le=10_000, description="permutations of the classes over the tree, the null of headline numbers"
+        default=99,
+        ge=0,
+        le=10_000,
+        description="permutations of the classes over the tree, the null of headline numbers",
     )
-    controls: tuple[ControlBasis, ...] = Field(BASELINES, description="bases that are scored beside the SAE")
-    n_random: int = Field(5, ge=1, le=100, description="draws of the control random, with one seed each")
+    controls: tuple[ControlBasis, ...] = Field(default=BASELINES, description="bases that are scored beside the SAE")
+    n_random: int = Field(default=5, ge=1, le=100, description="draws of the control random, with one seed each")
     embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
-        "last",
+        default="last",
         min_length=1,
         description="monosemanticity compares images by: the last layer's class token (last), the analysed layer (own)"
         " or an activation set (its number or key)",
@@ -73,19 +79,23 @@ class ScoringConfig(FrozenModel):
 class ComparisonConfig(FrozenModel):
     """How the analyses of a study are compared; every field changes the intervals."""
 
-    confidence: float = Field(0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value")
+    confidence: float = Field(
+        default=0.95, gt=0, lt=1, description="share of repetitions whose interval holds the value"
+    )
 
 
 class ProbeConfig(FrozenModel):
     """How a layer's raw activations are probed for classes; every field changes the scores."""
 
-    seed: int = Field(0, ge=0, le=2**31, description="seed of the split of the images and of the shuffled taxonomies")
+    seed: int = Field(
+        default=0, ge=0, le=2**31, description="seed of the split of the images and of the shuffled taxonomies"
+    )
     n_neighbours: int = Field(
-        20, ge=1, le=1000, description="nearest training images that vote; at most those of the smallest class"
+        default=20, ge=1, le=1000, description="nearest training images that vote; at most those of the smallest class"
     )
     n_path_shuffles: int = Field(
-        99, ge=0, le=10_000, description="shuffled taxonomies beside the correlation with path lengths"
+        default=99, ge=0, le=10_000, description="shuffled taxonomies beside the correlation with path lengths"
     )
     logistic: bool = Field(
-        False, description="also train a logistic probe for the classes, which takes far longer than all others"
+        default=False, description="also train a logistic probe for the classes, which takes far longer than all others"
     )

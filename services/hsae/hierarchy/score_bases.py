@@ -24,11 +24,18 @@ from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.resampled_basis import measured_basis, resampled_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.associations import associated_classes
-from hsae.hierarchy.scores.latent_scores import LatentLabels, Likeness, latent_places, latent_table, mean_lca_depth
+from hsae.hierarchy.scores.latent_scores import (
+    ImageSimilarity,
+    LatentLabels,
+    latent_places,
+    latent_table,
+    mean_lca_depth,
+)
 from hsae.hierarchy.scores.layer_scores import layer_scores
 from hsae.hierarchy.scores.monosemanticity import monosemanticity
-from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, score_pairs
+from hsae.hierarchy.scores.node_scores import NodeSums, score_pairs
 from hsae.hierarchy.scores.node_tests import node_tests
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
@@ -239,8 +246,10 @@ def _score(
     if not is_brief:
         label_scores = _label_scores(chosen.label, chosen.latents, chosen.nodes, scores)
         named = LatentLabels(chosen.label, label_scores, tests.q_of(label_scores.p))
-        likeness = Likeness(monosemantic, mean_lca_depth(ranked.top_images, labels, taxonomy), latent_coherence)
-        latents = latent_table(ranked, class_sums, places[scoring.association], named, likeness)
+        similarity = ImageSimilarity(
+            monosemantic, mean_lca_depth(ranked.top_images, labels, taxonomy), latent_coherence
+        )
+        latents = latent_table(ranked, class_sums, places[scoring.association], named, similarity)
         if scored is not None:
             latents = replace(latents, top_images=_among_all(ranked.top_images, scored))
     edges, families = latent_hierarchy(

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import Any
 
+from hsae.hierarchy.config import MIN_INNER_CLASSES
+
 Row = dict[str, Any]
 
-MIN_INNER_CLASSES = 3
 _SIDES = ("f1_adjusted_a", "f1_adjusted_b", "f1_a", "f1_b")
 
 

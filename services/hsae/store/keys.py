@@ -55,6 +55,24 @@ def checkpoints_prefix(sae: str) -> str:
     return artifact_prefix(SAES, sae) + "checkpoints/"
 
 
+def checkpoint_key(sae: str, fence: int, time_ns: int) -> str:
+    """A checkpoint of a training.
+
+    The fence is part of the name, so a worker that lost its lease overwrites nothing that its successor reads.
+    """
+    return checkpoints_prefix(sae) + f"{fence}-{time_ns}.safetensors"
+
+
+def job_log_prefix(job_id: int) -> str:
+    """The folder of a job's logs, with its slash."""
+    return f"{LOGS}/{job_id}/"
+
+
+def job_log_key(job_id: int, fence: int) -> str:
+    """The log of one start of a job; `fence` counts the starts, from 1."""
+    return f"{job_log_prefix(job_id)}{fence:06d}.jsonl"
+
+
 def latents_key(analysis: str, sha256: str = CHECKSUM) -> str:
     """Every latent's activation on every image, of the analysis with the key `analysis`."""
     return fill_checksum(artifact_prefix(ANALYSES, analysis) + f"latents-{CHECKSUM}.safetensors", sha256)
@@ -73,3 +91,8 @@ def listing_key(fingerprint: str, sha256: str) -> str:
 def taxonomy_key(key: str) -> str:
     """Object key of an induced taxonomy."""
     return f"{TAXONOMIES}/{key}.json"
+
+
+def doctor_key(name: str) -> str:
+    """Object key of what a check of the store writes, reads and deletes."""
+    return f"{DOCTOR}/{name}"

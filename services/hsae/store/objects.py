@@ -23,7 +23,7 @@ from hsae.store.faults import (
     explain,
     missing_bucket,
 )
-from hsae.store.keys import DOCTOR, fill_checksum
+from hsae.store.keys import doctor_key, fill_checksum
 from hsae.store.reading import T, read_object, take_body
 
 _SHA256_HEADER = "x-amz-meta-sha256"
@@ -207,7 +207,7 @@ class ObjectStore:
             ServiceError: that does not work.
         """
         content = secrets.token_bytes(1024)
-        probe = self.put(f"{DOCTOR}/{secrets.token_hex(8)}", content)
+        probe = self.put(doctor_key(secrets.token_hex(8)), content)
         try:
             with self._explained(probe.key):
                 back = take_body(self._clients.writing.get_object(self.bucket, probe.key), lambda body: body.read())

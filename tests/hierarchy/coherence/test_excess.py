@@ -9,7 +9,7 @@ from tests.examples import examples
 from tests.hierarchy.coherence.slow_coherence import pair_counts, slow_coherence, slow_resnik, strongest_images
 
 from hsae.hierarchy.coherence import class_pairs
-from hsae.hierarchy.coherence.class_pairs import counted_class_pairs, top_class_pairs
+from hsae.hierarchy.coherence.class_pairs import class_pairs_of_counts, top_class_pairs
 from hsae.hierarchy.coherence.excess import coherence_excess
 from hsae.hierarchy.coherence.resnik import resnik_similarity
 from hsae.hierarchy.statistics.label_sets import checked_labels
@@ -60,7 +60,7 @@ def test_pairs_from_counts_are_those_from_images(random_case, seed):
         np.add.at(counts[latent], case.labels[images[images >= 0]], 1)
     resnik = resnik_similarity(case.taxonomy)
     one = top_class_pairs(top_images, case.labels, resnik)
-    other = counted_class_pairs(sp.csr_array(counts), resnik)
+    other = class_pairs_of_counts(sp.csr_array(counts), resnik)
     assert one.n_latents == other.n_latents
     for left, right in zip(one.blocks, other.blocks, strict=True):
         np.testing.assert_array_equal(left.latents, right.latents)
@@ -89,7 +89,7 @@ def test_values_do_not_depend_on_the_blocks(random_case, monkeypatch):
 
 def test_fewer_than_three_classes_have_no_excess(make_taxonomy):
     taxonomy = make_taxonomy([("a", "root"), ("b", "root")], ["a", "b"])
-    pairs = counted_class_pairs(sp.csr_array(np.array([[3, 2]])), resnik_similarity(taxonomy))
+    pairs = class_pairs_of_counts(sp.csr_array(np.array([[3, 2]])), resnik_similarity(taxonomy))
     excess = coherence_excess(pairs, np.ones(2, bool), np.array([5]))
     assert all(math.isnan(value) for value in excess)
 

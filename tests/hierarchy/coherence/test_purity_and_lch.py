@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.coherence.slow_coherence import strongest_images
 
-from hsae.hierarchy.coherence.class_pairs import counted_class_pairs
+from hsae.hierarchy.coherence.class_pairs import class_pairs_of_counts
 from hsae.hierarchy.coherence.lch_excess import expected_lch_bits, lch_excess
 from hsae.hierarchy.coherence.purity import null_purity, purity
 from hsae.hierarchy.coherence.random_classes import random_classes
@@ -78,7 +78,7 @@ def test_lch_excess_is_for_latents_with_support(planted_case):
     counts[2, [place["k0g0c0"], place["k0g0c1"], place["k0g0c2"]]] = 5
     counts[3, [place["k0g0c0"], place["k0g0c1"], place["k0g0c2"]]] = 5, 5, 6
     counts[4, [place["k0g0c0"], place["k1g0c0"]]] = 8
-    pairs = counted_class_pairs(sp.csr_array(counts), resnik_similarity(taxonomy))
+    pairs = class_pairs_of_counts(sp.csr_array(counts), resnik_similarity(taxonomy))
     expected = np.array([0, 4.0, 4.5])
     found = lch_excess(pairs, np.array([0, 99, 15, 16, 16]), LowestHypernyms(taxonomy), expected)
     np.testing.assert_allclose(found, [math.nan, math.nan, math.nan, 4.5 - math.log2(3), 4 - math.log2(27)])

@@ -10,7 +10,8 @@ from tests.examples import examples
 from tests.hierarchy.test_score_bases import run
 
 from hsae.hierarchy.kernels.device import dense_columns, segment_count, segment_sum, sort_values
-from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics import ranks
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations

@@ -9,7 +9,8 @@ from tests.examples import examples
 
 from hsae.hierarchy.scores import node_scores
 from hsae.hierarchy.scores.adjusted_f1 import adjusted_f1
-from hsae.hierarchy.scores.node_scores import NodeScores, NodeSums, iter_node_scores, score_pairs
+from hsae.hierarchy.scores.node_scores import NodeSums, iter_node_scores, score_pairs
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations
 
@@ -110,7 +111,7 @@ def test_hits_are_all_pairs_with_an_image_in_common(random_case, seed, threshold
     n_both[:first] = 0
     np.testing.assert_array_equal(again, n_both)
     assert (found > 0).all()
-    f1 = sums.counted(latent, node, found).f1().numpy()
+    f1 = sums.with_known_counts(latent, node, found).f1().numpy()
     np.testing.assert_array_equal(f1, all_scores(sums.sums, case.taxonomy.closure)["f1"][latent, node])
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.pipeline.upkeep.test_garbage import garbage, objects
 from tests.small import all_results, link_classes, register, small_request
@@ -12,6 +13,9 @@ from hsae.errors import ServiceError, UserError
 from hsae.pipeline.control import datasets as dataset_changes
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
 from hsae.pipeline.inputs.dataset_names import check_name, find_dataset
+from hsae.pipeline.kinds.artifact import artifact_key
+from hsae.pipeline.kinds.registry import registered
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.planning.submit import submit
 
 
@@ -72,8 +76,8 @@ def test_a_data_set_with_results_stays_whole(service):
     with pytest.raises(UserError) as refused:
         remove_dataset(service.sessions, service.store, "small")
     assert str(refused.value) == (
-        "data set small stays, for results belong to it: study 1, 4 jobs, 2 activation sets, 1 analysis, 1 comparison,"
-        " 1 class probe; to free its name, use `hsae-admin dataset rename small NEW`"
+        "data set small stays, for results belong to it: study 1, 4 jobs, 2 activation sets, 1 class probe, 1 analysis,"
+        " 1 comparison; to free its name, use `hsae-admin dataset rename small NEW`"
     )
     assert objects(service) == before
     assert all_results(service) == results
@@ -95,6 +99,56 @@ def test_a_data_set_whose_jobs_have_not_begun_is_in_use(service):
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE job SET state = 'cancelled'"))
     with pytest.raises(UserError, match="study 1, 4 jobs, 2 activation sets"):
+        remove_dataset(service.sessions, service.store, "small")
+    assert names(service) == ["small"]
+
+
+class NoteRequest(StageRequest):
+    """A note about a data set."""
+
+    @property
+    def key(self) -> str:
+        return artifact_key("note", 1, {})
+
+
+class OwnBase(DeclarativeBase):
+    """Keeps the table out of the catalog's schema."""
+
+
+class Note(OwnBase):
+    """The table of a stage that no other file knows of."""
+
+    __tablename__ = "data_set_note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int]
+
+
+class NoteStage(Stage[NoteRequest]):
+    """A stage whose rows name a data set."""
+
+    kind = "note"
+    request = NoteRequest
+    queue = "cpu"
+    unit = "notes"
+    code = f"{__name__}:no_code"
+    table = Note
+
+    def ask(self, asked: Asked) -> NoteRequest:
+        return NoteRequest()
+
+    def title(self, asked: Asked) -> str:
+        return "note"
+
+
+def test_the_rows_of_a_new_stage_keep_a_data_set(service):
+    dataset, _ = register(service, "small", link_classes(service.folder, 2))
+    with transaction(service.sessions) as session:
+        session.execute(
+            text("CREATE TABLE data_set_note (id serial PRIMARY KEY, dataset_id integer NOT NULL REFERENCES dataset)")
+        )
+        session.execute(text("INSERT INTO data_set_note (dataset_id) VALUES (:id)"), {"id": dataset.id})
+    with registered(NoteStage()), pytest.raises(UserError, match="results belong to it: 1 data set note;"):
         remove_dataset(service.sessions, service.store, "small")
     assert names(service) == ["small"]
 

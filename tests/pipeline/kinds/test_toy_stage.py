@@ -6,32 +6,46 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
+from pydantic import Field
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
-from hsae.catalog import ActivationSet, Job, transaction
+from hsae.catalog import ActivationSet, Job, Study, transaction
 from hsae.cli.main import cli
+from hsae.demo import backbone_folder
+from hsae.errors import UserError
+from hsae.frozen_model import FrozenModel
 from hsae.pipeline.control.jobs import cancel, retry
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
-from hsae.pipeline.kinds.registry import added
+from hsae.pipeline.kinds.registry import registered
+from hsae.pipeline.kinds.setting_labels import settings_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.upkeep.garbage import collect, find_garbage
 from hsae.pipeline.upkeep.integrity import find_lost, named_objects
 from hsae.store.keys import CHECKSUM, artifact_prefix, fill_checksum
 
 
+class CountSettings(FrozenModel):
+    """Settings that no other stage has."""
+
+    every: int = Field(default=1, ge=1, description="count every n-th row")
+
+
 class CountRequest(StageRequest):
     """How many rows an activation set has."""
 
     activation_key: str
+    count: CountSettings
 
     @property
     def key(self) -> str:
-        return artifact_key("count", 1, {"activations": self.activation_key})
+        content = {"activations": self.activation_key, "count": self.count.model_dump(mode="json")}
+        return artifact_key("count", 1, content)
 
 
 class CountStage(Stage[CountRequest]):
@@ -45,12 +59,13 @@ class CountStage(Stage[CountRequest]):
     after = ("extract",)
     per = "layer"
     folder = "counts"
+    settings = CountSettings
 
     def ask(self, asked: Asked) -> CountRequest:
-        return CountRequest(activation_key=asked.one_key("extract"))
+        return CountRequest(activation_key=asked.one_key("extract"), count=asked.settings(CountSettings))
 
     def title(self, asked: Asked) -> str:
-        return f"count the rows of layer {asked.layers[0]}"
+        return f"count the rows of layer {asked.layers[0]}{settings_label(asked.settings(CountSettings))}"
 
     def needs(self, request: CountRequest) -> tuple[str, ...]:
         return (request.activation_key,)
@@ -73,6 +88,7 @@ def count(request, context):
     """The code of the stage."""
     with context.reading() as session:
         n_rows = session.scalars(select(ActivationSet.n_rows).where(ActivationSet.key == request.activation_key)).one()
+    n_rows = len(range(0, n_rows, request.count.every))
     stored = context.store.put(_object_key(request.key), json.dumps({"n_rows": n_rows}).encode())
     context.progress(1, 1, COUNT.unit)
     return {"n_rows": n_rows, "sha256": stored.sha256}
@@ -101,7 +117,7 @@ def admin(service, monkeypatch):
 def with_toy(service):
     """The service knows the toy stage, and has a small data set."""
     register_small(service, n_classes=2)
-    with added(COUNT):
+    with registered(COUNT):
         yield service
 
 
@@ -140,6 +156,47 @@ def test_a_toy_stage_from_submit_to_sql_commands_and_garbage_collection(with_toy
     assert [(folder.kind, [listed.key for listed in folder.objects]) for folder in found] == [("counts", [orphan])]
     collect(service.sessions, service.store, found, min_age=timedelta(0))
     assert set(service.store.list("counts/")) == {each.key for each in named}
+
+
+def study_file(path, text: str):
+    path.write_text(f"layers: 1\nsaes: [{{kind: topk, k: 4, expansion: 2}}]\nmodel: {backbone_folder()}\n{text}")
+    return path
+
+
+def test_the_settings_of_a_toy_stage_go_from_a_study_file_to_its_result(with_toy, admin, tmp_path):
+    service = with_toy
+    path = study_file(tmp_path / "thirds.yaml", "split: none\ncount: {every: 3}\n")
+    plan = submit(read_spec(path).request(service.settings, folder=tmp_path), service.settings, service.sessions)
+    (job,) = (job for job in plan.jobs if job.kind == "count")
+    assert job.title == "count the rows of layer 1 (every=3)"
+    assert set(run_jobs(service, plan, "extract", "count")) == {"succeeded"}
+    with transaction(service.sessions) as session:
+        (n_rows,) = set(session.scalars(select(ActivationSet.n_rows).where(ActivationSet.n_rows.is_not(None))))
+        assert session.get_one(Job, job.id).result["n_rows"] == (n_rows + 2) // 3
+        assert session.get_one(Study, plan.study_id).request["own"] == {"count": {"every": 3}}
+    # Other settings are another study and another job, and the defaults those that a request without them has.
+    path = study_file(tmp_path / "all.yaml", "split: none\ncount: {every: 1}\n")
+    given = read_spec(path).request(service.settings, folder=tmp_path)
+    every = submit(given, service.settings, service.sessions)
+    assert every.study_id != plan.study_id
+    plain = submit(given.model_copy(update={"own": {}}), service.settings, service.sessions)
+    assert plain.study_id == every.study_id
+    assert {job.key for job in plain.jobs} == {job.key for job in every.jobs}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("count: {evry: 3}", "count.evry is no field of a study: did you mean every?"),
+        ("count: {every: 0}", "count.every: 0 is not valid: input should be greater than or equal to 1"),
+        ("cout: {every: 1}", "cout is no field of a study: did you mean count?"),
+    ],
+)
+def test_a_mistake_in_the_settings_of_a_toy_stage_is_one_line(tmp_path, text, message):
+    path = study_file(tmp_path / "study.yaml", text)
+    with registered(COUNT), pytest.raises(UserError) as refused:
+        read_spec(path)
+    assert str(refused.value) == f"{path}: {message}"
 
 
 def test_a_toy_stage_is_cancelled_and_tried_again_like_every_other(with_toy):

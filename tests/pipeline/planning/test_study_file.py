@@ -7,7 +7,8 @@ import pytest
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
-from hsae.pipeline.planning.study_file import MAX_SAES, parse_layers, read_spec
+from hsae.pipeline.planning.layer_list import parse_layers
+from hsae.pipeline.planning.study_file import MAX_SAES, read_spec
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 from hsae.split_config import SplitConfig

@@ -76,9 +76,9 @@ def choose_dataset(
     if not given or _mode(path) is None:
         if is_path:
             # scipy and pyarrow come with it, half a second that only this message pays.
-            from hsae.datasets.sources.lookalikes import lookalike_hint
+            from hsae.datasets.sources.similar_names import similar_name_hint
 
-            raise UserError(f"{option} {given}: there is no such folder or file{lookalike_hint(path)}")
+            raise UserError(f"{option} {given}: there is no such folder or file{similar_name_hint(path)}")
         require_registered(connections, given)
     path = path.resolve()
     return _choice(

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from hsae.datasets.sources.local_files import LocalFiles
-from hsae.datasets.sources.lookalikes import lookalike_hint
+from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
 from hsae.taxonomy.csv_rows import CsvRow, read_csv_rows
@@ -94,7 +94,7 @@ def _check_regular_file(path: Path, where: str) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        hint = "; separate folders with /" if "\\" in str(path) else lookalike_hint(path)
+        hint = "; separate folders with /" if "\\" in str(path) else similar_name_hint(path)
         raise UserError(f"{where}: there is no file {path}{hint}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{where}: {str(path)!r} cannot be read ({error})") from error

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import LocalFiles, check_utf8
-from hsae.datasets.sources.lookalikes import lookalike_hint
+from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
 from hsae.system_files import is_hidden, is_system_folder
@@ -37,7 +37,7 @@ class FolderSource(LocalFiles):
         try:
             mode = self.path.stat().st_mode
         except FileNotFoundError as error:
-            raise UserError(f"{self.path}: there is no such folder or file{lookalike_hint(self.path)}") from error
+            raise UserError(f"{self.path}: there is no such folder or file{similar_name_hint(self.path)}") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UserError(f"{str(self.path)!r}: cannot be read ({error})") from error
         if not stat.S_ISDIR(mode):

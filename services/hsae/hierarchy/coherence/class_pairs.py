@@ -175,7 +175,7 @@ def top_class_pairs(
     return ClassPairs(len(top_images), blocks, resnik)
 
 
-def counted_class_pairs(class_counts: "sp.csr_array", resnik: ResnikSimilarity) -> ClassPairs:
+def class_pairs_of_counts(class_counts: "sp.csr_array", resnik: ResnikSimilarity) -> ClassPairs:
     """As `top_class_pairs`, from numbers of images by class; right where every image has one class.
 
     Args:

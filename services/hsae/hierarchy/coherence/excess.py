@@ -16,7 +16,7 @@ def coherence_excess(
     """Coherence excess of a layer in bits, with some of the classes.
 
     Args:
-        pairs: from `top_class_pairs` or `counted_class_pairs`; made once for any number of `keep`.
+        pairs: from `top_class_pairs` or `class_pairs_of_counts`; made once for any number of `keep`.
         keep: the classes that count; pairs with others are left out, in the latents and in the null mean, while the
             information content of nodes stays that of all classes. A class without scored images cannot be kept.
         n_fire: number of images on which each latent fires, the weights of the second mean.

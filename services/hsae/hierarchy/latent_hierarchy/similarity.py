@@ -1,4 +1,4 @@
-"""How alike the children of one parent are, beside random clusters of latents that fire as often."""
+"""How similar the children of one parent are, beside random clusters of latents that fire as often."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,8 +67,8 @@ def mean_images(firings: Firings, embeddings: Float[np.ndarray, "n_images d_embe
     """Where the images on which a latent fires lie, seen from the mean of all images (ours).
 
     The mean of the unit embeddings of these images, less the mean over all images. Without that centring all latents
-    would be alike, because embeddings of images have a large part in common. A latent that fires on no image, or whose
-    mean is that of all images, has no direction.
+    would be similar, because embeddings of images have a large part in common. A latent that fires on no image, or
+    whose mean is that of all images, has no direction.
 
     Raises:
         UserError: there is not one embedding per image, or one holds NaN or infinite values.

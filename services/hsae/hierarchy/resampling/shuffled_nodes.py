@@ -22,11 +22,11 @@ from hsae.taxonomy import InducedTaxonomy
 _BLOCK_ENTRIES = 1 << 15
 """Firing counts per product: its result has some ten times as many entries, which fit the cache."""
 
-Places = Int64[np.ndarray, "n_classes"]
+ClassOrder = Int64[np.ndarray, "n_classes"]
 
 
 def shuffled_f1(
-    measured: Measured, permutations: list[Places], *, check: Callable[[], None] = go_on
+    measured: Measured, permutations: list[ClassOrder], *, check: Callable[[], None] = go_on
 ) -> dict[Headline, Float64[np.ndarray, " n_permutations"]]:
     """Mean adjusted F1 over inner nodes and over all distinct nodes, under every permutation.
 
@@ -43,7 +43,9 @@ def shuffled_f1(
     adjusted = np.empty((len(permutations), len(nodes)))
 
     def several_classes(run: slice) -> list[Float64[np.ndarray, "n_nodes"]]:
-        closures = ([_under(sums, taxonomy, columns, places) for sums in parts] for places in permutations[run])
+        closures = (
+            [_under(sums, taxonomy, columns, class_order) for sums in parts] for class_order in permutations[run]
+        )
         return [_best_f1(*parts, *closure) for closure in closures]
 
     parts = (measured.select, measured.score)
@@ -54,8 +56,8 @@ def shuffled_f1(
     # A node of one class has, wherever that class is, the images of one class: its F1 is that of the class.
     of_class = _best_f1(*parts, *(sp.csr_array(members_of(sums, measured.n_classes)) for sums in parts))
     class_at = sp.csc_array(taxonomy.closure[:, single]).indices
-    for row, places in enumerate(permutations):
-        adjusted[row, leaf_counts == 1] = of_class[np.argsort(places)[class_at]]
+    for row, class_order in enumerate(permutations):
+        adjusted[row, leaf_counts == 1] = of_class[np.argsort(class_order)[class_at]]
     inner = measured.nodes.strata()[2][nodes]
     return {
         "f1_adjusted_inner_mean": mean_defined(adjusted[:, inner]),
@@ -64,13 +66,13 @@ def shuffled_f1(
 
 
 def _under(
-    sums: ClassSums, taxonomy: InducedTaxonomy, columns: "sp.csr_array[np.uint8]", places: Places
+    sums: ClassSums, taxonomy: InducedTaxonomy, columns: "sp.csr_array[np.uint8]", class_order: ClassOrder
 ) -> "sp.csr_array[np.uint8]":
     """The closure after the permutation, of the classes or label sets and some nodes: [n_items, n_nodes]."""
-    moved = sp.csr_array(columns[places])
+    moved = sp.csr_array(columns[class_order])
     if sums.set_indptr is None:
         return moved
-    n_under = members_of(sums, len(places)).astype(np.int32) @ moved.astype(np.int32)
+    n_under = members_of(sums, len(class_order)).astype(np.int32) @ moved.astype(np.int32)
     return sp.csr_array((np.ones(n_under.nnz, np.uint8), n_under.indices, n_under.indptr), shape=n_under.shape)
 
 

@@ -12,7 +12,7 @@ from hsae.hierarchy.controls.shuffles import class_places
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.resampling.measured import Measured
 from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
-from hsae.hierarchy.resampling.shuffled_nodes import Places, shuffled_f1
+from hsae.hierarchy.resampling.shuffled_nodes import ClassOrder, shuffled_f1
 from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 
 _LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
@@ -51,26 +51,30 @@ def _beside(metric: Headline, values: Float64[np.ndarray, " n_permutations"]) ->
     return ShuffledTrees(value, shuffled, (1 + n_as_good) / (1 + len(shuffled)) if is_there else float("nan"))
 
 
-def _coherence(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
+def _coherence(
+    measured: Measured, permutations: list[ClassOrder], check: Callable[[], None]
+) -> dict[Headline, np.ndarray]:
     """`s_ab` of two classes becomes the similarity of the places that they get."""
     values = np.full((2, len(permutations)), np.nan)
     chance = measured.chance
     if chance is not None:
         n_fire = measured.score.latent_fire_counts()
         coherences = measured.pairs(chance).moved_coherences(permutations, check=check)
-        for row, (places, coherence) in enumerate(zip(permutations, coherences, strict=True)):
-            values[:, row] = excess_of(coherence, measured.chances.mean(_at(places, chance.keep)), n_fire)
+        for row, (class_order, coherence) in enumerate(zip(permutations, coherences, strict=True)):
+            values[:, row] = excess_of(coherence, measured.chances.mean(_at(class_order, chance.keep)), n_fire)
     return {"coherence_excess": values[0], "coherence_excess_weighted": values[1]}
 
 
-def _at(places: Places, of_class: Bool[np.ndarray, "n_classes"]) -> Bool[np.ndarray, "n_classes"]:
+def _at(class_order: ClassOrder, of_class: Bool[np.ndarray, "n_classes"]) -> Bool[np.ndarray, "n_classes"]:
     """Of every place in the tree, what holds for the class that is there."""
     of_place = np.empty_like(of_class)
-    of_place[places] = of_class
+    of_place[class_order] = of_class
     return of_place
 
 
-def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], None]) -> dict[Headline, np.ndarray]:
+def _lowest(
+    measured: Measured, permutations: list[ClassOrder], check: Callable[[], None]
+) -> dict[Headline, np.ndarray]:
     """LCH height and coverage over all latents with classes; LCH excess over those with support."""
     taxonomy, chance = measured.taxonomy, measured.chance
     sets, top = sp.csr_array(measured.associated), sp.csr_array(measured.top_classes)
@@ -79,17 +83,17 @@ def _lowest(measured: Measured, permutations: list[Places], check: Callable[[], 
     leaf_counts, height = np.asarray(taxonomy.leaf_counts), np.asarray(taxonomy.height, np.float64)
     lowest = LowestHypernyms(taxonomy) if chance is None else chance.hypernyms
     heights, coverage, excess = (np.full(len(permutations), np.nan) for _ in range(3))
-    for row, places in enumerate(permutations):
+    for row, class_order in enumerate(permutations):
         check()
-        nodes = lowest.of_sets(sets.indptr, places[sets.indices])
+        nodes = lowest.of_sets(sets.indptr, class_order[sets.indices])
         placed = nodes >= 0
         if placed.any():
             heights[row] = height[nodes[placed]].mean()
             coverage[row] = (size[placed] / leaf_counts[nodes[placed]]).mean()
         if chance is not None and eligible.any():
             if measured.top_classes is not measured.associated:
-                nodes = lowest.of_sets(top.indptr, places[top.indices])
-            expected = measured.chances.lch_bits(_at(places, chance.keep), len(chance.lch_bits))
+                nodes = lowest.of_sets(top.indptr, class_order[top.indices])
+            expected = measured.chances.lch_bits(_at(class_order, chance.keep), len(chance.lch_bits))
             excess[row] = (expected[n_top[eligible] - 1] - lowest.log_classes[nodes[eligible]]).mean()
     return {"lch_excess_mean": excess, "lch_height_mean": heights, "coverage_mean": coverage}
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int32
 
 from hsae.hierarchy.coherence.scores import LatentCoherence
-from hsae.hierarchy.scores.node_scores import NodeScores
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.label_sets import Labels, label_sets
 from hsae.hierarchy.statistics.ranks import RankedActivations
@@ -77,8 +77,8 @@ class LatentTable(LatentCoherence):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Likeness:
-    """How alike the images of every latent are, by each measure; NaN where undefined.
+class ImageSimilarity:
+    """How similar the images of every latent are, by each measure; NaN where undefined.
 
     Attributes:
         monosemanticity: from `monosemanticity`.
@@ -209,7 +209,7 @@ def latent_table(
     sums: ClassSums,
     places: LatentPlaces,
     labels: LatentLabels,
-    likeness: Likeness,
+    similarity: ImageSimilarity,
 ) -> LatentTable:
     """Assemble the columns.
 
@@ -218,7 +218,7 @@ def latent_table(
         sums: sums by class (not by label set).
         places: from `latent_places`.
         labels: their labels.
-        likeness: how alike the latents' images are.
+        similarity: how similar the latents' images are.
     """
     n_latents = ranked.n_latents
     has_label = labels.node >= 0
@@ -231,7 +231,7 @@ def latent_table(
     is_dead = ranked.n_fire == 0
     n_fire_or_nan = np.where(is_dead, np.nan, ranked.n_fire)
     return LatentTable(
-        **likeness.coherence.columns(),
+        **similarity.coherence.columns(),
         latent=np.arange(n_latents, dtype=np.int32),
         n_fire=ranked.n_fire.astype(np.int32),
         density=ranked.n_fire / ranked.n_images,
@@ -252,8 +252,8 @@ def latent_table(
         label_recall=spread(labels.scores.recall),
         label_auroc=spread(labels.scores.auroc),
         class_entropy=class_entropy(sums),
-        monosemanticity=likeness.monosemanticity,
-        lca_depth_mean=likeness.lca_depth_mean,
+        monosemanticity=similarity.monosemanticity,
+        lca_depth_mean=similarity.lca_depth_mean,
         top_images=ranked.top_images,
         top_activations=ranked.top_activations,
     )

@@ -6,7 +6,6 @@ them is rounded once (AUROC a second time, when 1/2 is added), so pairs that tie
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +18,7 @@ from hsae.hierarchy.kernels.blocks import latent_blocks, ranges
 from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
 from hsae.hierarchy.kernels.device import Device, dense_columns
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
-from hsae.hierarchy.scores.pair_sums import PairSums
+from hsae.hierarchy.scores.pair_sums import NodeScores, PairSums
 from hsae.hierarchy.statistics.class_sums import ClassSums
 
 _BLOCK_LATENTS = 252
@@ -31,29 +30,6 @@ _BLOCK_CELLS = 1 << 22
 
 _BLOCK_ENTRIES = 1 << 19
 """Class sums of chosen pairs that are added up at a time."""
-
-
-@dataclass(frozen=True, eq=False)  # without slots, so that tables can be composed of it
-class NodeScores:
-    """All scores of some pairs, as arrays of one shape; NaN where undefined (see `PairSums`).
-
-    The shape is [n_latents of the block, n_nodes] from `iter_node_scores`, [n_pairs] from `score_pairs`. Every field
-    after the counts is the method of `PairSums` of the same name.
-    """
-
-    n_images: Int64[np.ndarray, "*shape"]
-    n_fire: Int64[np.ndarray, "*shape"]
-    n_both: Int64[np.ndarray, "*shape"]
-    precision: Float64[np.ndarray, "*shape"]
-    recall: Float64[np.ndarray, "*shape"]
-    f1: Float64[np.ndarray, "*shape"]
-    f1_adjusted: Float64[np.ndarray, "*shape"]
-    p: Float64[np.ndarray, "*shape"]
-    auroc: Float64[np.ndarray, "*shape"]
-    z: Float64[np.ndarray, "*shape"]
-    mass_share: Float64[np.ndarray, "*shape"]
-    mean_inside: Float64[np.ndarray, "*shape"]
-    mean_outside: Float64[np.ndarray, "*shape"]
 
 
 class NodeSums:
@@ -179,7 +155,7 @@ class NodeSums:
     def _ancestors(self) -> "sp.csr_array[np.float64]":
         return sp.csr_array(self._closure.astype(np.float64))
 
-    def counted(
+    def with_known_counts(
         self,
         latents: Int64[np.ndarray, "n_pairs"],
         nodes: Int32[np.ndarray, "n_pairs"],
@@ -232,8 +208,7 @@ def iter_node_scores(
     node_sums = NodeSums(sums, closure, device=device)
 
     def score(latents: slice) -> tuple[slice, NodeScores]:
-        scores = _scores(node_sums.block(latents, with_mass=True))
-        return latents, NodeScores(**{name: values.T for name, values in scores.items()})
+        return latents, NodeScores.of(node_sums.block(latents, with_mass=True), transposed=True)
 
     yield from map_blocks(score, node_sums.latent_runs(), device)
 
@@ -242,12 +217,4 @@ def score_pairs(
     node_sums: NodeSums, latents: Int32[np.ndarray, "n_pairs"], nodes: Int32[np.ndarray, "n_pairs"]
 ) -> NodeScores:
     """Scores of chosen pairs, arrays of shape [n_pairs]."""
-    return NodeScores(**_scores(node_sums.pairs(latents, nodes)))
-
-
-def _scores(pairs: PairSums) -> dict[str, np.ndarray]:
-    counts = {"n_images": pairs.n_node, "n_fire": pairs.n_fire, "n_both": pairs.n_both}
-    scores = {name: count.long().expand(pairs.n_both.shape) for name, count in counts.items()}
-    for field in fields(NodeScores)[len(counts) :]:
-        scores[field.name] = getattr(pairs, field.name)()
-    return {name: values.cpu().numpy() for name, values in scores.items()}
+    return NodeScores.of(node_sums.pairs(latents, nodes))

@@ -67,7 +67,7 @@ def node_tests(
 
     def work(latents: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         latent, node, n_both = scored.hits(latents)
-        reaches = np.flatnonzero(scored.counted(latent, node, n_both).f1_adjusted().numpy() >= HIGH_F1)
+        reaches = np.flatnonzero(scored.with_known_counts(latent, node, n_both).f1_adjusted().numpy() >= HIGH_F1)
         if selecting is not scored:
             also = selecting.pairs(latent[reaches], node[reaches]).f1_adjusted().cpu().numpy() >= HIGH_F1
             reaches = reaches[also]

@@ -1,10 +1,13 @@
-"""Scores of (latent, node) pairs as functions of sums over the node's images, on any device."""
+"""Scores of (latent, node) pairs as functions of sums over the node's images, on any device.
 
-from dataclasses import dataclass
+A score is a method of `PairSums` and a field of `NodeScores` with the same name.
+"""
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from hsae.hierarchy.statistics.hypergeometric import Hypergeometric
@@ -128,6 +131,38 @@ class PairSums:
         if self.mass is None or self.latent_mass is None:
             raise ValueError("these sums were made without masses")
         return self.mass, self.latent_mass
+
+
+@dataclass(frozen=True, eq=False)  # without slots, so that tables can be composed of it
+class NodeScores:
+    """All scores of some pairs, as arrays of one shape; NaN where undefined (see `PairSums`).
+
+    The shape is [n_latents of the block, n_nodes] from `iter_node_scores`, [n_pairs] from `score_pairs`. Every field
+    but the three counts is the method of `PairSums` of the same name.
+    """
+
+    n_images: Int64[np.ndarray, "*shape"]
+    n_fire: Int64[np.ndarray, "*shape"]
+    n_both: Int64[np.ndarray, "*shape"]
+    precision: Float64[np.ndarray, "*shape"]
+    recall: Float64[np.ndarray, "*shape"]
+    f1: Float64[np.ndarray, "*shape"]
+    f1_adjusted: Float64[np.ndarray, "*shape"]
+    p: Float64[np.ndarray, "*shape"]
+    auroc: Float64[np.ndarray, "*shape"]
+    z: Float64[np.ndarray, "*shape"]
+    mass_share: Float64[np.ndarray, "*shape"]
+    mean_inside: Float64[np.ndarray, "*shape"]
+    mean_outside: Float64[np.ndarray, "*shape"]
+
+    @classmethod
+    def of(cls, pairs: PairSums, *, transposed: bool = False) -> "NodeScores":
+        """Call the method of every field; `transposed` swaps the two axes of the results."""
+        counts = {"n_images": pairs.n_node, "n_fire": pairs.n_fire, "n_both": pairs.n_both}
+        scores = {name: count.long().expand(pairs.n_both.shape) for name, count in counts.items()}
+        scores |= {field.name: getattr(pairs, field.name)() for field in fields(cls) if field.name not in counts}
+        arrays = {name: values.cpu().numpy() for name, values in scores.items()}
+        return cls(**{name: values.T if transposed else values for name, values in arrays.items()})
 
 
 def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:

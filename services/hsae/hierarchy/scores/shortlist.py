@@ -130,7 +130,7 @@ def _best_of_nodes(
     best = BestOfNodes(sums.n_nodes)
     for latents in sums.latent_runs():
         latent, node, n_both = sums.hits(latents)
-        best.add(latent, node, sums.counted(latent, node, n_both).f1().numpy())
+        best.add(latent, node, sums.with_known_counts(latent, node, n_both).f1().numpy())
         if on_block is not None:
             on_block(latents.stop - latents.start)
     best_f1 = np.where(sums.n_node > 0, best.f1, np.nan)

@@ -6,11 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Int64
 
+from hsae.hierarchy.config import MIN_INNER_CLASSES
 from hsae.hierarchy.statistics.label_sets import Labels, LabelSets
 from hsae.taxonomy import InducedTaxonomy
-
-MIN_INNER_CLASSES = 3
-"""A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,18 +1,20 @@
 """Renames and removes registered data sets. The images themselves are never touched."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, Table, func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import ActivationSet, Analysis, ClassProbe, Comparison, Dataset, Job, Study, StudyJob, transaction
+from hsae.catalog import Analysis, Dataset, Job, Study, StudyJob, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, find_dataset
+from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.upkeep.garbage import DATASETS_OF_JOBS, Garbage, collect
 from hsae.split_config import SCORE_DATASET
-from hsae.store.keys import DATASETS, TAXONOMIES, taxonomy_key
+from hsae.store.keys import DATASETS, TAXONOMIES, artifact_prefix, taxonomy_key
 from hsae.store.objects import ObjectStore
 
 _N_STUDIES_NAMED = 8
@@ -77,7 +79,7 @@ def remove_dataset(sessions: sessionmaker[Session], store: ObjectStore, name: st
         was_default = dataset.id == session.scalar(select(func.min(Dataset.id)))
         # Under the folder of the fingerprint lie the listings of every data set of these images.
         unnamed = (
-            Garbage(DATASETS, f"{DATASETS}/{dataset.fingerprint}/", ()),
+            Garbage(DATASETS, artifact_prefix(DATASETS, dataset.fingerprint), ()),
             Garbage(TAXONOMIES, taxonomy_key(dataset.taxonomy_key), ()),
         )
         session.delete(dataset)
@@ -115,13 +117,11 @@ def _studies_of(dataset: Dataset) -> ColumnElement[bool]:
 
 def _refuse_used(session: Session, dataset: Dataset) -> None:
     studies = session.scalars(select(Study.id).where(_studies_of(dataset)).order_by(Study.id)).all()
-    counts = {
-        "job": select(func.count()).select_from(Job).where(_asks_for(dataset.id)),
-        "activation set": select(func.count()).where(ActivationSet.dataset_id == dataset.id),
-        "analysis": select(func.count()).where(Analysis.dataset_id == dataset.id),
-        "comparison": select(func.count()).where(Comparison.dataset_id == dataset.id),
-        "class probe": select(func.count()).where(ClassProbe.dataset_id == dataset.id),
-    }
+    counts = {"job": select(func.count()).select_from(Job).where(_asks_for(dataset.id))}
+    for table in _tables_of_stages():
+        counts[table.name.replace("_", " ")] = (
+            select(func.count()).select_from(table).where(table.c.dataset_id == dataset.id)
+        )
     uses = [_number(n, what) for what, query in counts.items() if (n := session.scalar(query))]
     if studies:
         named = ", ".join(map(str, studies[:_N_STUDIES_NAMED])) + (", ..." if len(studies) > _N_STUDIES_NAMED else "")
@@ -131,6 +131,14 @@ def _refuse_used(session: Session, dataset: Dataset) -> None:
             f"data set {dataset.name} stays, for results belong to it: {', '.join(uses)}; to free its name, use"
             f" `hsae-admin dataset rename {dataset.name} NEW`"
         )
+
+
+def _tables_of_stages() -> Iterator[Table]:
+    """The tables of artifacts that name a data set, in the order of the stages."""
+    for stage in stages():
+        table = None if stage.table is None else stage.table.__table__
+        if table is not None and "dataset_id" in table.c:
+            yield table
 
 
 def _number(n: int, what: str) -> str:

@@ -12,7 +12,7 @@ from hsae.catalog import Json
 from hsae.errors import HsaeError, UserError
 from hsae.logs import JobMark, JsonLinesFormatter, adopt_transformers, current_job, job_context, prepare
 from hsae.store.faults import ObjectMissingError
-from hsae.store.keys import LOGS
+from hsae.store.keys import job_log_key, job_log_prefix
 from hsae.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -22,16 +22,6 @@ _UPLOAD_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 _MAX_BYTES = 5_000_000
 _RESERVED_BYTES = 100_000  # of these, for errors: what ended an attempt must not be lost behind its chatter
-
-
-def job_log_prefix(job_id: int) -> str:
-    """The folder of a job's logs."""
-    return f"{LOGS}/{job_id}/"
-
-
-def job_log_key(job_id: int, fence: int) -> str:
-    """Key of the log of one start of a job; `fence` counts the starts, from 1."""
-    return f"{job_log_prefix(job_id)}{fence:06d}.jsonl"
 
 
 class JobLog:

@@ -12,7 +12,8 @@ import scipy.sparse as sp
 
 from hsae import __version__
 from hsae.catalog.queries.conditions import Row
-from hsae.hierarchy.scores.node_scores import NodeScores, iter_node_scores
+from hsae.hierarchy.scores.node_scores import iter_node_scores
+from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.pipeline.stages.latent_activations import LatentActivations
 from hsae.taxonomy import InducedTaxonomy

@@ -15,7 +15,7 @@ from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
 from hsae.pipeline.kinds.setting_labels import extraction_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.report.ranges import ranges
-from hsae.store.keys import ACTIVATIONS, manifest_key
+from hsae.store.keys import ACTIVATIONS, artifact_of, manifest_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
 ACTIVATIONS_FORMAT = 1
@@ -107,7 +107,7 @@ class ExtractStage(Stage[ExtractRequest]):
     def forget_object(self, object_key: str, session: Session) -> None:
         """Delete the shard's row; the manifest is written again from the rows of the shards."""
         session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
-        this_set = ActivationSet.key == object_key.split("/")[1]
+        this_set = ActivationSet.key == artifact_of(object_key)[1]
         session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
 
     def check_retry(self, request: ExtractRequest, job_id: int, session: Session) -> None:

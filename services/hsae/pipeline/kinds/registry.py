@@ -9,15 +9,16 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from hsae.frozen_model import FrozenModel
 from hsae.pipeline import kinds
 from hsae.pipeline.kinds.stage import Stage
 
-_added: dict[str, Stage[Any]] = {}
+_registered: dict[str, Stage[Any]] = {}
 
 
 def stages() -> tuple[Stage[Any], ...]:
     """All kinds of jobs, each after those that it needs."""
-    found = {**_of_this_room(), **_added}
+    found = {**_of_this_room(), **_registered}
     order = TopologicalSorter({kind: found[kind].after for kind in sorted(found)}).static_order()
     return tuple(found[kind] for kind in order)
 
@@ -28,22 +29,27 @@ def stage_of(kind: str) -> Stage[Any]:
     Raises:
         KeyError: there is no such kind.
     """
-    return _added[kind] if kind in _added else _of_this_room()[kind]
+    return _registered[kind] if kind in _registered else _of_this_room()[kind]
+
+
+def own_settings() -> dict[str, type[FrozenModel]]:
+    """By kind the class of the settings that only its stage has."""
+    return {stage.kind: stage.settings for stage in stages() if stage.settings is not None}
 
 
 def stage_of_folder(folder: str) -> Stage[Any] | None:
     """The stage whose artifacts are in a folder of the bucket; None for data sets, logs and the like."""
-    return next((stage for stage in {**_of_this_room(), **_added}.values() if stage.folder == folder), None)
+    return next((stage for stage in {**_of_this_room(), **_registered}.values() if stage.folder == folder), None)
 
 
 @contextmanager
-def added(stage: Stage[Any]) -> Iterator[None]:
+def registered(stage: Stage[Any]) -> Iterator[None]:
     """Add a kind for the duration of the block; for programs with a stage of their own."""
-    _added[stage.kind] = stage
+    _registered[stage.kind] = stage
     try:
         yield
     finally:
-        del _added[stage.kind]
+        del _registered[stage.kind]
 
 
 @functools.cache

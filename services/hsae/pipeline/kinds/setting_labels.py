@@ -37,6 +37,12 @@ def probe_label(probe: ProbeConfig, split: SplitConfig | ScoreSplit | None) -> s
     return f" ({', '.join(chosen)})" if chosen else ""
 
 
+def settings_label(settings: BaseModel) -> str:
+    """Every setting of a stage that differs from the default, in brackets after a space; empty if none does."""
+    chosen = _chosen(settings, type(settings)(), set())
+    return f" ({', '.join(chosen)})" if chosen else ""
+
+
 def split_suffix(split: SplitConfig | None) -> str:
     """For a training, a split that is not the default, in brackets after a space; empty if it trains on all images."""
     chosen = [] if split is None else _chosen_split(split)

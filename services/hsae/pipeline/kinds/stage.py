@@ -22,6 +22,7 @@ from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import artifact_prefix
 
 Scope = Literal["layer", "sae", "study"]
+S = TypeVar("S", bound=FrozenModel)
 
 
 class StageRequest(FrozenModel, ABC):
@@ -50,6 +51,7 @@ class Asked:
         scored_key: the activations of `score_dataset` at the one layer.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
+        own: by kind of job the settings that only its stage has.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
     """
 
@@ -65,6 +67,7 @@ class Asked:
     scored_key: str | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
+    own: Mapping[str, FrozenModel] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -120,6 +123,10 @@ class Asked:
             raise ValueError("only a stage of the scope `sae` has an SAE")
         return self.sae
 
+    def settings(self, expected: type[S]) -> S:
+        """The settings that only one stage has, by their class; the defaults where the study gives none."""
+        return next((given for given in self.own.values() if isinstance(given, expected)), expected())
+
     def one_key(self, kind: str) -> str:
         """The key of the only artifact of a kind."""
         (key,) = self.keys[kind]
@@ -143,6 +150,8 @@ class Stage(ABC, Generic[R]):
         per: whether a submit asks for it for every layer, for every SAE of every layer, or once per study; None: only
             where other stages need it.
         folder: the folder of the bucket for its artifacts, `<folder>/<key>/...`; None: it stores no objects.
+        settings: the class of the settings that only this stage has, each with a default. A study file has them under
+            the kind's name, and `Asked.settings` hands them to `ask` and `title`; None: it has none.
         table: the catalog's table with a row for each artifact (`key`, `job_id`); None: there is only the job's row.
         changes_hands: whether a submit may give an artifact that is not published yet to another job.
     """
@@ -155,6 +164,7 @@ class Stage(ABC, Generic[R]):
     after: ClassVar[tuple[str, ...]] = ()
     per: ClassVar[Scope | None] = None
     folder: ClassVar[str | None] = None
+    settings: ClassVar[type[FrozenModel] | None] = None
     table: ClassVar[type[Any] | None] = None
     changes_hands: ClassVar[bool] = False
 

@@ -66,6 +66,7 @@ class Planner:
             probe=request.probe,
             split=request.split,
             score_dataset=score_dataset,
+            own=request.own,
         )
         if score_dataset is not None:
             self._plan_activations(study, EXTRACT.ask(study))

@@ -1,10 +1,11 @@
 """A user's request in one submit, and the key by which two submits are the same study."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
@@ -38,8 +39,11 @@ class SubmitRequest(FrozenModel):
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
+    own: dict[str, SerializeAsAny[FrozenModel]] = Field(
+        default_factory=dict, description="by kind of job the settings that only its stage has"
+    )
     split: SplitConfig | None = SplitConfig()  # None: in-sample
-    priority: int = Field(0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
+    priority: int = Field(default=0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
 
 def study_key(
@@ -47,16 +51,20 @@ def study_key(
     dataset_id: int,
     probe: ProbeConfig = ProbeConfig(),  # noqa: B008 -- frozen
     score_dataset_id: int | None = None,
+    own: Mapping[str, FrozenModel] = MappingProxyType({}),
 ) -> str:
     """The key by which two requests are the same study.
 
     The comparison's key stands for all analyses, and their keys for model, images, layer, SAE, extraction and scoring.
-    The data set's number is part of it, too: the same images under another name are another study. So are probes that
-    are not the default, and the number of another data set that is scored.
+    The data set's number is part of it, too: the same images under another name are another study. So are probes, and
+    settings that only one stage has, if they are not the default, and the number of another data set that is scored.
     """
     content = f"{comparison_key}:{dataset_id}"
     if score_dataset_id is not None:
         content += f":scored on {score_dataset_id}"
     if probe != ProbeConfig():
         content += f":{probe.model_dump_json()}"
+    for kind, settings in sorted(own.items()):
+        if settings != type(settings)():
+            content += f":{kind}:{settings.model_dump_json()}"
     return hashlib.sha256(content.encode()).hexdigest()

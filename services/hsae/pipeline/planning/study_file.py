@@ -6,20 +6,22 @@
 import difflib
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
+from hsae.pipeline.kinds.registry import own_settings
+from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
+from hsae.pydantic_errors import mistakes
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 from hsae.settings import Settings
@@ -39,27 +41,6 @@ _OTHER_NAMES = {
     "width": "expansion", "widths": "expansion", "lr": "learning_rate", "type": "kind", "sae": "saes",
     "layer": "layers", **_OF_THE_COMMAND_LINE,
 }  # fmt: skip
-
-
-def parse_layers(text: str) -> tuple[int, ...] | Literal["all"]:
-    """Layers as a person writes them: `8`, `0-3,8` or `all`; sorted, without repetition.
-
-    Raises:
-        UserError: names the part that cannot be read.
-    """
-    if text.strip().lower() == "all":
-        return "all"
-    chosen: set[int] = set()
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        numbers = (first, last) if dash else (first,)
-        sound = all(re.fullmatch(r"[0-9]{1,4}", number) for number in numbers)
-        if not sound or (dash and int(first) > int(last)):
-            raise UserError(f"{text} cannot be read at {part!r}: write numbers and ranges such as 0-3,8, or all")
-        chosen |= set(range(int(first), int(last if dash else first) + 1))
-    return tuple(sorted(chosen))
 
 
 def _layers(value: Any) -> tuple[int, ...] | Literal["all"]:
@@ -150,23 +131,27 @@ class StudySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str | None = Field(None, min_length=1, max_length=200, description="name of the study")
-    model: str | None = Field(None, min_length=1, description="backbone: hub id or folder")
-    revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
+    name: str | None = Field(default=None, min_length=1, max_length=200, description="name of the study")
+    model: str | None = Field(default=None, min_length=1, description="backbone: hub id or folder")
+    revision: str | None = Field(default=None, min_length=1, description="branch, tag or commit of a hub model")
     random_init: int | None = Field(
-        None, strict=True, description="seed of random weights, in place of the model's own"
+        default=None, strict=True, description="seed of random weights, in place of the model's own"
     )
-    dataset: str | None = Field(None, min_length=1, description="name of a registered data set")
-    score_dataset: str | None = Field(None, min_length=1, description="name of a data set that selects and scores")
+    dataset: str | None = Field(default=None, min_length=1, description="name of a registered data set")
+    score_dataset: str | None = Field(
+        default=None, min_length=1, description="name of a data set that selects and scores"
+    )
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
     saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
-    seeds: int = Field(1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on")
+    seeds: int = Field(
+        default=1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on"
+    )
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
-    priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
+    priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
         """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
@@ -188,8 +173,15 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
+            own={kind: getattr(self, kind) for kind in own_settings() if kind in type(self).model_fields},
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
+
+
+def _with_own_settings() -> type[StudySpec]:
+    """The content of the file with a field for every stage that has settings of its own, by the kind's name."""
+    fields: dict[str, Any] = {kind: (settings, settings()) for kind, settings in own_settings().items()}
+    return create_model("StudySpec", __base__=StudySpec, **fields) if fields else StudySpec
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -205,7 +197,7 @@ def read_spec(path: Path) -> StudySpec:
         extraction = content.get("extraction")
         if isinstance(extraction, Mapping):
             content = {**content, "extraction": _as_settings("extraction", extraction)}
-        spec = StudySpec.model_validate(content)
+        spec = _with_own_settings().model_validate(content)
         if len(spec.saes) * spec.seeds > MAX_SAES:
             raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
         _check_seed(spec.extraction)
@@ -278,22 +270,24 @@ def _meant(name: object, known: Iterable[str]) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problems = error.errors(include_url=False)
+    problems = mistakes(error)
     # A mistyped field is also missing under its right name.
-    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    problem = next((found for found in problems if found.kind == "extra_forbidden"), problems[0])
+    place = problem.place
+    if problem.kind == "extra_forbidden":
         parts: dict[Any, type[BaseModel]] = {
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,
             "comparison": ComparisonConfig,
             "probe": ProbeConfig,
             "split": SplitConfig,
+            **own_settings(),
         }
-        part = parts.get(problem["loc"][0], StudySpec) if len(problem["loc"]) > 1 else StudySpec
+        section, *inside = place.split(".")
+        part = parts.get(section, StudySpec) if inside else _with_own_settings()
         if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
             return f"{place} is a setting of an SAE: write it into a block of saes"
-        return f"{place} is no field of a study{_meant(problem['loc'][-1], part.model_fields)}"
-    if problem["type"] == "missing":
+        return f"{place} is no field of a study{_meant(place.split('.')[-1], part.model_fields)}"
+    if problem.kind == "missing":
         return f"{place} is missing: docs/submit.md shows a study file"
-    return f"{place}: {_shown.repr(problem['input'])} is not valid: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{place}: {_shown.repr(problem.value)} is not valid: {problem.reason[0].lower()}{problem.reason[1:]}"

@@ -186,7 +186,13 @@ def _enter_study(
     ref, scored_ref = dataset_ref(dataset), None if scored is None else dataset_ref(scored)
     planner = Planner(session, settings, request.priority, numbers)
     planner.plan(request, spec, ref, layers, scored_ref)
-    key = study_key(planner.comparison_key, dataset.id, request.probe, None if scored is None else scored.id)
+    key = study_key(
+        planner.comparison_key,
+        dataset.id,
+        request.probe,
+        None if scored is None else scored.id,
+        request.own,
+    )
     study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
     is_new = study is None
     if study is None:

@@ -18,7 +18,7 @@ from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.trainer import CheckpointSaving, StepReport
 from hsae.sae.trainer import train as train_sae
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
-from hsae.store.keys import checkpoints_prefix, weights_key
+from hsae.store.keys import checkpoint_key, checkpoints_prefix, weights_key
 from hsae.store.tensors import get_tensors, put_tensors
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class _Checkpoints:
     """The latest checkpoint of a training, which the job's row names, so that a later attempt continues from it."""
 
     def __init__(self, key: str, context: StageContext) -> None:
-        self._prefix = checkpoints_prefix(key)
+        self._key = key
         self._context = context
         self._last = time.monotonic()
 
@@ -162,14 +162,11 @@ class _Checkpoints:
         return Checkpoint(tensors, metadata)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Store the checkpoint, write its name into the job's row, then delete the one before.
-
-        The fence is part of the name, so a worker that lost its lease overwrites nothing that its successor reads.
-        """
+        """Store the checkpoint, write its name into the job's row, then delete the one before."""
         previous = self._context.checkpoint
         stored = put_tensors(
             self._context.store,
-            f"{self._prefix}{self._context.fence}-{time.time_ns()}.safetensors",
+            checkpoint_key(self._key, self._context.fence, time.time_ns()),
             checkpoint.tensors,
             checkpoint.metadata,
         )
@@ -186,4 +183,4 @@ class _Checkpoints:
 
     def delete(self) -> None:
         """Delete all of them; the SAE is published."""
-        self._context.store.delete_prefix(self._prefix)
+        self._context.store.delete_prefix(checkpoints_prefix(self._key))

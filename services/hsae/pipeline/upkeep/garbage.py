@@ -32,7 +32,7 @@ from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, Job, transac
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
 from hsae.pipeline.kinds.stage import Stage
-from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES
+from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES, artifact_of, artifact_prefix
 from hsae.store.objects import ListedObject, ObjectStore
 
 DATASETS_OF_JOBS = (Job.request["dataset"], Job.request["apart"]["train_dataset"])
@@ -192,7 +192,7 @@ def _unreferenced(
         known = bool(states or named)
         return [listed for listed in (objects if known else old_enough) if listed.key not in named]
     if kind == LOGS:
-        job_id = int(prefix.split("/")[1])
+        job_id = int(artifact_of(prefix)[1])
         return [] if session.get(Job, job_id) is not None else old_enough
     if kind == DATASETS:
         return [listed for listed in old_enough if not _listing_is_named(session, listed.key)]
@@ -244,7 +244,7 @@ def _folder(kind: str, object_key: str) -> str | None:
         return None
     if kind in {TAXONOMIES, DOCTOR}:
         return object_key
-    return "/".join(object_key.split("/")[:2]) + "/"
+    return artifact_prefix(*artifact_of(object_key))
 
 
 def _artifact_folders() -> list[str]:

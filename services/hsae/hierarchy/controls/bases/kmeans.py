@@ -132,8 +132,8 @@ def _nearest(
     targets = centroids.float().T.contiguous()
 
     def find(block: slice) -> tuple[np.ndarray, np.ndarray]:
-        likeness, nearest = (points[block] @ targets).sub_(half_squares).max(dim=1)
-        squared = points[block].double().square().sum(dim=1) - 2 * likeness.double()
+        similarity, nearest = (points[block] @ targets).sub_(half_squares).max(dim=1)
+        squared = points[block].double().square().sum(dim=1) - 2 * similarity.double()
         return nearest.cpu().numpy(), squared.clamp(min=0).cpu().numpy()
 
     blocks = (slice(first, first + _BLOCK_POINTS) for first in range(0, len(points), _BLOCK_POINTS))

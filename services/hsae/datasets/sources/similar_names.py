@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
-def lookalike_hint(path: Path) -> str:
+def similar_name_hint(path: Path) -> str:
     """The end of an error message about a missing `path`; empty if no name there looks like it."""
     missing = path
     while (names := _names_in(missing.parent)) is None:
@@ -14,10 +14,10 @@ def lookalike_hint(path: Path) -> str:
             return ""
         missing = missing.parent
     # A link that leads nowhere is both there and missing.
-    alike = sorted(name for name in names - {missing.name} if _looks(name) == _looks(missing.name))
-    if not alike:
+    similar = sorted(name for name in names - {missing.name} if _looks(name) == _looks(missing.name))
+    if not similar:
         return ""
-    there = " and ".join(map(ascii, alike))
+    there = " and ".join(map(ascii, similar))
     return (
         f"; {missing.parent} holds {there}, which looks like {missing.name!a} and is not the same: write the name as it"
         " is there (Unicode form, spaces, case)"
