@@ -44,8 +44,8 @@ _SQL = (
     "SELECT i.layer, i.sae_kind, v.basis, round(v.value::numeric, 2) AS bits, round(v.low::numeric, 2) AS low,"
     " round(v.high::numeric, 2) AS high FROM layer_interval v JOIN analysis_input i USING (analysis_id)"
     " WHERE v.metric = 'coherence_excess' AND v.seed = 0 ORDER BY i.sae_kind, v.basis, i.layer",
-    "SELECT layer, sae_kind, synset, latent, round(f1::numeric, 2) AS f1, q_node FROM node_best_latent"
-    " WHERE basis = 'sae' AND height >= 2 ORDER BY f1 DESC LIMIT 10",
+    "SELECT layer, sae_kind, synset, latent, round(f1_adjusted::numeric, 2) AS f1_adjusted, q_node"
+    " FROM node_best_latent WHERE basis = 'sae' AND height >= 2 AND is_distinct ORDER BY q_node LIMIT 10",
 )
 
 
