@@ -28,6 +28,7 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.planning.submit import preview, submit
+from hsae.pipeline.stages import probe as probe_stage
 from hsae.pipeline.stages.probe import NO_COMMON_CLASS
 from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.split_config import NamedGroups, ScoreSplit, SplitConfig
@@ -252,6 +253,17 @@ def test_probes_train_on_the_one_and_are_scored_on_the_other(ready, done):
     assert done.probe["knn_accuracy"] == pytest.approx(expected.levels.knn_accuracy[-1])
     (shown,) = query(ready, "SELECT class_probe_id FROM analysis_probe WHERE analysis_id = :id", id=done.analysis["id"])
     assert shown["class_probe_id"] == done.probe["id"]
+
+
+def test_of_too_many_images_the_probes_take_a_share_of_both_data_sets(ready, done, monkeypatch):
+    monkeypatch.setattr(probe_stage, "MAX_IMAGES", 40)
+    plan = submit(request_of(probe=ProbeConfig(seed=1)), ready.settings, ready.sessions)
+    assert run_jobs(ready, plan, "probe") == ["succeeded"]
+    sizes = "SELECT DISTINCT l.n_train, l.n_test FROM class_probe_level l JOIN class_probe p ON p.id = l.class_probe_id"
+    (few,) = query(ready, f"{sizes} WHERE p.job_id = :id", id=job_id(plan, "probe"))
+    (whole,) = query(ready, f"{sizes} WHERE p.id = :id", id=done.probe["id"])
+    assert 6 <= few["n_train"] < whole["n_train"]
+    assert 6 <= few["n_test"] < whole["n_test"]
 
 
 def test_an_export_says_what_trained_the_sae(done, exported):
