@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs, run_study
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, plan_small, run_jobs, run_study
 from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
@@ -16,13 +16,6 @@ from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.submit import MAX_JOBS, check_model, preview, submit
 from hsae.pipeline.stages.train import train
 from hsae.sae.config import SaeConfig
-
-
-def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
-    # test_embeddings.py has the plans with embeddings of another layer.
-    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": ScoringConfig(embeddings="own"), **changes}
-    request = small_request(dataset, **given)
-    return submit(request, service.settings, service.sessions)
 
 
 def statuses(plan):
@@ -314,10 +307,10 @@ def test_two_hundred_submits_at_once_enter_one_set_of_jobs(service):
     assert len({tuple(sorted(job.id for job in plan.jobs)) for plan in plans}) == 1
     assert sum(len(plan.to_notify) for plan in plans) == 1
     assert sorted(plan.n_queued for plan in plans) == [0] * 199 + [len(plans[0].jobs)]
+    kinds = [job.kind for job in plans[0].jobs]
     with transaction(service.sessions) as session:
         assert session.query(Job).count() == len(plans[0].jobs)
-        assert (
-            session.query(JobDependency).count() == 2 + 4 + 2 * 4 + 4
-        )  # of probes, trainings, analyses, the comparison
+        n_needs = {"extract": 0, "probe": 1, "train": 1, "analyze": 2, "compare": kinds.count("analyze")}
+        assert session.query(JobDependency).count() == sum(n_needs[kind] for kind in kinds)
         assert session.query(JobEvent).count() == len(plans[0].jobs)
         assert session.query(Study).count() == 1
