@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, as in the workers
@@ -149,7 +150,7 @@ def services_on(
         with psycopg.connect(stack.database_url, autocommit=True) as admin:
             admin.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if migrate else ""))
         folder = tmp_path_factory.mktemp(f"service-{number}")
-        values = {
+        values: dict[str, Any] = {
             "home": folder / "home",
             "database_url": make_url(stack.database_url).set(database=name).render_as_string(hide_password=False),
             "broker_url": stack.broker_url.rsplit("/", 1)[0] + f"/{number % 16}",
@@ -169,7 +170,7 @@ def services_on(
         environment = {f"HSAE_{key.upper()}": str(value) for key, value in values.items()}
         for secret in ("database_url", "broker_url", "s3_secret_key"):
             values[secret] = SecretStr(str(values[secret]))
-        settings = Settings(**values)  # type: ignore[arg-type]
+        settings = Settings(**values)
         engine = connect(settings)
         store = ObjectStore.from_settings(settings)
         store.ensure_bucket()

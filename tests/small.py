@@ -3,6 +3,7 @@
 import functools
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
@@ -33,20 +34,20 @@ def link_classes(folder: Path, n_classes: int) -> Path:
     return target
 
 
-def quick_scoring(**changes: object) -> ScoringConfig:
+def quick_scoring(**changes: Any) -> ScoringConfig:
     """Every kind of basis and number, each with few replicates: what tests of the pipeline need."""
     few = {"n_shuffles": 1, "n_replicates": 4, "n_tree_shuffles": 3, "n_random": 1}
-    return ScoringConfig(**{**few, **changes})  # type: ignore[arg-type]
+    return ScoringConfig(**{**few, **changes})
 
 
-def bare_scoring(**changes: object) -> ScoringConfig:
+def bare_scoring(**changes: Any) -> ScoringConfig:
     """The SAE alone, with its own layer's embeddings: for tests that look at jobs and objects, not at scores."""
     return quick_scoring(**{"n_shuffles": 0, "controls": (), "embeddings": "own", **changes})
 
 
-def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
+def small_request(dataset: str | None = "small", **changes: Any) -> SubmitRequest:
     """Two layers of the bundled backbone, one TopK SAE each."""
-    values = {
+    values: dict[str, Any] = {
         "model": str(backbone_folder()),
         "dataset": dataset,
         "layers": (1, 3),
@@ -55,7 +56,7 @@ def small_request(dataset: str = "small", **changes: object) -> SubmitRequest:
         "scoring": quick_scoring(),
         "split": None,  # of so few images each has to do everything
     }
-    return SubmitRequest(**{**values, **changes})  # type: ignore[arg-type]
+    return SubmitRequest(**{**values, **changes})
 
 
 def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
@@ -68,7 +69,7 @@ def register_small(service, n_classes: int = 40) -> None:
     register(service, "small", link_classes(service.folder, n_classes))
 
 
-def submit_small(service, **changes: object) -> Plan:
+def submit_small(service, **changes: Any) -> Plan:
     """Submit the small request and notify the workers."""
     plan = submit(small_request(**changes), service.settings, service.sessions)
     Notifier(service.settings).notify(plan.to_notify)
@@ -97,12 +98,16 @@ _RESULTS = {
     "node scores": "SELECT a.key, y.wnid, n.* FROM node_score n JOIN analysis a ON a.id = n.analysis_id"
     " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, n.latent, 2",
     "latents": "SELECT a.key, l.* FROM latent l JOIN analysis a ON a.id = l.analysis_id ORDER BY 1, l.basis, l.latent",
+    "places": "SELECT a.key, p.* FROM latent_place p JOIN analysis a ON a.id = p.analysis_id"
+    " ORDER BY 1, p.basis, p.rule, p.latent",
     "layers": "SELECT a.key, c.* FROM layer_score c JOIN analysis a ON a.id = c.analysis_id"
     " ORDER BY 1, c.basis, c.seed",
     "edges": "SELECT a.key, x.* FROM latent_edge x JOIN analysis a ON a.id = x.analysis_id"
     " ORDER BY 1, x.basis, x.seed, x.source, x.parent, x.child",
     "families": "SELECT a.key, f.* FROM latent_family f JOIN analysis a ON a.id = f.analysis_id"
     " ORDER BY 1, f.basis, f.seed, f.source, f.parent",
+    "absorption": "SELECT a.key, y.wnid, n.* FROM node_absorption n JOIN analysis a ON a.id = n.analysis_id"
+    " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, 2",
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",
@@ -111,6 +116,8 @@ _RESULTS = {
     "tree shuffles": "SELECT a.key, v.* FROM layer_tree_shuffle v JOIN analysis a ON a.id = v.analysis_id"
     " ORDER BY 1, v.basis, v.metric",
     "comparisons": "SELECT key, config FROM comparison ORDER BY 1",
+    "stability": "SELECT c.key, a.key, s.* FROM latent_stability s JOIN comparison c ON c.id = s.comparison_id"
+    " JOIN analysis a ON a.id = s.analysis_id ORDER BY 1, 2, s.latent",
     "comparison scores": "SELECT c.key, a.key, v.* FROM comparison_score v JOIN comparison c ON c.id = v.comparison_id"
     " JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, 2, v.basis, v.metric",
     "comparison differences": "SELECT c.key, a.key, o.key, v.* FROM comparison_difference v"

@@ -156,13 +156,13 @@ def test_the_vision_tower_of_an_image_and_text_model(kind: str, tmp_path: Path) 
     backbone = Backbone.load(spec, layers=[1], device=CPU)
     pixel_values = backbone.pixel_values(random_images(2))
     with torch.no_grad():
-        expected = model.vision_model(pixel_values, output_hidden_states=True).hidden_states[2]
+        expected = model.vision_model(pixel_values, output_hidden_states=True).hidden_states[2]  # type: ignore[operator]
     got = backbone.activations(pixel_values, "patches")[1]
     assert torch.equal(got, expected[:, spec.n_prefix_tokens :])
 
 
 def test_a_classifier_is_read_as_its_backbone(tmp_path: Path) -> None:
-    config = transformers.Dinov2Config(**MODELS["dinov2"][2], num_labels=3)
+    config = transformers.Dinov2Config(**MODELS["dinov2"][2], num_labels=3)  # type: ignore[call-arg]
     model = randomise(transformers.Dinov2ForImageClassification(config))
     spec = inspect_backbone(str(save(tmp_path, model, image_processor("BitImageProcessorPil"))))
     backbone = Backbone.load(spec, layers=[0], device=CPU)

@@ -54,8 +54,8 @@ def enter_states(service) -> dict[str, Any]:
         if job.kind == "extract" and job.id != first["failed"]:
             _set(service, job.id, "state = 'succeeded', finished_at = now()")
     for kind in ("probe", "train", "analyze"):
-        job = _new_job(plans["failed"], kind)
-        _set(service, job, f"state = 'cancelled', error = 'needs job {first['failed']}, which failed'")
+        stopped = _new_job(plans["failed"], kind)
+        _set(service, stopped, f"state = 'cancelled', error = 'needs job {first['failed']}, which failed'")
     _set(service, _new_job(plans["failed"], "compare"), "state = 'cancelled', error = 'cancelled by me@here'")
     _set(
         service,
@@ -88,6 +88,7 @@ def enter_states(service) -> dict[str, Any]:
         "study_failed": plans["failed"].study_id,
         "study_cancel": plans["cancel"].study_id,
         "study_removed": removed.study_id,
+        "n_finished": len(finished.jobs),
         "study_file": study_file,
         "long_name": LONG_NAME,
         "long_id": node,

@@ -1,8 +1,8 @@
 """What an option takes is what the code behind it knows."""
 
 import json
+from typing import Any
 
-import click
 from tests.cli.command_tree import LEAVES
 
 from hsae.catalog import MAX_PRIORITY
@@ -11,7 +11,7 @@ from hsae.hierarchy.resampling.resampled import HEADLINES
 from hsae.pipeline.planning.requests import MAX_SEEDS
 
 
-def type_of(command: str, option: str) -> click.ParamType:
+def type_of(command: str, option: str) -> Any:
     (found,) = [parameter for parameter in LEAVES[tuple(command.split())].params if option in parameter.opts]
     return found.type
 

@@ -31,9 +31,3 @@ def test_an_import_in_a_function_says_why(path):
     for number in imports_in_functions(ast.parse(text)):
         above = lines[number - 2].strip()
         assert above.startswith("# "), f"{path}:{number}: say in a comment above why this is not imported at the top"
-
-
-def test_rooms_stay_small():
-    for folder in {path.parent for path in FILES}:
-        assert len(list(folder.glob("*.py"))) <= 12, folder
-    assert [path for path in FILES if len(path.read_text().splitlines()) > 300] == []

@@ -18,7 +18,8 @@ from tests.small import link_classes, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.planning.study_file import read_spec
+from hsae.pipeline.planning.submit import preview, submit
 
 MODEL = ("--model", str(backbone_folder()))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "submit.md"
@@ -47,6 +48,12 @@ def study(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)
     return path
+
+
+def n_planned(service, study) -> int:
+    """The jobs that the study file asks for."""
+    request = read_spec(study).request(service.settings, folder=study.parent)
+    return len(preview(request, service.settings, service.sessions).jobs)
 
 
 def queued_jobs(service):
@@ -104,9 +111,10 @@ def test_the_plan_tells_what_is_new_reused_joined_and_queued_again(admin, servic
 
 def test_a_study_is_entered_with_its_name(admin, service, study):
     register_small(service, n_classes=3)
+    n_jobs = n_planned(service, study)
     result = admin(service, "submit", "--spec", study, "--yes", "--priority", "6")
     assert result.exit_code == 0, result.output
-    assert re.search(r"Study \d+: two kinds\n16 jobs queued, 0 reused", result.stdout)
+    assert re.search(rf"Study \d+: two kinds\n{n_jobs} jobs queued, 0 reused", result.stdout)
     with transaction(service.sessions) as session:
         assert session.execute(text("SELECT name FROM study")).scalar_one() == "two kinds"
         assert session.execute(text("SELECT DISTINCT priority FROM job")).scalars().all() == [6]
@@ -206,33 +214,35 @@ class Terminal:
 
 def test_the_question_and_a_plan_that_changes_while_it_waits(service, study):
     register_small(service, n_classes=3)
+    n_jobs = n_planned(service, study)
     no = Terminal(service, "submit", "--spec", study)
-    no.wait_for("Queue 16 jobs? [y/N]")
+    no.wait_for(f"Queue {n_jobs} jobs? [y/N]")
     no.type("n\n")
     assert no.end() == 1
     assert "Nothing was queued" in no.output
     assert counts(service)["study"] == queued_jobs(service) == 0
 
     yes = Terminal(service, "submit", "--spec", study)
-    yes.wait_for("Queue 16 jobs? [y/N]")
+    yes.wait_for(f"Queue {n_jobs} jobs? [y/N]")
     request = small_request(layers=(1, 3))
     submit(request, service.settings, service.sessions)
     yes.type("y\n")
     assert yes.end() == 0, yes.output
     assert "changed the plan meanwhile" in yes.output
-    assert "15 jobs queued, 1 reused or already under way" in yes.output
+    assert f"{n_jobs - 1} jobs queued, 1 reused or already under way" in yes.output
     again = Terminal(service, "submit", "--spec", study)  # nothing is left to ask for
     assert again.end() == 0, again.output
-    assert "0 jobs queued, 16 reused or already under way" in again.output
+    assert f"0 jobs queued, {n_jobs} reused or already under way" in again.output
 
 
 def test_ctrl_c_leaves_the_jobs(service, study):
     register_small(service, n_classes=3)
+    n_jobs = n_planned(service, study)
     waiting = Terminal(service, "submit", "--spec", study, "--yes", "--wait")
     waiting.wait_for("No worker listens to queue gpu")
-    waiting.wait_for("0 of 16 jobs done")
+    waiting.wait_for(f"0 of {n_jobs} jobs done")
     waiting.process.send_signal(signal.SIGINT)
     assert waiting.end() == 130
     assert "the jobs go on" in waiting.output
     assert "Traceback" not in waiting.output
-    assert queued_jobs(service) == 16
+    assert queued_jobs(service) == n_jobs

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.test_bad_input import assert_one_line
+from tests.cli.refusals import assert_one_line
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import bare_scoring, small_request
 from tests.waiting import rows_of

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ CONFIGS = st.sampled_from(
 def listing_of(sets, groups=None):
     """A listing of images with these sets of classes; `groups`: of every image."""
     several = any(len(ids) > 1 for ids in sets)
-    columns = {"path": [f"{i:05}.png" for i in range(len(sets))]}
+    columns: dict[str, list[Any]] = {"path": [f"{i:05}.png" for i in range(len(sets))]}
     columns["class_ids" if several else "class_id"] = (
         [list(ids) for ids in sets] if several else [ids[0] for ids in sets]
     )

@@ -32,7 +32,7 @@ def _value(loader: _Loader, _: str, node: yaml.Node) -> Any:
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
-    return loader.construct_yaml_null(node)
+    return loader.construct_yaml_null(node)  # type: ignore[arg-type]
 
 
 _Loader.add_multi_constructor("!", _value)

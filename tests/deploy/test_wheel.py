@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def run(*command: object, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a virtual environment that holds the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a build leaves files behind, and must not find those of an earlier one

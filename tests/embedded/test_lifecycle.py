@@ -59,7 +59,7 @@ def test_life_of_a_stack(home, words, processes_of):
     for name in pids(stack):
         before = pids(stack)
         os.kill(before[name], signal.SIGKILL)
-        assert wait_for(lambda server=name: pids(stack)[server] is None, 60)
+        assert wait_for(lambda server=name: pids(stack)[server] is None, 60)  # type: ignore[misc]
         with pytest.raises(UserError, match="not running"):
             stack.info()
         assert stack.start() == info

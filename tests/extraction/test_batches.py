@@ -105,4 +105,4 @@ def test_batches_before_the_error_are_delivered_and_stopping_early_is_fine(backb
     extraction = ExtractionConfig(batch_size=1, max_image_pixels=MAX_PIXELS)
     stream = iterate_batches(backbone, source_at(images), listed, extraction)
     assert [next(stream).images for _ in range(8)] == [(image,) for image in range(8)]
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]

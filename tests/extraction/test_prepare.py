@@ -204,4 +204,4 @@ def test_views_of_a_large_image_are_counted(backbone, photographs):
     root, listed = photographs
     budget = Recording(1 << 30)
     batches(backbone, root, listed[:1], n_views=2, budget=budget)
-    assert budget.asked[0] > 2000 * 1500 * (4 + prepare_module.VIEW_BYTES)
+    assert budget.asked[0] > 2000 * 1500 * (4 + prepare_module.VIEW_BYTES)  # type: ignore[attr-defined]

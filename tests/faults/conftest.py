@@ -50,7 +50,8 @@ def long_standing(make_own_service, servers) -> Standing:
     jobs = wait_until_done(service, submit_small(service).study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
     standing.results = all_results(service)
-    assert all(standing.results.values())
+    empty = {name for name, rows in standing.results.items() if not rows}
+    assert empty <= {"stability"}  # which needs several seeds
     for kind in KINDS:
         standing.seconds[kind] = min(float(job["seconds"]) for job in jobs if job["kind"] == kind)
     return standing

@@ -110,7 +110,7 @@ def small_memory(tmp_path_factory):
         yield group
         for pid in (group / "cgroup.procs").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
-        wait_for(lambda group=group: not (group / "cgroup.procs").read_text().strip())
+        wait_for(lambda group=group: not (group / "cgroup.procs").read_text().strip())  # type: ignore[misc]
         group.rmdir()
         return
     pytest.skip("needs the right to make a memory cgroup")

@@ -66,7 +66,7 @@ def test_what_is_scored_makes_no_baseline(planted_case):
     for basis in ("exemplar", "kmeans", "pca", "random", "neuron", "class_mean"):
         # The same activations on the scored images in another order: the same columns, thresholds and densities.
         density = [np.asarray(results[basis, 0].latents.density) for results in (before, after)]
-        np.testing.assert_allclose(*density, atol=0.02, err_msg=basis)
+        np.testing.assert_allclose(*density, atol=0.02, err_msg=basis)  # type: ignore[call-overload]
         assert before[basis, 0].layer.best_f1_mean > after[basis, 0].layer.best_f1_mean + 0.05, "labels no longer fit"
 
 

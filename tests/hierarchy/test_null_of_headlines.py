@@ -36,7 +36,7 @@ class NullCase:
         measured = measure(self.dense, labels, self.taxonomy, select=self.select)
         found = replicate_headlines(measured, self.keep)
         trees = shuffle_headlines(measured, n_trees) if n_trees else {}
-        chance = {metric: trees[metric].shuffled.mean() for metric in OF_F1 if trees}
+        chance = {metric: trees[metric].shuffled.mean() for metric in OF_F1 if trees}  # type: ignore[index]
         pure = null_purity(measured.labels, len(self.taxonomy.classes))
         values = {metric: one.value for metric, one in found.items()} | {
             "purity_mean": found["purity_mean"].value - pure

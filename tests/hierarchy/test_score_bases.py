@@ -199,7 +199,7 @@ def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(rand
             "shuffled_labels": lambda result=result: shuffle_labels(case.labels, result.seed),
             "shuffled_taxonomy": lambda result=result: shuffle_taxonomy(case.labels, n_classes, result.seed),
         }.get(result.basis, lambda: case.labels)()
-        expected = ranking_scores(ranked, labels, case.taxonomy.closure, result.nodes.latent, result.nodes.node)
+        expected = ranking_scores(ranked, labels, case.taxonomy.closure, result.nodes.latent, result.nodes.node)  # type: ignore[arg-type]
         for name in ("average_precision", "best_f1", "best_threshold"):
             np.testing.assert_array_equal(getattr(result.nodes, name), getattr(expected, name), err_msg=name)
         assert not (result.nodes.best_f1 < result.nodes.f1).any()
@@ -350,7 +350,7 @@ def test_a_threshold_moves_the_firing_rule_but_not_the_auroc(planted_case):
         np.concatenate([block.auroc for _, block in iter_node_scores(r.class_sums, planted_case.taxonomy.closure)])
         for r in (low, high)
     ]
-    np.testing.assert_array_equal(*scores)
+    np.testing.assert_array_equal(*scores)  # type: ignore[arg-type]
 
 
 def test_input_that_does_not_fit_is_refused(planted_case):

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from tests.small import bare_scoring, small_request
 
 from hsae.catalog import LIVE_STATES, transaction
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
 from hsae.pipeline.execution.run import run_job
 from hsae.pipeline.kinds.registry import stage_of
-from hsae.pipeline.planning.submit import Plan
+from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.pipeline.stages.context import StageContext
@@ -18,6 +20,12 @@ from hsae.sae.config import SaeConfig
 from hsae.store.objects import ObjectStore, StoredObject
 
 TINY_SAE = SaeConfig(kind="topk", k=4, expansion=2, n_steps=30)
+
+
+def plan_small(service, dataset: str | None = "small", **changes: Any) -> Plan:
+    """Enter the small request: one tiny SAE per layer, and no other layer's activations; notifies nobody."""
+    given = {"saes": (TINY_SAE,), "scoring": bare_scoring(), **changes}
+    return submit(small_request(dataset, **given), service.settings, service.sessions)
 
 
 def run_jobs(service, plan: Plan, *kinds: str) -> list[str]:

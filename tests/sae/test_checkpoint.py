@@ -71,7 +71,7 @@ def test_resuming_anywhere_ends_with_the_same_bits(kind, planted, as_rows):
             checkpoint=saved[step],
             saving=CheckpointSaving(
                 lambda: True,
-                lambda checkpoint, later=later: later.update({checkpoint.metadata["step"]: checkpoint}),
+                lambda checkpoint, later=later: later.update({checkpoint.metadata["step"]: checkpoint}),  # type: ignore[misc]
             ),
         )
         assert resumed.metrics == straight.metrics

@@ -51,7 +51,7 @@ def test_is_frozen_and_survives_json():
     assert SaeConfig.model_validate_json(config.model_dump_json()) == config
     assert SaeConfig.parse(config.model_dump()) == config
     with pytest.raises(ValidationError, match="frozen"):
-        config.k = 3
+        config.k = 3  # type: ignore[attr-defined]
 
 
 def test_check_config_compares_with_the_dictionary():

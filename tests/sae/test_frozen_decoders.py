@@ -38,7 +38,7 @@ def test_a_soft_frozen_decoder_goes_to_the_edge_and_not_beyond(min_cosine, plant
     rows, _ = planted_rows
     config = SaeConfig(kind="soft_frozen", min_cosine=min_cosine, **SETTINGS)
     trained, before = train(config, rows, device=CPU), untrained_sae(config, rows)
-    assert torch.equal(trained.sae.initial_directions, before.decoder_weight)
+    assert torch.equal(trained.sae.initial_directions, before.decoder_weight)  # type: ignore[arg-type]
     cosines = (trained.sae.decoder_weight * before.decoder_weight).sum(dim=1).detach()
     assert float(cosines.min()) >= min_cosine - 1e-5
     assert float(cosines.min()) < min_cosine + 1e-3
@@ -102,4 +102,4 @@ def test_the_opposite_of_a_first_direction_comes_back_to_it():
         config.variant.initialise(sae)
         sae.decoder_weight.neg_()
         config.variant.after_step(sae, StepDone(0, 1, 1.0, lambda: 0.0))
-    assert torch.equal(sae.decoder_weight.detach(), sae.initial_directions)
+    assert torch.equal(sae.decoder_weight.detach(), sae.initial_directions)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ def summed_distance(rows: torch.Tensor, point: torch.Tensor) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_a_general_minimiser(seed):
     rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3
-    reference = scipy.optimize.minimize(
+    reference = scipy.optimize.minimize(  # type: ignore[call-overload]
         lambda p: np.linalg.norm(rows.numpy() - p, axis=1).sum(),
         rows.mean(dim=0).numpy(),
         method="Nelder-Mead",

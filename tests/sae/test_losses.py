@@ -1,6 +1,7 @@
 """Losses against a slow version, at the edge of their definitions, and whom the auxiliary loss moves."""
 
 import math
+from typing import Any
 
 import torch
 from hypothesis import assume, given
@@ -21,8 +22,8 @@ def random_sae(config: SaeConfig, seed: int = 0) -> SparseAutoencoder:
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        sae.decoder_weight /= sae.decoder_weight.norm(dim=1, keepdim=True)
-        sae.encoder_bias -= 1.0
+        sae.decoder_weight /= sae.decoder_weight.norm(dim=1, keepdim=True)  # type: ignore[misc]
+        sae.encoder_bias -= 1.0  # type: ignore[misc]
     return sae
 
 
@@ -160,7 +161,7 @@ def test_losses_and_gradients_equal_the_naive_ones(seed, kind, n_rows, d_model, 
             blank if gradient is None else gradient.float(),
             rtol=1e-4,
             atol=1e-4,
-            msg=lambda text, name=name: f"gradient of {name}: {text}",
+            msg=lambda text, name=name: f"gradient of {name}: {text}",  # type: ignore[misc]
         )
 
 
@@ -169,7 +170,7 @@ def test_losses_where_few_entries_are_positive():
     sae = any_sae(SaeConfig(kind="topk", k=1, expansion=12), 4, 0)
     x_scaled = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     dead = torch.arange(sae.n_latents) >= 40
-    arguments = {"l1_weight": 0.0, "aux_coefficient": 0.5, "k_aux": 2, "dead": dead}
+    arguments: dict[str, Any] = {"l1_weight": 0.0, "aux_coefficient": 0.5, "k_aux": 2, "dead": dead}
     found = step_losses(sae, x_scaled, **arguments)
     total, _, _, auxiliary, fired, gradients = naive_losses(sae, x_scaled, **arguments)
     torch.testing.assert_close(found.total.detach().double(), total.detach(), rtol=1e-5, atol=1e-6)

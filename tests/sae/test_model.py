@@ -19,7 +19,7 @@ def random_sae(config: SaeConfig, d_model: int, seed: int = 0) -> SparseAutoenco
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        sae.decoder_weight /= sae.decoder_weight.norm(dim=1, keepdim=True)
+        sae.decoder_weight /= sae.decoder_weight.norm(dim=1, keepdim=True)  # type: ignore[misc]
         sae.input_scale.fill_(0.25)
     return sae
 
@@ -30,7 +30,7 @@ def naive_encode(sae: SparseAutoencoder, x: np.ndarray) -> np.ndarray:
     z = np.maximum(pre, 0)
     if sae.config.kind == "topk":
         for row in z:
-            row[np.argsort(-row, kind="stable")[sae.config.variant.k :]] = 0
+            row[np.argsort(-row, kind="stable")[sae.config.variant.k :]] = 0  # type: ignore[attr-defined]
     return z
 
 

@@ -65,7 +65,8 @@ def test_the_coefficient_follows_the_formula():
         asked = []
         with torch.no_grad():
             variant.after_step(
-                sae, StepDone(step, 100, share, lambda s=step, a=asked: a.append(s) or measured.get(s, 10.0))
+                sae,
+                StepDone(step, 100, share, lambda s=step, a=asked: a.append(s) or measured.get(s, 10.0)),  # type: ignore[misc]
             )
         assert bool(asked) == (step >= 9 and (step + 1) % 10 == 0)
         if asked:
@@ -74,7 +75,7 @@ def test_the_coefficient_follows_the_formula():
             error = min(max(error, -math.log(2)), math.log(2))
             expected *= math.exp(1.0 * (error - before) + 0.4 * share * error)
             before = error
-        assert float(sae.l1_coefficient) == pytest.approx(expected, rel=1e-5)
+        assert float(sae.l1_coefficient) == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
     assert variant.l1_weight(sae, 99, 100) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(sae.decoder_weight.detach().norm(dim=1), torch.ones(sae.n_latents))
 

@@ -186,7 +186,7 @@ def test_rates_rise_stay_and_fall():
     assert rates == pytest.approx([0.25] + 16 * [0.5] + [0.375, 0.25, 0.125])
     sae = SparseAutoencoder(config, 4)
     weights = [config.variant.l1_weight(sae, step, 20) for step in range(20)]
-    assert weights == pytest.approx([0.25 * (step + 1) for step in range(8)] + 12 * [2])
+    assert weights == pytest.approx([0.25 * (step + 1) for step in range(8)] + 12 * [2.0])
     flat = SaeConfig(learning_rate=0.5, lr_warmup_share=0, lr_decay_share=0, l1_coefficient=2, l1_warmup_share=0)
     assert {learning_rate(flat, step, 20) for step in range(20)} == {0.5}
     assert {flat.variant.l1_weight(sae, step, 20) for step in range(20)} == {2}

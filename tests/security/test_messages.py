@@ -12,7 +12,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from kombu import Connection, Queue
+from kombu.connection import Connection
+from kombu.entity import Queue
 from redis import Redis
 from sqlalchemy import text
 from tests.waiting import wait_for

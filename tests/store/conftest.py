@@ -46,8 +46,10 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def new_store(server: S3Server, bucket: str | None = None, **keys: str) -> ObjectStore:
-    keys = {"access_key": server.access_key, "secret_key": server.secret_key} | keys
-    return ObjectStore(server.endpoint, bucket=bucket or f"hsae-{uuid4().hex[:12]}", **keys)
+    access_key, secret_key = keys.get("access_key", server.access_key), keys.get("secret_key", server.secret_key)
+    return ObjectStore(
+        server.endpoint, bucket=bucket or f"hsae-{uuid4().hex[:12]}", access_key=access_key, secret_key=secret_key
+    )
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_the_kernel_notices_a_vanished_machine_in_time() -> None:
     with serving(lambda connection, number: connection.sendall(_OK)) as (endpoint, _):
         pool = connection_pool()
         answer = pool.urlopen("GET", f"http://{endpoint}/", preload_content=False)
-        sock = answer.connection.sock
+        sock = answer.connection.sock  # type: ignore[attr-defined]
 
         def option(name: int) -> int:
             return sock.getsockopt(socket.IPPROTO_TCP, name)

@@ -30,7 +30,7 @@ def test_an_unknown_field_is_a_type_error(kind):
 
 def test_a_filter_does_not_change():
     with pytest.raises(FrozenInstanceError):
-        AnalysisFilter().layer = 3
+        AnalysisFilter().layer = 3  # type: ignore[misc]
 
 
 def test_only_pairs_of_latents_have_a_source_and_only_latents_a_q_value():
@@ -38,7 +38,7 @@ def test_only_pairs_of_latents_have_a_source_and_only_latents_a_q_value():
         "source", "parent", "child",
     }  # fmt: skip
     with pytest.raises(TypeError, match="max_q"):
-        EdgeFilter(max_q=0.1)
+        EdgeFilter(max_q=0.1)  # type: ignore[call-arg]
 
 
 def test_a_study_narrows_a_filter():

@@ -87,7 +87,9 @@ def test_a_heading_that_stands_twice_is_named_by_its_key():
 
 def test_a_bar_and_cells_that_are_cut():
     columns = [Column("what", "what", breaks="middle"), Column("bar", "bar"), Column("why", "why", breaks="end")]
-    rows = [["a beginning that is long and the end of it", ProgressBar(total=2, completed=2, width=10), "y" * 99]]
+    rows: list[list[str | ProgressBar]] = [
+        ["a beginning that is long and the end of it", ProgressBar(total=2, completed=2, width=10), "y" * 99]
+    ]
     found = lines(FittedTable(columns, rows, one_line_note=True), 64)
     assert found[1] == f"a beginning that…end of it  {'━' * 10}  {'y' * 23}…"
     assert lines(FittedTable(columns, rows, one_line_note=True), 20)[-1] == "Left out at 20 colu…"

@@ -70,8 +70,8 @@ def test_latents(ask):
 
 
 def test_every_basis_of_the_catalog_can_be_asked_for():
-    assert result_filters.basis_option(lambda: None).__click_params__[0].type.choices == BASES
-    assert result_filters.column_basis_option(lambda: None).__click_params__[0].type.choices == ("sae", *CONTROL_BASES)
+    assert result_filters.basis_option(lambda: None).__click_params__[0].type.choices == BASES  # type: ignore[attr-defined]
+    assert result_filters.column_basis_option(lambda: None).__click_params__[0].type.choices == ("sae", *CONTROL_BASES)  # type: ignore[attr-defined]
     assert set(BASES) == {"sae", *CONTROL_BASES, "shuffled_labels", "shuffled_taxonomy"}
 
 

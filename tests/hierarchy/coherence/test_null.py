@@ -35,9 +35,9 @@ def small_case(random_taxonomy, several_labels, seed, several):
         labels = several_labels(np.searchsorted(present, labels), len(present), rng)
         wide = np.zeros((n_images, n_classes), bool)
         wide[:, present] = labels.toarray()
-        labels = sp.csr_array(wide)
-    labels = checked_labels(labels, n_images, n_classes)
-    classes_of_image = [row.nonzero()[0] for row in labels.toarray()] if sp.issparse(labels) else labels[:, None]
+        labels = sp.csr_array(wide)  # type: ignore[assignment]
+    labels = checked_labels(labels, n_images, n_classes)  # type: ignore[assignment]
+    classes_of_image = [row.nonzero()[0] for row in labels.toarray()] if sp.issparse(labels) else labels[:, None]  # type: ignore[attr-defined]
     keep = np.zeros(n_classes, bool)
     keep[np.concatenate(list(classes_of_image))] = True
     top_images = np.full((6, 5), -1, np.int32)

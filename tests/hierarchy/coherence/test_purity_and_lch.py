@@ -66,7 +66,7 @@ def test_expected_size_of_the_lch_is_that_of_all_choices(random_taxonomy, seed):
         for one in itertools.combinations(classes, k):
             sizes.append(math.log2(taxonomy.leaf_counts[taxonomy.lch(list(one))]))
             assert hypernyms.log_classes[hypernyms.of_prefixes(np.array([one]))[0, -1]] == pytest.approx(sizes[-1])
-        assert found[k - 1] == pytest.approx(np.mean(sizes), abs=4.5 * np.std(sizes) / math.sqrt(10_000) + 1e-9)
+        assert found[k - 1] == pytest.approx(np.mean(sizes), abs=4.5 * np.std(sizes) / math.sqrt(10_000) + 1e-9)  # type: ignore[arg-type]
 
 
 def test_lch_excess_is_for_latents_with_support(planted_case):

@@ -89,11 +89,11 @@ def test_p_of_the_layer_is_uniform_when_the_tree_is_permuted(planted_case):
     labels = np.repeat(np.arange(27), rng.permutation(np.repeat([8, 12, 16], 9)))
     dense = planted_at(taxonomy, labels, names, rng) * (rng.random((len(labels), len(names))) < 0.4)
     chances = Chances(taxonomy, seed=0)
-    p = []
+    each = []
     for _ in range(100):
         places = rng.permutation(27)
-        p.append(scores(dense, places[labels], taxonomy, chances=chances)[1].coherence_p)
-    p = np.array(p)
+        each.append(scores(dense, places[labels], taxonomy, chances=chances)[1].coherence_p)
+    p = np.array(each)
     assert (p <= 0.05).sum() <= 11  # P(X > 11) < 0.5 % for 100 draws at 5 %
     assert (p >= 0.95).sum() <= 11
     assert 0.4 < p.mean() < 0.6

@@ -32,7 +32,7 @@ def test_lloyd_equals_loops(seed, has_ties, n_rounds):
     for _ in range(n_rounds):
         # Float32 scores decide, as documented: on integers they are exact, so that ties are ties.
         scores = points @ centroids.astype(np.float32).T - ((centroids**2).sum(axis=1) / 2).astype(np.float32)
-        nearest = [min(range(len(start)), key=lambda c, i=i: (-scores[i, c], c)) for i in range(len(points))]
+        nearest = [min(range(len(start)), key=lambda c, i=i: (-scores[i, c], c)) for i in range(len(points))]  # type: ignore[misc]
         if nearest == expected:
             break
         expected = nearest

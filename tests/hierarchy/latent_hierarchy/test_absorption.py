@@ -109,7 +109,7 @@ def test_absorption_equals_a_loop_over_the_images(random_case, seed, threshold, 
     inputs = (case.neurons + rng.standard_normal(case.neurons.shape)).astype(np.float32)
     decoder = rng.standard_normal((n_latents, inputs.shape[1])).astype(np.float32)
     decoder[rng.random(n_latents) < 0.1] = 0
-    written = WrittenImages(inputs, case.z, decoder, *parts, threshold=threshold)
+    written = WrittenImages(inputs, case.z, decoder, *parts, threshold=threshold)  # type: ignore[arg-type, misc]
     node = np.arange(len(case.taxonomy.synsets))
     latent = rng.integers(0, n_latents, len(node))
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +163,7 @@ def planted(make_taxonomy):
         for name in silent_on:
             decoder[latent_of[name], 0] = absorbs
         thirds = [np.arange(part, len(labels), 3) for part in range(3)]
-        written = WrittenImages((z @ decoder).astype(np.float32), sp.csr_array(z), decoder, *thirds)
+        written = WrittenImages((z @ decoder).astype(np.float32), sp.csr_array(z), decoder, *thirds)  # type: ignore[arg-type]
         under = under_of(labels, taxonomy)
         found = node_absorption(written, under, np.array([names.index("pet")]), np.array([0])).columns()
         n_dogs = int((labels[thirds[2]] == classes.index("dog")).sum())

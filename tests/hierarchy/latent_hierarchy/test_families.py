@@ -105,7 +105,7 @@ def test_families_equal_loops_over_the_images(random_taxonomy, seed, width, thre
             "n_confirmed": edges.is_confirmed[of_family].sum(),
             "n_parent": on.sum(),
             "n_any_child": any_child.sum(),
-            "refinement": any_child[on].mean() if on.any() else math.nan,
+            "refinement": any_child[on].mean() if on.any() else math.nan,  # type: ignore[index]
             "correlation": slow_spearman(kept[any_child, p], kept[any_child][:, below].max(axis=1)),
             "ms_abstract_share": known.mean() if len(known) else math.nan,
         }.items():

@@ -108,7 +108,7 @@ def test_replicates_equal_a_recount_of_the_images_that_are_left(random_case, see
     if several:
         has_label = labels.toarray()
     else:
-        has_label[np.arange(len(case.dense)), labels] = True
+        has_label[np.arange(len(case.dense)), labels] = True  # type: ignore[index]
     has_label, dense = has_label[scored], case.dense[scored]
     keep = rng.random((4, n_classes)) < 0.7
     found = replicate_headlines(measured, keep)

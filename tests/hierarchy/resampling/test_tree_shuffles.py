@@ -39,7 +39,7 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
         best = np.zeros(len(case.taxonomy.synsets))
         np.maximum.at(best, result.nodes.node, np.nan_to_num(result.nodes.f1))
         n_node = again.score.closure(case.taxonomy).T.astype(float) @ again.score.class_sizes
-        adjusted = node_adjusted_f1(best, n_node, again.score.n_images)[counted]
+        adjusted = node_adjusted_f1(best, n_node, again.score.n_images)[counted]  # type: ignore[arg-type]
         defined = ~np.isnan(adjusted)
         again_now = replicate_headlines(again, np.empty((0, n_classes), bool))
         expected = {
@@ -52,7 +52,7 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
             "lch_excess_mean": again_now["lch_excess_mean"].value,
         }
         for metric, value in expected.items():
-            np.testing.assert_allclose(found[metric].shuffled[i], value, atol=1e-12, err_msg=metric)
+            np.testing.assert_allclose(found[metric].shuffled[i], value, atol=1e-12, err_msg=metric)  # type: ignore[index]
 
 
 @examples(15)

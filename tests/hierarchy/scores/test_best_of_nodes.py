@@ -16,7 +16,7 @@ def test_ties_go_to_the_lower_latent_whatever_the_blocks(seed, width):
         block = f1[first : first + width]
         latent, node = np.divmod(np.arange(block.size), 6)
         best.add(latent + first, node, block.ravel())
-    for node in range(6):
+    for node in range(6):  # type: ignore[assignment]
         latents = sorted((j for j in range(20) if f1[j, node] > 0), key=lambda j: -f1[j, node])
         assert best.latent[node] == (latents[0] if latents else -1)
         assert best.f1[node] == f1[:, node].max()

@@ -109,13 +109,13 @@ def test_stored_zeros_and_unsorted_indices_change_nothing():
     )
     before = untidy.data.copy()
     labels = np.array([0, 1, 1])
-    left, right = (sum_by_class(rank_activations(z), labels, 2) for z in (tidy, untidy))
+    left, right = (sum_by_class(rank_activations(z), labels, 2) for z in (tidy, untidy))  # type: ignore[arg-type]
     assert_same_sums(left, right)
     np.testing.assert_array_equal(untidy.data, before)
 
 
 def test_no_activation_at_all():
-    sums = sum_by_class(rank_activations(sp.csr_array((4, 3), dtype=np.float32)), np.array([0, 1, 1, 0]), 2)
+    sums = sum_by_class(rank_activations(sp.csr_array((4, 3), dtype=np.float32)), np.array([0, 1, 1, 0]), 2)  # type: ignore[arg-type]
     assert len(sums.classes) == 0
     np.testing.assert_array_equal(twice_rank_sums(sums, slice(0, 3)), np.full((3, 2), 2 * 5))
 
@@ -144,9 +144,9 @@ def test_nothing_to_score_is_refused(shape):
 
 def test_other_dtypes_and_forms_are_refused():
     with pytest.raises(TypeError, match="float32"):
-        rank_activations(sp.csr_array(np.eye(2)))
+        rank_activations(sp.csr_array(np.eye(2)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="CSC"):
-        rank_activations(sp.csc_array(np.eye(2, dtype=np.float32)))
+        rank_activations(sp.csc_array(np.eye(2, dtype=np.float32)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

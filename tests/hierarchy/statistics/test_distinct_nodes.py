@@ -15,7 +15,7 @@ def check(labels, taxonomy):
     """Compare with sets of images, node by node."""
     n_nodes = len(taxonomy.synsets)
     nodes = distinct_nodes(label_sets(labels, taxonomy), labels, taxonomy)
-    matrix = labels.toarray() if sp.issparse(labels) else np.eye(len(taxonomy.classes), dtype=int)[labels]
+    matrix = labels.toarray() if sp.issparse(labels) else np.eye(len(taxonomy.classes), dtype=int)[labels]  # type: ignore[attr-defined]
     closure = taxonomy.closure.toarray() > 0
     images = [frozenset(np.flatnonzero(matrix[:, closure[:, node]].any(axis=1)).tolist()) for node in range(n_nodes)]
     assert nodes.n_images == len(matrix)

@@ -58,10 +58,10 @@ def test_every_quantity_and_difference_has_its_interval():
         assert (row.value, row.low, row.high, row.n_seeds) == combine([(1.0, one)], 0.9)
         assert row.n == one.n
     assert len(differences) == len(list(compared_pairs(groups, list(found))))
-    for row in differences:
-        one, other = found[row.analysis, row.basis], found[row.other_analysis, row.other_basis]
-        assert (row.value, row.low, row.high, row.n_seeds) == combine([(1.0, one), (-1.0, other)], 0.9)
-        assert row.n == min(one.n, other.n)
+    for between in differences:
+        one, other = found[between.analysis, between.basis], found[between.other_analysis, between.other_basis]
+        assert (between.value, between.low, between.high, between.n_seeds) == combine([(1.0, one), (-1.0, other)], 0.9)
+        assert between.n == min(one.n, other.n)
 
 
 def test_an_analysis_has_the_same_intervals_in_every_study():

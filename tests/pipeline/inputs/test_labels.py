@@ -163,7 +163,7 @@ def test_labels_are_positions_of_classes(ready):
     # A matrix also where all that is left of the images has one label: it is the data set that has several.
     np.testing.assert_array_equal(listed_labels(listing.take([2, 0]), tree).toarray(), [[0, 0, 1, 0], [0, 1, 0, 0]])
     single = listed_labels(pa.table({"class_id": ["frog", "microbe"]}), tree)
-    assert (single.dtype, single.tolist()) == (np.int64, [1, 2])
+    assert (single.dtype, single.tolist()) == (np.dtype(np.int64), [1, 2])
 
 
 def test_one_label_each_has_the_identity_and_the_listing_that_it_always_had(ready):

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs, run_study
-from tests.small import bare_scoring, link_classes, quick_scoring, register, register_small, small_request
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, plan_small, run_jobs, run_study
+from tests.small import link_classes, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
@@ -20,13 +20,6 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.submit import MAX_JOBS, check_model, preview, submit
 from hsae.pipeline.stages.train import train
 from hsae.sae.config import SaeConfig
-
-
-def plan_small(service, dataset="small", *, layers=(1, 3), **changes):
-    # test_embeddings.py has the plans with embeddings of another layer.
-    given = {"layers": layers, "saes": (TINY_SAE,), "scoring": bare_scoring(), **changes}
-    request = small_request(dataset, **given)
-    return submit(request, service.settings, service.sessions)
 
 
 def statuses(plan):

@@ -19,7 +19,7 @@ def _wait_for_renewals(service, job_id: int, n: int) -> None:
     """Wait until the lease's end has moved so many times."""
     for _ in range(n):
         before = job_row(service, job_id).lease_expires_at
-        wait_for(lambda before=before: job_row(service, job_id).lease_expires_at > before)
+        wait_for(lambda before=before: job_row(service, job_id).lease_expires_at > before)  # type: ignore[misc]
 
 
 def test_heartbeat_keeps_the_lease_and_notices_its_loss(service):

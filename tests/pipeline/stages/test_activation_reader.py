@@ -229,5 +229,5 @@ def test_a_job_may_stop_before_every_shard():
     empty = ActivationRows(torch.empty(0, D_MODEL), torch.empty(0, dtype=torch.int32), torch.empty(0).short())
     store = SimpleNamespace(shards={"0": empty, "1": empty}, read=[])
     with pytest.raises(UserError, match="stop"):
-        list(reader.iterate_shards(SimpleNamespace(store=store, check=check), manifest))
+        list(reader.iterate_shards(SimpleNamespace(store=store, check=check), manifest))  # type: ignore[arg-type]
     assert store.read == ["0", "1"]

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
-from tests.small import link_classes, quick_scoring, register_small, small_request
+from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, plan_small, run_jobs, run_study
+from tests.small import link_classes, quick_scoring, register_small
 
 from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder
@@ -23,7 +23,6 @@ from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.statistics.ranks import rank_activations
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import node_ids, read_taxonomy
-from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.analyze import analyze
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.sae.config import SaeConfig
@@ -40,15 +39,15 @@ N_REFERENCE = 60
 RELU = SaeConfig(kind="relu", expansion=2, n_steps=40)
 
 
-def plan_small(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
+def plan_analysis(service, *, sae=TINY_SAE, layer=3, scoring=None, **extraction):
     """With the layer's own embeddings unless `scoring` says otherwise."""
-    request = small_request(
+    return plan_small(
+        service,
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(**{"shard_images": 9, "batch_size": 6, **extraction}),
         scoring=scoring or quick_scoring(n_shuffles=1, embeddings="own"),
     )
-    return submit(request, service.settings, service.sessions)
 
 
 def query(service, statement, **values):
@@ -120,7 +119,7 @@ def ready(make_service):
 @pytest.fixture(scope="module")
 def patches(ready):
     """A finished analysis of patch tokens, with a firing threshold."""
-    plan = plan_small(
+    plan = plan_analysis(
         ready.service,
         sae=RELU,
         tokens="patches",
@@ -255,7 +254,7 @@ def test_monosemanticity_is_by_the_embeddings_asked_for(ready, patches, space):
     plan = patches
     if space == "last":  # in place of its patches the class token of another layer
         scoring = quick_scoring(n_shuffles=0, threshold=THRESHOLD)
-        plan = plan_small(ready.service, sae=RELU, tokens="patches", scoring=scoring)
+        plan = plan_analysis(ready.service, sae=RELU, tokens="patches", scoring=scoring)
         assert set(run_jobs(ready.service, plan)) <= {"succeeded", "not queued"}
     row, latents = analysis_of(ready.service, plan)
     (used,) = query(
@@ -391,7 +390,7 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
 
 
 def test_stored_absorption_is_that_of_the_stored_activations(ready, patches):
-    plan = plan_small(ready.service)
+    plan = plan_analysis(ready.service)
     run_jobs(ready.service, plan)
     row, latents = analysis_of(ready.service, plan)
     taxonomy, ids = stored_taxonomy(ready.service)
@@ -452,7 +451,7 @@ def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
 
 
 def test_views_are_trained_on_and_never_scored(ready):
-    plan = plan_small(ready.service, n_views=3)
+    plan = plan_analysis(ready.service, n_views=3)
     assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     n_images = len(ready.paths)
     (sae,) = query(ready.service, "SELECT metrics FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
@@ -463,7 +462,7 @@ def test_views_are_trained_on_and_never_scored(ready):
     assert row["n_images"] == n_images
     assert latents.images.tolist() == list(range(n_images))
     # What is scored is the plain view: the encoding of the plain rows, which a set without views has just so.
-    plain = plan_small(ready.service, n_views=1)
+    plain = plan_analysis(ready.service, n_views=1)
     assert run_jobs(ready.service, plain, "extract") in (["succeeded"], ["not queued"])  # another test may have it
     shards = query(
         ready.service,
@@ -482,8 +481,8 @@ def test_views_are_trained_on_and_never_scored(ready):
 
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
-    with_controls = plan_small(ready.service, scoring=quick_scoring(n_shuffles=2, seed=7, embeddings="own"))
-    without = plan_small(ready.service, scoring=quick_scoring(n_shuffles=0, controls=("neuron",), embeddings="own"))
+    with_controls = plan_analysis(ready.service, scoring=quick_scoring(n_shuffles=2, seed=7, embeddings="own"))
+    without = plan_analysis(ready.service, scoring=quick_scoring(n_shuffles=0, controls=("neuron",), embeddings="own"))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
     assert run_jobs(ready.service, without, "analyze") == ["succeeded"]
@@ -504,7 +503,7 @@ def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
 
 
 def test_a_crash_after_publishing_scores_nothing_again(ready):
-    plan = plan_small(ready.service, layer=1)
+    plan = plan_analysis(ready.service, layer=1)
     run_jobs(ready.service, plan, "extract", "train")
     results, stores = [], [CountingStore.of(ready.service) for _ in range(2)]
     for store in stores:
@@ -517,7 +516,7 @@ def test_a_crash_after_publishing_scores_nothing_again(ready):
 
 @pytest.mark.parametrize("damage", ["one byte", "deleted"])
 def test_a_damaged_sae_is_named_and_made_again_and_nothing_is_published_meanwhile(ready, damage):
-    plan = plan_small(ready.service, sae=TINY_SAE.model_copy(update={"seed": 1 + (damage == "deleted")}))
+    plan = plan_analysis(ready.service, sae=TINY_SAE.model_copy(update={"seed": 1 + (damage == "deleted")}))
     run_jobs(ready.service, plan, "extract", "train")
     (sae,) = query(ready.service, "SELECT key, weights_sha256 FROM sae WHERE job_id = :id", id=job_id(plan, "train"))
     key = weights_key(sae["key"], sae["weights_sha256"])

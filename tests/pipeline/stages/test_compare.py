@@ -1,5 +1,7 @@
 """Stage compare: what it makes of known rows, and how it behaves in a study."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sqlalchemy import select, text, update
@@ -241,7 +243,7 @@ def test_seeds_of_a_configuration_are_one_with_the_stability_of_its_latents(serv
     for row in stability:
         assert (row["n"], row["matched"]) == (row["n_latents"], True)
         assert 0 < row["chance"] < row["best"] <= 1.0001
-    wanted = {"analysis_ids": tuple(first), "basis": "sae", "limit": 50}
+    wanted: dict[str, Any] = {"analysis_ids": tuple(first), "basis": "sae", "limit": 50}
     with transaction(service.sessions) as session:
         everything = latent_rows(session, LatentFilter(**wanted))
         least = sorted(row["seed_stability"] for row in everything)[len(everything) // 2]

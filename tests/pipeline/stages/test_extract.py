@@ -3,24 +3,21 @@
 import pytest
 from PIL import Image
 from sqlalchemy import select, text, update
-from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs, run_study
-from tests.small import bare_scoring, register, register_small, small_request
+from tests.pipeline.in_process import CountingStore, attempt, job_id, plan_small, run_jobs, run_study
+from tests.small import register, register_small
 
 from hsae.catalog import ActivationSet, ActivationShard, Job, transaction
 from hsae.catalog.queries.jobs import show_job
 from hsae.errors import LeaseLostError
 from hsae.extraction.config import ExtractionConfig
-from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.store.activations import read_manifest, read_shard
 
 
-def plan_small(service, *, layers=(1, 3), **extraction):
+def plan_extraction(service, *, layers=(1, 3), **extraction):
     config = ExtractionConfig(**{"shard_images": 5, "batch_size": 3, **extraction})
-    scoring = bare_scoring()  # these layers and no other
-    request = small_request(layers=layers, saes=(TINY_SAE,), extraction=config, scoring=scoring)
-    return submit(request, service.settings, service.sessions)
+    return plan_small(service, layers=layers, extraction=config)
 
 
 def rows_of(service, table):
@@ -51,7 +48,7 @@ def ready(make_service):
     ],
 )
 def test_rows_of_an_activation_set(ready, tokens, n_tokens, dtype, n_views):
-    plan = plan_small(ready, tokens=tokens, dtype=dtype, n_views=n_views)
+    plan = plan_extraction(ready, tokens=tokens, dtype=dtype, n_views=n_views)
     assert run_jobs(ready, plan, "extract") == ["succeeded"]
     sets = [row for row in rows_of(ready, ActivationSet) if row.job_id == job_id(plan, "extract")]
     assert sorted(row.layer for row in sets) == [1, 3]
@@ -91,7 +88,7 @@ def _with_unreadable(service, tmp_path, *unreadable: int):
 def test_an_unreadable_image_is_skipped_counted_named_and_never_scored(make_service, tmp_path):
     service = make_service(max_skipped_share=0.2)
     _with_unreadable(service, tmp_path, 2, 7)
-    plan = plan_small(service, layers=(3,))
+    plan = plan_extraction(service, layers=(3,))
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (10, 2, 10)
@@ -122,7 +119,7 @@ def test_an_unreadable_image_is_skipped_counted_named_and_never_scored(make_serv
 def test_a_shard_without_a_readable_image(make_service, tmp_path):
     service = make_service(max_skipped_share=0.5, max_attempts=1)
     _with_unreadable(service, tmp_path, 4, 5, 6)
-    plan = plan_small(service, layers=(3,), shard_images=2)
+    plan = plan_extraction(service, layers=(3,), shard_images=2)
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     (row,) = rows_of(service, ActivationSet)
     assert (row.n_images, row.n_skipped, row.n_rows) == (9, 3, 9)
@@ -135,7 +132,7 @@ def _kinds(store: CountingStore) -> list[str]:
 
 def test_an_interrupted_extraction_redoes_only_the_missing_shards(service):
     register_small(service, n_classes=3)
-    plan = plan_small(service)
+    plan = plan_extraction(service)
     number = job_id(plan, "extract")
     first, second = CountingStore.of(service), CountingStore.of(service)
     # Batches of three end at 3, 5 | 8, 10 | 13: the second shard is interrupted in its middle.
@@ -162,7 +159,7 @@ def test_an_interrupted_extraction_redoes_only_the_missing_shards(service):
 
 def test_a_crash_after_publishing_extracts_nothing_again(service):
     register_small(service, n_classes=2)
-    plan = plan_small(service, layers=(1,))
+    plan = plan_extraction(service, layers=(1,))
     for n_expected in (3, 1):  # two shards and the manifest; then the manifest, which is the same
         store = CountingStore.of(service)
         with attempt(service, job_id(plan, "extract"), store=store) as given:
@@ -174,7 +171,7 @@ def test_a_crash_after_publishing_extracts_nothing_again(service):
 
 def test_a_worker_that_lost_its_lease_enters_no_shard(service):
     register_small(service, n_classes=2)
-    number = job_id(plan_small(service), "extract")
+    number = job_id(plan_extraction(service), "extract")
     with attempt(service, number) as (request, context):
         with transaction(service.sessions) as session:
             session.execute(update(Job).where(Job.id == number).values(fence=Job.fence + 1))
@@ -187,7 +184,7 @@ def test_a_worker_that_lost_its_lease_enters_no_shard(service):
 @pytest.mark.parametrize("change", ["another image", "gone"])
 def test_files_that_changed_after_registration_fail_the_job_and_leave_nothing(service, tmp_path, change):
     _with_unreadable(service, tmp_path)
-    plan = plan_small(service)
+    plan = plan_extraction(service)
     path = tmp_path / "n02121808" / "10.png"  # in the last shard: two are stored before it is seen
     path.unlink()
     if change == "another image":
@@ -204,7 +201,7 @@ def test_files_that_changed_after_registration_fail_the_job_and_leave_nothing(se
 @pytest.mark.parametrize("damage", ["one byte", "deleted"])
 def test_a_damaged_shard_is_named_and_made_again_and_nothing_is_published_meanwhile(service, damage):
     register_small(service, n_classes=3)
-    plan = plan_small(service, layers=(3,))
+    plan = plan_extraction(service, layers=(3,))
     assert run_jobs(service, plan, "extract") == ["succeeded"]
     key = rows_of(service, ActivationShard)[1].object_key
     if damage == "one byte":

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
-from tests.small import link_classes, quick_scoring, register_small, small_request
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, plan_small, run_jobs
+from tests.small import link_classes, quick_scoring, register_small
 
 from hsae.catalog import Dataset, transaction
 from hsae.datasets.split import split_images
@@ -17,7 +17,6 @@ from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore, split_by_class
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
-from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import probe as stage
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
@@ -26,16 +25,16 @@ from hsae.store.tensors import get_tensors
 N_CLASSES = 5
 
 
-def plan_small(service, *, sae=TINY_SAE, layer=3, tokens="cls", seed=0, **changes):
+def plan_probe(service, *, sae=TINY_SAE, layer=3, tokens="cls", seed=0, **changes):
     """One SAE of one layer, without controls."""
-    request = small_request(
+    return plan_small(
+        service,
         layers=(layer,),
         saes=(sae,),
         extraction=ExtractionConfig(shard_images=9, batch_size=6, tokens=tokens),
         scoring=quick_scoring(n_shuffles=0, controls=(), seed=seed, embeddings="own"),
         **changes,
     )
-    return submit(request, service.settings, service.sessions)
 
 
 def query(service, statement, **values):
@@ -99,7 +98,7 @@ def ready(make_service):
     ],
 )
 def test_stored_scores_are_those_of_the_stored_activations(ready, layer, tokens, config, split):
-    plan = plan_small(ready.service, layer=layer, tokens=tokens, probe=config, split=split)
+    plan = plan_probe(ready.service, layer=layer, tokens=tokens, probe=config, split=split)
     assert run_jobs(ready.service, plan) == ["succeeded"] * len(plan.jobs)
     row, levels = probe_of(ready.service, plan)
     expected = expected_of(ready, plan, config, split)
@@ -143,12 +142,12 @@ def test_stored_scores_are_those_of_the_stored_activations(ready, layer, tokens,
 
 def test_a_layer_is_probed_once_for_all_its_saes_and_studies(ready):
     plans = [
-        plan_small(ready.service, layer=2, sae=SaeConfig(kind="topk", k=k, expansion=2, n_steps=20), seed=seed)
+        plan_probe(ready.service, layer=2, sae=SaeConfig(kind="topk", k=k, expansion=2, n_steps=20), seed=seed)
         for k, seed in ((3, 11), (5, 11), (5, 12))
     ]
     assert len({plan.study_id for plan in plans}) == 3
     assert len({job_id(plan, "probe") for plan in plans}) == 1
-    other = plan_small(ready.service, layer=2, sae=SaeConfig(kind="topk", k=3, expansion=2, n_steps=20), seed=11,
+    other = plan_probe(ready.service, layer=2, sae=SaeConfig(kind="topk", k=3, expansion=2, n_steps=20), seed=11,
                        probe=ProbeConfig(seed=1))  # fmt: skip
     assert job_id(other, "analyze") == job_id(plans[0], "analyze")
     assert job_id(other, "probe") != job_id(plans[0], "probe")
@@ -173,7 +172,7 @@ def test_a_layer_is_probed_once_for_all_its_saes_and_studies(ready):
 
 
 def test_a_crash_after_publishing_probes_nothing_again(ready, monkeypatch):
-    plan = plan_small(ready.service, layer=1)
+    plan = plan_probe(ready.service, layer=1)
     run_jobs(ready.service, plan, "extract")
     with attempt(ready.service, job_id(plan, "probe"), stop_at=1) as given, pytest.raises(OSError, match="by the test"):
         stage.probe(*given)
@@ -189,7 +188,7 @@ def test_a_crash_after_publishing_probes_nothing_again(ready, monkeypatch):
 
 def test_of_a_large_data_set_the_same_share_of_every_class_is_probed(ready, monkeypatch):
     monkeypatch.setattr(stage, "MAX_IMAGES", 12)
-    plan = plan_small(ready.service, layer=4)
+    plan = plan_probe(ready.service, layer=4)
     assert run_jobs(ready.service, plan, "extract", "probe") == ["succeeded"] * 2
     row, levels = probe_of(ready.service, plan)
     assert row["n_images"] == levels[0]["n_train"] + levels[0]["n_test"]

@@ -12,14 +12,14 @@ import torch
 from click.testing import CliRunner
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs, run_study
-from tests.small import register, small_request
+from tests.small import bare_scoring, quick_scoring, register, small_request
 
 from hsae.catalog import Dataset, Job, transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import CONTROL_BASES, ProbeConfig, ScoringConfig
+from hsae.hierarchy.config import CONTROL_BASES, ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
@@ -44,7 +44,7 @@ def _images(name):
 
 CLASSES = sorted((path.name for path in images_folder().iterdir()), key=lambda name: (-len(_images(name)), name))
 BOTH = slice(1, 7)  # classes of both data sets
-SCORING = ScoringConfig(n_shuffles=1, n_random=1, controls=(*CONTROL_BASES,))
+SCORING = quick_scoring(n_shuffles=1, n_random=1, controls=(*CONTROL_BASES,))
 
 
 def query(service, statement, **values):
@@ -138,7 +138,7 @@ def test_embeddings_are_of_the_scored_images(ready, done):
     (own,) = query(
         ready, "SELECT s.id FROM activation_set s JOIN dataset d ON d.id = s.dataset_id WHERE d.name = 'drawn'"
     )
-    request = request_of(scoring=ScoringConfig(embeddings=str(own["id"])))
+    request = request_of(scoring=quick_scoring(embeddings=str(own["id"])))
     with pytest.raises(UserError, match="is of the images of drawn, not of other"):
         preview(request, ready.settings, ready.sessions)
 
@@ -362,7 +362,7 @@ def test_a_data_set_whose_analysis_has_not_begun_is_in_use(make_service):
     service = make_service()
     register(service, "drawn", listed(service.folder / "drawn", DRAWN, CLASSES[:3]))
     register(service, "other", listed(service.folder / "other", OTHER, CLASSES[:3]))
-    submit(request_of(scoring=ScoringConfig(embeddings="own")), service.settings, service.sessions)
+    submit(request_of(scoring=bare_scoring()), service.settings, service.sessions)
     with transaction(service.sessions) as session:
         waiting = session.scalars(select(Job).where(Job.kind == "analyze")).one()
         assert waiting.request["apart"]["train_dataset"]["name"] == "drawn"

@@ -6,13 +6,12 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, select, text, update
-from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
-from tests.small import all_results, bare_scoring, link_classes, register, register_small, small_request
+from tests.pipeline.in_process import attempt, job_id, plan_small, run_jobs
+from tests.small import all_results, link_classes, register, register_small
 
 from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK
 from hsae.extraction.config import ExtractionConfig
-from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.train import train
@@ -23,16 +22,14 @@ HOUR = timedelta(hours=1)
 KEY = "ab" * 32
 
 
-def plan_small(service, **changes):
-    own = bare_scoring()  # no other layer than the one asked for
-    request = small_request(**{"layers": (1,), "saes": (TINY_SAE,), "scoring": own, **changes})
-    return submit(request, service.settings, service.sessions)
+def plan_layer(service, **changes):
+    return plan_small(service, **{"layers": (1,), **changes})
 
 
 def finished(service):
     """A service whose one study is done."""
     register_small(service, n_classes=2)
-    plan = plan_small(service)
+    plan = plan_layer(service)
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     return plan
 
@@ -59,7 +56,7 @@ def test_a_finished_study_has_no_garbage_and_stays_whole(service):
     assert kinds >= {"activations", "saes", "analyses", "datasets", "taxonomies"}
     assert collected(service) == set()
     assert objects(service) == before
-    assert {job.status for job in plan_small(service).jobs} == {"reused"}
+    assert {job.status for job in plan_layer(service).jobs} == {"reused"}
     assert all_results(service) == results
 
 
@@ -92,7 +89,7 @@ def test_what_no_row_refers_to_goes_and_everything_else_stays(service):
     assert collected(service) == orphans
     assert objects(service) == before | kept | foreign
     assert collected(service) == set()
-    assert {job.status for job in plan_small(service).jobs} == {"reused"}
+    assert {job.status for job in plan_layer(service).jobs} == {"reused"}
 
 
 def test_what_nobody_knows_is_spared_while_it_is_young(service):
@@ -124,7 +121,7 @@ def test_the_sae_of_a_dropped_row_goes(service):
     # What is asked for again is made again.
     with transaction(service.sessions) as session:
         session.execute(update(Job).where(Job.kind != "extract").values(state="failed"))
-    again = plan_small(service)
+    again = plan_layer(service)
     assert [(job.id, job.status) for job in again.jobs] == [
         (job.id, "reused" if job.kind == "extract" else "again") for job in plan.jobs
     ]
@@ -135,7 +132,7 @@ def test_the_sae_of_a_dropped_row_goes(service):
 @pytest.mark.parametrize("state", ["waiting", "queued", "running"])
 def test_a_live_jobs_folder_is_left_alone(service, state):
     register_small(service, n_classes=2)
-    plan = plan_small(service)
+    plan = plan_layer(service)
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(state=state))
         (activations,) = session.scalars(select(ActivationSet.key))
@@ -152,12 +149,12 @@ def test_a_live_jobs_folder_is_left_alone(service, state):
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(state="cancelled"))
     assert collected(service) == live
-    assert [job.status for job in plan_small(service).jobs] == ["again"] * len(plan.jobs)
+    assert [job.status for job in plan_layer(service).jobs] == ["again"] * len(plan.jobs)
 
 
 def test_a_job_that_is_queued_between_looking_and_deleting_loses_nothing(service):
     register_small(service, n_classes=2)
-    plan_small(service)
+    plan_layer(service)
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(state="cancelled"))
         (key,) = session.scalars(select(ActivationSet.key))
@@ -165,7 +162,7 @@ def test_a_job_that_is_queued_between_looking_and_deleting_loses_nothing(service
     service.store.put(shard, b"x")
     found = list(find_garbage(service.sessions, service.store, min_age=NOW))
     assert [listed.key for folder in found for listed in folder.objects] == [shard]
-    plan_small(service)
+    plan_layer(service)
     (deleted,) = collect(service.sessions, service.store, found, min_age=NOW)
     assert deleted.objects == ()
     assert shard in objects(service)
@@ -198,7 +195,7 @@ def test_a_submit_waits_until_a_folder_is_cleaned(service):
 def test_half_made_work_is_kept_for_the_next_attempt_unless_asked_for(make_service):
     service = make_service(checkpoint_seconds=0)
     register_small(service, n_classes=2)
-    plan = plan_small(service, extraction=ExtractionConfig(shard_images=2, batch_size=2))
+    plan = plan_layer(service, extraction=ExtractionConfig(shard_images=2, batch_size=2))
     extraction, training = job_id(plan, "extract"), job_id(plan, "train")
     with pytest.raises(OSError, match="stopped"), attempt(service, extraction, stop_at=4) as given:
         extract(*given)
@@ -267,10 +264,10 @@ def test_sweep_leaves_what_rows_name(service):
 
 def test_sweep_leaves_an_artifact_that_another_job_makes_by_now(service):
     register_small(service, n_classes=2)
-    first = plan_small(service, layers=(1, 3))
+    first = plan_layer(service, layers=(1, 3))
     with transaction(service.sessions) as session:
         session.execute(update(Job).values(state="cancelled"))
-    plan_small(service, layers=(1,))
+    plan_layer(service, layers=(1,))
     with transaction(service.sessions) as session:
         keys = dict(session.execute(select(ActivationSet.layer, ActivationSet.key)).all())
     shards = {layer: f"activations/{key}/shard-00000-{'0' * 16}.safetensors" for layer, key in keys.items()}
@@ -286,7 +283,7 @@ def test_sweep_leaves_an_artifact_that_another_job_makes_by_now(service):
 def test_a_worker_that_claims_waits_for_the_clean_up(service):
     """A claim changes the job's row, which the clean-up of its folder holds."""
     register_small(service, n_classes=2)
-    plan = plan_small(service)
+    plan = plan_layer(service)
     number = job_id(plan, "extract")
     claims = []
 
