@@ -263,7 +263,7 @@ def test_of_too_many_images_the_probes_take_a_share_of_both_data_sets(ready, don
     (few,) = query(ready, f"{sizes} WHERE p.job_id = :id", id=job_id(plan, "probe"))
     (whole,) = query(ready, f"{sizes} WHERE p.id = :id", id=done.probe["id"])
     assert 6 <= few["n_train"] < whole["n_train"]
-    assert 6 <= few["n_test"] < whole["n_test"]
+    assert 5 <= few["n_test"] < whole["n_test"]  # the only scored image of a class is none of a share
 
 
 def test_an_export_says_what_trained_the_sae(done, exported):
