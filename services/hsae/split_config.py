@@ -94,9 +94,9 @@ class ScoreSplit(FrozenModel):
     are the same.
     """
 
-    select: float = Field(0.5, gt=0, lt=1, description="share of the images on which latents are chosen")
-    score: float = Field(0.5, gt=0, lt=1, description="share that every reported number is of")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of the assignment of the images")
+    select: float = Field(default=0.5, gt=0, lt=1, description="share of the images on which latents are chosen")
+    score: float = Field(default=0.5, gt=0, lt=1, description="share that every reported number is of")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the assignment of the images")
     groups: NamedGroups | None = Field(default=None, description="groups that select and score, instead of shares")
 
     @classmethod

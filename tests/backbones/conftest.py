@@ -62,7 +62,7 @@ def image_processor(class_name: str, size: int = 32, **changes: Any) -> Any:
     return getattr(transformers, class_name)(**arguments)
 
 
-def new_model(kind: str, **settings: Any) -> nn.Module:
+def new_model(kind: str, **settings: Any) -> Any:
     config_class, model_class, tiny, _ = MODELS[kind]
     config = getattr(transformers, config_class)(**{**tiny, **settings})
     return randomise(getattr(transformers, model_class)(config))

@@ -166,7 +166,7 @@ def test_inspecting_fetches_no_weights_and_loading_fetches_them_once(hub: Hub, t
 
 def test_weights_in_several_files(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
-    new_model("dinov2").save_pretrained(folder, max_shard_size="20KB")  # type: ignore[operator]
+    new_model("dinov2").save_pretrained(folder, max_shard_size="20KB")
     image_processor("BitImageProcessorPil").save_pretrained(folder)
     hub.folders["somebody/parts"] = folder
     spec = inspect_backbone("somebody/parts", cache_dir=tmp_path / "hub")

@@ -1,5 +1,6 @@
 """Randomly initialised weights: the same bits for the same seed at every depth, and an identity that says so."""
 
+import importlib.metadata
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_libraries_of_other_versions_draw_other_weights(
 ) -> None:
     folder = described("dinov2")
     spec = inspect_backbone(str(folder), random_seed=7)
-    installed = random_init.version
+    installed = importlib.metadata.version
     builds = {"torch": f"{installed('torch').partition('+')[0]}+cu130"}
     monkeypatch.setattr(random_init, "version", lambda name: builds.get(name, installed(name)))
     assert inspect_backbone(str(folder), random_seed=7) == spec  # another build of the same version

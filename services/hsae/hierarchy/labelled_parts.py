@@ -149,3 +149,11 @@ def chosen_pairs(
     if parts.in_sample:
         return chosen
     return chosen.scored_on(NodeSums(parts.scored.sums, parts.scored.sets.closure, device=device))
+
+
+def sums_of_all(z: "sp.csr_array[np.float32]", images: LabelledImages, threshold: float, device: Device) -> ClassSums:
+    """The sums by class over all images with latents, from which an export makes the scores of every pair."""
+    ranked = rank_activations(z, threshold=threshold, device=device)
+    labels = checked_labels(images.labels[: ranked.n_images], ranked.n_images, len(images.taxonomy.classes))
+    everything = LabelledPart.of(ranked, labels, images.taxonomy, device=device)
+    return everything.sums.with_label_sets(everything.sets)

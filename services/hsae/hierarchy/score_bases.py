@@ -18,7 +18,7 @@ from hsae.hierarchy.config import ASSOCIATION_RULES, EDGE_SOURCES, ScoringConfig
 from hsae.hierarchy.controls.dense_auroc import dense_auroc
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.labelled_parts import LabelledPart, chosen_pairs, labelled_parts, rank_parts
+from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts, rank_parts, sums_of_all
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.resampled_basis import measured_basis, resampled_headlines
@@ -37,10 +37,9 @@ from hsae.hierarchy.scores.node_scores import NodeSums, score_pairs
 from hsae.hierarchy.scores.node_tests import node_tests
 from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
-from hsae.hierarchy.statistics.class_sums import ClassSums, sum_by_class
+from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of
-from hsae.hierarchy.statistics.ranks import rank_activations
 
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""
@@ -118,7 +117,7 @@ def score_bases(
     n_least = min(result.layer.n_latents for result in results)
     results = [replace(result, layer=result.layer.rarefied_to(n_least, result.n_reaching)) for result in results]
     if images.parts is not None:
-        results[0] = replace(results[0], class_sums=_sums_of_all(sae, images, scoring, device))
+        results[0] = replace(results[0], class_sums=sums_of_all(sae.z, images, scoring.threshold, device))
     return results
 
 
@@ -128,14 +127,6 @@ def _trains_apart(sae: SaeActivations, images: LabelledImages) -> bool:
     if parts is None or len(sae.neurons) < n_images:
         return False
     return all((positions < n_images).all() for positions in (parts.select, parts.score))
-
-
-def _sums_of_all(sae: SaeActivations, images: LabelledImages, scoring: ScoringConfig, device: Device) -> ClassSums:
-    """The SAE's sums by class over all images with latents, from which an export makes the scores of every pair."""
-    ranked = rank_activations(sae.z, threshold=scoring.threshold, device=device)
-    labels = checked_labels(images.labels[: ranked.n_images], ranked.n_images, len(images.taxonomy.classes))
-    everything = LabelledPart.of(ranked, labels, images.taxonomy, device=device)
-    return everything.sums.with_label_sets(everything.sets)
 
 
 def score_basis(

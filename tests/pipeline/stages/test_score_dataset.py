@@ -184,7 +184,7 @@ def test_scores_are_those_of_the_scored_images(ready, done, exported):
     names = np.array(["train", "select", "score", "unused"])
     assert images["part"].to_pylist() == names[done.split.part].tolist()
     is_scored = np.array(images["part"].to_pylist()) == "score"
-    fires = z[is_scored].toarray() > 0
+    fires = z.toarray()[is_scored] > 0
     closure = pq.read_table(exported / "closure.parquet")
     under = set(zip(closure["descendant"].to_pylist(), closure["ancestor"].to_pylist(), strict=True))
     classes = np.array(images["synset"].to_pylist())[is_scored]

@@ -104,7 +104,7 @@ def _alike_rows(connections: Connections, *, limit: int, **wanted: Any) -> list[
         rows = merge_identical_latents(found, _COLUMNS.keys() - {"shown_latent", *_STABILITY})
         if len(found) < n_latents:
             return rows[:limit]
-        # They come by score and analysis, which alike ones share: only those of the last of both may go on behind it.
+        # They come by score and analysis, which identical ones share: only the last of both may go on behind it.
         open_end = (found[-1][order], found[-1]["analysis_id"])
         if len(rows) >= limit and (rows[limit - 1][order], rows[limit - 1]["analysis_id"]) != open_end:
             return rows[:limit]

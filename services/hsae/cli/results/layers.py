@@ -40,11 +40,12 @@ _HEADLINE_COLUMNS = {
 _HEADLINE_IMPORTANCE = ("layer", "coherence", "inner_f1", "baseline", "exemplars", "tree", "fvu", "holdout_l0")
 _HEADLINE_LEGEND = """\
 coherence excess: how much closer in the tree, in bits, the classes of a latent's 16 strongest images are than classes
-at random; 0 by chance. exemplars: the same of likeness to single training images, the baseline to beat. inner F1: mean
-best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities, and what
-the SAE's latents give with the classes shuffled over the tree (~tree: mean to 97.5 % quantile). By chance it is not 0:
-compare it with ~tree; ? = not above that quantile. ±: 95 % intervals by deleting a fifth of the classes. FVU, L0: of
-rows that the training held out. `results layers --full` has every control, `results study` tests differences."""
+at random; 0 by chance. exemplars: the same of similarity to single training images, the baseline to beat. inner F1:
+mean best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities,
+and what the SAE's latents give with the classes shuffled over the tree (~tree: mean to 97.5 % quantile). By chance it
+is not 0: compare it with ~tree; ? = not above that quantile. ±: 95 % intervals by deleting a fifth of the classes.
+FVU, L0: of rows that the training held out. `results layers --full` has every control, `results study` tests
+differences."""
 _CHANCE_COLUMNS = {
     "layer": "\nlayer",
     "fvu": "\nFVU",
@@ -139,7 +140,7 @@ rarefied: for how many the rarefied share is. train: of as many rows as are held
 beside train of these rows, else of all scored images."""
 _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out.
-Baselines at the SAE's densities: exemplars, k-means = likeness to training images, to their clusters; PCA, random =
+Baselines at the SAE's densities: exemplars, k-means = similarity to training images, to their clusters; PCA, random =
 principal and random directions; neurons = raw neurons; untrained = the SAE before training; ceiling = class means,
 which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree, of
 coherence and LCH many times, in tables of one score and its controls the few times that are scored in full.
