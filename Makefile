@@ -70,6 +70,8 @@ bench-starts: $(VENV)/.dev  ## Processor time of commands from their start to th
 bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy and torch (ten minutes, 3 GB)
 	$(BIN)/python benchmarks/train_size.py
 	$(BIN)/python benchmarks/ranking_scores.py
+	$(BIN)/python benchmarks/chance_costs.py
+	$(BIN)/python benchmarks/probes.py --size demo
 	$(BIN)/python benchmarks/probes.py --size full
 	$(BIN)/python benchmarks/node_scores.py --size full
 
