@@ -104,8 +104,15 @@ class ScoreSplit(FrozenModel):
         """The shares of select and score, scaled so that they sum to 1; or the named groups."""
         if split.groups is not None:
             return cls(groups=split.groups)
-        select, score = (Fraction(share).limit_denominator(_DENOMINATOR) for share in (split.select, split.score))
-        return cls(select=float(select / (select + score)), score=float(score / (select + score)), seed=split.seed)
+        select, score = Fraction(split.select), Fraction(split.score)
+        # .25 and .25 are the halves that .1 and .1 are, though not to the last bit.
+        part = (select / (select + score)).limit_denominator(_DENOMINATOR)
+        if not 0 < part < 1:
+            raise UserError(
+                f"the shares {split.select:g} and {split.score:g} of select and score are too far apart to divide a data"
+                " set by them: choose shares of the same order"
+            )
+        return cls(select=float(part), score=float(1 - part), seed=split.seed)
 
     @model_serializer(mode="wrap")
     def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""What columns mean where one data set trains and another one is scored; only comments change."""
+"""One data set trains and another one is scored: what columns mean, and which class probe belongs to an analysis.
+
+Data sets of the same classes share a taxonomy and a layer's activations, so that the view must tell probes of the one
+from those of the other. Groups of a split must be the same, not only among those of the analysis.
+"""
 
 from alembic import op
 
@@ -34,9 +38,36 @@ _COMMENTS = {
     },
 }
 
+_PROBES = """
+        CREATE OR REPLACE VIEW analysis_probe AS
+        SELECT a.id AS analysis_id, p.id AS class_probe_id, p.activation_set_id, p.config, p.classifier, p.n_images,
+               p.n_neighbours, p.probe_accuracy, p.probe_chance, p.knn_accuracy, p.nn_accuracy, p.logistic_accuracy,
+               p.path_correlation, p.path_correlation_shuffled, p.path_correlation_shuffled_sd, p.undefined
+        FROM analysis a
+        JOIN sae e ON e.id = a.sae_id
+        JOIN dataset d ON d.id = a.dataset_id
+        CROSS JOIN LATERAL (
+            SELECT c.*
+            FROM class_probe c JOIN dataset o ON o.id = c.dataset_id
+            WHERE c.activation_set_id = e.activation_set_id AND o.taxonomy_key = d.taxonomy_key{same_images}
+            ORDER BY CASE WHEN a.split IS NULL THEN c.config -> 'split' IS NULL
+                          ELSE coalesce(a.split @> (c.config -> 'split'){same_groups}, false) END DESC,
+                     c.id DESC
+            LIMIT 1
+        ) p
+"""
+_SAME_IMAGES = """
+                  AND (a.split -> 'scored' ->> 'images')
+                      IS NOT DISTINCT FROM (c.config -> 'split' -> 'scored' ->> 'images')"""
+_SAME_GROUPS = """
+                                        AND (coalesce(a.split -> 'scored', a.split) -> 'groups')
+                                            IS NOT DISTINCT FROM
+                                            (coalesce(c.config -> 'split' -> 'scored', c.config -> 'split') -> 'groups')"""
+
 
 def upgrade() -> None:
     """Apply."""
+    op.execute(_PROBES.format(same_images=_SAME_IMAGES, same_groups=_SAME_GROUPS))
     for relation, columns in _COMMENTS.items():
         for name, (_, comment) in columns.items():
             _comment(relation, name, comment)
@@ -44,6 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
+    op.execute(_PROBES.format(same_images="", same_groups=""))
     for relation, columns in _COMMENTS.items():
         for name, (comment, _) in columns.items():
             _comment(relation, name, comment)

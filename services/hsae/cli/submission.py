@@ -115,7 +115,7 @@ def submit_request(
         if manner.wait:
             wait_for_study(connections, plan.study_id, quiet=True)
     finally:  # after the wait, for only then it is known which images were skipped
-        further = {"registered": None} | registered | {"skipped": skipped_json(connections, plan.study_id)}
+        further = {"registered": None} | registered | skipped_json(connections, plan.study_id)
         print_json(plan_json(plan) | further | {"warnings": warnings, "notes": notes})
     return True
 

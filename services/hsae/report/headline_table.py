@@ -18,6 +18,8 @@ _OF_TREE = {
     "coverage_raw": "coverage_mean",
 }
 """Numbers of a row that have values under shuffled taxonomies, and what these are called in the catalog."""
+_SCORED_AS = {"f1_adjusted_inner": "best_f1_adjusted_inner"}
+"""What the same number is called in the rows of the bases, where that differs."""
 BY_CHANCE = "?"
 """Stands behind a number that is not above the 97.5 % quantile of the shuffled taxonomies."""
 
@@ -57,7 +59,7 @@ def with_headlines(
     found["best_baseline"] = best
     found["f1_adjusted_inner_best_baseline"] = None if best is None else reached[best]
     for name, metric in _OF_TREE.items():
-        scored_few = (row.get(f"{name}_shuffled_taxonomy"), None)
+        scored_few = (row.get(f"{_SCORED_AS.get(name, name)}_shuffled_taxonomy"), None)
         found[f"{name}_tree"], found[f"{name}_tree_q975"] = shuffled.get((number, metric), scored_few)
     return {**row, **found}
 

@@ -4,7 +4,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,13 @@ class Choice:
         name: the name of a registered data set; None: the default, or images to register.
         location: an absolute path or URI.
         registered_as: the names of data sets that were registered from there.
+        option: what the user gave it by.
     """
 
     name: str | None = None
     location: str | None = None
     registered_as: tuple[str, ...] = ()
+    option: str = "--dataset"
 
 
 def choose_dataset(
@@ -59,7 +61,7 @@ def choose_dataset(
         if local is None:
             root = source_at(given).root
             names = (name for name, registered in roots.items() if registered == root)
-            return _choice(given, names, register=register)
+            return replace(_choice(given, names, register=register), option=option)
         given = str(local)
     path = Path(given)
     name = next((form for form in (given, unicodedata.normalize("NFC", given)) if form in roots), None)
@@ -81,9 +83,8 @@ def choose_dataset(
             raise UserError(f"{option} {given}: there is no such folder or file{similar_name_hint(path)}")
         require_registered(connections, given)
     path = path.resolve()
-    return _choice(
-        str(path), (name for name, root in roots.items() if _is_registered_from(name, root, path)), register=register
-    )
+    names = (name for name, root in roots.items() if _is_registered_from(name, root, path))
+    return replace(_choice(str(path), names, register=register), option=option)
 
 
 def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> Choice:
@@ -120,16 +121,17 @@ def settle_dataset(
         return choice.name, None
     if not register:
         return choice.registered_as[0], None
-    registration = _register(connections, choice.location, choice.registered_as)
+    registration = _register(connections, choice, choice.location)
     return str(registration.dataset.name), registration
 
 
-def _register(connections: Connections, location: str, registered_as: tuple[str, ...]) -> "Registration":
+def _register(connections: Connections, choice: Choice, location: str) -> "Registration":
     # scipy and pyarrow come with these, half a second: a submit of a registered data set does without.
     from hsae.cli.datasets.registration import register_scanned
     from hsae.datasets import scan
     from hsae.taxonomy import load_taxonomy
 
+    registered_as = choice.registered_as
     try:
         own = check_name(_own_name(location))
     except UserError as error:
@@ -142,7 +144,7 @@ def _register(connections: Connections, location: str, registered_as: tuple[str,
             raise
         raise UserError(
             f"{error}; if it was registered with a mapping or another taxonomy, take it by its name:"
-            f" --dataset {registered_as[0]}"
+            f" {choice.option} {registered_as[0]}"
         ) from error
     # Images that were added since are another data set, which may not take the place of the one of this very name.
     # A name that others gave to this folder may be that of a CSV in it.

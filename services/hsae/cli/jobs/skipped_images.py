@@ -11,19 +11,22 @@ from hsae.cli.framework.connections import Connections
 
 
 def print_skipped(connections: Connections, study_id: int) -> None:
-    """Print one line on standard error if the study's extraction skipped images."""
+    """Print one line on standard error for each data set of which the study's extractions skipped images."""
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
-    if found is not None and found.n_skipped:
-        click.echo(
-            f"{found.n_skipped} of {found.n_images} images could not be read and were skipped:"
-            f" `hsae-admin dataset check {found.dataset}` lists them.",
-            err=True,
-        )
+    for one in (found.trains, found.scores):
+        if one is not None and one.n_skipped:
+            of = "images" if found.scores is None else f"images of {one.dataset}"
+            click.echo(
+                f"{one.n_skipped} of {one.n_images} {of} could not be read and were skipped:"
+                f" `hsae-admin dataset check {one.dataset}` lists them.",
+                err=True,
+            )
 
 
-def skipped_json(connections: Connections, study_id: int) -> dict[str, Any] | None:
-    """The same for programs; None before an extraction has succeeded."""
+def skipped_json(connections: Connections, study_id: int) -> dict[str, Any]:
+    """The same for programs: `skipped`, and `score_skipped` where another data set is scored and its images are read."""
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
-    return None if found is None else asdict(found)
+    skipped = {"skipped": None if found.trains is None else asdict(found.trains)}
+    return skipped if found.scores is None else skipped | {"score_skipped": asdict(found.scores)}

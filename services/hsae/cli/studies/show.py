@@ -61,6 +61,7 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
 def _print_request(request: dict[str, Any]) -> None:
     """Print the request in the form of a study file."""
     given = {name: value for name, value in request.items() if value is not None and name != "name"}
+    given |= given.pop("own", {})  # a study file has the settings of single stages beside the others
     given.setdefault("split", NO_SPLIT)  # studies of earlier versions have none either
     if request:
         click.echo("request")

@@ -59,7 +59,8 @@ def rename_dataset(sessions: sessionmaker[Session], old: str, new: str) -> tuple
         for field in _NAMED_IN_REQUESTS:
             for study in session.scalars(select(Study).where(Study.request[field].astext == old)):
                 study.request = study.request | {field: new}
-        for analysis in session.scalars(select(Analysis).where(Analysis.split[SCORE_DATASET].astext == old)):
+        scored_apart = Analysis.split.has_key(SCORE_DATASET)
+        for analysis in session.scalars(select(Analysis).where(Analysis.dataset_id == dataset.id, scored_apart)):
             analysis.split = (analysis.split or {}) | {SCORE_DATASET: new}
         return old, new
 

@@ -234,6 +234,10 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
         )
         if published is not None:  # its rows are there; only its objects were lost
             return published
+        # The data set may have another name now than when the job was entered.
+        name = session.get_one(Dataset, request.dataset.id).name
+        split = scores.split.get("split")
+        renamed = {"split": split | {SCORE_DATASET: name}} if split is not None and SCORE_DATASET in split else {}
         analysis = Analysis(
             key=request.key,
             sae_id=sae_row.id,
@@ -241,7 +245,7 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
             job_id=context.job_id,
             config=request.config,
             n_images=len(scores.images),
-            **scores.split,
+            **(scores.split | renamed),
             activations_sha256=scores.latents.sha256,
             class_sums_sha256=scores.class_sums.sha256,
         )

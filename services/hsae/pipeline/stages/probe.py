@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_IMAGES = 100_000
 """Of larger data sets so many images, the same share of every class: neighbours take time with the square of them."""
 SEVERAL_CLASSES = "images of this data set have several classes: the probes are defined for one class per image"
+SEVERAL_CLASSES_TRAIN = "images that train have several classes: the probes are defined for one class per image"
 NO_COMMON_CLASS = "no image that trains has a class of the scored data set: the probes are undefined"
 
 
@@ -57,7 +58,9 @@ def probe(request: ProbeRequest, context: StageContext) -> Json:
     train_listing = listing if apart is None else read_listing(context.store, apart.train_dataset)
     information: ClassInformation | str = SEVERAL_CLASSES
     n_images = 0
-    if isinstance(labels, np.ndarray) and "class_ids" not in train_listing.column_names:
+    if isinstance(labels, np.ndarray) and "class_ids" in train_listing.column_names:
+        information = SEVERAL_CLASSES_TRAIN
+    elif isinstance(labels, np.ndarray):
         if apart is None:
             probed = _of_one_dataset(request, listing, labels, manifest, context)
         else:
