@@ -13,7 +13,8 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch 
 
 import numpy as np
 from measure import Row, at_most, machine, print_header, print_report, seconds_in_turns, versions
-from ranking_scores import SIZES, Work, make_work, whole_analysis
+from preferring_latents import SIZES, Work, make_work
+from ranking_scores import whole_analysis
 from real_layers import RealLayers, known_data
 
 from hsae.hierarchy.coherence.chance import Chances

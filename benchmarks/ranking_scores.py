@@ -11,16 +11,21 @@ import argparse
 import os
 import resource
 import time
-from dataclasses import dataclass
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from leaves import wordnet_leaves
 from measure import Row, add_device, at_least, at_most, machine, print_header, print_report, seconds_in_turns, versions
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from preferring_latents import SIZES, Work, first_images, make_work
+from ranking_references import (
+    check_monosemanticity,
+    quadratic,
+    quadratic_by_products,
+    scaled,
+    similarities,
+    with_sklearn,
+)
 
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import ScoringConfig
@@ -36,75 +41,10 @@ from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import RankedActivations, rank_activations
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
-from hsae.taxonomy import InducedTaxonomy
 
-PREFERENCE = 3.0
-"""How much stronger a latent is, in standard deviations, on the images of the node that it prefers."""
-DEAD_SHARE = 0.05
 N_PAIRWISE = 16
 """Latents that the quadratic definition is timed on."""
 TOLERANCE = 1e-9
-_BLOCK_IMAGES = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much is scored, and on how much of it the others are timed (the rest is extrapolated)."""
-
-    n_images: int
-    n_latents: int
-    n_classes: int
-    l0: int
-    d_model: int
-    n_pairs_sampled: int
-    n_latents_sampled: int
-    n_rows_sampled: int
-    n_repeats: int
-
-
-SIZES = {
-    "small": Size(2_000, 256, 100, 16, 64, 40, 64, 128, 1),
-    "default": Size(50_000, 12_288, 1_000, 64, 768, 60, 512, 256, 3),
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """The input. `z`: activations in CSR; `labels`: class of every image; `embeddings`: float32[n_images, d_model]."""
-
-    z: "sp.csr_array[np.float32]"
-    labels: np.ndarray
-    embeddings: np.ndarray
-    taxonomy: InducedTaxonomy
-
-
-def make_work(size: Size) -> Work:
-    """Images of WordNet's animals and artifacts, and latents that each prefer one node; some are dead.
-
-    On every image the strongest `l0` latents fire, as in a TopK SAE. Latents of nodes near the root fire on most
-    images, those of leaves on few.
-    """
-    rng = np.random.default_rng(0)
-    taxonomy = wordnet_leaves(size.n_classes)
-    labels = rng.permutation(np.arange(size.n_images) % size.n_classes)
-    is_under = taxonomy.closure.toarray() > 0
-    prefers = is_under[:, rng.integers(0, is_under.shape[1], size.n_latents)] * np.float32(PREFERENCE)
-    prefers[:, rng.random(size.n_latents) < DEAD_SHARE] = -np.inf
-    columns, values = [], []
-    for first in range(0, size.n_images, _BLOCK_IMAGES):
-        block = labels[first : first + _BLOCK_IMAGES]
-        strength = rng.standard_normal((len(block), size.n_latents), dtype=np.float32) + prefers[block]
-        fires = np.sort(np.argpartition(strength, -size.l0, axis=1)[:, -size.l0 :], axis=1)
-        columns.append(fires.astype(np.int32))
-        values.append(np.maximum(np.take_along_axis(strength, fires, axis=1), np.float32(0)))
-    indptr = np.arange(0, size.n_images * size.l0 + 1, size.l0)
-    flat = (np.concatenate(values).ravel(), np.concatenate(columns).ravel(), indptr)
-    z = sp.csr_array(flat, shape=(size.n_images, size.n_latents))
-    z.eliminate_zeros()
-    centres = rng.standard_normal((is_under.shape[1], size.d_model), dtype=np.float32)
-    embeddings = (taxonomy.closure.astype(np.float32) @ centres)[labels]
-    embeddings += rng.standard_normal(embeddings.shape, dtype=np.float32)
-    return Work(z, labels, embeddings, taxonomy)
 
 
 def whole_analysis(work: Work, device: str) -> BasisResult:
@@ -143,70 +83,6 @@ def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) ->
         EdgeRules(),
     )
     return edges
-
-
-def with_sklearn(work: Work, latents: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and best F1 over the thresholds above 0, pair by pair."""
-    columns = work.z.tocsc()
-    under = work.taxonomy.closure.toarray() > 0
-    average_precision, best_f1 = np.empty(len(latents)), np.empty(len(latents))
-    for place, (latent, node) in enumerate(zip(latents, nodes, strict=True)):
-        truth, activation = under[work.labels, node], columns[:, [latent]].toarray()[:, 0]
-        average_precision[place] = average_precision_score(truth, activation)
-        precision, recall, thresholds = precision_recall_curve(truth, activation)
-        with np.errstate(invalid="ignore"):
-            f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[:-1]
-        best_f1[place] = f1[thresholds > 0].max()
-    return average_precision, best_f1
-
-
-def scaled(work: Work, latents: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """Dense min-max scaled activations of some latents, [n_images, n_chosen]."""
-    dense = torch.from_numpy(work.z[:, latents].toarray()).to(dtype)
-    least, greatest = dense.amin(0), dense.amax(0)
-    return (dense - least) / (greatest - least)
-
-
-def similarities(e: torch.Tensor, rows: slice) -> torch.Tensor:
-    """Cosines of some images with all, 0 of an image with itself; `e` holds unit embeddings."""
-    similarity = e[rows] @ e.T
-    similarity.diagonal(rows.start).zero_()
-    return similarity
-
-
-def quadratic(a: torch.Tensor, similarity: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """The definition's two sums over the pairs (n, m) with n in `rows`, weight by weight: [n_latents] each."""
-    above, below = torch.empty(a.shape[1], dtype=a.dtype), torch.empty(a.shape[1], dtype=a.dtype)
-    for latent in range(a.shape[1]):
-        weight = a[rows, latent, None] * a[None, :, latent]
-        weight.diagonal(rows.start).zero_()
-        above[latent], below[latent] = (weight * similarity).sum(), weight.sum()
-    return above, below
-
-
-def quadratic_by_products(a: torch.Tensor, similarity: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same sums through one matrix product for all latents at once: the fastest way to go through all pairs."""
-    below = a[rows] * (a.sum(0) - a[rows])
-    return (a[rows] * (similarity @ a)).sum(0), below.sum(0)
-
-
-def check_monosemanticity(work: Work, ours: np.ndarray, latents: np.ndarray) -> float:
-    """Largest difference from both quadratic forms over all pairs of the images, in float64; NaN counts as infinite."""
-    a = scaled(work, latents, torch.float64)
-    e = torch.nn.functional.normalize(torch.from_numpy(work.embeddings).double(), dim=1)
-    largest = 0.0
-    for form in (quadratic, quadratic_by_products):
-        blocks = [slice(first, min(first + 500, len(a))) for first in range(0, len(a), 500)]
-        sums = [form(a, similarities(e, rows), rows) for rows in blocks]
-        above, below = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
-        difference = np.abs((above / below).numpy() - ours[latents])
-        largest = max(largest, float(np.nan_to_num(difference, nan=np.inf).max()))
-    return largest
-
-
-def first_images(work: Work, n_images: int) -> Work:
-    """The same on the first images only."""
-    return Work(work.z[:n_images], work.labels[:n_images], work.embeddings[:n_images], work.taxonomy)
 
 
 def defined_latents(ranked: RankedActivations, work: Work, n: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Columns of the synthetic study, an SAE's latents or a control's: rows of latent, latent_place and node_score."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 from synthetic_taxonomy import N_NEAR, Nodes
@@ -7,6 +9,20 @@ from synthetic_taxonomy import N_NEAR, Nodes
 DEAD_SHARE = 0.05
 _N_CHANCE, _N_OF_NODE, _N_TOP = 4, 10, 16
 _RULES = ("topk", "rate", "mass")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """Pairs of latent and node, one entry each.
+
+    `n_fire`: images that the latent fires on; `share`: how many of the images that could be both under the node and
+    fired on are.
+    """
+
+    latent: np.ndarray
+    node: np.ndarray
+    n_fire: np.ndarray
+    share: np.ndarray
 
 
 class Columns:
@@ -39,7 +55,7 @@ class Columns:
         _, first = np.unique(latent * n_nodes + node, return_index=True)
         first = first[self.n_fire[latent[first]] > 0]
         latent, node, share = latent[first], node[first], share[first]
-        return _node_rows(analysis, basis, 0, self.nodes, latent, node, self.n_fire[latent], share, self.rng)
+        return _node_rows(analysis, basis, 0, self.nodes, _Pairs(latent, node, self.n_fire[latent], share), self.rng)
 
     def latents(self, analysis: int, basis: str) -> pa.Table:
         """Rows of latent, with 16 images each."""
@@ -131,7 +147,7 @@ def best_of_nodes(
     n_fire = np.clip(nodes.n_images * rng.uniform(0.3, 3.0, n_nodes), 1, nodes.n_total).astype(np.int64)
     share = rng.uniform(0, quality, n_nodes)
     latents = rng.integers(0, n_latents, n_nodes)
-    return _node_rows(analysis, basis, seed, nodes, latents, np.arange(n_nodes), n_fire, share, rng)
+    return _node_rows(analysis, basis, seed, nodes, _Pairs(latents, np.arange(n_nodes), n_fire, share), rng)
 
 
 def random_pairs(analysis: int, n_rows: int, nodes: Nodes, rng: np.random.Generator) -> pa.Table:
@@ -139,21 +155,12 @@ def random_pairs(analysis: int, n_rows: int, nodes: Nodes, rng: np.random.Genera
     n_nodes = len(nodes.ids)
     latent, node = np.divmod(np.arange(n_rows), n_nodes)
     n_fire = rng.integers(1, nodes.n_total, n_rows)
-    return _node_rows(analysis, "sae", 0, nodes, latent, node, n_fire, rng.uniform(0, 1, n_rows), rng)
+    return _node_rows(analysis, "sae", 0, nodes, _Pairs(latent, node, n_fire, rng.uniform(0, 1, n_rows)), rng)
 
 
-def _node_rows(
-    analysis: int,
-    basis: str,
-    seed: int,
-    nodes: Nodes,
-    latent: np.ndarray,
-    node: np.ndarray,
-    n_fire: np.ndarray,
-    share: np.ndarray,
-    rng: np.random.Generator,
-) -> pa.Table:
-    """Rows of node_score; `share` is how many of the images that could be both under the node and fired on are."""
+def _node_rows(analysis: int, basis: str, seed: int, nodes: Nodes, pairs: _Pairs, rng: np.random.Generator) -> pa.Table:
+    """Rows of node_score."""
+    latent, node, n_fire, share = pairs.latent, pairs.node, pairs.n_fire, pairs.share
     n_rows, n_node = len(latent), nodes.n_images[node]
     least = np.maximum(n_fire + n_node - nodes.n_total, 0)
     n_both = np.maximum((share * np.minimum(n_fire, n_node)).astype(np.int64), least)

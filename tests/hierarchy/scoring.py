@@ -9,13 +9,17 @@ _WITHOUT_UNTRAINED = ("neuron", "pca", "random")
 _FEW = {"n_replicates": 2, "n_tree_shuffles": 2}
 
 
-def score_all(
-    z, labels, taxonomy, neurons, *,
-    embeddings=None, decoder=None, untrained=None, seed=0, device="cpu", progress=None, parts=None, **scoring,
-):  # fmt: skip
-    """All bases; `scoring` is that of `ScoringConfig`, by default without an untrained SAE."""
+def score_all(z, labels, taxonomy, neurons, *, device="cpu", progress=None, **options):
+    """All bases, by default without an untrained SAE.
+
+    `options`: decoder and untrained latents of the SAE, embeddings and parts of the images, the seed, and fields of
+    `ScoringConfig`.
+    """
+    decoder, untrained, embeddings, parts = (
+        options.pop(name, None) for name in ("decoder", "untrained", "embeddings", "parts")
+    )
+    config = _config(options.pop("seed", 0), **{"controls": _WITHOUT_UNTRAINED, **_FEW, **options})
     sae = SaeActivations(z, neurons, decoder, untrained)
-    config = _config(seed, **{"controls": _WITHOUT_UNTRAINED, **_FEW, **scoring})
     images = LabelledImages(labels, taxonomy, embeddings, parts)
     return score_bases(sae, images, config, device=device, progress=progress)
 

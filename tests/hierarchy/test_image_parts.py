@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
+from tests.hierarchy.all_bases import assert_same
 from tests.hierarchy.scoring import score_all
-from tests.hierarchy.test_score_bases import assert_same
 
 from hsae.errors import UserError
 from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig

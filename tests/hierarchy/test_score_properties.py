@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import entropy, hypergeom, mannwhitneyu, norm
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 from tests.examples import examples
+from tests.hierarchy.all_bases import own_numbers
 from tests.hierarchy.scoring import score_all, score_one
-from tests.hierarchy.test_score_bases import own_numbers
 
 from hsae.errors import UserError
 from hsae.hierarchy.controls.shuffles import class_places, shuffle_labels, shuffle_taxonomy

@@ -128,14 +128,14 @@ def naive_losses(sae, x_scaled, *, l1_weight, aux_coefficient, k_aux, dead):
 @given(
     seed=st.integers(0, 2**31),
     kind=st.sampled_from(["relu", "topk"]),
-    n_rows=st.integers(1, 6),
-    d_model=st.integers(1, 4),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 4)),
     k=st.integers(1, 3),
     k_aux=st.integers(1, 4),
     dead_share_drawn=st.sampled_from([0.0, 0.5, 1.0]),
     weights=st.sampled_from([(0.0, 0.0), (0.7, 0.0), (0.7, 0.25), (0.0, 1.0)]),
 )
-def test_losses_and_gradients_equal_the_naive_ones(seed, kind, n_rows, d_model, k, k_aux, dead_share_drawn, weights):
+def test_losses_and_gradients_equal_the_naive_ones(seed, kind, shape, k, k_aux, dead_share_drawn, weights):
+    n_rows, d_model = shape
     sae = any_sae(config_of(kind, k), d_model, seed, on_a_grid=True)
     generator = torch.Generator().manual_seed(seed + 1)
     x_scaled = (2 * torch.randn(n_rows, d_model, generator=generator)).round() / 2

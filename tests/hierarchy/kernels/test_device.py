@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.hierarchy.test_score_bases import run
+from tests.hierarchy.all_bases import run
 
 from hsae.hierarchy.kernels.device import dense_columns, segment_count, segment_sum, sort_values
 from hsae.hierarchy.scores.node_scores import iter_node_scores

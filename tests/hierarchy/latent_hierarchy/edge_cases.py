@@ -16,8 +16,12 @@ def ranked_of(dense, threshold=0.0):
     return rank_activations(sp.csr_array(dense), threshold=threshold)
 
 
-def hierarchy(ranked, taxonomy, best, f1, *, monosemanticity, decoder=None, embeddings=None, scored=None, **rules):
-    """`latent_hierarchy` of known latents; `f1` is that of the selecting images and, if it is one array, of both."""
+def hierarchy(ranked, taxonomy, best, f1, *, monosemanticity, scored=None, **options):
+    """`latent_hierarchy` of known latents; `f1` is that of the selecting images and, if it is one array, of both.
+
+    `options`: decoder and embeddings of the latents, and fields of `EdgeRules`.
+    """
+    decoder, embeddings = (options.pop(name, None) for name in ("decoder", "embeddings"))
     f1_select, f1_score = f1 if isinstance(f1, tuple) else (f1, f1)
     return latent_hierarchy(
         ranked,
@@ -25,7 +29,7 @@ def hierarchy(ranked, taxonomy, best, f1, *, monosemanticity, decoder=None, embe
         taxonomy,
         NodeLatents(best, f1_select, f1_score),
         LatentTraits(monosemanticity, decoder, embeddings),
-        EdgeRules(**rules),
+        EdgeRules(**options),
     )
 
 

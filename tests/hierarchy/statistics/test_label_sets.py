@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from tests.examples import examples
+from tests.hierarchy.all_bases import assert_same, run
 from tests.hierarchy.scoring import score_one
-from tests.hierarchy.test_score_bases import assert_same, run
 
 from hsae.errors import UserError
 from hsae.hierarchy.controls.shuffles import shuffle_labels, shuffle_taxonomy

@@ -4,11 +4,12 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.pipeline.in_process import TINY_SAE, run_jobs
-from tests.pipeline.upkeep.test_garbage import garbage, objects
-from tests.small import all_results, link_classes, register, small_request
+from tests.pipeline.stages.two_datasets import CLASSES, DRAWN, OTHER, listed, request_of
+from tests.pipeline.upkeep.collecting import garbage, objects
+from tests.small import all_results, bare_scoring, link_classes, register, small_request
 from tests.waiting import rows_of
 
-from hsae.catalog import Dataset, Study, transaction
+from hsae.catalog import Dataset, Job, Study, transaction
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.control import datasets as dataset_changes
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
@@ -234,3 +235,15 @@ def test_the_same_rules_for_every_way_to_a_name(service):
             call()
     with transaction(service.sessions) as session:
         assert session.scalars(select(Dataset.name)).all() == ["caf\xe9"]
+
+
+def test_a_data_set_whose_analysis_has_not_begun_is_in_use(make_service):
+    service = make_service()
+    register(service, "drawn", listed(service.folder / "drawn", DRAWN, CLASSES[:3]))
+    register(service, "other", listed(service.folder / "other", OTHER, CLASSES[:3]))
+    submit(request_of(scoring=bare_scoring()), service.settings, service.sessions)
+    with transaction(service.sessions) as session:
+        waiting = session.scalars(select(Job).where(Job.kind == "analyze")).one()
+        assert waiting.request["apart"]["train_dataset"]["name"] == "drawn"
+    with pytest.raises(UserError, match="data set other stays"):
+        remove_dataset(service.sessions, service.store, "other")

@@ -4,7 +4,7 @@ import shutil
 
 from sqlalchemy import select, text, update
 from tests.pipeline.in_process import plan_small, run_jobs
-from tests.pipeline.planning.test_planner import copied, statuses
+from tests.pipeline.planning.planned import copied, statuses
 from tests.small import link_classes, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import Job, Study, StudyJob, transaction

@@ -2,73 +2,38 @@
 
 import json
 from datetime import timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
-import torch
-from click.testing import CliRunner
-from sqlalchemy import select, text
-from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs, run_study
-from tests.small import bare_scoring, quick_scoring, register, small_request
+from tests.pipeline.in_process import job_id, run_jobs, run_study
+from tests.pipeline.stages.two_datasets import (
+    BOTH,
+    CLASSES,
+    DRAWN,
+    OTHER,
+    activations_of,
+    finished_study,
+    listed,
+    query,
+    request_of,
+    shown,
+)
+from tests.small import quick_scoring, register
 
-from hsae.catalog import Dataset, Job, transaction
-from hsae.cli.main import cli
-from hsae.demo import images_folder
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import CONTROL_BASES, ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
 from hsae.pipeline.exports.export import export_analysis
-from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.planning.submit import preview, submit
 from hsae.pipeline.stages import probe as probe_stage
 from hsae.pipeline.stages.probe import NO_COMMON_CLASS
 from hsae.pipeline.upkeep.garbage import find_garbage
-from hsae.split_config import NamedGroups, ScoreSplit, SplitConfig
-from hsae.store.tensors import get_tensors
-
-DRAWN = ("fluent-emoji", "fluent-emoji-flat", "fluent3d")
-OTHER = ("noto", "fxemoji")
-
-
-def _images(name):
-    return sorted((images_folder() / name).iterdir())
-
-
-CLASSES = sorted((path.name for path in images_folder().iterdir()), key=lambda name: (-len(_images(name)), name))
-BOTH = slice(1, 7)  # classes of both data sets
-SCORING = quick_scoring(n_shuffles=1, n_random=1, controls=(*CONTROL_BASES,))
-
-
-def query(service, statement, **values):
-    with transaction(service.sessions) as session:
-        return [dict(row) for row in session.execute(text(statement), values).mappings()]
-
-
-def listed(folder, styles, classes):
-    """A CSV of the bundled images of some styles and classes; the style is the group."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").symlink_to(images_folder(), target_is_directory=True)
-    paths = [path for name in classes for path in _images(name)]
-    rows = [(f"images/{path.parent.name}/{path.name}", path.parent.name, path.name.split(".")[-2]) for path in paths]
-    csv = folder / f"{folder.name}.csv"
-    csv.write_text("\n".join(["path,label,group", *(",".join(row) for row in rows if row[2] in styles)]))
-    return csv
-
-
-def request_of(**changes):
-    values = {
-        "layers": (1,), "saes": (TINY_SAE,), "scoring": SCORING, "split": SplitConfig(), "score_dataset": "other",
-        "extraction": ExtractionConfig(shard_images=9, batch_size=6),
-    }  # fmt: skip
-    return small_request("drawn", **(values | changes))
+from hsae.split_config import NamedGroups, SplitConfig
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +48,7 @@ def ready(make_service):
 @pytest.fixture(scope="module")
 def done(ready):
     """The finished study with its rows."""
-    plan = submit(request_of(), ready.settings, ready.sessions)
-    run_jobs(ready, plan)
-    states = query(ready, "SELECT state, error FROM job WHERE id = ANY(:ids)", ids=[job.id for job in plan.jobs])
-    assert {row["state"] for row in states} == {"succeeded"}, states
-    (sae,) = query(ready, "SELECT * FROM sae")
-    (analysis,) = query(ready, "SELECT * FROM analysis")
-    (probe,) = query(ready, "SELECT * FROM class_probe")
-    with transaction(ready.sessions) as session:
-        of_name = {row.name: dataset_ref(row) for row in session.scalars(select(Dataset))}
-    split = read_split(ready.store, of_name["other"], ScoreSplit())
-    return SimpleNamespace(plan=plan, sae=sae, analysis=analysis, probe=probe, of_name=of_name, split=split)
+    return finished_study(ready)
 
 
 @pytest.fixture(scope="module")
@@ -101,20 +56,6 @@ def exported(ready, done, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "out"
     export_analysis(done.analysis["id"], folder, ready.sessions, ready.store)
     return folder
-
-
-def activations_of(service, dataset, layer=1):
-    """The plain rows of a data set, in the order of its listing."""
-    shards = query(
-        service,
-        "SELECT object_key FROM activation_shard h JOIN activation_set s ON s.id = h.activation_set_id"
-        " JOIN dataset d ON d.id = s.dataset_id WHERE d.name = :name AND s.layer = :layer ORDER BY shard",
-        name=dataset,
-        layer=layer,
-    )
-    return torch.cat(
-        [get_tensors(service.store, shard["object_key"], sha256=None)[0]["activations"] for shard in shards]
-    ).numpy()
 
 
 def test_both_data_sets_are_extracted_and_the_embeddings_are_of_the_scored_one(ready, done):
@@ -275,14 +216,6 @@ def test_an_export_says_what_trained_the_sae(done, exported):
     assert "`train_dataset` (null: the same)" in page
 
 
-def shown(service, monkeypatch, *arguments):
-    for name, value in service.environment.items():
-        monkeypatch.setenv(name, value)
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def test_titles_name_both_data_sets(ready, done, monkeypatch):
     titles = {
         row["kind"]: row["title"]
@@ -356,15 +289,3 @@ def test_a_data_set_that_scores_stays_and_may_be_renamed(ready, done):
     )
     assert row == {"scored": "elsewhere", "asked": "elsewhere"}
     rename_dataset(ready.sessions, "elsewhere", "other")
-
-
-def test_a_data_set_whose_analysis_has_not_begun_is_in_use(make_service):
-    service = make_service()
-    register(service, "drawn", listed(service.folder / "drawn", DRAWN, CLASSES[:3]))
-    register(service, "other", listed(service.folder / "other", OTHER, CLASSES[:3]))
-    submit(request_of(scoring=bare_scoring()), service.settings, service.sessions)
-    with transaction(service.sessions) as session:
-        waiting = session.scalars(select(Job).where(Job.kind == "analyze")).one()
-        assert waiting.request["apart"]["train_dataset"]["name"] == "drawn"
-    with pytest.raises(UserError, match="data set other stays"):
-        remove_dataset(service.sessions, service.store, "other")

@@ -1,52 +1,18 @@
-"""Garbage collection, with a real database and a real store."""
+"""Garbage collection, with a real database and a real store: what goes and what stays."""
 
 import secrets
-import threading
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, select, text, update
-from tests.pipeline.in_process import attempt, job_id, plan_small, run_jobs
-from tests.small import all_results, link_classes, register, register_small
+from tests.pipeline.in_process import attempt, job_id, run_jobs
+from tests.pipeline.upkeep.collecting import HOUR, KEY, collected, finished, garbage, objects, plan_layer
+from tests.small import all_results, register_small
 
-from hsae.catalog import ActivationSet, ActivationShard, Analysis, Dataset, Job, Sae, transaction
-from hsae.catalog.server.locks import SUBMIT_LOCK
+from hsae.catalog import ActivationShard, Analysis, Dataset, Job, Sae, transaction
 from hsae.extraction.config import ExtractionConfig
-from hsae.pipeline.queue import jobs
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.train import train
-from hsae.pipeline.upkeep.garbage import collect, find_garbage, sweep
-
-NOW = timedelta(0)
-HOUR = timedelta(hours=1)
-KEY = "ab" * 32
-
-
-def plan_layer(service, **changes):
-    return plan_small(service, **{"layers": (1,), **changes})
-
-
-def finished(service):
-    """A service whose one study is done."""
-    register_small(service, n_classes=2)
-    plan = plan_layer(service)
-    assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
-    return plan
-
-
-def objects(service):
-    return set(service.store.list(""))
-
-
-def garbage(service, min_age=NOW, **options):
-    found = find_garbage(service.sessions, service.store, min_age=min_age, **options)
-    return {listed.key for folder in found for listed in folder.objects}
-
-
-def collected(service, min_age=NOW, **options):
-    found = list(find_garbage(service.sessions, service.store, min_age=min_age, **options))
-    deleted = collect(service.sessions, service.store, found, min_age=min_age, **options)
-    return {listed.key for folder in deleted for listed in folder.objects}
+from hsae.pipeline.upkeep.garbage import sweep
 
 
 def test_a_finished_study_has_no_garbage_and_stays_whole(service):
@@ -129,69 +95,6 @@ def test_the_sae_of_a_dropped_row_goes(service):
     assert {key for key in objects(service) if not key.startswith("logs/")} >= gone
 
 
-@pytest.mark.parametrize("state", ["waiting", "queued", "running"])
-def test_a_live_jobs_folder_is_left_alone(service, state):
-    register_small(service, n_classes=2)
-    plan = plan_layer(service)
-    with transaction(service.sessions) as session:
-        session.execute(update(Job).values(state=state))
-        (activations,) = session.scalars(select(ActivationSet.key))
-        keys = dict(session.execute(select(Job.kind, Job.key)).all())
-    live = {
-        f"activations/{activations}/shard-00000-{'0' * 16}.safetensors",
-        f"saes/{keys['train']}/checkpoints/1-1.safetensors",
-        f"analyses/{keys['analyze']}/latents-{'0' * 16}.safetensors",
-    }
-    for key in live:
-        service.store.put(key, b"x")
-    assert collected(service) == set()
-    assert live <= objects(service)
-    with transaction(service.sessions) as session:
-        session.execute(update(Job).values(state="cancelled"))
-    assert collected(service) == live
-    assert [job.status for job in plan_layer(service).jobs] == ["again"] * len(plan.jobs)
-
-
-def test_a_job_that_is_queued_between_looking_and_deleting_loses_nothing(service):
-    register_small(service, n_classes=2)
-    plan_layer(service)
-    with transaction(service.sessions) as session:
-        session.execute(update(Job).values(state="cancelled"))
-        (key,) = session.scalars(select(ActivationSet.key))
-    shard = f"activations/{key}/shard-00000-{'0' * 16}.safetensors"
-    service.store.put(shard, b"x")
-    found = list(find_garbage(service.sessions, service.store, min_age=NOW))
-    assert [listed.key for folder in found for listed in folder.objects] == [shard]
-    plan_layer(service)
-    (deleted,) = collect(service.sessions, service.store, found, min_age=NOW)
-    assert deleted.objects == ()
-    assert shard in objects(service)
-
-
-def test_a_job_in_somebody_elses_hands_is_left_for_the_next_time(service):
-    plan = finished(service)
-    folder = next(key for key in objects(service) if key.startswith("saes/")).rsplit("/", 1)[0]
-    orphan = f"{folder}/sae-{'0' * 16}.safetensors"
-    service.store.put(orphan, b"x")
-    with transaction(service.sessions) as session:
-        session.execute(select(Job).where(Job.id == job_id(plan, "train")).with_for_update())
-        assert collected(service) == set()
-    assert collected(service) == {orphan}
-
-
-def test_a_submit_waits_until_a_folder_is_cleaned(service):
-    finished(service)
-    done = threading.Event()
-    with transaction(service.sessions) as session:
-        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:key))"), {"key": SUBMIT_LOCK})
-        cleaner = threading.Thread(target=lambda: (collected(service), done.set()))
-        service.store.put(f"saes/{KEY}/sae-{'0' * 16}.safetensors", b"x")
-        cleaner.start()
-        assert not done.wait(1.0)  # it takes turns with submits
-    cleaner.join(30)
-    assert done.is_set()
-
-
 def test_half_made_work_is_kept_for_the_next_attempt_unless_asked_for(make_service):
     service = make_service(checkpoint_seconds=0)
     register_small(service, n_classes=2)
@@ -236,18 +139,6 @@ def test_a_listing_that_a_job_asks_for_is_kept(service):
     assert listing in objects(service)
 
 
-def test_a_data_set_that_is_being_registered_is_safe(service):
-    images = link_classes(service.folder, 2)
-    register(service, "small", images)
-    with transaction(service.sessions) as session:  # as if the row were not committed yet
-        session.execute(text("DELETE FROM dataset_node; DELETE FROM dataset_class; DELETE FROM dataset"))
-    stored = objects(service)
-    assert collected(service, HOUR) == set()
-    assert collected(service) == stored
-    register(service, "small", images)
-    assert objects(service) == stored
-
-
 def test_sweep_leaves_what_rows_name(service):
     plan = finished(service)
     before = objects(service)
@@ -260,42 +151,3 @@ def test_sweep_leaves_what_rows_name(service):
     assert objects(service) == before
     with transaction(service.sessions) as session, pytest.raises(ValueError, match="no artifact's folder"):
         sweep(session, service.store, ["saes/"])
-
-
-def test_sweep_leaves_an_artifact_that_another_job_makes_by_now(service):
-    register_small(service, n_classes=2)
-    first = plan_layer(service, layers=(1, 3))
-    with transaction(service.sessions) as session:
-        session.execute(update(Job).values(state="cancelled"))
-    plan_layer(service, layers=(1,))
-    with transaction(service.sessions) as session:
-        keys = dict(session.execute(select(ActivationSet.layer, ActivationSet.key)).all())
-    shards = {layer: f"activations/{key}/shard-00000-{'0' * 16}.safetensors" for layer, key in keys.items()}
-    for key in shards.values():
-        service.store.put(key, b"x")
-    with transaction(service.sessions) as session:
-        session.get_one(Job, job_id(first, "extract"), with_for_update=True)
-        assert sweep(session, service.store, [f"activations/{key}/" for key in keys.values()]) == 1
-    assert shards[1] in objects(service)
-    assert shards[3] not in objects(service)
-
-
-def test_a_worker_that_claims_waits_for_the_clean_up(service):
-    """A claim changes the job's row, which the clean-up of its folder holds."""
-    register_small(service, n_classes=2)
-    plan = plan_layer(service)
-    number = job_id(plan, "extract")
-    claims = []
-
-    def claim():
-        with transaction(service.sessions) as session:
-            claims.append(jobs.claim(session, number, "test", 60))
-
-    with transaction(service.sessions) as session:
-        session.get_one(Job, number, with_for_update=True)
-        claimer = threading.Thread(target=claim)
-        claimer.start()
-        claimer.join(0.5)
-        assert claims == []
-    claimer.join(30)
-    assert len(claims) == 1
