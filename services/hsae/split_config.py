@@ -109,8 +109,8 @@ class ScoreSplit(FrozenModel):
         part = (select / (select + score)).limit_denominator(_DENOMINATOR)
         if not 0 < part < 1:
             raise UserError(
-                f"the shares {split.select:g} and {split.score:g} of select and score are too far apart to divide a data"
-                " set by them: choose shares of the same order"
+                f"the shares {split.select:g} and {split.score:g} of select and score are too far apart to divide a"
+                " data set by them: choose shares of the same order"
             )
         return cls(select=float(part), score=float(1 - part), seed=split.seed)
 

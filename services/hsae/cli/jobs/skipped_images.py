@@ -25,7 +25,7 @@ def print_skipped(connections: Connections, study_id: int) -> None:
 
 
 def skipped_json(connections: Connections, study_id: int) -> dict[str, Any]:
-    """The same for programs: `skipped`, and `score_skipped` where another data set is scored and its images are read."""
+    """The same for programs: `skipped`, and `score_skipped` of another data set that is scored, once it is read."""
     with transaction(connections.sessions) as session:
         found = skipped_images(session, study_id)
     skipped = {"skipped": None if found.trains is None else asdict(found.trains)}

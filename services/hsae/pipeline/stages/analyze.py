@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32, Int32
 from sqlalchemy import insert, select, update
 
-from hsae.catalog import Analysis, Json, LayerScore, LayerTreeShuffle, Sae
+from hsae.catalog import Analysis, Dataset, Json, LayerScore, LayerTreeShuffle, Sae
 from hsae.catalog.server.bulk_copy import copy_rows, load_node_scores
 from hsae.datasets.split import ImageSplit
 from hsae.errors import UserError
