@@ -28,6 +28,7 @@ saes:
   - {{kind: topk, k: 4, expansion: 2, n_steps: 30}}
   - {{kind: relu, expansion: 2, n_steps: 30}}
 extraction: {_EXTRACTION}
+scoring: {FINISHED.scoring.model_dump(mode="json")}
 split: none
 """
 

@@ -8,6 +8,7 @@ from tests.cli.refusals import MODEL, assert_one_line, counts
 from tests.small import link_classes, register, small_request
 
 from hsae.catalog import Job, transaction
+from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.submit import submit
 from hsae.split_config import parse_split
 
@@ -97,7 +98,7 @@ def test_titles_say_what_is_not_the_default(service):
     register(service, "whole", listed(service.folder, 4, 4))
     titles = {}
     for split in ("none", "0.5/0.25/0.25", "0.6/0.2/0.2"):
-        request = small_request("whole", layers=(1,), split=parse_split(split))
+        request = small_request("whole", layers=(1,), split=parse_split(split), scoring=ScoringConfig())
         plan = submit(request, service.settings, service.sessions)
         with transaction(service.sessions) as session:
             jobs = session.scalars(select(Job).where(Job.id.in_([job.id for job in plan.jobs]))).all()

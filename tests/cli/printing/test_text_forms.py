@@ -102,9 +102,8 @@ TABLES = {
     "results edges --limit 3": "its label",
     "results absorption --limit 3": "best latent",
     "results levels": "cls",
-    "taxonomy show dog.n.01": "canine.n.02",
     "dataset add small {images}": "small",
-    "results compare 1 2 --under {parent} --nodes 2": "height 1",
+    "results compare 1 2 --under {parent} --nodes 2": "height 0",
     "results study {study_finished}": SAE_NAME,
     "db query 'SELECT name, wnid, definition, id, taxonomy FROM synset WHERE id = {long_id}'": LONG_NAME,
 }
