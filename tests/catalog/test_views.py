@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 from tests.planted_scores import HEIGHTS, ID, LAYERS, plant
 
-from hsae.catalog import Analysis, Comparison, LatentStability, Sae, transaction
+from hsae.catalog import Analysis, ClassProbe, Comparison, LatentStability, Sae, transaction
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,43 @@ def test_a_latent_has_the_seed_stability_of_the_latest_comparison(make_service):
 def test_a_control_that_was_not_scored_has_no_f1(planted):
     (row,) = _rows(planted, f"SELECT * FROM node_control WHERE analysis_id = 2 AND synset_id = {ID['cow.n.01']}")
     assert (row["f1_neuron"], row["f1_shuffled_taxonomy"]) == (None, 0.3)
+
+
+def _of_images(images, **division):
+    """The split of an analysis of other images than those that train, as rows store it."""
+    return {"scored": {"images": images, **(division or {"select": 0.5, "score": 0.5, "seed": 0})}}
+
+
+_SHARES = {"train": 0.5, "select": 0.25, "score": 0.25, "seed": 0}
+_GROUPS, _FEWER = {"select": ["a", "b"], "score": ["c"]}, {"select": ["a"], "score": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("split", "probed", "shown"),
+    [
+        (_of_images("x"), [_of_images("y"), _SHARES, None], None),
+        (_of_images("x"), [_of_images("x"), _of_images("y"), _SHARES, None], 1),
+        (None, [_of_images("x")], None),
+        (_SHARES, [_of_images("x")], None),
+        (_SHARES, [_SHARES, None, _of_images("x")], 1),
+        ({"groups": _GROUPS}, [{"groups": _GROUPS}, {"groups": _FEWER}], 1),
+        (_of_images("x", groups=_GROUPS), [_of_images("x", groups=_GROUPS), _of_images("x", groups=_FEWER)], 1),
+    ],
+    ids=["other images", "own images", "in-sample", "of one data set", "own shares", "groups", "groups of own images"],
+)
+def test_an_analysis_has_the_probe_of_its_own_scored_images_and_groups(service, split, probed, shown):
+    """The latest probes are of others: of other images, which no analysis shows, or of fewer groups."""
+    plant(service)
+    with transaction(service.sessions) as session:
+        analysis = session.get_one(Analysis, 1)
+        if split is not None:
+            analysis.split = split | {"score_dataset": "val", "by": "images", "is_halved": False}
+        activations = session.get_one(Sae, analysis.sae_id).activation_set_id
+        for number, of_probe in enumerate(probed, start=1):
+            config = {"seed": 0} | ({} if of_probe is None else {"split": of_probe})
+            session.add(
+                ClassProbe(id=number, key=str(number), activation_set_id=activations, dataset_id=1,
+                           job_id=analysis.job_id, config=config, classifier="ridge", n_images=40)
+            )  # fmt: skip
+    found = _rows(service, "SELECT class_probe_id FROM analysis_probe WHERE analysis_id = 1")
+    assert [row["class_probe_id"] for row in found] == ([] if shown is None else [shown])

@@ -155,3 +155,18 @@ def test_folders_are_registered_on_the_way(admin, service):
     assert (plan["registered"]["name"], plan["score_registered"]["name"]) == ("train", "val")
     with transaction(service.sessions) as session:
         assert sorted(session.scalars(select(Dataset.name))) == ["train", "val"]
+
+
+def test_a_folder_that_needs_its_tree_is_to_be_taken_by_its_name_with_the_same_option(admin, service):
+    register(service, "drawn", listed(service.folder / "drawn", slice(4), slice(2)))
+    folder = service.folder / "creatures"
+    tree = service.folder / "tree.csv"
+    names = ("gryphon of the hills", "sphinx of the sands")
+    tree.write_text("\n".join(["child,parent", *(f"{name},creature" for name in names)]))
+    for name, source in zip(names, sorted(images_folder().iterdir()), strict=False):
+        folder.mkdir(exist_ok=True)
+        (folder / name).symlink_to(source, target_is_directory=True)
+    register(service, "beasts", folder, tree)
+    asked = {"--score-dataset": command(score=folder), "--dataset": command(dataset=folder, score="drawn")}
+    for option, arguments in asked.items():
+        assert_one_line(admin(service, *arguments), f"take it by its name: {option} beasts")

@@ -47,6 +47,17 @@ def test_only_select_relative_to_score_counts_where_another_data_set_trains():
         found = {ScoreSplit.of(SplitConfig(train=train, select=chosen, score=score)) for train, chosen, score in shares}
         assert [split.select for split in found] == [select]
     assert ScoreSplit.of(SplitConfig(seed=3)).seed == 3
+    few = ScoreSplit.of(SplitConfig(train=0.9999, select=0.00004, score=0.00006))
+    assert (few.select, few.score) == (0.4, 0.6)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.499999, 0.000001), (0.5, 0.000001, 0.499999)])
+def test_shares_too_far_apart_to_divide_a_data_set_are_refused(shares):
+    train, select, score = shares
+    with pytest.raises(UserError, match="of select and score are too far apart .*: choose shares") as refused:
+        ScoreSplit.of(SplitConfig(train=train, select=select, score=score))
+    assert f"{select:g} and {score:g}" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_groups_that_are_not_named_are_not_used_where_another_data_set_trains():

@@ -1,10 +1,17 @@
 """What Postgres refuses is told in one line that says what to do."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
+from sqlalchemy.engine import Dialect
 
 from hsae.catalog import connect, database_url, session_factory, transaction
+from hsae.catalog.server import session as connecting
 from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 
@@ -78,3 +85,55 @@ def test_not_migrated(make_service):
     service = make_service(migrate=False)
     with pytest.raises(UserError, match="db upgrade"), transaction(service.sessions) as session:
         session.execute(text("SELECT * FROM job"))
+
+
+_CROWDED = psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
+_TOO_BUSY = psycopg.errors.ConnectionTimeout("connection timeout expired")
+_AWAY = psycopg.OperationalError("connection failed: Connection refused")
+
+
+def _connect_by(driver: Callable[..., str], **options: str) -> object:
+    return connecting._wait_for_connection(cast("Dialect", SimpleNamespace(connect=driver)), (), options)
+
+
+@pytest.mark.parametrize(
+    ("answers", "n_attempts", "raised"),
+    [
+        (["connected"], 1, None),
+        ([_CROWDED, "connected"], 2, None),
+        ([_CROWDED, _TOO_BUSY, _TOO_BUSY, _CROWDED, "connected"], 5, None),
+        ([_TOO_BUSY, "connected"], 1, _TOO_BUSY),
+        ([_CROWDED, _AWAY, "connected"], 2, _AWAY),
+    ],
+    ids=["at once", "crowded", "crowded and too busy to answer", "never answered", "went away"],
+)
+def test_only_a_crowded_server_is_waited_for(monkeypatch, answers, n_attempts, raised):
+    for pause in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
+        monkeypatch.setattr(connecting, pause, 0.0)
+    asked = []
+
+    def answer(**options):
+        asked.append(options)
+        given = answers[len(asked) - 1]
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    if raised is None:
+        assert _connect_by(answer, host="h") == "connected"
+    else:
+        with pytest.raises(psycopg.OperationalError) as refused:
+            _connect_by(answer, host="h")
+        assert refused.value is raised
+        assert "h:5432" in refused.value.__notes__
+    assert asked == [{"host": "h"}] * n_attempts
+
+
+def test_a_server_that_stays_crowded_is_given_up(monkeypatch):
+    monkeypatch.setattr(connecting, "_NO_CONNECTION_LEFT_SECONDS", 0.0)
+
+    def refuse():
+        raise psycopg.OperationalError("remaining connection slots are reserved for roles")
+
+    with pytest.raises(psycopg.OperationalError, match="remaining connection slots"):
+        _connect_by(refuse)

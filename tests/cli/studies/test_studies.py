@@ -12,6 +12,8 @@ from tests.small import register_small
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
+from hsae.pipeline.planning.study_file import read_spec
+from hsae.pipeline.planning.submit import preview
 from hsae.sae.config import SaeConfig
 
 MODEL = ("--model", str(backbone_folder()))
@@ -67,6 +69,14 @@ def test_show(admin, ready):
     assert (analysis["analysis"], analysis["sae"], analysis["activation_set"], analysis["layer"]) == (1, 1, 1, 1)
     assert all(len(analysis[f"{kind}_key"]) == 64 for kind in ("analysis", "sae", "activation"))
     assert [job["kind"] for job in shown["job_list"]] == ["extract", "probe", "train", "analyze", "compare"]
+
+
+def test_the_shown_request_is_a_study_file(admin, ready, tmp_path):
+    shown = admin(ready, "studies", "show", 2).stdout
+    path = tmp_path / "again.yaml"
+    path.write_text(shown.split("request\n")[1].split("\n\n")[0])
+    given = read_spec(path).request(ready.settings, folder=tmp_path)
+    assert preview(given, ready.settings, ready.sessions).study_id == 2
 
 
 def test_show_takes_the_latest_and_says_so(admin, ready):

@@ -1,7 +1,8 @@
 """Renaming and removing data sets: what goes, what stays, and what is refused."""
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.pipeline.stages.two_datasets import CLASSES, DRAWN, OTHER, listed, request_of
@@ -9,7 +10,7 @@ from tests.pipeline.upkeep.collecting import garbage, objects
 from tests.small import all_results, bare_scoring, link_classes, register, small_request
 from tests.waiting import rows_of
 
-from hsae.catalog import Dataset, Job, Study, transaction
+from hsae.catalog import Analysis, Dataset, Job, Study, transaction
 from hsae.errors import ServiceError, UserError
 from hsae.pipeline.control import datasets as dataset_changes
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
@@ -247,3 +248,41 @@ def test_a_data_set_whose_analysis_has_not_begun_is_in_use(make_service):
         assert waiting.request["apart"]["train_dataset"]["name"] == "drawn"
     with pytest.raises(UserError, match="data set other stays"):
         remove_dataset(service.sessions, service.store, "other")
+
+
+def test_an_analysis_names_the_scored_data_set_as_it_is_called_now(make_service):
+    """Also where the data set was renamed between the submit and the analysis; another one's name does not matter."""
+    service = make_service()
+    register(service, "drawn", listed(service.folder / "drawn", DRAWN, CLASSES[:3]))
+    register(service, "other", listed(service.folder / "other", OTHER, CLASSES[:3]))
+    plan = submit(request_of(scoring=bare_scoring()), service.settings, service.sessions)
+    rename_dataset(service.sessions, "other", "elsewhere")
+    kept = []
+
+    def look(*_):
+        """A rename waits for the analysis that is being written, and so sees its row."""
+        with pytest.raises(OperationalError, match="could not obtain lock"), service.sessions.begin() as session:
+            session.execute(text("SELECT FROM dataset WHERE name = 'elsewhere' FOR UPDATE NOWAIT"))
+        kept.append("elsewhere")
+
+    event.listen(Analysis, "before_insert", look)
+    try:
+        assert set(run_jobs(service, plan, "extract", "train", "analyze")) == {"succeeded"}
+    finally:
+        event.remove(Analysis, "before_insert", look)
+    assert kept == ["elsewhere"]
+
+    def named():
+        (row,) = rows_of(service, "SELECT split ->> 'score_dataset' AS name FROM analysis")
+        return row["name"]
+
+    assert named() == "elsewhere"
+    rename_dataset(service.sessions, "drawn", "trained")
+    assert named() == "elsewhere"
+    with transaction(service.sessions) as session:  # a name that is not up to date, and is that of other images now
+        session.execute(text("UPDATE analysis SET split = jsonb_set(split, '{score_dataset}', '\"other\"')"))
+    register(service, "other", link_classes(service.folder, 2))
+    rename_dataset(service.sessions, "other", "third")
+    assert named() == "other"
+    rename_dataset(service.sessions, "elsewhere", "last")
+    assert named() == "last"

@@ -174,6 +174,12 @@ def test_the_settings_of_a_toy_stage_go_from_a_study_file_to_its_result(with_toy
         (n_rows,) = set(session.scalars(select(ActivationSet.n_rows).where(ActivationSet.n_rows.is_not(None))))
         assert session.get_one(Job, job.id).result["n_rows"] == (n_rows + 2) // 3
         assert session.get_one(Study, plan.study_id).request["own"] == {"count": {"every": 3}}
+    # What is shown of the request is a study file, too.
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(admin("studies", "show", plan.study_id).split("request\n")[1].split("\n\n")[0])
+    again = read_spec(shown).request(service.settings, folder=tmp_path)
+    assert again.own == {"count": CountSettings(every=3)}
+    assert submit(again, service.settings, service.sessions).study_id == plan.study_id
     # Other settings are another study and another job, and the defaults those that a request without them has.
     path = study_file(tmp_path / "all.yaml", "split: none\ncount: {every: 1}\n")
     given = read_spec(path).request(service.settings, folder=tmp_path)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, plan_small, run_jobs
-from tests.small import link_classes, quick_scoring, register_small
+from tests.pipeline.stages.two_datasets import CLASSES, DRAWN, OTHER, listed, request_of
+from tests.small import bare_scoring, link_classes, quick_scoring, register, register_small
 
 from hsae.catalog import Dataset, transaction
 from hsae.datasets.split import split_images
@@ -17,6 +18,7 @@ from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore, split_by_class
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
+from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import probe as stage
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
@@ -194,3 +196,23 @@ def test_of_a_large_data_set_the_same_share_of_every_class_is_probed(ready, monk
     assert row["n_images"] == levels[0]["n_train"] + levels[0]["n_test"]
     assert N_CLASSES <= row["n_images"] < len(ready.labels)
     assert levels[-1]["n_groups"] == N_CLASSES
+
+
+def test_probes_that_are_undefined_say_which_images_have_several_classes(service):
+    """One data set has an image of two classes: it is scored, then it trains."""
+    register(service, "one", listed(service.folder / "one", DRAWN, CLASSES[:3]))
+    several = listed(service.folder / "several", OTHER, CLASSES[:3])
+    path, label, group = several.read_text().splitlines()[1].split(",")
+    assert label == CLASSES[0]
+    several.write_text(f"{several.read_text()}\n{path},{CLASSES[1]},{group}\n")
+    register(service, "several", several)
+    for trains, scores, why in (
+        ("one", "several", "images of this data set have several classes: "),
+        ("several", "one", "images that train have several classes: "),
+    ):
+        request = request_of(score_dataset=scores, scoring=bare_scoring()).model_copy(update={"dataset": trains})
+        plan = submit(request, service.settings, service.sessions)
+        assert set(run_jobs(service, plan, "extract", "probe")) <= {"succeeded", "not queued"}
+        row, levels = probe_of(service, plan)
+        assert row["undefined"].startswith(why)
+        assert (row["probe_accuracy"], row["n_images"], levels) == (None, 0, [])

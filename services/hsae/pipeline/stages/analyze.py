@@ -234,8 +234,10 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
         )
         if published is not None:  # its rows are there; only its objects were lost
             return published
-        # The data set may have another name now than when the job was entered.
-        name = session.get_one(Dataset, request.dataset.id).name
+        # The data set may have another name now than when the job was entered. A further rename waits until it can see
+        # the row that is written here.
+        is_kept = {"key_share": True, "read": True}
+        name = session.get_one(Dataset, request.dataset.id, with_for_update=is_kept).name
         split = scores.split.get("split")
         renamed = {"split": split | {SCORE_DATASET: name}} if split is not None and SCORE_DATASET in split else {}
         analysis = Analysis(
