@@ -39,6 +39,7 @@ class Settings:
         n_replicates: replicates without a fifth of the classes.
         n_tree_shuffles: permutations of the tree for every SAE.
         n_shuffles: shuffled taxonomies, and shuffled labels, that are scored as bases.
+        split: how the images are divided, in a few words.
     """
 
     n_seeds: int = 5
@@ -48,6 +49,7 @@ class Settings:
     n_replicates: int = 100
     n_tree_shuffles: int = 99
     n_shuffles: int = 2
+    split: str = ""
 
 
 def plain(value: Any, digits: int = 17) -> Any:

@@ -30,7 +30,7 @@ from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
-from hsae.split_config import SplitConfig
+from hsae.split_config import NamedGroups, SplitConfig
 
 LAYER_NUMBERS = (
     "n_latents", "n_dead", "l0_mean", "coherence_p", "n_coherent", "n_lch_eligible", "n_nodes", "n_inner_nodes",
@@ -40,9 +40,9 @@ LAYER_NUMBERS = (
 
 NOT_MEASURED = [
     "SAEs with a frozen or soft-frozen decoder, the ceiling class_mean, a randomly initialised backbone",
-    "images of a drawing style that no SAE saw: near-duplicates of scored images may have trained",
     "other SAE kinds, L0s and widths; patch tokens",
 ]
+NO_GROUPS = "images of a group that no SAE saw: near-duplicates of scored images may have trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +161,13 @@ def _runs(layers: RealLayers, settings: Settings) -> Iterator[Run]:
     return (Run(block, seed) for seed in range(settings.n_seeds) for block in sorted(layers.activations))
 
 
-def described(layers: RealLayers, name: str) -> dict[str, Any]:
+def described(layers: RealLayers, name: str, split: SplitConfig) -> dict[str, Any]:
     """The images and their parts."""
     parts = layers.parts
     return {
         "name": name,
         "n_views": N_VIEWS,
+        "split": split.label,
         "n_classes": len(layers.taxonomy.classes),
         "n_train": len(parts.train),
         "n_select": len(parts.select),
@@ -184,23 +185,35 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=default.n_steps, help="of each training (default: %(default)s)")
     parser.add_argument("--blocks", type=int, nargs="+", metavar="N", help="blocks, from 0 (default: all)")
     parser.add_argument("--replicates", type=int, default=default.n_replicates, help="default: %(default)s")
+    parser.add_argument(
+        "--groups", nargs=2, metavar=("SELECT", "SCORE"),
+        help="select and score on these groups, train on all others; a file's group is the second part of its name, as"
+        " in dog.noto.png (default: shares of each class)",
+    )  # fmt: skip
     parser.add_argument("--keep", type=Path, metavar="FILE", help="add finished SAEs to this file; go on from it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     where, what = machine(), versions()
     name = f"{arguments.images.resolve().name}, {arguments.backbone.resolve().name}"
     print_header(f"layers by basis: {name}", where, what)
-    settings = Settings(n_seeds=arguments.seeds, n_steps=arguments.steps, n_replicates=arguments.replicates)
-    data = RealData(name, arguments.images, arguments.backbone, SplitConfig())
+    split = SplitConfig()
+    if arguments.groups is not None:
+        select, score = arguments.groups
+        split = SplitConfig(groups=NamedGroups(select=(select,), score=(score,)))
+    settings = Settings(
+        n_seeds=arguments.seeds, n_steps=arguments.steps, n_replicates=arguments.replicates, split=split.label
+    )
+    data = RealData(name, arguments.images, arguments.backbone, split)
     try:
         blocks = None if arguments.blocks is None else tuple(arguments.blocks)
         layers = RealLayers.of(data, blocks)
         table = table_of(all_measured(layers, settings, arguments.keep), sorted(layers.activations))
     except UserError as error:
         raise SystemExit(str(error)) from error
-    table["data"] = described(layers, name)
+    table["data"] = described(layers, name, split)
     print(markdown(table))
-    print_report(rows_of(table), where, what, NOT_MEASURED, table=table)
+    not_measured = NOT_MEASURED if split.groups is not None else [*NOT_MEASURED, NO_GROUPS]
+    print_report(rows_of(table), where, what, not_measured, table=table)
 
 
 if __name__ == "__main__":
