@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, plan_small, run_jobs
 from tests.pipeline.planning.planned import copied, job_row, notified, statuses
-from tests.small import link_classes, quick_scoring, register, register_small, small_request
+from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import ActivationSet, Job, JobDependency, JobEvent, Study, connect, session_factory, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.submit import MAX_JOBS, check_model, preview, submit
 from hsae.sae.config import SaeConfig
 
@@ -140,7 +141,8 @@ def test_titles_tell_saes_apart(service):
 def test_titles_tell_activations_and_scorings_apart(service):
     register_small(service, n_classes=2)
     extraction = ExtractionConfig(tokens="mean", n_views=2, batch_size=20)
-    plan = plan_small(service, layers=(1,), extraction=extraction, scoring=quick_scoring(threshold=0.5, controls=()))
+    scoring = ScoringConfig(threshold=0.5, controls=())
+    plan = plan_small(service, layers=(1,), extraction=extraction, scoring=scoring)
     what = "topk SAE x2 (k=4, n_steps=30) of dinov2-emoji layer 1, mean (n_views=2)"
     assert [job.title for job in plan.jobs if job.kind in {"train", "analyze"}] == [
         f"train {what}",

@@ -159,7 +159,8 @@ def test_the_untrained_sae_is_the_one_that_training_starts_from(ready, patches):
 
 
 def test_controls_are_scored_with_their_seeds_and_can_be_left_out(ready):
-    with_controls = plan_analysis(ready.service, scoring=quick_scoring(n_shuffles=2, seed=7, embeddings="own"))
+    many = quick_scoring(n_shuffles=2, n_random=5, seed=7, embeddings="own")
+    with_controls = plan_analysis(ready.service, scoring=many)
     without = plan_analysis(ready.service, scoring=quick_scoring(n_shuffles=0, controls=("neuron",), embeddings="own"))
     assert job_id(with_controls, "train") == job_id(without, "train")
     run_jobs(ready.service, with_controls)
