@@ -76,7 +76,7 @@ def test_the_first_layer_of_the_demo(environment, tmp_path):
         run(admin, "--home", home, "down", cwd=tmp_path)
     assert "relu SAE x8, cls of dinov2-emoji, emoji" in output
     assert "topk SAE x8, cls of dinov2-emoji, emoji" in output
-    assert "Best latent of some nodes" in output
+    assert "Best latents of some nodes" in output
     assert (tmp_path / "demo-results" / "layers.png").is_file()
 
 
