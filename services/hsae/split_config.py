@@ -63,9 +63,7 @@ class SplitConfig(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shares or groups: what does not count is neither stored nor shown, nor part of a key."""
-        fields: dict[str, Any] = serialise(self)
-        return {name: value for name, value in fields.items() if (name == "groups") == (self.groups is not None)}
+        return _shares_or_groups(serialise(self), self.groups)
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitConfig":
@@ -116,9 +114,7 @@ class ScoreSplit(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As that of `SplitConfig`."""
-        fields: dict[str, Any] = serialise(self)
-        return {name: value for name, value in fields.items() if (name == "groups") == (self.groups is not None)}
+        return _shares_or_groups(serialise(self), self.groups)
 
     @property
     def label(self) -> str:
@@ -126,6 +122,11 @@ class ScoreSplit(FrozenModel):
         if self.groups is not None:
             return SplitConfig(groups=self.groups).label
         return _shares_label((self.select, self.score), self.seed)
+
+
+def _shares_or_groups(fields: dict[str, Any], groups: NamedGroups | None) -> dict[str, Any]:
+    """Shares or groups: what does not count is neither stored nor shown, nor part of a key."""
+    return {name: value for name, value in fields.items() if (name == "groups") == (groups is not None)}
 
 
 def _shares_label(shares: tuple[float, ...], seed: int) -> str:

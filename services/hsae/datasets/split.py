@@ -114,14 +114,7 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
                 f"a split of {images.n_images} images leaves none to {use}: give more images or submit with --split"
                 f" {NO_SPLIT}"
             )
-    return ImageSplit(
-        part,
-        is_halved,
-        "images" if images.groups is None else "groups",
-        images.n_classes,
-        n_single=int((np.bincount(images.class_of, minlength=images.n_classes) == 1).sum()),
-        n_unscored=int(_lacking(images, part, 3)[:, SCORE].sum()),
-    )
+    return _described(images, part, is_halved=is_halved, trains=True)
 
 
 def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
@@ -155,16 +148,20 @@ def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
             raise UserError(
                 f"a split of {images.n_images} images, where others train, leaves none to {use}: give more images"
             )
-    lacking = _lacking(images, part, 4)
+    return _described(images, part, is_halved=False, trains=False)
+
+
+def _described(images: "_Images", part: Int8[np.ndarray, "n_images"], *, is_halved: bool, trains: bool) -> ImageSplit:
+    lacking = _lacking(images, part, UNUSED + 1)
     return ImageSplit(
         part,
-        False,
+        is_halved,
         "images" if images.groups is None else "groups",
         images.n_classes,
         n_single=int((np.bincount(images.class_of, minlength=images.n_classes) == 1).sum()),
         n_unscored=int(lacking[:, SCORE].sum()),
-        n_unselected=int(lacking[:, SELECT].sum()),
-        trains=False,
+        n_unselected=0 if trains else int(lacking[:, SELECT].sum()),
+        trains=trains,
     )
 
 

@@ -4,7 +4,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ def choose_dataset(
         if local is None:
             root = source_at(given).root
             names = (name for name, registered in roots.items() if registered == root)
-            return replace(_choice(given, names, register=register), option=option)
+            return _choice(given, names, option, register=register)
         given = str(local)
     path = Path(given)
     name = next((form for form in (given, unicodedata.normalize("NFC", given)) if form in roots), None)
@@ -84,10 +84,10 @@ def choose_dataset(
         require_registered(connections, given)
     path = path.resolve()
     names = (name for name, root in roots.items() if _is_registered_from(name, root, path))
-    return replace(_choice(str(path), names, register=register), option=option)
+    return _choice(str(path), names, option, register=register)
 
 
-def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> Choice:
+def _choice(location: str, registered_as: Iterable[str], option: str, *, register: bool) -> Choice:
     """The choice of a location; among the names its own one comes first."""
     own = _own_name(location)
     names = tuple(sorted(registered_as, key=lambda name: name != own))
@@ -96,7 +96,7 @@ def _choice(location: str, registered_as: Iterable[str], *, register: bool) -> C
             f"{location} is not registered yet, and a dry run registers nothing:"
             f" `hsae-admin dataset add NAME {location}`"
         )
-    return Choice(location=location, registered_as=names)
+    return Choice(location=location, registered_as=names, option=option)
 
 
 def require_registered(connections: Connections, name: str | None) -> None:

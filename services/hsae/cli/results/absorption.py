@@ -60,7 +60,8 @@ def absorption(connections: Connections, /, as_json: bool, **wanted: Any) -> Non
     the SAE's beside those with the classes shuffled over the tree.
     """
     rows = filtered_rows(connections, absorption_rows, ScoreFilter, quiet=as_json, **wanted)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", title=in_sample(connections, rows),
+    title = None if as_json else in_sample(connections, rows)
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", title=title,
                importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(

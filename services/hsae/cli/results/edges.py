@@ -64,7 +64,8 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     means over all pairs that the taxonomy names in these analyses, the SAE's beside those of its controls.
     """
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", title=in_sample(connections, rows),
+    title = None if as_json else in_sample(connections, rows)
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", title=title,
                importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(connections.sessions, rows, edge_means, _MEANS, "Means over the taxonomy's pairs of these analyses")

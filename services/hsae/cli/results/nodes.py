@@ -56,5 +56,6 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     than the best of as many would by chance.
     """
     rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
+    title = None if as_json else in_sample(connections, rows)
     print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",
-               title=in_sample(connections, rows), importance=_IMPORTANCE)  # fmt: skip
+               title=title, importance=_IMPORTANCE)  # fmt: skip

@@ -15,7 +15,7 @@ def listed_labels(listing: pa.Table, taxonomy: InducedTaxonomy) -> Labels:
 
     If images of the data set have several labels, they are a bool matrix [n_images, n_classes], whatever the rows are.
     """
-    position = {taxonomy.synsets[node].id: i for i, node in enumerate(taxonomy.classes.tolist())}
+    position = {class_id: i for i, class_id in enumerate(_class_ids(taxonomy))}
     if "class_ids" not in listing.column_names:
         return np.array([position[class_id] for class_id in listing["class_id"].to_pylist()], np.int64)
     of_image = listing["class_ids"].to_pylist()
@@ -27,7 +27,7 @@ def listed_labels(listing: pa.Table, taxonomy: InducedTaxonomy) -> Labels:
 
 def labelled_rows(listing: pa.Table, taxonomy: InducedTaxonomy) -> np.ndarray:
     """Which rows of a listing, of the same or of another data set, have a class of the taxonomy: bool[n_rows]."""
-    known = {taxonomy.synsets[node].id for node in taxonomy.classes.tolist()}
+    known = set(_class_ids(taxonomy))
     if "class_ids" in listing.column_names:
         return np.array([not known.isdisjoint(ids) for ids in listing["class_ids"].to_pylist()], np.bool_)
     return np.array([class_id in known for class_id in listing["class_id"].to_pylist()], np.bool_)
@@ -38,10 +38,10 @@ def joined_labels(listings: Sequence[pa.Table], taxonomy: InducedTaxonomy) -> La
 
     Classes that the taxonomy lacks are left out. If images of one listing have several labels, all are a matrix.
     """
-    known = {taxonomy.synsets[node].id for node in taxonomy.classes.tolist()}
     if not any("class_ids" in listing.column_names for listing in listings):
         joined: Labels = np.concatenate([listed_labels(listing, taxonomy) for listing in listings])
         return joined
+    known = set(_class_ids(taxonomy))
     sets = [
         [[id_ for id_ in ids if id_ in known] for ids in listing["class_ids"].to_pylist()]
         if "class_ids" in listing.column_names
@@ -49,3 +49,7 @@ def joined_labels(listings: Sequence[pa.Table], taxonomy: InducedTaxonomy) -> La
         for listing in listings
     ]
     return listed_labels(pa.table({"class_ids": [ids for of_listing in sets for ids in of_listing]}), taxonomy)
+
+
+def _class_ids(taxonomy: InducedTaxonomy) -> list[str]:
+    return [taxonomy.synsets[node].id for node in taxonomy.classes.tolist()]

@@ -62,7 +62,8 @@ class _Scores:
         taxonomy: the taxonomy of the nodes in the results.
         images: int32[n_images], the numbers in the scored data set's listing of its images.
         paths: the same images' paths.
-        split: the columns of the analysis that say what its images were used for; empty in-sample.
+        split: the columns of the analysis that say what its images were used for; empty in-sample. The name of a data
+            set that is scored apart comes when they are published.
         latents: the stored latent activations.
         class_sums: the stored class sums.
     """
@@ -197,8 +198,7 @@ def _split_columns(request: AnalyzeRequest, split: ImageSplit | None, parts: Ima
         return {}
     config = request.division.model_dump(mode="json")
     if request.apart is not None:
-        dataset = request.dataset
-        config = stored_score_split(request.apart.split, dataset.fingerprint) | {SCORE_DATASET: dataset.name}
+        config = stored_score_split(request.apart.split, request.dataset.fingerprint)
     return {
         "split": config | {"by": split.by, "is_halved": split.is_halved},
         "n_train": len(parts.train),
@@ -234,12 +234,13 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
         )
         if published is not None:  # its rows are there; only its objects were lost
             return published
-        # The data set may have another name now than when the job was entered. A further rename waits until it can see
-        # the row that is written here.
-        is_kept = {"key_share": True, "read": True}
-        name = session.get_one(Dataset, request.dataset.id, with_for_update=is_kept).name
-        split = scores.split.get("split")
-        renamed = {"split": split | {SCORE_DATASET: name}} if split is not None and SCORE_DATASET in split else {}
+        split = scores.split
+        if request.apart is not None:
+            # Its present name: it may have had another one when the job was entered. A further rename waits until it
+            # can see the row that is written here.
+            is_kept = {"key_share": True, "read": True}
+            name = session.get_one(Dataset, request.dataset.id, with_for_update=is_kept).name
+            split = split | {"split": split["split"] | {SCORE_DATASET: name}}
         analysis = Analysis(
             key=request.key,
             sae_id=sae_row.id,
@@ -247,7 +248,7 @@ def _publish(request: AnalyzeRequest, context: StageContext, sae_row: Sae, score
             job_id=context.job_id,
             config=request.config,
             n_images=len(scores.images),
-            **(scores.split | renamed),
+            **split,
             activations_sha256=scores.latents.sha256,
             class_sums_sha256=scores.class_sums.sha256,
         )
