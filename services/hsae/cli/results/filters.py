@@ -14,8 +14,8 @@ from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
-from hsae.cli.printing.analysis_names import in_sample_title, name_saes
 from hsae.hierarchy.config import CONTROL_BASES
+from hsae.pipeline.exports.analysis_names import in_sample_title, name_saes
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 

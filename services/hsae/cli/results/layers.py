@@ -12,7 +12,6 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import analysis_titles, in_sample_analyses, name_saes
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
@@ -22,6 +21,7 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
+from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses, name_saes
 from hsae.report.headline_table import headline_cells, with_headlines
 from hsae.report.layer_table import beside_controls
 from hsae.report.sparsity import unequal_l0

@@ -10,9 +10,9 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import activation_titles, in_sample_analyses
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
+from hsae.pipeline.exports.analysis_names import activation_titles, in_sample_analyses
 
 _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they

@@ -11,7 +11,6 @@ from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import name_saes
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
@@ -26,6 +25,7 @@ from hsae.cli.results.filters import (
     study_option,
 )
 from hsae.errors import UserError
+from hsae.pipeline.exports.analysis_names import name_saes
 from hsae.report.tree import keep_with_ancestors, tree_lines
 
 _COLUMNS = {

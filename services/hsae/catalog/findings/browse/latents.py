@@ -25,6 +25,17 @@ _STABILITY = """
                 WHERE t.analysis_id = l.analysis_id AND t.latent = l.latent AND l.basis = 'sae'
                 ORDER BY t.comparison_id DESC LIMIT 1) s ON true"""
 
+# The same for all latents of the analyses at once: each analysis' latest comparison is looked for once.
+_SORTED_STABILITY = """
+            JOIN (SELECT a.id AS analysis_id, (
+                      SELECT c.id FROM comparison c
+                      WHERE EXISTS (SELECT FROM latent_stability t WHERE t.comparison_id = c.id
+                                    AND t.analysis_id = a.id)
+                      ORDER BY c.id DESC LIMIT 1) AS comparison_id
+                  FROM unnest(CAST(:analyses AS bigint[])) a(id)) j ON j.analysis_id = l.analysis_id
+            JOIN latent_stability s ON s.comparison_id = j.comparison_id AND s.analysis_id = l.analysis_id
+                 AND s.latent = l.latent AND l.basis = 'sae'"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentList:
@@ -80,10 +91,10 @@ def latent_list(wanted: LatentList) -> Question:
         where += f"""
               AND {key} <= :key AND ({key} < :key OR (l.analysis_id, l.latent) > (:after_analysis, :after_latent))"""
         values |= dict(zip(("key", "after_analysis", "after_latent"), wanted.after, strict=True))
-    by_stability = wanted.sort == "stability" or "stability" in wanted.least
+    is_by_stability = wanted.sort == "stability" or "stability" in wanted.least
     page = f"""
             SELECT l.analysis_id, l.latent, {key} AS key
-            FROM latent l{_STABILITY if by_stability else ""}
+            FROM latent l{_SORTED_STABILITY if is_by_stability else ""}
             WHERE {where}
             ORDER BY {key} DESC, l.analysis_id, l.latent LIMIT :limit"""  # noqa: S608 -- conditions are ours, values bound
     rows = f"""

@@ -1,0 +1,146 @@
+"""The taxonomy of a study's data set, every node with its best latent beside what the controls reach."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, node_in_dataset, roots, search_nodes
+from hsae.catalog.findings.tree import tree_nodes
+from hsae.explorer.addresses import node_address
+from hsae.explorer.copies import python_call
+from hsae.explorer.pages.empty import dataset_of, nothing_to_show
+from hsae.explorer.parameters import TreeQuery
+from hsae.explorer.rendering import page, sources_of
+from hsae.explorer.scope import Scope, UnknownError, scope_of
+
+_MAX_FOUND = 100
+_MAX_LINES = 600
+
+
+def tree_page(request: Request) -> Response:
+    """A part of the tree as lines that open and close, as a picture, or what a search found."""
+    query = TreeQuery.of(request.query_params)
+    with sources_of(request).reading() as session:
+        scope = scope_of(session, query)
+        if scope.chosen is None:
+            return nothing_to_show(request, session, scope)
+        dataset = dataset_of(session, scope.chosen.id)
+        if query.q is not None:
+            return _found(request, session, query, scope, dataset)
+        root = _root(session, query, dataset)
+        nodes = tree_nodes(session, dataset_id=dataset["dataset_id"], root=root["synset_id"], depth=None)
+        is_picture = query.view == "picture"
+        lines = [] if is_picture else _lines(nodes, root["synset_id"], query)
+        if is_picture:
+            question = best_in_tree(scope.chosen.id, root["synset_id"], basis=query.basis)
+        else:
+            shown = [line["synset_id"] for line in lines]
+            question = best_at_nodes(scope.chosen.id, shown, basis=query.basis)
+        best = {row["synset_id"]: row for row in question.ask(session)}
+        sql = question.as_sql(session)
+    state = _state(query, scope)
+    context = {
+        "scope": scope, "query": query, "state": state, "root": root, "lines": lines, "best": best, "sql": sql,
+        "opened": set(query.open), "python": python_call(scope, "nodes", under=root["synset"]),
+        "is_cut": len(lines) == _MAX_LINES,
+        "picture": _picture(nodes, best, root["synset_id"]) if is_picture else None,
+    }  # fmt: skip
+    return page(request, "tree.html", **context)
+
+
+def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:
+    """What every link of the page keeps."""
+    assert scope.chosen is not None  # noqa: S101 -- narrows the type
+    return {
+        "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
+        "basis": None if query.basis == "sae" else query.basis, "root": query.root,
+        "depth": None if query.depth == 2 else query.depth, "open": list(query.open),
+        "view": None if query.view == "table" else query.view,
+    }  # fmt: skip
+
+
+def _root(session: Session, query: TreeQuery, dataset: Mapping[str, Any]) -> dict[str, Any]:
+    number = dataset["dataset_id"]
+    if query.root is not None:
+        found = node_in_dataset(query.root, number).ask(session)
+        if not found:
+            raise UnknownError(f"The taxonomy of {dataset['dataset']} has no node of that number.")
+        return found[0]
+    (first, *_) = roots(number).ask(session)
+    return node_in_dataset(first["synset_id"], number).ask(session)[0]
+
+
+def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, dataset: Mapping[str, Any]) -> Response:
+    """What a search found; a single name that is exactly the text is opened at once."""
+    assert query.q is not None  # noqa: S101 -- narrows the type
+    question = search_nodes(query.q, dataset["dataset_id"], limit=_MAX_FOUND)
+    found = question.ask(session)
+    keeps = {name: value for name, value in _state(query, scope).items() if name in ("study", "layer", "sae", "basis")}
+    if found and found[0]["synset"] == query.q.strip():
+        return RedirectResponse(node_address(found[0]["synset_id"], **keeps), status_code=303)
+    best = {}
+    if scope.chosen is not None:
+        nodes = [row["synset_id"] for row in found]
+        best = {row["synset_id"]: row for row in best_at_nodes(scope.chosen.id, nodes, basis=query.basis).ask(session)}
+    context = {
+        "scope": scope, "query": query, "state": keeps, "found": found, "best": best, "most": _MAX_FOUND,
+        "dataset": dataset, "sql": question.as_sql(session), "python": python_call(scope, "nodes"),
+    }  # fmt: skip
+    return page(request, "search.html", **context)
+
+
+def _lines(nodes: Sequence[Mapping[str, Any]], root: int, query: TreeQuery) -> list[dict[str, Any]]:
+    """The lines that are open: those down to the depth, and the hyponyms of what the URL opens.
+
+    A node with several hypernyms has a line under each; its hyponyms follow the first.
+    """
+    below = _hyponyms(nodes, root)
+    by_id = {row["synset_id"]: row for row in nodes}
+    opened, expanded, lines = set(query.open), set(), []
+    pending: list[tuple[int, int]] = [(root, 0)]
+    while pending and len(lines) < _MAX_LINES:
+        node, level = pending.pop()
+        is_again = node in expanded
+        # What is in `open` is the opposite of what the depth says.
+        is_open = bool(below[node]) and not is_again and (level < query.depth) != (node in opened)
+        lines.append(
+            {**by_id[node], "level": level, "is_open": is_open, "is_again": is_again, "n_below": len(below[node])}
+        )
+        if is_open:
+            expanded.add(node)
+            pending.extend((one, level + 1) for one in reversed(below[node]))
+    return lines
+
+
+def _hyponyms(nodes: Sequence[Mapping[str, Any]], root: int) -> dict[int, list[int]]:
+    """Each node's hyponyms among the nodes, those with most images first."""
+    below: dict[int, list[int]] = {row["synset_id"]: [] for row in nodes}
+    for row in sorted(nodes, key=lambda row: (-row["n_images"], row["synset"])):
+        for parent in row["hypernym_ids"]:
+            if parent in below and row["synset_id"] != root:
+                below[parent].append(row["synset_id"])
+    return below
+
+
+def _picture(
+    nodes: Sequence[Mapping[str, Any]], best: Mapping[int, Mapping[str, Any]], root: int
+) -> dict[str, list[Any]]:
+    """The nodes as an icicle draws them: each below its first hypernym, its colour the adjusted F1."""
+    there = {row["synset_id"] for row in nodes}
+    columns: dict[str, list[Any]] = {name: [] for name in ("ids", "names", "parents", "classes", "f1", "hover")}
+    for row in nodes:
+        node = row["synset_id"]
+        found = best.get(node, {})
+        parents = [parent for parent in row["hypernym_ids"] if parent in there]
+        columns["ids"].append(node)
+        columns["names"].append(row["synset"])
+        columns["parents"].append("" if node == root or not parents else parents[0])
+        columns["classes"].append(row["n_classes"])
+        columns["f1"].append(found.get("f1_adjusted"))
+        columns["hover"].append(
+            [found.get("latent"), found.get("baseline_adjusted"), found.get("tree_adjusted"), found.get("q_node")]
+        )
+    return columns
