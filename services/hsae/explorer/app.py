@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
-import plotly
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hsae.errors import ServiceError, UserError
+from hsae.explorer import plotly_script
 from hsae.explorer.encoder import MAX_UPLOAD_BYTES
 from hsae.explorer.pages.encode import encode_form, encode_upload
 from hsae.explorer.pages.image import image_page, thumbnail
@@ -81,8 +80,7 @@ def _healthz(request: Request) -> Response:
 
 
 def _plotly(_: Request) -> Response:
-    file = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    return FileResponse(file, media_type="text/javascript", headers={"Cache-Control": _WEEK})
+    return FileResponse(plotly_script.FILE, media_type="text/javascript", headers={"Cache-Control": _WEEK})
 
 
 def _unknown(request: Request, error: Exception) -> Response:

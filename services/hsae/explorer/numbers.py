@@ -6,6 +6,7 @@ from typing import Any
 
 NOTHING = "–"
 _LEAST_P = 1e-4
+_SMALL_P = 0.1
 _HARDLY = -1.0
 
 BASIS_NAMES = {
@@ -28,7 +29,8 @@ def number(value: Any, digits: int = 2) -> str:
         return NOTHING
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
-    return f"{value:.{digits}f}".replace("-", "\u2212")
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "\u2212")
 
 
 def adjusted(value: float | None) -> str:
@@ -45,10 +47,12 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p- or q-value; below 0.0001 only that."""
+    """A p- or q-value; below 0.0001 only that, and from 0.1 on with two decimals."""
     if value is None:
         return NOTHING
-    return "<\u202f.0001" if value < _LEAST_P else f"{value:.4f}".removeprefix("0")
+    if value < _LEAST_P:
+        return "<\u202f.0001"
+    return f"{value:.{2 if value >= _SMALL_P else 4}f}".removeprefix("0")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -64,6 +68,11 @@ def percent(value: float | None, digits: int = 1) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """`[low, high]`; nothing without one."""
     return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def counted(value: int, thing: str) -> str:
+    """`1 image`, `20 images`."""
+    return f"{number(value)} {thing}{'' if value == 1 else 's'}"
 
 
 def moment(value: datetime | None) -> str:

@@ -89,6 +89,7 @@ class LatentsQuery(ScopeQuery):
     under: Text = None
     q: Text = None
     min_f1: Real = None
+    max_q: Real = None
     min_coherence: Real = None
     min_stability: Real = None
     min_density: Real = None

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from hsae.explorer import addresses, numbers
+from hsae.explorer.plotly_script import map_style_id
+from hsae.explorer.security import DRAWING_POLICY
 from hsae.report.ranges import ranges
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def _environment() -> Environment:
         "signed": numbers.signed,
         "p_value": numbers.p_value,
         "percent": numbers.percent,
+        "counted": numbers.counted,
         "moment": numbers.moment,
         "basis_name": numbers.basis_name,
         "named_bases": lambda bases: [(basis, numbers.basis_name(basis)) for basis in bases],
@@ -49,10 +52,15 @@ def _environment() -> Environment:
     return environment
 
 
-def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page of a template."""
-    text = _environment().get_template(template).render(path=request.url.path, **context)
-    return HTMLResponse(text, status_code=status)
+def page(request: Request, template: str, *, status: int = 200, draws: bool = False, **context: Any) -> HTMLResponse:
+    """A page of a template; one that `draws` loads Plotly."""
+    text = (
+        _environment()
+        .get_template(template)
+        .render(path=request.url.path, draws=draws, map_style_id=map_style_id() if draws else "", **context)
+    )
+    headers = {"Content-Security-Policy": DRAWING_POLICY} if draws else None
+    return HTMLResponse(text, status_code=status, headers=headers)
 
 
 def message_page(request: Request, title: str, *lines: str, status: int = 200) -> HTMLResponse:

@@ -42,6 +42,7 @@ def latents_page(request: Request) -> Response:
             words=query.q,
             least=_least(query),
             max_density=query.max_density,
+            max_q=query.max_q,
             sort=query.sort,
             after=after,  # type: ignore[arg-type]  # of these kinds by cursor_of
             limit=PAGE_ROWS,
@@ -92,6 +93,7 @@ def _state(query: LatentsQuery, study: int | None, chosen: Any) -> dict[str, Any
         "under": query.under,
         "q": query.q,
         "min_f1": query.min_f1,
+        "max_q": query.max_q,
         "min_coherence": query.min_coherence,
         "min_stability": query.min_stability,
         "min_density": query.min_density,

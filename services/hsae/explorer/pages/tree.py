@@ -48,7 +48,7 @@ def tree_page(request: Request) -> Response:
         "is_cut": len(lines) == _MAX_LINES,
         "picture": _picture(nodes, best, root["synset_id"]) if is_picture else None,
     }  # fmt: skip
-    return page(request, "tree.html", **context)
+    return page(request, "tree.html", draws=is_picture, **context)
 
 
 def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class LatentList:
         words: the label's name or words, or a class under it by its label, contain them.
         least: the least values by the names of `SORTS`.
         max_density: the greatest share of images on which it fires.
+        max_q: the greatest q-value at the label.
         sort: one of `SORTS`.
         after: the sorted number, analysis and latent of the last row of the page before.
         limit: rows of a page.
@@ -59,6 +60,7 @@ class LatentList:
     words: str | None = None
     least: dict[str, float]
     max_density: float | None = None
+    max_q: float | None = None
     sort: str = "f1_adjusted"
     after: tuple[float, int, int] | None = None
     limit: int = 50
@@ -72,9 +74,10 @@ def latent_list(wanted: LatentList) -> Question:
     for name, value in wanted.least.items():
         where += f" AND {SORTS[name]} >= :least_{name}"
         values[f"least_{name}"] = value
-    if wanted.max_density is not None:
-        where += " AND l.density <= :max_density"
-        values["max_density"] = wanted.max_density
+    for column, value in (("density", wanted.max_density), ("label_q", wanted.max_q)):
+        if value is not None:
+            where += f" AND l.{column} <= :most_{column}"
+            values[f"most_{column}"] = value
     if wanted.under is not None:
         where += """
               AND l.label_synset_id = ANY(ARRAY(
