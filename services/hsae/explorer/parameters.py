@@ -14,6 +14,7 @@ MAX_ID = 2**63 - 1
 MAX_INT = 2**31 - 1
 _MAX_TEXT = 200
 _MAX_OPEN = 400
+DEPTH = 4
 
 
 class BadAddressError(UserError):
@@ -77,7 +78,7 @@ class TreeQuery(ScopeQuery):
     """The taxonomy: from which node on, how deep, what else is open, and what is searched."""
 
     root: Id = None
-    depth: Annotated[int, BeforeValidator(lambda value: _none_if_blank(value) or 2), Field(ge=1, le=20)] = 2
+    depth: Annotated[int, BeforeValidator(lambda value: _none_if_blank(value) or DEPTH), Field(ge=1, le=20)] = DEPTH
     open: Ids = ()
     q: Text = None
     view: Annotated[Literal["table", "picture"], BeforeValidator(lambda v: _none_if_blank(v) or "table")] = "table"

@@ -40,6 +40,10 @@ class Explorer:
             self._socket.close()
             self._sources.close()
 
+    def stop(self) -> None:
+        """Let `run` end, from another thread."""
+        self._server.should_exit = True
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""

@@ -12,7 +12,7 @@ from hsae.catalog.findings.tree import tree_nodes
 from hsae.explorer.addresses import node_address
 from hsae.explorer.copies import python_call
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
-from hsae.explorer.parameters import TreeQuery
+from hsae.explorer.parameters import DEPTH, TreeQuery
 from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import Scope, UnknownError, scope_of
 
@@ -57,7 +57,7 @@ def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:
     return {
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
         "basis": None if query.basis == "sae" else query.basis, "root": query.root,
-        "depth": None if query.depth == 2 else query.depth, "open": list(query.open),
+        "depth": None if query.depth == DEPTH else query.depth, "open": list(query.open),
         "view": None if query.view == "table" else query.view,
     }  # fmt: skip
 

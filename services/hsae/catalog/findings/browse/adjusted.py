@@ -1,6 +1,7 @@
 """What the controls reach at nodes, adjusted for the size of the node like the SAE's own F1."""
 
-_CHANCE = "2.0 * v.n_images / (v.n_images + v.n_scored)"
+# Undefined at nodes without scored images.
+_CHANCE = "2.0 * nullif(v.n_images, 0) / (v.n_images + v.n_scored)"
 BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
 
 
