@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from hsae.explorer import addresses, numbers
+from hsae.explorer import addresses, cells, numbers
 from hsae.explorer.plotly_script import map_style_id
 from hsae.explorer.security import DRAWING_POLICY
 from hsae.report.ranges import ranges
@@ -41,10 +41,12 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "address": addresses.address,
+        "bar": cells.bar,
         "changed": addresses.changed,
         "image_address": addresses.image_address,
         "interval": numbers.interval,
         "latent_address": addresses.latent_address,
+        "null_cells": cells.null_cells,
         "node_address": addresses.node_address,
         "thumbnail_address": addresses.thumbnail_address,
         "basis_names": numbers.BASIS_NAMES,

@@ -15,6 +15,7 @@ from hsae.errors import UserError
 from hsae.explorer.encoder import Encoder
 from hsae.explorer.listings import Listed, Listings
 from hsae.explorer.stored_latents import StoredLatents
+from hsae.explorer.taxonomies import Taxonomies
 from hsae.pipeline.gallery.thumbnails import Thumbnails
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.settings import Settings
@@ -42,6 +43,7 @@ class Sources:
         self._sessions = session_factory(self._engine)
         self.store = ObjectStore.from_settings(settings)
         self.listings = Listings(self.store)
+        self.taxonomies = Taxonomies()
         self.latents = StoredLatents(self.store, cache / "latents")
         self.thumbnails = Thumbnails(cache / "thumbnails", max_pixels=settings.max_image_pixels)
         self.encoder = Encoder(settings, self.store)

@@ -65,8 +65,9 @@ class StoredLatents:
             for start in range(0, int(indptr[-1]), _ENTRIES_AT_ONCE):
                 end = min(start + _ENTRIES_AT_ONCE, int(indptr[-1]))
                 places = np.flatnonzero(indices[start:end] == latent)
-                found.append(places + start)
-                values.append(data[start:end][places])
+                if len(places):
+                    found.append(places + start)
+                    values.append(data[start:end][places])
         entries = np.concatenate(found)
         rows = np.searchsorted(indptr, entries, side="right") - 1
         return _strongest(images[rows].astype(np.int64), np.concatenate(values)), len(images)

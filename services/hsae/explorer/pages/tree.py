@@ -1,39 +1,42 @@
 """The taxonomy of a study's data set, every node with its best latent beside what the controls reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, node_in_dataset, roots, search_nodes
-from hsae.catalog.findings.tree import tree_nodes
+from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, search_nodes
 from hsae.explorer.addresses import node_address
 from hsae.explorer.copies import python_call
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import DEPTH, TreeQuery
 from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import Scope, UnknownError, scope_of
+from hsae.explorer.taxonomies import DatasetTree
 
 _MAX_FOUND = 100
-_MAX_LINES = 600
+_MAX_LINES = 300
 
 
 def tree_page(request: Request) -> Response:
     """A part of the tree as lines that open and close, as a picture, or what a search found."""
     query = TreeQuery.of(request.query_params)
-    with sources_of(request).reading() as session:
+    sources = sources_of(request)
+    with sources.reading() as session:
         scope = scope_of(session, query)
         if scope.chosen is None:
             return nothing_to_show(request, session, scope)
         dataset = dataset_of(session, scope.chosen.id)
         if query.q is not None:
             return _found(request, session, query, scope, dataset)
-        root = _root(session, query, dataset)
-        nodes = tree_nodes(session, dataset_id=dataset["dataset_id"], root=root["synset_id"], depth=None)
+        tree = sources.taxonomies.of(session, dataset["dataset_id"])
+        root = tree.nodes.get(tree.root if query.root is None else query.root)
+        if root is None:
+            raise UnknownError(f"The taxonomy of {dataset['dataset']} has no node of that number.")
         is_picture = query.view == "picture"
-        lines = [] if is_picture else _lines(nodes, root["synset_id"], query)
+        lines = [] if is_picture else _lines(tree, root["synset_id"], query)
         if is_picture:
             question = best_in_tree(scope.chosen.id, root["synset_id"], basis=query.basis)
         else:
@@ -44,9 +47,9 @@ def tree_page(request: Request) -> Response:
     state = _state(query, scope)
     context = {
         "scope": scope, "query": query, "state": state, "root": root, "lines": lines, "best": best, "sql": sql,
-        "opened": set(query.open), "python": python_call(scope, "nodes", under=root["synset"]),
+        "python": python_call(scope, "nodes", under=root["synset"]),
         "is_cut": len(lines) == _MAX_LINES,
-        "picture": _picture(nodes, best, root["synset_id"]) if is_picture else None,
+        "picture": _picture(tree, best, root["synset_id"]) if is_picture else None,
     }  # fmt: skip
     return page(request, "tree.html", draws=is_picture, **context)
 
@@ -60,17 +63,6 @@ def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:
         "depth": None if query.depth == DEPTH else query.depth, "open": list(query.open),
         "view": None if query.view == "table" else query.view,
     }  # fmt: skip
-
-
-def _root(session: Session, query: TreeQuery, dataset: Mapping[str, Any]) -> dict[str, Any]:
-    number = dataset["dataset_id"]
-    if query.root is not None:
-        found = node_in_dataset(query.root, number).ask(session)
-        if not found:
-            raise UnknownError(f"The taxonomy of {dataset['dataset']} has no node of that number.")
-        return found[0]
-    (first, *_) = roots(number).ask(session)
-    return node_in_dataset(first["synset_id"], number).ask(session)[0]
 
 
 def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, dataset: Mapping[str, Any]) -> Response:
@@ -92,43 +84,36 @@ def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, d
     return page(request, "search.html", **context)
 
 
-def _lines(nodes: Sequence[Mapping[str, Any]], root: int, query: TreeQuery) -> list[dict[str, Any]]:
+def _lines(tree: DatasetTree, root: int, query: TreeQuery) -> list[dict[str, Any]]:
     """The lines that are open: those down to the depth, and the hyponyms of what the URL opens.
 
     A node with several hypernyms has a line under each; its hyponyms follow the first.
     """
-    below = _hyponyms(nodes, root)
-    by_id = {row["synset_id"]: row for row in nodes}
-    opened, expanded, lines = set(query.open), set(), []
+    opened, expanded = set(query.open), set()
+    lines: list[dict[str, Any]] = []
     pending: list[tuple[int, int]] = [(root, 0)]
     while pending and len(lines) < _MAX_LINES:
         node, level = pending.pop()
+        below = tree.below[node]
         is_again = node in expanded
         # What is in `open` is the opposite of what the depth says.
-        is_open = bool(below[node]) and not is_again and (level < query.depth) != (node in opened)
+        is_open = bool(below) and not is_again and (level < query.depth) != (node in opened)
+        toggled = [one for one in query.open if one != node]
         lines.append(
-            {**by_id[node], "level": level, "is_open": is_open, "is_again": is_again, "n_below": len(below[node])}
-        )
+            {
+                **tree.nodes[node], "level": level, "is_open": is_open, "is_again": is_again, "n_below": len(below),
+                "toggled": toggled if node in opened else [*toggled, node],
+            }
+        )  # fmt: skip
         if is_open:
             expanded.add(node)
-            pending.extend((one, level + 1) for one in reversed(below[node]))
+            pending.extend((one, level + 1) for one in reversed(below))
     return lines
 
 
-def _hyponyms(nodes: Sequence[Mapping[str, Any]], root: int) -> dict[int, list[int]]:
-    """Each node's hyponyms among the nodes, those with most images first."""
-    below: dict[int, list[int]] = {row["synset_id"]: [] for row in nodes}
-    for row in sorted(nodes, key=lambda row: (-row["n_images"], row["synset"])):
-        for parent in row["hypernym_ids"]:
-            if parent in below and row["synset_id"] != root:
-                below[parent].append(row["synset_id"])
-    return below
-
-
-def _picture(
-    nodes: Sequence[Mapping[str, Any]], best: Mapping[int, Mapping[str, Any]], root: int
-) -> dict[str, list[Any]]:
+def _picture(tree: DatasetTree, best: Mapping[int, Mapping[str, Any]], root: int) -> dict[str, list[Any]]:
     """The nodes as an icicle draws them: each below its first hypernym, its colour the adjusted F1."""
+    nodes = tree.under(root)
     there = {row["synset_id"] for row in nodes}
     columns: dict[str, list[Any]] = {name: [] for name in ("ids", "names", "parents", "classes", "f1", "hover")}
     for row in nodes:
@@ -139,8 +124,11 @@ def _picture(
         columns["names"].append(row["synset"])
         columns["parents"].append("" if node == root or not parents else parents[0])
         columns["classes"].append(row["n_classes"])
-        columns["f1"].append(found.get("f1_adjusted"))
-        columns["hover"].append(
-            [found.get("latent"), found.get("baseline_adjusted"), found.get("tree_adjusted"), found.get("q_node")]
-        )
+        columns["f1"].append(_rounded(found.get("f1_adjusted")))
+        nulls = [_rounded(found.get(name)) for name in ("baseline_adjusted", "tree_adjusted", "q_node")]
+        columns["hover"].append([found.get("latent"), *nulls])
     return columns
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
