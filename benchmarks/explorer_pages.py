@@ -33,7 +33,7 @@ from synthetic_taxonomy import Nodes
 from hsae.catalog import connect, session_factory, transaction
 from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack
-from hsae.explorer.serving import Explorer
+from hsae.explorer.serving import Cache, Explorer
 from hsae.pipeline.stages.latent_activations import LatentActivations, put_latent_activations
 from hsae.settings import Settings
 from hsae.store.keys import listing_key
@@ -123,7 +123,7 @@ def pages(sessions: sessionmaker[Session]) -> dict[str, str]:
 @contextmanager
 def serving(settings: Settings, cache: Path) -> Iterator[str]:
     """The explorer on a free port of loopback, in a thread; its address."""
-    explorer = Explorer(settings, cache, host="127.0.0.1", port=0)
+    explorer = Explorer(settings, Cache(cache), host="127.0.0.1", port=0)
     thread = Thread(target=explorer.run)
     thread.start()
     try:

@@ -21,10 +21,15 @@ from hsae.cli.framework.connections import Connections, home_option, pass_connec
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for small pictures and copies of objects, 2.5 GB at most.  [default: in the user's cache folder]",
+    help="Folder for small pictures and copies of objects.  [default: in the user's cache folder]",
+)
+@click.option(
+    "--cache-size", type=click.FloatRange(0.1), default=2.5, show_default=True, help="The most that it holds, in GB."
 )
 @pass_connections
-def explore(connections: Connections, /, host: str, port: int, hosts: tuple[str, ...], cache: Path | None) -> None:
+def explore(
+    connections: Connections, /, host: str, port: int, hosts: tuple[str, ...], cache: Path | None, cache_size: float
+) -> None:
     """Serve pages of studies, the taxonomy, latents and images, until stopped.
 
     It only reads: as hsae_reader where HSAE_READER_PASSWORD is set, otherwise in read-only transactions. Whoever
@@ -33,10 +38,11 @@ def explore(connections: Connections, /, host: str, port: int, hosts: tuple[str,
     # Starlette, uvicorn and what pages read take a second; only this command needs them.
     import platformdirs
 
-    from hsae.explorer.serving import Explorer, is_loopback
+    from hsae.explorer.serving import Cache, Explorer, is_loopback
 
     folder = cache or Path(platformdirs.user_cache_dir("hsae", appauthor=False)) / "explorer"
-    explorer = Explorer(connections.settings, folder, host=host, port=port, hosts=hosts)
+    bounded = Cache(folder, int(cache_size * 1e9))
+    explorer = Explorer(connections.settings, bounded, host=host, port=port, hosts=hosts)
     if not is_loopback(host):
         click.echo(f"Warning: whoever reaches {host}:{explorer.port} sees everything, without a password", err=True)
     shown = f"[{host}]" if ":" in host else host

@@ -35,11 +35,11 @@ def _no_nul(value: object) -> object:
     return _none_if_blank(value)
 
 
-Id = Annotated[int | None, BeforeValidator(_none_if_blank), Field(ge=0, le=MAX_ID)]
-Int = Annotated[int | None, BeforeValidator(_none_if_blank), Field(ge=0, le=MAX_INT)]
+Id = Annotated[Annotated[int, Field(ge=0, le=MAX_ID)] | None, BeforeValidator(_none_if_blank)]
+Int = Annotated[Annotated[int, Field(ge=0, le=MAX_INT)] | None, BeforeValidator(_none_if_blank)]
 Layer = Annotated[Annotated[int, Field(ge=0, le=MAX_INT)] | Literal["all"] | None, BeforeValidator(_none_if_blank)]
-Real = Annotated[float | None, BeforeValidator(_none_if_blank), Field(allow_inf_nan=False)]
-Text = Annotated[str | None, BeforeValidator(_no_nul), Field(max_length=_MAX_TEXT)]
+Real = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, BeforeValidator(_none_if_blank)]
+Text = Annotated[Annotated[str, Field(max_length=_MAX_TEXT)] | None, BeforeValidator(_no_nul)]
 Ids = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...], BeforeValidator(_split), Field(max_length=_MAX_OPEN)
 ]

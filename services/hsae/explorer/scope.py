@@ -1,7 +1,8 @@
 """Which study, layer and SAE a page is about: what its URL says, else the latest study and its deepest layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -21,11 +22,12 @@ class UnknownError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class AnalysisChoice:
-    """An analysis of a study, by its layer and the name of its SAE among those of the study."""
+    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study."""
 
     id: int
     layer: int
     sae: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,10 @@ def study_scope(session: Session, study: int) -> Scope:
         raise UnknownError(f"There is no study {study}.")
     analyses = study_analyses(session, study)
     names = analysis_names(session, analyses)
-    layers = {number: row["layer"] for number, row in analysis_settings(session, analyses).items()}
-    found = sorted((AnalysisChoice(one, layers[one], names[one]) for one in analyses), key=_by_layer)
+    settings = analysis_settings(session, analyses)
+    found = sorted(
+        (_choice(one, settings[one], names[one]) for one in analyses), key=lambda one: (one.layer, one.sae, one.id)
+    )
     return Scope(study, str(name), tuple(found), studies=_studies(session))
 
 
@@ -116,8 +120,8 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
     if found is None:
         raise UnknownError(f"There is no analysis {analysis}.")
     if found.study is None:  # its study was removed; the analysis stays
-        layer = analysis_settings(session, [analysis])[analysis]["layer"]
-        alone = AnalysisChoice(analysis, layer, analysis_names(session, [analysis])[analysis])
+        settings = analysis_settings(session, [analysis])
+        alone = _choice(analysis, settings[analysis], analysis_names(session, [analysis])[analysis])
         return Scope(analyses=(alone,), chosen=alone, studies=_studies(session))
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
@@ -152,5 +156,5 @@ def _studies(session: Session) -> tuple[tuple[int, str], ...]:
     return tuple((row.id, row.name) for row in session.execute(text(query)))
 
 
-def _by_layer(one: AnalysisChoice) -> Sequence[object]:
-    return one.layer, one.sae, one.id
+def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:
+    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"])

@@ -1,13 +1,12 @@
 """Serves the explorer with uvicorn, on an address that is checked first."""
 
 import socket
-from pathlib import Path
 
 import uvicorn
 
 from hsae.errors import UserError
 from hsae.explorer.app import LOOPBACK, make_app
-from hsae.explorer.sources import Sources
+from hsae.explorer.sources import Cache, Sources
 from hsae.settings import Settings
 
 
@@ -18,7 +17,7 @@ class Explorer:
         UserError: the address cannot be used, or the catalog or the store cannot.
     """
 
-    def __init__(self, settings: Settings, cache: Path, *, host: str, port: int, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, settings: Settings, cache: Cache, *, host: str, port: int, hosts: tuple[str, ...] = ()) -> None:
         self._socket = _listen(host, port)
         self.port = int(self._socket.getsockname()[1])
         try:
@@ -66,3 +65,6 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror or error}): choose another --port, or 0 for a free one"
         ) from error
     return listening
+
+
+__all__ = ["Cache", "Explorer", "is_loopback"]

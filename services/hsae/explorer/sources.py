@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,23 @@ from hsae.store.objects import ObjectStore
 _STATEMENT_SECONDS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder for small pictures and copies of objects, made at need, and the most that it holds."""
+
+    folder: Path
+    max_bytes: int = 2_500_000_000
+
+
 class Sources:
     """The service as the pages see it; threads share it."""
 
-    def __init__(self, settings: Settings, cache: Path) -> None:
+    def __init__(self, settings: Settings, cache: Cache) -> None:
         """Connect.
 
         Args:
             settings: of the service.
-            cache: folder for small pictures and copies of objects; bounded, and made at need.
+            cache: where what takes time to get is kept.
 
         Raises:
             UserError: the database cannot be used, or is of another version; or no store is configured.
@@ -44,8 +53,11 @@ class Sources:
         self.store = ObjectStore.from_settings(settings)
         self.listings = Listings(self.store)
         self.taxonomies = Taxonomies()
-        self.latents = StoredLatents(self.store, cache / "latents")
-        self.thumbnails = Thumbnails(cache / "thumbnails", max_pixels=settings.max_image_pixels)
+        pictures = cache.max_bytes // 5
+        self.latents = StoredLatents(self.store, cache.folder / "latents", max_bytes=cache.max_bytes - pictures)
+        self.thumbnails = Thumbnails(
+            cache.folder / "thumbnails", max_bytes=pictures, max_pixels=settings.max_image_pixels
+        )
         self.encoder = Encoder(settings, self.store)
 
     def close(self) -> None:

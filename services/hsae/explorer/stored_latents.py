@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -73,7 +74,7 @@ class StoredLatents:
         return _strongest(images[rows].astype(np.int64), np.concatenate(values)), len(images)
 
     @contextlib.contextmanager
-    def _opened(self, analysis_key: str, sha256: str) -> Iterator[safe_open]:
+    def _opened(self, analysis_key: str, sha256: str) -> Iterator[Any]:
         path = self._copy(analysis_key, sha256)
         try:
             with safe_open(path, framework="numpy") as file:
@@ -99,7 +100,9 @@ class StoredLatents:
             with tempfile.NamedTemporaryFile(prefix=".", dir=self._folder, delete=False) as stream:
                 aside = Path(stream.name)
                 try:
-                    self._store.check(latents_key(analysis_key, sha256), sha256=sha256, into=stream.file)
+                    self._store.check(
+                        latents_key(analysis_key, sha256), sha256=sha256, into=cast("BinaryIO", stream.file)
+                    )
                     stream.flush()
                     aside.replace(path)
                 except BaseException:

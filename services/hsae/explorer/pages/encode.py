@@ -1,12 +1,14 @@
 """Upload an image to see which latents fire on it. Nothing of it is kept."""
 
+from typing import Any
+
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.catalog.findings.browse.latents import labels_of_latents
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_encode
 from hsae.explorer.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError, wanted_of
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, ScopeQuery
@@ -65,14 +67,9 @@ def _encoded(request: Request, query: ScopeQuery, content: bytes) -> Response:
     return _page(request, scope, rows=rows, picture=encoded.picture, n_fire=len(encoded.latents), sql=sql)
 
 
-def _page(request: Request, scope: Scope, **found: object) -> Response:
-    nothing = {"rows": None, "picture": None, "n_fire": 0, "sql": None}
+def _page(request: Request, scope: Scope, **found: Any) -> Response:
+    nothing: dict[str, Any] = {"rows": None, "picture": None, "n_fire": 0, "sql": None}
     return page(
-        request, "encode.html", scope=scope, most=_N_LATENTS, max_mib=MAX_UPLOAD_BYTES >> 20, python=_python(scope),
-        **(nothing | found),
+        request, "encode.html", scope=scope, most=_N_LATENTS, max_mib=MAX_UPLOAD_BYTES >> 20,
+        python=python_encode(scope), **(nothing | found),
     )  # fmt: skip
-
-
-def _python(scope: Scope) -> str:
-    """Encoding is two lines: what `python_call` makes, with what to do with the answer."""
-    return python_call(scope, "encode", _=["my.jpg"]).replace("\nan.encode(", "\nz = an.encode(") + "\nan.explain(z[0])"

@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from hsae.catalog.findings.browse.latents import labels_of_latents
 from hsae.errors import UserError
-from hsae.explorer.copies import python_call
 from hsae.explorer.listings import Listed
 from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
@@ -42,8 +41,7 @@ def image_page(request: Request) -> Response:
     }  # fmt: skip
     return page(
         request, "image.html", dataset=dataset, listed=listed, scope=scope, query=query, state=state,
-        labels=[labels[wnid] for wnid in listed.classes if wnid in labels], python=python_call(scope, "latents"),
-        most=_N_LATENTS, **context,
+        labels=[labels[wnid] for wnid in listed.classes if wnid in labels], most=_N_LATENTS, **context,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from hsae.catalog import BASES
 from hsae.catalog.findings.browse.latents import nodes_of_latent, one_latent
 from hsae.catalog.findings.browse.pairs import family_of_latent
 from hsae.errors import UserError
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, MAX_INT
 from hsae.explorer.rendering import page, sources_of
@@ -39,13 +39,13 @@ def latent_page(request: Request) -> Response:
         images, images_missing = sources.top_images(session, row["dataset_id"], row["top_images"])
         nodes = nodes_of_latent(analysis, basis, latent, limit=_N_NODES)
         family = family_of_latent(analysis, basis, latent, limit=_N_RELATIVES)
-        context = {
+        context: dict[str, Any] = {
             "nodes": nodes.ask(session), "family": family.ask(session),
             "sql": question.as_sql(session), "nodes_sql": nodes.as_sql(session), "family_sql": family.as_sql(session),
         }  # fmt: skip
         objects = dataset_of(session, analysis)
     histogram, histogram_missing = _histogram(sources, objects, basis, latent)
-    python = python_call(scope, "show", _=[latent])
+    python = python_analysis(scope, "show", [latent]) if basis == "sae" else None
     return page(
         request, "latent.html", scope=scope, row=row, images=images, images_missing=images_missing,
         histogram=histogram, histogram_missing=histogram_missing, python=python, **context,

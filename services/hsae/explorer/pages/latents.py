@@ -8,7 +8,7 @@ from starlette.responses import Response
 from hsae.catalog.findings.browse.latents import LatentList, columns_of_bases, latent_list
 from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_latents
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import BadAddressError, LatentsQuery, cursor_of, cursor_text
 from hsae.explorer.rendering import page, sources_of
@@ -59,7 +59,17 @@ def latents_page(request: Request) -> Response:
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
         following = cursor_text(float(last["sorted_by"]), last["analysis_id"], last["latent"])
-    python = python_call(scope, "latents", under=query.under, min_f1=query.min_f1)
+    further = {"q": "words", "min_density": "density", "max_density": "density"}
+    python = python_latents(
+        scope,
+        least_adjusted=query.min_f1,
+        others=sorted({words for name, words in further.items() if getattr(query, name) is not None}),
+        under=query.under,
+        max_q=query.max_q,
+        min_coherence=query.min_coherence,
+        min_stability=query.min_stability,
+        basis=state["basis"],
+    )
     return page(
         request, "latents.html", scope=scope, query=query, state=state, rows=rows, bases=bases, sorts=SORT_NAMES,
         dataset=dataset, following=following, is_first=query.after is None, n_images=_N_IMAGES, sql=sql, python=python,

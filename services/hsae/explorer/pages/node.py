@@ -1,5 +1,7 @@
 """One node of the taxonomy across layers, with its hyponyms, its classes and its best latents now."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,7 +13,7 @@ from hsae.catalog.findings.browse.nodes import (
     node_across_layers,
     node_in_dataset,
 )
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import MAX_ID, ScopeQuery
 from hsae.explorer.rendering import page, sources_of
@@ -42,7 +44,7 @@ def node_page(request: Request) -> Response:
         latents = latents_of_node(node, scope.chosen.id, basis=query.basis, limit=_N_LATENTS)
         around = neighbours(node, dataset["dataset_id"]).ask(session)
         best_around = best_at_nodes(scope.chosen.id, [row["synset_id"] for row in around], basis=query.basis)
-        context = {
+        context: dict[str, Any] = {
             "node": found[0], "across": across.ask(session), "latents": latents.ask(session),
             "around": around, "best": {row["synset_id"]: row for row in best_around.ask(session)},
             "classes": classes_under(node, dataset["dataset_id"], limit=_N_CLASSES).ask(session),
@@ -55,7 +57,7 @@ def node_page(request: Request) -> Response:
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
         "basis": None if query.basis == "sae" else query.basis,
     }  # fmt: skip
-    python = python_call(scope, "nodes", under=found[0]["synset"])
+    python = python_analysis(scope, "nodes", under=found[0]["synset"], basis=state["basis"])
     return page(
         request, "node.html", scope=scope, query=query, state=state, dataset=dataset, n_images=_N_IMAGES,
         n_classes_shown=_N_CLASSES, python=python, **context,

@@ -9,7 +9,6 @@ from hsae.catalog import BASES
 from hsae.catalog.findings.browse.pairs import PairList, pair_list
 from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
-from hsae.explorer.copies import python_call
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, PairsQuery, cursor_of, cursor_text
 from hsae.explorer.rendering import page, sources_of
@@ -62,7 +61,7 @@ def pairs_page(request: Request) -> Response:
     }
     return page(
         request, "pairs.html", scope=scope, query=query, state=state, rows=rows, bases=BASES, following=following,
-        is_first=query.after is None, sql=sql, python=python_call(scope, "latents", under=query.under),
+        is_first=query.after is None, sql=sql,
     )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from hsae.catalog.findings.browse.studies import HEADLINE, METRICS, layers_of_st
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.studies import list_studies, show_study
 from hsae.errors import UserError
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_studies, python_study
 from hsae.explorer.parameters import MAX_ID
 from hsae.explorer.rendering import page, sources_of
-from hsae.explorer.scope import Scope, UnknownError, study_scope
+from hsae.explorer.scope import UnknownError, study_scope
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.interval_table import verdict
 from hsae.sae.config import SaeConfig
@@ -38,7 +38,7 @@ def studies_page(request: Request) -> Response:
     for number, of_study in groupby(rows, key=lambda row: row["study"]):
         trends = [row | {"verdict": VERDICTS[verdict(row)]} for row in of_study if row["analysis_id"] is not None]
         studies.append(known[number] | {"trends": trends, "state": _state(known[number]["jobs"])})
-    return page(request, "studies.html", studies=studies, sql=sql, python=python_call(Scope(), ""))
+    return page(request, "studies.html", studies=studies, sql=sql, python=python_studies())
 
 
 def study_page(request: Request) -> Response:
@@ -57,9 +57,9 @@ def study_page(request: Request) -> Response:
     for row in rows:
         row["sae"] = names[row["analysis_id"]]
     groups = [(sae, list(of_sae)) for sae, of_sae in groupby(rows, key=lambda row: row["sae"])]
-    context = {
+    context: dict[str, Any] = {
         "study": study | {"state": _state(study["jobs"])}, "scope": scope, "groups": groups, "trends": trends,
-        "missing": missing, "sql": sql, "python": python_call(scope, "layers"),
+        "missing": missing, "sql": sql, "python": python_study(scope, "layers"),
         "failed": [job for job in study["job_list"] if job["state"] in ("failed", "cancelled")],
     }  # fmt: skip
     return page(request, "study.html", **context)

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, search_nodes
 from hsae.explorer.addresses import node_address
-from hsae.explorer.copies import python_call
+from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import DEPTH, TreeQuery
 from hsae.explorer.rendering import page, sources_of
@@ -45,9 +45,9 @@ def tree_page(request: Request) -> Response:
         best = {row["synset_id"]: row for row in question.ask(session)}
         sql = question.as_sql(session)
     state = _state(query, scope)
-    context = {
+    context: dict[str, Any] = {
         "scope": scope, "query": query, "state": state, "root": root, "lines": lines, "best": best, "sql": sql,
-        "python": python_call(scope, "nodes", under=root["synset"]),
+        "python": python_analysis(scope, "nodes", under=root["synset"], basis=_not_sae(query)),
         "is_cut": len(lines) == _MAX_LINES,
         "picture": _picture(tree, best, root["synset_id"]) if is_picture else None,
     }  # fmt: skip
@@ -59,10 +59,14 @@ def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:
     assert scope.chosen is not None  # noqa: S101 -- narrows the type
     return {
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
-        "basis": None if query.basis == "sae" else query.basis, "root": query.root,
+        "basis": _not_sae(query), "root": query.root,
         "depth": None if query.depth == DEPTH else query.depth, "open": list(query.open),
         "view": None if query.view == "table" else query.view,
     }  # fmt: skip
+
+
+def _not_sae(query: TreeQuery) -> str | None:
+    return None if query.basis == "sae" else query.basis
 
 
 def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, dataset: Mapping[str, Any]) -> Response:
@@ -77,9 +81,9 @@ def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, d
     if scope.chosen is not None:
         nodes = [row["synset_id"] for row in found]
         best = {row["synset_id"]: row for row in best_at_nodes(scope.chosen.id, nodes, basis=query.basis).ask(session)}
-    context = {
+    context: dict[str, Any] = {
         "scope": scope, "query": query, "state": keeps, "found": found, "best": best, "most": _MAX_FOUND,
-        "dataset": dataset, "sql": question.as_sql(session), "python": python_call(scope, "nodes"),
+        "dataset": dataset, "sql": question.as_sql(session), "python": None,
     }  # fmt: skip
     return page(request, "search.html", **context)
 

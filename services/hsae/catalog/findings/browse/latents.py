@@ -74,10 +74,10 @@ def latent_list(wanted: LatentList) -> Question:
     for name, value in wanted.least.items():
         where += f" AND {SORTS[name]} >= :least_{name}"
         values[f"least_{name}"] = value
-    for column, value in (("density", wanted.max_density), ("label_q", wanted.max_q)):
-        if value is not None:
+    for column, most in (("density", wanted.max_density), ("label_q", wanted.max_q)):
+        if most is not None:
             where += f" AND l.{column} <= :most_{column}"
-            values[f"most_{column}"] = value
+            values[f"most_{column}"] = most
     if wanted.under is not None:
         where += """
               AND l.label_synset_id = ANY(ARRAY(
