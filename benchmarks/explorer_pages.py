@@ -66,8 +66,8 @@ def put_objects(sessions: sessionmaker[Session], store: ObjectStore, nodes: Node
     sha256 = hashlib.sha256(file.getvalue()).hexdigest()
     store.put(listing_key("0", sha256), file.getvalue())
     density = _L0 / size.n_latents
-    z = sp.random_array((nodes.n_total, size.n_latents), density=density, format="csr", dtype=np.float32, rng=rng)
-    latents = LatentActivations(sp.csr_array(z), np.arange(nodes.n_total, dtype=np.int32))
+    z = sp.random_array((nodes.n_total, size.n_latents), density=density, dtype=np.float32, rng=rng).tocsr()
+    latents = LatentActivations(z, np.arange(nodes.n_total, dtype=np.int32))
     with transaction(sessions) as session:
         last = session.execute(text("SELECT id, key FROM analysis ORDER BY id DESC LIMIT 1")).one()
         stored = put_latent_activations(store, last.key, latents)

@@ -61,10 +61,10 @@ def test_from_the_studies_to_a_latent_and_its_images(explored, chromium, address
         page.wait_for_url("**/study/*")
         page.get_by_role("link", name="latents", exact=True).last.click()
         page.wait_for_url("**/latents?*")
-        page.get_by_label("Label contains").fill("animal")
+        page.get_by_label("Label under node").fill("animal.n.01")
         page.get_by_role("button", name="Show").click()
-        page.wait_for_url("**q=animal*")
-        assert page.get_by_label("Label contains").input_value() == "animal"
+        page.wait_for_url("**under=animal*")
+        assert page.get_by_label("Label under node").input_value() == "animal.n.01"
         page.locator("tbody tr td a").first.click()
         page.wait_for_url("**/latent/*")
         page.wait_for_load_state("networkidle")
