@@ -10,7 +10,7 @@ from tests.small import register_small
 
 from hsae.catalog import transaction
 from hsae.explorer.app import make_app
-from hsae.explorer.sources import Cache, Sources
+from hsae.explorer.reading.sources import Cache, Sources
 
 HUGE = 10**30
 FIELDS = (

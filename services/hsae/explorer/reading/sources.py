@@ -13,10 +13,10 @@ from hsae.catalog import Dataset, clear_errors, session_factory
 from hsae.catalog.server.reading import connect_reading
 from hsae.catalog.server.schema_version import require_current_schema
 from hsae.errors import UserError
-from hsae.explorer.encoder import Encoder
-from hsae.explorer.listings import Listed, Listings
-from hsae.explorer.stored_latents import StoredLatents
-from hsae.explorer.taxonomies import Taxonomies
+from hsae.explorer.reading.encoder import Encoder
+from hsae.explorer.reading.listings import Listed, Listings
+from hsae.explorer.reading.stored_latents import StoredLatents
+from hsae.explorer.reading.taxonomies import Taxonomies
 from hsae.pipeline.gallery.thumbnails import Thumbnails
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.settings import Settings
