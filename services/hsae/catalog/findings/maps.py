@@ -53,6 +53,30 @@ def map_rows(
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
+def latents_to_map(session: Session, analysis_id: int, limit: int) -> list[Row]:
+    """The latents of an analysis that people look at first, with their strongest images.
+
+    Those with the best adjusted F1 at their label come first, then the lower number. Of latents with the same label and
+    the same numbers only the first counts; latents without a label, such as those that never fire, do not.
+
+    Returns:
+        `latent` and `top_images`.
+    """
+    query = """
+        SELECT v.latent, v.top_images FROM (
+            SELECT DISTINCT ON (l.label_synset_id, l.label_f1_adjusted, l.n_fire)
+                   l.latent, l.top_images, l.label_f1_adjusted
+            FROM latent l
+            WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND NOT l.is_dead AND l.label_f1_adjusted IS NOT NULL
+            ORDER BY l.label_synset_id, l.label_f1_adjusted, l.n_fire, l.latent
+        ) v
+        ORDER BY v.label_f1_adjusted DESC, v.latent
+        LIMIT :limit
+    """
+    found = session.execute(text(query), {"analysis": analysis_id, "limit": limit})
+    return [dict(row) for row in found.mappings()]
+
+
 def mapped_analyses(session: Session, analysis_ids: Sequence[int]) -> list[int]:
     """Which of the analyses have maps, in ascending order."""
     query = "SELECT DISTINCT analysis_id FROM map_set WHERE analysis_id = ANY(:analyses) ORDER BY 1"
