@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,6 +17,7 @@ from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
 from hsae.cli.printing.analysis_names import in_sample_title, name_saes
 from hsae.hierarchy.config import CONTROL_BASES
+from hsae.report.plot_suffixes import check_suffix
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 
@@ -58,6 +60,21 @@ label_q_option = click.option(
 )  # fmt: skip
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
+)
+
+
+def _plot_path(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse another format before anything is read."""
+    if path is not None:
+        check_suffix(path)
+    return path
+
+
+plot_option = click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_plot_path,
+    help="Also draw it to this file: .png, or .svg or .pdf for papers.",
 )
 CONTROL_HEADINGS = {
     "exemplar": "exemplars",
