@@ -1,5 +1,7 @@
 """Maps of every supported architecture against the paper's steps, done slowly for one image at a time."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -159,7 +161,7 @@ def test_wrong_requests(folders):
     with pytest.raises(ValueError, match="layer 1 is not the deepest of this backbone, 2"):
         relevance(backbone, 1, objective, images)
     with pytest.raises(ValueError, match="rollout is no method: choose from chefer"):
-        relevance(backbone, LAYER, objective, images, "rollout")
+        relevance(backbone, LAYER, objective, images, cast("Any", "rollout"))
 
 
 def test_a_backbone_that_gives_no_attention_weights_says_so(folders, monkeypatch):

@@ -57,4 +57,5 @@ def gradient_norm(
     values: Float[Tensor, "batch n d_model"], gradients: Float[Tensor, "batch n d_model"]
 ) -> Float[Tensor, "batch n"]:
     """The norm of gradient x input of every token."""
-    return torch.linalg.vector_norm(gradients.float() * values.detach().float(), dim=2)
+    norms: Tensor = torch.linalg.vector_norm(gradients.float() * values.detach().float(), dim=2)
+    return norms

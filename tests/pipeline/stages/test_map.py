@@ -13,6 +13,7 @@ from tests.small import bare_scoring, register_small, small_request
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import Job, MapSet, Sae, transaction
 from hsae.catalog.findings.maps import latents_to_map, map_rows, mapped_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.datasets import ImageFile, source_at
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import submit
@@ -67,14 +68,17 @@ def test_maps_are_those_of_the_latents_and_their_images(made):
     service = made.service
     rows = rows_of_maps(service)
     with transaction(service.sessions) as session:
-        (analysis,) = mapped_analyses(session, [row["analysis_id"] for row in rows])
-        chosen = latents_to_map(session, analysis, SETTINGS.latents)
+        (analysis,) = mapped_analyses(session, AnalysisFilter(layer=LAYER))
+        assert analysis == {"analysis_id": rows[0]["analysis_id"], "layer": LAYER}
+        assert mapped_analyses(session, AnalysisFilter(layer=LAYER + 1)) == []
+        chosen = latents_to_map(session, analysis["analysis_id"], SETTINGS.latents)
         job = session.get_one(Job, job_id(made.plan, "map"))
         made_of = stage_of("map").request.model_validate(job.request)
         sae_row = session.scalars(select(Sae)).one()
         assert (job.queue, job.progress_unit, job.progress_done) == ("gpu", "images", job.progress_total)
+    tokens = "" if made.tokens == "cls" else f", {made.tokens}"
     assert job.title == (
-        f"map latents of topk SAE x2 (k=4, n_steps=30) of dinov2-emoji layer 3{'' if made.tokens == 'cls' else ', ' + made.tokens} on"
+        f"map latents of topk SAE x2 (k=4, n_steps=30) of dinov2-emoji layer 3{tokens} on"
         " small (latents=5, images=3, methods=chefer+gradcam+attention+gradient+activation+random, batch_size=4)"
     )
     pairs = [(row["latent"], rank, top) for row in chosen for rank, top in enumerate(row["top_images"][:3], start=1)]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, of_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
 
 
 def map_rows(
@@ -77,7 +78,22 @@ def latents_to_map(session: Session, analysis_id: int, limit: int) -> list[Row]:
     return [dict(row) for row in found.mappings()]
 
 
-def mapped_analyses(session: Session, analysis_ids: Sequence[int]) -> list[int]:
-    """Which of the analyses have maps, in ascending order."""
-    query = "SELECT DISTINCT analysis_id FROM map_set WHERE analysis_id = ANY(:analyses) ORDER BY 1"
-    return list(session.scalars(text(query), {"analyses": list(analysis_ids)}))
+def mapped_analyses(session: Session, wanted: AnalysisFilter) -> list[Row]:
+    """The analyses that have maps, by layer: `analysis_id` and `layer`."""
+    values: Row = {}
+    query = f"""
+        SELECT v.analysis_id, v.layer FROM analysis_input v
+        WHERE EXISTS (SELECT FROM map_set s WHERE s.analysis_id = v.analysis_id){of_analyses(wanted, values)}
+        ORDER BY v.layer, v.analysis_id
+    """  # noqa: S608 -- conditions name our columns, values are bound
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def latent_facts(session: Session, analysis_ids: Sequence[int], latents: Sequence[int]) -> list[Row]:
+    """Which of the latents exist in these analyses: `analysis_id`, `latent` and `is_dead`."""
+    query = """
+        SELECT l.analysis_id, l.latent, l.is_dead FROM latent l
+        WHERE l.analysis_id = ANY(:analyses) AND l.basis = 'sae' AND l.latent = ANY(:latents) ORDER BY 1, 2
+    """
+    found = session.execute(text(query), {"analyses": list(analysis_ids), "latents": list(latents)})
+    return [dict(row) for row in found.mappings()]
