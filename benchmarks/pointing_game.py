@@ -11,6 +11,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
@@ -105,6 +106,14 @@ def table(values: Mapping[str, np.ndarray], classes: np.ndarray) -> dict[str, An
     }
 
 
+def some_classes(images: Path, n_classes: int, links: Path) -> Path:
+    """A folder of links to some of the classes."""
+    folders = sorted(images.resolve().glob("n*"))
+    for i in np.unique(np.linspace(0, len(folders) - 1, n_classes).round().astype(int)).tolist():
+        (links / folders[i].name).symlink_to(folders[i], target_is_directory=True)
+    return links
+
+
 def of_layer(layers: RealLayers, data: RealData, layer: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, choose, play and measure on one layer."""
     config = SaeConfig(kind="topk", k=arguments.k, expansion=8, n_steps=arguments.steps)
@@ -165,6 +174,7 @@ def main() -> None:
         help="label and play on these groups, train on all others; a file's group is the second part of its name"
         " (default: shares of each class)",
     )  # fmt: skip
+    parser.add_argument("--classes", type=int, metavar="N", help="only N of the classes, evenly spread (default: all)")
     parser.add_argument("--steps", type=int, default=1000, help="of each training (default: %(default)s)")
     parser.add_argument("--k", type=int, default=16, help="of the TopK SAE (default: %(default)s)")
     parser.add_argument("--min-f1", type=float, default=0.5, help="adjusted, of a label (default: %(default)s)")
@@ -183,12 +193,14 @@ def main() -> None:
     if arguments.groups is not None:
         select, score = arguments.groups
         split = SplitConfig(groups=NamedGroups(select=(select,), score=(score,)))
-    data = RealData(name, images, backbone, split)
-    try:
-        layers = RealLayers.of(data, tuple(arguments.blocks))
-        found = [of_layer(layers, data, layer, arguments) for layer in arguments.blocks]
-    except UserError as error:
-        raise SystemExit(str(error)) from error
+    with TemporaryDirectory() as links:
+        chosen = images if arguments.classes is None else some_classes(images, arguments.classes, Path(links))
+        data = RealData(name, chosen, backbone, split)
+        try:
+            layers = RealLayers.of(data, tuple(arguments.blocks))
+            found = [of_layer(layers, data, layer, arguments) for layer in arguments.blocks]
+        except UserError as error:
+            raise SystemExit(str(error)) from error
     print(markdown(found))
     rows = [
         Row(f"block {one['layer']}, pointing, {method}", one["pointing"][method]["mean"], "share")
