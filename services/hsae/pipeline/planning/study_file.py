@@ -174,9 +174,9 @@ class StudySpec(BaseModel):
             probe=self.probe,
             split=self.split,
             own={
-                kind: given
+                kind: own
                 for kind, settings in own_settings().items()
-                if (given := getattr(self, kind, settings())) != settings()
+                if (own := getattr(self, kind, settings())) != settings()
             },
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
