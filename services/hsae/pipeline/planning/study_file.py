@@ -173,7 +173,11 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
-            own={kind: getattr(self, kind) for kind in own_settings() if kind in type(self).model_fields},
+            own={
+                kind: own
+                for kind, settings in own_settings().items()
+                if (own := getattr(self, kind, settings())) != settings()
+            },
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
 
