@@ -86,7 +86,7 @@ def labelled_latents(layers: RealLayers, layer: int, sae: SparseAutoencoder, *, 
 def collages(chosen: Sequence[Labelled], n_candidates: int, *, seed: int) -> list[Collage]:
     """Candidates of every latent; the right quarter goes round."""
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[Collage] = []
     for number, one in enumerate(chosen):
         for turn in range(n_candidates):
             quarter = (number + turn) % 4

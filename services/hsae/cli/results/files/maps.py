@@ -15,10 +15,10 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import name_saes
 from hsae.cli.printing.output import csv_text, json_option, print_json, print_rows
 from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
 from hsae.errors import UserError
+from hsae.pipeline.exports.analysis_names import name_saes
 from hsae.pipeline.upkeep.damage import forget_object
 from hsae.relevancy.config import MAP_METHODS
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
