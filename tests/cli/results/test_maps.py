@@ -115,6 +115,23 @@ def test_latents_and_methods_without_maps_are_refused_in_one_line(mapped, admin,
         assert f"No maps were made of latent {alive}" in some.stderr
 
 
+def test_lost_maps_are_made_again_by_the_next_submit(make_service, admin, tmp_path):
+    service = make_service()
+    register_small(service, n_classes=3)
+    request = small_request(layers=(1,), saes=(TINY_SAE,), scoring=bare_scoring(), own={"map": SETTINGS})
+    run_study(service, submit(request, service.settings, service.sessions).study_id)
+    (key,) = service.store.list("maps/")
+    service.store.delete(key)
+    result = admin(service, "results", "maps", "-o", tmp_path)
+    assert result.exit_code == 1
+    assert key in result.stderr
+    plan = submit(request, service.settings, service.sessions)
+    assert [job.status for job in plan.jobs if job.kind == "map"] == ["again"]
+    run_study(service, plan.study_id)
+    assert list(service.store.list("maps/")) == [key]
+    assert admin(service, "results", "maps", "-o", tmp_path).exit_code == 0
+
+
 def test_without_maps_one_line_says_how_to_make_them(make_service, admin, tmp_path):
     service = make_service()
     register_small(service, n_classes=3)

@@ -173,13 +173,14 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
-            own={
-                kind: own
-                for kind, settings in own_settings().items()
-                if (own := getattr(self, kind, settings())) != settings()
-            },
+            own=self._own(),
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
+
+    def _own(self) -> dict[str, Any]:
+        """The settings of single stages that are not the default."""
+        given = {kind: getattr(self, kind, None) for kind in own_settings()}
+        return {kind: own for kind, own in given.items() if own is not None and own != type(own)()}
 
 
 def _with_own_settings() -> type[StudySpec]:
