@@ -14,6 +14,7 @@ from hsae.catalog.tables.comparisons import (
 )
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
 from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
+from hsae.catalog.tables.maps import LatentMap, MapSet
 from hsae.catalog.tables.replicates import LayerReplicate, LayerTreeShuffle
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
 from hsae.catalog.tables.work import (
@@ -59,11 +60,13 @@ __all__ = [
     "Latent",
     "LatentEdge",
     "LatentFamily",
+    "LatentMap",
     "LatentPlace",
     "LatentStability",
     "LayerReplicate",
     "LayerScore",
     "LayerTreeShuffle",
+    "MapSet",
     "Model",
     "NodeAbsorption",
     "NodeScore",

@@ -80,7 +80,7 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
     """
     if connections.home is None and "HSAE_HOME" not in os.environ:
         connections.home = demo_home()
-    click.echo("Starting a private Postgres, Valkey, SeaweedFS and one worker ...")
+    click.echo("Starting a private Postgres, Valkey, SeaweedFS and workers ...")
     bring_up(connections)
     home = connections.settings.home
     try:

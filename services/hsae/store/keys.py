@@ -9,6 +9,7 @@ DATASETS = "datasets"
 ACTIVATIONS = "activations"
 SAES = "saes"
 ANALYSES = "analyses"
+MAPS = "maps"
 LOGS = "logs"
 TAXONOMIES = "taxonomies"
 DOCTOR = "doctor"
@@ -81,6 +82,11 @@ def latents_key(analysis: str, sha256: str = CHECKSUM) -> str:
 def class_sums_key(analysis: str, sha256: str = CHECKSUM) -> str:
     """The class sums of the analysis with the key `analysis`."""
     return fill_checksum(artifact_prefix(ANALYSES, analysis) + f"class_sums-{CHECKSUM}.safetensors", sha256)
+
+
+def maps_key(maps: str, sha256: str = CHECKSUM) -> str:
+    """The relevancy maps of the set with the key `maps`."""
+    return fill_checksum(artifact_prefix(MAPS, maps) + f"maps-{CHECKSUM}.safetensors", sha256)
 
 
 def listing_key(fingerprint: str, sha256: str) -> str:

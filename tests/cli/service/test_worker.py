@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tests.cli.refusals import assert_one_line
 from tests.waiting import wait_for
 
 from hsae.catalog import QUEUES
+from hsae.cli.service import stack
 from hsae.cli.service.stack import _environments
 from hsae.cli.service.worker import worker, worker_command
 from hsae.errors import UserError
@@ -54,6 +56,9 @@ def test_a_gpu_that_is_not_there(admin, service):
 def test_workers_of_the_stack(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(stack, "_GPU_DRIVERS", (Path("/dev/no-such-gpu"),))
+    assert _environments(set(), ()) == _environments({"worker", "worker-cpu"}, ()) == {"worker": {}, "worker-cpu": {}}
+    monkeypatch.setattr(stack, "_GPU_DRIVERS", (Path("/dev/no-such-gpu"), Path("/dev/null")))
     assert _environments(set(), ()) == _environments({"worker"}, ()) == {"worker": {}}
     each = {"worker-gpu0": {"CUDA_VISIBLE_DEVICES": "0"}, "worker-gpu1": {"CUDA_VISIBLE_DEVICES": "1"}}
     assert _environments(set(), (0, 1)) == each

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
-from hsae.catalog import connect
+from hsae.catalog import QUEUES, connect
 from hsae.catalog.server import migrate
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.printing.output import json_option, print_json
@@ -16,11 +17,14 @@ from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
 WORKER = "worker"
+CPU_WORKER = f"{WORKER}-cpu"
+_GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+"""Devices that the drivers of NVIDIA's and AMD's GPUs make; torch, which knows better, takes seconds to load."""
 _STOP_SECONDS = 40.0  # a worker needs up to 30 to hand its job back
 
 
 def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[int] = ()) -> None:
-    """Start the private stack, migrate its database, make its bucket, and start one worker, or one for each of `gpus`.
+    """Start the private stack, migrate its database, make its bucket, and start workers: see `_environments`.
 
     Raises:
         UserError: a GPU does not exist, or a worker of all GPUs may be using it.
@@ -37,18 +41,24 @@ def bring_up(connections: Connections, *, worker: bool = True, gpus: Sequence[in
     engine.dispose()
     ObjectStore.from_settings(settings).ensure_bucket()
     for name, environment in environments.items():
-        command = worker_command(name=name.removeprefix(f"{WORKER}-"))
+        queues = ("cpu",) if name == CPU_WORKER else QUEUES
+        command = worker_command(queues, name=name.removeprefix(f"{WORKER}-"))
         stack.start_process(name, command, {"HSAE_HOME": str(home), **info.environment(), **environment})
 
 
 def _environments(running: set[str], gpus: Sequence[int]) -> dict[str, dict[str, str]]:
     """The workers to start: by name the variables that give each its GPU.
 
+    One for every GPU in `gpus`. Without `gpus` one worker for all jobs; on a machine without a GPU also one for the
+    jobs of the queue cpu: a job alone seldom keeps all cores busy, so analyses run beside trainings.
+
     Raises:
         UserError: a worker of all GPUs is running.
     """
     if not gpus:  # workers of single GPUs stay the only ones
-        return {} if running - {WORKER} else {WORKER: {}}
+        if running - {WORKER, CPU_WORKER}:
+            return {}
+        return {WORKER: {}} if any(device.exists() for device in _GPU_DRIVERS) else {WORKER: {}, CPU_WORKER: {}}
     if WORKER in running:
         raise UserError("a worker without --gpu is running and may use every GPU: run `hsae-admin down` first")
     return {f"{WORKER}-gpu{gpu}": gpu_environment(gpu) for gpu in gpus}
@@ -62,14 +72,15 @@ def _environments(running: set[str], gpus: Sequence[int]) -> dict[str, dict[str,
     "gpus",
     type=click.IntRange(min=0),
     multiple=True,
-    help="Start a worker for this GPU; may be given several times.  [default: one worker for all]",
+    help="Start a worker for this GPU; may be given several times.  [default: one worker for all; without a GPU two]",
 )
 @json_option
 @pass_connections
 def up(connections: Connections, worker: bool, gpus: tuple[int, ...], as_json: bool) -> None:
-    """Start a private stack on this machine: Postgres, Valkey, SeaweedFS and one worker; its data is kept.
+    """Start a private stack on this machine: Postgres, Valkey, SeaweedFS and a worker; its data is kept.
 
-    The other commands find it by themselves. Nothing listens beyond the loopback interface.
+    Without a GPU it has two workers, so that analyses run beside trainings. The other commands find it by themselves.
+    Nothing listens beyond the loopback interface.
     """
     if gpus and not worker:
         raise UserError("--gpu starts workers and --no-worker none: leave one of them out")

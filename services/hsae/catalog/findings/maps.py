@@ -1,0 +1,59 @@
+"""Queries about relevancy maps."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+
+
+def map_rows(
+    session: Session, analysis_id: int, latents: Sequence[int] | None = None, *, methods: Sequence[str] | None = None
+) -> list[Row]:
+    """The maps of latents of an analysis: by latent, method and rank; empty where none were made.
+
+    Where several sets have the same map, the latest set's counts.
+
+    Args:
+        session: a database session.
+        analysis_id: the analysis.
+        latents: these latents; None: all that have maps.
+        methods: these methods; None: all.
+
+    Returns:
+        Columns of latent_map; `analysis_id`; `maps_key` and `maps_sha256`, which name the object (`map_index` is the
+        place in its tensor `method`); `n_patch_rows` and `n_patch_cols`; the synset of the latent's `label` with its
+        `label_f1_adjusted`; and what is needed to find the image and the part of it that the model saw: `root` (folder
+        or URI of the data set) and `preprocessing`.
+    """
+    query = """
+        SELECT DISTINCT ON (v.latent, v.method, v.rank)
+               s.analysis_id, v.*, s.key AS maps_key, s.maps_sha256, s.n_patch_rows, s.n_patch_cols,
+               y.name AS label, l.label_f1_adjusted, d.root, m.preprocessing
+        FROM latent_map v
+        JOIN map_set s ON s.id = v.map_set_id
+        JOIN analysis a ON a.id = s.analysis_id
+        JOIN dataset d ON d.id = a.dataset_id
+        JOIN sae e ON e.id = a.sae_id
+        JOIN activation_set t ON t.id = e.activation_set_id
+        JOIN model m ON m.id = t.model_id
+        LEFT JOIN latent l ON l.analysis_id = a.id AND l.basis = 'sae' AND l.latent = v.latent
+        LEFT JOIN synset y ON y.id = l.label_synset_id
+        WHERE s.analysis_id = :analysis
+              AND (CAST(:latents AS integer[]) IS NULL OR v.latent = ANY(:latents))
+              AND (CAST(:methods AS text[]) IS NULL OR v.method = ANY(:methods))
+        ORDER BY v.latent, v.method, v.rank, s.id DESC
+    """
+    values = {
+        "analysis": analysis_id,
+        "latents": None if latents is None else list(latents),
+        "methods": None if methods is None else list(methods),
+    }
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def mapped_analyses(session: Session, analysis_ids: Sequence[int]) -> list[int]:
+    """Which of the analyses have maps, in ascending order."""
+    query = "SELECT DISTINCT analysis_id FROM map_set WHERE analysis_id = ANY(:analyses) ORDER BY 1"
+    return list(session.scalars(text(query), {"analyses": list(analysis_ids)}))
