@@ -80,8 +80,8 @@ class _StoppingContext(StageContext):
 
     stop_at: int | None = None
 
-    def progress(self, done: int, total: int, unit: str) -> None:
-        super().progress(done, total, unit)
+    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None:
+        super().progress(done, total, unit, note)
         if self.stop_at is not None and done >= self.stop_at:
             raise OSError(f"stopped by the test at {done} of {total} {unit}")
 

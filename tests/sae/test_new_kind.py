@@ -176,7 +176,8 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
         ["studies", "show", str(plan.study_id)],
         ["results", "export", str(number), "-o", str(export)],
     ]
-    environment = {**os.environ, **service.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **service.environment, "PYTHONPATH": path}
     run = subprocess.run(
         [sys.executable, "-c", _COMMANDS, json.dumps(commands)],
         env=environment, capture_output=True, text=True, check=True, timeout=300,
@@ -184,6 +185,7 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     usage, planned, refused, chosen, layers, study, exported = map(json.loads, run.stdout.splitlines())
     assert "--margin FLOAT" in usage[1]
     assert "topk|shrink]" in usage[1]
+    assert planned[0] == 0, planned
     titles = {job["title"] for job in json.loads(planned[1])["jobs"] if job["kind"] == "train"}
     assert any("shrink SAE x8 (margin=0.3)" in title for title in titles), titles
     assert any("relu SAE x8" in title for title in titles), titles

@@ -96,9 +96,7 @@ def upgrade() -> None:
             comment="greatest value of the map, by which the stored one is divided; null where no patch is relevant "
             "(no positive or no finite value)",
         ),
-        sa.Column(
-            "peak_row", sa.SmallInteger(), nullable=True, comment="row of the patch with the peak, from the top"
-        ),
+        sa.Column("peak_row", sa.SmallInteger(), nullable=True, comment="row of the patch with the peak, from the top"),
         sa.Column(
             "peak_col", sa.SmallInteger(), nullable=True, comment="column of the patch with the peak, from the left"
         ),

@@ -1,27 +1,25 @@
 """Scores by layer as one picture."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.backbones.names import short_model_name
-from hsae.errors import UserError
+from hsae.report.figures.palette import EXEMPLARS, RANDOM, SHUFFLED, colours
+from hsae.report.figures.written import write_figure
 from hsae.report.ranges import ranges
 from hsae.sae.variants import VARIANTS
 from hsae.split_config import IN_SAMPLE
 
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {
-    "exemplar": ("C6", "-", "exemplars"),
-    "random": ("C1", "-", "random directions"),
+    "exemplar": (EXEMPLARS, "-", "exemplars"),
+    "random": (RANDOM, "-", "random directions"),
 }
 _BANDS = {"coherence_excess": "coherence_excess", "best_f1_adjusted_inner": "f1_adjusted_inner"}
 """Scores with an interval, and what its ends are called after."""
@@ -77,7 +75,7 @@ def figure_title(rows: _Rows, protocol: str) -> str:
 
 
 def layer_figure(rows: _Rows, title: str, path: Path, protocol: str = "chance") -> None:
-    """Draw scores along depth from the rows of `with_headlines`, and write them as a PNG.
+    """Draw scores along depth from the rows of `with_headlines`, and write them as PNG, SVG or PDF.
 
     Every SAE setting (`sae`, its name; without it the kind) has a line in each panel. One setting of a kind stands
     beside all of its controls; of several, each beside its shuffled taxonomy alone, in its own colour. A panel names
@@ -90,7 +88,7 @@ def layer_figure(rows: _Rows, title: str, path: Path, protocol: str = "chance") 
         protocol: `chance`: what is corrected for chance; `paper`: LCH height and coverage as the paper has them.
 
     Raises:
-        UserError: when the file cannot be written.
+        UserError: the file cannot be written.
     """
     panels = _PANELS[protocol]
     n_rows = 1 if len(panels) < 3 else 2
@@ -121,15 +119,7 @@ def layer_figure(rows: _Rows, title: str, path: Path, protocol: str = "chance") 
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside, dpi=110, format="png")
-        aside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink()
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+    write_figure(figure, path)
 
 
 def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> None:
@@ -167,13 +157,13 @@ def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> Non
 def _tree_style(panel: _Panel) -> tuple[str, str, str]:
     """Colour, line and name of the shuffled taxonomy: many shuffles, or the few that are scored in full."""
     if panel.tree == f"{panel.score}_shuffled_taxonomy":
-        return "C2", ":", "shuffled taxonomy, few shuffles"
-    return "C2", "--", "shuffled taxonomy"
+        return SHUFFLED, ":", "shuffled taxonomy, few shuffles"
+    return SHUFFLED, "--", "shuffled taxonomy"
 
 
 def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> None:
     """Several settings of a kind: all controls of all of them would hide the lines that are to be compared."""
-    for (name, rows), colour in zip(settings.items(), _colours(len(settings)), strict=True):
+    for (name, rows), colour in zip(settings.items(), colours(len(settings)), strict=True):
         layers = [row["layer"] for row in rows]
         marker = VARIANTS[rows[0]["sae_kind"]].style.marker
         axes.plot(layers, _values(rows, panel.score), color=colour, marker=marker, markersize=4, label=name)
@@ -182,11 +172,6 @@ def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> Non
             axes.plot(layers, shuffled, color=colour, linestyle="--", linewidth=0.8)
     if panel.tree is not None:
         axes.plot([], [], color="0.35", linestyle="--", linewidth=0.8, label="each with the taxonomy shuffled")
-
-
-def _colours(n: int) -> list[Any]:
-    """As many colours as there are settings: distinct ones while there are enough, else along a scale."""
-    return [f"C{i}" for i in range(n)] if n <= 10 else [colormaps["turbo"]((i + 0.5) / n) for i in range(n)]
 
 
 def _probes(groups: Iterable[_Rows]) -> list[list[tuple[int, float]]]:

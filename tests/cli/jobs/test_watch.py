@@ -8,13 +8,14 @@ from tests.small import register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.jobs import progress
-from hsae.cli.jobs.progress import render
+from hsae.cli.jobs.progress import render, title_forms
 from hsae.pipeline.planning.submit import submit
 
 JOB = {
     "id": 1, "state": "queued", "title": "train topk SAE x8 of dinov2-base layer 8", "queue": "gpu", "priority": 0,
     "attempt": 0, "max_attempts": 3, "outages": 0, "pause_seconds": None, "error": None, "gpu_memory_bytes": None,
     "progress_done": None, "progress_total": None, "progress_unit": None, "progress_rate": None, "eta_seconds": None,
+    "progress_note": None,
 }  # fmt: skip
 
 
@@ -30,11 +31,12 @@ def test_a_running_job():
         [
             {
                 "state": "running", "progress_done": 50, "progress_total": 200, "progress_unit": "vectors",
-                "attempt": 2, "progress_rate": 10.0, "eta_seconds": 15.0, "gpu_memory_bytes": 3 * 10**9, "priority": 4,
+                "attempt": 2, "progress_rate": 10.0, "progress_note": "loss 0.1234",
+                "eta_seconds": 15.0, "gpu_memory_bytes": 3 * 10**9, "priority": 4,
             }
         ]
     )  # fmt: skip
-    for words in ("▶", "10 vectors/s", "15 s", "priority 4", "attempt 2/3", "3.0 GB of GPU memory"):
+    for words in ("▶", "10 vectors/s", "loss 0.1234", "15 s", "priority 4", "attempt 2/3", "3.0 GB of GPU memory"):
         assert words in row
     assert total == "0 of 1 jobs done"
 
@@ -80,6 +82,31 @@ def test_a_narrow_terminal_still_tells_the_jobs_apart():
     assert max(map(len, lines)) <= 60
     assert [line.split("━")[0].rstrip()[-7:] for line in lines[1:3]] == ["layer 1", "layer 2"]
     assert lines[3] == "Left out at 60 columns: rate, left"
+
+
+def test_titles_lose_their_settings_before_the_layer():
+    title = "analyze topk SAE x8 (k=16, n_steps=500) of dinov2-emoji layer 5, cls (n_views=2) on emoji (split=select a)"
+    assert title_forms(title) == (
+        title,
+        "analyze topk SAE x8 (k=16, n_steps=500) of dinov2-emoji layer 5, cls (n_views=2) on emoji",
+        "analyze topk SAE x8 of dinov2-emoji layer 5, cls on emoji",
+        "analyze topk SAE x8, layer 5",
+    )
+    assert title_forms("extract cls of dinov2-emoji layer 0-2, 5 over emoji")[-1] == "extract cls, layer 0-2, 5"
+    assert title_forms("compare the analyses") == ("compare the analyses",)
+    shown = {width: screen([{"title": title, "state": "running"}], width=width)[1] for width in (240, 170, 130, 100)}
+    assert title in shown[240]
+    for line in shown.values():
+        assert "layer 5" in line
+
+
+def test_columns_stand_still_while_jobs_go_on():
+    running = {"state": "running", "progress_done": 5, "progress_total": 2000, "progress_unit": "vectors"}
+    moving = running | {"progress_rate": 123456.0, "eta_seconds": 130.0, "progress_note": "loss 0.5"}
+    one = {"id": 1, "title": "extract layer 0"}
+    other = {"id": 2, "title": "train topk SAE of a longer name, layer 10", "progress_note": "loss 2"}
+    heads = [screen([one | now, other])[0] for now in ({}, moving, {"state": "succeeded"})]
+    assert heads[0] == heads[1] == heads[2]
 
 
 def test_a_narrow_and_low_terminal_keeps_the_sum():

@@ -120,6 +120,14 @@ def test_tree_in_json_holds_each_node_once_with_its_controls(ask):
     assert (nodes["animal.n.01"]["analysis_id"], nodes["animal.n.01"]["f1_neuron"]) == (2, None)  # has no control
 
 
+def test_the_tree_as_a_figure(admin, planted, tmp_path):
+    path = tmp_path / "tree.pdf"
+    result = admin(planted, "results", "tree", "entity.n.01", "--study", "all", "--plot", path)
+    assert result.exit_code == 0, result.output
+    assert str(path) in result.stderr
+    assert path.read_bytes().startswith(b"%PDF")
+
+
 def test_tree_filters(ask, admin, planted):
     def names(*arguments: object) -> list[str]:
         return [row["synset"] for row in ask("tree", *arguments)["nodes"]]

@@ -110,3 +110,16 @@ def test_a_comparison_that_is_not_made_yet(admin, service):
     assert_one_line(
         admin(service, "results", "study", 1), "the comparison of study 1 is not made", f"job {number} is queued"
     )
+
+
+@pytest.mark.parametrize("arguments", [["study", 1], ["study", 1, "--metric", "purity_mean", "--json"]])
+def test_a_figure_for_a_paper(admin, planted, tmp_path, arguments):
+    path = tmp_path / "study.svg"
+    result = admin(planted, "results", *arguments, "--plot", path)
+    assert result.exit_code == 0, result.output
+    assert str(path) in result.stderr
+    assert path.read_bytes().startswith(b"<?xml")
+
+
+def test_a_figure_of_another_format_is_refused_before_anything_is_read(admin, planted, tmp_path):
+    assert_one_line(admin(planted, "results", "study", 99, "--plot", tmp_path / "study.jpg"), "study.jpg", ".svg")

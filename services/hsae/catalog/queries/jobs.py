@@ -9,7 +9,7 @@ from hsae.errors import UserError
 _JOBS = """
 SELECT j.id, j.kind, j.title, j.state, j.queue, j.priority, j.attempt, j.max_attempts, j.outages, j.owner,
        j.created_at, j.started_at, j.finished_at, j.not_before, j.gpu_memory_bytes,
-       j.progress_done, j.progress_total, j.progress_unit, j.progress_rate, j.error, j.result,
+       j.progress_done, j.progress_total, j.progress_unit, j.progress_rate, j.progress_note, j.error, j.result,
        CASE WHEN j.state = 'queued' AND j.not_before > clock_timestamp()
             THEN extract(epoch FROM j.not_before - clock_timestamp())::double precision END AS pause_seconds,
        CASE WHEN j.state = 'running' AND j.progress_rate > 0

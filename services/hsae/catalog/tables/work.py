@@ -102,6 +102,9 @@ class Job(Base):
         comment="what is counted: a unit of the kind of job, such as images (extract)"
     )
     progress_rate: Mapped[float | None] = mapped_column(comment="units per second of this attempt")
+    progress_note: Mapped[str | None] = mapped_column(
+        comment="what the latest attempt said last of its state, such as the loss of a training"
+    )
     gpu_memory_bytes: Mapped[int | None] = mapped_column(
         comment="peak GPU memory of the latest attempt; null without a GPU"
     )

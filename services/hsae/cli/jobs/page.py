@@ -28,7 +28,8 @@ def job_page(job: Mapping[str, Any], needed: Sequence[Mapping[str, Any]], events
     if job["gpu_memory_bytes"]:
         lines.append(f"{'GPU memory':<12} {decimal(job['gpu_memory_bytes'])} at most")
     if (done := progress(job)) is not None:
-        lines.append(f"{'progress':<12} {done}")
+        note = f", {job['progress_note']}" if job["progress_note"] else ""
+        lines.append(f"{'progress':<12} {done}{note}")
     if needed:
         lines.append("needs")
         lines += [f"  job {one['id']:<4}  {one['state']:<9}  {one['title']}" for one in needed]

@@ -1,10 +1,13 @@
 """Live progress of a study's jobs."""
 
+import re
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
 from rich.live import Live
@@ -28,16 +31,18 @@ from hsae.pipeline.submission.waiting import (
 _PIPE_SECONDS = 10.0
 _FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
 _UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
+_BAR_WIDTH = 24
 _COLUMNS = (
     Column("mark", ""),
     Column("job", "job", is_right=True),
     Column("what", "what", breaks="middle"),
-    Column("progress", "progress"),
-    Column("rate", "rate", is_right=True),
-    Column("left", "left", is_right=True),
+    Column("progress", "progress", room=_BAR_WIDTH),
+    Column("rate", "rate", is_right=True, room=len("1234567 vectors/s")),
+    Column("left", "left", is_right=True, room=len("12 min 34 s")),
+    Column("note", "now", room=len("loss 0.1234")),
     Column("remarks", "", breaks="end"),
 )
-_IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left")
+_IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left", "rate", "note")
 _MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "▶", "queued": "…", "waiting": "·"}
 
 
@@ -116,6 +121,8 @@ def _progress_text(job: dict[str, Any]) -> str:
     text = f"  {done}"
     if job["progress_rate"]:
         text += f", {job['progress_rate']:.0f}/s, {duration(job['eta_seconds'])} left"
+    if job["progress_note"]:
+        text += f", {job['progress_note']}"
     return text
 
 
@@ -132,10 +139,11 @@ def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | N
     the lines names the columns that do not fit into `width`.
     """
     shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
-    table = _table(shown)
-    if height is not None and width is not None and len(table.widths(width)) < len(_COLUMNS):
+    columns = _columns(jobs)
+    table = _table(shown, columns)
+    if height is not None and width is not None and len(table.widths(width)) < len(columns):
         shown = _most_telling(jobs, max(3, height - _FRAME_LINES - 1))
-        table = _table(shown)
+        table = _table(shown, columns)
     lines: list[RenderableType] = [table]
     if len(shown) < len(jobs):
         ids = {job["id"] for job in shown}
@@ -144,16 +152,43 @@ def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | N
     return Group(*lines)
 
 
-def _table(shown: list[dict[str, Any]]) -> FittedTable:
+def _columns(jobs: list[dict[str, Any]]) -> list[Column]:
+    """The columns, with room for the longest title of all jobs; that of notes once some job has one."""
+    longest = max((cell_len(job["title"]) for job in jobs), default=0)
+    has_notes = any(job["progress_note"] for job in jobs)
+    return [
+        replace(column, room=longest) if column.key == "what" else column
+        for column in _COLUMNS
+        if column.key != "note" or has_notes
+    ]
+
+
+def _table(shown: list[dict[str, Any]], columns: list[Column]) -> FittedTable:
     rows: list[list[Cell]] = []
     for job in shown:
         running = job["state"] == "running"
         total, done = job["progress_total"], job["progress_done"] or 0
-        bar: Cell = ProgressBar(total=total, completed=done, width=24) if total and running else state(job)
+        bar: Cell = ProgressBar(total=total, completed=done, width=_BAR_WIDTH) if total and running else state(job)
         rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
         left = duration(job["eta_seconds"]) if running else ""
-        rows.append([_MARK[job["state"]], str(job["id"]), job["title"], bar, rate, left, _remarks(job)])
-    return FittedTable(_COLUMNS, rows, importance=_IMPORTANCE, one_line_note=True)
+        cells: dict[str, Cell] = {
+            "mark": _MARK[job["state"]], "job": str(job["id"]), "what": title_forms(job["title"]), "progress": bar,
+            "rate": rate, "left": left, "note": (job["progress_note"] or "") if running else "",
+            "remarks": _remarks(job),
+        }  # fmt: skip
+        rows.append([cells[column.key] for column in columns])
+    return FittedTable(columns, rows, importance=_IMPORTANCE, one_line_note=True)
+
+
+def title_forms(title: str) -> tuple[str, ...]:
+    """A job's title and shorter forms: without the split, without any settings in brackets, without model and images.
+
+    They keep what tells the jobs of a study apart: the kind of SAE and the layer.
+    """
+    without_split = re.sub(r" \(split=[^()]*\)", "", title)
+    bare = re.sub(r" \([^()]*\)", "", title)
+    shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*", r", \1", bare)
+    return tuple(dict.fromkeys((title, without_split, bare, shortest)))
 
 
 def _summary(jobs: list[dict[str, Any]]) -> str:

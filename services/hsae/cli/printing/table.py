@@ -16,7 +16,8 @@ _GAP = 2
 _LEAST_PROSE = 16  # narrower, a sentence is a tower of words
 _LEAST_CUT = 24
 
-Cell = str | ProgressBar
+Cell = str | ProgressBar | tuple[str, ...]
+"""A text, a bar, or a text with shorter forms of it: the longest one that fits is printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,15 @@ class Column:
         is_right: whether its cells are aligned to the right.
         breaks: what may happen to its cells in a narrow terminal: `never` keeps them whole, `words` continues them on
             another line, broken between words; `end` and `middle` cut them there.
+        room: the width that it takes where there is enough, even if no cell needs it: a table that is drawn again and
+            again stands still.
     """
 
     key: str
     heading: str
     is_right: bool = False
     breaks: Literal["never", "words", "end", "middle"] = "never"
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class FittedTable:
                 least = max(least, words, min(full, _LEAST_PROSE))
             else:
                 least = max(least, min(full, _LEAST_CUT))
-            yield Need(column.key, least, full)
+            yield Need(column.key, least, max(full, column.room))
 
 
 def _without_trailing_spaces(line: list[Segment]) -> list[Segment]:
@@ -151,6 +155,8 @@ def _without_trailing_spaces(line: list[Segment]) -> list[Segment]:
 
 
 def _rendered(cell: Cell, column: Column, width: int) -> RenderableType:
+    if isinstance(cell, tuple):
+        cell = next((form for form in cell if cell_len(form) <= width), cell[-1])
     if not isinstance(cell, str):
         return cell
     if column.breaks == "middle" and cell_len(cell) > width:
@@ -162,6 +168,8 @@ def _rendered(cell: Cell, column: Column, width: int) -> RenderableType:
 
 def _measure(cell: Cell) -> tuple[int, int]:
     """Width of the longest word, and of the longest line."""
+    if isinstance(cell, tuple):
+        return _measure(cell[0])
     if isinstance(cell, str):
         return max(map(cell_len, cell.split()), default=0), max(map(cell_len, cell.splitlines()), default=0)
     return cell.width or 0, cell.width or 0

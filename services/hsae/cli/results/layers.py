@@ -15,6 +15,7 @@ from hsae.cli.results.filters import (
     dataset_option,
     layer_option,
     model_option,
+    plot_option,
     sae_option,
     study_option,
 )
@@ -157,7 +158,7 @@ probe: held-out accuracy of a linear probe for the class on the layer's raw acti
     help="Coherence and LCH beside chance, or the paper's raw LCH height and coverage.",
 )
 @click.option("--full", is_flag=True, help="Also the tables of every control and of the training.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw them to this PNG file.")
+@plot_option
 @json_option
 @pass_connections
 def layers(

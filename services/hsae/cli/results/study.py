@@ -1,6 +1,7 @@
 """hsae-admin results study: a study's analyses compared, with intervals."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
-from hsae.cli.results.filters import CONTROL_HEADINGS
+from hsae.cli.results.filters import CONTROL_HEADINGS, plot_option
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
 from hsae.report.interval_table import beside_differences, between_saes, interval, verdict
 from hsae.report.sparsity import unequal_l0
@@ -66,9 +67,12 @@ study again for intervals that delete classes."""
     "--metric", "metrics", type=click.Choice([*METRICS, "all"]), multiple=True,
     help=f"What to compare; may be given several times.  [default: {', '.join(_SHOWN)}; JSON: all]",
 )  # fmt: skip
+@plot_option
 @json_option
 @pass_connections
-def study_results(connections: Connections, study: int | None, metrics: tuple[str, ...], as_json: bool) -> None:
+def study_results(
+    connections: Connections, study: int | None, metrics: tuple[str, ...], plot: Path | None, as_json: bool
+) -> None:
     """Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals.
 
     SAEs that differ in their seed alone are one configuration. Without STUDY: the latest that has a comparison.
@@ -89,6 +93,17 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         row |= {name: label(SaeConfig.parse(row[name])) for name in ("sae", "other_sae") if name in row}
         if (row.get("n_seeds") or 1) > 1:
             row["sae"] = f"{row['sae']}, {row['n_seeds']} seeds"
+    config = comparison["config"]
+    images = comparison["dataset"] + (f", {IN_SAMPLE}" if comparison["in_sample"] else "")
+    how = f"of {config['n_resamples']} bootstrap resamples" if is_former else "by deleting a fifth of the classes"
+    title = f"Study {number} on {images}: {config['confidence']:.0%} intervals {how}"
+    if plot is not None:
+        # matplotlib takes half a second to load: only a picture needs it.
+        from hsae.report.figures.study_figure import study_figure
+
+        drawn = {name: METRICS[name] for name in METRICS if name in (wanted if metrics else shown)}
+        study_figure(drawn, scores, differences, trends, title, plot)
+        click.echo(f"Figure: {plot}", err=True)
     if as_json:
         print_json(
             {"study": number, "comparison": comparison, "scores": scores, "differences": differences, "trends": trends}
@@ -96,14 +111,7 @@ def study_results(connections: Connections, study: int | None, metrics: tuple[st
         return
     say(note, quiet=False)
     out = console()
-    config = comparison["config"]
-    images = comparison["dataset"] + (f", {IN_SAMPLE}" if comparison["in_sample"] else "")
-    how = f"of {config['n_resamples']} bootstrap resamples" if is_former else "by deleting a fifth of the classes"
-    out.print(
-        f"Study {number} on {images}: {config['confidence']:.0%} intervals {how}",
-        soft_wrap=True,
-        markup=False,
-    )
+    out.print(title, soft_wrap=True, markup=False)
     warning = unequal_l0(l0_range, "the SAEs'")
     if warning is not None:
         out.print(warning, soft_wrap=True, markup=False)

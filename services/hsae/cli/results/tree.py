@@ -1,6 +1,7 @@
 """hsae-admin results tree: a part of the taxonomy with the best latent of every node."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from hsae.cli.results.filters import (
     min_f1_option,
     node_q_option,
     one_analysis,
+    plot_option,
     sae_option,
     study_option,
 )
@@ -57,6 +59,7 @@ _PATHS = "Nodes of rank paths are printed by their last name; the full name is t
 @min_f1_option
 @node_q_option
 @click.option("--depth", type=click.IntRange(min=0), help="At most this many edges below NODE.")
+@plot_option
 @json_option
 @pass_connections
 def tree(
@@ -68,6 +71,7 @@ def tree(
     study: int | str | None,
     min_f1: float,
     depth: int | None,
+    plot: Path | None,
     as_json: bool,
     **wanted: Any,
 ) -> None:
@@ -84,14 +88,22 @@ def tree(
         if not fit:
             raise UserError(f"no node under {node} has a latent of F1 >= {min_f1:g}: lower --min-f1")
         rows = [dict(row) for row in keep_with_ancestors(rows, root, fit)]
+    lines = tree_lines(rows, root)
+    title = in_sample(connections, rows)
+    if plot is not None:
+        # matplotlib takes half a second to load: only a picture needs it.
+        from hsae.report.figures.tree_figure import tree_figure
+
+        about = f"{_name(rows, root)} of {found['dataset']}: the best latent of every node over the analyses that fit"
+        tree_figure(lines, about if title is None else f"{about} ({title})", plot)
+        click.echo(f"Figure: {plot}", err=True)
     if as_json:
         print_json({"dataset": found["dataset"], "node": _name(rows, root), "nodes": rows})
         return
     say(note, quiet=False)
     columns = {key: heading for key, heading in _COLUMNS.items() if fits.basis == "sae" or key not in CONTROL_COLUMNS}
-    lines = tree_lines(rows, root)
     out = console()
-    out.print(table(lines, columns, in_sample(connections, rows), importance=_IMPORTANCE))
+    out.print(table(lines, columns, title, importance=_IMPORTANCE))
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
     if any(row["is_shortened"] for row in lines):

@@ -80,8 +80,8 @@ class Heartbeat:
         """Whether this worker was asked to stop."""
         return self._stop_requested()
 
-    def progress(self, done: int, total: int, unit: str) -> None:
-        """Record progress; the rate is that of this attempt only."""
+    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None:
+        """Record progress; the rate is that of this attempt only. `note` says what else can be seen of the work."""
         now = time.monotonic()
         if self._first is None:
             self._first = (now, done)
@@ -91,6 +91,7 @@ class Heartbeat:
             "progress_total": total,
             "progress_unit": unit,
             "progress_rate": (done - self._first[1]) / elapsed if elapsed > 0 else None,
+            "progress_note": note,
         }
 
     def check(self) -> None:

@@ -85,6 +85,7 @@ def claim(session: Session, job_id: int, owner: str, lease_seconds: float) -> Cl
             progress_total=None,
             progress_unit=None,
             progress_rate=None,
+            progress_note=None,
             gpu_memory_bytes=None,
         )
         .returning(Job.fence, Job.kind, Job.title, Job.request, Job.attempt, Job.max_attempts, Job.checkpoint)

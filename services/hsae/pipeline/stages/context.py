@@ -67,13 +67,19 @@ class StageContext:
         if self.stopping:
             raise WorkerStoppingError(f"job {self.job_id} is handed back")
 
-    def progress(self, done: int, total: int, unit: str) -> None:
+    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None:
         """Report progress (written by the heartbeat, about once a second).
+
+        Args:
+            done: units done.
+            total: units in all.
+            unit: what is counted.
+            note: what else can be seen of the work, such as a loss.
 
         Raises:
             LeaseLostError, JobCancelledError: the job is no longer this worker's.
         """
-        self._heartbeat.progress(done, total, unit)
+        self._heartbeat.progress(done, total, unit, note)
         self._heartbeat.check()
 
     @property

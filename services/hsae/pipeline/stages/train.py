@@ -122,7 +122,9 @@ class _Reports:
 
     def take(self, report: StepReport) -> None:
         """Report a step; raises if the job must stop."""
-        self._context.progress(report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit)
+        self._context.progress(
+            report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, f"loss {report.loss:.4g}"
+        )
         if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
             self._logged = time.monotonic()
             log.info(

@@ -18,7 +18,7 @@ class Frozen(TopK):
 
     kind = "frozen"
     title = "frozen-decoder SAE"
-    style = FigureStyle(colour="C7", marker="v", control_width=1.0)
+    style = FigureStyle(colour="#CC79A7", marker="v", control_width=1.0)
 
     def before_step(self, sae: SaeWeights) -> None:
         """Without a gradient Adam's moments stay 0, and so the decoder's bits stay what they were."""

@@ -38,7 +38,7 @@ class Relu(SaeVariant):
 
     kind = "relu"
     title = "ReLU SAE"
-    style = FigureStyle(colour="C0", marker="o", control_width=1.0)
+    style = FigureStyle(colour="#0072B2", marker="o", control_width=1.0)
     export_code = "return pre.relu()"
 
     l1_coefficient: Annotated[

@@ -21,7 +21,7 @@ class SoftFrozen(TopK):
 
     kind = "soft_frozen"
     title = "soft-frozen-decoder SAE"
-    style = FigureStyle(colour="C8", marker="D", control_width=1.4)
+    style = FigureStyle(colour="#56B4E9", marker="D", control_width=1.4)
 
     min_cosine: Annotated[
         float,

@@ -23,7 +23,7 @@ class TopK(SaeVariant):
 
     kind = "topk"
     title = "TopK SAE"
-    style = FigureStyle(colour="C3", marker="s", control_width=1.8)
+    style = FigureStyle(colour="#D55E00", marker="s", control_width=1.8)
     export_code = """\
 strongest = pre.relu().topk(config["k"])
 return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)"""

@@ -1,0 +1,87 @@
+"""A part of the taxonomy as a figure: every node a box, its hyponyms to the right, coloured by its best latent."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hsae.report.figures.written import write_figure
+
+_Line = Mapping[str, Any]
+_LEAF_INCHES = 0.16
+_MAX_INCHES = 60.0
+_COLUMN_INCHES = 1.9
+_DARK = 0.55
+"""Below this value the colours of the scale are dark, and their text is white."""
+_NO_LATENT = "0.92"
+
+
+def tree_figure(lines: Sequence[_Line], title: str, path: Path) -> None:
+    """Draw the lines of a tree as an icicle, and write it.
+
+    A box is as high as the lines under it are many. Its colour is the adjusted F1 of the node's best latent, from 0 to
+    1 (below 0 counts as 0); grey: no latent fires. `?` stands where the test of the node has a q-value above 0.01.
+
+    Args:
+        lines: from `hsae.report.tree.tree_lines`, with `f1_adjusted`, `q_node` and `latent`.
+        title: of the figure.
+        path: of the file, which ends in .png, .svg or .pdf.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    places = icicle(lines)
+    n_leaves, n_levels = max(top + size for top, size in places), 1 + max(line["level"] for line in lines)
+    inches = min(_MAX_INCHES, 1.2 + _LEAF_INCHES * n_leaves)
+    font = min(7.0, 72 * 0.75 * (inches - 1.2) / n_leaves)
+    figure = Figure(figsize=(1.5 + _COLUMN_INCHES * n_levels, inches), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    scale = ScalarMappable(Normalize(0, 1), colormaps["cividis"])
+    for line, (top, size) in zip(lines, places, strict=True):
+        value = line["f1_adjusted"]
+        colour = _NO_LATENT if value is None else scale.cmap(max(0.0, value))
+        axes.add_patch(Rectangle((line["level"], top), 1, size, facecolor=colour, edgecolor="white", linewidth=0.6))
+        axes.text(
+            line["level"] + 0.02, top + size / 2, _label(line), fontsize=font, verticalalignment="center", clip_on=True,
+            color="white" if value is not None and value < _DARK else "black",
+        )  # fmt: skip
+    axes.set_xlim(0, n_levels)
+    axes.set_ylim(n_leaves, 0)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9, loc="left")
+    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
+    bar.set_label("adjusted F1 of the best latent; grey: none fires; ?: q > 0.01", fontsize=8)
+    write_figure(figure, path)
+
+
+def icicle(lines: Sequence[_Line]) -> list[tuple[int, int]]:
+    """First leaf and number of leaves of every line, counted from the top; a line without lines below it is a leaf."""
+    top = [0] * len(lines)
+    size = [1] * len(lines)
+    n_leaves = 0
+    open_lines: list[int] = []
+    for number, line in enumerate(lines):
+        while open_lines and lines[open_lines[-1]]["level"] >= line["level"]:
+            open_lines.pop()
+        top[number] = n_leaves
+        open_lines.append(number)
+        is_leaf = number + 1 == len(lines) or lines[number + 1]["level"] <= line["level"]
+        if is_leaf:
+            n_leaves += 1
+            for above in open_lines:
+                size[above] = n_leaves - top[above]
+    return list(zip(top, size, strict=True))
+
+
+def _label(line: _Line) -> str:
+    value, q = line["f1_adjusted"], line["q_node"]
+    if value is None:
+        return str(line["synset"])
+    return f"{line['synset']} {value:.2f}{'?' if q is None or q > 0.01 else ''}"
