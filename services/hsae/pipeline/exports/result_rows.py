@@ -8,12 +8,13 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
 from hsae.catalog.findings.scores import layer_rows
+from hsae.catalog.queries.analysis_settings import analysis_settings
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import Scope, choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter, ScoreFilter
-from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses, name_saes
-from hsae.report.headline_table import with_headlines
+from hsae.pipeline.exports.analysis_names import analysis_names, analysis_titles, in_sample_analyses, name_saes
+from hsae.report.headline_table import BASELINES, with_headlines
 from hsae.report.layer_table import beside_controls
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
@@ -80,3 +81,49 @@ def layer_results(
         for row in rows
     ]
     return found, scope
+
+
+def headline_curve(session: Session, analysis_ids: Sequence[int], metric: str) -> list[Row]:
+    """One headline number of analyses, by SAE and layer, beside its nulls.
+
+    Args:
+        session: of the catalog.
+        analysis_ids: the analyses.
+        metric: such as coherence_excess.
+
+    Returns:
+        Rows with analysis_id, layer, the name of the SAE (`sae`) and its kind, `value`, `low` and `high` (95 %), the
+        best baseline's name and value (`best_baseline`, `baseline`), mean and 97.5 % quantile under shuffled taxonomies
+        (`tree`, `tree_q975`). Analyses without the number are left out.
+    """
+    intervals, shuffled = headline_intervals(session, analysis_ids), shuffled_trees(session, analysis_ids)
+    settings = analysis_settings(session, analysis_ids)
+    names = analysis_names(session, analysis_ids)
+    rows = []
+    for number in sorted(analysis_ids, key=lambda one: (names[one], settings[one]["layer"], one)):
+        found = intervals.get((number, "sae", metric))
+        if found is None or found.value is None:
+            continue
+        reached = {
+            basis: interval.value
+            for basis in BASELINES
+            if (interval := intervals.get((number, basis, metric))) is not None and interval.value is not None
+        }
+        best = max(reached, key=lambda basis: reached[basis], default=None)
+        tree = shuffled.get((number, metric))
+        rows.append(
+            {
+                "analysis_id": number,
+                "layer": settings[number]["layer"],
+                "sae": names[number],
+                "sae_kind": settings[number]["sae"]["kind"],
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "best_baseline": best,
+                "baseline": None if best is None else reached[best],
+                "tree": None if tree is None else tree.mean,
+                "tree_q975": None if tree is None else tree.q975,
+            }
+        )
+    return rows

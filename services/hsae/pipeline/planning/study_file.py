@@ -153,7 +153,7 @@ class StudySpec(BaseModel):
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
     priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
-    def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
+    def request(self, settings: Settings, *, folder: Path = Path(), priority: int | None = None) -> SubmitRequest:
         """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
         model = self.model or settings.model
         if model.startswith(("./", "../")):
@@ -184,6 +184,28 @@ def _with_own_settings() -> type[StudySpec]:
     return create_model("StudySpec", __base__=StudySpec, **fields) if fields else StudySpec
 
 
+def spec_of(content: Any) -> StudySpec:
+    """The study of a file's fields, or of the same fields from elsewhere.
+
+    Raises:
+        UserError: a field is not valid.
+    """
+    try:
+        if not isinstance(content, Mapping):
+            raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
+        extraction = content.get("extraction")
+        if isinstance(extraction, Mapping):
+            content = {**content, "extraction": _as_settings("extraction", extraction)}
+        spec = _with_own_settings().model_validate(content)
+    except ValidationError as error:
+        raise UserError(_first_problem(error)) from error
+    if len(spec.saes) * spec.seeds > MAX_SAES:
+        raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
+    if spec.extraction.seed and spec.extraction.n_views == 1:
+        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
+    return spec
+
+
 def read_spec(path: Path) -> StudySpec:
     """Read a study file; a study without a name is named after its file.
 
@@ -191,18 +213,7 @@ def read_spec(path: Path) -> StudySpec:
         UserError: there is no such file, it is no YAML, or its content is not valid.
     """
     try:
-        content = _load(path)
-        if not isinstance(content, Mapping):
-            raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
-        extraction = content.get("extraction")
-        if isinstance(extraction, Mapping):
-            content = {**content, "extraction": _as_settings("extraction", extraction)}
-        spec = _with_own_settings().model_validate(content)
-        if len(spec.saes) * spec.seeds > MAX_SAES:
-            raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
-        _check_seed(spec.extraction)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        spec = spec_of(_load(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
@@ -242,11 +253,6 @@ def _load(path: Path) -> Any:
         raise UserError(f"it is no YAML ({error})") from error
     except RecursionError as error:
         raise UserError("it is nested too deeply: write a flat study file") from error
-
-
-def _check_seed(extraction: ExtractionConfig) -> None:
-    if extraction.seed and extraction.n_views == 1:
-        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
 
 
 def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
