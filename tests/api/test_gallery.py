@@ -1,0 +1,111 @@
+"""The grid of images: what it shows, what it says where it cannot, and that it lets nothing through."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import text
+
+import hsae
+from hsae.api.shown.cards import LatentCard, Relevancy, ShownImage
+from hsae.api.shown.gallery import Gallery
+from hsae.api.shown.relevancy import heated, seen_part
+from hsae.catalog import Dataset, transaction
+
+WHOLE = {"do_resize": True, "size": {"height": 8, "width": 8}}
+
+
+def test_a_row_for_each_latent_with_its_strongest_images(analysis, studied):
+    latents = analysis.latents(min_f1=0.3).latent[:3]
+    gallery = analysis.show(latents, n=4)
+    assert [card.latent for card in gallery.cards] == list(latents)
+    with transaction(studied.sessions) as session:
+        for card in gallery.cards:
+            stored = session.execute(
+                text("SELECT top_images FROM latent WHERE analysis_id = :a AND basis = 'sae' AND latent = :l"),
+                {"a": analysis.id, "l": card.latent},
+            ).scalar_one()
+            assert [(one.image, one.path) for one in card.images] == [(top["image"], top["path"]) for top in stored[:4]]
+    page = gallery._repr_html_()
+    assert page.count("<img") == sum(len(card.images) for card in gallery.cards) > 0
+    assert all(card.title in page for card in gallery.cards)
+    assert all("by a shuffled tree" in card.scores for card in gallery.cards)
+    assert gallery.to_image().height > 3 * 128
+
+
+def test_it_is_written_as_a_picture(analysis, tmp_path):
+    gallery = analysis.show(0, n=2)
+    path = gallery.save(tmp_path / "grid.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    with pytest.raises(hsae.UserError, match="its ending names no format"):
+        gallery.save(tmp_path / "grid.nothing")
+    with pytest.raises(hsae.UserError, match="cannot be written"):
+        gallery.save(tmp_path / "absent" / "grid.png")
+
+
+def test_a_latent_that_is_not_there(analysis):
+    with pytest.raises(hsae.UserError, match=f"there is no latent 5000: analysis {analysis.id} has 0 to 767"):
+        analysis.show([0, 5000])
+
+
+def test_without_maps_it_says_so(analysis):
+    with pytest.raises(hsae.UserError, match=f"analysis {analysis.id} has no relevancy maps of latents 0: docs"):
+        analysis.show([0], maps=True)
+
+
+def test_a_root_that_is_not_mounted_gives_a_placeholder_that_names_it(analysis, studied):
+    with transaction(studied.sessions) as session:
+        row = session.get_one(Dataset, analysis.about["dataset_id"])
+        root, row.root = row.root, "/not/mounted/here"
+    try:
+        gallery = analysis.show(analysis.latents(min_f1=0.3).latent[:1], n=2)
+        page = gallery._repr_html_()
+        assert "<img" not in page
+        assert "/not/mounted/here" in page
+        assert gallery.to_image().size[0] > 0
+    finally:
+        with transaction(studied.sessions) as session:
+            session.get_one(Dataset, analysis.about["dataset_id"]).root = root
+
+
+def webp(colour: str) -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(written, "WEBP", lossless=True)
+    return written.getvalue()
+
+
+def test_labels_and_paths_are_escaped():
+    evil = '<script>alert("x")</script>'
+    row = {"synset": evil, "f1_adjusted": 0.5, "f1_adjusted_shuffled": 0.1, "q": 0.01, "coherence_excess": None,
+           "n_fire": 3}  # fmt: skip
+    images = (ShownImage(0, f'"{evil}.png', 1.0, webp("red"), None), ShownImage(1, "gone.png", 1.0, None, evil))
+    page = Gallery((LatentCard(7, row, images),), 8)._repr_html_()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert '"&quot;' not in page.replace('title="&quot;', "")  # no attribute ends early
+
+
+def test_maps_stand_beside_their_images():
+    values = np.array([[0.0, 0.0], [0.0, 1.0]], np.float32)
+    image = ShownImage(0, "a.png", 1.0, webp("white"), None, Relevancy(values, WHOLE, "chefer"))
+    row = {"synset": None, "f1_adjusted": None, "f1_adjusted_shuffled": None, "q": None, "coherence_excess": None,
+           "n_fire": 1}  # fmt: skip
+    gallery = Gallery((LatentCard(7, row, (image,)),), 8)
+    assert gallery._repr_html_().count("<img") == 2
+    assert gallery.to_image().size[0] >= 16
+
+
+def test_the_map_lies_where_the_model_looked():
+    values = np.array([[0.0, 0.0], [0.0, 1.0]], np.float32)
+    shown = np.asarray(heated(Image.new("RGB", (40, 40), "grey"), values, WHOLE), np.int64)
+    change = np.abs(shown - 128).sum(2)
+    assert change[30:, 30:].mean() > change[:10, :10].mean()
+    crop = {"do_resize": True, "size": {"shortest_edge": 32}, "do_center_crop": True,
+            "crop_size": {"height": 32, "width": 32}}  # fmt: skip
+    assert seen_part(crop, (64, 32)) == (0.25, 0.0, 0.75, 1.0)
+    assert seen_part(crop, (30, 60)) == (0.0, 0.25, 1.0, 0.75)
+    assert seen_part(WHOLE, (64, 32)) == (0.0, 0.0, 1.0, 1.0)
+    wide = np.asarray(heated(Image.new("RGB", (64, 32), "white"), values, crop), np.int64)
+    assert (wide[:, :16] < 128).all()  # the part that was cropped away is dark
