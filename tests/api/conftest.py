@@ -24,6 +24,14 @@ SAES = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """Thumbnails are kept in a folder of the tests'."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def request_of_study() -> SubmitRequest:
     """What study 1 was submitted with."""

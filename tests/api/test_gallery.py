@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sqlalchemy import text
 
@@ -12,6 +13,9 @@ from hsae.api.shown.cards import LatentCard, Relevancy, ShownImage
 from hsae.api.shown.gallery import Gallery
 from hsae.api.shown.relevancy import heated, seen_part
 from hsae.catalog import Dataset, transaction
+from hsae.catalog.tables.maps import LatentMap, MapSet
+from hsae.store.keys import maps_key
+from hsae.store.tensors import put_tensors
 
 WHOLE = {"do_resize": True, "size": {"height": 8, "width": 8}}
 
@@ -95,6 +99,37 @@ def test_maps_stand_beside_their_images():
     gallery = Gallery((LatentCard(7, row, (image,)),), 8)
     assert gallery._repr_html_().count("<img") == 2
     assert gallery.to_image().size[0] >= 16
+
+
+@pytest.fixture
+def mapped(analysis, studied):
+    """A latent with a map of its strongest image by each of two formulas; the second image has none."""
+    latent = int(analysis.latents().query("n_fire >= 2").latent.iloc[0])
+    top = analysis.show(latent, n=2).cards[0].images
+    maps = {"chefer": torch.eye(4).half().view(1, 4, 4), "gradcam": torch.ones(1, 4, 4).half()}
+    stored = put_tensors(studied.store, maps_key("planted"), maps, {})
+    with transaction(studied.sessions) as session:
+        row = MapSet(key="planted", analysis_id=analysis.id, job_id=1, config={}, n_latents=1, n_maps=2, n_undefined=1,
+                     n_patch_rows=4, n_patch_cols=4, maps_sha256=stored.sha256)  # fmt: skip
+        session.add(row)
+        session.flush()
+        for method, rank, index in (("chefer", 1, 0), ("gradcam", 1, 0), ("chefer", 2, None)):
+            image = top[rank - 1]
+            session.add(LatentMap(map_set_id=row.id, method=method, latent=latent, rank=rank, image=image.image,
+                                  path=image.path, activation=1.0, map_index=index))  # fmt: skip
+        number = row.id
+    yield latent
+    with transaction(studied.sessions) as session:
+        session.delete(session.get_one(MapSet, number))
+
+
+def test_stored_maps_are_shown_by_the_first_formula(analysis, mapped):
+    first, second = analysis.show([mapped], n=2, maps=True).cards[0].images
+    assert first.relevancy.method == "chefer"
+    assert np.array_equal(first.relevancy.values, np.eye(4))
+    assert second.relevancy is None
+    assert analysis.show([mapped], n=2, maps=True)._repr_html_().count("<img") == 3
+    assert all(image.relevancy is None for image in analysis.show([mapped], n=2).cards[0].images)
 
 
 def test_the_map_lies_where_the_model_looked():

@@ -1,5 +1,7 @@
 """hsae.extract and hsae.train: the pipeline's own activations and weights, from arrays alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_images_in_every_form(pictures):
 
 
 def test_tokens(pictures):
-    given = {"model": backbone_folder(), "layers": 2, "device": "cpu"}
+    given: Any = {"model": backbone_folder(), "layers": 2, "device": "cpu"}
     patches = hsae.extract(pictures, tokens="patches", **given)[2]
     mean = hsae.extract(pictures, tokens="mean", **given)[2]
     assert patches.ndim == 3

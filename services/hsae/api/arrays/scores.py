@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float64
 
 from hsae.api.frames import frame
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ComparisonConfig, ScoringConfig
+from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.resampling.resampled import HEADLINES
 from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.scored_activations import ImageParts
 from hsae.hierarchy.scores.latent_scores import LatentTable
-from hsae.hierarchy.study.estimates import Estimate, combine
+from hsae.hierarchy.study.estimates import JACKKNIFE
 from hsae.taxonomy import InducedTaxonomy
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ NODE_COLUMNS = (
     "f1_baseline", "baseline", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc",
 )  # fmt: skip
 _NOT_OF_NODES = ("node", "is_node_best", "auroc_dense")  # the last is of baselines
+_QUANTILE = 1.96  # of the normal distribution at 97.5 %, as the view layer_interval has it
 _OF_LABEL = ("f1", "f1_adjusted", "q", "precision", "recall", "auroc")
 
 
@@ -140,16 +141,16 @@ class Scores:
         if found is None or metric not in found.replicates:
             return None
         quantity, trees = found.replicates[metric], found.trees.get(metric)
-        estimate = Estimate({0: quantity.value}, {0: quantity.replicates}, quantity.n)
-        _, low, high, _ = combine([(1.0, estimate)], ComparisonConfig().confidence)
+        defined = quantity.replicates[~np.isnan(quantity.replicates)]
+        reach = _QUANTILE * JACKKNIFE * float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
         mean, _, _, q975 = quantiles(np.empty(0) if trees is None else trees.shuffled)
         baselines = dict(self._baselines(metric))
         best = max(baselines, key=lambda basis: baselines[basis], default=None)
         return {
             "metric": metric,
             "value": _plain(quantity.value),
-            "low": _plain(low),
-            "high": _plain(high),
+            "low": _plain(quantity.value - reach),
+            "high": _plain(quantity.value + reach),
             "n": quantity.n,
             "shuffled_tree": _plain(mean),
             "shuffled_tree_q975": _plain(q975),

@@ -73,7 +73,10 @@ class Workspace:
         return frame(rows, _DATASET_COLUMNS)
 
     def study(self, which: int | str = "latest") -> Study:
-        """A study by its number or name; "latest" is the one submitted last.
+        """A study.
+
+        Args:
+            which: its number or name; "latest" is the one submitted last.
 
         Raises:
             UserError: there is none (the message lists what there is), or several have the name.
@@ -95,7 +98,10 @@ class Workspace:
         raise UserError(f"there is no study {which!r}: {f'{latest} {there}' if rows else 'none was submitted yet'}")
 
     def analysis(self, number: int) -> Analysis:
-        """An analysis by its number.
+        """An analysis.
+
+        Args:
+            number: its number, as tables have it in `analysis_id`.
 
         Raises:
             UserError: there is none.

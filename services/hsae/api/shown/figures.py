@@ -1,5 +1,6 @@
 """Figures that a notebook shows. They are drawn here alone, so that another library can take the place of this one."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,16 @@ _UNITS = {
 }
 
 
-def curve_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> Figure:
+class CurveFigure(Figure):
+    """A figure that a notebook shows, whether or not pyplot was imported there."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png", dpi=110)
+        return written.getvalue()
+
+
+def curve_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> CurveFigure:
     """A number over depth: every SAE with its 95 % interval, the best baseline, and the shuffled tree.
 
     Args:
@@ -30,7 +40,7 @@ def curve_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> 
         metric: whose values they have.
         title: of the figure.
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = CurveFigure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     names = list(dict.fromkeys(row["sae"] for row in rows))

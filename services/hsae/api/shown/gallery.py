@@ -54,7 +54,10 @@ class Gallery:
         return [opened(image.picture), *([] if shown is None else [shown])]
 
     def save(self, path: str | Path) -> Path:
-        """Write the grid as a picture; the end of the name chooses the format, such as .png, .webp or .jpg.
+        """Write the grid as a picture.
+
+        Args:
+            path: of the file; the end of its name chooses the format, such as .png, .webp or .jpg.
 
         Returns:
             The path.
