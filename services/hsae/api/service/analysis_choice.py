@@ -58,10 +58,11 @@ def _none_fits(study_id: int, name: str, value: object, there: Sequence[str], kn
 
 
 def _several_fit(session: Session, study_id: int, left: Sequence[int], settings: Mapping[int, Row]) -> str:
-    known = list(dict.fromkeys(name for number in left for name in settings[number]))
     ways = []
-    for name in known:
-        values = list({str(settings[number].get(name)): None for number in left})
+    for name in settings[left[0]]:
+        if any(name not in settings[number] for number in left):
+            continue  # a setting of some kinds of SAE alone
+        values = list({str(settings[number][name]): None for number in left})
         if len(values) > 1 and name != "number" and name.isidentifier():
             ways.append(f"{_argument(name)}= ({', '.join(values)})")
     names = analysis_names(session, left)

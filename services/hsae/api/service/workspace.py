@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STUDY_COLUMNS = ("study", "name", "model", "dataset", "score_dataset", "layers", "n_saes", "jobs", "submitted_at")
 _DATASET_COLUMNS = ("name", "n_images", "n_classes", "n_nodes", "taxonomy", "root")
 _N_NAMED = 8
+LATEST = "latest"
 
 
 def open(*, home: str | Path | None = None) -> "Workspace":
@@ -72,7 +73,7 @@ class Workspace:
             rows = [{name: getattr(row, name) for name in _DATASET_COLUMNS} for row in found]
         return frame(rows, _DATASET_COLUMNS)
 
-    def study(self, which: int | str = "latest") -> Study:
+    def study(self, which: int | str = LATEST) -> Study:
         """A study.
 
         Args:
@@ -82,12 +83,9 @@ class Workspace:
             UserError: there is none (the message lists what there is), or several have the name.
         """
         with transaction(self.connections.sessions) as session:
-            if which == "latest":
-                number, _ = require_study_or_latest(session, None)
-            else:
-                number = 0
+            wanted = require_study_or_latest(session, None)[0] if which == LATEST else which
             rows = list_studies(session)
-        fitting = [row for row in rows if row["id"] == (number or which) or (not number and row["name"] == which)]
+        fitting = [row for row in rows if wanted in (row["id"], row["name"])]
         if len(fitting) == 1:
             return Study(self.connections, fitting[0]["id"], fitting[0]["name"])
         if fitting:

@@ -82,14 +82,15 @@ class LatentCard:
     @property
     def scores(self) -> str:
         """Its main scores, each with its null; empty for a latent that never fires."""
-        if not self.row:
-            return "it fires on no image"
+        n_fire = self.row.get("n_fire", 0)
+        if not n_fire:
+            return "it fires on no scored image"
         parts = [
             _number("adjusted F1", self.row["f1_adjusted"]),
             _number("by a shuffled tree", self.row["f1_adjusted_shuffled"]),
             _number("q", self.row["q"], ".2g"),
             _number("coherence excess", self.row["coherence_excess"], "+.2f"),
-            f"fires on {self.row['n_fire']} images",
+            f"fires on {n_fire} scored image{'' if n_fire == 1 else 's'}",
         ]
         return ", ".join(part for part in parts if part)
 

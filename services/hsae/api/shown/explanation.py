@@ -50,7 +50,7 @@ class Explanation:
         head = "".join(f"<th>{escape(heading)}</th>" for heading in (*_COLUMNS.values(), "strongest images"))
         body = "".join(
             f"<tr>{''.join(f'<td>{escape(_text(row[name]))}</td>' for name in _COLUMNS)}"
-            f"<td>{''.join(image_tag(image, _SIDE) for image in card.images)}</td></tr>"
+            f"<td>{''.join(image_tag(image, _SIDE) for image in card.images) or escape(card.scores)}</td></tr>"
             for row, card in zip(self.rows, self.cards, strict=True)
         )
         return f'<table class="hsae-explanation"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

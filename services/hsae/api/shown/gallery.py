@@ -13,7 +13,6 @@ from hsae.errors import UserError
 _GAP = 4
 _TEXT_HEIGHT = 34
 _FONT_SIZE = 12
-_LEAST_WIDTH = 480
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,13 +31,16 @@ class Gallery:
         """The grid as one RGB picture."""
         cell, has_maps = self.side + _GAP, any(image.relevancy for card in self.cards for image in card.images)
         n_columns = max((len(card.images) for card in self.cards), default=0) * (2 if has_maps else 1)
-        width = max(_LEAST_WIDTH, n_columns * cell + _GAP)
+        font = ImageFont.load_default(_FONT_SIZE)
+        texts = [f"{card.title}\n{card.scores}" for card in self.cards]
+        widest = max((font.getlength(line) for text in texts for line in text.split("\n")), default=0)
+        width = max(int(widest) + 1, n_columns * cell) + 2 * _GAP
         height = max(1, len(self.cards)) * (_TEXT_HEIGHT + cell) + _GAP
         grid = Image.new("RGB", (width, height), "white")
-        draw, font = ImageDraw.Draw(grid), ImageFont.load_default(_FONT_SIZE)
+        draw = ImageDraw.Draw(grid)
         for number, card in enumerate(self.cards):
             top = _GAP + number * (_TEXT_HEIGHT + cell)
-            draw.text((_GAP, top), f"{card.title}\n{card.scores}", fill="black", font=font)
+            draw.text((_GAP, top), texts[number], fill="black", font=font)
             left = _GAP
             for image in card.images:
                 for picture in self._pictures(image):
