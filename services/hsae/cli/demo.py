@@ -28,6 +28,7 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.submission.registration import add_dataset
+from hsae.relevancy.config import MapSettings
 from hsae.report.headline_table import COHERENCE
 from hsae.report.interval_table import interval, verdict
 from hsae.sae.config import SaeConfig
@@ -120,6 +121,7 @@ def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
         extraction=ExtractionConfig(n_views=2),
         # Three styles are renderings of one design, so they train; no image of the scored style trained the backbone.
         split=SplitConfig(groups=NamedGroups(select=("noto",), score=("fxemoji",))),
+        own={"map": MapSettings(latents=8)},  # of more, maps would take more than a few seconds a layer
     )
 
 

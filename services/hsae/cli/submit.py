@@ -18,6 +18,7 @@ from hsae.extraction.config import StoredDtype, complete_extraction
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
+from hsae.relevancy.config import MAX_LATENTS, MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.split_config import SplitConfig, parse_split
@@ -111,6 +112,10 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="Shares of the images that train SAEs, select latents and score them; none: all images do everything"
     " (in-sample).",
 )
+@click.option(
+    "--maps", type=click.IntRange(0, MAX_LATENTS), default=0, show_default=True, metavar="N",
+    help="Relevancy maps of the N latents of every SAE that have the best labels: where in an image each comes from.",
+)  # fmt: skip
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -228,5 +233,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         extraction=extraction,
         scoring=scoring,
         split=split,
+        own={"map": MapSettings(latents=options["maps"])} if options["maps"] else {},
         priority=options["priority"] or 0,
     )

@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float32
-
 from hsae.api.shown.pictures import picture
 from hsae.catalog import Dataset, transaction
 from hsae.catalog.findings.maps import map_rows
 from hsae.catalog.findings.scores import latent_details
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.store.keys import maps_key
-from hsae.store.tensors import get_tensors
+from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
+from hsae.relevancy.config import INSTEAD, MapMethod
 
 MOST_IMAGES = 16
 """The catalog keeps so many of a latent's strongest images."""
-_METHODS = ("chefer", "gradcam")
+_METHODS: tuple[MapMethod, ...] = ("chefer", INSTEAD)
 """The formulas of maps that are no controls; the first that a map was made by is shown."""
 Row = dict[str, Any]
 
@@ -28,12 +25,12 @@ class Relevancy:
     """Where in an image a latent comes from.
 
     Attributes:
-        values: of every patch, 1 for the most relevant one, float32[n_patch_rows, n_patch_cols].
-        preprocessing: of the model, which tells which part of an image it saw (`seen_part`).
+        values: of every patch, 1 for the most relevant one.
+        preprocessing: of the model, which tells which part of an image it saw.
         method: the formula.
     """
 
-    values: Float32[np.ndarray, "n_patch_rows n_patch_cols"]
+    values: PatchMap
     preprocessing: Mapping[str, Any]
     method: str
 
@@ -151,17 +148,15 @@ def _maps(
     """
     with transaction(connections.sessions) as session:
         rows = map_rows(session, about["id"], latents, methods=_METHODS)
-    defined = [row for row in rows if row["map_index"] is not None]
-    if not defined:
+    rows.sort(key=lambda row: -_METHODS.index(row["method"]))  # the preferred one replaces the other
+    found = {
+        (row["latent"], row["image"]): Relevancy(values, row["preprocessing"], row["method"])
+        for row, values in zip(rows, read_maps(connections.store, rows), strict=True)
+        if values is not None
+    }
+    if not found:
         raise UserError(
-            f"analysis {about['id']} has no relevancy maps of latents {', '.join(map(str, latents))}: docs/maps.md says"
-            " how to make them; or leave out maps=True"
+            f"analysis {about['id']} has no relevancy maps of latents {', '.join(map(str, latents))}: submit the same"
+            " study with map={'latents': 32} (docs/maps.md), or leave out maps=True"
         )
-    tensors = {}
-    for key, sha256 in {(row["maps_key"], row["maps_sha256"]) for row in defined}:
-        tensors[key], _ = get_tensors(connections.store, maps_key(key, sha256), sha256=sha256)
-    found: dict[tuple[int, int], Relevancy] = {}
-    for row in sorted(defined, key=lambda row: -_METHODS.index(row["method"])):  # the preferred one replaces the other
-        values = tensors[row["maps_key"]][row["method"]][row["map_index"]].float().numpy()
-        found[row["latent"], row["image"]] = Relevancy(values, row["preprocessing"], row["method"])
     return found

@@ -7,7 +7,7 @@ from html import escape
 from PIL import Image
 
 from hsae.api.shown.cards import ShownImage
-from hsae.api.shown.relevancy import heated
+from hsae.relevancy.overlay import overlay, visible_part
 
 _PLACEHOLDER = (
     '<span style="display:inline-block;width:{side}px;min-height:{half}px;border:1px dashed #888;font-size:11px;'
@@ -33,7 +33,8 @@ def map_picture(image: ShownImage) -> Image.Image | None:
     """The picture under its relevancy map; None without one."""
     if image.picture is None or image.relevancy is None:
         return None
-    return heated(opened(image.picture), image.relevancy.values, image.relevancy.preprocessing)
+    picture = opened(image.picture)
+    return overlay(picture, image.relevancy.values, visible_part(image.relevancy.preprocessing, picture.size))
 
 
 def opened(content: bytes) -> Image.Image:

@@ -158,6 +158,7 @@ class StudySpec(BaseModel):
         model = self.model or settings.model
         if model.startswith(("./", "../")):
             model = str((folder / model).resolve())
+        own = {kind: getattr(self, kind, blank()) for kind, blank in own_settings().items()}
         given = self.extraction.model_dump(include=self.extraction.model_fields_set)
         return SubmitRequest(
             name=self.name,
@@ -173,7 +174,7 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
-            own={kind: getattr(self, kind) for kind in own_settings() if kind in type(self).model_fields},
+            own={kind: chosen for kind, chosen in own.items() if chosen != type(chosen)()},
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
 
