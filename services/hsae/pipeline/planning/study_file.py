@@ -11,7 +11,6 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hsae.catalog import MAX_PRIORITY
@@ -21,6 +20,7 @@ from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
+from hsae.pipeline.planning.yaml_file import load_yaml
 from hsae.pydantic_errors import mistakes
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
@@ -28,7 +28,6 @@ from hsae.settings import Settings
 from hsae.split_config import SplitConfig, parse_split
 
 MAX_SAES = 1000
-_MAX_BYTES = 1_000_000
 _MAX_LAYERS = 10_000
 _shown = Repr()  # short, whatever an alias of YAML may stand for
 _shown.maxlevel = 2
@@ -158,7 +157,6 @@ class StudySpec(BaseModel):
         model = self.model or settings.model
         if model.startswith(("./", "../")):
             model = str((folder / model).resolve())
-        own = {kind: getattr(self, kind, blank()) for kind, blank in own_settings().items()}
         given = self.extraction.model_dump(include=self.extraction.model_fields_set)
         return SubmitRequest(
             name=self.name,
@@ -174,9 +172,14 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
-            own={kind: chosen for kind, chosen in own.items() if chosen != type(chosen)()},
+            own=self._own(),
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
+
+    def _own(self) -> dict[str, Any]:
+        """The settings of single stages that are not the default."""
+        given = {kind: getattr(self, kind, None) for kind in own_settings()}
+        return {kind: own for kind, own in given.items() if own is not None and own != type(own)()}
 
 
 def _with_own_settings() -> type[StudySpec]:
@@ -214,46 +217,10 @@ def read_spec(path: Path) -> StudySpec:
         UserError: there is no such file, it is no YAML, or its content is not valid.
     """
     try:
-        spec = spec_of(_load(path))
+        spec = spec_of(load_yaml(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and an error for a repeated key, of which YAML's own loader silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue  # refused below
-            key = key_node.value
-            if key in seen:
-                raise UserError(f"line {key_node.start_mark.line + 1}: {key} is given twice: leave one out")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> Any:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error}): give the path of a study file") from error
-    if len(content) > _MAX_BYTES:
-        raise UserError(f"it has {len(content)} bytes, which is no study file: give one of at most {_MAX_BYTES}")
-    try:
-        return yaml.load(content.decode(), _Loader)  # noqa: S506 -- a SafeLoader
-    except UnicodeDecodeError as error:
-        raise UserError(f"it is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "somewhere"
-        raise UserError(f"{place}: {error.problem or error.context}: correct the YAML") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"it is no YAML ({error})") from error
-    except RecursionError as error:
-        raise UserError("it is nested too deeply: write a flat study file") from error
 
 
 def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
