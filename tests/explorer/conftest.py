@@ -19,7 +19,7 @@ from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
 from hsae.explorer.app import make_app
-from hsae.explorer.sources import Cache, Sources
+from hsae.explorer.reading.sources import Cache, Sources
 from hsae.pipeline.planning.submit import submit
 
 CLASS = "<script>alert('class')</script>"

@@ -9,8 +9,9 @@ from tests.pipeline.in_process import plan_small
 from tests.small import register_small
 
 from hsae.catalog import transaction
+from hsae.errors import ServiceError
 from hsae.explorer.app import make_app
-from hsae.explorer.sources import Cache, Sources
+from hsae.explorer.reading.sources import Cache, Sources
 
 HUGE = 10**30
 FIELDS = (
@@ -89,6 +90,16 @@ def test_sql_in_a_parameter_is_a_text(explored, text):
 def test_a_pages_transaction_cannot_write(explored):
     with pytest.raises(Exception, match="read-only transaction"), explored.sources.reading() as session:
         session.connection().exec_driver_sql("DELETE FROM study")
+
+
+def test_a_query_that_takes_too_long_is_stopped(explored):
+    def wait() -> None:
+        with explored.sources.reading() as session:
+            session.connection().exec_driver_sql("SET LOCAL statement_timeout = '10ms'")
+            session.connection().exec_driver_sql("SELECT pg_sleep(30)")
+
+    with pytest.raises(ServiceError, match="stopped this query after 20 s"):
+        wait()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8808", "localhost.evil.example", ""])

@@ -9,8 +9,8 @@ from PIL import Image
 from sqlalchemy import text
 
 from hsae.catalog import transaction
-from hsae.explorer.encoder import MAX_UPLOAD_BYTES
-from hsae.explorer.numbers import number
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
+from hsae.explorer.shown.numbers import number
 
 HERE = {"origin": "http://127.0.0.1:8808"}
 

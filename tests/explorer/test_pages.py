@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 import pytest
 from tests.explorer.conftest import CLASS, FILE
 
-from hsae.explorer.addresses import address
-from hsae.explorer.numbers import adjusted, number
 from hsae.explorer.pages.latents import PAGE_ROWS
 from hsae.explorer.security import HEADERS, POLICY
+from hsae.explorer.shown.addresses import address
+from hsae.explorer.shown.numbers import adjusted, number
 
 SCRIPTS = re.compile(r"<script(?![^>]*\b(src|type=\"application/json\"))", re.IGNORECASE)
 

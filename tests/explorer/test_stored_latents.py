@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsae.errors import UserError
-from hsae.explorer.stored_latents import StoredLatents
+from hsae.explorer.reading.stored_latents import StoredLatents
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.store.keys import latents_key
 
@@ -18,7 +18,7 @@ def stored(explored):
 
 
 def test_they_are_what_the_pipeline_reads(explored, stored, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsae.explorer.stored_latents._ENTRIES_AT_ONCE", 7)
+    monkeypatch.setattr("hsae.explorer.reading.stored_latents._ENTRIES_AT_ONCE", 7)
     latents = StoredLatents(explored.service.store, tmp_path)
     whole = get_latent_activations(explored.service.store, stored[0]["key"], stored[0]["sha256"])
     z = whole.z.toarray()

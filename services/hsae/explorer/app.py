@@ -14,8 +14,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hsae.errors import ServiceError, UserError
-from hsae.explorer import plotly_script
-from hsae.explorer.encoder import MAX_UPLOAD_BYTES
 from hsae.explorer.pages.encode import encode_form, encode_upload
 from hsae.explorer.pages.image import image_page, thumbnail
 from hsae.explorer.pages.latent import latent_page
@@ -25,10 +23,12 @@ from hsae.explorer.pages.pairs import pairs_page
 from hsae.explorer.pages.studies import studies_page, study_page
 from hsae.explorer.pages.tree import tree_page
 from hsae.explorer.parameters import BadAddressError
-from hsae.explorer.rendering import message_page, sources_of
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
+from hsae.explorer.reading.sources import Sources
 from hsae.explorer.scope import UnknownError
 from hsae.explorer.security import Guard
-from hsae.explorer.sources import Sources
+from hsae.explorer.shown import plotly_script
+from hsae.explorer.shown.rendering import message_page, sources_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 _FORM_BYTES = 1 << 20  # what a form adds to the file in it

@@ -6,7 +6,7 @@ import uvicorn
 
 from hsae.errors import UserError
 from hsae.explorer.app import LOOPBACK, make_app
-from hsae.explorer.sources import Cache, Sources
+from hsae.explorer.reading.sources import Cache, Sources
 from hsae.settings import Settings
 
 

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.catalog.queries.studies import show_study
-from hsae.explorer.rendering import message_page
 from hsae.explorer.scope import Scope
+from hsae.explorer.shown.rendering import message_page
 
 
 def nothing_to_show(request: Request, session: Session, scope: Scope) -> Response:

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.catalog.findings.browse.latents import labels_of_latents
-from hsae.explorer.copies import python_encode
-from hsae.explorer.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError, wanted_of
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, ScopeQuery
-from hsae.explorer.rendering import message_page, page, sources_of
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError, wanted_of
 from hsae.explorer.scope import Scope, scope_of
+from hsae.explorer.shown.copies import python_encode
+from hsae.explorer.shown.rendering import message_page, page, sources_of
 
 _N_LATENTS = 40
 

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from hsae.catalog.findings.browse.latents import labels_of_latents
 from hsae.errors import UserError
-from hsae.explorer.listings import Listed
 from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
-from hsae.explorer.placeholders import placeholder
-from hsae.explorer.rendering import page, sources_of
+from hsae.explorer.reading.listings import Listed
+from hsae.explorer.reading.sources import Sources, class_labels
 from hsae.explorer.scope import Scope, UnknownError, scope_of
-from hsae.explorer.sources import Sources, class_labels
+from hsae.explorer.shown.placeholders import placeholder
+from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 

@@ -10,13 +10,13 @@ from hsae.catalog import BASES
 from hsae.catalog.findings.browse.latents import nodes_of_latent, one_latent
 from hsae.catalog.findings.browse.pairs import family_of_latent
 from hsae.errors import UserError
-from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, MAX_INT
-from hsae.explorer.rendering import page, sources_of
+from hsae.explorer.reading.sources import Sources
+from hsae.explorer.reading.stored_latents import Firing
 from hsae.explorer.scope import UnknownError, analysis_scope
-from hsae.explorer.sources import Sources
-from hsae.explorer.stored_latents import Firing
+from hsae.explorer.shown.copies import python_analysis
+from hsae.explorer.shown.rendering import page, sources_of
 
 _N_NODES = 15
 _N_RELATIVES = 10

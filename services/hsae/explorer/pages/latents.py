@@ -8,11 +8,11 @@ from starlette.responses import Response
 from hsae.catalog.findings.browse.latents import LatentList, columns_of_bases, latent_list
 from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
-from hsae.explorer.copies import python_latents
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import BadAddressError, LatentsQuery, cursor_of, cursor_text
-from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import scope_of
+from hsae.explorer.shown.copies import python_latents
+from hsae.explorer.shown.rendering import page, sources_of
 
 PAGE_ROWS = 50
 _N_IMAGES = 5

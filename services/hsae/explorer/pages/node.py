@@ -13,11 +13,11 @@ from hsae.catalog.findings.browse.nodes import (
     node_across_layers,
     node_in_dataset,
 )
-from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import MAX_ID, ScopeQuery
-from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import UnknownError, scope_of
+from hsae.explorer.shown.copies import python_analysis
+from hsae.explorer.shown.rendering import page, sources_of
 
 _N_LATENTS = 20
 _N_CLASSES = 100

@@ -11,8 +11,8 @@ from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, PairsQuery, cursor_of, cursor_text
-from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import scope_of
+from hsae.explorer.shown.rendering import page, sources_of
 
 PAGE_ROWS = 50
 _CURSOR = (float, int, int, str, int, int, int)

@@ -11,10 +11,10 @@ from hsae.catalog.findings.browse.studies import HEADLINE, METRICS, layers_of_st
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.studies import list_studies, show_study
 from hsae.errors import UserError
-from hsae.explorer.copies import python_studies, python_study
 from hsae.explorer.parameters import MAX_ID
-from hsae.explorer.rendering import page, sources_of
 from hsae.explorer.scope import UnknownError, study_scope
+from hsae.explorer.shown.copies import python_studies, python_study
+from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.interval_table import verdict
 from hsae.sae.config import SaeConfig

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, search_nodes
-from hsae.explorer.addresses import node_address
-from hsae.explorer.copies import python_analysis
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import DEPTH, TreeQuery
-from hsae.explorer.rendering import page, sources_of
+from hsae.explorer.reading.taxonomies import DatasetTree
 from hsae.explorer.scope import Scope, UnknownError, scope_of
-from hsae.explorer.taxonomies import DatasetTree
+from hsae.explorer.shown.addresses import node_address
+from hsae.explorer.shown.copies import python_analysis
+from hsae.explorer.shown.rendering import page, sources_of
 
 _MAX_FOUND = 100
 _MAX_LINES = 300

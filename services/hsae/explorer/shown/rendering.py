@@ -7,13 +7,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from hsae.explorer import addresses, cells, numbers
-from hsae.explorer.plotly_script import map_style_id
 from hsae.explorer.security import DRAWING_POLICY
+from hsae.explorer.shown import addresses, cells, numbers
+from hsae.explorer.shown.plotly_script import map_style_id
 from hsae.report.ranges import ranges
 
 if TYPE_CHECKING:
-    from hsae.explorer.sources import Sources
+    from hsae.explorer.reading.sources import Sources
 
 
 @cache

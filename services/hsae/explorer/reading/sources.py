@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Dataset, clear_errors, session_factory
 from hsae.catalog.server.reading import connect_reading
 from hsae.catalog.server.schema_version import require_current_schema
-from hsae.errors import UserError
-from hsae.explorer.encoder import Encoder
-from hsae.explorer.listings import Listed, Listings
-from hsae.explorer.stored_latents import StoredLatents
-from hsae.explorer.taxonomies import Taxonomies
+from hsae.errors import ServiceError, UserError
+from hsae.explorer.reading.encoder import Encoder
+from hsae.explorer.reading.listings import Listed, Listings
+from hsae.explorer.reading.stored_latents import StoredLatents
+from hsae.explorer.reading.taxonomies import Taxonomies
 from hsae.pipeline.gallery.thumbnails import Thumbnails
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
 _STATEMENT_SECONDS = 20
+_STOPPED = "57014"  # by statement_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,16 @@ class Sources:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session in one read-only transaction; errors become clear lines."""
-        with clear_errors(), self._sessions.begin() as session:
-            yield session
+        try:
+            with clear_errors(), self._sessions.begin() as session:
+                yield session
+        except ServiceError as error:
+            cause = error.__cause__
+            if isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == _STOPPED:
+                raise ServiceError(
+                    f"The database stopped this query after {_STATEMENT_SECONDS} s: choose fewer layers, or try again."
+                ) from error
+            raise
 
     def dataset(self, session: Session, dataset: int) -> DatasetRef | None:
         """A registered data set; None if there is none of that number."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from hsae.explorer.numbers import adjusted, basis_name
+from hsae.explorer.shown.numbers import adjusted, basis_name
 
 _WIDTH, _HEIGHT, _TICK = 72, 12, 3
 
