@@ -181,6 +181,7 @@ class _Pictures:
         return found
 
     def _map(self, row: dict[str, Any] | None, image: Any) -> Any:
+        # NumPy and Pillow: see `_draw`.
         from hsae.relevancy.overlay import overlay, visible_part
 
         if row is None or row["values"] is None or image is None:
@@ -188,6 +189,7 @@ class _Pictures:
         return overlay(image, row["values"], visible_part(row["preprocessing"], image.size))
 
     def _image(self, root: str, path: str) -> Any:
+        # See `_draw`.
         from PIL import Image
 
         try:
