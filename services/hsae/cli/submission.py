@@ -85,10 +85,11 @@ def submit_request(
     if choices is not None:
         request, registered = _settled(connections, request, manner, choices)
     split, notes = _split(connections, request)
+    is_halved = split is not None and split.is_halved
     shown = None
     warnings = []
     if manner.dry_run or manner.from_file:
-        shown = preview(request, connections.settings, connections.sessions, checked=checked)
+        shown = preview(request, connections.settings, connections.sessions, checked=checked, is_halved=is_halved)
         warnings = _warn(connections, request, shown, split, notes)
         if manner.dry_run and manner.as_json:
             print_json(plan_json(shown) | {"warnings": warnings, "notes": notes})
@@ -102,7 +103,7 @@ def submit_request(
     if manner.asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
         click.echo("Nothing was queued.", err=True)
         return False
-    plan = submit(request, connections.settings, connections.sessions, checked=checked)
+    plan = submit(request, connections.settings, connections.sessions, checked=checked, is_halved=is_halved)
     if shown is None:
         warnings = _warn(connections, request, plan, split, notes)
     notify_workers(connections, plan.to_notify)
@@ -159,7 +160,8 @@ def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSpli
 
     if scored is None:
         split = read_split(connections.store, dataset, request.split)
-        return split, list(split.notes())
+        is_cross_fitted = len(request.splits(is_halved=split.is_halved)) > 1
+        return split, list(split.notes(cross_fitted=is_cross_fitted))
     return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
 
 

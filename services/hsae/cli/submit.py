@@ -111,6 +111,12 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="Shares of the images that train SAEs, select latents and score them; none: all images do everything"
     " (in-sample).",
 )
+@click.option(
+    "--cross-fit/--one-way",
+    default=True,
+    show_default=True,
+    help="With too few images for three parts: train and score both halves of them in turn, or one half alone.",
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -228,5 +234,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         extraction=extraction,
         scoring=scoring,
         split=split,
+        cross_fit=options["cross_fit"],
         priority=options["priority"] or 0,
     )
