@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfil
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test test-faults lint format docs commands-page bench bench-scores bench-starts bench-sql storm audit clean
+.PHONY: install demo test test-faults lint format docs commands-page bench bench-scores bench-starts bench-sql bench-explorer storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -77,6 +77,9 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/sql_questions.py
+
+bench-explorer: $(VENV)/.dev  ## Every page of the explorer on a large synthetic study (ten minutes, 5 GB of disk)
+	$(BIN)/python benchmarks/explorer_pages.py
 
 storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
 	$(BIN)/python benchmarks/kill_storm.py

@@ -93,7 +93,7 @@ def main() -> None:
     if not folder.is_dir():
         parser.error(f"--model {folder}: there is no such folder")
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where, what = machine(), versions()
     try:
         dataset = scan(images_folder(), load_taxonomy())
@@ -109,7 +109,7 @@ def main() -> None:
     )
     model = model.eval().to(device)
     # The processor on PIL, which hsae uses always and transformers unless torchvision is installed.
-    processor = AutoImageProcessor.from_pretrained(
+    processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
         folder, backend="pil", local_files_only=True, trust_remote_code=False
     )
     height, width = spec.preprocessing["image_size"]

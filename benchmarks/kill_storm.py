@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what the storm checks is what tests/faults check
 
+import pytest
 from measure import Row, machine, print_header, print_report, versions
 from storm import SERVERS, TARGETS, Storm
 from tests.conftest import Service, services_on
@@ -57,11 +59,11 @@ def _submit(service: Service, n_steps: int) -> int:
     return plan.study_id
 
 
-def _jobs(service: Service) -> list[dict]:
+def _jobs(service: Service) -> list[dict[str, Any]]:
     return rows_of(service, "SELECT *, extract(epoch FROM finished_at - started_at)::float AS seconds FROM job")
 
 
-def _run_to_the_end(service: Service, seconds: float) -> list[dict]:
+def _run_to_the_end(service: Service, seconds: float) -> list[dict[str, Any]]:
     deadline = time.monotonic() + seconds
     while True:
         with suppress(ServiceError):
@@ -105,7 +107,7 @@ def main() -> None:
         folders = Folders(Path(root))
         with (
             Stack(folders.mktemp("servers")) as stack,
-            services_on(stack.info(), folders, lease_seconds=LEASE_SECONDS) as make,
+            services_on(stack.info(), cast("pytest.TempPathFactory", folders), lease_seconds=LEASE_SECONDS) as make,
         ):
             rows = _compare(stack, make, chance, options)
     print_report(rows, where, what, ["several machines", "power loss of a machine", "a GPU in the middle of its work"])

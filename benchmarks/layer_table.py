@@ -80,7 +80,7 @@ def table_of(lines: Sequence[dict[str, Any]], blocks_wanted: Sequence[int]) -> d
     blocks = {group.number: group.layer for group, _ in groups}
     scores, differences, _ = compare_groups([one.group for one in groups], found, CONFIDENCE)
     of_block = {block: [line for line in lines if line["block"] == block] for block in sorted(blocks.values())}
-    return plain({
+    table: dict[str, Any] = plain({
         "settings": asdict(settings),
         "confidence": CONFIDENCE,
         "missing": _missing(of_block, blocks_wanted, settings),
@@ -101,6 +101,7 @@ def table_of(lines: Sequence[dict[str, Any]], blocks_wanted: Sequence[int]) -> d
         ],
         "slopes_per_block": list(_slopes(groups, found)),
     }, digits=6)  # fmt: skip
+    return table
 
 
 def _analysis(number: int, line: dict[str, Any], settings: Settings) -> AnalysisRow:

@@ -91,7 +91,8 @@ def measured(layers: RealLayers, run: Run, settings: Settings, n_columns: int | 
     }
     if is_first:
         found["probe"] = _probe(layers, run.block)
-    return plain(found) | {"seconds": [round(seconds_to_train, 1), round(time.perf_counter() - start, 1)]}
+    stored: dict[str, Any] = plain(found)
+    return stored | {"seconds": [round(seconds_to_train, 1), round(time.perf_counter() - start, 1)]}
 
 
 def _rarefied(result: BasisResult, n_columns: int) -> BasisResult:

@@ -168,7 +168,7 @@ def null_rows(case: Case, n_seeds: int) -> Iterator[Row]:
                 trees = found.trees
             else:  # far from the seeds of the trees that it is compared with
                 moved = shuffle_taxonomy(labels, n_classes, 10_000 + seed, scored=labels[case.parts.score])
-                found, pure = case.scored(moved, 0)
+                found, pure = case.scored(np.asarray(moved), 0)
                 trees = truth.trees
             by_chance = {metric: float(trees[metric].shuffled.mean()) for metric in OF_F1}
             for metric, distance in distances(found, pure, by_chance).items():

@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
+from hsae.datasets.sources.registry import source_at
 from hsae.demo import backbone_folder
 from hsae.extraction.prepare import ListedImage
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
@@ -74,12 +75,12 @@ def run(contender: str, model: Path, photographs: Path) -> tuple[float, float, n
     if contender == "hsae":
         backbone = Backbone.load(spec, layers=range(spec.n_layers), device=torch.device("cpu"))
         start = time.perf_counter()
-        result = with_hsae(backbone, photographs, listed, BATCH_SIZE)
+        result = with_hsae(backbone, source_at(str(photographs)), listed, BATCH_SIZE)
     else:
         whole = AutoModel.from_pretrained(
             model, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
         ).eval()
-        processor = AutoImageProcessor.from_pretrained(
+        processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             model, backend="pil", local_files_only=True, trust_remote_code=False
         )
         start = time.perf_counter()

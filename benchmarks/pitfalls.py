@@ -105,6 +105,7 @@ def random_height(taxonomy: InducedTaxonomy, n_classes: int) -> float:
 def luck_rows(layers: RealLayers, sae: SaeActivations, block: int) -> Iterator[Row]:
     """Share of nodes with F1 >= 0.5 in-sample, real and by luck: all images, and one image a class."""
     first = np.unique(layers.labels, return_index=True)[1]
+    assert sae.neurons is not None  # `RealLayers` gives them
     alone = SaeActivations(sae.z[first], sae.neurons[first])
     for name, latents, labels in (
         ("all images", sae, layers.labels),
@@ -132,9 +133,9 @@ def test_rows(layers: RealLayers, sae: SaeActivations, block: int) -> Iterator[R
     blocks = [found.z for _, found in iter_node_scores(scored.sums, scored.sets.closure)]
     z = np.concatenate(blocks)
     q = np.ones_like(z)
-    is_there = ~np.isnan(z)
+    is_there = np.asarray(~np.isnan(z))
     q[is_there] = false_discovery_control(2 * norm.sf(np.abs(z[is_there])))
-    passes = ((q < 0.01) & (z > 0)).any(axis=0)
+    passes = np.asarray(((q < 0.01) & (z > 0)).any(axis=0))
     title = f"nodes with q < 0.01, block {block}, labels shuffled"
     yield Row(f"{title}: Mann-Whitney, normal tail", float(passes[counts.counts].mean()), "")
     sums = NodeSums(scored.sums, scored.sets.closure)
@@ -146,6 +147,7 @@ def choice_rows(layers: RealLayers, seen: SaeActivations, unseen: SaeActivations
     """Share of nodes on the same scored images: chosen on them, chosen on others, and never seen by the SAE."""
     images, score = layers.images(), layers.parts.score
     themselves = LabelledImages(layers.labels[score], layers.taxonomy)
+    assert seen.neurons is not None  # `RealLayers` gives them
     alone = SaeActivations(seen.z[score], seen.neurons[score])
     title = f"share of nodes with F1 >= 0.5, block {block}, scored style"
     yield Row(
@@ -158,8 +160,9 @@ def choice_rows(layers: RealLayers, seen: SaeActivations, unseen: SaeActivations
 def ladder_rows(layers: RealLayers, sae: SaeActivations, title: str) -> Iterator[Row]:
     """Held-out coherence excess and inner F1 of every basis with their intervals, and the SAE's by a bootstrap."""
     images = layers.images()
-    for basis in ("sae", *LADDER):
-        given = of_sae(sae, images) if basis == "sae" else of_baseline(sae, images, basis)
+    bases: dict[str, BasisActivations] = {"sae": of_sae(sae, images)}
+    bases |= {basis: of_baseline(sae, images, basis) for basis in LADDER}
+    for basis, given in bases.items():
         resampled, measured = headlines(given, images, SCORING)
         found = resampled.replicates
         for metric in ("f1_adjusted_inner_mean", "coherence_excess"):

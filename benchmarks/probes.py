@@ -48,7 +48,8 @@ def make_work(size: Size) -> tuple[np.ndarray, np.ndarray, InducedTaxonomy]:
     rng = np.random.default_rng(0)
     taxonomy = wordnet_leaves(size.n_classes)
     labels = rng.permutation(np.arange(size.n_images) % size.n_classes)
-    directions = taxonomy.closure @ rng.standard_normal((len(taxonomy.synsets), size.d_model), dtype=np.float32)
+    of_nodes = rng.standard_normal((len(taxonomy.synsets), size.d_model), dtype=np.float32)
+    directions = np.asarray(taxonomy.closure @ of_nodes)
     scales = np.float32(10.0) ** rng.uniform(-1, 1, size.d_model).astype(np.float32)
     noise = rng.standard_normal((size.n_images, size.d_model), dtype=np.float32)
     return (directions[labels] + 3 * noise) * scales, labels, taxonomy

@@ -68,6 +68,8 @@ def every_node_score(work: Work, device: str) -> int:
 def own_hierarchy(work: Work, ranked: RankedActivations, result: BasisResult) -> LatentEdges:
     """The latents' own hierarchy, as `whole_analysis` computes it."""
     pairs, latents = result.nodes, result.latents
+    if latents is None:
+        raise ValueError("a brief result has no latents")
     order = np.lexsort((pairs.latent, -np.nan_to_num(pairs.f1, nan=-1.0), pairs.node))
     node, first = np.unique(pairs.node[order], return_index=True)
     best_latent = np.full(len(work.taxonomy.synsets), -1, np.int32)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from tests.conftest import Service
@@ -58,7 +59,7 @@ class Storm:
     def progress(self) -> float:
         """Share of the study's work that is done, by the seconds that each stage takes undisturbed."""
         shares = {row["kind"]: row["share"] for row in self._rows(_PROGRESS)}
-        return sum(self._weights[kind] * shares[kind] for kind in shares) / sum(self._weights.values())
+        return float(sum(self._weights[kind] * shares[kind] for kind in shares) / sum(self._weights.values()))
 
     def strike(self, target: str) -> None:
         """Kill, start again, wait until work goes on."""
@@ -112,7 +113,7 @@ class Storm:
             target, None, _seconds_until(lambda: self._rows(_COMMITTED) != before or not self._rows(live), started)
         )
 
-    def _rows(self, query: str, **values: object) -> list[dict]:
+    def _rows(self, query: str, **values: object) -> list[dict[str, Any]]:
         for _ in range(100):
             try:
                 return rows_of(self._service, query, **values)

@@ -15,6 +15,7 @@ _EDGES_PER_COLUMN = {
 }  # fmt: skip
 _TAXONOMY_SHARE, _SHUFFLED_SHARE = 0.3, 0.2
 _LEAST_QUALITY = 0.5
+_Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def edges_and_families(
@@ -34,7 +35,7 @@ def edges_and_families(
     return _headed(edges, of_basis), _headed(families, of_basis)
 
 
-def _of_taxonomy(columns: Columns, rng: np.random.Generator, share: float) -> tuple[np.ndarray, ...]:
+def _of_taxonomy(columns: Columns, rng: np.random.Generator, share: float) -> _Pairs:
     """Parent, child and their nodes: a latent that prefers a node, and one that prefers its hyponym."""
     taxonomy = columns.nodes.taxonomy
     best = np.full(len(columns.nodes.ids), -1)
@@ -49,7 +50,7 @@ def _of_taxonomy(columns: Columns, rng: np.random.Generator, share: float) -> tu
     return parent[kept], child[kept], parent_node[kept], child_node[kept]
 
 
-def _of_activations(columns: Columns, per_column: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _of_activations(columns: Columns, per_column: float, rng: np.random.Generator) -> _Pairs:
     """Parent and child of random pairs: the parent fires on more images, and some parents have very many children."""
     order = np.argsort(-columns.n_fire)[: int((columns.n_fire > 0).sum())]
     child = rng.integers(1, len(order), round(per_column * len(order)))

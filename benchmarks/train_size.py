@@ -98,8 +98,8 @@ def write_shards(size: Size, taxonomy: InducedTaxonomy, labels: np.ndarray, stor
         latent = rng.integers(0, width, (len(part), size.l0), dtype=np.int32)
         chosen = preferred[part]
         is_preferred = (rng.random(latent.shape, dtype=np.float32) < PREFERRED_SHARE) & (chosen >= 0)
-        latent = np.where(is_preferred, chosen, latent) + np.arange(size.l0) * width
-        value = rng.standard_exponential(latent.shape, dtype=np.float32) + is_preferred.astype(np.float32)
+        latent = np.asarray(np.where(is_preferred, chosen, latent) + np.arange(size.l0) * width)
+        value: np.ndarray = rng.standard_exponential(latent.shape, dtype=np.float32) + is_preferred.astype(np.float32)
         value[is_dead[latent]] = 0.0
         fires = value > 0
         indptr = np.concatenate(([0], np.cumsum(fires.sum(axis=1))))

@@ -17,6 +17,7 @@ from hsae.pipeline.inputs.register import register_dataset
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue.notifier import Notifier
+from hsae.relevancy.config import MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import load_taxonomy
 
@@ -73,6 +74,15 @@ def small_request(dataset: str | None = "small", **changes: Any) -> SubmitReques
     return SubmitRequest(**{**values, **changes})
 
 
+WITH_MAPS = MapSettings(latents=4, images=2, methods=("chefer", "gradient"), batch_size=4)
+"""The settings of the one stage that runs only where it is asked for."""
+
+
+def mapped_request(**changes: Any) -> SubmitRequest:
+    """The small request with a job of every kind."""
+    return small_request(own={"map": WITH_MAPS}, **changes)
+
+
 def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
     """Register the images at `path`, under WordNet or a custom tree."""
     return register_dataset(name, path, _load_taxonomy(tree), service.sessions, service.store)
@@ -85,7 +95,16 @@ def register_small(service, n_classes: int = 40) -> None:
 
 def submit_small(service, **changes: Any) -> Plan:
     """Submit the small request and notify the workers."""
-    plan = submit(small_request(**changes), service.settings, service.sessions)
+    return _submit(service, small_request(**changes))
+
+
+def submit_mapped(service, **changes: Any) -> Plan:
+    """Submit the small request with a job of every kind, and notify the workers."""
+    return _submit(service, mapped_request(**changes))
+
+
+def _submit(service, request: SubmitRequest) -> Plan:
+    plan = submit(request, service.settings, service.sessions)
     Notifier(service.settings).notify(plan.to_notify)
     return plan
 
@@ -122,6 +141,9 @@ _RESULTS = {
     " ORDER BY 1, f.basis, f.seed, f.source, f.parent",
     "absorption": "SELECT a.key, y.wnid, n.* FROM node_absorption n JOIN analysis a ON a.id = n.analysis_id"
     " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, 2",
+    "map sets": "SELECT a.key, v.* FROM map_set v JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, v.key",
+    "maps": "SELECT s.key, v.* FROM latent_map v JOIN map_set s ON s.id = v.map_set_id"
+    " ORDER BY 1, v.method, v.latent, v.rank",
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",
@@ -147,6 +169,7 @@ _IDS = {
     "other_analysis_id",
     "comparison_id",
     "class_probe_id",
+    "map_set_id",
     "activation_set_id",
     "dataset_id",
     "job_id",

@@ -10,7 +10,7 @@ from tests.cli.command_tree import COMMANDS, GROUPS, LEAVES
 
 def test_the_commands_of_this_version():
     assert {" ".join(path) for path in LEAVES} == {
-        "up", "down", "demo", "submit", "worker", "gc", "completion", "doctor", "db upgrade", "db current",
+        "up", "down", "demo", "explore", "submit", "worker", "gc", "completion", "doctor", "db upgrade", "db current",
         "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check",
         "dataset rename", "dataset remove", "taxonomy show",
         "studies list", "studies show", "studies remove", "jobs list", "jobs show", "jobs watch", "jobs logs",

@@ -17,7 +17,7 @@ SEAWEEDFS = "deploy/compose.seaweedfs.yml"
 PUBLISH = "deploy/compose.publish.yml"
 SECOND_MACHINE = "deploy/compose.second-machine.yml"
 ALL = (MAIN, CPU, SEAWEEDFS, PUBLISH, SECOND_MACHINE)
-OURS = ("migrate", "worker-gpu", "worker-cpu", "flower", "admin", "metrics")
+OURS = ("migrate", "worker-gpu", "worker-cpu", "flower", "explorer", "admin", "metrics")
 ONE_SHOT = ("migrate", "admin")
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")

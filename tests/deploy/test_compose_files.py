@@ -120,6 +120,18 @@ def test_flower_asks_for_a_password() -> None:
     assert "FLOWER_PASSWORD:?" in compose.read(MAIN)["services"]["flower"]["environment"]["FLOWER_BASIC_AUTH"]
 
 
+def test_the_explorer_can_only_read() -> None:
+    definition = compose.read(MAIN)["services"]["explorer"]
+    environment = definition["environment"]
+    assert environment["HSAE_DATABASE_URL"].startswith("postgresql://hsae_reader:${HSAE_READER_PASSWORD:?")
+    assert "POSTGRES_PASSWORD" not in str(definition)
+    assert "HSAE_BROKER_URL" not in environment
+    assert all(volume.endswith(":ro") for volume in definition["volumes"])
+    assert "${HSAE_DATA:-images}:/data:ro" in definition["volumes"]  # where the listings say that images are
+    assert definition["depends_on"]["migrate"]["condition"] == "service_completed_successfully"  # it lets the role in
+    assert "/healthz" in str(definition["healthcheck"]["test"])
+
+
 def test_monitoring_is_a_profile_whose_files_exist() -> None:
     for service, definition in MAIN_SERVICES:
         assert (definition.get("profiles") == ["monitoring"]) == (service in {"metrics", "prometheus", "grafana"})

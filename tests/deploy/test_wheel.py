@@ -63,6 +63,9 @@ def test_nothing_comes_from_the_checkout(environment, tmp_path):
     lines = run(environment / "bin" / "python", "-c", code, cwd=tmp_path).splitlines()
     for file in lines[:3]:
         assert Path(file).is_relative_to(environment)
+    explorer = Path(lines[0]).parent / "explorer"
+    assert {"base.html", "latents.html"} <= {path.name for path in (explorer / "templates").iterdir()}
+    assert {"explorer.css", "explorer.js"} <= {path.name for path in (explorer / "static").iterdir()}
     third_party = sysconfig.get_paths()["purelib"]
     assert not [path for path in lines[3:] if Path(path).is_relative_to(ROOT) and path != third_party]
 

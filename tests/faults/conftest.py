@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import services_on
 from tests.faults.standing import KINDS, LEASE_SECONDS, Standing
-from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.small import all_results, register_small, submit_mapped, wait_until_done
 
 from hsae.embedded import Stack
 
@@ -47,7 +47,7 @@ def long_standing(make_own_service, servers) -> Standing:
     register_small(service)
     service.start_worker()
     standing = Standing(service, servers)
-    jobs = wait_until_done(service, submit_small(service).study_id)
+    jobs = wait_until_done(service, submit_mapped(service).study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
     standing.results = all_results(service)
     empty = {name for name, rows in standing.results.items() if not rows}

@@ -10,22 +10,27 @@ from datetime import timedelta
 import psycopg
 from sqlalchemy import select, text
 from tests.conftest import Service
-from tests.small import all_results, submit_small, wait_until_done
+from tests.small import all_results, submit_mapped, wait_until_done
 from tests.waiting import rows_of, wait_for, wait_for_writer, writers_stopped
 
-from hsae.catalog import ActivationSet, ActivationShard, Analysis, Sae, transaction
+from hsae.catalog import ActivationSet, ActivationShard, Analysis, MapSet, Sae, transaction
 from hsae.embedded import Stack
 from hsae.pipeline.planning.submit import Plan
 from hsae.pipeline.queue.reconcile import RECONCILER_LOCK
 from hsae.pipeline.upkeep.garbage import find_garbage
-from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, weights_key
+from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, maps_key, weights_key
 
 # Long enough for a busy machine; tests end the leases of dead workers by `let_leases_expire`, but for one that waits.
 LEASE_SECONDS = 12.0
 IN_TURN = ("extract", "train", "analyze", "compare")
-"""Each waits for the one before; a probe runs at any time after the extraction."""
-KINDS = (*IN_TURN, "probe")
-FOLDERS = {"extract": "activations/", "train": "saes/", "analyze": "analyses/"}  # the others are rows only
+"""Each waits for the one before; a probe runs at any time after the extraction, a map after its analysis."""
+KINDS = (*IN_TURN, "probe", "map")
+FOLDERS = {
+    "extract": "activations/",
+    "train": "saes/",
+    "analyze": "analyses/",
+    "map": "maps/",
+}  # the others are rows only
 # What a stage is seen at its middle by: rows of its own that it has committed.
 _IN_THE_MIDDLE = {
     "extract": "SELECT 1 FROM job j JOIN activation_set s ON s.job_id = j.id JOIN activation_shard h"
@@ -47,7 +52,7 @@ class Standing:
     def submit_from(self, kind: str) -> Plan:
         """Forget what this stage and the later ones made, and submit the small request again."""
         self.forget(kind)
-        return submit_small(self.service)
+        return submit_mapped(self.service)
 
     def forget(self, kind: str) -> None:
         """Forget what this stage and the later ones made."""
@@ -64,7 +69,7 @@ class Standing:
             self.wait_for_middle(kind)
             yield
             return
-        table = {"compare": "comparison", "probe": "class_probe"}[kind]
+        table = {"compare": "comparison", "probe": "class_probe", "map": "map_set"}[kind]
         with writers_stopped(self.service, table):
             wait_for_writer(self.service, table)
             yield
@@ -121,7 +126,7 @@ def forget(service: Service, kind: str) -> None:
         if "analyze" in kinds:
             for (analysis,) in session.execute(text("SELECT id FROM analysis")).all():
                 session.execute(text(f"DROP TABLE node_score_a{analysis}"))
-        for table in ("class_probe", "comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
+        for table in ("map_set", "class_probe", "comparison", "analysis", "sae", "activation_set")[: len(kinds)]:
             session.execute(text(f"DELETE FROM {table}"))
         job_ids = session.scalars(text("DELETE FROM job WHERE kind = ANY(:kinds) RETURNING id"), {"kinds": list(kinds)})
         prefixes = [f"logs/{job_id}/" for job_id in job_ids] + [FOLDERS[kind] for kind in kinds if kind in FOLDERS]
@@ -148,9 +153,11 @@ def _named_objects(service: Service) -> set[str]:
         sets = session.execute(select(ActivationSet.key, ActivationSet.manifest_sha256)).all()
         saes = session.execute(select(Sae.key, Sae.weights_sha256)).all()
         analyses = session.execute(select(Analysis.key, Analysis.activations_sha256, Analysis.class_sums_sha256)).all()
+        maps = session.execute(select(MapSet.key, MapSet.maps_sha256)).all()
         named = set(session.scalars(select(ActivationShard.object_key)))
     named |= {manifest_key(key, sha256) for key, sha256 in sets}
     named |= {weights_key(key, sha256) for key, sha256 in saes}
+    named |= {maps_key(key, sha256) for key, sha256 in maps}
     for key, latents, class_sums in analyses:
         named |= {latents_key(key, latents), class_sums_key(key, class_sums)}
     return named

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.faults.standing import Standing
-from tests.small import submit_small
+from tests.small import submit_mapped
 from tests.waiting import rows_of
 
 
@@ -32,7 +32,7 @@ def test_a_rotten_shard_is_made_again_while_those_who_read_it_wait(standing: Sta
         " WHERE s.layer = 1 AND h.shard = 0",
     )
     _flip_a_bit(standing, service.store.get(shard["object_key"]))
-    jobs = standing.check_finished(submit_small(service))
+    jobs = standing.check_finished(submit_mapped(service))
     # The first of the layer's training and probe that reads the shard finds out; the other waits at no cost.
     attempts = sorted(job["attempt"] for job in jobs if job["kind"] in ("train", "probe"))
     assert attempts == [1, 1, 1, 2], service.logs()

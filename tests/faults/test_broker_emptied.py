@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 from sqlalchemy import text
-from tests.small import small_request
+from tests.small import mapped_request
 from tests.waiting import events_of, rows_of
 
 from hsae.catalog import transaction
@@ -38,7 +38,7 @@ def test_many_messages_of_one_job_and_two_workers(standing, second_worker):
     """Both workers take messages of the same job in the same instant, time and again."""
     service = standing.service
     standing.forget("train")
-    plan = submit(small_request(), service.settings, service.sessions)
+    plan = submit(mapped_request(), service.settings, service.sessions)
     with transaction(service.sessions) as session:
         notifications = notifications_for(session, [job.id for job in plan.jobs])
     Notifier(service.settings).notify(list(notifications) * 20)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from tests.small import small_request, submit_small
+from tests.small import mapped_request, submit_mapped
 from tests.waiting import events_of, rows_of
 
 # As many threads in one process would wait for its interpreter lock, and not for the server.
@@ -58,7 +58,7 @@ def _ended(process: subprocess.Popen[str], given: str | None = None) -> str:
 def test_two_hundred_submits_at_once(standing):
     service = standing.service
     standing.forget("train")
-    request = small_request()
+    request = mapped_request()
     clients = [
         _start(service, sys.executable, "-c", _CLIENTS, request.model_dump_json(), _N_THREADS)
         for _ in range(_N_PROCESSES)
@@ -69,7 +69,7 @@ def test_two_hundred_submits_at_once(standing):
     spec = service.folder / "study.yaml"
     given = request.model_dump(mode="json", include={"model", "dataset", "layers", "extraction", "scoring"})
     saes = [{"kind": "topk", "k": 8, "expansion": 4, "n_steps": 200}]
-    spec.write_text(yaml.safe_dump({**given, "saes": saes, "split": "none"}))
+    spec.write_text(yaml.safe_dump({**given, "saes": saes, "split": "none", **request.model_dump(mode="json")["own"]}))
     command = (Path(sys.executable).with_name("hsae-admin"), "submit", "--spec", spec, "--yes")
     commands = [_start(service, *command) for _ in range(_N_COMMANDS)]
     for process in clients:
@@ -81,7 +81,7 @@ def test_two_hundred_submits_at_once(standing):
         _ended(process)
     assert len(plans) == _N_PROCESSES * _N_THREADS
     ((study, jobs_of_plan),) = {(number, tuple(job_ids)) for number, job_ids in plans}
-    once_more = submit_small(service)
+    once_more = submit_mapped(service)
     assert once_more.study_id == study
     standing.check_finished(once_more)
     jobs = rows_of(service, "SELECT * FROM job WHERE kind <> 'extract'")

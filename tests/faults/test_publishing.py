@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from tests.conftest import Service
 from tests.faults.standing import FOLDERS, IN_TURN, KINDS, Standing, assert_no_orphans
-from tests.small import all_results, register_small, small_request, submit_small, wait_until_done
+from tests.small import all_results, mapped_request, register_small, submit_mapped, wait_until_done
 from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wait_for, wait_for_writer, writers_stopped
 
 from hsae.catalog import transaction
@@ -26,6 +26,7 @@ _PUBLISHED_IN = {
     "analyze": "analysis",
     "compare": "comparison",
     "probe": "class_probe",
+    "map": "map_set",
 }
 _N_PUBLISHED = {
     "extract": "SELECT count(*) AS n FROM activation_set WHERE job_id = :id AND manifest_sha256 IS NOT NULL",
@@ -33,6 +34,7 @@ _N_PUBLISHED = {
     "analyze": "SELECT count(*) AS n FROM analysis WHERE job_id = :id",
     "compare": "SELECT count(*) AS n FROM comparison WHERE job_id = :id",
     "probe": "SELECT count(*) AS n FROM class_probe WHERE job_id = :id",
+    "map": "SELECT count(*) AS n FROM map_set WHERE job_id = :id",
 }
 _PUT_OFF = """
 UPDATE job SET not_before = now() + interval '1 hour'
@@ -51,7 +53,7 @@ def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterato
     """
     service = standing.service
     standing.forget(kind)
-    plan = submit(small_request(), service.settings, service.sessions)
+    plan = submit(mapped_request(), service.settings, service.sessions)
     with writers_stopped(service, table):  # not before the submit, which may write into it too
         with transaction(service.sessions) as session:
             session.execute(text(_PUT_OFF), {"kind": kind})
@@ -122,6 +124,7 @@ def test_killed_right_before_and_right_after_the_commit(standing, kind):
         ("analyze", "latent"),
         ("compare", "comparison_score"),
         ("probe", "class_probe_level"),
+        ("map", "latent_map"),
     ],
 )
 def test_postgres_killed_in_the_middle_of_the_transaction(standing, kind, table):
@@ -140,7 +143,7 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2)
     register_small(service)
-    plan = submit_small(service)
+    plan = submit_mapped(service)
     killed = set()
     for kind in IN_TURN:
         with writers_stopped(service, _PUBLISHED_IN[kind]):

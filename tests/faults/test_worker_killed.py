@@ -6,7 +6,7 @@ import signal
 import psutil
 from sqlalchemy import text
 from tests.faults.standing import KINDS
-from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.small import all_results, register_small, submit_mapped, submit_small, wait_until_done
 from tests.waiting import (
     end_writer,
     has_waiting_writer,
@@ -21,7 +21,7 @@ from tests.waiting import (
 from hsae.catalog import transaction
 
 _RUNNING = "SELECT id FROM job WHERE kind = :kind AND state = 'running'"
-_KEPT_AT = {"probe": "class_probe", "compare": "comparison"}
+_KEPT_AT = {"probe": "class_probe", "compare": "comparison", "map": "map_set"}
 """Tables at which jobs that are over too soon are kept."""
 
 
@@ -31,15 +31,19 @@ def test_one_worker_after_the_other_is_killed_in_every_stage_and_the_last_finish
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2)
     register_small(service)
-    plan = submit_small(service)
+    plan = submit_mapped(service)
     killed = {_kill_one(service, ["extract"])}
     with writers_stopped(service, "class_probe"):  # a probe is over too soon: it is kept at its end
         left = ["train", "probe"]  # which of them a worker takes first is not fixed
         while "probe" in left:
             killed.add(_kill_one(service, left))
     killed |= {_kill_one(service, [kind]) for kind in (*left, "analyze")}
-    with writers_stopped(service, "comparison"):
-        killed.add(_kill_one(service, ["compare"]))
+    left = ["map", "compare"]
+    with writers_stopped(service, "map_set"), writers_stopped(service, "comparison"):
+        killed.add(_kill_one(service, left))
+    (kind,) = left
+    with writers_stopped(service, _KEPT_AT[kind]):
+        killed.add(_kill_one(service, left))
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()

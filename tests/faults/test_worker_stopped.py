@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.faults.standing import FOLDERS
-from tests.small import all_results, register_small, submit_small, wait_until_done
+from tests.small import all_results, register_small, submit_mapped, submit_small, wait_until_done
 from tests.waiting import events_of, let_leases_expire, rows_of, wait_for, wait_until_running, wait_until_under_way
 
 from hsae.catalog import transaction
@@ -26,7 +26,7 @@ def test_sigterm_hands_the_job_back_at_no_cost(make_service, undisturbed):
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=3600)
     register_small(service)
-    plan = submit_small(service)
+    plan = submit_mapped(service)
     for kind in ("extract", "train", "analyze"):
         worker = service.start_worker()
         job_id = wait_until_under_way(service, kind)
@@ -77,7 +77,7 @@ def test_a_lost_child_is_noticed_at_once_and_named(make_service, undisturbed):
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2, lease_seconds=3600)
     register_small(service)
-    plan = submit_small(service)
+    plan = submit_mapped(service)
     worker = service.start_worker()
     job_id = wait_until_under_way(service, "train")
     for child in psutil.Process(worker.pid).children():
@@ -139,7 +139,7 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
     expected, _ = undisturbed
     service = make_service(checkpoint_seconds=0.2)
     register_small(service)
-    plan = submit_small(service)
+    plan = submit_mapped(service)
     sleeper = service.start_worker()
     job_id = wait_until_under_way(service, kind)
     if kind == "analyze":

@@ -17,6 +17,7 @@ from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.random_init import check_libraries
 from hsae.backbones.sources import Source, find, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
+from hsae.backbones.traced_pass import TracedPass, traced_pass
 from hsae.errors import UserError
 
 # Not needed here, and inconsistent with a lower number of blocks.
@@ -128,6 +129,21 @@ class Backbone:
             self._model(pixel_values.to(self.device, self._dtype), **self._options)
         return {layer: collected[layer] for layer in self.layers}
 
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patches of an image; patch tokens are in reading order."""
+        config: Any = self._model.config
+        height, width = self._preprocessing.image_size
+        patch_height, patch_width = pair(config.patch_size)
+        return height // patch_height, width // patch_width
+
+    def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
+        """One pass with a graph down to the embeddings; see `hsae.backbones.traced_pass`."""
+        images = pixel_values.to(self.device, self._dtype)
+        traced = traced_pass(self._model, self._blocks, images, self._options, attention=attention)
+        self._check_shape(traced.stream)
+        return traced
+
     @contextmanager
     def _collecting(self, collected: dict[int, Tensor], tokens: Tokens) -> Iterator[None]:
         handles = [
@@ -153,16 +169,19 @@ class Backbone:
         self, stream: Float[Tensor, "batch n_all d_model"], tokens: Tokens
     ) -> Float[Tensor, "batch n_tokens d_model"]:
         n_prefix = self.spec.n_prefix_tokens
-        expected = (n_prefix + self.spec.n_patches, self.spec.d_model)
+        self._check_shape(stream)
+        if tokens == "cls":
+            return stream[:, :1].clone().float()  # a copy, so that the other tokens can be freed
+        patches = stream[:, n_prefix:].float()
+        return patches.mean(dim=1, keepdim=True) if tokens == "mean" else patches
+
+    def _check_shape(self, stream: Float[Tensor, "batch n_all d_model"]) -> None:
+        expected = (self.spec.n_prefix_tokens + self.spec.n_patches, self.spec.d_model)
         if tuple(stream.shape[1:]) != expected:
             raise UserError(
                 f"{self.spec.name} gives {tuple(stream.shape[1:])} (tokens, d_model) instead of {expected}: "
                 "its configuration contradicts its preprocessor"
             )
-        if tokens == "cls":
-            return stream[:, :1].clone().float()  # a copy, so that the other tokens can be freed
-        patches = stream[:, n_prefix:].float()
-        return patches.mean(dim=1, keepdim=True) if tokens == "mean" else patches
 
 
 def _load_model(

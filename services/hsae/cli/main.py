@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": LazyCommand("hsae.cli.demo:demo", "Run everything on bundled images and weights, offline."),
     "doctor": LazyCommand("hsae.cli.service.doctor:doctor", "Check every part of the service."),
     "down": LazyCommand("hsae.cli.service.stack:down", "Stop the private stack and its workers."),
+    "explore": LazyCommand("hsae.cli.explore:explore", "Serve pages of studies, the taxonomy, latents and images."),
     "gc": LazyCommand("hsae.cli.service.gc:gc", "Delete objects of the bucket that no row of the catalog refers to."),
     "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
     "metrics": LazyCommand("hsae.cli.service.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),

@@ -18,6 +18,7 @@ from hsae.extraction.config import StoredDtype, complete_extraction
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
+from hsae.relevancy.config import MAX_LATENTS, MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.split_config import SplitConfig, parse_split
@@ -117,6 +118,10 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     show_default=True,
     help="With too few images for three parts: train and score both halves of them in turn, or one half alone.",
 )
+@click.option(
+    "--maps", type=click.IntRange(0, MAX_LATENTS), default=0, show_default=True, metavar="N",
+    help="Relevancy maps of the N latents of every SAE that have the best labels: where in an image each comes from.",
+)  # fmt: skip
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -235,5 +240,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         scoring=scoring,
         split=split,
         cross_fit=options["cross_fit"],
+        own={"map": MapSettings(latents=options["maps"])} if options["maps"] else {},
         priority=options["priority"] or 0,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import BinaryIO, Self
 
 import urllib3
 from minio.error import S3Error
@@ -169,8 +169,8 @@ class ObjectStore:
         self._compare(key, len(data), hashlib.sha256(data).hexdigest(), sha256 or stored_sha256)
         return data
 
-    def check(self, key: str, *, sha256: str) -> int:
-        """Read the object piece by piece and return its size in bytes.
+    def check(self, key: str, *, sha256: str, into: BinaryIO | None = None) -> int:
+        """Read the object piece by piece, also into an empty file if one is given; returns its size in bytes.
 
         Raises:
             UserError: as for `get`.
@@ -178,7 +178,12 @@ class ObjectStore:
 
         def measure(body: urllib3.BaseHTTPResponse) -> tuple[int, str]:
             digest, n_bytes = hashlib.sha256(), 0
+            if into is not None:  # an earlier try may have ended half-way
+                into.seek(0)
+                into.truncate()
             for piece in body.stream(_PIECE_BYTES):
+                if into is not None:
+                    into.write(piece)
                 digest.update(piece)
                 n_bytes += len(piece)
             return n_bytes, digest.hexdigest()

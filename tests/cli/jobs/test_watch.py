@@ -130,8 +130,8 @@ def test_in_a_pipe_progress_is_told_once(monkeypatch, capsys):
 
     steps = [{}, running(10, 5.0), running(40, 4.0), running(40, 3.0), running(40, 2.0), {"state": "succeeded"}]
     found = iter([[JOB | step] for step in steps])
-    monkeypatch.setattr(progress, "_jobs", lambda *_: next(found))
-    monkeypatch.setattr(progress, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(progress, "study_jobs", lambda *_: next(found))
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0)
     monkeypatch.setattr(progress, "_PIPE_SECONDS", 0)
     progress._watch_lines(None, 1, Console(highlight=False, stderr=True))
     title = JOB["title"]

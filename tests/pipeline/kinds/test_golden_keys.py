@@ -14,10 +14,12 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.compare import CompareRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.map import MapRequest
 from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.scored_apart import ScoredApart
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
+from hsae.relevancy.config import MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.split_config import ScoreSplit, SplitConfig
 
@@ -202,6 +204,29 @@ def test_another_data_set_that_is_scored():
     assert probe.key == "d0cf06657b0c4b3910c2c56506278cac0d1dc09e3f6967f860effe76e2b5a5a9"
     key = study_key("9" * 64, 7, score_dataset_id=8)
     assert key == "880e7da54e0cac1294be412aee8cf03b96e044cc6bea806f961fd760b65a6abb"
+
+
+@pytest.mark.parametrize(
+    ("maps", "key"),
+    [
+        (MapSettings(latents=32), "ae9f20eb719de84a97509044f0bf8175c2ccb440c311a198a925b15880296e6c"),
+        (
+            MapSettings(latents=8, images=4, methods=("random", "chefer"), batch_size=2, seed=3),
+            "2c9e8158d191acf7ae724f6c5cfe5c486742826e12a6e740966db7831e35077e",
+        ),
+    ],
+)
+def test_maps(maps, key):
+    request = MapRequest(
+        analysis_key="7" * 64,
+        sae_key=_SAE,
+        model=_MODEL,
+        layer=8,
+        dataset=_DATASET,
+        extraction=ExtractionConfig(),
+        maps=maps,
+    )
+    assert request.key == key
 
 
 def test_a_study():

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, of_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
 
 
 def map_rows(
@@ -53,7 +54,46 @@ def map_rows(
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
-def mapped_analyses(session: Session, analysis_ids: Sequence[int]) -> list[int]:
-    """Which of the analyses have maps, in ascending order."""
-    query = "SELECT DISTINCT analysis_id FROM map_set WHERE analysis_id = ANY(:analyses) ORDER BY 1"
-    return list(session.scalars(text(query), {"analyses": list(analysis_ids)}))
+def latents_to_map(session: Session, analysis_id: int, limit: int) -> list[Row]:
+    """The latents of an analysis that people look at first, with their strongest images.
+
+    Those with the best adjusted F1 at their label come first, then the lower number. Of latents with the same label and
+    the same numbers only the first counts; latents without a label, such as those that never fire, do not.
+
+    Returns:
+        `latent` and `top_images`.
+    """
+    query = """
+        SELECT v.latent, v.top_images FROM (
+            SELECT DISTINCT ON (l.label_synset_id, l.label_f1_adjusted, l.n_fire)
+                   l.latent, l.top_images, l.label_f1_adjusted
+            FROM latent l
+            WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND NOT l.is_dead AND l.label_f1_adjusted IS NOT NULL
+            ORDER BY l.label_synset_id, l.label_f1_adjusted, l.n_fire, l.latent
+        ) v
+        ORDER BY v.label_f1_adjusted DESC, v.latent
+        LIMIT :limit
+    """
+    found = session.execute(text(query), {"analysis": analysis_id, "limit": limit})
+    return [dict(row) for row in found.mappings()]
+
+
+def mapped_analyses(session: Session, wanted: AnalysisFilter) -> list[Row]:
+    """The analyses that have maps, by layer: `analysis_id` and `layer`."""
+    values: Row = {}
+    query = f"""
+        SELECT v.analysis_id, v.layer FROM analysis_input v
+        WHERE EXISTS (SELECT FROM map_set s WHERE s.analysis_id = v.analysis_id){of_analyses(wanted, values)}
+        ORDER BY v.layer, v.analysis_id
+    """  # noqa: S608 -- conditions name our columns, values are bound
+    return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def latent_facts(session: Session, analysis_ids: Sequence[int], latents: Sequence[int]) -> list[Row]:
+    """Which of the latents exist in these analyses: `analysis_id`, `latent` and `is_dead`."""
+    query = """
+        SELECT l.analysis_id, l.latent, l.is_dead FROM latent l
+        WHERE l.analysis_id = ANY(:analyses) AND l.basis = 'sae' AND l.latent = ANY(:latents) ORDER BY 1, 2
+    """
+    found = session.execute(text(query), {"analyses": list(analysis_ids), "latents": list(latents)})
+    return [dict(row) for row in found.mappings()]

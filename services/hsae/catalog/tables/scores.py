@@ -17,6 +17,9 @@ _COLUMNS = (
     "or class_mean (supervised: a ceiling, not a baseline)"
 )
 BASIS = f"{_COLUMNS}, or shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
+_NUMBERS = (
+    "label_synset_id", "label_f1_adjusted", "label_f1", "label_q", "coherence_excess", "density", "max_activation",
+)  # fmt: skip
 SEED = "seed of a shuffled control; of random directions the number of the draw, of which 0 has rows in latent; else 0"
 
 
@@ -34,6 +37,8 @@ class Latent(LatentCoherenceColumns, Base):
             "label_f1",
             postgresql_include=["analysis_id", "latent", "label_synset_id"],
         ),
+        # With all numbers by which latents are filtered and sorted, for lists over many analyses.
+        Index("ix_latent_numbers", "basis", "analysis_id", "latent", postgresql_include=list(_NUMBERS)),
         {"comment": "Every latent of every analysis with its place in the taxonomy."},
     )
 

@@ -41,11 +41,16 @@ def print_json(value: Any) -> None:
 
 def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table as CSV: null is an empty field, a list or an object is JSON."""
+    click.echo(csv_text(names, rows), nl=False)
+
+
+def csv_text(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """What `print_csv` prints."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_field(value) for value in row] for row in rows)
-    click.echo(lines.getvalue(), nl=False)
+    return lines.getvalue()
 
 
 def _field(value: Any) -> Any:

@@ -17,7 +17,7 @@ _COMMANDS = {
         "Pairs of latents (or columns of a control) of which one is the other's parent.",
     ),
     "export": LazyCommand(
-        "hsae.cli.results.export:export",
+        "hsae.cli.results.files.export:export",
         "Write analyses as files: activations, images, taxonomy and every pair's scores, and the SAE with its weights.",
     ),
     "latents": LazyCommand("hsae.cli.results.latents:latents", "Latents with their labels, best F1 first."),
@@ -25,6 +25,10 @@ _COMMANDS = {
     "levels": LazyCommand(
         "hsae.cli.results.levels:levels",
         "Linear probe and nearest neighbours of every layer, the classes joined at every depth of the taxonomy.",
+    ),
+    "maps": LazyCommand(
+        "hsae.cli.results.files.maps:maps",
+        "Write relevancy maps of latents as pictures: where in its strongest images a latent comes from.",
     ),
     "nodes": LazyCommand(
         "hsae.cli.results.nodes:nodes", "Nodes of the taxonomy with their best latents, best F1 first."

@@ -9,10 +9,10 @@ from hsae.catalog.findings.head_to_head import analyses_of, common_bases, common
 from hsae.catalog.queries.known_names import find_nodes, require_known, study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.analysis_names import analysis_titles
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import basis_option, layer_option
 from hsae.errors import UserError
+from hsae.pipeline.exports.analysis_names import analysis_titles
 from hsae.report.head_to_head import by_height, greatest_differences
 
 _GROUPS = {

@@ -6,13 +6,9 @@ from typing import Any, Literal
 import click
 
 from hsae.catalog import transaction
-from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
-from hsae.catalog.findings.scores import layer_rows
-from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import choose_scope, say
-from hsae.cli.printing.analysis_names import analysis_titles, in_sample_analyses, name_saes
+from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
@@ -23,8 +19,8 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
-from hsae.report.headline_table import headline_cells, with_headlines
-from hsae.report.layer_table import beside_controls
+from hsae.pipeline.exports.result_rows import layer_results
+from hsae.report.headline_table import headline_cells
 from hsae.report.sparsity import unequal_l0
 from hsae.split_config import SplitConfig
 
@@ -199,21 +195,9 @@ def fetch_layers(
 ) -> list[dict[str, Any]]:
     """Layer scores with those of the controls, of a study, of all or of the latest, with the SAEs' names and titles."""
     with transaction(connections.sessions) as session:
-        fits = AnalysisFilter(**wanted)
-        require_known(session, fits)
-        fits, note = choose_scope(session, study, fits)
-        rows = beside_controls(layer_rows(session, fits))
-        name_saes(session, rows)
-        numbers = {row["analysis_id"] for row in rows}
-        titles = analysis_titles(session, numbers)
-        in_sample = in_sample_analyses(session, numbers)
-        intervals, shuffled = headline_intervals(session, numbers), shuffled_trees(session, numbers)
-    say(note, quiet=quiet)
-    return [
-        with_headlines(row, intervals, shuffled)
-        | {"title": titles[row["analysis_id"]], "in_sample": row["analysis_id"] in in_sample}
-        for row in rows
-    ]
+        rows, scope = layer_results(session, AnalysisFilter(**wanted), study=study)
+    say(scope_note(scope), quiet=quiet)
+    return rows
 
 
 def print_layers(connections: Connections, *, study_id: int) -> None:

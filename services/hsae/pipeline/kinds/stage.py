@@ -152,6 +152,7 @@ class Stage(ABC, Generic[R]):
         folder: the folder of the bucket for its artifacts, `<folder>/<key>/...`; None: it stores no objects.
         settings: the class of the settings that only this stage has, each with a default. A study file has them under
             the kind's name, and `Asked.settings` hands them to `ask` and `title`; None: it has none.
+        tells_studies_apart: whether requests that differ only in these settings are different studies.
         table: the catalog's table with a row for each artifact (`key`, `job_id`); None: there is only the job's row.
         changes_hands: whether a submit may give an artifact that is not published yet to another job.
     """
@@ -165,8 +166,14 @@ class Stage(ABC, Generic[R]):
     per: ClassVar[Scope | None] = None
     folder: ClassVar[str | None] = None
     settings: ClassVar[type[FrozenModel] | None] = None
+    tells_studies_apart: ClassVar[bool] = True
     table: ClassVar[type[Any] | None] = None
     changes_hands: ClassVar[bool] = False
+
+    def is_wanted(self, own: Mapping[str, FrozenModel]) -> bool:
+        """Whether a study with these settings, by the kind that has them, asks for the stage at all."""
+        del own
+        return True
 
     @abstractmethod
     def ask(self, asked: Asked) -> R:

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, field_validator
 
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
+from hsae.pipeline.kinds.registry import own_settings
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 
@@ -50,6 +51,18 @@ class SubmitRequest(FrozenModel):
         description="with too few images for three parts, train and score both halves of them in turn; else one way",
     )
     priority: int = Field(default=0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
+
+    @field_validator("own", mode="before")
+    @classmethod
+    def _by_their_classes(cls, own: Any) -> Any:
+        """Settings that were written as JSON, such as those of `study.request`."""
+        if not isinstance(own, Mapping):
+            return own
+        classes = own_settings()
+        return {
+            kind: classes[kind].model_validate(given) if kind in classes and isinstance(given, Mapping) else given
+            for kind, given in own.items()
+        }
 
     @property
     def may_cross_fit(self) -> bool:

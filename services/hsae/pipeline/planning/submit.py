@@ -14,6 +14,7 @@ from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
@@ -132,7 +133,7 @@ def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -
 
 
 def _check_size(request: SubmitRequest, n_layers: int, *, n_splits: int) -> None:
-    n_jobs = n_splits * n_wanted_jobs(n_layers, len(set(request.saes)))
+    n_jobs = n_splits * n_wanted_jobs(n_layers, len(set(request.saes)), request.own)
     if n_jobs > MAX_JOBS:
         raise UserError(
             f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"
@@ -205,7 +206,7 @@ def _enter_study(
         dataset.id,
         request.probe,
         None if scored is None else scored.id,
-        request.own,
+        {kind: settings for kind, settings in request.own.items() if stage_of(kind).tells_studies_apart},
     )
     study = session.scalars(select(Study).where(Study.request_key == key)).one_or_none()
     is_new = study is None

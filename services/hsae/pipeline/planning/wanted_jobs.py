@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from hsae.frozen_model import FrozenModel
 from hsae.pipeline.kinds.extract import EXTRACT
 from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.stage import Asked, Scope
@@ -55,16 +56,16 @@ def _told_apart(of_splits: Sequence[tuple[SplitConfig | None, Sequence[WantedJob
     return list(found.values())
 
 
-def n_wanted_jobs(n_layers: int, n_saes: int) -> int:
-    """Number of jobs for so many layers and SAEs."""
-    scopes = [stage.per for stage in stages()]
+def n_wanted_jobs(n_layers: int, n_saes: int, own: Mapping[str, FrozenModel]) -> int:
+    """Number of jobs for so many layers and SAEs, and the settings that only one stage has."""
+    scopes = [stage.per for stage in stages() if stage.is_wanted(own)]
     return n_layers * (scopes.count("layer") + scopes.count("sae") * n_saes)
 
 
 def _jobs(scope: Scope, asked: Asked) -> list[WantedJob]:
     found: list[WantedJob] = []
     for stage in stages():
-        if stage.per == scope:
+        if stage.per == scope and stage.is_wanted(asked.own):
             found.append(WantedJob.of(stage, replace(asked, keys=_with(asked.keys, found))))
     return found
 

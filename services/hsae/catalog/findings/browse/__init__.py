@@ -1,0 +1,1 @@
+"""Queries of the explorer's pages; each can be read as SQL that gives the same rows."""

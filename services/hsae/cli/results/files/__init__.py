@@ -1,0 +1,1 @@
+"""Commands of `hsae-admin results` that write files."""

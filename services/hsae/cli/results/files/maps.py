@@ -1,0 +1,209 @@
+"""hsae-admin results maps: relevancy maps as pictures."""
+
+import io
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from hsae.catalog import transaction
+from hsae.catalog.findings.maps import latent_facts, map_rows, mapped_analyses
+from hsae.catalog.queries.known_names import require_known
+from hsae.catalog.queries.scope import choose_scope
+from hsae.catalog.queries.score_filter import AnalysisFilter
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.study_choice import say, scope_note
+from hsae.cli.printing.output import csv_text, json_option, print_json, print_rows
+from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
+from hsae.errors import UserError
+from hsae.pipeline.exports.analysis_names import name_saes
+from hsae.pipeline.upkeep.damage import forget_object
+from hsae.relevancy.config import MAP_METHODS
+from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+
+_COLUMNS = {
+    "layer": "layer", "sae": "SAE", "latent": "latent", "label": "label", "label_f1_adjusted": "adjusted F1",
+    "method": "method", "n_images": "images", "concentration": "concentration", "file": "picture",
+}  # fmt: skip
+_IMPORTANCE = ("latent", "label", "file", "layer", "sae", "method", "concentration", "label_f1_adjusted")
+_TABLE = (
+    "analysis_id", "layer", "sae", "latent", "label", "label_f1_adjusted", "method", "rank", "image", "path",
+    "activation", "peak", "peak_row", "peak_col", "concentration", "file",
+)  # fmt: skip
+_HOW = "`hsae-admin submit` with the same options and --maps 32 makes them and reuses all the rest"
+_TABLE_FILE = "maps.csv"
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@click.option("--latent", "latents", type=int, multiple=True, help="Only this latent; may be given several times.")
+@click.option(
+    "--method", "methods", type=click.Choice(MAP_METHODS), multiple=True,
+    help="Only maps of this method; may be given several times.  [default: all that were made]",
+)  # fmt: skip
+@click.option(
+    "--side", type=click.IntRange(16, 1024), default=160, show_default=True, help="Pixels of a picture's side."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
+)
+@json_option
+@pass_connections
+def maps(
+    connections: Connections,
+    /,
+    analysis_id: int | None,
+    study: int | str | None,
+    layer: int | None,
+    sae_kind: str | None,
+    latents: tuple[int, ...],
+    methods: tuple[str, ...],
+    side: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Write relevancy maps of latents as pictures: where in its strongest images a latent comes from.
+
+    One PNG per latent: the images, strongest first, and below each its maps, a row per method. Bright patches are the
+    most relevant ones of their map. A table of all maps, maps.csv, says where each is greatest, and its concentration:
+    the share of the map's sum that the most relevant tenth of the patches has (0.1 for an even map).
+    """
+    wanted = AnalysisFilter(analysis_ids=one_analysis(analysis_id), layer=layer, sae_kind=sae_kind)
+    with transaction(connections.sessions) as session:
+        require_known(session, wanted)
+        scope = choose_scope(session, study, wanted)
+        rows = _rows(session, scope.wanted, latents, methods)
+        name_saes(session, rows)
+    say(scope_note(scope), quiet=as_json)
+    lacking = sorted(set(latents) - {row["latent"] for row in rows})
+    if lacking:
+        click.echo(f"No maps were made of latent {', '.join(map(str, lacking))}.", err=True)
+    _draw(connections, rows, output, side)
+    if as_json:
+        print_json([{name: row[name] for name in _TABLE} for row in rows])
+        return
+    print_rows(_by_latent(rows), _COLUMNS, as_json=False, empty="", importance=_IMPORTANCE)
+    click.echo(f"{len({row['file'] for row in rows})} pictures and {_TABLE_FILE} are in {output}.")
+
+
+def _rows(
+    session: Session, wanted: AnalysisFilter, latents: Sequence[int], methods: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The maps that fit.
+
+    Raises:
+        UserError: there are none; the line says why, and how to make them.
+    """
+    found = mapped_analyses(session, wanted)
+    if not found:
+        raise UserError(f"no analysis that fits has relevancy maps: {_HOW}")
+    rows = []
+    for analysis in found:
+        of_analysis = map_rows(session, analysis["analysis_id"], latents or None, methods=methods or None)
+        rows += [row | {"layer": analysis["layer"]} for row in of_analysis]
+    if rows:
+        return rows
+    numbers = [analysis["analysis_id"] for analysis in found]
+    if latents:
+        facts = latent_facts(session, numbers, latents)
+        unknown = sorted(set(latents) - {fact["latent"] for fact in facts})
+        if unknown:
+            raise UserError(f"there is no latent {unknown[0]} in these analyses: see `hsae-admin results latents`")
+        dead = sorted({fact["latent"] for fact in facts} - {fact["latent"] for fact in facts if not fact["is_dead"]})
+        if dead:
+            raise UserError(f"latent {dead[0]} fires on no image, so that there is nothing to map: choose another one")
+        listed = ", ".join(map(str, latents))
+        raise UserError(
+            f"latent {listed} has no maps, which only the latents with the best labels have: a larger number in"
+            " `hsae-admin submit --maps` makes more"
+        )
+    raise UserError(
+        f"no maps were made by {', '.join(methods)}: name the methods in a study file, `map: {{latents: 32, methods:"
+        f" [chefer, {methods[0]}]}}`"
+    )
+
+
+def _draw(connections: Connections, rows: list[dict[str, Any]], output: Path, side: int) -> None:
+    """Write the pictures and the table; every row gets its `file`."""
+    # Pillow, NumPy and matplotlib take a second to load: help, and what is refused above, do without.
+    from hsae.pipeline.gallery.stored_maps import read_maps
+    from hsae.pipeline.gallery.thumbnails import Thumbnails
+    from hsae.relevancy.overlay import sheet
+
+    try:
+        values = read_maps(connections.store, rows)
+    except (ObjectMissingError, ObjectCorruptError) as loss:
+        with transaction(connections.sessions) as session:
+            forget_object(session, loss.key, "results maps", str(loss))
+        raise
+    for row, value in zip(rows, values, strict=True):
+        row["values"] = value
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        pictures = _Pictures(Thumbnails(None), side)
+        for (analysis, latent), of_latent in groupby(rows, key=lambda row: (row["analysis_id"], row["latent"])):
+            found = list(of_latent)
+            file = f"layer-{found[0]['layer']:02d}-analysis-{analysis}-latent-{latent}.png"
+            sheet(pictures.of_latent(found), side).save(output / file)
+            for row in found:
+                row["file"] = file
+        (output / _TABLE_FILE).write_text(csv_text(_TABLE, [[row[name] for name in _TABLE] for row in rows]))
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror or error}: choose another folder with -o") from error
+    for line in pictures.unavailable:
+        click.echo(f"Left empty: {line}", err=True)
+
+
+class _Pictures:
+    """The images of latents and the maps over them; remembers why images are not available, a line for each reason."""
+
+    def __init__(self, thumbnails: Any, side: int) -> None:
+        self._thumbnails = thumbnails
+        self._side = side
+        self.unavailable: dict[str, None] = {}
+
+    def of_latent(self, rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
+        """The latent's images in one row, and a row of maps for each method."""
+        ranks = sorted({row["rank"] for row in rows})
+        methods = list(dict.fromkeys(row["method"] for row in rows))
+        by_place = {(row["method"], row["rank"]): row for row in rows}
+        images = {row["rank"]: (row["root"], row["path"]) for row in rows}
+        opened = {rank: self._image(*images[rank]) for rank in ranks}
+        found = [[opened[rank] for rank in ranks]]
+        for method in methods:
+            found.append([self._map(by_place.get((method, rank)), opened[rank]) for rank in ranks])
+        return found
+
+    def _map(self, row: dict[str, Any] | None, image: Any) -> Any:
+        from hsae.relevancy.overlay import overlay, visible_part
+
+        if row is None or row["values"] is None or image is None:
+            return None
+        return overlay(image, row["values"], visible_part(row["preprocessing"], image.size))
+
+    def _image(self, root: str, path: str) -> Any:
+        from PIL import Image
+
+        try:
+            content = self._thumbnails.get(root, path, side=self._side)
+        except UserError as error:
+            self.unavailable[str(error)] = None
+            return None
+        return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def _by_latent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each latent and method: the mean concentration over the images."""
+    found = []
+    for _, same in groupby(rows, key=lambda row: (row["analysis_id"], row["latent"], row["method"])):
+        images = list(same)
+        defined = [row["concentration"] for row in images if row["concentration"] is not None]
+        mean = sum(defined) / len(defined) if defined else None
+        found.append(images[0] | {"n_images": len(images), "concentration": mean})
+    return found

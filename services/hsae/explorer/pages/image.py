@@ -1,0 +1,100 @@
+"""One image with the latents that fire on it, and the small pictures of all pages."""
+
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hsae.catalog.findings.browse.latents import labels_of_latents
+from hsae.errors import UserError
+from hsae.explorer.pages.empty import dataset_of
+from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
+from hsae.explorer.reading.listings import Listed
+from hsae.explorer.reading.sources import Sources, class_labels
+from hsae.explorer.scope import Scope, UnknownError, scope_of
+from hsae.explorer.shown.placeholders import placeholder
+from hsae.explorer.shown.rendering import page, sources_of
+from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+
+_N_LATENTS = 60
+_DAY = "private, max-age=86400"
+
+
+def image_page(request: Request) -> Response:
+    """The picture, its classes, and which latents of the chosen analysis fire here."""
+    query = ImageQuery.of(request.query_params)
+    sources = sources_of(request)
+    with sources.reading() as session:
+        dataset, listed = _listed(sources, session, request)
+        labels = class_labels(session, dataset.id, [listed])
+        scope = _scope(session, query, dataset)
+        context: dict[str, Any] = {"rows": [], "missing": None, "n_fire": 0, "sql": None}
+        if scope.chosen is None:
+            context["missing"] = f"No study has scored {dataset.name} yet."
+        else:
+            context |= _firing(sources, session, scope, listed.image)
+    state = {} if scope.chosen is None else {
+        "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
+    }  # fmt: skip
+    return page(
+        request, "image.html", dataset=dataset, listed=listed, scope=scope, query=query, state=state,
+        labels=[labels[wnid] for wnid in listed.classes if wnid in labels], most=_N_LATENTS, **context,
+    )  # fmt: skip
+
+
+def thumbnail(request: Request) -> Response:
+    """A small picture of an image; a placeholder that says why where the image cannot be had."""
+    side = ThumbnailQuery.of(request.query_params).side
+    sources = sources_of(request)
+    with sources.reading() as session:
+        dataset, listed = _listed(sources, session, request)
+    try:
+        content = sources.thumbnails.get(dataset.root, listed.path, side=side)
+    except UserError as error:
+        return Response(placeholder(str(error), side), media_type="image/svg+xml", headers={"X-Placeholder": "1"})
+    return Response(content, media_type=MEDIA_TYPE, headers={"Cache-Control": _DAY})
+
+
+def _listed(sources: Sources, session: Session, request: Request) -> tuple[DatasetRef, Listed]:
+    dataset, image = request.path_params["dataset"], request.path_params["image"]
+    ref = None if dataset > MAX_ID else sources.dataset(session, dataset)
+    if ref is None:
+        raise UnknownError("There is no data set of that number.")
+    found = {} if image > MAX_ID else sources.listings.images(ref, [image])
+    if image not in found:
+        raise UnknownError(f"The data set {ref.name} has no image of that number.")
+    return ref, found[image]
+
+
+def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> Scope:
+    """The study of the URL, else the latest that scored the data set."""
+    if query.study is None:
+        latest = """
+            SELECT s.id FROM study s JOIN study_job l ON l.study_id = s.id JOIN analysis a ON a.job_id = l.job_id
+            WHERE a.dataset_id = :dataset ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
+        """
+        study = session.execute(text(latest), {"dataset": dataset.id}).scalar()
+        if study is None:
+            return Scope()
+        query = query.model_copy(update={"study": study})
+    return scope_of(session, query)
+
+
+def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dict[str, Any]:
+    """The latents that fire, the strongest first, with their labels."""
+    assert scope.chosen is not None  # noqa: S101 -- narrows the type
+    objects = dataset_of(session, scope.chosen.id)
+    try:
+        firing = sources.latents.of_image(objects["analysis_key"], objects["activations_sha256"], image)
+    except UserError as error:
+        return {"missing": str(error)}
+    if firing is None:
+        return {"missing": "The extraction could not read this image: `hsae-admin jobs show` says why."}
+    latents, activations = firing.where[:_N_LATENTS].tolist(), firing.activations[:_N_LATENTS].tolist()
+    question = labels_of_latents(scope.chosen.id, latents)
+    labels = {row["latent"]: row for row in question.ask(session)}
+    rows = [labels[latent] | {"activation": value} for latent, value in zip(latents, activations, strict=True)]
+    return {"rows": rows, "n_fire": len(firing.where), "sql": question.as_sql(session)}

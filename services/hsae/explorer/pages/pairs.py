@@ -1,0 +1,72 @@
+"""Parents and children among the latents: implication beside chance, how often the parent misses, absorption."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hsae.catalog import BASES
+from hsae.catalog.findings.browse.pairs import PairList, pair_list
+from hsae.catalog.queries.known_names import find_nodes
+from hsae.errors import UserError
+from hsae.explorer.pages.empty import nothing_to_show
+from hsae.explorer.parameters import BadAddressError, PairsQuery, cursor_of, cursor_text
+from hsae.explorer.scope import scope_of
+from hsae.explorer.shown.rendering import page, sources_of
+
+PAGE_ROWS = 50
+_CURSOR = (float, int, int, str, int, int, int)
+
+
+def pairs_page(request: Request) -> Response:
+    """A page of the pairs that fit."""
+    query = PairsQuery.of(request.query_params)
+    after = cursor_of(query.after, _CURSOR)
+    with sources_of(request).reading() as session:
+        scope = scope_of(session, query, may_be_several=True)
+        if not scope.analyses:
+            return nothing_to_show(request, session, scope)
+        wanted = PairList(
+            analyses=scope.wanted,
+            basis=query.basis,
+            source=query.source,
+            under=None if query.under is None else _nodes(session, query.under),
+            parent=query.parent,
+            child=query.child,
+            confirmed=query.confirmed,
+            after=after,  # type: ignore[arg-type]  # of these kinds by cursor_of
+            limit=PAGE_ROWS,
+        )
+        question = pair_list(wanted)
+        rows = question.ask(session)
+        sql = question.as_sql(session)
+    names = {one.id: one.sae for one in scope.analyses}
+    for row in rows:
+        row["sae"] = names[row["analysis_id"]]
+    following = None
+    if len(rows) == PAGE_ROWS:
+        last = rows[-1]
+        places = ("n_child", "analysis_id", "source", "parent", "child", "seed")
+        following = cursor_text(float(last["implication"]), *(last[name] for name in places))
+    state = {
+        "study": scope.study,
+        "layer": "all" if scope.chosen is None else scope.chosen.layer,
+        "sae": None if scope.chosen is None else scope.chosen.sae,
+        "basis": None if query.basis == "sae" else query.basis,
+        "source": query.source,
+        "under": query.under,
+        "parent": query.parent,
+        "child": query.child,
+        "confirmed": query.confirmed,
+    }
+    return page(
+        request, "pairs.html", scope=scope, query=query, state=state, rows=rows, bases=BASES, following=following,
+        is_first=query.after is None, sql=sql,
+    )  # fmt: skip
+
+
+def _nodes(session: Any, name: str) -> list[int]:
+    try:
+        return find_nodes(session, [name.strip()])
+    except UserError as error:
+        raise BadAddressError(f"under: {error}") from error

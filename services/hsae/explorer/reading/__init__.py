@@ -1,0 +1,1 @@
+"""What pages read: the catalog, listings, taxonomies and activations of the store, and models for uploads."""

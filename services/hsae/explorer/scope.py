@@ -1,0 +1,160 @@
+"""Which study, layer and SAE a page is about: what its URL says, else the latest study and its deepest layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.analysis_settings import analysis_settings
+from hsae.catalog.queries.known_names import study_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
+from hsae.catalog.queries.studies import latest_scored_study, latest_study
+from hsae.errors import UserError
+from hsae.explorer.parameters import ScopeQuery
+from hsae.pipeline.exports.analysis_names import analysis_names
+
+
+class UnknownError(UserError):
+    """There is nothing of that number or name: a page of 404."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisChoice:
+    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study."""
+
+    id: int
+    layer: int
+    sae: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a page is about.
+
+    Attributes:
+        study: its number; None while there is none.
+        study_name: its name.
+        analyses: all analyses of the study, by layer and SAE.
+        chosen: the analysis of the page; None where it is about several, or where there is none.
+        studies: numbers and names of the studies with analyses, the latest first.
+    """
+
+    study: int | None = None
+    study_name: str = ""
+    analyses: tuple[AnalysisChoice, ...] = ()
+    chosen: AnalysisChoice | None = None
+    studies: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that the study has."""
+        return sorted({one.layer for one in self.analyses})
+
+    @property
+    def saes(self) -> list[str]:
+        """The SAEs of the study by their names."""
+        return list(dict.fromkeys(one.sae for one in self.analyses))
+
+    @property
+    def wanted(self) -> list[int]:
+        """The analyses whose rows the page shows."""
+        return [one.id for one in self.analyses] if self.chosen is None else [self.chosen.id]
+
+
+def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = False) -> Scope:
+    """The study, and the analysis in it, that a URL names.
+
+    Args:
+        session: of the catalog.
+        query: the URL's parameters.
+        may_be_several: whether `layer=all` is allowed, which chooses no analysis.
+
+    Raises:
+        UnknownError: there is no such study, or the study has no such layer or SAE.
+    """
+    study = query.study
+    if study is None:
+        found = latest_scored_study(session, AnalysisFilter()) or latest_study(session)
+        if found is None:
+            return Scope()
+        study = int(found["id"])
+    whole = study_scope(session, study)
+    if not whole.analyses or (query.layer == "all" and may_be_several):
+        return whole
+    return _choose(whole, query)
+
+
+def study_scope(session: Session, study: int) -> Scope:
+    """A study with all of its analyses, none chosen.
+
+    Raises:
+        UnknownError: there is no such study.
+    """
+    name = session.execute(text("SELECT name FROM study WHERE id = :id"), {"id": study}).scalar()
+    if name is None:
+        raise UnknownError(f"There is no study {study}.")
+    analyses = study_analyses(session, study)
+    names = analysis_names(session, analyses)
+    settings = analysis_settings(session, analyses)
+    found = sorted(
+        (_choice(one, settings[one], names[one]) for one in analyses), key=lambda one: (one.layer, one.sae, one.id)
+    )
+    return Scope(study, str(name), tuple(found), studies=_studies(session))
+
+
+def analysis_scope(session: Session, analysis: int) -> Scope:
+    """The latest study with an analysis, and the analysis.
+
+    Raises:
+        UnknownError: there is no such analysis.
+    """
+    query = """
+        SELECT a.id, (SELECT s.id FROM study s JOIN study_job l ON l.study_id = s.id WHERE l.job_id = a.job_id
+                      ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1) AS study
+        FROM analysis a WHERE a.id = :id
+    """
+    found = session.execute(text(query), {"id": analysis}).one_or_none()
+    if found is None:
+        raise UnknownError(f"There is no analysis {analysis}.")
+    if found.study is None:  # its study was removed; the analysis stays
+        settings = analysis_settings(session, [analysis])
+        alone = _choice(analysis, settings[analysis], analysis_names(session, [analysis])[analysis])
+        return Scope(analyses=(alone,), chosen=alone, studies=_studies(session))
+    whole = study_scope(session, found.study)
+    (chosen,) = [one for one in whole.analyses if one.id == analysis]
+    return _with(whole, chosen)
+
+
+def _choose(whole: Scope, query: ScopeQuery) -> Scope:
+    layer = whole.layers[-1] if query.layer in (None, "all") else query.layer
+    if layer not in whole.layers:
+        raise UnknownError(f"Study {whole.study} has no analysis of layer {layer}.")
+    of_layer = [one for one in whole.analyses if one.layer == layer]
+    if query.sae is None:
+        return _with(whole, of_layer[0])
+    if query.sae not in whole.saes:
+        raise UnknownError(f"Study {whole.study} has no SAE of that name.")
+    for one in of_layer:
+        if one.sae == query.sae:
+            return _with(whole, one)
+    raise UnknownError(f"Study {whole.study} has no analysis of layer {layer} with that SAE.")
+
+
+def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
+    return Scope(whole.study, whole.study_name, whole.analyses, chosen, whole.studies)
+
+
+def _studies(session: Session) -> tuple[tuple[int, str], ...]:
+    query = """
+        SELECT s.id, s.name FROM study s
+        WHERE EXISTS (SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id WHERE l.study_id = s.id)
+        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 200
+    """
+    return tuple((row.id, row.name) for row in session.execute(text(query)))
+
+
+def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:
+    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"])

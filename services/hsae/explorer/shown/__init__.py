@@ -1,0 +1,1 @@
+"""How pages are written: templates, cells, numbers, addresses, and what one copies."""

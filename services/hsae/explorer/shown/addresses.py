@@ -1,0 +1,49 @@
+"""Addresses of pages: every link of the explorer is made here, so that a page and those who link to it agree."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+
+def address(path: str, **parameters: Any) -> str:
+    """A path with those of the parameters that say something; lists are joined by commas.
+
+    None, an empty text, False and an empty list say nothing.
+    """
+    given = {name: value for name, value in parameters.items() if value not in (None, "", False, [], ())}
+    if not given:
+        return path
+    return f"{path}?{urlencode({name: _text(value) for name, value in given.items()}, safe=',')}"
+
+
+def latent_address(analysis: int, basis: str, latent: int, **parameters: Any) -> str:
+    """The page of a latent."""
+    return address(f"/latent/{analysis}/{quote(basis)}/{latent}", **parameters)
+
+
+def node_address(synset: int, **parameters: Any) -> str:
+    """The page of a node."""
+    return address(f"/node/{synset}", **parameters)
+
+
+def image_address(dataset: int, image: int, **parameters: Any) -> str:
+    """The page of an image."""
+    return address(f"/image/{dataset}/{image}", **parameters)
+
+
+def thumbnail_address(dataset: int, image: int, side: int) -> str:
+    """A small picture of an image."""
+    return address(f"/thumbnail/{dataset}/{image}", side=side)
+
+
+def changed(path: str, state: Mapping[str, Any], **changes: Any) -> str:
+    """The same page with some parameters changed."""
+    return address(path, **{**state, **changes})
+
+
+def _text(value: Any) -> str:
+    if value is True:
+        return "1"
+    if isinstance(value, list | tuple):
+        return ",".join(_text(one) for one in value)
+    return repr(value) if isinstance(value, float) else str(value)

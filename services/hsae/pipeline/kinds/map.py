@@ -1,0 +1,108 @@
+"""Kind map: one analysis and its images -> relevancy maps of the latents that people look at."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.backbones.spec import BackboneSpec
+from hsae.catalog import Job, MapSet
+from hsae.extraction.config import ExtractionConfig
+from hsae.frozen_model import FrozenModel
+from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.setting_labels import settings_label
+from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.kinds.train import described
+from hsae.relevancy.config import MapSettings
+from hsae.store.keys import MAPS, maps_key
+
+# Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
+MAPS_FORMAT = 1
+
+
+class MapRequest(StageRequest):
+    """Maps of latents of one analysis.
+
+    Attributes:
+        analysis_key: the analysis, which says the latents and their images.
+        sae_key: its SAE.
+        model: the backbone.
+        layer: the layer of the SAE.
+        dataset: the scored images.
+        extraction: how the SAE's activations were extracted.
+        maps: which latents and methods.
+    """
+
+    analysis_key: str
+    sae_key: str
+    model: BackboneSpec
+    layer: int
+    dataset: DatasetRef
+    extraction: ExtractionConfig
+    maps: MapSettings
+
+    @property
+    def key(self) -> str:
+        """Key of the set of maps. The analysis' key stands for model, layer, images and SAE."""
+        return artifact_key("maps", MAPS_FORMAT, {"analysis": self.analysis_key, "maps": self.maps.key_fields()})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as the set's row stores them."""
+        return self.maps.model_dump(mode="json") | {"format": MAPS_FORMAT}
+
+
+class MapStage(Stage[MapRequest]):
+    """Makes maps, if a study asks for some. An ended attempt leaves no rows: all are written in one transaction."""
+
+    kind = "map"
+    request = MapRequest
+    queue = "gpu"
+    unit = "images"
+    code = "hsae.pipeline.stages.map:make_maps"
+    after = ("extract", "train", "analyze")
+    per = "sae"
+    folder = MAPS
+    settings = MapSettings
+    tells_studies_apart = False  # maps change no result
+    table = MapSet
+
+    def is_wanted(self, own: Mapping[str, FrozenModel]) -> bool:
+        """Only if the settings name a number of latents."""
+        given = own.get(self.kind)
+        return isinstance(given, MapSettings) and given.latents > 0
+
+    def ask(self, asked: Asked) -> MapRequest:
+        """Maps of the analysis' latents on the images that were scored."""
+        (layer,) = asked.layers
+        return MapRequest(
+            analysis_key=asked.one_key("analyze"),
+            sae_key=asked.one_key("train"),
+            model=asked.model,
+            layer=layer,
+            dataset=asked.scored,
+            extraction=asked.extraction,
+            maps=asked.settings(MapSettings),
+        )
+
+    def title(self, asked: Asked) -> str:
+        """Of which SAE and images, and how."""
+        where = f"{asked.scored.name}{asked.trained_on}"
+        return f"map latents of {described(asked)} on {where}{settings_label(asked.settings(MapSettings))}"
+
+    def needs(self, request: MapRequest) -> tuple[str, ...]:
+        """The analysis; its SAE exists once it does."""
+        return (request.analysis_key,)
+
+    def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
+        """The values of the maps."""
+        sets = select(MapSet, Job.title).join(Job, Job.id == MapSet.job_id)
+        if key is not None:
+            sets = sets.where(MapSet.key == key)
+        for row, title in session.execute(sets.order_by(MapSet.id)):
+            yield NamedObject(maps_key(row.key, row.maps_sha256), row.maps_sha256, title, row.job_id)
+
+
+MAP = MapStage()

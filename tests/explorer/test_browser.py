@@ -1,0 +1,111 @@
+"""Every page in a real browser: no console error, nothing that axe-core finds, by keyboard, dark and light, narrow."""
+
+from threading import Thread
+
+import pytest
+from tests.browser import NARROW, opened, violations
+from tests.explorer.test_pages import every_page
+
+from hsae.demo import images_folder
+from hsae.explorer.serving import Cache, Explorer
+
+
+@pytest.fixture(scope="module")
+def address(explored, tmp_path_factory):
+    """The explorer on a real port."""
+    explorer = Explorer(explored.service.settings, Cache(tmp_path_factory.mktemp("cache")), host="127.0.0.1", port=0)
+    thread = Thread(target=explorer.run)
+    thread.start()
+    yield f"http://127.0.0.1:{explorer.port}"
+    explorer.stop()
+    thread.join()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_page_can_be_read_and_used_by_everybody(explored, chromium, address, dark):
+    found = {}
+    for name, path in every_page(explored).items():
+        if name == "nothing":
+            continue
+        with opened(chromium, address + path, dark=dark) as page:
+            page.wait_for_load_state("networkidle")
+            found[name] = violations(page)
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_narrow_pages_scroll_in_their_tables_alone(explored, chromium, address):
+    beyond = {}
+    for name, path in every_page(explored).items():
+        if name == "nothing":
+            continue
+        with opened(chromium, address + path, size=NARROW) as page:
+            beyond[name] = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert {name: width for name, width in beyond.items() if width > 0} == {}
+
+
+def test_the_pictures_zoom_and_names_stay_text(explored, chromium, address):
+    for name in ("picture", "hostile picture"):
+        with opened(chromium, address + every_page(explored)[name]) as page:
+            page.wait_for_selector("#picture .slice")
+            n_slices = page.locator("#picture .slice").count()
+            assert n_slices > 3
+            page.locator("#picture .slice").nth(1).click()
+            page.wait_for_function("document.querySelectorAll('#picture .pathbar').length > 0")
+            assert page.locator("#picture script").count() == 0
+            page.set_content("")
+
+
+def test_from_the_studies_to_a_latent_and_its_images(explored, chromium, address):
+    with opened(chromium, address) as page:
+        page.get_by_role("link", name="dinov2-emoji on small").first.click()
+        page.wait_for_url("**/study/*")
+        page.get_by_role("link", name="latents", exact=True).last.click()
+        page.wait_for_url("**/latents?*")
+        page.get_by_label("Label under node").fill("animal.n.01")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url("**under=animal*")
+        assert page.get_by_label("Label under node").input_value() == "animal.n.01"
+        page.locator("tbody tr td a").first.click()
+        page.wait_for_url("**/latent/*")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        page.locator(".gallery a").first.click()
+        page.wait_for_url("**/image/*")
+        assert page.get_by_role("heading", name="Latents that fire here").count() == 1
+
+
+def test_the_search_finds_and_the_tree_opens_by_keyboard(explored, chromium, address):
+    with opened(chromium, f"{address}/tree?study={explored.wordnet}&depth=1") as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        n_lines = page.locator("tbody tr").count()
+        page.get_by_role("link", name="Open", exact=False).first.focus()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        page.keyboard.press("Enter")
+        page.wait_for_url("**open=*")
+        assert page.locator("tbody tr").count() > n_lines
+        page.get_by_label("Search a synset, a class or a word").fill("animal.n.01")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/node/*")
+        assert page.get_by_role("heading", name="animal.n.01").count() == 1
+
+
+def test_what_is_copied_is_what_is_shown(explored, chromium, address):
+    with opened(chromium, address + every_page(explored)["pairs"]) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+        page.get_by_text("Copy as SQL").click()
+        page.get_by_role("button", name="Copy").first.click()
+        page.get_by_role("button", name="Copied").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.strip() == page.locator("pre.sql").inner_text().strip()
+        explored.db_query(copied)
+
+
+def test_an_upload_shows_its_latents(explored, chromium, address):
+    image = next(images_folder().glob("*/*.webp"))
+    with opened(chromium, f"{address}/encode?study={explored.wordnet}") as page:
+        page.get_by_label("Image, at most").set_input_files(image)
+        page.get_by_role("button", name="Encode").click()
+        page.get_by_alt_text("The uploaded image").wait_for()
+        assert page.locator("tbody tr").count() > 0
+        assert violations(page) == []
