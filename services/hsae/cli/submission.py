@@ -85,7 +85,13 @@ def submit_request(
     shown = None
     warnings: list[str] = []
     if manner.dry_run or manner.from_file:
-        shown = preview(request, connections.settings, connections.sessions, checked=prepared.checked)
+        shown = preview(
+            request,
+            connections.settings,
+            connections.sessions,
+            checked=prepared.checked,
+            is_halved=prepared.is_halved,
+        )
         warnings = _warn(connections, prepared, shown)
         if manner.dry_run and manner.as_json:
             print_json(plan_json(shown) | {"warnings": warnings, "notes": notes})
@@ -99,7 +105,9 @@ def submit_request(
     if manner.asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
         click.echo("Nothing was queued.", err=True)
         return False
-    plan = submit(request, connections.settings, connections.sessions, checked=prepared.checked)
+    plan = submit(
+        request, connections.settings, connections.sessions, checked=prepared.checked, is_halved=prepared.is_halved
+    )
     if shown is None:
         warnings = _warn(connections, prepared, plan)
     notify_workers(connections, plan.to_notify)

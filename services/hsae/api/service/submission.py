@@ -100,7 +100,13 @@ def submit_study(connections: Connections, saes: Saes, fields: dict[str, Any]) -
         content["split"] = "none"
     request = spec_of({**content, "saes": _blocks(saes)}).request(connections.settings)
     prepared = prepare(connections, request, given)
-    plan = submit(prepared.request, connections.settings, connections.sessions, checked=prepared.checked)
+    plan = submit(
+        prepared.request,
+        connections.settings,
+        connections.sessions,
+        checked=prepared.checked,
+        is_halved=prepared.is_halved,
+    )
     notes = [*prepared.notes, rows_warning(connections, prepared, plan), notify_of_queued(connections, plan.to_notify)]
     return Submission(connections, plan, tuple(note for note in notes if note is not None))
 

@@ -183,11 +183,11 @@ def _table(shown: list[dict[str, Any]], columns: list[Column]) -> FittedTable:
 def title_forms(title: str) -> tuple[str, ...]:
     """A job's title and shorter forms: without the split, without any settings in brackets, without model and images.
 
-    They keep what tells the jobs of a study apart: the kind of SAE and the layer.
+    They keep what tells the jobs of a study apart: the kind of SAE, the layer, and of cross-fitting the half.
     """
     without_split = re.sub(r" \(split=[^()]*\)", "", title)
     bare = re.sub(r" \([^()]*\)", "", title)
-    shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*", r", \1", bare)
+    shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*?(, half \d scored)?$", r", \1\2", bare)
     return tuple(dict.fromkeys((title, without_split, bare, shortest)))
 
 

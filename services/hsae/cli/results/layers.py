@@ -22,6 +22,7 @@ from hsae.cli.results.filters import (
 from hsae.pipeline.exports.result_rows import layer_results
 from hsae.report.headline_table import headline_cells
 from hsae.report.sparsity import unequal_l0
+from hsae.split_config import SplitConfig
 
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {
@@ -135,6 +136,9 @@ Rarefied share: of nodes with adjusted F1 >= .5, of as many columns as the small
 share of nodes that some column finds by the exact test. columns: how many the basis has; more have more chances;
 rarefied: for how many the rarefied share is. train: of as many rows as are held out that the SAE trained on. dead:
 beside train of these rows, else of all scored images."""
+_HALVES = (
+    "Each half of the images has its own tables, of SAEs that the other half trained; `results study` has their mean."
+)
 _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out.
 Baselines at the SAE's densities: exemplars, k-means = similarity to training images, to their clusters; PCA, random =
@@ -228,6 +232,8 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
     warnings = [unequal_l0([row.get("holdout_l0") for row in group], f"{t}: its") for t, group in groups.items()]
     for warning in filter(None, warnings):
         out.print(warning, soft_wrap=True, markup=False)
+    if all(any(SplitConfig(fold=fold).scored_half in title for title in groups) for fold in (0, 1)):
+        out.print(_HALVES, soft_wrap=True)
     out.print(_legend(rows, protocol, full=full), soft_wrap=True)
     if full:
         out.print(_FULL_LEGEND, soft_wrap=True)

@@ -150,6 +150,7 @@ class StudySpec(BaseModel):
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
+    cross_fit: bool = Field(default=True, description="halves of few images are used in both ways")
     priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path = Path(), priority: int | None = None) -> SubmitRequest:
@@ -172,6 +173,7 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
+            cross_fit=self.cross_fit,
             own=self._own(),
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )

@@ -41,6 +41,11 @@ class Prepared:
     split: "ImageSplit | None" = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def is_halved(self) -> bool:
+        """Whether the split halves the images."""
+        return self.split is not None and self.split.is_halved
+
 
 def prepare(
     connections: Connections,
@@ -114,7 +119,8 @@ def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSpli
 
     if scored is None:
         split = read_split(connections.store, dataset, request.split)
-        return split, list(split.notes())
+        is_cross_fitted = len(request.splits(is_halved=split.is_halved)) > 1
+        return split, list(split.notes(cross_fitted=is_cross_fitted))
     return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
 
 
