@@ -105,6 +105,7 @@ def random_height(taxonomy: InducedTaxonomy, n_classes: int) -> float:
 def luck_rows(layers: RealLayers, sae: SaeActivations, block: int) -> Iterator[Row]:
     """Share of nodes with F1 >= 0.5 in-sample, real and by luck: all images, and one image a class."""
     first = np.unique(layers.labels, return_index=True)[1]
+    assert sae.neurons is not None  # `RealLayers` gives them
     alone = SaeActivations(sae.z[first], sae.neurons[first])
     for name, latents, labels in (
         ("all images", sae, layers.labels),
@@ -146,6 +147,7 @@ def choice_rows(layers: RealLayers, seen: SaeActivations, unseen: SaeActivations
     """Share of nodes on the same scored images: chosen on them, chosen on others, and never seen by the SAE."""
     images, score = layers.images(), layers.parts.score
     themselves = LabelledImages(layers.labels[score], layers.taxonomy)
+    assert seen.neurons is not None  # `RealLayers` gives them
     alone = SaeActivations(seen.z[score], seen.neurons[score])
     title = f"share of nodes with F1 >= 0.5, block {block}, scored style"
     yield Row(

@@ -47,7 +47,7 @@ def layer_tree_shuffle_rows(analysis: int, rng: np.random.Generator) -> pa.Table
 def trends(analyses: Sequence[int], n_layers: int, rng: np.random.Generator) -> list[Trend]:
     """The trend of every headline number of SAE configurations, given by their first analyses."""
     return [
-        Trend(metric, analysis, slope := rng.normal(0, 0.1), slope - 0.02, slope + 0.02, n_layers, 1)
+        Trend(metric, analysis, slope := rng.normal(0, 0.1), slope - 0.02, slope + 0.02, n_layers, 1, 1)
         for analysis in analyses
         for metric in HEADLINES
     ]

@@ -196,10 +196,12 @@ def _enter_comparison(
     for metric in HEADLINES:
         for number, basis in columns:
             value = rng.random()
-            scores.append(Score(number, basis, metric, value, value - 0.02, value + 0.02, len(nodes.ids), 1))
+            scores.append(Score(number, basis, metric, value, value - 0.02, value + 0.02, len(nodes.ids), 1, 1))
         for one, other in compared_pairs(analyses, columns):
             value = rng.normal(0, 0.1)
-            differences.append(Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids), 1))
+            differences.append(
+                Difference(metric, *one, *other, value, value - 0.03, value + 0.03, len(nodes.ids), 1, 1)
+            )
     copy_rows(session, "comparison_score", score_rows(comparison.id, scores))
     copy_rows(session, "comparison_difference", difference_rows(comparison.id, differences))
     first = [analysis.number for analysis in analyses if analysis.layer == 0]

@@ -1,9 +1,90 @@
-"""hsae: how a vision transformer organises the world, measured by sparse autoencoders against WordNet."""
+"""hsae: how a vision transformer organises the world, measured by sparse autoencoders against WordNet.
+
+`hsae.open()` gives a running service: its studies, latents and images. `hsae.extract`, `hsae.train` and `hsae.score`
+work on arrays in memory, without any server. docs/api.md shows both. A name is imported when it is first used.
+"""
+
+TYPE_CHECKING = False  # type checkers know the name; typing takes longer to import than all else of a command's help
+if TYPE_CHECKING:
+    from hsae.api.arrays.extraction import Extracted, extract
+    from hsae.api.arrays.scores import Scores
+    from hsae.api.arrays.scoring import score
+    from hsae.api.arrays.training import Trained, train
+    from hsae.api.service.activations import Activations
+    from hsae.api.service.analysis import Analysis
+    from hsae.api.service.study import Study
+    from hsae.api.service.submission import Submission
+    from hsae.api.service.workspace import Workspace, open
+    from hsae.api.shown.explanation import Explanation
+    from hsae.api.shown.gallery import Gallery
+    from hsae.errors import HsaeError, ServiceError, UserError
+    from hsae.hierarchy.config import ScoringConfig
+    from hsae.sae.config import SaeConfig
+    from hsae.split_config import SplitConfig
+
+    __version__: str
+
+_PLACES = {
+    "Activations": "hsae.api.service.activations",
+    "Analysis": "hsae.api.service.analysis",
+    "Explanation": "hsae.api.shown.explanation",
+    "Extracted": "hsae.api.arrays.extraction",
+    "Gallery": "hsae.api.shown.gallery",
+    "HsaeError": "hsae.errors",
+    "SaeConfig": "hsae.sae.config",
+    "Scores": "hsae.api.arrays.scores",
+    "ScoringConfig": "hsae.hierarchy.config",
+    "ServiceError": "hsae.errors",
+    "SplitConfig": "hsae.split_config",
+    "Study": "hsae.api.service.study",
+    "Submission": "hsae.api.service.submission",
+    "Trained": "hsae.api.arrays.training",
+    "UserError": "hsae.errors",
+    "Workspace": "hsae.api.service.workspace",
+    "extract": "hsae.api.arrays.extraction",
+    "open": "hsae.api.service.workspace",
+    "score": "hsae.api.arrays.scoring",
+    "train": "hsae.api.arrays.training",
+}
+
+__all__ = [
+    "Activations",
+    "Analysis",
+    "Explanation",
+    "Extracted",
+    "Gallery",
+    "HsaeError",
+    "SaeConfig",
+    "Scores",
+    "ScoringConfig",
+    "ServiceError",
+    "SplitConfig",
+    "Study",
+    "Submission",
+    "Trained",
+    "UserError",
+    "Workspace",
+    "__version__",
+    "extract",
+    "open",
+    "score",
+    "train",
+]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version  # here: its import takes longer than all else of a command's help
 
         return version("hsae")
+    if name in _PLACES:
+        from importlib import import_module
+
+        value = getattr(import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

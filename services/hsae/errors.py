@@ -16,6 +16,10 @@ class UserError(HsaeError):
     details: tuple[str, ...] = ()
     """Further lines for people, printed before the message if one input has many mistakes."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [*self.details, f"{type(self).__name__}: {self}"]
+
 
 class ServiceError(UserError):
     """The database, the broker or the object store is unreachable or refuses the request; a retry may help."""

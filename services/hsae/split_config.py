@@ -20,6 +20,8 @@ from hsae.pydantic_errors import one_line
 IN_SAMPLE = "in-sample"
 """What a result is called whose latents were trained, chosen and scored on the same images."""
 NO_SPLIT = "none"
+HALVED = "is_halved"
+"""The field of a stored split that says whether there were two halves in place of three parts."""
 SCORE_DATASET = "score_dataset"
 """The field of a stored split that names the data set that selects and scores, where another one trains."""
 _SCORED = "scored"
@@ -57,18 +59,26 @@ class SplitConfig(FrozenModel):
     select: float = Field(default=0.25, gt=0, lt=1, description="share on which latents are chosen")
     score: float = Field(default=0.25, gt=0, lt=1, description="share that every reported number is of")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the assignment of the images")
+    fold: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="1 exchanges the halves of a data set that has too few images for three parts: the first is scored",
+    )
     groups: NamedGroups | None = Field(
         default=None, description="groups of images by name, {select: [...], score: [...]}, instead of shares"
     )
 
     @model_serializer(mode="wrap")
     def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _shares_or_groups(serialise(self), self.groups)
+        fields = _shares_or_groups(serialise(self), self.groups)
+        # At its default it is left out, so that keys and rows of versions without it stay.
+        return {name: value for name, value in fields.items() if name != "fold" or self.fold}
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitConfig":
         if self.groups is not None and self.model_fields_set - {"groups"}:
-            raise ValueError("groups are named, so shares and a seed have no meaning: leave them out")
+            raise ValueError("groups are named, so shares, a seed and a fold have no meaning: leave them out")
         total = self.train + self.select + self.score
         if abs(total - 1) > _TOLERANCE:
             raise ValueError(
@@ -83,6 +93,11 @@ class SplitConfig(FrozenModel):
         if self.groups is not None:
             return f"select {'+'.join(self.groups.select)}, score {'+'.join(self.groups.score)}"
         return _shares_label((self.train, self.select, self.score), self.seed)
+
+    @property
+    def scored_half(self) -> str:
+        """For people, which half of the images is scored where there are two."""
+        return f"half {2 - self.fold} scored"
 
 
 class ScoreSplit(FrozenModel):
@@ -102,6 +117,11 @@ class ScoreSplit(FrozenModel):
         """The shares of select and score, scaled so that they sum to 1; or the named groups."""
         if split.groups is not None:
             return cls(groups=split.groups)
+        if split.fold:
+            raise UserError(
+                "a fold exchanges the halves of a data set that trains and is scored, and here another one trains:"
+                " leave it out"
+            )
         select, score = Fraction(split.select), Fraction(split.score)
         # .25 and .25 are the halves that .1 and .1 are, though not to the last bit.
         part = (select / (select + score)).limit_denominator(_DENOMINATOR)
@@ -178,8 +198,21 @@ def split_of(stored: Mapping[str, Any] | None) -> SplitConfig | ScoreSplit | Non
 
 
 def split_label(stored: Mapping[str, Any] | None) -> str:
-    """A stored split in a few words, for titles: `in-sample` where there is none, `0.5/0.5 of NAME` of another set."""
+    """A stored split in a few words, for titles.
+
+    `in-sample` where there is none, `0.5/0.5 of NAME` of another data set, `0.5/0.25/0.25 half 1 scored` of halves.
+    """
     split = split_of(stored)
-    if split is None:
+    if split is None or stored is None:
         return IN_SAMPLE
-    return f"{split.label} of {(stored or {})[SCORE_DATASET]}" if isinstance(split, ScoreSplit) else split.label
+    if isinstance(split, ScoreSplit):
+        return f"{split.label} of {stored[SCORE_DATASET]}"
+    half = scored_half(stored)
+    return split.label if half is None else f"{split.label} {half}"
+
+
+def scored_half(stored: Mapping[str, Any] | None) -> str | None:
+    """For people, which half of the images is scored where a stored split has two: `half 1 scored`; else None."""
+    split = split_of(stored)
+    is_halved = isinstance(split, SplitConfig) and stored is not None and stored.get(HALVED)
+    return split.scored_half if isinstance(split, SplitConfig) and is_halved else None

@@ -110,10 +110,22 @@ _GROUPS, _FEWER = {"select": ["a", "b"], "score": ["c"]}, {"select": ["a"], "sco
         (None, [_of_images("x")], None),
         (_SHARES, [_of_images("x")], None),
         (_SHARES, [_SHARES, None, _of_images("x")], 1),
+        (_SHARES, [_SHARES, _SHARES | {"fold": 1}], 1),
+        (_SHARES | {"fold": 1}, [_SHARES | {"fold": 1}, _SHARES], 1),
         ({"groups": _GROUPS}, [{"groups": _GROUPS}, {"groups": _FEWER}], 1),
         (_of_images("x", groups=_GROUPS), [_of_images("x", groups=_GROUPS), _of_images("x", groups=_FEWER)], 1),
     ],
-    ids=["other images", "own images", "in-sample", "of one data set", "own shares", "groups", "groups of own images"],
+    ids=[
+        "other images",
+        "own images",
+        "in-sample",
+        "of one data set",
+        "own shares",
+        "first fold",
+        "second fold",
+        "groups",
+        "groups of own images",
+    ],
 )
 def test_an_analysis_has_the_probe_of_its_own_scored_images_and_groups(service, split, probed, shown):
     """The latest probes are of others: of other images, which no analysis shows, or of fewer groups."""

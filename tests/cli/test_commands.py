@@ -16,7 +16,7 @@ def test_the_commands_of_this_version():
         "studies list", "studies show", "studies remove", "jobs list", "jobs show", "jobs watch", "jobs logs",
         "jobs cancel", "jobs retry", "metrics",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
-        "results study", "results edges", "results levels", "results absorption",
+        "results study", "results edges", "results levels", "results absorption", "results maps",
     }  # fmt: skip
 
 

@@ -33,8 +33,8 @@ def wordnet():
 
 @pytest.fixture(autouse=True)
 def one_wordnet(wordnet, monkeypatch):
-    for module in ("datasets.labels", "datasets.registration", "taxonomy.show"):
-        monkeypatch.setattr(f"hsae.cli.{module}.load_taxonomy", wordnet)
+    for module in ("cli.datasets.labels", "pipeline.submission.registration", "cli.taxonomy.show"):
+        monkeypatch.setattr(f"hsae.{module}.load_taxonomy", wordnet)
 
 
 @pytest.fixture

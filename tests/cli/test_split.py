@@ -61,12 +61,17 @@ def test_a_data_set_of_enough_images_needs_no_note(admin, ready):
 
 
 def test_few_images_are_said(admin, ready):
-    (halved,) = submitted(admin, ready, "pairs")["notes"]
-    assert halved.startswith(HALVED)
+    plan = submitted(admin, ready, "pairs")
+    (halved,) = plan["notes"]
+    assert halved.startswith(f"{HALVED}: cross-fitting: each trains and selects while the other scores")
+    assert sum(job["kind"] == "analyze" for job in plan["jobs"]) == 2
+    plan = submitted(admin, ready, "pairs", "--one-way")
+    assert plan["notes"] == [f"{HALVED}: the first trains and selects, the second scores"]
+    assert sum(job["kind"] == "analyze" for job in plan["jobs"]) == 1
     notes = submitted(admin, ready, "singles")["notes"]
     assert notes[0].startswith(HALVED)
     assert notes[1] == "4 classes have a single image, which trains or scores but not both"
-    assert notes[2].endswith("no scored image: what needs one is undefined (NULL)")
+    assert notes[2].endswith("no scored image in the second half: what needs one is undefined (NULL) there")
     (few,) = submitted(admin, ready, "two")["notes"]
     assert few.startswith("there are 2 classes: ")
 

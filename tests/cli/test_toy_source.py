@@ -12,11 +12,11 @@ from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import bare_scoring, small_request
 from tests.waiting import rows_of
 
-from hsae.cli.datasets.choice import choose_dataset, settle_dataset
-from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections
 from hsae.datasets import Contents, ImageSource, LeftOut, SourceImage, register_source, scan
 from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.submission.dataset_choice import choose_dataset, settle_dataset
+from hsae.pipeline.submission.registration import add_dataset
 from hsae.taxonomy import load_taxonomy
 
 N_IMAGES = 6

@@ -57,5 +57,5 @@ def test_the_order_of_names_does_not_count_and_shares_alone_have_the_key_that_th
 
 
 def test_shares_beside_groups_are_refused():
-    with pytest.raises(ValidationError, match="shares and a seed have no meaning"):
+    with pytest.raises(ValidationError, match="shares, a seed and a fold have no meaning"):
         SplitConfig(train=0.5, groups=NamedGroups(select=("noto",), score=("fx",)))

@@ -15,7 +15,6 @@ from hsae.catalog.findings.scores import node_rows
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.known_names import synset_ids
 from hsae.catalog.queries.score_filter import LatentFilter
-from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.jobs.progress import wait_for_study
 from hsae.cli.printing.output import console, table
@@ -28,6 +27,7 @@ from hsae.embedded import Stack
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.submission.registration import add_dataset
 from hsae.relevancy.config import MapSettings
 from hsae.report.headline_table import COHERENCE
 from hsae.report.interval_table import interval, verdict

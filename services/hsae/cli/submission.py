@@ -1,14 +1,10 @@
-"""The steps of `submit` after its options are read: find the data set, show the plan, enter it, wait for it."""
+"""What `submit` prints and asks at each step after its options are read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hsae.catalog import Dataset, transaction
-from hsae.cli.datasets.choice import settle_dataset
-from hsae.cli.datasets.choices import DatasetChoices, choose_datasets
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.notifying import notify_workers
 from hsae.cli.jobs.progress import wait_for_study
@@ -17,16 +13,14 @@ from hsae.cli.jobs.watch import watch_study
 from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
-from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
-from hsae.pipeline.planning.score_dataset import find_datasets
-from hsae.pipeline.planning.submit import Plan, Preview, check_model, preview, submit
-from hsae.pipeline.planning.training_rows import few_rows_warning
-from hsae.split_config import ScoreSplit
+from hsae.pipeline.planning.submit import Plan, Preview, preview, submit
+from hsae.pipeline.submission.steps import Prepared, prepare, rows_warning
 
 if TYPE_CHECKING:
-    from hsae.datasets.split import ImageSplit
+    from hsae.pipeline.submission.registration import Registration
+
+_REGISTERED = {"dataset": "registered", "score_dataset": "score_registered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +64,35 @@ def submit_request(
     Raises:
         UserError: the request is not possible (nothing is entered then); or a job failed that was waited for.
     """
-    if not manner.dry_run:  # whatever can be refused is refused before anything is entered
-        connections.notifier, connections.store  # noqa: B018
-    choices = None
-    if manner.from_file:
-        with transaction(connections.sessions) as session:
-            find_datasets(session, request.dataset, request.score_dataset, request.split)
-    else:
-        choices = choose_datasets(connections, given, request.split, register=not manner.dry_run)
-    with transaction(connections.sessions) as session:
-        require_set(session, request.scoring.embeddings)
-    checked = check_model(request, connections.settings)
     registered: dict[str, Any] = {}
-    if choices is not None:
-        request, registered = _settled(connections, request, manner, choices)
-    split, notes = _split(connections, request)
+
+    def on_registered(field: str, registration: "Registration") -> None:
+        # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
+        from hsae.cli.datasets.report import print_registration, registration_json
+
+        registered[_REGISTERED[field]] = registration_json(registration)
+        if not manner.as_json:
+            print_registration(registration)
+
+    prepared = prepare(
+        connections,
+        request,
+        None if manner.from_file else given,
+        register=not manner.dry_run,
+        on_registered=on_registered,
+    )
+    request, notes = prepared.request, prepared.notes
     shown = None
-    warnings = []
+    warnings: list[str] = []
     if manner.dry_run or manner.from_file:
-        shown = preview(request, connections.settings, connections.sessions, checked=checked)
-        warnings = _warn(connections, request, shown, split, notes)
+        shown = preview(
+            request,
+            connections.settings,
+            connections.sessions,
+            checked=prepared.checked,
+            is_halved=prepared.is_halved,
+        )
+        warnings = _warn(connections, prepared, shown)
         if manner.dry_run and manner.as_json:
             print_json(plan_json(shown) | {"warnings": warnings, "notes": notes})
         else:
@@ -102,9 +105,11 @@ def submit_request(
     if manner.asks and shown is not None and shown.n_queued and not _confirmed(shown.n_queued):
         click.echo("Nothing was queued.", err=True)
         return False
-    plan = submit(request, connections.settings, connections.sessions, checked=checked)
+    plan = submit(
+        request, connections.settings, connections.sessions, checked=prepared.checked, is_halved=prepared.is_halved
+    )
     if shown is None:
-        warnings = _warn(connections, request, plan, split, notes)
+        warnings = _warn(connections, prepared, plan)
     notify_workers(connections, plan.to_notify)
     if not manner.as_json:
         _print_entered(plan, shown)
@@ -120,65 +125,11 @@ def submit_request(
     return True
 
 
-def _settled(
-    connections: Connections, request: SubmitRequest, manner: Manner, choices: DatasetChoices
-) -> tuple[SubmitRequest, dict[str, Any]]:
-    """The request with the names of its data sets, and what was registered for it, as JSON."""
-    registered = {}
-    for field, said_as, choice in (
-        ("dataset", "registered", choices.trains),
-        ("score_dataset", "score_registered", choices.scores),
-    ):
-        if choice is None:
-            continue
-        name, registration = settle_dataset(connections, choice, register=not manner.dry_run)
-        request = request.model_copy(update={field: name})
-        if registration is not None:
-            registered[said_as] = registration.as_json()
-            if not manner.as_json:
-                # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
-                from hsae.cli.datasets.report import print_registration
-
-                print_registration(registration)
-    return request, registered
-
-
-def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSplit | None, list[str]]":
-    """The parts of the scored images, None in-sample; and what a user should know of them.
-
-    Raises:
-        UserError: the images cannot be split, or the data sets cannot be used together.
-    """
-    with transaction(connections.sessions) as session:
-        found = find_datasets(session, request.dataset, request.score_dataset, request.split)
-        dataset, scored = (None if row is None else dataset_ref(row) for row in found)
-    if request.split is None or dataset is None:
-        return None, []
-    # pyarrow comes with it, a third of a second: what is refused before does without.
-    from hsae.pipeline.inputs.image_split import read_split, read_split_apart
-
-    if scored is None:
-        split = read_split(connections.store, dataset, request.split)
-        return split, list(split.notes())
-    return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
-
-
-def _warn(
-    connections: Connections,
-    request: SubmitRequest,
-    plan: Preview,
-    split: "ImageSplit | None",
-    notes: Sequence[str],
-) -> list[str]:
+def _warn(connections: Connections, prepared: Prepared, plan: Preview) -> list[str]:
     """Print what the split means for this data set, and print and return warnings about likely weak results."""
-    if split is None or not split.trains:
-        with transaction(connections.sessions) as session:
-            n_images = session.get_one(Dataset, plan.dataset.id).n_images
-    else:
-        n_images = int(split.train.sum())
-    for note in notes:
+    for note in prepared.notes:
         click.echo(f"Note: {note}.", err=True)
-    warning = few_rows_warning(request, plan.model, n_images)
+    warning = rows_warning(connections, prepared, plan)
     if warning is None:
         return []
     click.echo(f"Warning: {warning}.", err=True)

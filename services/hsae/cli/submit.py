@@ -113,6 +113,12 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     " (in-sample).",
 )
 @click.option(
+    "--cross-fit/--one-way",
+    default=True,
+    show_default=True,
+    help="With too few images for three parts: train and score both halves of them in turn, or one half alone.",
+)
+@click.option(
     "--maps", type=click.IntRange(0, MAX_LATENTS), default=0, show_default=True, metavar="N",
     help="Relevancy maps of the N latents of every SAE that have the best labels: where in an image each comes from.",
 )  # fmt: skip
@@ -233,6 +239,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         extraction=extraction,
         scoring=scoring,
         split=split,
+        cross_fit=options["cross_fit"],
         own={"map": MapSettings(latents=options["maps"])} if options["maps"] else {},
         priority=options["priority"] or 0,
     )

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int8
 
 from hsae.datasets.group_split import assign_groups
+from hsae.datasets.listed_images import ListedImages
 from hsae.errors import UserError
 from hsae.split_config import NO_SPLIT, NamedGroups, ScoreSplit, SplitConfig
 
@@ -35,6 +36,7 @@ class ImageSplit:
         n_unscored: classes of which no image is in `SCORE`.
         n_unselected: where another data set trains, classes of which no image is in `SELECT`; else 0.
         trains: whether the data set trains; False: another one does.
+        fold: of halves, which one trains: 0 the first, 1 the second.
     """
 
     part: Int8[np.ndarray, "n_images"]
@@ -45,6 +47,7 @@ class ImageSplit:
     n_unscored: int
     n_unselected: int = 0
     trains: bool = True
+    fold: int = 0
 
     @property
     def train(self) -> Bool[np.ndarray, "n_images"]:
@@ -61,13 +64,24 @@ class ImageSplit:
         """Whether an image is scored."""
         return np.asarray(self.part == SCORE)
 
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know of this split, a sentence each; empty if there is nothing."""
+    def notes(self, *, cross_fitted: bool = False) -> tuple[str, ...]:
+        """What a user should know of this split, a sentence each; empty if there is nothing.
+
+        Args:
+            cross_fitted: whether halves are used in both ways.
+        """
         found = []
         if self.is_halved:
+            one, other = ("first", "second") if self.fold == 0 else ("second", "first")
+            use = f"the {one} trains and selects, the {other} scores"
+            if cross_fitted:
+                use = (
+                    "cross-fitting: each trains and selects while the other scores, which takes twice the trainings and"
+                    " analyses, and `results study` has the mean of both"
+                )
             found.append(
                 f"more than half of the {self.n_classes} classes would have no image in one of three parts, so the"
-                f" {self.by} are split in two halves: the first trains and selects, the second scores"
+                f" {self.by} are split in two halves: {use}"
             )
         if self.n_single:
             use = "trains" if self.trains else "selects"
@@ -75,7 +89,10 @@ class ImageSplit:
         if self.n_unselected:
             found.append(f"{_classes(self.n_unselected)} no image to select on: no latent is chosen for it")
         if self.n_unscored:
-            found.append(f"{_classes(self.n_unscored)} no scored image: what needs one is undefined (NULL)")
+            half, there = (" in the second half", " there") if cross_fitted else ("", "")
+            found.append(
+                f"{_classes(self.n_unscored)} no scored image{half}: what needs one is undefined (NULL){there}"
+            )
         if self.n_classes < 3:
             found.append(
                 f"there are {self.n_classes} classes: scores of inner nodes and null distributions over the tree need"
@@ -91,30 +108,37 @@ def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:
     in an order drawn from PCG64, seeded with the config's seed and the classes' ids, and as many to each part as
     `part_sizes` says. With groups, whole groups are assigned (`assign_groups`); an image without one is a group of its
     own. If more than half of the classes have no image in one of the three parts, the same is done with two halves,
-    of which the first trains and selects. Where the config names groups, these select and score, and all others train.
+    of which the first trains and selects; fold 1 of the config exchanges them. Where the config names groups, these
+    select and score, and all others train.
 
     Args:
         listing: one row per image (`LISTING_SCHEMA` or `MULTI_LABEL_LISTING_SCHEMA`, with or without groups).
         config: the shares and the seed.
 
     Raises:
-        UserError: all images are of one group, or so few that none is left to train on or to score.
+        UserError: all images are of one group, or so few that none is left to train on or to score; or there are enough
+            images for three parts, and a fold is asked for.
     """
-    images = _Images(listing)
+    images = ListedImages(listing)
     if config.groups is None:
         part = _assign(images, _shares(config), config.seed)
         is_halved = 2 * int(_lacking(images, part, 3).any(axis=1).sum()) > images.n_classes
     else:
         part, is_halved = _assign_named(images, config.groups), False
     if is_halved:
-        part = np.where(_assign(images, _HALVES, config.seed) == 0, TRAIN, SCORE).astype(np.int8)
+        part = np.where(_assign(images, _HALVES, config.seed) == config.fold, TRAIN, SCORE).astype(np.int8)
+    elif config.fold:
+        raise UserError(
+            f"fold {config.fold} exchanges the halves of a data set with too few images for three parts, and this one"
+            " has enough: leave the fold out"
+        )
     for number, use in ((TRAIN, "train on"), (SCORE, "score")):
         if not (part == number).any():
             raise UserError(
                 f"a split of {images.n_images} images leaves none to {use}: give more images or submit with --split"
                 f" {NO_SPLIT}"
             )
-    return _described(images, part, is_halved=is_halved, trains=True)
+    return replace(_described(images, part, is_halved=is_halved, trains=True), fold=config.fold)
 
 
 def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
@@ -130,7 +154,7 @@ def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
     Raises:
         UserError: all images are of one group, or no image is left to select or to score on.
     """
-    images = _Images(listing)
+    images = ListedImages(listing)
     groups = set(images.groups or ())
     if config.groups is None and len(groups) == 1 and None not in groups:
         raise UserError(
@@ -151,7 +175,9 @@ def split_scored_images(listing: pa.Table, config: ScoreSplit) -> ImageSplit:
     return _described(images, part, is_halved=False, trains=False)
 
 
-def _described(images: "_Images", part: Int8[np.ndarray, "n_images"], *, is_halved: bool, trains: bool) -> ImageSplit:
+def _described(
+    images: ListedImages, part: Int8[np.ndarray, "n_images"], *, is_halved: bool, trains: bool
+) -> ImageSplit:
     lacking = _lacking(images, part, UNUSED + 1)
     return ImageSplit(
         part,
@@ -193,36 +219,7 @@ def part_sizes(n: int, weights: Sequence[int], draw: int, order: Sequence[int]) 
     return sizes
 
 
-class _Images:
-    """The classes and groups of a listing as numbers.
-
-    Attributes:
-        stratum: int64[n_images], the image's set of classes.
-        names: the ids of the classes of every stratum, sorted.
-        image_of: int64[n_labels], the image of every label.
-        class_of: int64[n_labels], its class.
-        n_classes: number of classes.
-        groups: the group of every image, None where it has none; None where no image has one.
-    """
-
-    def __init__(self, listing: pa.Table) -> None:
-        self.n_images: int = listing.num_rows
-        if "class_ids" in listing.column_names:
-            sets = [tuple(ids) for ids in listing["class_ids"].to_pylist()]
-        else:
-            sets = [(class_id,) for class_id in listing["class_id"].to_pylist()]
-        self.names = sorted(set(sets))
-        number_of = {names: number for number, names in enumerate(self.names)}
-        self.stratum = np.array([number_of[names] for names in sets], np.int64)
-        classes = {name: number for number, name in enumerate(sorted({name for ids in self.names for name in ids}))}
-        self.n_classes = len(classes)
-        self.image_of = np.repeat(np.arange(self.n_images), [len(ids) for ids in sets])
-        self.class_of = np.array([classes[name] for ids in sets for name in ids], np.int64)
-        given = listing["group"].to_pylist() if "group" in listing.column_names else []
-        self.groups: list[str | None] | None = given if any(group is not None for group in given) else None
-
-
-def _assign(images: _Images, shares: Sequence[Fraction], seed: int) -> Int8[np.ndarray, "n_images"]:
+def _assign(images: ListedImages, shares: Sequence[Fraction], seed: int) -> Int8[np.ndarray, "n_images"]:
     """The part of every image, counted from 0."""
     if images.groups is not None:
         return _assign_by_group(images, images.groups, shares, seed)
@@ -241,7 +238,7 @@ def _assign(images: _Images, shares: Sequence[Fraction], seed: int) -> Int8[np.n
 
 
 def _assign_by_group(
-    images: _Images, groups: Sequence[str | None], shares: Sequence[Fraction], seed: int
+    images: ListedImages, groups: Sequence[str | None], shares: Sequence[Fraction], seed: int
 ) -> Int8[np.ndarray, "n_images"]:
     named = sorted({group for group in groups if group is not None})
     number_of: dict[str | None, int] = {group: number for number, group in enumerate(named)}
@@ -264,7 +261,7 @@ def _assign_by_group(
     return part[shuffled[group_of]]
 
 
-def _assign_named(images: _Images, named: NamedGroups) -> Int8[np.ndarray, "n_images"]:
+def _assign_named(images: ListedImages, named: NamedGroups) -> Int8[np.ndarray, "n_images"]:
     """The part of every image where groups are named."""
     there = {group for group in images.groups or () if group is not None}
     unknown = sorted({*named.select, *named.score} - there)
@@ -275,7 +272,9 @@ def _assign_named(images: _Images, named: NamedGroups) -> Int8[np.ndarray, "n_im
     return np.array([TRAIN if group is None else part_of.get(group, TRAIN) for group in images.groups or ()], np.int8)
 
 
-def _lacking(images: _Images, part: Int8[np.ndarray, "n_images"], n_parts: int) -> Bool[np.ndarray, "n_classes parts"]:
+def _lacking(
+    images: ListedImages, part: Int8[np.ndarray, "n_images"], n_parts: int
+) -> Bool[np.ndarray, "n_classes parts"]:
     """Whether a class has no image in a part."""
     pairs = images.class_of * n_parts + part[images.image_of]
     return np.asarray(np.bincount(pairs, minlength=images.n_classes * n_parts).reshape(-1, n_parts) == 0)

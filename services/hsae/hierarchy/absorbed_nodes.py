@@ -16,11 +16,11 @@ from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
 def written_images(sae: SaeActivations, images: LabelledImages, threshold: float) -> WrittenImages | None:
     """The images as the SAE reads and writes them; None where absorption is not measured.
 
-    It needs the decoder and the pre-bias. With several tokens per image it is not defined: a latent's activation is its
-    maximum over them, which is not what the decoder writes in their mean (ours). Nor is it where no training image has
-    a class of the taxonomy.
+    It needs the decoder, the pre-bias and what the SAE was given. With several tokens per image it is not defined: a
+    latent's activation is its maximum over them, which is not what the decoder writes in their mean (ours). Nor is it
+    where no training image has a class of the taxonomy.
     """
-    if sae.decoder is None or sae.pre_bias is None or sae.pooled_neurons is not None:
+    if sae.neurons is None or sae.decoder is None or sae.pre_bias is None or sae.pooled_neurons is not None:
         return None
     everywhere = np.arange(len(sae.neurons))
     parts = images.parts

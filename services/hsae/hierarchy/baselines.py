@@ -52,9 +52,13 @@ class Baselines:
             check: called for every block of work; may raise to stop.
 
         Raises:
-            UserError: there is no train image.
+            UserError: there is no train image, or what the SAE was given is unknown.
         """
         parts = images.parts
+        if sae.neurons is None:
+            raise UserError(
+                "baselines are made of the activations that the SAE was given: give those, too, or no controls"
+            )
         if parts is not None and not len(parts.train):
             raise UserError(
                 "the split of the images leaves none to make baselines from: give more images, no split, or no controls"

@@ -70,12 +70,8 @@ def score_bases(
     Raises:
         UserError: activations are NaN, infinite or negative, or they and the labels do not fit the taxonomy.
     """
-    n_images, n_latents = sae.z.shape
-    if sae.neurons.shape[0] != n_images and not _trains_apart(sae, images):
-        raise UserError(
-            f"latent activations of {n_images} images and neuron activations of {sae.neurons.shape[0]}: "
-            "give both of the same images"
-        )
+    n_latents = sae.z.shape[1]
+    _check_images(sae, images)
     if images.embeddings is None:
         images = replace(images, embeddings=sae.neurons)
     images = replace(images, chances=Chances(images.taxonomy, scoring.seed))
@@ -121,12 +117,16 @@ def score_bases(
     return results
 
 
-def _trains_apart(sae: SaeActivations, images: LabelledImages) -> bool:
-    """Whether images that only train follow those with latent activations."""
-    parts, n_images = images.parts, sae.z.shape[0]
-    if parts is None or len(sae.neurons) < n_images:
-        return False
-    return all((positions < n_images).all() for positions in (parts.select, parts.score))
+def _check_images(sae: SaeActivations, images: LabelledImages) -> None:
+    """Check that all activations are of the same images; images that only train may follow them."""
+    n_images, parts = sae.z.shape[0], images.parts
+    n_given = n_images if sae.neurons is None else len(sae.neurons)
+    positions = () if parts is None else (parts.select, parts.score)
+    train_apart = n_given > n_images and parts is not None and all((part < n_images).all() for part in positions)
+    if n_given != n_images and not train_apart:
+        raise UserError(
+            f"latent activations of {n_images} images and neuron activations of {n_given}: give both of the same images"
+        )
 
 
 def score_basis(

@@ -62,6 +62,8 @@ class SaeActivations:
     Attributes:
         z: latent activations, float32[n_images, n_latents], not negative.
         neurons: the activations that the SAE was given, of the same images; then those of further training images.
+            None where they are unknown: then there are no baselines and no absorption, and no monosemanticity without
+            embeddings.
         decoder: the direction that every latent of the SAE writes, for the similarity of siblings, NaN without it.
         untrained: for the control `untrained`, the latent activations of the SAE before its training, as `z`.
         pooled_neurons: of images with several tokens, what the control `neuron` is made of: over an image's tokens the
@@ -71,7 +73,7 @@ class SaeActivations:
     """
 
     z: "sp.csr_array[np.float32]"
-    neurons: Float32[np.ndarray, "n_images d_model"]
+    neurons: Float32[np.ndarray, "n_images d_model"] | None
     decoder: Float32[np.ndarray, "n_latents d_model"] | None = None
     untrained: "sp.csr_array[np.float32] | None" = None
     pooled_neurons: "sp.csr_array[np.float32] | None" = None

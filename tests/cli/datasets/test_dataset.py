@@ -12,12 +12,12 @@ from tests.small import link_classes, register_small, small_request
 from tests.waiting import rows_of
 
 import hsae.taxonomy
-from hsae.cli.datasets import registration
-from hsae.cli.datasets.choice import choose_dataset, settle_dataset
-from hsae.cli.datasets.registration import add_dataset
 from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
 from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.submission import registration
+from hsae.pipeline.submission.dataset_choice import choose_dataset, settle_dataset
+from hsae.pipeline.submission.registration import add_dataset
 
 TREE = "child,parent\ncat,animal\ndog,animal\ncrane,animal\nanimal,thing\n"
 

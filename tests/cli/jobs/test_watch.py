@@ -93,6 +93,9 @@ def test_titles_lose_their_settings_before_the_layer():
         "analyze topk SAE x8, layer 5",
     )
     assert title_forms("extract cls of dinov2-emoji layer 0-2, 5 over emoji")[-1] == "extract cls, layer 0-2, 5"
+    assert title_forms("train topk SAE x8 of dinov2-emoji layer 5, cls (n_views=2), half 1 scored")[-1] == (
+        "train topk SAE x8, layer 5, half 1 scored"
+    )
     assert title_forms("compare the analyses") == ("compare the analyses",)
     shown = {width: screen([{"title": title, "state": "running"}], width=width)[1] for width in (240, 170, 130, 100)}
     assert title in shown[240]
@@ -127,8 +130,8 @@ def test_in_a_pipe_progress_is_told_once(monkeypatch, capsys):
 
     steps = [{}, running(10, 5.0), running(40, 4.0), running(40, 3.0), running(40, 2.0), {"state": "succeeded"}]
     found = iter([[JOB | step] for step in steps])
-    monkeypatch.setattr(progress, "_jobs", lambda *_: next(found))
-    monkeypatch.setattr(progress, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(progress, "study_jobs", lambda *_: next(found))
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0)
     monkeypatch.setattr(progress, "_PIPE_SECONDS", 0)
     progress._watch_lines(None, 1, Console(highlight=False, stderr=True))
     title = JOB["title"]

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from hsae.hierarchy.study.estimates import Estimate, combine
+from hsae.hierarchy.study.estimates import Estimate, Run, combine
 from hsae.hierarchy.study.intervals import ComparedGroup, compare_groups, compared_pairs
+
+ONE = Run(0)
 
 CONTROLS = ("neuron", "pca", "shuffled_taxonomy")
 
@@ -23,7 +25,7 @@ def _columns(groups):
 
 def _estimates(rng, groups, n_replicates=20):
     return {
-        column: Estimate({0: float(rng.random())}, {0: rng.random(n_replicates)}, int(rng.integers(1, 9)))
+        column: Estimate({ONE: float(rng.random())}, {ONE: rng.random(n_replicates)}, int(rng.integers(1, 9)))
         for column in _columns(groups)
     }
 
@@ -55,12 +57,13 @@ def test_every_quantity_and_difference_has_its_interval():
     assert {(row.analysis, row.basis) for row in scores} == set(found)
     for row in scores:
         one = found[row.analysis, row.basis]
-        assert (row.value, row.low, row.high, row.n_seeds) == combine([(1.0, one)], 0.9)
+        assert (row.value, row.low, row.high, row.n_seeds, row.n_folds) == combine([(1.0, one)], 0.9)
         assert row.n == one.n
     assert len(differences) == len(list(compared_pairs(groups, list(found))))
     for between in differences:
         one, other = found[between.analysis, between.basis], found[between.other_analysis, between.other_basis]
-        assert (between.value, between.low, between.high, between.n_seeds) == combine([(1.0, one), (-1.0, other)], 0.9)
+        found_of_two = (between.value, between.low, between.high, between.n_seeds, between.n_folds)
+        assert found_of_two == combine([(1.0, one), (-1.0, other)], 0.9)
         assert between.n == min(one.n, other.n)
 
 
@@ -79,9 +82,9 @@ def test_slopes_are_those_of_a_least_squares_line_per_replicate():
     groups = _groups(layers, ["a"])
     found = _estimates(np.random.default_rng(2), groups)
     _, _, (trend,) = compare_groups(groups, {"m": found}, 0.95)
-    values = [found[group.number, "sae"].values[0] for group in groups]
-    replicates = np.stack([found[group.number, "sae"].replicates[0] for group in groups])
-    assert (trend.analysis, trend.n_layers, trend.n_seeds) == (0, 4, 1)
+    values = [found[group.number, "sae"].values[ONE] for group in groups]
+    replicates = np.stack([found[group.number, "sae"].replicates[ONE] for group in groups])
+    assert (trend.analysis, trend.n_layers, trend.n_seeds, trend.n_folds) == (0, 4, 1, 1)
     assert trend.slope == pytest.approx(np.polyfit(layers, values, 1)[0])
     slopes = np.polyfit(layers, replicates, 1)[0]
     assert (trend.high - trend.low) / 2 == pytest.approx(1.959963984540054 * 2 * slopes.std(ddof=1))

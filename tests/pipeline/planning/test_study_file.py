@@ -68,11 +68,17 @@ def test_lists_are_the_sweep(study):
         ("split: none", None),
         ("split: .6/.2/.2", SplitConfig(train=0.6, select=0.2, score=0.2)),
         ("split: {seed: 3}", SplitConfig(seed=3)),
+        ("split: {fold: 1}", SplitConfig(fold=1)),
         ("split: {train: 0.6, select: 0.1, score: 0.3}", SplitConfig(train=0.6, select=0.1, score=0.3)),
     ],
 )
 def test_a_split(study, text, split):
-    assert study(f"{PLAIN}{text}").request(Settings(), folder=Path("/x")).split == split
+    request = study(f"{PLAIN}{text}").request(Settings(), folder=Path("/x"))
+    assert (request.split, request.cross_fit) == (split, True)
+
+
+def test_one_way(study):
+    assert study(f"{PLAIN}cross_fit: false").request(Settings(), folder=Path("/x")).cross_fit is False
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.pipeline.in_process import TINY_SAE, job_id, run_jobs
 from tests.small import link_classes, quick_scoring, register, small_request
 
 from hsae.catalog import Dataset, transaction
+from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.exports.export import export_analysis
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
@@ -168,7 +169,9 @@ def test_one_group_cannot_be_split(ready):
     path.write_text("\n".join(["path,label,group", *(f"{row.removesuffix(',')},noto" for row in rows)]))
     register(ready, "one", path)
     request = small_request("one", layers=(3,), saes=(TINY_SAE,), scoring=SCORING, split=SplitConfig())
-    plan = submit(request, ready.settings, ready.sessions)
+    with pytest.raises(UserError, match="all images are of the group noto, and a group is not divided"):
+        submit(request, ready.settings, ready.sessions)
+    plan = submit(request, ready.settings, ready.sessions, is_halved=False)  # without a look at the images
     assert run_jobs(ready, plan, "extract", "train") == ["succeeded", "failed"]
     (job,) = query(ready, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "train"))
     assert job["error"].startswith("all images are of the group noto, and a group is not divided")

@@ -1,5 +1,7 @@
 """Queries about the scores of layers, latents and nodes; each returns plain rows."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -70,6 +72,30 @@ def node_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     query = f"SELECT v.* FROM node_best_latent v WHERE true{where} ORDER BY {order} LIMIT :limit"  # noqa: S608 -- as above
     query = with_controls(query, basis=wanted.basis, order=order)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
+
+
+def latent_details(session: Session, analysis_id: int, latents: Sequence[int]) -> dict[int, Row]:
+    """Rows of latent_label of an analysis' SAE, by latent, with `top_images`, `max_activation` and `definition`.
+
+    `f1_adjusted_shuffled` is the adjusted F1 that the best latent reaches at the label under shuffled taxonomies: the
+    mean over their seeds, below 0 counting as 0; None where they were not scored. Latents that never fire are missing.
+    """
+    query = """
+        SELECT v.*, l.top_images, l.max_activation, l.density, y.definition, (
+                   SELECT coalesce(sum(greatest(0, r.f1_adjusted)), 0) FROM node_score r
+                   WHERE r.analysis_id = v.analysis_id AND r.synset_id = v.synset_id
+                     AND r.basis = 'shuffled_taxonomy' AND r.is_node_best
+               ) / (
+                   SELECT nullif(count(*), 0) FROM layer_score c
+                   WHERE c.analysis_id = v.analysis_id AND c.basis = 'shuffled_taxonomy'
+               ) AS f1_adjusted_shuffled
+        FROM latent_label v
+        JOIN latent l ON l.analysis_id = v.analysis_id AND l.basis = v.basis AND l.latent = v.latent
+        LEFT JOIN synset y ON y.id = v.synset_id
+        WHERE v.analysis_id = :analysis AND v.basis = 'sae' AND v.latent = ANY(:latents)
+    """
+    values = {"analysis": analysis_id, "latents": list(latents)}
+    return {row["latent"]: dict(row) for row in session.execute(text(query), values).mappings()}
 
 
 def _at_least(min_f1: float | None, values: Row) -> str:

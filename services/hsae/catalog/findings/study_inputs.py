@@ -8,7 +8,10 @@ from sqlalchemy.orm import Session
 
 
 class AnalysisRow(NamedTuple):
-    """An analysis with its layer, and its SAE with its config and its stored weights."""
+    """An analysis with its layer, and its SAE with its config and its stored weights.
+
+    `fold` is 1 where the first half of the images is scored, which the second trains; of all others 0.
+    """
 
     id: int
     key: str
@@ -16,6 +19,7 @@ class AnalysisRow(NamedTuple):
     sae_config: dict[str, Any]
     sae_key: str
     weights_sha256: str
+    fold: int = 0
 
 
 class ReplicateRow(NamedTuple):
@@ -32,7 +36,8 @@ class ReplicateRow(NamedTuple):
 def analyses_by_key(session: Session, keys: Sequence[str]) -> list[AnalysisRow]:
     """The analyses with these keys that exist, by id."""
     query = """
-        SELECT i.analysis_id, i.analysis_key, i.layer, i.sae_config, i.sae_key, e.weights_sha256
+        SELECT i.analysis_id, i.analysis_key, i.layer, i.sae_config, i.sae_key, e.weights_sha256,
+               coalesce((i.split ->> 'fold')::integer, 0)
         FROM analysis_input i JOIN sae e ON e.id = i.sae_id
         WHERE i.analysis_key = ANY(:keys) ORDER BY i.analysis_id
     """

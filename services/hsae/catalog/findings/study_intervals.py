@@ -9,7 +9,7 @@ from hsae.errors import UserError
 
 
 def find_comparison(session: Session, study_id: int) -> Row:
-    """A study's comparison: id, key, config, dataset, and whether its analyses are `in_sample`.
+    """A study's comparison: id, key, config, dataset, whether its analyses are `in_sample` or `cross_fitted`.
 
     Raises:
         UserError: there is no such study, or its comparison does not exist yet.
@@ -19,7 +19,9 @@ def find_comparison(session: Session, study_id: int) -> Row:
             """
             SELECT c.id, c.key, c.config, d.name AS dataset,
                    EXISTS (SELECT FROM comparison_score v JOIN analysis a ON a.id = v.analysis_id
-                           WHERE v.comparison_id = c.id AND a.split IS NULL) AS in_sample
+                           WHERE v.comparison_id = c.id AND a.split IS NULL) AS in_sample,
+                   EXISTS (SELECT FROM comparison_score v
+                           WHERE v.comparison_id = c.id AND v.n_folds > 1) AS cross_fitted
             FROM comparison c JOIN study_job s ON s.job_id = c.job_id JOIN dataset d ON d.id = c.dataset_id
             WHERE s.study_id = :study
             """
@@ -56,7 +58,7 @@ def comparison_scores(session: Session, comparison_id: int) -> list[Row]:
     """Every quantity with its interval, by metric, layer and SAE; the SAE comes before its controls."""
     query = """
         SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.value, v.ci_low, v.ci_high, v.n,
-               v.n_seeds
+               v.n_seeds, v.n_folds
         FROM comparison_score v JOIN analysis_input i ON i.analysis_id = v.analysis_id
         WHERE v.comparison_id = :id
         ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, i.layer, v.analysis_id, v.basis <> 'sae',
@@ -70,7 +72,7 @@ def comparison_differences(session: Session, comparison_id: int) -> list[Row]:
     query = """
         SELECT v.metric, v.analysis_id, i.layer, i.sae_config AS sae, v.basis, v.other_analysis_id,
                o.layer AS other_layer, o.sae_config AS other_sae, v.other_basis, v.value, v.ci_low, v.ci_high, v.n,
-               v.n_seeds, coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
+               v.n_seeds, v.n_folds, coalesce(v.ci_low > 0 OR v.ci_high < 0, false) AS is_apart
         FROM comparison_difference v
         JOIN analysis_input i ON i.analysis_id = v.analysis_id
         JOIN analysis_input o ON o.analysis_id = v.other_analysis_id
@@ -84,7 +86,8 @@ def comparison_differences(session: Session, comparison_id: int) -> list[Row]:
 def comparison_trends(session: Session, comparison_id: int) -> list[Row]:
     """Every slope over the layers with its interval, by metric and SAE."""
     query = """
-        SELECT v.metric, v.analysis_id, i.sae_config AS sae, v.slope, v.ci_low, v.ci_high, v.n_layers, v.n_seeds
+        SELECT v.metric, v.analysis_id, i.sae_config AS sae, v.slope, v.ci_low, v.ci_high, v.n_layers, v.n_seeds,
+               v.n_folds
         FROM comparison_trend v JOIN analysis_input i ON i.analysis_id = v.analysis_id
         WHERE v.comparison_id = :id
         ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, v.analysis_id

@@ -37,3 +37,31 @@ def find_analysis(session: Session, analysis: int | None) -> Row:
             f"there is {which}: see `hsae-admin results layers --study all`, or make one with `hsae-admin submit`"
         )
     return dict(row)
+
+
+def extraction_of(session: Session, analysis: int) -> tuple[Row, int]:
+    """The request of the extraction that gave an analysis' SAE its activations, and their layer.
+
+    Raises:
+        UserError: there is no such analysis.
+    """
+    query = """
+        SELECT j.request, t.layer FROM analysis a JOIN sae e ON e.id = a.sae_id
+        JOIN activation_set t ON t.id = e.activation_set_id JOIN job j ON j.id = t.job_id
+        WHERE a.id = :id
+    """
+    found = session.execute(text(query), {"id": analysis}).one_or_none()
+    if found is None:
+        raise UserError(f"there is no analysis {analysis}: see `hsae-admin results layers --study all`")
+    return dict(found.request), int(found.layer)
+
+
+def analyses_of_study(session: Session, study_id: int) -> list[Row]:
+    """The analyses of a study that exist already, by layer and SAE, with the keys of their activations."""
+    query = """
+        SELECT i.analysis_id, i.layer, i.sae_kind, i.expansion, i.n_latents, i.sae_seed, i.tokens, i.model, i.dataset,
+               i.activation_key
+        FROM analysis_input i JOIN study_job s ON s.job_id = i.job_id
+        WHERE s.study_id = :id ORDER BY i.layer, i.sae_kind, i.analysis_id
+    """
+    return [dict(row) for row in session.execute(text(query), {"id": study_id}).mappings()]

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row
-from hsae.split_config import SCORE_DATASET, split_label
+from hsae.split_config import SCORE_DATASET, scored_half, split_label
 
 # Which activation set compares the images is not a setting of its own: of one request it differs from layer to layer.
 _NOT_A_SETTING = {"embeddings"}
@@ -14,6 +14,8 @@ _NOT_A_SETTING = {"embeddings"}
 
 def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[int, Row]:
     """By analysis its `layer`, and the settings of its `sae`, its `activations` and its `scoring`, each by name.
+
+    Of images in two halves `half` says which one is scored, for people; of others it is None.
 
     The data set of the activations is the one that trained the SAE; `score_dataset` is that of the scored images where
     it is another one, else None.
@@ -39,6 +41,7 @@ def analysis_settings(session: Session, analysis_ids: Collection[int]) -> dict[i
             "activations": activations | _named("extraction", extraction, {"seed"}),
             "scoring": _named("scoring", scoring, set(scoring) & {"seed", "format"}),
             "score_dataset": (row["split"] or {}).get(SCORE_DATASET),
+            "half": scored_half(row["split"]),
         }
     return found
 

@@ -105,7 +105,8 @@ def show_study(session: Session, study_id: int) -> Row:
         SELECT j.id AS job, j.state, a.id AS analysis, j.key AS analysis_key, tr.id AS train_job,
                tr.state AS train_state, e.id AS sae, coalesce(e.key, j.request ->> 'sae_key') AS sae_key,
                coalesce(e.config, tr.request -> 'sae') AS sae_config, t.id AS activation_set, t.key AS activation_key,
-               t.layer, t.job_id AS extract_job, t.manifest_sha256 IS NOT NULL AS is_extracted, e.fvu
+               coalesce((j.request -> 'split' ->> 'fold')::integer, 0) AS fold, t.layer, t.job_id AS extract_job,
+               t.manifest_sha256 IS NOT NULL AS is_extracted, e.fvu
         FROM study_job l
         JOIN job j ON j.id = l.job_id AND j.kind = 'analyze'
         LEFT JOIN analysis a ON a.job_id = j.id

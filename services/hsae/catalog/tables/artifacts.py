@@ -127,8 +127,9 @@ class Analysis(Base):
     )
     split: Mapped[Json | None] = mapped_column(
         comment="shares train, select, score and their seed; by: images or whole groups; is_halved: one half trains "
-        "and selects, for want of images. Where another data set trains: score_dataset names the one that selects and "
-        "scores, and scored has its shares. Null: in-sample, every image did everything"
+        "and selects, for want of images, the first or, where fold is 1, the second. Where another data set trains: "
+        "score_dataset names the one that selects and scores, and scored has its shares. Null: in-sample, every image "
+        "did everything"
     )
     n_train: Mapped[int | None] = mapped_column(comment="images that trained the SAE; null in-sample")
     n_select: Mapped[int | None] = mapped_column(comment="images on which latents were chosen; null in-sample")

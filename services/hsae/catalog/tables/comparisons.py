@@ -11,6 +11,10 @@ _METRIC = (
     " monosemanticity_mean, class_entropy_mean, label_f1_mean"
 )
 _N_SEEDS = "seeds of the SAE that it is the mean of; null in comparisons of earlier versions"
+_N_FOLDS = (
+    "2: the mean of both halves of the images, each scored with SAEs that the other trained (cross-fitting), which an "
+    "analysis apiece has; else 1; null in comparisons of earlier versions"
+)
 _FIRST = "the analysis; of several seeds of one SAE configuration that of the smallest seed"
 
 
@@ -57,6 +61,7 @@ class ComparisonScore(Base):
     ci_high: Mapped[float | None] = mapped_column(Double, comment="upper bound of its interval")
     n: Mapped[int] = mapped_column(Integer, comment="nodes or latents that it is the mean of")
     n_seeds: Mapped[int | None] = mapped_column(SmallInteger, comment=_N_SEEDS)
+    n_folds: Mapped[int | None] = mapped_column(SmallInteger, comment=_N_FOLDS)
 
 
 class ComparisonDifference(Base):
@@ -89,6 +94,7 @@ class ComparisonDifference(Base):
     ci_high: Mapped[float | None] = mapped_column(Double, comment="upper bound of its interval")
     n: Mapped[int] = mapped_column(Integer, comment="nodes or latents; the smaller of the two numbers")
     n_seeds: Mapped[int | None] = mapped_column(SmallInteger, comment=_N_SEEDS)
+    n_folds: Mapped[int | None] = mapped_column(SmallInteger, comment=_N_FOLDS)
 
 
 class ComparisonAnalysis(Base):
@@ -141,6 +147,7 @@ class ComparisonTrend(Base):
     ci_high: Mapped[float | None] = mapped_column(Double, comment="upper bound of its interval")
     n_layers: Mapped[int] = mapped_column(SmallInteger, comment="number of layers")
     n_seeds: Mapped[int] = mapped_column(SmallInteger, comment="seeds of the SAE that it is the mean of")
+    n_folds: Mapped[int | None] = mapped_column(SmallInteger, comment=_N_FOLDS)
 
 
 class LatentStability(Base):

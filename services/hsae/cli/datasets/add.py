@@ -6,10 +6,10 @@ from typing import Any, get_args
 import click
 
 from hsae.cli.datasets.labels import draft_mapping
-from hsae.cli.datasets.registration import add_dataset
-from hsae.cli.datasets.report import print_registration
+from hsae.cli.datasets.report import print_registration, registration_json
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.printing.output import json_option, print_json
+from hsae.pipeline.submission.registration import add_dataset
 from hsae.taxonomy import SenseChoice
 
 
@@ -49,6 +49,6 @@ def add(
         return
     registered = add_dataset(connections, name, path, **labelling)
     if as_json:
-        print_json(registered.as_json())
+        print_json(registration_json(registered))
     else:
         print_registration(registered)

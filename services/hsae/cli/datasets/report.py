@@ -1,10 +1,12 @@
 """The report of `dataset add`, and of a submit that registers a folder, about the registered images."""
 
+from typing import Any
+
 import click
 
-from hsae.cli.datasets.labels import print_decisions
-from hsae.cli.datasets.registration import Registration
+from hsae.cli.datasets.labels import labels_json, print_decisions
 from hsae.datasets import ImageDataset, told_apart
+from hsae.pipeline.submission.registration import Registration
 
 _N_MERGED = 8
 
@@ -23,6 +25,19 @@ def print_registration(registration: Registration, *, err: bool = False) -> None
         click.echo(f"Left out: {images.left_out.text()}.", err=err)
     if images.merged:
         click.echo(f"One class under several names: {_merged(images)}.", err=err)
+
+
+def registration_json(registration: Registration) -> dict[str, Any]:
+    """The registration for programs."""
+    columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
+    images = registration.images
+    return {name: getattr(registration.dataset, name) for name in columns} | {
+        "n_labels": registration.n_labels,
+        "new": registration.is_new,
+        "left_out": images.left_out.as_json(),
+        "labels": labels_json(images.decisions),
+        "merged": [{"class": class_id, "names": list(names)} for class_id, names in images.merged.items()],
+    }
 
 
 def _merged(images: ImageDataset) -> str:

@@ -1,19 +1,13 @@
 """The study that a command is about: the named one, or the latest; then the command prints which one that is."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import click
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.jobs import latest_job
-from hsae.catalog.queries.known_names import study_analyses
-from hsae.catalog.queries.score_filter import AnalysisFilter
-from hsae.catalog.queries.studies import latest_compared_study, latest_scored_study, latest_study, require_study
+from hsae.catalog.queries.scope import ALL, Scope, require_study_or_latest
 from hsae.errors import UserError
-
-ALL = "all"
-Filter = TypeVar("Filter", bound=AnalysisFilter)
 
 
 class StudyChoice(click.ParamType[Any]):
@@ -31,40 +25,12 @@ class StudyChoice(click.ParamType[Any]):
             self.fail(f"{value!r} is no study's number: see `hsae-admin studies list`, or write all", param, ctx)
 
 
-def choose_scope(
-    session: Session, study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
-) -> tuple[Filter, str | None]:
-    """The filter within a study: the named one, all, or the latest with an analysis that fits.
-
-    Args:
-        session: a database session.
-        study: number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
-        wanted: the filter.
-        nodes: ids of synsets, of which the latest study's data set must have one; None allows all.
-
-    Returns:
-        The filter, restricted to the study's analyses, and the note for a person which study was taken.
-
-    Raises:
-        UserError: there is no such study.
-    """
-    if isinstance(study, int):
-        return wanted.within(study_analyses(session, study)), None
-    if study == ALL or wanted.analysis_ids is not None:
-        return wanted, None
-    chosen = latest_scored_study(session, wanted, nodes=nodes)
-    if chosen is None:
-        return wanted, None
-    latest = latest_study(session)
-    newer = (
-        ""
-        if latest is None or latest["id"] == chosen["id"]
-        else f" with scores that fit; study {latest['id']} has none"
-    )
-    return (
-        wanted.within(study_analyses(session, chosen["id"])),
-        f"Study {chosen['id']} ({chosen['name']}), the latest{newer}. Others: --study N, or --study all.",
-    )
+def scope_note(scope: Scope[Any]) -> str | None:
+    """The note for a person which study was taken; None if one was named."""
+    if scope.latest is None:
+        return None
+    newer = "" if scope.newer is None else f" with scores that fit; study {scope.newer['id']} has none"
+    return f"Study {scope.latest['id']} ({scope.latest['name']}), the latest{newer}. Others: --study N, or --study all."
 
 
 def study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, str | None]:
@@ -73,13 +39,10 @@ def study_or_latest(session: Session, study: int | None, *, compared: bool = Fal
     Raises:
         UserError: there is no such study, or none at all.
     """
-    if study is not None:
-        require_study(session, study)
-        return study, None
-    found = latest_compared_study(session) if compared else latest_study(session)
-    if found is None:
-        raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
-    return found["id"], f"Study {found['id']} ({found['name']}), the latest{' with a comparison' if compared else ''}."
+    number, latest = require_study_or_latest(session, study, compared=compared)
+    if latest is None:
+        return number, None
+    return number, f"Study {number} ({latest['name']}), the latest{' with a comparison' if compared else ''}."
 
 
 def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import click
-from kombu.exceptions import OperationalError
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
@@ -15,18 +14,21 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from hsae.catalog import JOB_STATES, LIVE_STATES, UNSUCCESSFUL_STATES, transaction
-from hsae.catalog.queries.jobs import list_jobs
+from hsae.catalog import JOB_STATES, UNSUCCESSFUL_STATES
 from hsae.cli.framework.connections import Connections
 from hsae.cli.jobs.state import attempts, duration, progress, state
 from hsae.cli.printing.table import Cell, Column, FittedTable
-from hsae.errors import UserError
 from hsae.pipeline.queue.jobs import NEEDS_ENDED
-from hsae.pipeline.queue.notifier import make_app
+from hsae.pipeline.submission.waiting import (
+    POLL_SECONDS,
+    is_busy,
+    raise_failure,
+    study_jobs,
+    unattended_queues,
+    wait_for_jobs,
+)
 
-_POLL_SECONDS = 0.5
 _PIPE_SECONDS = 10.0
-_INSPECT_SECONDS = 2.0
 _FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
 _UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
 _BAR_WIDTH = 24
@@ -52,8 +54,8 @@ def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = Fal
     """
     console = Console(highlight=False, stderr=True, quiet=quiet)
     try:
-        jobs = _jobs(connections, study_id)
-        if _busy(jobs):
+        jobs = study_jobs(connections, study_id)
+        if is_busy(jobs):
             _warn_of_unattended_queues(connections, jobs)
         jobs = (_watch_live if console.is_terminal else _watch_lines)(connections, study_id, console)
     except KeyboardInterrupt:
@@ -61,26 +63,12 @@ def wait_for_study(connections: Connections, study_id: int, *, quiet: bool = Fal
             f"\nNo longer watching; the jobs go on. Watch again with `hsae-admin jobs watch {study_id}`.", err=True
         )
         raise SystemExit(130) from None
-    bad = [job for job in jobs if job["state"] in UNSUCCESSFUL_STATES]
-    if bad:
-        # What merely waited for a failed job is not its own reason.
-        cause = next((job for job in bad if not (job["error"] or "").startswith(NEEDS_ENDED)), bad[0])
-        raise UserError(f"job {cause['id']} {cause['state']}: {cause['error'] or 'no reason kept'}")
-
-
-def _jobs(connections: Connections, study_id: int) -> list[dict[str, Any]]:
-    with transaction(connections.sessions) as session:
-        return list_jobs(session, study_id=study_id)
-
-
-def _busy(jobs: list[dict[str, Any]]) -> bool:
-    return any(job["state"] in LIVE_STATES for job in jobs)
+    raise_failure(jobs)
 
 
 def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, Any]]) -> None:
     """Warn of jobs in a queue from which no worker takes jobs; a worker may still start."""
-    needed = {job["queue"] for job in jobs if job["state"] in {"queued", "waiting"}}
-    for queue in sorted(needed - attended_queues(connections)):
+    for queue in unattended_queues(connections, jobs):
         click.echo(
             f"No worker listens to queue {queue}: start one with `hsae-admin worker --queue {queue}`"
             " (or `hsae-admin up`); waiting for it.",
@@ -88,24 +76,13 @@ def _warn_of_unattended_queues(connections: Connections, jobs: list[dict[str, An
         )
 
 
-def attended_queues(connections: Connections) -> set[str]:
-    """The queues from which some worker takes jobs; waits two seconds for answers."""
-    connections.notifier.check()
-    try:
-        answers = make_app(connections.settings).control.inspect(timeout=_INSPECT_SECONDS).active_queues()
-    except (OperationalError, OSError):  # it went away since; whoever waits will see that nothing moves
-        return set()
-    return {queue["name"] for queues in (answers or {}).values() for queue in queues}
-
-
 def _watch_live(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
-    jobs = _jobs(connections, study_id)
-    with Live(render(jobs, console.height, console.width), console=console, refresh_per_second=4) as live:
-        while _busy(jobs):
-            time.sleep(_POLL_SECONDS)
-            jobs = _jobs(connections, study_id)
-            live.update(render(jobs, console.height, console.width))
-    return jobs
+    with Live(console=console, refresh_per_second=4) as live:
+        return wait_for_jobs(
+            connections,
+            study_id,
+            on_look=lambda jobs: live.update(render(list(jobs), console.height, console.width)),
+        )
 
 
 def _watch_lines(connections: Connections, study_id: int, console: Console) -> list[dict[str, Any]]:
@@ -114,7 +91,7 @@ def _watch_lines(connections: Connections, study_id: int, console: Console) -> l
     told: dict[int, int | None] = {}
     spoken = time.monotonic()
     while True:
-        jobs = _jobs(connections, study_id)
+        jobs = study_jobs(connections, study_id)
         speak = time.monotonic() - spoken >= _PIPE_SECONDS
         for job in jobs:
             number, now = job["id"], (job["state"], job["pause_seconds"] is not None)
@@ -131,10 +108,10 @@ def _watch_lines(connections: Connections, study_id: int, console: Console) -> l
             seen[number] = now
         if speak:
             spoken = time.monotonic()
-        if not _busy(jobs):
+        if not is_busy(jobs):
             console.print(_summary(jobs), soft_wrap=True)
             return jobs
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _progress_text(job: dict[str, Any]) -> str:
@@ -206,11 +183,11 @@ def _table(shown: list[dict[str, Any]], columns: list[Column]) -> FittedTable:
 def title_forms(title: str) -> tuple[str, ...]:
     """A job's title and shorter forms: without the split, without any settings in brackets, without model and images.
 
-    They keep what tells the jobs of a study apart: the kind of SAE and the layer.
+    They keep what tells the jobs of a study apart: the kind of SAE, the layer, and of cross-fitting the half.
     """
     without_split = re.sub(r" \(split=[^()]*\)", "", title)
     bare = re.sub(r" \([^()]*\)", "", title)
-    shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*", r", \1", bare)
+    shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*?(, half \d scored)?$", r", \1\2", bare)
     return tuple(dict.fromkeys((title, without_split, bare, shortest)))
 
 

@@ -46,7 +46,8 @@ def _by_sae(preview: Preview) -> list[dict[str, Any]]:
     status: dict[tuple[str, int], dict[str, str]] = {}
     for job in preview.jobs:
         if job.sae is not None:
-            status.setdefault((sae_label(job.sae), job.layers[0]), {})[job.kind] = job.status
+            label = sae_label(job.sae) + (f", {job.half}" if job.half else "")
+            status.setdefault((label, job.layers[0]), {})[job.kind] = job.status
     layers: dict[tuple[str, str, str], list[int]] = {}
     for (label, layer), of_kind in status.items():
         layers.setdefault((label, of_kind["train"], of_kind["analyze"]), []).append(layer)

@@ -1,7 +1,6 @@
 """Options that the commands of `results` share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,14 +8,14 @@ import click
 from sqlalchemy.orm import Session
 
 from hsae.catalog import BASES, transaction
-from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
-from hsae.cli.framework.study_choice import StudyChoice, choose_scope, say
+from hsae.cli.framework.study_choice import StudyChoice, say, scope_note
 from hsae.hierarchy.config import CONTROL_BASES
-from hsae.pipeline.exports.analysis_names import in_sample_title, name_saes
+from hsae.pipeline.exports.analysis_names import in_sample_title
+from hsae.pipeline.exports.result_rows import filtered_rows as named_rows
 from hsae.report.plot_suffixes import check_suffix
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
@@ -130,14 +129,8 @@ def filtered_rows(
     """
     wanted = kind(analysis_ids=one_analysis(analysis_id), **options)
     with transaction(connections.sessions) as session:
-        require_known(session, wanted)
-        named = tuple(find_nodes(session, nodes)) if nodes else None
-        above = tuple(find_nodes(session, [under])) if under else None
-        some = None if named is None and above is None else [*(named or ()), *(above or ())]
-        wanted, note = choose_scope(session, study, replace(wanted, nodes=named, under=above), nodes=some)
-        rows = query(session, wanted)
-        name_saes(session, rows)
-    say(note, quiet=quiet)
+        rows, scope = named_rows(session, query, wanted, study=study, nodes=nodes, under=under)
+    say(scope_note(scope), quiet=quiet)
     return rows
 
 

@@ -6,12 +6,9 @@ from typing import Any, Literal
 import click
 
 from hsae.catalog import transaction
-from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
-from hsae.catalog.findings.scores import layer_rows
-from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
@@ -22,10 +19,10 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
-from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses, name_saes
-from hsae.report.headline_table import headline_cells, with_headlines
-from hsae.report.layer_table import beside_controls
+from hsae.pipeline.exports.result_rows import layer_results
+from hsae.report.headline_table import headline_cells
 from hsae.report.sparsity import unequal_l0
+from hsae.split_config import SplitConfig
 
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {
@@ -139,6 +136,9 @@ Rarefied share: of nodes with adjusted F1 >= .5, of as many columns as the small
 share of nodes that some column finds by the exact test. columns: how many the basis has; more have more chances;
 rarefied: for how many the rarefied share is. train: of as many rows as are held out that the SAE trained on. dead:
 beside train of these rows, else of all scored images."""
+_HALVES = (
+    "Each half of the images has its own tables, of SAEs that the other half trained; `results study` has their mean."
+)
 _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out.
 Baselines at the SAE's densities: exemplars, k-means = similarity to training images, to their clusters; PCA, random =
@@ -195,21 +195,9 @@ def fetch_layers(
 ) -> list[dict[str, Any]]:
     """Layer scores with those of the controls, of a study, of all or of the latest, with the SAEs' names and titles."""
     with transaction(connections.sessions) as session:
-        fits = AnalysisFilter(**wanted)
-        require_known(session, fits)
-        fits, note = choose_scope(session, study, fits)
-        rows = beside_controls(layer_rows(session, fits))
-        name_saes(session, rows)
-        numbers = {row["analysis_id"] for row in rows}
-        titles = analysis_titles(session, numbers)
-        in_sample = in_sample_analyses(session, numbers)
-        intervals, shuffled = headline_intervals(session, numbers), shuffled_trees(session, numbers)
-    say(note, quiet=quiet)
-    return [
-        with_headlines(row, intervals, shuffled)
-        | {"title": titles[row["analysis_id"]], "in_sample": row["analysis_id"] in in_sample}
-        for row in rows
-    ]
+        rows, scope = layer_results(session, AnalysisFilter(**wanted), study=study)
+    say(scope_note(scope), quiet=quiet)
+    return rows
 
 
 def print_layers(connections: Connections, *, study_id: int) -> None:
@@ -244,6 +232,8 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
     warnings = [unequal_l0([row.get("holdout_l0") for row in group], f"{t}: its") for t, group in groups.items()]
     for warning in filter(None, warnings):
         out.print(warning, soft_wrap=True, markup=False)
+    if all(any(SplitConfig(fold=fold).scored_half in title for title in groups) for fold in (0, 1)):
+        out.print(_HALVES, soft_wrap=True)
     out.print(_legend(rows, protocol, full=full), soft_wrap=True)
     if full:
         out.print(_FULL_LEGEND, soft_wrap=True)

@@ -7,9 +7,10 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.findings.levels import level_rows
 from hsae.catalog.queries.known_names import require_known
+from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
 from hsae.pipeline.exports.analysis_names import activation_titles, in_sample_analyses
@@ -35,14 +36,14 @@ def levels(connections: Connections, /, study: int | str | None, as_json: bool, 
     with transaction(connections.sessions) as session:
         fits = AnalysisFilter(**wanted)
         require_known(session, fits)
-        fits, note = choose_scope(session, study, fits)
-        rows = level_rows(session, fits)
+        scope = choose_scope(session, study, fits)
+        rows = level_rows(session, scope.wanted)
         numbers = {row["analysis_id"] for row in rows}
         titles, in_sample = activation_titles(session, numbers), in_sample_analyses(session, numbers)
     if as_json:
         print_json(rows)
         return
-    say(note, quiet=False)
+    say(scope_note(scope), quiet=False)
     if not rows:
         click.echo("No scores fit: `hsae-admin submit --layer 8 --wait` makes some, with one label per image.")
         return

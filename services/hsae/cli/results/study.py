@@ -53,8 +53,9 @@ _BETWEEN = {
 _TREND = {"metric": "quantity", "sae": "SAE", "slope": "slope per layer", "interval": "interval", "rises": "rises?"}
 _LEGEND = """\
 Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
-Intervals say how much a number would change with other classes, and with other seeds where there are several:
+Intervals say how much a number would change with other classes, and with other seeds or halves where there are several:
 docs/metrics.md."""
+_CROSS_FITTED = "mean of two halves (cross-fitted)"
 _LEGEND_BEFORE = """\
 Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
 This comparison is of an earlier version, which resampled nodes or latents: its intervals are too narrow. Submit the
@@ -75,7 +76,8 @@ def study_results(
 ) -> None:
     """Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals.
 
-    SAEs that differ in their seed alone are one configuration. Without STUDY: the latest that has a comparison.
+    SAEs that differ in their seed alone are one configuration, as are those of two halves of the images, of which each
+    is scored in turn. Without STUDY: the latest that has a comparison.
     """
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study, compared=True)
@@ -95,6 +97,7 @@ def study_results(
             row["sae"] = f"{row['sae']}, {row['n_seeds']} seeds"
     config = comparison["config"]
     images = comparison["dataset"] + (f", {IN_SAMPLE}" if comparison["in_sample"] else "")
+    images += f", {_CROSS_FITTED}" if comparison["cross_fitted"] else ""
     how = f"of {config['n_resamples']} bootstrap resamples" if is_former else "by deleting a fifth of the classes"
     title = f"Study {number} on {images}: {config['confidence']:.0%} intervals {how}"
     if plot is not None:

@@ -9,9 +9,10 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.findings.tree import best_latents, find_tree, tree_nodes
 from hsae.catalog.queries.known_names import find_nodes, require_known
+from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
@@ -119,7 +120,8 @@ def _fetch(
     with transaction(connections.sessions) as session:
         nodes = find_nodes(session, [node])
         require_known(session, fits)
-        fits, note = choose_scope(session, study, fits, nodes=nodes)
+        scope = choose_scope(session, study, fits, nodes=nodes)
+        fits = scope.wanted
         found = find_tree(session, nodes, dataset=fits.dataset, analysis_ids=fits.analysis_ids)
         rows = tree_nodes(session, dataset_id=found["dataset_id"], root=found["synset_id"], depth=depth)
         shown = tuple(row["synset_id"] for row in rows)
@@ -128,7 +130,7 @@ def _fetch(
     silent = dict.fromkeys((*_COLUMNS, "sae_kind", "basis", "seed", "auroc", "n_fire"))
     del silent["line"]
     merged = [{**silent, **row, **best.get(row["synset_id"], {})} for row in rows]
-    return found, merged, note
+    return found, merged, scope_note(scope)
 
 
 def _name(rows: list[dict[str, Any]], root: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 from sqlalchemy import text
 
-from hsae import __version__
 from hsae.catalog import clear_errors, connect
 from hsae.catalog.server import reader_role
 from hsae.catalog.server.schema_version import require_current_schema, schema_version
@@ -113,7 +112,7 @@ def _versions(_: Connections) -> str:
             raise UserError(
                 f"the package {name} is not installed: in hsae's checkout run `make install`, or `pip install .`"
             ) from error
-    return f"hsae {__version__}, Python {platform.python_version()}, {', '.join(found)}"
+    return f"hsae {version('hsae')}, Python {platform.python_version()}, {', '.join(found)}"
 
 
 def _settings(connections: Connections) -> str:

@@ -14,7 +14,7 @@ from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import cell, console, json_option, print_json, table
 from hsae.cli.studies.summary import COLUMNS, for_people
 from hsae.report.setting_names import setting_names
-from hsae.split_config import NO_SPLIT
+from hsae.split_config import NO_SPLIT, SplitConfig
 
 _ANALYSES = {
     "layer": "layer", "name": "SAE", "extract_job": "extract", "train": "train job", "analyze": "analyze job",
@@ -73,12 +73,18 @@ def _named_analyses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     names = setting_names(
         {row["job"]: row["sae_config"] for row in rows if row["sae_config"]}, always=("kind", "expansion")
     )
+    is_cross_fitted = any(row["fold"] for row in rows)
     return [
         row
         | {
-            "name": names.get(row["job"]),
+            "name": _half(names.get(row["job"]), row["fold"]) if is_cross_fitted else names.get(row["job"]),
             "train": None if row["train_job"] is None else f"{row['train_job']} {row['train_state']}",
             "analyze": f"{row['job']} {row['state']}",
         }
         for row in rows
     ]
+
+
+def _half(name: str | None, fold: int) -> str:
+    """An SAE's name with the half of the images that is scored."""
+    return f"{name}, {SplitConfig(fold=fold).scored_half}"

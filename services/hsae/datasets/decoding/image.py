@@ -135,10 +135,7 @@ class ImageFile:
             UnreadableImageError: as the constructor.
             UserError: as the constructor.
         """
-        with one_reason(self._name, self._max_pixels, _FORMATS):
-            self._image.load()
-            check_range(self._image)
-            return DecodedImage(self._image, _orientation(self._image), self._name, self._max_pixels)
+        return decoded(self._image, self._name, max_pixels=self._max_pixels)
 
 
 class DecodedImage:
@@ -213,6 +210,20 @@ class DecodedImage:
             joined.paste(band, (0, top))
             top += band.height
         return joined
+
+
+def decoded(image: Image.Image, name: str, *, max_pixels: int) -> DecodedImage:
+    """A Pillow image, of a file or of any other origin, read as `DecodedImage` describes.
+
+    Raises:
+        UnreadableImageError: as `ImageFile`.
+        UserError: as `ImageFile`.
+    """
+    with one_reason(name, max_pixels, _FORMATS):
+        _check_size(*image.size, max_pixels)
+        image.load()
+        check_range(image)
+        return DecodedImage(image, _orientation(image), name, max_pixels)
 
 
 def open_image(path: Path, *, max_pixels: int) -> Image.Image:

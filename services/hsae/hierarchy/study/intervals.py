@@ -17,10 +17,10 @@ Column = tuple[int, str]
 
 
 class ComparedGroup(NamedTuple):
-    """The analyses of one SAE configuration at one layer, one per seed of the SAE.
+    """The analyses of one SAE configuration at one layer, one per seed of the SAE and fold of the images.
 
     Attributes:
-        number: the number of the analysis of the smallest seed, in whose name results stand.
+        number: the number of the analysis of the smallest seed and the first fold, in whose name results stand.
         key: its content address.
         layer: the layer.
         sae: a text that identifies the SAE configuration without its seed.
@@ -43,6 +43,7 @@ class Score(NamedTuple):
     high: float
     n: int
     n_seeds: int
+    n_folds: int
 
 
 class Difference(NamedTuple):
@@ -58,6 +59,7 @@ class Difference(NamedTuple):
     high: float
     n: int
     n_seeds: int
+    n_folds: int
 
 
 class Trend(NamedTuple):
@@ -70,6 +72,7 @@ class Trend(NamedTuple):
     high: float
     n_layers: int
     n_seeds: int
+    n_folds: int
 
 
 def compared_pairs(groups: Sequence[ComparedGroup], columns: Sequence[Column]) -> Iterator[tuple[Column, Column]]:
@@ -111,14 +114,14 @@ def compare_groups(
     trends: list[Trend] = []
     for metric, found in estimates.items():
         for (number, basis), one in found.items():
-            value, low, high, n_seeds = combine([(1.0, one)], confidence)
-            scores.append(Score(number, basis, metric, value, low, high, one.n, n_seeds))
+            value, low, high, *runs = combine([(1.0, one)], confidence)
+            scores.append(Score(number, basis, metric, value, low, high, one.n, *runs))
         for left, right in compared_pairs(groups, list(found)):
             if left in found and right in found:
                 one, other = found[left], found[right]
-                value, low, high, n_seeds = combine([(1.0, one), (-1.0, other)], confidence)
+                value, low, high, *runs = combine([(1.0, one), (-1.0, other)], confidence)
                 n = min(one.n, other.n)
-                differences.append(Difference(metric, *left, *right, value, low, high, n, n_seeds))
+                differences.append(Difference(metric, *left, *right, value, low, high, n, *runs))
         trends += _trends(metric, groups, found, confidence)
     return scores, differences, trends
 
@@ -133,8 +136,8 @@ def _trends(
             continue
         weights = slope_weights([group.layer for group in known])
         terms = [(weight, found[group.number, SAE]) for weight, group in zip(weights, known, strict=True)]
-        slope, low, high, n_seeds = combine(terms, confidence)
-        yield Trend(metric, known[0].number, slope, low, high, len(known), n_seeds)
+        slope, low, high, *runs = combine(terms, confidence)
+        yield Trend(metric, known[0].number, slope, low, high, len(known), *runs)
 
 
 def slope_weights(layers: Sequence[int]) -> list[float]:

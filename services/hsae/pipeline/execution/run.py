@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from hsae import __version__
 from hsae.catalog import Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
 from hsae.pipeline.execution.device import pick_device
@@ -98,7 +98,7 @@ def _attempt(
         stage = stage_of(job.kind)
         request = stage.request.model_validate(job.request)
     except (KeyError, ValidationError):
-        error = UserError(f"this worker's hsae {__version__} cannot read the request: upgrade the worker")
+        error = UserError(f"this worker's hsae {version('hsae')} cannot read the request: upgrade the worker")
         return _outage(job, settings, heartbeat, error), _nothing
     try:
         try:

@@ -1,1 +1,1 @@
-"""Analyses as files for other tools."""
+"""Analyses as files for other tools, and rows of results with the names of their SAEs."""

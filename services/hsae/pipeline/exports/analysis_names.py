@@ -51,11 +51,13 @@ def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int
 def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
     """Titles of the analysed activations: `cls of dinov2-base, birds`, with the settings in which they differ.
 
-    With `, in-sample` where the analysis has no part of the images that is scored alone.
+    With `, in-sample` where the analysis has no part of the images that is scored alone, and with the half that is
+    scored where the images are in two halves.
     """
 
     def title(row: _Settings, brackets: str) -> str:
-        return f"{_activations(row)}{brackets}" + (f", {IN_SAMPLE}" if _is_in_sample(row) else "")
+        scored = IN_SAMPLE if _is_in_sample(row) else row["half"]
+        return f"{_activations(row)}{brackets}" + ("" if scored is None else f", {scored}")
 
     return _titles(session, analysis_ids, ("activations",), title)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from hsae import __version__
 from hsae.catalog.queries.conditions import Row
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.scores.pair_sums import NodeScores
@@ -87,7 +87,7 @@ def _analysis(row: Row) -> dict[str, Any]:
         "scoring": row["config"],
         "train_dataset": row["train_dataset"],
         "split": row["split"],
-        "hsae_version": __version__,
+        "hsae_version": version("hsae"),
     }
 
 

@@ -50,7 +50,7 @@ def split_suffix(split: SplitConfig | None) -> str:
 
 
 def _chosen_split(split: SplitConfig | ScoreSplit) -> list[str]:
-    return [] if split == type(split)() else [f"split={split.label}"]
+    return [] if split.label == type(split)().label else [f"split={split.label}"]
 
 
 def _chosen(config: BaseModel, default: BaseModel, left_out: set[str]) -> list[str]:

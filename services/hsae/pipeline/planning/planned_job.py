@@ -1,6 +1,6 @@
 """The jobs of a plan, from the request to the status of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hsae.catalog import Job
@@ -25,6 +25,7 @@ class PlannedJob:
         state: its state in the catalog.
         layers: its layers.
         sae: the SAE that it trains or scores; None where the job is of all SAEs.
+        half: of cross-fitting, which half of the images it scores, or leaves to be scored; else empty.
     """
 
     id: int
@@ -35,11 +36,15 @@ class PlannedJob:
     state: str
     layers: tuple[int, ...]
     sae: SaeConfig | None
+    half: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
-    """A job that a plan needs, whether it exists or not; `needs`: keys of the artifacts that must exist first."""
+    """A job that a plan needs, whether it exists or not.
+
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`.
+    """
 
     kind: str
     queue: str
@@ -48,6 +53,11 @@ class WantedJob:
     needs: tuple[str, ...]
     layers: tuple[int, ...]
     sae: SaeConfig | None = None
+    half: str = ""
+
+    def of_half(self, half: str) -> "WantedJob":
+        """The same job with the half of the images, which also stands in its title."""
+        return replace(self, title=f"{self.title}, {half}", half=half)
 
     @classmethod
     def of(cls, stage: Stage[Any], asked: Asked) -> "WantedJob":
@@ -68,4 +78,6 @@ class Step:
     def planned(self) -> PlannedJob:
         """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
-        return PlannedJob(job.id, job.key, job.kind, wanted.title, self.status, job.state, wanted.layers, wanted.sae)
+        return PlannedJob(
+            job.id, job.key, job.kind, wanted.title, self.status, job.state, wanted.layers, wanted.sae, wanted.half
+        )

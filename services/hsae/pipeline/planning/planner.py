@@ -15,7 +15,7 @@ from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
 from hsae.pipeline.kinds.stage import Asked
 from hsae.pipeline.planning.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step, WantedJob
-from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.requests import Splits, SubmitRequest
 from hsae.pipeline.planning.wanted_jobs import wanted_jobs
 from hsae.pipeline.queue.jobs import record, requeue
 from hsae.settings import Settings
@@ -51,10 +51,12 @@ class Planner:
         dataset: DatasetRef,
         layers: tuple[int, ...],
         score_dataset: DatasetRef | None = None,
+        splits: Splits | None = None,
     ) -> None:
         """Find or make the request's jobs; sets `comparison_key` and `embeddings`.
 
-        `score_dataset` is the data set that is scored where `dataset` trains alone.
+        `score_dataset` is the data set that is scored where `dataset` trains alone, `splits` those by each of which the
+        request's SAEs are trained and scored (None: its own).
         """
         study = Asked(
             model=spec,
@@ -72,7 +74,7 @@ class Planner:
             self._plan_activations(study, EXTRACT.ask(study))
         embedding = self._inputs(study.of_scored())
         study = replace(study, embedding_key=None if embedding is None else embedding.key)
-        wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)))
+        wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
         known = self._known([job.request.key for job in wanted])
         for job in wanted:
             self._makers[job.request.key] = self._job(known.get(job.request.key), job)

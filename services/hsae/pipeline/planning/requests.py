@@ -14,6 +14,8 @@ from hsae.pipeline.kinds.registry import own_settings
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 
+Splits = tuple[SplitConfig | None, ...]
+"""The splits by each of which a study trains and scores; None: in-sample."""
 MAX_SEEDS = 100
 """Seeds of every SAE configuration in one study."""
 
@@ -44,6 +46,10 @@ class SubmitRequest(FrozenModel):
         default_factory=dict, description="by kind of job the settings that only its stage has"
     )
     split: SplitConfig | None = SplitConfig()  # None: in-sample
+    cross_fit: bool = Field(
+        default=True,
+        description="with too few images for three parts, train and score both halves of them in turn; else one way",
+    )
     priority: int = Field(default=0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 
     @field_validator("own", mode="before")
@@ -57,6 +63,20 @@ class SubmitRequest(FrozenModel):
             kind: classes[kind].model_validate(given) if kind in classes and isinstance(given, Mapping) else given
             for kind, given in own.items()
         }
+
+    @property
+    def may_cross_fit(self) -> bool:
+        """Whether both halves are scored where the images are halved; not if a fold or groups are named."""
+        split = self.split
+        if split is None or self.score_dataset is not None:
+            return False
+        return self.cross_fit and split.groups is None and not split.fold
+
+    def splits(self, *, is_halved: bool) -> Splits:
+        """Both folds of a data set that is halved, unless the request asks for one; else the request's own split."""
+        if self.split is None or not is_halved or not self.may_cross_fit:
+            return (self.split,)
+        return (self.split, self.split.model_copy(update={"fold": 1}))
 
 
 def study_key(

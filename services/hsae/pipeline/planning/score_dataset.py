@@ -1,11 +1,15 @@
-"""The data sets of a request: the one that trains, and the one that selects and scores where that is another one."""
+"""The data sets of a request: the one that trains, the one that selects and scores, and whether it is halved."""
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import Dataset
+from hsae.catalog import Dataset, transaction
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_names import dataset_or_first
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.settings import Settings
 from hsae.split_config import NO_SPLIT, SplitConfig
+from hsae.store.objects import ObjectStore
 
 
 def find_datasets(
@@ -37,6 +41,23 @@ def find_datasets(
         raise UserError("; and ".join(dict.fromkeys(problems)))
     dataset, scored = found
     return dataset, scored
+
+
+def reads_halved(request: SubmitRequest, settings: Settings, sessions: sessionmaker[Session]) -> bool:
+    """Whether the request's split halves its data set, from the listing, which is read only if that decides something.
+
+    Raises:
+        UserError: the data set is unknown, or its images cannot be split as the request says.
+    """
+    split = request.split
+    if split is None or request.score_dataset is not None or not (request.may_cross_fit or split.fold):
+        return False
+    with transaction(sessions) as session:
+        dataset = dataset_ref(dataset_or_first(session, request.dataset))
+    # pyarrow comes with it, a third of a second: what needs no listing does without.
+    from hsae.pipeline.inputs.image_split import read_split
+
+    return read_split(ObjectStore.from_settings(settings), dataset, split).is_halved
 
 
 def unsplit(score_name: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from hsae.catalog import MAX_PRIORITY
@@ -21,6 +20,7 @@ from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
+from hsae.pipeline.planning.yaml_file import load_yaml
 from hsae.pydantic_errors import mistakes
 from hsae.sae.config import SaeConfig, foreign_setting
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
@@ -28,7 +28,6 @@ from hsae.settings import Settings
 from hsae.split_config import SplitConfig, parse_split
 
 MAX_SAES = 1000
-_MAX_BYTES = 1_000_000
 _MAX_LAYERS = 10_000
 _shown = Repr()  # short, whatever an alias of YAML may stand for
 _shown.maxlevel = 2
@@ -151,9 +150,10 @@ class StudySpec(BaseModel):
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
+    cross_fit: bool = Field(default=True, description="halves of few images are used in both ways")
     priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
-    def request(self, settings: Settings, *, folder: Path, priority: int | None = None) -> SubmitRequest:
+    def request(self, settings: Settings, *, folder: Path = Path(), priority: int | None = None) -> SubmitRequest:
         """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
         model = self.model or settings.model
         if model.startswith(("./", "../")):
@@ -173,6 +173,7 @@ class StudySpec(BaseModel):
             comparison=self.comparison,
             probe=self.probe,
             split=self.split,
+            cross_fit=self.cross_fit,
             own=self._own(),
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
@@ -189,6 +190,28 @@ def _with_own_settings() -> type[StudySpec]:
     return create_model("StudySpec", __base__=StudySpec, **fields) if fields else StudySpec
 
 
+def spec_of(content: Any) -> StudySpec:
+    """The study of a file's fields, or of the same fields from elsewhere.
+
+    Raises:
+        UserError: a field is not valid.
+    """
+    try:
+        if not isinstance(content, Mapping):
+            raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
+        extraction = content.get("extraction")
+        if isinstance(extraction, Mapping):
+            content = {**content, "extraction": _as_settings("extraction", extraction)}
+        spec = _with_own_settings().model_validate(content)
+    except ValidationError as error:
+        raise UserError(_first_problem(error)) from error
+    if len(spec.saes) * spec.seeds > MAX_SAES:
+        raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
+    if spec.extraction.seed and spec.extraction.n_views == 1:
+        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
+    return spec
+
+
 def read_spec(path: Path) -> StudySpec:
     """Read a study file; a study without a name is named after its file.
 
@@ -196,62 +219,10 @@ def read_spec(path: Path) -> StudySpec:
         UserError: there is no such file, it is no YAML, or its content is not valid.
     """
     try:
-        content = _load(path)
-        if not isinstance(content, Mapping):
-            raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
-        extraction = content.get("extraction")
-        if isinstance(extraction, Mapping):
-            content = {**content, "extraction": _as_settings("extraction", extraction)}
-        spec = _with_own_settings().model_validate(content)
-        if len(spec.saes) * spec.seeds > MAX_SAES:
-            raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
-        _check_seed(spec.extraction)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        spec = spec_of(load_yaml(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and an error for a repeated key, of which YAML's own loader silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue  # refused below
-            key = key_node.value
-            if key in seen:
-                raise UserError(f"line {key_node.start_mark.line + 1}: {key} is given twice: leave one out")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> Any:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error}): give the path of a study file") from error
-    if len(content) > _MAX_BYTES:
-        raise UserError(f"it has {len(content)} bytes, which is no study file: give one of at most {_MAX_BYTES}")
-    try:
-        return yaml.load(content.decode(), _Loader)  # noqa: S506 -- a SafeLoader
-    except UnicodeDecodeError as error:
-        raise UserError(f"it is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "somewhere"
-        raise UserError(f"{place}: {error.problem or error.context}: correct the YAML") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"it is no YAML ({error})") from error
-    except RecursionError as error:
-        raise UserError("it is nested too deeply: write a flat study file") from error
-
-
-def _check_seed(extraction: ExtractionConfig) -> None:
-    if extraction.seed and extraction.n_views == 1:
-        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
 
 
 def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
-from hsae.pipeline.planning.score_dataset import find_datasets
+from hsae.pipeline.planning.score_dataset import find_datasets, reads_halved
 from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
 from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.queue.notifier import Notification
@@ -128,12 +128,16 @@ def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -
     layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
     for sae in request.saes:
         check_config(sae, spec.d_model)
-    n_jobs = n_wanted_jobs(len(layers), len(set(request.saes)), request.own)
+    _check_size(request, len(layers), n_splits=1)
+    return layers
+
+
+def _check_size(request: SubmitRequest, n_layers: int, *, n_splits: int) -> None:
+    n_jobs = n_splits * n_wanted_jobs(n_layers, len(set(request.saes)), request.own)
     if n_jobs > MAX_JOBS:
         raise UserError(
             f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"
         )
-    return layers
 
 
 def submit(
@@ -142,17 +146,21 @@ def submit(
     sessions: sessionmaker[Session],
     *,
     checked: tuple[BackboneSpec, tuple[int, ...]] | None = None,
+    is_halved: bool | None = None,
 ) -> Plan:
     """Check the request, then enter its study and whatever jobs it still needs, all in one transaction.
 
-    `checked` is what `check_model` gave for the request, where that was asked before (it reads all of a local model).
+    `checked` is what `check_model` gave for the request, where that was asked before (it reads all of a local model);
+    `is_halved` whether its split halves the data set, where that is known (None: the listing is read).
 
     Raises:
-        UserError: what `check_model` raises, and for unknown data sets or two that cannot be used together.
+        UserError: what `check_model` raises, and for unknown data sets or two that cannot be used together, or images
+            that cannot be split.
     """
     checked = checked or check_model(request, settings)
+    is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:
-        return _enter_study(session, request, settings, *checked)
+        return _enter_study(session, request, settings, *checked, is_halved=is_halved)
 
 
 def preview(
@@ -161,12 +169,15 @@ def preview(
     sessions: sessionmaker[Session],
     *,
     checked: tuple[BackboneSpec, tuple[int, ...]] | None = None,
+    is_halved: bool | None = None,
 ) -> Preview:
     """What `submit` would do now: it is done and taken back, so that the two cannot disagree. Raises as `submit`."""
     checked = checked or check_model(request, settings)
+    is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:
         # Rows that are taken back have negative numbers: those of the catalog stay for what is entered.
-        plan = _enter_study(session, request, settings, *checked, numbers=itertools.count(-1, -1))
+        numbers = itertools.count(-1, -1)
+        plan = _enter_study(session, request, settings, *checked, is_halved=is_halved, numbers=numbers)
         session.rollback()
     study_id = None if plan.is_new else plan.study_id
     return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id, plan.score_dataset)
@@ -179,14 +190,17 @@ def _enter_study(
     spec: BackboneSpec,
     layers: tuple[int, ...],
     *,
+    is_halved: bool,
     numbers: Iterator[int] | None = None,
 ) -> Plan:
+    splits = request.splits(is_halved=is_halved)
+    _check_size(request, len(layers), n_splits=len(splits))
     # Submits take turns, so that two at the same instant cannot both plan the same artifact.
     take_lock(session, SUBMIT_LOCK)
     dataset, scored = find_datasets(session, request.dataset, request.score_dataset, request.split)
     ref, scored_ref = dataset_ref(dataset), None if scored is None else dataset_ref(scored)
     planner = Planner(session, settings, request.priority, numbers)
-    planner.plan(request, spec, ref, layers, scored_ref)
+    planner.plan(request, spec, ref, layers, scored_ref, splits)
     key = study_key(
         planner.comparison_key,
         dataset.id,

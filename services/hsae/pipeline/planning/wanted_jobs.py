@@ -1,5 +1,6 @@
 """The jobs that a study needs after its extraction: each stage makes its request from what the study asks."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,27 +10,50 @@ from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.stage import Asked, Scope
 from hsae.pipeline.planning.planned_job import WantedJob
 from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
 
 
-def wanted_jobs(study: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
-    """The jobs of all layers and SAEs in the plan's order: every job comes after those that it needs."""
+def wanted_jobs(study: Asked, saes: Sequence[SaeConfig], splits: Sequence[SplitConfig | None]) -> list[WantedJob]:
+    """The jobs of all layers and SAEs in the plan's order: every job comes after those that it needs.
+
+    Args:
+        study: what the study asks.
+        saes: its SAEs.
+        splits: of cross-fitting both folds, else its one split: each has jobs of its own for every layer and SAE.
+    """
     activation_key = EXTRACT.ask(study).activation_key
     scored_key = None if study.score_dataset is None else EXTRACT.ask(study.of_scored()).activation_key
     found: list[WantedJob] = []
     for layer in study.layers:
-        of_layer = replace(
+        whole = replace(
             study,
             layers=(layer,),
             scored_key=None if scored_key is None else scored_key(layer),
             keys={EXTRACT.kind: (activation_key(layer),)},
         )
-        jobs = _jobs("layer", of_layer)
-        found += jobs
-        of_layer = replace(of_layer, keys=_with(of_layer.keys, jobs))
-        for sae in saes:
-            found += _jobs("sae", replace(of_layer, sae=sae))
+        found += _told_apart([(split, _of_layer(replace(whole, split=split), saes)) for split in splits])
     activations = {EXTRACT.kind: tuple(activation_key(layer) for layer in study.layers)}
     return found + _jobs("study", replace(study, keys=_with(activations, found)))
+
+
+def _of_layer(layer: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
+    """The jobs of one layer and split."""
+    found = _jobs("layer", layer)
+    layer = replace(layer, keys=_with(layer.keys, found))
+    for sae in saes:
+        found += _jobs("sae", replace(layer, sae=sae))
+    return found
+
+
+def _told_apart(of_splits: Sequence[tuple[SplitConfig | None, Sequence[WantedJob]]]) -> list[WantedJob]:
+    """Every job once, as not all depend on the split; those of one half with the half that they score in the title."""
+    times = Counter(job.request.key for _, jobs in of_splits for job in jobs)
+    found: dict[str, WantedJob] = {}
+    for split, jobs in of_splits:
+        for job in jobs:
+            is_of_half = split is not None and (split.fold or times[job.request.key] < len(of_splits))
+            found.setdefault(job.request.key, job.of_half(split.scored_half) if split and is_of_half else job)
+    return list(found.values())
 
 
 def n_wanted_jobs(n_layers: int, n_saes: int, own: Mapping[str, FrozenModel]) -> int:

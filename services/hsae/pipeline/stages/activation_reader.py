@@ -5,24 +5,41 @@ Three functions hold more than a shard: `read_training_rows` every row of the se
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int32
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from torch import Tensor
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
-from hsae.pipeline.stages.context import StageContext
 from hsae.sae.rows import TrainingRows, check_finite
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
+from hsae.store.objects import ObjectStore
 
 WantedImages = Bool[np.ndarray, "n_listed"]
 """Whether an image of the data set's listing is wanted, by its number there."""
+
+
+class Reading(Protocol):
+    """What a reader needs: a job's context has it, and so can any other program."""
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store."""
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A transaction for reading."""
+
+    def check(self) -> None:
+        """Raise if the reader must stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ class PlainImages:
         return self.activations.mean(1) if self.activations.shape[1] > 1 else self.activations[:, 0]
 
 
-def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet, ActivationManifest]:
+def open_activation_set(context: Reading, key: str) -> tuple[ActivationSet, ActivationManifest]:
     """The catalog's row and the verified manifest of a published activation set.
 
     Raises:
@@ -58,12 +75,28 @@ def open_activation_set(context: StageContext, key: str) -> tuple[ActivationSet,
     return row, read_manifest(context.store, key, sha256=row.manifest_sha256)
 
 
-def iterate_shards(context: StageContext, manifest: ActivationManifest) -> Iterator[ActivationRows]:
+def iterate_shards(context: Reading, manifest: ActivationManifest) -> Iterator[ActivationRows]:
     """The set's shards in order, each verified against its checksum."""
     return (_read(context, entry) for entry in manifest.shards)
 
 
-def iterate_plain_images(context: StageContext, manifest: ActivationManifest) -> Iterator[PlainImages]:
+def read_range(
+    context: Reading, manifest: ActivationManifest, start: int, stop: int
+) -> Iterator[tuple[int, ActivationRows]]:
+    """The rows `start` to `stop` (exclusive) of a set, a shard's share at a time; other shards are not read.
+
+    Each share comes with the number of its first row.
+    """
+    first = 0
+    for entry in manifest.shards:
+        begin, end = max(start, first), min(stop, first + entry.n_rows)
+        if begin < end:
+            shard, within = _read(context, entry), slice(begin - first, end - first)
+            yield begin, ActivationRows(shard.activations[within], shard.image_index[within], shard.view[within])
+        first += entry.n_rows
+
+
+def iterate_plain_images(context: Reading, manifest: ActivationManifest) -> Iterator[PlainImages]:
     """The plain view of every image, with the images of one shard at a time; shards without any are left out."""
     for shard in iterate_shards(context, manifest):
         plain = shard.view == 0
@@ -75,7 +108,7 @@ def iterate_plain_images(context: StageContext, manifest: ActivationManifest) ->
 
 
 def read_plain_rows(
-    context: StageContext, manifest: ActivationManifest, wanted: WantedImages | None = None
+    context: Reading, manifest: ActivationManifest, wanted: WantedImages | None = None
 ) -> tuple[Int32[np.ndarray, "n_images"], Float32[np.ndarray, "n_images d_model"]]:
     """The wanted images that could be read, and one row of activations for each (patch tokens: their mean)."""
     images, activations = [np.empty(0, np.int32)], [np.empty((0, manifest.d_model), np.float32)]
@@ -88,7 +121,7 @@ def read_plain_rows(
 
 
 def read_training_rows(
-    context: StageContext, manifest: ActivationManifest, images: WantedImages | None = None
+    context: Reading, manifest: ActivationManifest, images: WantedImages | None = None
 ) -> TrainingRows:
     """The rows of the wanted images in memory, as stored: float32 or bfloat16 `[n_rows, d_model]`."""
     rows = TrainingRows(
@@ -114,7 +147,7 @@ class StoredRows:
     It only holds image, view and place of each row: 14 bytes a row.
     """
 
-    def __init__(self, context: StageContext, manifest: ActivationManifest, images: WantedImages | None = None) -> None:
+    def __init__(self, context: Reading, manifest: ActivationManifest, images: WantedImages | None = None) -> None:
         """Read the set once.
 
         Raises:
@@ -159,7 +192,7 @@ class StoredRows:
 
 
 def read_embeddings(
-    key: str, images: Int32[np.ndarray, "n_images"], context: StageContext
+    key: str, images: Int32[np.ndarray, "n_images"], context: Reading
 ) -> Float32[np.ndarray, "n_images d_model"]:
     """The plain view's activations of these images, one row each (patch tokens: their mean).
 
@@ -194,6 +227,6 @@ def _wanted(shard: ActivationRows, images: WantedImages | None) -> slice | Bool[
     return slice(None) if images is None else torch.from_numpy(images)[shard.image_index.long()]
 
 
-def _read(context: StageContext, entry: ShardEntry) -> ActivationRows:
+def _read(context: Reading, entry: ShardEntry) -> ActivationRows:
     context.check()
     return read_shard(context.store, entry)

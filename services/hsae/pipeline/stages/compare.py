@@ -13,7 +13,7 @@ from hsae.catalog import Comparison, ComparisonAnalysis, ComparisonDifference, J
 from hsae.catalog.findings.study_inputs import AnalysisRow, ReplicateRow, analyses_by_key, replicate_rows
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.errors import UserError
-from hsae.hierarchy.study.estimates import Estimate
+from hsae.hierarchy.study.estimates import Estimate, Run
 from hsae.hierarchy.study.intervals import Column, ComparedGroup, Difference, Score, Trend, compare_groups
 from hsae.hierarchy.study.seed_stability import is_matched_one_to_one, seed_stability
 from hsae.pipeline.kinds.compare import COMPARE, COMPARISON_FORMAT, CompareRequest
@@ -28,10 +28,17 @@ log = logging.getLogger(__name__)
 
 
 class SeedGroup(NamedTuple):
-    """The analyses of one SAE configuration at one layer by the seed of the SAE, the smallest first."""
+    """The analyses of one SAE configuration at one layer by the seed of the SAE and the fold, the smallest first."""
 
     group: ComparedGroup
-    members: dict[int, AnalysisRow]
+    members: dict[Run, AnalysisRow]
+
+    def by_seed(self) -> list[dict[int, AnalysisRow]]:
+        """The analyses of every fold by seed. Folds have other training images, and so latents of their own."""
+        folds: dict[int, dict[int, AnalysisRow]] = {}
+        for run, row in self.members.items():
+            folds.setdefault(run.fold, {})[run.seed] = row
+        return list(folds.values())
 
 
 def compare(request: CompareRequest, context: StageContext) -> Json:
@@ -56,12 +63,13 @@ def compare(request: CompareRequest, context: StageContext) -> Json:
     bare = [row.id for row in rows if not replicates[row.id]]
     if bare:
         log.warning("%d analyses of an earlier version have no replicates and are left out: %s", len(bare), bare)
-    log.info("comparing %d analyses in %d groups of seeds", len(rows), len(groups))
+    log.info("comparing %d analyses in %d groups of seeds and halves", len(rows), len(groups))
     found = compare_groups([one.group for one in groups], estimates(groups, replicates), request.comparison.confidence)
     stability = []
     n_done = 0
     for one in groups:
-        stability += stability_rows(one.members, context)
+        for members in one.by_seed():
+            stability += stability_rows(members, context)
         n_done += len(one.members)
         context.progress(n_done, len(rows), COMPARE.unit)
         context.check()
@@ -102,14 +110,17 @@ def _summary(comparison: int, n_analyses: int, n_differences: int) -> Json:
 
 
 def seed_groups(rows: Iterable[AnalysisRow]) -> list[SeedGroup]:
-    """The analyses by layer and SAE configuration; analyses that differ in the seed of the SAE alone are one group."""
-    members: dict[tuple[int, str], dict[int, AnalysisRow]] = {}
+    """The analyses by layer and SAE configuration.
+
+    Analyses that differ in the seed of the SAE or in the fold of the images alone are one group.
+    """
+    members: dict[tuple[int, str], dict[Run, AnalysisRow]] = {}
     for row in rows:
         config = SaeConfig.parse(row.sae_config)
-        members.setdefault((row.layer, seedless_label(config)), {})[config.seed] = row
+        members.setdefault((row.layer, seedless_label(config)), {})[Run(config.seed, row.fold)] = row
     groups = []
-    for (layer, sae), by_seed in sorted(members.items()):
-        ordered = dict(sorted(by_seed.items()))
+    for (layer, sae), by_run in sorted(members.items()):
+        ordered = dict(sorted(by_run.items()))
         first = next(iter(ordered.values()))
         groups.append(SeedGroup(ComparedGroup(first.id, first.key, layer, sae), ordered))
     return groups
@@ -124,25 +135,25 @@ def estimates(
         groups: the analyses.
         replicates: by analysis its stored rows; a shuffled basis counts with the mean over the seeds of its shuffles.
     """
-    found: dict[str, dict[Column, dict[int, list[ReplicateRow]]]] = {}
+    found: dict[str, dict[Column, dict[Run, list[ReplicateRow]]]] = {}
     for group, members in groups:
-        for seed, analysis in members.items():
+        for run, analysis in members.items():
             for row in replicates[analysis.id]:
                 column = found.setdefault(row.metric, {}).setdefault((group.number, row.basis), {})
-                column.setdefault(seed, []).append(row)
+                column.setdefault(run, []).append(row)
     return {
-        metric: {column: _estimate(by_seed) for column, by_seed in columns.items()} for metric, columns in found.items()
+        metric: {column: _estimate(by_run) for column, by_run in columns.items()} for metric, columns in found.items()
     }
 
 
-def _estimate(by_seed: Mapping[int, Sequence[ReplicateRow]]) -> Estimate:
+def _estimate(by_run: Mapping[Run, Sequence[ReplicateRow]]) -> Estimate:
     return Estimate(
-        values={seed: float(np.mean([_number(row.value) for row in rows])) for seed, rows in by_seed.items()},
+        values={run: float(np.mean([_number(row.value) for row in rows])) for run, rows in by_run.items()},
         replicates={
-            seed: np.mean([[_number(value) for value in row.replicates] for row in rows], axis=0)
-            for seed, rows in by_seed.items()
+            run: np.mean([[_number(value) for value in row.replicates] for row in rows], axis=0)
+            for run, rows in by_run.items()
         },
-        n=min(row.n for rows in by_seed.values() for row in rows),
+        n=min(row.n for rows in by_run.values() for row in rows),
     )
 
 

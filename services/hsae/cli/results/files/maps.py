@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from hsae.catalog import transaction
 from hsae.catalog.findings.maps import latent_facts, map_rows, mapped_analyses
 from hsae.catalog.queries.known_names import require_known
+from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import choose_scope, say
+from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import csv_text, json_option, print_json, print_rows
 from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
 from hsae.errors import UserError
@@ -76,10 +77,10 @@ def maps(
     wanted = AnalysisFilter(analysis_ids=one_analysis(analysis_id), layer=layer, sae_kind=sae_kind)
     with transaction(connections.sessions) as session:
         require_known(session, wanted)
-        wanted, note = choose_scope(session, study, wanted)
-        rows = _rows(session, wanted, latents, methods)
+        scope = choose_scope(session, study, wanted)
+        rows = _rows(session, scope.wanted, latents, methods)
         name_saes(session, rows)
-    say(note, quiet=as_json)
+    say(scope_note(scope), quiet=as_json)
     lacking = sorted(set(latents) - {row["latent"] for row in rows})
     if lacking:
         click.echo(f"No maps were made of latent {', '.join(map(str, lacking))}.", err=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from hsae.catalog import transaction
-from hsae.cli.datasets.choice import Choice, choose_dataset
-from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
+from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.score_dataset import find_datasets, unsplit
+from hsae.pipeline.submission.dataset_choice import Choice, choose_dataset
 from hsae.split_config import SplitConfig
 
 

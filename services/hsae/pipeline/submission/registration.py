@@ -1,15 +1,13 @@
-"""Registers a data set from the command line: `dataset add`, and a submit of a folder."""
+"""Registers a data set: `dataset add`, and a submit of a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 
 from hsae.catalog import Dataset, DatasetClass, transaction
-from hsae.cli.datasets.labels import labels_json
-from hsae.cli.framework.connections import Connections
 from hsae.datasets import ImageDataset, resolved, scan, source_at
+from hsae.pipeline.connections import Connections
 from hsae.pipeline.inputs.dataset_names import check_name
 from hsae.pipeline.inputs.register import register_images
 from hsae.taxonomy import SenseChoice, Taxonomy, load_taxonomy
@@ -30,17 +28,6 @@ class Registration:
     is_new: bool
     images: ImageDataset
     n_labels: int
-
-    def as_json(self) -> dict[str, Any]:
-        """The registration for programs."""
-        columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
-        return {name: getattr(self.dataset, name) for name in columns} | {
-            "n_labels": self.n_labels,
-            "new": self.is_new,
-            "left_out": self.images.left_out.as_json(),
-            "labels": labels_json(self.images.decisions),
-            "merged": [{"class": class_id, "names": list(names)} for class_id, names in self.images.merged.items()],
-        }
 
 
 def add_dataset(

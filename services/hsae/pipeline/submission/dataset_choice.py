@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from hsae.catalog import Dataset, transaction
-from hsae.cli.framework.connections import Connections
 from hsae.errors import UserError
+from hsae.pipeline.connections import Connections
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, dataset_or_first
 
 if TYPE_CHECKING:
-    from hsae.cli.datasets.registration import Registration
+    from hsae.pipeline.submission.registration import Registration
 
 _N_NAMES = 100
 
@@ -127,8 +127,8 @@ def settle_dataset(
 
 def _register(connections: Connections, choice: Choice, location: str) -> "Registration":
     # scipy and pyarrow come with these, half a second: a submit of a registered data set does without.
-    from hsae.cli.datasets.registration import register_scanned
     from hsae.datasets import scan
+    from hsae.pipeline.submission.registration import register_scanned
     from hsae.taxonomy import load_taxonomy
 
     registered_as = choice.registered_as

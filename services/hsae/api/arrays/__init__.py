@@ -1,0 +1,1 @@
+"""Extraction, training and scoring on arrays in memory, without any server."""

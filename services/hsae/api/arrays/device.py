@@ -1,0 +1,22 @@
+"""Where arrays are computed."""
+
+import torch
+
+from hsae.errors import UserError
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device of a name; `auto` takes cuda if there is one.
+
+    Raises:
+        UserError: it is no device of torch, or cuda is asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"{device!r} is no device: give auto, cpu, cuda or cuda:1") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device} was asked for, but torch sees no CUDA device: give cpu or auto")
+    return found

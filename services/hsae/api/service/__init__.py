@@ -1,0 +1,1 @@
+"""Studies, analyses, activations and submits of a running service."""

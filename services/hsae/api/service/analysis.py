@@ -1,0 +1,257 @@
+"""One analysis: its nodes and latents, its SAE, and images through model and SAE."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from hsae.api.arrays.encoding import latents_of
+from hsae.api.arrays.images import ImageLike, image_activations
+from hsae.api.frames import frame
+from hsae.api.service.reading import losses_noted
+from hsae.api.shown.cards import latent_cards
+from hsae.api.shown.explanation import Explanation, explained
+from hsae.api.shown.gallery import Gallery
+from hsae.backbones.backbone import Backbone
+from hsae.catalog import transaction
+from hsae.catalog.findings.scores import latent_rows, node_rows
+from hsae.catalog.queries.analyses import extraction_of, find_analysis
+from hsae.catalog.queries.score_filter import LatentFilter
+from hsae.pipeline.connections import Connections
+from hsae.pipeline.execution.device import pick_device
+from hsae.pipeline.exports.result_rows import filtered_rows
+from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
+from hsae.sae.config import SaeConfig
+from hsae.sae.model import SparseAutoencoder
+from hsae.store.keys import weights_key
+from hsae.store.tensors import get_tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LATENT_COLUMNS = (
+    "latent", "synset", "f1_adjusted", "q", "coherence_excess", "coherence_p", "f1", "f1_baseline", "baseline",
+    "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "purity", "lch", "lch_excess", "n_fire",
+    "seed_stability", "stability_chance", "layer", "sae", "analysis_id",
+)  # fmt: skip
+_NODE_COLUMNS = (
+    "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "q_node", "f1", "f1_baseline", "baseline",
+    "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "layer", "sae", "analysis_id",
+)  # fmt: skip
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One SAE on one layer, scored against a data set's taxonomy.
+
+    Attributes:
+        connections: the service.
+        about: the analysis' row of the catalog, with the names of all its inputs.
+    """
+
+    connections: Connections
+    about: Row
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+        return int(self.about["id"])
+
+    @property
+    def layer(self) -> int:
+        """The 0-based block."""
+        return int(self.about["layer"])
+
+    @property
+    def n_latents(self) -> int:
+        """Size of the dictionary."""
+        return int(self.about["n_latents"])
+
+    def nodes(
+        self,
+        *,
+        under: str | None = None,
+        min_f1: float = 0.0,
+        max_q: float | None = None,
+        basis: str = "sae",
+        limit: int | None = None,
+    ) -> "pd.DataFrame":
+        """Nodes of the taxonomy with their best latents, best F1 first, beside what the controls reach at the node.
+
+        Args:
+            under: name or wnid of a node; only nodes at or below it.
+            min_f1: the least F1, as it is, not adjusted.
+            max_q: the greatest q-value of the node's exact test.
+            basis: "sae", or a control of which the best columns are wanted.
+            limit: at most so many rows.
+
+        Raises:
+            UserError: the node is unknown (similar names are told), or pandas is not installed.
+        """
+        wanted = LatentFilter(analysis_ids=(self.id,), basis=basis, min_f1=min_f1, max_q=max_q, limit=limit)
+        with transaction(self.connections.sessions) as session:
+            rows, _ = filtered_rows(session, node_rows, wanted, under=under)
+        return frame(rows, _NODE_COLUMNS)
+
+    def latents(
+        self,
+        *,
+        under: str | None = None,
+        min_f1: float = 0.0,
+        max_q: float | None = None,
+        min_coherence: float | None = None,
+        min_stability: float | None = None,
+        basis: str = "sae",
+        limit: int | None = None,
+    ) -> "pd.DataFrame":
+        """Latents with their labels, best F1 first, each score beside its null.
+
+        Args:
+            under: name or wnid of a node; only labels at or below it.
+            min_f1: the least F1 of the label, as it is, not adjusted.
+            max_q: the greatest q-value of the exact test at the label.
+            min_coherence: the least coherence excess in bits; then they come by it.
+            min_stability: the least cosine with the same latent of other seeds.
+            basis: "sae", or a control with columns of its own.
+            limit: at most so many rows.
+
+        Raises:
+            UserError: the node is unknown (similar names are told), or pandas is not installed.
+        """
+        wanted = LatentFilter(
+            analysis_ids=(self.id,),
+            basis=basis,
+            min_f1=min_f1,
+            max_q=max_q,
+            min_coherence=min_coherence,
+            min_stability=min_stability,
+            limit=limit,
+        )
+        with transaction(self.connections.sessions) as session:
+            rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
+        return frame(rows, _LATENT_COLUMNS)
+
+    def show(self, latents: int | Iterable[int], *, n: int = 8, maps: bool = False, side: int = 128) -> Gallery:
+        """The strongest images of latents, a row for each latent with its label and scores.
+
+        Args:
+            latents: their numbers, such as `an.latents(under="dog.n.01").latent[:8]`.
+            n: images of each, 16 at most.
+            maps: also the relevancy maps, beside the images.
+            side: the longest side of an image in pixels.
+
+        Returns:
+            What a notebook shows as a grid; `.save("dogs.png")` writes it.
+
+        Raises:
+            UserError: there is no such latent, or no relevancy map was made.
+        """
+        numbers = [int(latents)] if isinstance(latents, int | np.integer) else [int(one) for one in latents]
+        return Gallery(latent_cards(self.connections, self.about, numbers, n=n, maps=maps, side=side), side)
+
+    def sae(self) -> SparseAutoencoder:
+        """The SAE as a torch module in eval mode on the CPU, with `encode`, `decode` and `forward`.
+
+        Raises:
+            UserError: its weights are lost, or are not those that the catalog names.
+        """
+        key, sha256 = self.about["sae_key"], self.about["weights_sha256"]
+        with losses_noted(self.connections):
+            tensors, _ = get_tensors(self.connections.store, weights_key(key, sha256), sha256=sha256)
+        return (
+            SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(self.about["sae_config"]))
+            .eval()
+            .requires_grad_(False)
+        )
+
+    def latent_activations(self) -> LatentActivations:
+        """The stored latents of all images that were read: `z`, sparse, and the images' numbers in the listing.
+
+        Raises:
+            UserError: they are lost or damaged.
+        """
+        with losses_noted(self.connections):
+            return get_latent_activations(self.connections.store, self.about["key"], self.about["activations_sha256"])
+
+    def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
+        """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.
+
+        Args:
+            images: paths, Pillow images, or uint8[height, width, 3].
+
+        Returns:
+            A row per image; of patch tokens a latent's greatest activation over the image, as it is scored.
+
+        Raises:
+            UserError: an image cannot be used, or the model or the weights are not here.
+        """
+        sae, backbone = self._sae, self._backbone
+        extraction = self._extraction.extraction
+        batches = image_activations(
+            backbone,
+            images,
+            extraction.tokens,
+            batch_size=extraction.batch_size,
+            dtype=getattr(torch, extraction.dtype),
+            max_pixels=extraction.max_image_pixels,
+        )
+        return np.concatenate([latents_of(sae, batch[self.layer]).toarray() for batch in batches])
+
+    def explain(self, z: Any, *, k: int = 5, n: int = 4) -> Explanation:
+        """What fires on an image: the strongest latents with their labels, scores and strongest images.
+
+        Args:
+            z: one row of `encode`, float[n_latents].
+            k: how many latents, strongest first; those that are 0 are left out.
+            n: images of each, 16 at most.
+
+        Returns:
+            What a notebook shows as a table; `.to_pandas()` gives it without images.
+
+        Raises:
+            UserError: it is no row of this SAE's latents.
+        """
+        return explained(self.connections, self.about, z, k=k, n=n)
+
+    @cached_property
+    def _extraction(self) -> ExtractRequest:
+        with transaction(self.connections.sessions) as session:
+            request, _ = extraction_of(session, self.id)
+        return ExtractRequest.model_validate(request)
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        settings = self.connections.settings
+        return Backbone.load(
+            self._extraction.model,
+            layers=(self.layer,),
+            device=pick_device(settings),
+            cache_dir=settings.model_cache,
+        )
+
+    @cached_property
+    def _sae(self) -> SparseAutoencoder:
+        return self.sae().to(pick_device(self.connections.settings))
+
+    def __repr__(self) -> str:
+        about = self.about
+        return (
+            f"<Analysis {self.id}: {about['sae_kind']} SAE x{about['expansion']}, layer {self.layer},"
+            f" {about['tokens']} of {about['model']}, {about['dataset']}>"
+        )
+
+
+def open_analysis(connections: Connections, number: int) -> Analysis:
+    """The analysis of a number.
+
+    Raises:
+        UserError: there is none.
+    """
+    with transaction(connections.sessions) as session:
+        return Analysis(connections, find_analysis(session, number))

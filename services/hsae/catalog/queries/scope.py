@@ -1,0 +1,72 @@
+"""The study that a question is about: the named one, all of them, or the latest that has an answer."""
+
+from collections.abc import Sequence
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.known_names import study_analyses
+from hsae.catalog.queries.score_filter import AnalysisFilter
+from hsae.catalog.queries.studies import latest_compared_study, latest_scored_study, latest_study, require_study
+from hsae.errors import UserError
+
+ALL = "all"
+Filter = TypeVar("Filter", bound=AnalysisFilter)
+Study = int | Literal["all"] | None
+"""Number of a study, `all`, or None for the latest that fits."""
+
+
+class Scope(NamedTuple, Generic[Filter]):
+    """A filter within a study.
+
+    Attributes:
+        wanted: the filter, restricted to the study's analyses.
+        latest: number and name of the study, where it was taken because it is the latest that fits; else None.
+        newer: number and name of a later study without an analysis that fits; None if there is none.
+    """
+
+    wanted: Filter
+    latest: Row | None = None
+    newer: Row | None = None
+
+
+def choose_scope(
+    session: Session, study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
+) -> Scope[Filter]:
+    """The filter within a study: the named one, all, or the latest with an analysis that fits.
+
+    Args:
+        session: a database session.
+        study: number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
+        wanted: the filter.
+        nodes: ids of synsets, of which the latest study's data set must have one; None allows all.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    if isinstance(study, int):
+        return Scope(wanted.within(study_analyses(session, study)))
+    if study == ALL or wanted.analysis_ids is not None:
+        return Scope(wanted)
+    chosen = latest_scored_study(session, wanted, nodes=nodes)
+    if chosen is None:
+        return Scope(wanted)
+    newer = latest_study(session)
+    is_newer = newer is not None and newer["id"] != chosen["id"]
+    return Scope(wanted.within(study_analyses(session, chosen["id"])), chosen, newer if is_newer else None)
+
+
+def require_study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, Row | None]:
+    """The study (default: the latest, or the latest with a comparison), and number and name if none was named.
+
+    Raises:
+        UserError: there is no such study, or none at all.
+    """
+    if study is not None:
+        require_study(session, study)
+        return study, None
+    found = latest_compared_study(session) if compared else latest_study(session)
+    if found is None:
+        raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
+    return found["id"], found

@@ -1,0 +1,135 @@
+"""The steps of a submit after its request is made: find the data sets, check, warn, enter, notify the workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hsae.backbones.spec import BackboneSpec
+from hsae.catalog import Dataset, transaction
+from hsae.pipeline.connections import Connections
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.planning.embeddings import require_set
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.score_dataset import find_datasets
+from hsae.pipeline.planning.submit import Preview, check_model
+from hsae.pipeline.planning.training_rows import few_rows_warning
+from hsae.pipeline.submission.dataset_choice import settle_dataset
+from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
+from hsae.split_config import ScoreSplit
+
+if TYPE_CHECKING:
+    from hsae.datasets.split import ImageSplit
+    from hsae.pipeline.submission.registration import Registration
+
+OnRegistered = Callable[[str, "Registration"], object]
+"""Called with `dataset` or `score_dataset`, and what was registered for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that can be entered.
+
+    Attributes:
+        request: with the names of its data sets.
+        checked: what `check_model` gave for it.
+        split: the parts of the scored images; None in-sample.
+        notes: what a user should know of the split, a sentence each.
+    """
+
+    request: SubmitRequest
+    checked: tuple[BackboneSpec, tuple[int, ...]]
+    split: "ImageSplit | None" = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether the split halves the images."""
+        return self.split is not None and self.split.is_halved
+
+
+def prepare(
+    connections: Connections,
+    request: SubmitRequest,
+    given: tuple[str | None, str | None] | None,
+    *,
+    register: bool = True,
+    on_registered: OnRegistered = lambda field, registration: None,
+) -> Prepared:
+    """Check a request; whatever can be refused is refused before anything is entered.
+
+    Args:
+        connections: the service.
+        request: the request.
+        given: for the data set that trains and the one that scores a registered name, or the path of a folder or CSV.
+            None of the first: the default; None of the second: no other one. None of both: the request has the names.
+        register: whether images that are not registered may be. Without it nothing is entered at all.
+        on_registered: called as soon as images were registered.
+
+    Raises:
+        UserError: the request is not possible.
+    """
+    if register:
+        connections.notifier, connections.store  # noqa: B018
+    choices = None
+    if given is None:
+        with transaction(connections.sessions) as session:
+            find_datasets(session, request.dataset, request.score_dataset, request.split)
+    else:
+        choices = choose_datasets(connections, given, request.split, register=register)
+    with transaction(connections.sessions) as session:
+        require_set(session, request.scoring.embeddings)
+    checked = check_model(request, connections.settings)
+    if choices is not None:
+        request = _settled(connections, request, choices, register=register, on_registered=on_registered)
+    return Prepared(request, checked, *_split(connections, request))
+
+
+def _settled(
+    connections: Connections,
+    request: SubmitRequest,
+    choices: DatasetChoices,
+    *,
+    register: bool,
+    on_registered: OnRegistered,
+) -> SubmitRequest:
+    """The request with the names of its data sets."""
+    for field_name, choice in (("dataset", choices.trains), ("score_dataset", choices.scores)):
+        if choice is None:
+            continue
+        name, registration = settle_dataset(connections, choice, register=register)
+        request = request.model_copy(update={field_name: name})
+        if registration is not None:
+            on_registered(field_name, registration)
+    return request
+
+
+def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSplit | None, list[str]]":
+    """The parts of the scored images, None in-sample; and what a user should know of them.
+
+    Raises:
+        UserError: the images cannot be split, or the data sets cannot be used together.
+    """
+    with transaction(connections.sessions) as session:
+        found = find_datasets(session, request.dataset, request.score_dataset, request.split)
+        dataset, scored = (None if row is None else dataset_ref(row) for row in found)
+    if request.split is None or dataset is None:
+        return None, []
+    # pyarrow comes with it, a third of a second: what is refused before does without.
+    from hsae.pipeline.inputs.image_split import read_split, read_split_apart
+
+    if scored is None:
+        split = read_split(connections.store, dataset, request.split)
+        is_cross_fitted = len(request.splits(is_halved=split.is_halved)) > 1
+        return split, list(split.notes(cross_fitted=is_cross_fitted))
+    return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
+
+
+def rows_warning(connections: Connections, prepared: Prepared, plan: Preview) -> str | None:
+    """One line about SAEs with more latents than training rows, whose results are likely weak; None for none."""
+    split = prepared.split
+    if split is None or not split.trains:
+        with transaction(connections.sessions) as session:
+            n_images = session.get_one(Dataset, plan.dataset.id).n_images
+    else:
+        n_images = int(split.train.sum())
+    return few_rows_warning(prepared.request, plan.model, n_images)

@@ -1,0 +1,94 @@
+"""A small finished study, and the workspace of a notebook that opens it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+from tests.conftest import Service, services_on
+from tests.pipeline.in_process import run_study
+from tests.small import quick_scoring, register_small, small_request
+
+import hsae
+from hsae.catalog import UNSUCCESSFUL_STATES
+from hsae.cli.main import cli
+from hsae.pipeline.connections import Connections
+from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.planning.submit import submit
+from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
+
+SAES = (
+    SaeConfig(kind="relu", target_l0=8, expansion=4, n_steps=200),
+    SaeConfig(kind="topk", k=8, expansion=4, n_steps=200),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """Thumbnails are kept in a folder of the tests'."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def request_of_study() -> SubmitRequest:
+    """What study 1 was submitted with."""
+    return small_request(saes=SAES, scoring=quick_scoring(embeddings="own"), split=SplitConfig())
+
+
+@pytest.fixture(scope="session")
+def studied(stack, tmp_path_factory, request_of_study) -> Iterator[Service]:
+    """A service with study 1: layers 1 and 3 of the bundled backbone, a ReLU and a TopK SAE each, 40 classes."""
+    with services_on(stack, tmp_path_factory) as make:
+        service = make()
+        register_small(service)
+        plan = submit(request_of_study, service.settings, service.sessions)
+        jobs = run_study(service, plan.study_id)
+        assert not [job for job in jobs if job["state"] in UNSUCCESSFUL_STATES], jobs
+        yield service
+
+
+@pytest.fixture
+def workspace(studied) -> hsae.Workspace:
+    """What `hsae.open()` gives for these servers."""
+    connections = Connections()
+    connections.use(studied.settings)
+    return hsae.Workspace(connections)
+
+
+@pytest.fixture
+def study(workspace) -> hsae.Study:
+    """The study."""
+    return workspace.study("latest")
+
+
+@pytest.fixture
+def analysis(study) -> hsae.Analysis:
+    """Its analysis of layer 3 and k = 8."""
+    return study.analysis(layer=3, k=8)
+
+
+@pytest.fixture
+def admin(monkeypatch):
+    """Runs `hsae-admin ARGUMENTS` with a service's variables."""
+
+    def run(service: Service, *arguments: object):
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(cli, [*map(str, arguments)])
+
+    return run
+
+
+@pytest.fixture
+def admin_json(studied, admin):
+    """The JSON that `hsae-admin ARGUMENTS --json` prints for the finished study's service."""
+
+    def run(*arguments: object):
+        done = admin(studied, *arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    return run

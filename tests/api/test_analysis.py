@@ -1,0 +1,149 @@
+"""Latents, nodes, the SAE and the user's own images, of one analysis."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tests.pipeline.in_process import run_study
+
+import hsae
+from hsae.catalog import Dataset, transaction
+from hsae.demo import images_folder
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.stored import read_listing
+from hsae.pipeline.planning.submit import submit
+from hsae.store.keys import weights_key
+
+
+def paths_of(analysis, images):
+    """The files of images, by their numbers in the listing."""
+    with transaction(analysis.connections.sessions) as session:
+        dataset = session.get_one(Dataset, analysis.about["dataset_id"])
+    listing = read_listing(analysis.connections.store, dataset_ref(dataset))
+    return [f"{dataset.root}/{path}" for path in listing["path"].take(images).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, []),
+        ({"under": "animal.n.01", "min_f1": 0.2}, ["--under", "animal.n.01", "--min-f1", 0.2]),
+        ({"basis": "exemplar", "limit": 3}, ["--basis", "exemplar", "--limit", 3]),
+    ],
+)
+@pytest.mark.parametrize("what", ["latents", "nodes"])
+def test_tables_are_the_rows_of_the_command_line(analysis, admin_json, what, options, asked):
+    found = getattr(analysis, what)(**options)
+    limit = [] if "--limit" in asked else ["--limit", 10**6]
+    rows = admin_json("results", what, "--analysis", analysis.id, *asked, *limit)
+    assert len(found) == len(rows) > 0
+    columns = ["latent", "synset", "f1_adjusted"] if what == "latents" else ["synset", "height", "n_classes"]
+    assert list(found.columns)[:3] == columns
+    for shown, row in zip(found.to_dict("records"), rows, strict=True):
+        for name, value in row.items():
+            assert shown[name] == value or (value is None and pd.isna(shown[name])), name
+
+
+def test_an_unknown_node_names_similar_ones(analysis):
+    with pytest.raises(hsae.UserError, match="no data set has a node animl.n.01; did you mean animal.n.01"):
+        analysis.nodes(under="animl.n.01")
+    assert len(analysis.latents(under="animal.n.01", min_f1=1.01)) == 0
+    assert list(analysis.latents(min_f1=1.01).columns)[:2] == ["latent", "synset"]
+
+
+def test_the_sae_is_the_stored_one(analysis, studied):
+    sae = analysis.sae()
+    assert not sae.training
+    assert not any(parameter.requires_grad for parameter in sae.parameters())
+    x = torch.randn(5, sae.d_model, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sae(x), sae.decode(sae.encode(x)))
+    assert (sae.encode(x) > 0).sum(1).max() <= 8
+
+
+def test_lost_weights_are_told_and_made_again_by_the_next_submit(analysis, study, studied, request_of_study):
+    key = weights_key(analysis.about["sae_key"], analysis.about["weights_sha256"])
+    sound = studied.store.get(key)
+    studied.store.put(key, b"damaged")
+    try:
+        with pytest.raises(hsae.UserError, match="is damaged .* submit again to make it anew"):
+            analysis.sae()
+        assert list(study.jobs().query("state == 'failed'").kind) == ["train"]
+    finally:
+        studied.store.put(key, sound)
+    submit(request_of_study, studied.settings, studied.sessions)
+    assert {job["state"] for job in run_study(studied, study.id)} == {"succeeded"}
+    assert analysis.sae().d_model == 192
+
+
+def test_own_images_have_the_latents_of_the_analysis(analysis):
+    stored = analysis.latent_activations()
+    paths = paths_of(analysis, stored.images[:10])
+    z = analysis.encode(paths)
+    assert z.shape == (10, analysis.n_latents)
+    assert z.dtype == np.float32
+    expected = stored.z[:10].toarray()
+    assert ((z > 0) == (expected > 0)).mean() > 0.999  # the last bits depend on the batch
+    np.testing.assert_allclose(z, expected, rtol=1e-3, atol=1e-3)
+    with Image.open(paths[0]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+        same = analysis.encode([paths[0], image, pixels])
+    assert np.array_equal(same[0], same[1])
+    assert np.array_equal(same[0], same[2])
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([], "there is no image"),
+        ("cat.jpg", "give a list of images"),
+        (["absent.jpg"], r"absent.jpg cannot be read \(No such file or directory\)"),
+        ([np.zeros((4, 4, 3))], r"image 0 is float64\[4, 4, 3\]: give uint8\[height, width, 3\]"),
+        ([3], "image 0 is a int: give the path of a file, a Pillow image or an array"),
+        ([np.zeros((2, 1200, 3), np.uint8)], "image 0 cannot be used: 1200 x 2 pixels, one side more than 500 times"),
+    ],
+)
+def test_images_that_cannot_be_used(analysis, images, words):
+    with pytest.raises(hsae.UserError, match=words):
+        analysis.encode(images)
+
+
+def test_a_file_that_is_no_image(analysis, tmp_path):
+    (tmp_path / "note.png").write_text("no image")
+    with pytest.raises(hsae.UserError, match="note.png cannot be used: not a readable"):
+        analysis.encode([tmp_path / "note.png"])
+
+
+def test_explain_names_the_strongest_latents_beside_their_nulls(analysis):
+    stored = analysis.latent_activations()
+    row = stored.z[[0]].toarray()[0]
+    explanation = analysis.explain(row, k=3)
+    assert [one["latent"] for one in explanation.rows] == np.argsort(-row, kind="stable")[:3].tolist()
+    table = explanation.to_pandas()
+    assert list(table.columns) == [
+        "latent", "activation", "synset", "f1_adjusted", "f1_adjusted_shuffled", "q", "coherence_excess", "top_images",
+    ]  # fmt: skip
+    labels = analysis.latents().set_index("latent")
+    for one in explanation.rows:
+        if one["latent"] in labels.index:
+            assert one["synset"] == labels.synset[one["latent"]]
+            assert 0 <= one["f1_adjusted_shuffled"] <= 1
+    page = explanation._repr_html_()
+    assert page.count("<tr>") == 4
+    assert "data:image/webp;base64," in page
+    for z in (torch.from_numpy(row), stored.z[[0]], row[np.newaxis]):
+        assert [one["latent"] for one in analysis.explain(z, k=3).rows] == [one["latent"] for one in explanation.rows]
+    assert len(analysis.explain(row, k=10**6).rows) == (row > 0).sum()
+    with pytest.raises(hsae.UserError, match=r"z is \[3\]: give one row of `encode`"):
+        analysis.explain(row[:3])
+    with pytest.raises(hsae.UserError, match="z holds NaN"):
+        analysis.explain(np.full_like(row, np.nan))
+
+
+def test_the_three_questions_take_a_line_each(workspace):
+    study = workspace.study()
+    analysis = study.analysis(layer=3, k=8)
+    dogs = analysis.latents(under="animal.n.01", min_f1=0.3)
+    assert "<img" in analysis.show(dogs.latent[:2])._repr_html_()
+    assert len(study.depth_test("coherence")) == 2
+    assert len(analysis.explain(analysis.encode([next(path for path in images_folder().glob("*/*"))])[0]).rows) == 5

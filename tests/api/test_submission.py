@@ -1,0 +1,113 @@
+"""ws.submit: the planner of `hsae-admin submit`, and a wait that ends with results or with the job's own message."""
+
+import warnings
+
+import pytest
+from tests.small import bare_scoring, link_classes, register_small
+
+import hsae
+from hsae.demo import backbone_folder
+from hsae.pipeline.connections import Connections
+from hsae.pipeline.execution.run import run_job
+
+SAE = hsae.SaeConfig(kind="topk", k=4, expansion=2, n_steps=30)
+
+
+def opened(service) -> hsae.Workspace:
+    connections = Connections()
+    connections.use(service.settings)
+    return hsae.Workspace(connections)
+
+
+def small(workspace, **changes):
+    fields = {"saes": SAE, "model": backbone_folder(), "layers": [1], "scoring": bare_scoring(), "split": None}
+    return workspace.submit(**{**fields, **changes})
+
+
+@pytest.fixture
+def workspace(service):
+    """A service with the small data set and no study."""
+    register_small(service, n_classes=4)
+    return opened(service)
+
+
+def runs_jobs(service):
+    """Runs the jobs that are queued, as a worker would."""
+
+    def on_look(jobs):
+        for job in jobs:
+            if job["state"] == "queued":
+                run_job(job["id"], service.settings, "test")
+
+    return on_look
+
+
+def test_submit_wait_and_look(service, workspace):
+    submission = small(workspace, name="mine", dataset="small")
+    assert (submission.study.name, submission.plan.n_queued) == ("mine", 5)
+    assert set(submission.jobs().state) == {"queued", "waiting"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        study = submission.wait(on_look=runs_jobs(service))
+    assert [str(one.message).split(":")[0] for one in told if "queue" in str(one.message)] == [
+        "no worker listens to queue cpu", "no worker listens to queue gpu"
+    ]  # fmt: skip
+    assert set(submission.jobs().state) == {"succeeded"}
+    assert list(study.layers().layer) == [1]
+    again = small(workspace, dataset="small")
+    assert (again.plan.n_queued, again.plan.study_id) == (0, study.id)
+    assert again.wait().id == study.id  # nothing to wait for
+    assert "5 artifacts reused" in repr(again)
+
+
+def test_it_is_the_study_that_the_command_line_submits(service, workspace, admin):
+    submission = small(workspace, dataset="small", split="none", scoring=None, saes=["topk"], layers="1,3")
+    done = admin(
+        service, "submit", "--layers", "1,3", "--sae", "topk", "--split", "none", "--model", backbone_folder(),
+        "--dataset", "small", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert f'"study": {submission.plan.study_id}' in done.stdout
+    assert submission.notes[0].startswith("16 training rows are fewer than") or "training rows" in submission.notes[0]
+
+
+def test_a_folder_is_registered(service, tmp_path):
+    folder = link_classes(tmp_path, 4)
+    workspace = opened(service)
+    submission = small(workspace, dataset=folder)
+    assert list(workspace.datasets().name) == ["images"]
+    assert submission.plan.dataset.name == "images"
+
+
+def test_a_failure_is_raised_with_the_jobs_message(service, workspace):
+    submission = small(workspace)
+    folder = service.folder / "images"
+    moved = folder.rename(service.folder / "moved")
+    try:
+        with (
+            pytest.warns(UserWarning, match="no worker"),
+            pytest.raises(hsae.UserError, match=r"job \d+ failed: .*images"),
+        ):
+            submission.wait(on_look=runs_jobs(service))
+    finally:
+        moved.rename(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layers": [99]}, "has no layer 99: choose from 0 to 5"),
+        ({"layers": "x"}, "layers: x cannot be read"),
+        ({"saes": "tokp"}, "kind 'tokp' is not valid"),
+        ({"saes": [{"kind": "topk", "kk": 3}]}, "saes[0].kk is no setting of an SAE: did you mean k?"),
+        ({"dataset": "absent"}, "there is no data set absent"),
+        ({"spilt": "none"}, "spilt is no field of a study: did you mean split?"),
+        ({"priority": 99}, "priority: 99 is not valid"),
+    ],
+)
+def test_what_cannot_be_submitted(workspace, changes, words):
+    with pytest.raises(hsae.UserError) as refused:
+        small(workspace, **changes)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(workspace.studies()) == 0
