@@ -30,6 +30,9 @@ from hsae.embedded import Stack, StackInfo
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 from tests import examples
+from tests.browser import chromium
+
+__all__ = ["chromium"]
 
 _numbers = itertools.count(1)
 hypothesis_settings.load_profile(examples.DEFAULT_PROFILE)  # another one by --hypothesis-profile

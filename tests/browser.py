@@ -1,0 +1,86 @@
+"""A real headless Chromium for tests of pages: a console error fails the test, and axe-core reads the page."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+_OPTIONS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+WIDE, NARROW = (1400, 900), (420, 860)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    """One browser for the session; `opened` opens pages in it."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs Debian's chromium, which is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(
+    browser: "Browser", url: str, *, offline: bool = False, dark: bool = False, size: tuple[int, int] = WIDE
+) -> "Iterator[Page]":
+    """The page at an address, in a profile of its own, for the block.
+
+    At the end the test fails if the page wrote an error to the console, raised one, asked for what it did not get, or,
+    where it is offline, asked for anything at all over the network.
+
+    Args:
+        browser: the fixture `chromium`.
+        url: http:// or file://.
+        offline: whether the network is off.
+        dark: whether the reader prefers a dark page.
+        size: width and height of the window.
+    """
+    context = browser.new_context(
+        offline=offline,
+        color_scheme="dark" if dark else "light",
+        viewport={"width": size[0], "height": size[1]},
+        reduced_motion="reduce",
+    )
+    errors: list[str] = []
+    try:
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"not loaded: {request.url[:200]}"))
+        page.on(
+            "response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+        )
+        if offline:
+            page.on(
+                "request",
+                lambda request: errors.append(f"asked for {request.url}") if _is_remote(request.url) else None,
+            )
+        page.goto(url)
+        yield page
+        assert errors == []
+    finally:
+        context.close()
+
+
+def violations(page: "Page") -> list[str]:
+    """What axe-core finds wrong with a page for people who see badly or use no mouse: one line per rule and element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+def _is_remote(url: str) -> bool:
+    return not url.startswith(("file:", "data:", "blob:", "about:"))
