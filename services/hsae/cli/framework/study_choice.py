@@ -82,6 +82,24 @@ def study_or_latest(session: Session, study: int | None, *, compared: bool = Fal
     return found["id"], f"Study {found['id']} ({found['name']}), the latest{' with a comparison' if compared else ''}."
 
 
+def scored_study_or_latest(session: Session, study: int | None) -> tuple[int, str | None]:
+    """The study (default: the latest with scores), and the note for a person if none was named.
+
+    Raises:
+        UserError: there is no such study, or none has scores.
+    """
+    if study is not None:
+        require_study(session, study)
+        return study, None
+    found, latest = latest_scored_study(session, AnalysisFilter()), latest_study(session)
+    if latest is None:
+        raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
+    if found is None:
+        raise UserError(f"no study has scores yet: see `hsae-admin studies show {latest['id']}`")
+    newer = "" if latest["id"] == found["id"] else f" with scores; study {latest['id']} has none"
+    return found["id"], f"Study {found['id']} ({found['name']}), the latest{newer}."
+
+
 def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:
     """The job (default: the one that was started last), and the note for a person if none was named.
 
