@@ -52,7 +52,6 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
     layer_of = {row["analysis_id"]: row["layer"] for row in rows.analyses if row["sae"] == main}
     known = known_nodes([row for row in rows.scores if row["analysis_id"] in layer_of], rows.nodes, layer_of)
     answer, verdict = _verdict(rows)
-    chance = beyond_chance(points["coherence"], main)
     coherence = MEASURES["coherence"]
     panels = {
         measure.title: headline_figure(points[name], measure, shown=main)
@@ -60,9 +59,10 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         if any(point["value"] is not None for point in points[name])
     }
     abouts = {measure.title: measure.about for measure in MEASURES.values()}
-    hero: dict[str, Figure] = {
-        f"{title} ({main})": figure for title, figure in panels.items() if title == coherence.title
-    }
+    of_main = [point for point in points["coherence"] if point["sae"] == main]
+    hero: dict[str, Figure] = {}
+    if coherence.title in panels:
+        hero[f"{coherence.title} ({main})"] = headline_figure(of_main, coherence)
     if known:
         title = f"{_KNOWN_TITLE} ({main})"
         hero[title] = known_nodes_figure(known[:_N_KNOWN], main)
@@ -74,7 +74,8 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         study=rows.study["id"],
         facts=_facts(rows),
         answer=answer,
-        verdict=" ".join(filter(None, [verdict, chance])),
+        verdict=verdict,
+        beyond=beyond_chance(points["coherence"], main),
         known=known_text(known, len(known), main),
         in_sample=in_sample,
         unfinished=rows.unfinished[:1].upper() + rows.unfinished[1:] + "." if rows.unfinished else "",

@@ -92,25 +92,46 @@ def headline_figure(points: Sequence[Mapping[str, Any]], measure: Measure, *, sh
     Args:
         points: from `headline_points`.
         measure: which number they are.
-        shown: the SAE that is drawn; the others wait in the legend for a click. None draws all, each beside its
-            controls only when asked.
+        shown: the SAE that is drawn with its controls; a click in the legend shows another, with its own. None draws
+            all SAEs, and a click shows the controls of one.
     """
     saes = list(dict.fromkeys(point["sae"] for point in points))
     traces: list[Figure] = []
     for place, sae in enumerate(saes):
         of_sae = [point for point in points if point["sae"] == sae]
-        visible: bool | str = True if shown in (None, sae) else "legendonly"
-        controls: bool | str = True if shown == sae or len(saes) == 1 else "legendonly"
+        is_main = shown == sae or len(saes) == 1
+        look = _Look(
+            visible=True if is_main or shown is None else "legendonly",
+            controls=True if is_main else "legendonly",
+            colour=None if is_main else sae_colour(place),
+            group=sae if shown is not None and not is_main else None,
+        )
         suffix = "" if len(saes) == 1 else f" ({sae})"
-        traces += _with_band(of_sae, sae, place, visible)
-        traces.append(_baseline(of_sae, f"best baseline{suffix}", controls))
-        traces += _tree(of_sae, f"shuffled tree{suffix}", controls)
+        traces += _with_band(of_sae, sae, place, look)
+        traces.append(_baseline(of_sae, f"best baseline{suffix}", look))
+        traces += _tree(of_sae, f"shuffled tree{suffix}", look)
     layers = [point["layer"] for point in points]
     figure_layout = layout(xaxis=layer_axis(layers), yaxis=axis(measure.unit, zeroline=True), hovermode="x unified")
     return {"data": [trace for trace in traces if any(y is not None for y in trace["y"])], "layout": figure_layout}
 
 
-def _with_band(points: Sequence[Mapping[str, Any]], sae: str, place: int, visible: bool | str) -> list[Figure]:
+class _Look(NamedTuple):
+    """How an SAE and its controls are drawn.
+
+    Attributes:
+        visible: whether the SAE is drawn at once.
+        controls: whether its controls are.
+        colour: of the controls; None for the colours that all figures have for them.
+        group: the group of the legend that shows the controls together with the SAE; None: each by itself.
+    """
+
+    visible: bool | str
+    controls: bool | str
+    colour: str | None
+    group: str | None
+
+
+def _with_band(points: Sequence[Mapping[str, Any]], sae: str, place: int, look: _Look) -> list[Figure]:
     colour = sae_colour(place)
     with_interval = [point for point in points if point["low"] is not None and point["high"] is not None]
     layers = [point["layer"] for point in with_interval]
@@ -118,11 +139,11 @@ def _with_band(points: Sequence[Mapping[str, Any]], sae: str, place: int, visibl
         "type": "scatter", "mode": "lines", "x": layers + layers[::-1], "fill": "toself",
         "y": [point["high"] for point in with_interval] + [point["low"] for point in reversed(with_interval)],
         "fillcolor": translucent(colour, 0.2), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
-        "legendgroup": sae, "visible": visible, "name": f"{sae} interval",
+        "legendgroup": sae, "visible": look.visible, "name": f"{sae} interval",
     }  # fmt: skip
     line = {
         "type": "scatter", "mode": "lines+markers", "x": [point["layer"] for point in points],
-        "y": [point["value"] for point in points], "name": plain(sae), "legendgroup": sae, "visible": visible,
+        "y": [point["value"] for point in points], "name": plain(sae), "legendgroup": sae, "visible": look.visible,
         "line": {"color": colour, "width": 2.5}, "marker": {"symbol": sae_marker(place), "size": 8, "color": colour},
         "customdata": [f"{number(point['low'])} to {number(point['high'])}" for point in points],
         "hovertemplate": "%{y:.3f} (95 % interval %{customdata})",
@@ -130,30 +151,31 @@ def _with_band(points: Sequence[Mapping[str, Any]], sae: str, place: int, visibl
     return [band, line]
 
 
-def _baseline(points: Sequence[Mapping[str, Any]], name: str, visible: bool | str) -> Figure:
+def _baseline(points: Sequence[Mapping[str, Any]], name: str, look: _Look) -> Figure:
     return {
         "type": "scatter", "mode": "lines", "x": [point["layer"] for point in points],
-        "y": [point["baseline"] for point in points], "name": plain(name), "visible": visible,
-        "line": {"color": BASELINE, "width": 2, "dash": "dash"},
+        "y": [point["baseline"] for point in points], "name": plain(name), "visible": look.controls,
+        "legendgroup": look.group or name, "showlegend": look.group is None,
+        "line": {"color": look.colour or BASELINE, "width": 2, "dash": "dash"},
         "customdata": [point["baseline_name"] or "" for point in points],
         "hovertemplate": "%{y:.3f} (%{customdata})",
     }  # fmt: skip
 
 
-def _tree(points: Sequence[Mapping[str, Any]], name: str, visible: bool | str) -> list[Figure]:
+def _tree(points: Sequence[Mapping[str, Any]], name: str, look: _Look) -> list[Figure]:
     """The mean over shuffled taxonomies; their 97.5 % quantile is the upper edge of a band."""
     known = [point for point in points if point["tree"] is not None and point["tree_q975"] is not None]
     layers = [point["layer"] for point in known]
+    colour = look.colour or CHANCE
+    shared = {"type": "scatter", "mode": "lines", "legendgroup": look.group or name, "visible": look.controls}
     band = {
-        "type": "scatter", "mode": "lines", "x": layers + layers[::-1], "fill": "toself",
+        **shared, "x": layers + layers[::-1], "fill": "toself", "showlegend": False, "hoverinfo": "skip",
         "y": [point["tree_q975"] for point in known] + [point["tree"] for point in reversed(known)],
-        "fillcolor": translucent(CHANCE, 0.2), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
-        "legendgroup": name, "visible": visible, "name": f"{name} to 97.5 %",
+        "fillcolor": translucent(colour, 0.2), "line": {"width": 0}, "name": plain(f"{name} to 97.5 %"),
     }  # fmt: skip
     line = {
-        "type": "scatter", "mode": "lines", "x": [point["layer"] for point in points],
-        "y": [point["tree"] for point in points], "name": plain(name), "legendgroup": name, "visible": visible,
-        "line": {"color": CHANCE, "width": 2, "dash": "dot"},
+        **shared, "x": [point["layer"] for point in points], "y": [point["tree"] for point in points],
+        "name": plain(name), "showlegend": look.group is None, "line": {"color": colour, "width": 2, "dash": "dot"},
         "customdata": [number(point["tree_q975"]) for point in points],
         "hovertemplate": "%{y:.3f} (97.5 % of shuffles below %{customdata})",
     }  # fmt: skip

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 _SYNSET = re.compile(r"(.+)\.[nvasr]\.\d\d+")
+_RANK_PATH = re.compile(r"[\w .,'()-]+(?:/[\w .,'()-]+)*/([\w .,'()-]+)")
 
 
 def plain(text: str) -> str:
@@ -17,7 +18,8 @@ def short_name(synset: str) -> str:
     word = _SYNSET.fullmatch(synset)
     if word is not None:
         return word[1].replace("_", " ")
-    return synset.rsplit("/", 1)[-1] or synset
+    path = _RANK_PATH.fullmatch(synset)
+    return path[1] if path is not None else synset
 
 
 def distinct_names(synsets: Sequence[str]) -> list[str]:

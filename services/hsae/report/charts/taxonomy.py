@@ -12,7 +12,7 @@ _HOVER = (
     "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>adjusted F1 of its best latent: %{customdata[2]}"
     "<br>shuffled tree: %{customdata[3]}<br>best baseline: %{customdata[4]}<br>%{customdata[5]}<extra></extra>"
 )
-_LEVELS = 5
+_LEVELS = 9
 """How many levels are drawn at a time; a click goes deeper."""
 
 
@@ -62,7 +62,8 @@ class TaxonomyChart:
         shape: Figure = {
             "type": kind, "ids": self.ids, "labels": self.labels, "parents": self.parents, "values": self.values,
             "branchvalues": "remainder", "maxdepth": _LEVELS, "sort": False, "hovertemplate": _HOVER,
-            "marker": {"colors": last.colours, "line": {"width": 0.6}}, "customdata": last.customdata,
+            "marker": {"colors": last.colours, "line": {"width": 0.5}}, "customdata": last.customdata,
+            "leaf": {"opacity": 1},
         }  # fmt: skip
         if kind == "sunburst":
             shape["insidetextorientation"] = "radial"

@@ -101,6 +101,7 @@ class ReportContent:
         facts: name and text of what was measured.
         answer: the verdict in a few words.
         verdict: the verdict in a sentence.
+        beyond: how it stands to the nulls, in a sentence.
         known: what the model knows best, in a sentence.
         in_sample: whether the images that are scored trained the SAEs.
         unfinished: why the study is not complete; empty where it is.
@@ -121,6 +122,7 @@ class ReportContent:
     facts: Sequence[tuple[str, str]]
     answer: str
     verdict: str
+    beyond: str
     known: str
     in_sample: bool
     hero: Mapping[str, Figure]

@@ -4,19 +4,21 @@ import base64
 import hashlib
 import json
 import math
+import re
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from hsae.report.charts.histogram import histogram_figure
 from hsae.report.charts.names import short_name
-from hsae.report.charts.theme import VIRIDIS, Figure
+from hsae.report.charts.theme import Figure
 from hsae.report.page.content import ReportContent
 from hsae.report.page.tables import cell, csv_link
 from hsae.split_config import IN_SAMPLE
 
+_CODE = re.compile(r"`([^`]+)`")
 _SCRIPTS = ("figures.js", "report.js")
 
 
@@ -29,7 +31,7 @@ def render_report(content: ReportContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "short": short_name}
+    environment.filters |= {"cell": cell, "short": short_name, "prose": _prose}
     scripts = [_plotly(), "\n".join(_template(name) for name in _SCRIPTS)]
     return environment.get_template("report.html").render(
         content=content,
@@ -38,7 +40,6 @@ def render_report(content: ReportContent) -> str:
         hashes=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         data=Markup(_in_script(_data(content))),  # noqa: S704 -- escaped for a script element
         csv_link=csv_link,
-        scale=f"linear-gradient(to right, {', '.join(VIRIDIS)})",
         in_sample_word=IN_SAMPLE,
     )
 
@@ -106,6 +107,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return value
+
+
+def _prose(text: str) -> Markup:
+    """A sentence in which what stands between backticks is code; all else is escaped."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped first
 
 
 def _digest(script: str) -> str:

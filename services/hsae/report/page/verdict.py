@@ -58,11 +58,11 @@ def beyond_chance(points: Sequence[Mapping[str, Any]], sae: str) -> str:
     parts = []
     if tested:
         above = sum(point["value"] > point["tree_q975"] for point in tested)
-        parts.append(f"above 97.5 % of shuffled taxonomies in {_of(above, len(tested))}")
+        parts.append(f"above 97.5\u00a0% of shuffled taxonomies in {_of(above, len(tested))}")
     if beside:
         above = sum(point["value"] > point["baseline"] for point in beside)
         parts.append(f"above the best baseline in {_of(above, len(beside))}")
-    return f"The {sae} is {' and '.join(parts)}." if parts else ""
+    return f"The coherence of the {sae} is {' and '.join(parts)}." if parts else ""
 
 
 def known_text(rows: Sequence[Mapping[str, Any]], n_nodes: int, sae: str) -> str:
@@ -91,10 +91,8 @@ def _clause(trend: Trend, word: str, confidence: float, *, first: bool) -> str:
     what = "taxonomic coherence beyond chance" if first else "it"
     if trend.slope is None or trend.ci_low is None or trend.ci_high is None:
         return f"in the {trend.sae} {what} has no slope with an interval"
-    amount = (
-        f"{trend.slope:+.3f} bits per layer, {confidence:.0%} interval {trend.ci_low:.3f} to {trend.ci_high:.3f}"
-        .replace("-", "−")
-    )  # fmt: skip
+    interval = f"{100 * confidence:.0f}\u00a0% interval {trend.ci_low:.3f} to {trend.ci_high:.3f}"
+    amount = f"{trend.slope:+.3f} bits per layer, {interval}".replace("-", "−")
     if word in _VERB:
         return f"{'In' if first else 'in'} the {trend.sae} {what} {_VERB[word]} with depth ({amount})"
     return f"{'In' if first else 'in'} the {trend.sae} {what} is not shown to change with depth ({amount})"
