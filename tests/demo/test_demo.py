@@ -60,6 +60,12 @@ def check_what_it_says(demo, layers) -> None:
     with Image.open(demo.pictures / "layers.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 800
+    report = demo.pictures / "report.html"
+    assert demo.output.splitlines()[-1] == f"Report: {report} (open it in a browser)"
+    page = report.read_text()
+    assert 5_000_000 < len(page) < 20_000_000
+    assert "dinov2-emoji on emoji" in page
+    assert page.count('<details class="card"') == 72
 
 
 def test_the_demo_says_everything(demo):

@@ -45,6 +45,5 @@ def report(connections: Connections, study: int | None, latest: bool, output: Pa
         return
     if done["unfinished"]:
         click.echo(done["unfinished"], err=True)
-    click.echo(
-        f"Report of {done['n_analyses']} analyses: {output} ({done['n_bytes'] / 1e6:.1f} MB). Open it in a browser."
-    )
+    analyses = "1 analysis" if done["n_analyses"] == 1 else f"{done['n_analyses']} analyses"
+    click.echo(f"Report of {analyses}: {output} ({done['n_bytes'] / 1e6:.1f} MB). Open it in a browser.")
