@@ -57,10 +57,10 @@ def test_headline_figure_draws_one_sae_until_asked():
     figure = valid(headline_figure(POINTS, MEASURES["coherence"], shown="topk SAE"))
     assert (trace(figure, "topk SAE")["x"], trace(figure, "topk SAE")["y"]) == ([0, 1], [0.3, 0.5])
     assert trace(figure, "topk SAE interval")["y"] == [0.4, 0.65, 0.35, 0.2], "up along the upper ends, and back"
-    assert trace(figure, "best baseline (topk SAE)")["y"] == [0.6, 0.45]
-    assert trace(figure, "best baseline (topk SAE)")["customdata"] == ["exemplars", "k-means"]
-    assert trace(figure, "shuffled tree (topk SAE)")["y"] == [0.01, -0.01]
-    assert trace(figure, "shuffled tree (topk SAE) to 97.5 %")["y"] == [0.07, 0.08, -0.01, 0.01]
+    assert trace(figure, "best baseline")["y"] == [0.6, 0.45]
+    assert trace(figure, "best baseline")["customdata"] == ["exemplars", "k-means"]
+    assert trace(figure, "shuffled tree")["y"] == [0.01, -0.01]
+    assert trace(figure, "shuffled tree to 97.5 %")["y"] == [0.07, 0.08, -0.01, 0.01]
     drawn = {one["name"] for one in figure["data"] if one["visible"] is True}
     assert not any("script" in name for name in drawn)
     others = [one for one in figure["data"] if "script" in one["name"]]
@@ -77,8 +77,9 @@ def test_headline_figure_of_all_saes_hides_their_controls():
 
 def test_known_nodes_stand_beside_controls_with_the_same_choice_of_layers():
     layers = {1: 0, 2: 1}
-    rows = known_nodes([row for row in SCORES if row["analysis_id"] in layers], NODES, layers)
+    rows, n_nodes = known_nodes([row for row in SCORES if row["analysis_id"] in layers], NODES, layers)
     assert [row["synset"] for row in rows] == ["animal.n.01", "pet.n.01"], "dog is a single class"
+    assert n_nodes == 2
     animal = rows[0]
     assert (animal["f1_adjusted"], animal["layer"], animal["latent"]) == (0.6, 1, 203)
     assert (animal["baseline"], animal["baseline_name"], animal["shuffled"]) == (0.3, "k-means", 0.1)
@@ -94,12 +95,12 @@ def test_known_nodes_stand_beside_controls_with_the_same_choice_of_layers():
 
 @pytest.mark.parametrize("change", [{"n_images": 4}, {"is_distinct": False}, {"f1_adjusted": None}])
 def test_nodes_that_say_nothing_are_not_known(change):
-    assert known_nodes([score(1, 3, 0.9) | change], NODES, {1: 0}) == []
+    assert known_nodes([score(1, 3, 0.9) | change], NODES, {1: 0}) == ([], 0)
 
 
 def test_a_latent_is_shown_once():
-    rows = known_nodes([score(1, 3, 0.9, latent=5), score(1, 2, 0.8, latent=5)], NODES, {1: 0})
-    assert [row["synset"] for row in rows] == ["animal.n.01"]
+    rows, n_nodes = known_nodes([score(1, 3, 0.9, latent=5), score(1, 2, 0.8, latent=5)], NODES, {1: 0})
+    assert ([row["synset"] for row in rows], n_nodes) == (["animal.n.01"], 2)
 
 
 def test_pareto():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
-from tests.conftest import services_on
+from tests.conftest import Service, services_on
 from tests.pipeline.in_process import run_jobs
 from tests.small import quick_scoring, register, small_request
 
@@ -34,7 +34,7 @@ SAES = (
 class Reported:
     """A service with four studies, and how to report them."""
 
-    service: object
+    service: Service
     root: Path
 
     def rows(self, query: str, **values: object) -> list[dict]:
@@ -89,7 +89,7 @@ def reported(stack, tmp_path_factory) -> Iterator[Reported]:
         yield _reported(make_service(), tmp_path_factory)
 
 
-def _reported(service, tmp_path_factory) -> Reported:
+def _reported(service: Service, tmp_path_factory) -> Reported:
     root = tmp_path_factory.mktemp("named-like-code")
     register(service, EVIL_NAME, _images(root), root / "tree.csv")
     split = SplitConfig(groups=NamedGroups(select=("fluent3d",), score=("noto", "fxemoji")))

@@ -50,7 +50,7 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
     }
     main = str(first["sae"])
     layer_of = {row["analysis_id"]: row["layer"] for row in rows.analyses if row["sae"] == main}
-    known = known_nodes([row for row in rows.scores if row["analysis_id"] in layer_of], rows.nodes, layer_of)
+    known, n_inner = known_nodes([row for row in rows.scores if row["analysis_id"] in layer_of], rows.nodes, layer_of)
     answer, verdict = _verdict(rows)
     coherence = MEASURES["coherence"]
     panels = {
@@ -76,7 +76,7 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         answer=answer,
         verdict=verdict,
         beyond=beyond_chance(points["coherence"], main),
-        known=known_text(known, len(known), main),
+        known=known_text(known, n_inner, main),
         in_sample=in_sample,
         unfinished=rows.unfinished[:1].upper() + rows.unfinished[1:] + "." if rows.unfinished else "",
         hero=hero,

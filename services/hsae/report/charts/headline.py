@@ -48,8 +48,8 @@ MEASURES = {
         INNER_F1,
         "Adjusted F1 of inner nodes",
         "mean over nodes of 3+ classes",
-        "How well the best latent of a node of three or more classes tells its images from all others; 0 for a latent "
-        "that always fires. Compare it with the shuffled taxonomy.",
+        "How well a node's best latent tells its images from all others; 0 for one that always fires. By chance it is "
+        "above 0: compare it with the shuffled tree.",
     ),
 }
 
@@ -106,12 +106,14 @@ def headline_figure(points: Sequence[Mapping[str, Any]], measure: Measure, *, sh
             colour=None if is_main else sae_colour(place),
             group=sae if shown is not None and not is_main else None,
         )
-        suffix = "" if len(saes) == 1 else f" ({sae})"
+        suffix = "" if is_main else f" ({sae})"
         traces += _with_band(of_sae, sae, place, look)
         traces.append(_baseline(of_sae, f"best baseline{suffix}", look))
         traces += _tree(of_sae, f"shuffled tree{suffix}", look)
     layers = [point["layer"] for point in points]
-    figure_layout = layout(xaxis=layer_axis(layers), yaxis=axis(measure.unit, zeroline=True), hovermode="x unified")
+    figure_layout = layout(
+        xaxis=layer_axis(layers), yaxis=axis(measure.unit, rangemode="tozero"), hovermode="x unified"
+    )
     return {"data": [trace for trace in traces if any(y is not None for y in trace["y"])], "layout": figure_layout}
 
 

@@ -18,7 +18,7 @@ SURE = 0.05
 
 def known_nodes(
     scores: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]], layers: Mapping[int, int]
-) -> list[Row]:
+) -> tuple[list[Row], int]:
     """The inner nodes with the greatest adjusted F1 at any layer; each latent counts once.
 
     The controls have the same choice among layers as the SAE.
@@ -31,7 +31,7 @@ def known_nodes(
     Returns:
         Rows with synset, synset_id, n_classes, n_images, layer, analysis_id, latent, f1_adjusted, q (that of the node
         there times the number of layers, 1 at most), is_found (q at most `SURE`), `baseline`, `baseline_name`,
-        `shuffled`.
+        `shuffled`; and how many nodes there are, also those whose latent stands at another.
     """
     about = {row["synset_id"]: row for row in nodes}
     of_node: dict[int, list[Mapping[str, Any]]] = {}
@@ -66,7 +66,7 @@ def known_nodes(
     once: dict[tuple[int, int], Row] = {}
     for row in found:
         once.setdefault((row["analysis_id"], row["latent"]), row)
-    return list(once.values())
+    return list(once.values()), len(found)
 
 
 def known_nodes_figure(rows: Sequence[Mapping[str, Any]], sae: str) -> Figure:

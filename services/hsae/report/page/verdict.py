@@ -70,7 +70,7 @@ def known_text(rows: Sequence[Mapping[str, Any]], n_nodes: int, sae: str) -> str
 
     Args:
         rows: of `known_nodes`.
-        n_nodes: inner nodes that were looked at.
+        n_nodes: inner nodes that were looked at: those with enough scored images.
         sae: the SAE's name.
     """
     found = [row for row in rows if row["is_found"]]
@@ -83,7 +83,8 @@ def known_text(rows: Sequence[Mapping[str, Any]], n_nodes: int, sae: str) -> str
     )
     if not found:
         nearest = f"nearest come, by adjusted F1, {listed}"
-        return f"No single latent of the {sae} finds any of {n_nodes} inner nodes beyond doubt; {nearest}."
+        none = f"No single latent of the {sae} finds any of {n_nodes} inner nodes (with enough images) beyond doubt"
+        return f"{none}; {nearest}."
     return f"What a single latent of the {sae} knows best, by adjusted F1: {listed}."
 
 

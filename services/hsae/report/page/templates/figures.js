@@ -10,7 +10,7 @@ const hsaeFigures = (() => {
   function colours() {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    return { text: colour("--text"), page: colour("--page"), line: colour("--line"), muted: colour("--muted") };
+    return { text: colour("--text"), page: colour("--page"), line: colour("--line"), muted: colour("--muted"), ring: colour("--ring") };
   }
 
   function themed(layout, element) {
@@ -23,10 +23,10 @@ const hsaeFigures = (() => {
     return result;
   }
 
-  /* What the page draws on differs: lines between nodes have its colour. */
+  /* Lines between nodes are seen on every colour of a node, on light and on dark pages. */
   function onPage(traces) {
     return traces.map((trace) => trace.type === "sunburst" || trace.type === "icicle"
-      ? { ...trace, marker: { ...trace.marker, line: { ...trace.marker.line, color: colours().page } } } : trace);
+      ? { ...trace, marker: { ...trace.marker, line: { ...trace.marker.line, color: colours().ring } } } : trace);
   }
 
   function draw(element, figure) {
@@ -36,10 +36,10 @@ const hsaeFigures = (() => {
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const element of drawn.keys()) {
-      const { text, page } = colours();
+      const { ring } = colours();
       Plotly.relayout(element, themed(element.layout, element));
       if (element.data.some((trace) => trace.type === "sunburst" || trace.type === "icicle"))
-        Plotly.restyle(element, { "marker.line.color": page }, [0]);
+        Plotly.restyle(element, { "marker.line.color": ring }, [0]);
     }
   });
 
