@@ -25,7 +25,7 @@ from hsae.cli.printing.output import json_option, print_json
 @json_option
 @pass_connections
 def report(connections: Connections, study: int | None, latest: bool, output: Path, as_json: bool) -> None:
-    """Write one HTML file about STUDY that opens in any browser, without a network.
+    """Write a STUDY as one HTML file that opens in any browser, without a network.
 
     It shows whether structure rises with depth beyond chance, what the model knows of the taxonomy at every layer, its
     best latents with their strongest images, SAEs compared, and what was not measured. Without STUDY: the latest that
