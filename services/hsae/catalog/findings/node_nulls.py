@@ -17,7 +17,7 @@ def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]
     Each row has analysis_id, synset_id, latent, f1, f1_adjusted, q_node, n_images, n_fire, is_distinct; `baseline`, the
     best baseline at the node, and `f1_adjusted_baseline`; `f1_adjusted_shuffled`, what the SAE's latents reach with the
     classes shuffled over the tree. Values of controls are means over their seeds, one below 0 counting as 0; None where
-    the control was not scored.
+    the control was not scored or has no adjusted F1 there.
     """
     query = """
         WITH scored AS (
@@ -25,7 +25,7 @@ def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]
             WHERE analysis_id = ANY(:analyses) GROUP BY analysis_id, basis
         ), control AS (
             SELECT r.analysis_id, r.synset_id, r.basis,
-                   sum(greatest(0, r.f1_adjusted)) / max(s.n) AS f1_adjusted
+                   sum(greatest(0, r.f1_adjusted)) FILTER (WHERE r.f1_adjusted IS NOT NULL) / max(s.n) AS f1_adjusted
             FROM node_score r JOIN scored s ON s.analysis_id = r.analysis_id AND s.basis = r.basis
             WHERE r.is_node_best AND r.analysis_id = ANY(:analyses)
               AND (r.basis = ANY(:baselines) OR r.basis = 'shuffled_taxonomy')

@@ -162,6 +162,7 @@ def _facts(rows: StudyRows) -> list[tuple[str, str]]:
         ("Backbone", f"{short_model_name(first['model'])}, revision {first['revision'][:19]}"),
         ("Layers", f"{layers} (residual stream, {first['tokens']} tokens)"),
         ("Data set", f"{first['dataset']}: {images}, from {first['dataset_root']}"),
+        *([("SAEs are trained on", str(rows.study["dataset"]))] if rows.study["score_dataset"] is not None else []),
         ("Taxonomy", f"{first['taxonomy']}: {first['dataset_nodes']:,} nodes, the classes and all above them"),
         ("Split", _split(first)),
         ("SAEs", "; ".join(saes)),

@@ -32,7 +32,7 @@ def render_report(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "short": short_name, "prose": _prose}
-    scripts = [_plotly(), "\n".join(_template(name) for name in _SCRIPTS)]
+    scripts = [plotly_script(), "\n".join(_template(name) for name in _SCRIPTS)]
     return environment.get_template("report.html").render(
         content=content,
         css=Markup(_template("report.css")),  # noqa: S704 -- a file of ours
@@ -42,11 +42,6 @@ def render_report(content: ReportContent) -> str:
         csv_link=csv_link,
         in_sample_word=IN_SAMPLE,
     )
-
-
-def plotly_script() -> str:
-    """Plotly's own script, the whole library, as Plotly's package has it."""
-    return _plotly()
 
 
 def _data(content: ReportContent) -> dict[str, Any]:
@@ -118,7 +113,8 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _plotly() -> str:
+def plotly_script() -> str:
+    """Plotly's own script, the whole library, as Plotly's package has it."""
     return (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 

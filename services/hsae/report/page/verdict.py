@@ -90,13 +90,14 @@ def known_text(rows: Sequence[Mapping[str, Any]], n_nodes: int, sae: str) -> str
 
 def _clause(trend: Trend, word: str, confidence: float, *, first: bool) -> str:
     what = "taxonomic coherence beyond chance" if first else "it"
+    place = "In" if first else "in"
     if trend.slope is None or trend.ci_low is None or trend.ci_high is None:
-        return f"in the {trend.sae} {what} has no slope with an interval"
+        return f"{place} the {trend.sae} {what} has no slope with an interval"
     interval = f"{100 * confidence:.0f}\u00a0% interval {trend.ci_low:.3f} to {trend.ci_high:.3f}"
     amount = f"{trend.slope:+.3f} bits per layer, {interval}".replace("-", "−")
     if word in _VERB:
-        return f"{'In' if first else 'in'} the {trend.sae} {what} {_VERB[word]} with depth ({amount})"
-    return f"{'In' if first else 'in'} the {trend.sae} {what} is not shown to change with depth ({amount})"
+        return f"{place} the {trend.sae} {what} {_VERB[word]} with depth ({amount})"
+    return f"{place} the {trend.sae} {what} is not shown to change with depth ({amount})"
 
 
 def _of(n: int, n_all: int) -> str:
