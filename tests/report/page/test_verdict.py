@@ -1,5 +1,7 @@
 """The verdict in words, and what was not measured."""
 
+from typing import Any
+
 import pytest
 
 from hsae.report.page import Trend, verdict_text
@@ -60,7 +62,7 @@ def test_known_nodes_in_words():
     assert known_text([], 0, "topk SAE") == ""
 
 
-ALL = {
+ALL: dict[str, Any] = {
     "layer": 3, "holdout_l0": 16.0, "has_intervals": True, "has_tree_shuffles": True, "has_probe": True,
     "has_stability": True, "probe_undefined": None, "n_lch_eligible": 5,
     "bases": ["exemplar", "kmeans", "pca", "random", "neuron", "untrained", "shuffled_taxonomy"],
