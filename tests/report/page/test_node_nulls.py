@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 
 from hsae.catalog import transaction
-from hsae.catalog.findings.node_nulls import best_labelled_latents, node_null_rows
+from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
 
 ANALYSES = (1, 2)
 BASELINES = {"exemplar", "kmeans", "pca", "random", "neuron", "untrained"}

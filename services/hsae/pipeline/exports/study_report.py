@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import JOB_STATES, UNSUCCESSFUL_STATES, Dataset, transaction
 from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
-from hsae.catalog.findings.node_nulls import best_labelled_latents, node_null_rows
+from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.findings.tree import tree_nodes
