@@ -59,8 +59,7 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
     """
     query = """
         WITH labelled AS (
-            SELECT l.analysis_id, l.latent, l.density, l.max_activation, l.top_images, l.n_fire,
-                   row_number() OVER same AS place_of_label,
+            SELECT l.analysis_id, l.latent, l.n_fire, row_number() OVER same AS place_of_label,
                    count(*) OVER (PARTITION BY l.analysis_id, l.label_synset_id) AS n_with_label,
                    l.label_q, l.label_f1_adjusted, l.label_f1
             FROM latent l
@@ -75,8 +74,9 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
                        latent) AS place
             FROM labelled WHERE place_of_label = 1
         )
-        SELECT v.*, y.definition, p.density, p.max_activation, p.top_images, p.n_with_label, p.place
+        SELECT v.*, y.definition, t.density, t.max_activation, t.top_images, p.n_with_label, p.place
         FROM placed p
+        JOIN latent t ON t.analysis_id = p.analysis_id AND t.latent = p.latent AND t.basis = 'sae'
         JOIN latent_label v ON v.analysis_id = p.analysis_id AND v.latent = p.latent AND v.basis = 'sae'
         JOIN synset y ON y.id = v.synset_id
         WHERE p.place <= :n_each ORDER BY p.place, v.layer, v.analysis_id
