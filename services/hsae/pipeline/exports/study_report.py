@@ -89,7 +89,7 @@ def _rows(session: Session, study: int) -> StudyRows:
         untested=untested,
         nodes=tree_nodes(session, dataset_id=dataset_id, root=taxonomy_root(session, dataset_id), depth=None),
         scores=node_null_rows(session, numbers),
-        latents=best_labelled_latents(session, numbers, n_each=_n_each(len(numbers)))[:MAX_CARDS],
+        latents=_surest_first(best_labelled_latents(session, numbers, n_each=_n_each(len(numbers)))[:MAX_CARDS]),
         skipped=[
             (one.dataset, one.n_skipped, one.n_images)
             for one in (skipped.trains, skipped.scores)
@@ -97,6 +97,16 @@ def _rows(session: Session, study: int) -> StudyRows:
         ],
         unfinished=unfinished,
     )
+
+
+def _surest_first(latents: Sequence[Row]) -> list[Row]:
+    """The cards' order: by q, then those that fire on three images or more, then by adjusted F1."""
+
+    def doubt(row: Row) -> tuple[float, bool, float]:
+        q, f1 = row["q"], row["f1_adjusted"]
+        return (2.0 if q is None else q, row["n_fire"] < 3, 2.0 if f1 is None else -f1)
+
+    return sorted(latents, key=doubt)
 
 
 def _n_each(n_analyses: int) -> int:
