@@ -11,6 +11,7 @@ import pytest
 from tests.report.page.conftest import EVIL, EVIL_FILE, EVIL_NAME, HELD_OUT, IN_SAMPLE, QUEUED, UNCOMPARED
 
 from hsae.pipeline.exports import study_report
+from hsae.store.keys import latents_key
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,21 @@ def test_a_gone_image_and_a_root_that_is_not_mounted(reported, tmp_path):
             moved.rename(reported.root)
     finally:
         aside.rename(gone)
+
+
+def test_lost_activations_cost_the_histograms_alone(reported, tmp_path):
+    store = reported.service.store
+    (row,) = reported.rows("SELECT key, activations_sha256 FROM analysis WHERE id = 1")
+    key = latents_key(row["key"], row["activations_sha256"])
+    content = store.get(key)
+    store.delete(key)
+    try:
+        page = reported.report(HELD_OUT, tmp_path / "report.html").read_text()
+    finally:
+        store.put(key, content)
+    assert "those of analysis 1 are lost from the object store" in page
+    shown = {anchor.split("-")[1] for anchor in re.findall(r'data-histogram="([^"]*)"', page)}
+    assert shown == {row["analysis_id"] for row in tables_of(page)["latents"]} - {"1"}
 
 
 def test_in_sample_numbers_say_so_everywhere(reported, page, tmp_path):
