@@ -2,9 +2,10 @@
 
 TopK SAEs are trained on some images. On others every latent gets its label: the node of the taxonomy at which its
 adjusted F1 is best. A third part makes the game. Collages of 2 x 2 of its images have one under the label, on which the
-latent fires, and three of other classes, on which it does not: does the map of a collage that fires the latent peak in
-the right quarter? And on single images: how fast does the latent fall silent as patches are taken away in the order of
-the map, how soon does it fire as they are brought in? Every method beside its controls. No measurement of time.
+latent fires, and three of other classes, on which it does not. The truth is known where the latent fires on the
+collage, falls silent when the right quarter is exchanged, and not when another one is: does the map peak in the right
+quarter? And on single images: how fast does the latent fall silent as patches are taken away in the order of the map,
+how soon does it fire as they are brought in? Every method beside its controls. No measurement of time.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from measure import Row, machine, print_header, print_report, versions
 from PIL import Image
-from pointing_truth import Collage, Labelled, collages, firing, labelled_latents, pasted
+from pointing_truth import Collage, Labelled, collages, labelled_latents, pasted, with_known_truth
 from real_layers import RealData, RealLayers
 
 from hsae.backbones.backbone import Backbone
@@ -122,10 +123,17 @@ def of_layer(layers: RealLayers, data: RealData, layer: int, arguments: argparse
     chosen = labelled_latents(layers, layer, sae, min_f1=arguments.min_f1)
     backbone = Backbone.load(inspect_backbone(str(data.backbone)), layers=[layer], device=torch.device("cpu"))
     candidates = collages(chosen, arguments.candidates, seed=0)
-    games = firing(candidates, backbone, sae, paths, arguments.side, arguments.collages)
-    print(f"  block {layer}: {len(chosen)} labelled latents, {len(games)} collages that fire", flush=True)
+    truth = with_known_truth(candidates, backbone, sae, paths, arguments.side, arguments.collages)
+    games = truth.games
+    print(
+        f"  block {layer}: {len(chosen)} labelled latents; {truth.firing_share:.4f} of the collages fire them, without"
+        f" the class {truth.firing_share_without:.4f}; {len(games)} have a known truth",
+        flush=True,
+    )
     if not games:
-        raise SystemExit(f"block {layer}: no latent fires on a collage: try another block, or a lower --min-f1")
+        raise SystemExit(
+            f"block {layer}: no collage has a known truth: try another block, more --candidates, or a lower --min-f1"
+        )
     rng = np.random.default_rng(1)
     pairs = [
         (one, int(image))
@@ -141,6 +149,9 @@ def of_layer(layers: RealLayers, data: RealData, layer: int, arguments: argparse
         "layer": layer,
         "n_labelled": len(chosen),
         "n_candidates": len(candidates),
+        "n_firing": truth.n_firing,
+        "firing_share": round(truth.firing_share, 5),
+        "firing_share_without": round(truth.firing_share_without, 5),
         "n_collages": len(games),
         "n_labels": len({game.labelled.node for game in games}),
         "pointing": table(hits, np.array([game.labelled.node for game in games])),
@@ -179,7 +190,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=16, help="of the TopK SAE (default: %(default)s)")
     parser.add_argument("--min-f1", type=float, default=0.5, help="adjusted, of a label (default: %(default)s)")
     parser.add_argument("--candidates", type=int, default=24, help="collages tried per label (default: %(default)s)")
-    parser.add_argument("--collages", type=int, default=4, help="and kept, that fire (default: %(default)s)")
+    parser.add_argument("--collages", type=int, default=4, help="and kept, with a known truth (default: %(default)s)")
     parser.add_argument("--side", type=int, default=128, help="pixels of a quarter's side (default: %(default)s)")
     parser.add_argument("--per-latent", type=int, default=2, help="images for the curves (default: %(default)s)")
     parser.add_argument("--images-measured", type=int, default=96, help="at most, in all (default: %(default)s)")

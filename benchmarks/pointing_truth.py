@@ -1,7 +1,7 @@
 """The truth of the pointing game: which latent stands for which node, and collages in which one quarter shows it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,13 @@ class Collage:
     labelled: Labelled
     quarter: int
     images: tuple[int, ...]
+    others: tuple[int, ...]
     seed: int
+
+    def exchanged(self, place: int) -> "Collage":
+        """The same with another image of another class in one quarter."""
+        images = tuple(self.others[i] if i == place else image for i, image in enumerate(self.images))
+        return replace(self, images=images)
 
 
 def labelled_latents(layers: RealLayers, layer: int, sae: SparseAutoencoder, *, min_f1: float) -> list[Labelled]:
@@ -92,33 +98,62 @@ def collages(chosen: Sequence[Labelled], n_candidates: int, *, seed: int) -> lis
             quarter = (number + turn) % 4
             images = rng.choice(one.outside, 3, replace=False).tolist()
             images.insert(quarter, int(rng.choice(one.inside)))
-            found.append(Collage(one, quarter, tuple(images), len(found)))
+            others = tuple(int(image) for image in rng.choice(one.outside, 4))
+            found.append(Collage(one, quarter, tuple(images), others, len(found)))
     return found
 
 
-def firing(
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Which collages have a known truth.
+
+    Attributes:
+        games: collages that fire the latent because of the right quarter: the latent is silent when that quarter is
+            exchanged, and fires in at least two of the three cases in which one of the others is.
+        firing_share: share of all candidates that fire the latent.
+        firing_share_without: the same with the right quarter exchanged: what collages without the class give.
+        n_firing: candidates that fire it.
+    """
+
+    games: list[Collage]
+    firing_share: float
+    firing_share_without: float
+    n_firing: int
+
+
+def with_known_truth(
     candidates: Sequence[Collage],
     backbone: Backbone,
     sae: SparseAutoencoder,
     paths: Sequence[Path],
     side: int,
     n_each: int,
-) -> list[Collage]:
-    """Of every latent the first `n_each` collages on which it fires as well as on the image alone."""
+) -> Truth:
+    """Of every latent the first `n_each` collages of which it is known that the right quarter fires it."""
+
+    def fires(collages: Sequence[Collage]) -> list[bool]:
+        found: list[bool] = []
+        for start in range(0, len(collages), _BATCH):
+            part = collages[start : start + _BATCH]
+            pixels = backbone.pixel_values([pasted(one, paths, side) for one in part])
+            tokens = backbone.activations(pixels, "cls")[backbone.layers[-1]][:, 0]
+            with torch.inference_mode():
+                z = sae.encode(tokens)
+            found += [bool(row[one.labelled.latent] > 0) for one, row in zip(part, z, strict=True)]
+        return found
+
+    with_it, without = fires(candidates), fires([one.exchanged(one.quarter) for one in candidates])
     kept: dict[int, list[Collage]] = {}
-    for start in range(0, len(candidates), _BATCH):
-        part = [one for one in candidates[start : start + _BATCH] if len(kept.get(one.labelled.latent, [])) < n_each]
-        if not part:
+    for one, has, lacks in zip(candidates, with_it, without, strict=True):
+        of_latent = kept.setdefault(one.labelled.latent, [])
+        if not has or lacks or len(of_latent) == n_each:
             continue
-        pixels = backbone.pixel_values([pasted(one, paths, side) for one in part])
-        tokens = backbone.activations(pixels, "cls")[backbone.layers[-1]][:, 0]
-        with torch.inference_mode():
-            z = sae.encode(tokens)
-        for one, row in zip(part, z, strict=True):
-            of_latent = kept.setdefault(one.labelled.latent, [])
-            if row[one.labelled.latent] > 0 and len(of_latent) < n_each:
-                of_latent.append(one)
-    return [one for of_latent in kept.values() for one in of_latent]
+        others = [one.exchanged(place) for place in range(4) if place != one.quarter]
+        if sum(fires(others)) >= 2:
+            of_latent.append(one)
+    games = [one for of_latent in kept.values() for one in of_latent]
+    n_all = max(1, len(candidates))
+    return Truth(games, sum(with_it) / n_all, sum(without) / n_all, sum(with_it))
 
 
 def pasted(collage: Collage, paths: Sequence[Path], side: int) -> Image.Image:
