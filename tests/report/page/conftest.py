@@ -16,6 +16,7 @@ from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder, images_listing
 from hsae.pipeline.planning.submit import submit
+from hsae.relevancy.config import MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.split_config import NamedGroups, SplitConfig
 
@@ -97,7 +98,7 @@ def _reported(service: Service, tmp_path_factory) -> Reported:
     plans = [
         submit(request, service.settings, service.sessions)
         for request in (
-            wanted,
+            wanted.model_copy(update={"own": {"map": MapSettings(latents=6, images=4)}}),
             wanted.model_copy(update={"split": None, "layers": (3,), "saes": SAES[:1]}),
             wanted.model_copy(update={"layers": (2,)}),
             wanted.model_copy(update={"layers": (3,)}),

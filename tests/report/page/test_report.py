@@ -73,6 +73,23 @@ def test_every_latent_is_shown_once_with_its_images_and_a_label_of_its_own(repor
     assert page.count('<img src="data:image/webp;base64,') > len(cards)
 
 
+def test_latents_with_maps_show_them_below_their_images(reported, page):
+    maps = reported.rows(
+        "SELECT s.analysis_id, v.latent, count(v.map_index) AS n FROM latent_map v JOIN map_set s"
+        " ON s.id = v.map_set_id GROUP BY s.analysis_id, v.latent"
+    )
+    assert maps
+    n_maps = {(row["analysis_id"], row["latent"]): row["n"] for row in maps}
+    cards = re.findall(r'<details class="card" id="latent-(\d+)-(\d+)".*?</details>', page, flags=re.DOTALL)
+    bodies = re.findall(r'<details class="card" id="latent-\d+-\d+".*?</details>', page, flags=re.DOTALL)
+    shown = {}
+    for (analysis, latent), body in zip(cards, bodies, strict=True):
+        shown[int(analysis), int(latent)] = len(re.findall(r'<img src="data:[^"]*" alt="where latent', body))
+    assert any(shown.values())
+    for place, n in shown.items():
+        assert n == n_maps.get(place, 0)
+
+
 def test_histograms_count_the_scored_images(reported, page):
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
     latents = {f"latent-{row['analysis_id']}-{row['latent']}": int(row["n_fire"]) for row in tables_of(page)["latents"]}

@@ -14,6 +14,7 @@ from safetensors.numpy import load
 
 from hsae.errors import UserError
 from hsae.pipeline.gallery.images import ImageUnavailableError
+from hsae.pipeline.gallery.map_pictures import map_pictures
 from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE, Thumbnails
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.report.charts import ActivationHistogram
@@ -64,24 +65,31 @@ class CardMaker:
         self._synsets = [short_name(taxonomy.synsets[node].name) for node in taxonomy.classes.tolist()]
         self._thumbnails = Thumbnails(None, side=SIDE)
 
-    def cards(self, latents: Sequence[_Row], analyses: Mapping[int, _Row]) -> list[Card]:
+    def cards(self, latents: Sequence[_Row], analyses: Mapping[int, _Row], maps: Sequence[_Row] = ()) -> list[Card]:
         """One card for each of the latents, in order.
 
         Args:
             latents: rows of `best_labelled_latents`.
             analyses: rows of `measured_analyses` with `sae`, the SAE's name, by analysis.
+            maps: rows of `map_rows`, of one method for each analysis.
         """
         histograms = self._histograms(latents, analyses)
+        drawn = self._maps(maps)
         shown = {image["path"] for latent in latents for image in latent["top_images"][:IMAGES_EACH]}
         sources = self._sources(sorted(shown))
         return [
-            self._card(latent, analyses[latent["analysis_id"]], sources, histograms.get(_pair(latent)))
+            self._card(latent, analyses[latent["analysis_id"]], (sources, drawn), histograms.get(_pair(latent)))
             for latent in latents
         ]
 
     def _card(
-        self, latent: _Row, analysis: _Row, sources: Mapping[str, str], histogram: ActivationHistogram | None
+        self,
+        latent: _Row,
+        analysis: _Row,
+        pictures: tuple[Mapping[str, str], Mapping[tuple[int, int, str], str]],
+        histogram: ActivationHistogram | None,
     ) -> Card:
+        sources, drawn = pictures
         under = self._under(latent["wnid"])
         images = [
             CardImage(
@@ -99,10 +107,37 @@ class CardMaker:
             layer=latent["layer"],
             sae=analysis["sae"],
             scale=latent["f1_adjusted"],
-            rows=[ImageRow("strongest images", images)],
+            rows=[ImageRow("strongest images", images), *self._map_row(latent, drawn)],
             values=_values(latent),
             histogram=histogram,
         )
+
+    def _map_row(self, latent: _Row, drawn: Mapping[tuple[int, int, str], str]) -> list[ImageRow]:
+        """The row of maps of a card; none where the latent has no map."""
+        shown = latent["top_images"][:IMAGES_EACH]
+        maps = [drawn.get((*_pair(latent), image["path"])) for image in shown]
+        if not any(maps):
+            return []
+        images = [
+            CardImage(
+                source=source,
+                text=f"where latent {latent['latent']} comes from in this image of {self._class_text(image['image'])}"
+                if source
+                else "no map of this image",
+                is_under_label=None,
+            )
+            for image, source in zip(shown, maps, strict=True)
+        ]
+        return [ImageRow("where it comes from: relevancy, bright = much", images)]
+
+    def _maps(self, rows: Sequence[_Row]) -> dict[tuple[int, int, str], str]:
+        """The maps as `data:` URIs, by analysis, latent and path; that they are lost is told."""
+        try:
+            pictures = map_pictures(self._store, self._thumbnails, rows)
+        except (ObjectMissingError, ObjectCorruptError):
+            self.trouble.append("Relevancy maps are lost from the object store; the next submit of maps makes them.")
+            return {}
+        return {place: _data_uri(content) for place, content in pictures.items()}
 
     def _sources(self, paths: Sequence[str]) -> dict[str, str]:
         """The thumbnails as `data:` URIs, by path; what cannot be shown is left out and told."""
@@ -114,7 +149,7 @@ class CardMaker:
             except ImageUnavailableError as error:
                 troubles.append(str(error))
                 return None
-            return f"data:{MEDIA_TYPE};base64,{base64.b64encode(content).decode()}"
+            return _data_uri(content)
 
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
@@ -207,6 +242,10 @@ def _classes_of_images(
         flat, starts = listing["class_id"].combine_chunks(), np.arange(listing.num_rows + 1)
     positions = pc.index_in(flat, value_set=pa.array(wnids, pa.string()))
     return positions.to_numpy(zero_copy_only=False).astype(np.int64), starts.astype(np.int64)
+
+
+def _data_uri(content: bytes) -> str:
+    return f"data:{MEDIA_TYPE};base64,{base64.b64encode(content).decode()}"
 
 
 def _pair(latent: _Row) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import JOB_STATES, UNSUCCESSFUL_STATES, Dataset, transaction
 from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
+from hsae.catalog.findings.maps import map_rows
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
@@ -27,6 +28,7 @@ from hsae.pipeline.exports.sae_names import named_saes
 from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
+from hsae.relevancy.config import MAP_METHODS
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
 from hsae.report.page import render_report
@@ -51,7 +53,7 @@ def write_report(study: int, path: Path, sessions: sessionmaker[Session], store:
         dataset = dataset_ref(session.get_one(Dataset, rows.analyses[0]["dataset_id"]))
         labels = class_labels(session, dataset.id)
     maker = CardMaker(store, read_listing(store, dataset), read_taxonomy(store, dataset), labels, dataset.root)
-    cards = maker.cards(rows.latents, {row["analysis_id"]: row for row in rows.analyses})
+    cards = maker.cards(rows.latents, {row["analysis_id"]: row for row in rows.analyses}, rows.maps)
     content = report_content(rows, cards, maker.trouble)
     page = render_report(content).encode()
     _write(path, page)
@@ -78,6 +80,7 @@ def _rows(session: Session, study: int) -> StudyRows:
     trends, confidence, untested = _trends(session, study, analyses)
     dataset_id = analyses[0]["dataset_id"]
     skipped = skipped_images(session, study)
+    latents = _surest_first(best_labelled_latents(session, numbers, n_each=_n_each(len(numbers)))[:MAX_CARDS])
     return StudyRows(
         study=about,
         analyses=analyses,
@@ -89,7 +92,8 @@ def _rows(session: Session, study: int) -> StudyRows:
         untested=untested,
         nodes=tree_nodes(session, dataset_id=dataset_id, root=taxonomy_root(session, dataset_id), depth=None),
         scores=node_null_rows(session, numbers),
-        latents=_surest_first(best_labelled_latents(session, numbers, n_each=_n_each(len(numbers)))[:MAX_CARDS]),
+        latents=latents,
+        maps=[row for number in numbers for row in _maps(session, number, latents)],
         skipped=[
             (one.dataset, one.n_skipped, one.n_images)
             for one in (skipped.trains, skipped.scores)
@@ -107,6 +111,15 @@ def _surest_first(latents: Sequence[Row]) -> list[Row]:
         return (2.0 if q is None else q, row["n_fire"] < 3, 2.0 if f1 is None else -f1)
 
     return sorted(latents, key=doubt)
+
+
+def _maps(session: Session, analysis_id: int, latents: Sequence[Row]) -> list[Row]:
+    """The maps of the analysis' latents with a card, by the first of the methods that there are."""
+    wanted = [row["latent"] for row in latents if row["analysis_id"] == analysis_id]
+    rows = map_rows(session, analysis_id, wanted) if wanted else []
+    made = {row["method"] for row in rows}
+    method = next((name for name in MAP_METHODS if name in made), None)
+    return [row for row in rows if row["method"] == method]
 
 
 def _n_each(n_analyses: int) -> int:

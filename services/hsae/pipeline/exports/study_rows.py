@@ -22,6 +22,7 @@ class StudyRows:
         nodes: of `tree_nodes`.
         scores: of `node_null_rows`.
         latents: of `best_labelled_latents`.
+        maps: of `map_rows`, of these latents and of one method for each analysis.
         skipped: data set, skipped and all images, of each data set with skipped ones.
         unfinished: why the study is not complete; empty where it is.
     """
@@ -37,5 +38,6 @@ class StudyRows:
     nodes: list[Row]
     scores: list[Row]
     latents: list[Row]
+    maps: list[Row]
     skipped: list[tuple[str, int, int]]
     unfinished: str
