@@ -6,6 +6,8 @@ import pytest
 from tests.small import bare_scoring, link_classes, register_small
 
 import hsae
+from hsae.catalog import transaction
+from hsae.catalog.findings.maps import map_rows
 from hsae.demo import backbone_folder
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.run import run_job
@@ -58,6 +60,24 @@ def test_submit_wait_and_look(service, workspace):
     assert (again.plan.n_queued, again.plan.study_id) == (0, study.id)
     assert again.wait().id == study.id  # nothing to wait for
     assert "5 artifacts reused" in repr(again)
+
+
+def test_maps_are_asked_for_and_shown(service, workspace):
+    submission = small(workspace, map={"latents": 2, "images": 2})
+    with pytest.warns(UserWarning, match="no worker"):
+        analysis = submission.wait(on_look=runs_jobs(service)).analysis(layer=1)
+    with transaction(service.sessions) as session:
+        rows = map_rows(session, analysis.id)
+    latents = sorted({row["latent"] for row in rows})
+    assert len(latents) == 2
+    shown = [image for card in analysis.show(latents, n=2, maps=True).cards for image in card.images]
+    assert {image.image for image in shown if image.relevancy is not None} == {
+        row["image"] for row in rows if row["map_index"] is not None
+    }
+    assert {image.relevancy.method for image in shown if image.relevancy is not None} == {"chefer"}
+    assert {image.relevancy.values.shape for image in shown if image.relevancy is not None} == {
+        (row["n_patch_rows"], row["n_patch_cols"]) for row in rows
+    }
 
 
 def test_it_is_the_study_that_the_command_line_submits(service, workspace, admin):

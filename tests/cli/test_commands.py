@@ -14,7 +14,7 @@ def test_the_commands_of_this_version():
         "db query", "db reader", "db url", "dataset add", "dataset list", "dataset check",
         "dataset rename", "dataset remove", "taxonomy show",
         "studies list", "studies show", "studies remove", "jobs list", "jobs show", "jobs watch", "jobs logs",
-        "jobs cancel", "jobs retry", "metrics",
+        "jobs cancel", "jobs retry", "metrics", "report",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
         "results study", "results edges", "results levels", "results absorption", "results maps",
     }  # fmt: skip

@@ -60,6 +60,14 @@ def check_what_it_says(demo, layers) -> None:
     with Image.open(demo.pictures / "layers.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 800
+    report = demo.pictures / "report.html"
+    lines = demo.output.splitlines()
+    said = lines.index(f"Report: {report} (open it in a browser)")
+    assert lines[said - 1].startswith("The stack still runs"), "it is the last thing that is printed, but for progress"
+    page = report.read_text()
+    assert 5_000_000 < len(page) < 20_000_000
+    assert "dinov2-emoji on emoji" in page
+    assert page.count('<details class="card"') == min(72, 12 * 2 * len(layers)), "12 each, 72 at most"
 
 
 def test_the_demo_says_everything(demo):

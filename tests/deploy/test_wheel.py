@@ -81,6 +81,7 @@ def test_the_first_layer_of_the_demo(environment, tmp_path):
     assert "topk SAE x8, cls of dinov2-emoji, emoji" in output
     assert "Best latents of some nodes" in output
     assert (tmp_path / "demo-results" / "layers.png").is_file()
+    assert (tmp_path / "demo-results" / "report.html").is_file()
 
 
 _CONSUMER = """\

@@ -66,11 +66,11 @@ def test_from_the_studies_to_a_latent_and_its_images(explored, chromium, address
         page.wait_for_url("**under=animal*")
         assert page.get_by_label("Label under node").input_value() == "animal.n.01"
         page.locator("tbody tr td a").first.click()
-        page.wait_for_url("**/latent/*")
+        page.wait_for_url("**/latent/**")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
         page.locator(".gallery a").first.click()
-        page.wait_for_url("**/image/*")
+        page.wait_for_url("**/image/**")
         assert page.get_by_role("heading", name="Latents that fire here").count() == 1
 
 

@@ -63,7 +63,7 @@ def demo_home() -> Path:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-results"),
     show_default=True,
-    help="Folder for the picture.",
+    help="Folder for the picture and the report.",
 )
 @click.option(
     "--layer",
@@ -85,7 +85,7 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
     bring_up(connections)
     home = connections.settings.home
     try:
-        _run(connections, output, request(layers))
+        report = _run(connections, output, request(layers))
     finally:
         if stop:
             Stack(home).stop()
@@ -99,6 +99,7 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
         click.echo(f"The stack is stopped; `{again} up` starts it again.")
     else:
         click.echo(f"The stack still runs (loopback only); stop it with `{again} down`.")
+    click.echo(f"Report: {report} (open it in a browser)")
 
 
 def _program() -> str:
@@ -125,8 +126,10 @@ def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
     )
 
 
-def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
-    # matplotlib takes half a second to load: only the picture at the end needs it.
+def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> Path:
+    """Run the demo and print its tables; returns its report."""
+    # matplotlib and the report take half a second to load: only the end needs them.
+    from hsae.pipeline.exports.study_report import write_report
     from hsae.report.figure import layer_figure
 
     dataset = add_dataset(connections, DATASET_NAME, images_listing()).dataset
@@ -151,6 +154,9 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> None:
         picture,
     )
     click.echo(f"\nPicture: {picture}")
+    report = output / "report.html"
+    write_report(plan.study_id, report, connections.sessions, connections.store)
+    return report
 
 
 def _print_trends(connections: Connections, study_id: int) -> None:

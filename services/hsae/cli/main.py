@@ -20,6 +20,9 @@ _COMMANDS = {
     "gc": LazyCommand("hsae.cli.service.gc:gc", "Delete objects of the bucket that no row of the catalog refers to."),
     "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
     "metrics": LazyCommand("hsae.cli.service.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),
+    "report": LazyCommand(
+        "hsae.cli.report:report", "Write a STUDY as one HTML file that opens in any browser, without a network."
+    ),
     "results": LazyCommand("hsae.cli.results:results", "Look at scores, and export them."),
     "studies": LazyCommand("hsae.cli.studies:studies", "List, show and remove studies: what `submit` was asked for."),
     "submit": LazyCommand("hsae.cli.submit:submit", "Queue extraction, SAE training and hierarchy analysis."),

@@ -1,5 +1,6 @@
 """The studies with their headline, and one study by its layers."""
 
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -14,8 +15,10 @@ from hsae.errors import UserError
 from hsae.explorer.parameters import MAX_ID
 from hsae.explorer.scope import UnknownError, study_scope
 from hsae.explorer.shown.copies import python_studies, python_study
+from hsae.explorer.shown.numbers import basis_name
 from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.kinds.setting_labels import seedless_label
+from hsae.report.charts.headline import MEASURES, headline_figure
 from hsae.report.interval_table import verdict
 from hsae.sae.config import SaeConfig
 
@@ -60,9 +63,31 @@ def study_page(request: Request) -> Response:
     context: dict[str, Any] = {
         "study": study | {"state": _state(study["jobs"])}, "scope": scope, "groups": groups, "trends": trends,
         "missing": missing, "sql": sql, "python": python_study(scope, "layers"),
+        "figures": _figures(rows),
         "failed": [job for job in study["job_list"] if job["state"] in ("failed", "cancelled")],
     }  # fmt: skip
-    return page(request, "study.html", **context)
+    return page(request, "study.html", draws=bool(context["figures"]), **context)
+
+
+def _figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The headline numbers over the layers, as the report draws them; none where there is one layer."""
+    if len({row["layer"] for row in rows}) < 2:
+        return []
+    measures = {measure.metric: measure for measure in MEASURES.values()}
+    figures = []
+    for name, metric in METRICS.items():
+        points = [
+            {
+                "analysis_id": row["analysis_id"], "layer": row["layer"], "sae": row["sae"], "value": row[name],
+                "low": row[f"{name}_low"], "high": row[f"{name}_high"], "baseline": row[f"{name}_baseline_value"],
+                "baseline_name": basis_name(row[f"{name}_baseline"]), "tree": row[f"{name}_tree"],
+                "tree_q975": row[f"{name}_tree_q975"],
+            }
+            for row in rows
+        ]  # fmt: skip
+        measure = measures[metric]
+        figures.append({"title": measure.title, "about": measure.about, "drawn": headline_figure(points, measure)})
+    return figures
 
 
 def _trends(session: Session, study: int) -> tuple[list[dict[str, Any]], str | None]:

@@ -58,5 +58,14 @@ function drawPicture() {
   Plotly.newPlot(place, [trace], layout, { displayModeBar: false, responsive: true });
 }
 
+function drawFigures() {
+  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+    const layout = { ...figure.layout, font: { ...figure.layout.font, color: ink } };
+    Plotly.newPlot(place, figure.data, layout, { displayModeBar: false, responsive: true });
+  }
+}
+
 for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyText(button));
-window.addEventListener("DOMContentLoaded", drawPicture);
+window.addEventListener("DOMContentLoaded", () => { drawPicture(); drawFigures(); });

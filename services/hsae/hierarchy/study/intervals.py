@@ -43,7 +43,7 @@ class Score(NamedTuple):
     high: float
     n: int
     n_seeds: int
-    n_folds: int
+    n_folds: int = 1
 
 
 class Difference(NamedTuple):
@@ -59,7 +59,7 @@ class Difference(NamedTuple):
     high: float
     n: int
     n_seeds: int
-    n_folds: int
+    n_folds: int = 1
 
 
 class Trend(NamedTuple):
@@ -72,7 +72,7 @@ class Trend(NamedTuple):
     high: float
     n_layers: int
     n_seeds: int
-    n_folds: int
+    n_folds: int = 1
 
 
 def compared_pairs(groups: Sequence[ComparedGroup], columns: Sequence[Column]) -> Iterator[tuple[Column, Column]]:

@@ -1,0 +1,45 @@
+"""What the SAEs of a study are called in its report, and in which order they come."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.analysis_settings import analysis_settings
+from hsae.catalog.queries.conditions import Row
+from hsae.report.setting_names import setting_names, told_apart
+
+
+def named_saes(session: Session, analyses: Sequence[Row]) -> list[Row]:
+    """The rows with `sae`, the SAE's name by the settings in which the SAEs differ, by SAE and layer.
+
+    The SAE that reconstructs held-out rows best comes first: a choice that does not look at the scores.
+    """
+    found = analysis_settings(session, [row["analysis_id"] for row in analyses])
+    whole = {number: row["sae"] | row["activations"] | row["scoring"] for number, row in found.items()}
+    layers = {number: row["layer"] for number, row in found.items()}
+    names = told_apart(setting_names(whole, always=("kind",)), layers)
+    named = [row | {"sae": sae_name(names[row["analysis_id"]])} for row in analyses]
+    unexplained: dict[str, list[float]] = {}
+    for row in named:
+        unexplained.setdefault(row["sae"], []).append(float("inf") if row["fvu"] is None else row["fvu"])
+    mean = {sae: sum(values) / len(values) for sae, values in unexplained.items()}
+    return sorted(named, key=lambda row: (mean[row["sae"]], row["sae"], row["layer"], row["analysis_id"]))
+
+
+def trend_names(trends: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the SAEs of rows of `comparison_trends`, which know no seeds."""
+    settings = {place: _seedless(row["sae"]) for place, row in enumerate(trends)}
+    names = setting_names(settings, always=("kind",))
+    seeds = (f", {row['n_seeds']} seeds" if (row["n_seeds"] or 1) > 1 else "" for row in trends)
+    return [sae_name(names[place]) + seed for place, seed in enumerate(seeds)]
+
+
+def sae_name(name: str) -> str:
+    """`topk k=16` as `topk SAE k=16`."""
+    kind, _, further = name.partition(" ")
+    return f"{kind} SAE {further}".rstrip()
+
+
+def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "seed"}
