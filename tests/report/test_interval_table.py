@@ -37,6 +37,6 @@ def test_an_analysis_has_its_differences_beside_it():
 
 def test_saes_of_one_layer():
     assert between_saes(DIFFERENCES) == [
-        {"layer": 3, "sae": "sae 3", "other_sae": "sae 2", "difference": "-0.500*",
+        {"layer": 3, "sae": "sae 3", "other_sae": "sae 2", "difference": "-0.500!",
          "interval": interval(DIFFERENCES[-1]), "n": 9}
     ]  # fmt: skip

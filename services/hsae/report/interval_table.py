@@ -5,7 +5,8 @@ from typing import Any
 
 Row = dict[str, Any]
 
-APART = "*"
+GAIN, LOSS = "*", "!"
+"""Stand behind a difference whose interval lies above 0, or below."""
 
 
 def beside_differences(scores: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -62,4 +63,10 @@ def verdict(trend: Mapping[str, Any]) -> str:
 
 
 def _marked(row: Mapping[str, Any]) -> str | None:
-    return None if row["value"] is None else f"{row['value']:+.3f}{APART if row['is_apart'] else ' '}"
+    return None if row["value"] is None else f"{row['value']:+.3f}{_mark(row)}"
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    if not row["is_apart"]:
+        return " "
+    return GAIN if row["value"] > 0 else LOSS

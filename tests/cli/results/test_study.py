@@ -75,7 +75,7 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     assert second.endswith("- - - +0.550* +0.017")
     (trend,) = [line for line in lines if line.startswith("coherence_excess relu SAE x8 ")]
     assert trend.endswith("not shown")
-    assert any("* = the interval excludes 0" in line for line in lines)
+    assert any("* = a gain whose interval" in line for line in lines)
     assert "purity" not in result.stdout
     assert "purity" in admin(planted, "results", "study", 1, "--metric", "all").stdout
 

@@ -27,11 +27,11 @@ from hsae.split_config import SplitConfig
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {
     "layer": "\nlayer",
-    "fvu": "\nFVU",
+    "fvu": "\nFVU ↓",
     "holdout_l0": "\nL0",
-    "coherence": "coherence\nexcess, bits",
+    "coherence": "coherence ↑\nexcess, bits",
     "exemplars": "\nexemplars",
-    "inner_f1": "inner F1,\nadjusted",
+    "inner_f1": "inner F1, ↑\nadjusted",
     "baseline": "best\nbaseline",
     "tree": "~tree,\nto 97.5 %",
 }
@@ -42,23 +42,23 @@ at random; 0 by chance. exemplars: the same of similarity to single training ima
 mean best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities,
 and what the SAE's latents give with the classes shuffled over the tree (~tree: mean to 97.5 % quantile). By chance it
 is not 0: compare it with ~tree; ? = not above that quantile. ±: 95 % intervals by deleting a fifth of the classes.
-FVU, L0: of rows that the training held out. `results layers --full` has every control, `results study` tests
-differences."""
+FVU, L0: of rows that the training held out. ↑ ↓: more, or less, is better. `results layers --full` has every control,
+`results study` tests differences."""
 _CHANCE_COLUMNS = {
     "layer": "\nlayer",
-    "fvu": "\nFVU",
+    "fvu": "\nFVU ↓",
     "l0": "\nL0",
     "dead_share": "\ndead",
-    "probe_accuracy": "\nprobe",
-    "coherence_excess": "cohe-\nrence",
+    "probe_accuracy": "\nprobe ↑",
+    "coherence_excess": "cohe- ↑\nrence",
     "coherence_p": "\np",
     "coherence_excess_neuron": "\nneurons",
     "coherence_excess_random": "\nrandom",
     "coherence_excess_untrained": "\nuntrained",
     "coherence_excess_tree": "\n~tree",
-    "purity": "pu-\nrity",
+    "purity": "pu- ↑\nrity",
     "purity_null": "\nnull",
-    "lch_excess": "LCH\nexcess",
+    "lch_excess": "LCH ↑\nexcess",
     "lch_excess_tree": "\n~tree",
     "n_lch_eligible": "\nlatents",
 }

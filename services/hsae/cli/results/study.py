@@ -52,12 +52,14 @@ _BETWEEN = {
 }  # fmt: skip
 _TREND = {"metric": "quantity", "sae": "SAE", "slope": "slope per layer", "interval": "interval", "rises": "rises?"}
 _LEGEND = """\
-Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
+Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = a gain whose interval
+excludes 0, ! = a loss.
 Intervals say how much a number would change with other classes, and with other seeds or halves where there are several:
 docs/metrics.md."""
 _CROSS_FITTED = "mean of two halves (cross-fitted)"
 _LEGEND_BEFORE = """\
-Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = the interval excludes 0.
+Differences: the SAE minus its control, minus the same SAE configuration one layer before. * = a gain whose interval
+excludes 0, ! = a loss.
 This comparison is of an earlier version, which resampled nodes or latents: its intervals are too narrow. Submit the
 study again for intervals that delete classes."""
 
