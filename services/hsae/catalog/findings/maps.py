@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.conditions import Row, of_analyses
+from hsae.catalog.queries.conditions import SUREST_FIRST, Row, of_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 
 
@@ -57,23 +57,21 @@ def map_rows(
 def latents_to_map(session: Session, analysis_id: int, limit: int) -> list[Row]:
     """The latents of an analysis that people look at first, with their strongest images.
 
-    Those with the best adjusted F1 at their label come first, then the lower number. Of latents with the same label and
-    the same numbers only the first counts; latents without a label, such as those that never fire, do not.
+    First comes the surest latent of every label, in the order of the cards of a report, then the others. Latents
+    without a label, such as those that never fire, do not count.
 
     Returns:
         `latent` and `top_images`.
     """
-    query = """
+    query = f"""
         SELECT v.latent, v.top_images FROM (
-            SELECT DISTINCT ON (l.label_synset_id, l.label_f1_adjusted, l.n_fire)
-                   l.latent, l.top_images, l.label_f1_adjusted
+            SELECT l.*, row_number() OVER (PARTITION BY label_synset_id ORDER BY {SUREST_FIRST}) AS place_of_label
             FROM latent l
-            WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND NOT l.is_dead AND l.label_f1_adjusted IS NOT NULL
-            ORDER BY l.label_synset_id, l.label_f1_adjusted, l.n_fire, l.latent
+            WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND NOT l.is_dead AND l.label_f1 > 0
         ) v
-        ORDER BY v.label_f1_adjusted DESC, v.latent
+        ORDER BY v.place_of_label > 1, {SUREST_FIRST}
         LIMIT :limit
-    """
+    """  # noqa: S608 -- names of columns, ours
     found = session.execute(text(query), {"analysis": analysis_id, "limit": limit})
     return [dict(row) for row in found.mappings()]
 

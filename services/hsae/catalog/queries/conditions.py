@@ -9,6 +9,9 @@ from hsae.catalog.queries.score_filter import AnalysisFilter, EdgeFilter, ScoreF
 
 Row = dict[str, Any]
 
+SUREST_FIRST = "label_q NULLS LAST, n_fire < 3, label_f1_adjusted DESC NULLS LAST, label_f1 DESC, latent"
+"""The order of the rows of latent in which people look at them: a label on one or two images is often luck."""
+
 
 def of_analyses(wanted: AnalysisFilter, values: Row) -> str:
     """Conditions on the analysis of a view's row.

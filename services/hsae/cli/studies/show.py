@@ -62,7 +62,9 @@ def _print_request(request: dict[str, Any]) -> None:
     """Print the request in the form of a study file."""
     given = {name: value for name, value in request.items() if value is not None and name != "name"}
     given |= given.pop("own", {})  # a study file has the settings of single stages beside the others
-    given.setdefault("split", NO_SPLIT)  # studies of earlier versions have none either
+    if "split" in given:  # studies of earlier versions used halves in one way
+        given.setdefault("cross_fit", False)
+    given.setdefault("split", NO_SPLIT)  # those of the first versions have none either
     if request:
         click.echo("request")
         for line in yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110).splitlines():

@@ -128,7 +128,7 @@ class CardMaker:
             )
             for image, source in zip(shown, maps, strict=True)
         ]
-        return [ImageRow("where it comes from: relevancy, bright = much", images)]
+        return [ImageRow("where it comes from; bright patches are the most relevant", images)]
 
     def _maps(self, rows: Sequence[_Row]) -> dict[tuple[int, int, str], str]:
         """The maps as `data:` URIs, by analysis, latent and path; that they are lost is told."""

@@ -30,7 +30,8 @@ from hsae.split_config import split_label
 
 _N_KNOWN = 12
 _MAX_FRAMES = 48
-"""Analyses whose taxonomy is drawn: each is some hundred kilobytes of a large tree."""
+_MAX_DRAWN_NODES = 100_000
+"""Analyses whose taxonomy is drawn, and its nodes in all of them: each takes some 75 bytes of the file."""
 _KNOWN_TITLE = "What single latents know best"
 
 
@@ -83,7 +84,7 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         layers=panels,
         pareto=_pareto(rows),
         abouts=abouts,
-        taxonomy=taxonomy_chart(rows.nodes, rows.scores, drawn[:_MAX_FRAMES]) if drawn else None,
+        taxonomy=taxonomy_chart(rows.nodes, rows.scores, drawn[: _n_frames(rows)]) if drawn else None,
         cards=cards,
         n_labelled=sum(row["n_labelled"] for row in rows.analyses),
         unmeasured=[
@@ -117,6 +118,9 @@ def _about_known(n_layers: int) -> str:
 
 
 def _pareto(rows: StudyRows) -> dict[str, Figure]:
+    """The SAEs compared; not those of two halves, which are one configuration on other images."""
+    if _is_cross_fitted(rows):
+        return {}
     figures = {
         "Reconstruction against sparsity": pareto_figure(rows.layers, "fvu"),
         "Coherence against sparsity": pareto_figure(rows.layers, "coherence_excess"),
@@ -124,12 +128,22 @@ def _pareto(rows: StudyRows) -> dict[str, Figure]:
     return {title: figure for title, figure in figures.items() if figure["data"]}
 
 
+def _is_cross_fitted(rows: StudyRows) -> bool:
+    return any((row["split"] or {}).get("fold") for row in rows.analyses)
+
+
+def _n_frames(rows: StudyRows) -> int:
+    """Analyses whose taxonomy fits the file; at least one."""
+    return max(1, min(_MAX_FRAMES, _MAX_DRAWN_NODES // max(1, len(rows.nodes))))
+
+
 def _left_out(rows: StudyRows, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was measured and does not fit, or is not comparable."""
     sentences = []
-    if len(drawn) > _MAX_FRAMES:
+    n_frames = _n_frames(rows)
+    if len(drawn) > n_frames:
         sentences.append(
-            f"The taxonomy shows the first {_MAX_FRAMES} of {len(drawn)} analyses; `hsae-admin results tree` has the"
+            f"The taxonomy shows the first {n_frames} of {len(drawn)} analyses; `hsae-admin results tree` has the"
             " others."
         )
     defined = {row["synset_id"] for row in rows.scores if row["f1_adjusted"] is not None}
@@ -137,6 +151,12 @@ def _left_out(rows: StudyRows, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
     if n_silent:
         sentences.append(
             f"{n_silent} of {len(rows.nodes)} nodes have no scored image, or all of them: no score is defined."
+        )
+    if _is_cross_fitted(rows):
+        sentences.append(
+            "The study is cross-fitted: the verdict is of the mean of its two halves. Every figure, node and latent is"
+            " of one half, as its name says, and the bands of the figures lack the spread between the halves;"
+            f" `hsae-admin results study {rows.study['id']}` has it. The SAEs are not drawn against each other."
         )
     warning = unequal_l0([row["holdout_l0"] for row in rows.analyses], "the SAEs'")
     return [*sentences, warning] if warning else sentences
@@ -164,7 +184,7 @@ def _facts(rows: StudyRows) -> list[tuple[str, str]]:
         ("Data set", f"{first['dataset']}: {images}, from {first['dataset_root']}"),
         *([("SAEs are trained on", str(rows.study["dataset"]))] if rows.study["score_dataset"] is not None else []),
         ("Taxonomy", f"{first['taxonomy']}: {first['dataset_nodes']:,} nodes, the classes and all above them"),
-        ("Split", _split(first)),
+        ("Split", "; ".join(dict.fromkeys(_split(row) for row in rows.analyses))),
         ("SAEs", "; ".join(saes)),
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from hsae.pipeline.gallery.images import ImageUnavailableError
+from hsae.errors import UserError
 from hsae.pipeline.gallery.stored_maps import read_maps
 from hsae.pipeline.gallery.thumbnails import Thumbnails
 from hsae.relevancy.overlay import overlay, visible_part
@@ -36,7 +36,7 @@ def map_pictures(
             continue
         try:
             content = thumbnails.get(row["root"], row["path"])
-        except ImageUnavailableError:
+        except UserError:  # the image, its source or its server
             continue
         with Image.open(io.BytesIO(content)) as opened:
             image = opened.convert("RGB")

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Job, MapSet
+from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
@@ -20,6 +21,9 @@ from hsae.store.keys import MAPS, maps_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
 MAPS_FORMAT = 1
+_BYTES_EACH = 2  # of a value: float16
+_MAX_BYTES = 256 << 20
+"""The most that the maps of an analysis take: workers and readers hold all of them in memory."""
 
 
 class MapRequest(StageRequest):
@@ -77,6 +81,14 @@ class MapStage(Stage[MapRequest]):
     def ask(self, asked: Asked) -> MapRequest:
         """Maps of the analysis' latents on the images that were scored."""
         (layer,) = asked.layers
+        maps = asked.settings(MapSettings)
+        n_bytes = _BYTES_EACH * maps.latents * maps.images * len(maps.methods) * asked.model.n_patches
+        if n_bytes > _MAX_BYTES:
+            raise UserError(
+                f"maps of {maps.latents} latents x {maps.images} images x {len(maps.methods)} methods of"
+                f" {asked.model.n_patches} patches take {n_bytes >> 20} MiB per SAE, more than {_MAX_BYTES >> 20}: ask"
+                " for fewer"
+            )
         return MapRequest(
             analysis_key=asked.one_key("analyze"),
             sae_key=asked.one_key("train"),
@@ -84,7 +96,7 @@ class MapStage(Stage[MapRequest]):
             layer=layer,
             dataset=asked.scored,
             extraction=asked.extraction,
-            maps=asked.settings(MapSettings),
+            maps=maps,
         )
 
     def title(self, asked: Asked) -> str:

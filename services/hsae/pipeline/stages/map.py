@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from sqlalchemy import select, update
+from sqlalchemy import delete, select
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.traced_pass import NoAttentionWeightsError
@@ -220,25 +220,24 @@ def _publish(
     grid: tuple[int, int],
 ) -> Json:
     with context.transaction() as session:
-        again = update(MapSet).where(MapSet.key == request.key).returning(MapSet)
-        row = session.scalars(again.values(maps_sha256=stored.sha256)).one_or_none()
-        if row is None:  # else its rows are there; only its object was lost
-            row = MapSet(
-                key=request.key,
-                analysis_id=analysis_id,
-                job_id=context.job_id,
-                config=request.config,
-                n_latents=n_latents,
-                n_maps=len(found.rows) - found.n_undefined,
-                n_undefined=found.n_undefined,
-                n_patch_rows=grid[0],
-                n_patch_cols=grid[1],
-                maps_sha256=stored.sha256,
-            )
-            session.add(row)
-            session.flush()
-            table = pa.Table.from_pylist(found.rows, schema=_SCHEMA)
-            copy_rows(session, "latent_map", table.append_column("map_set_id", pa.repeat(row.id, len(table))))
+        # Of an object that was lost, rows are there. Other images may have been read since, which moves its maps.
+        session.execute(delete(MapSet).where(MapSet.key == request.key))
+        row = MapSet(
+            key=request.key,
+            analysis_id=analysis_id,
+            job_id=context.job_id,
+            config=request.config,
+            n_latents=n_latents,
+            n_maps=len(found.rows) - found.n_undefined,
+            n_undefined=found.n_undefined,
+            n_patch_rows=grid[0],
+            n_patch_cols=grid[1],
+            maps_sha256=stored.sha256,
+        )
+        session.add(row)
+        session.flush()
+        table = pa.Table.from_pylist(found.rows, schema=_SCHEMA)
+        copy_rows(session, "latent_map", table.append_column("map_set_id", pa.repeat(row.id, len(table))))
         return _summary(row)
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.findings.controls import with_controls
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import SUREST_FIRST, Row
 
 _BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
 
@@ -57,7 +57,7 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
     `definition`, `density`, `max_activation` and `top_images`, and the F1 that controls reach at its label
     (`with_controls`).
     """
-    query = """
+    query = f"""
         WITH labelled AS (
             SELECT l.analysis_id, l.latent, l.n_fire, row_number() OVER same AS place_of_label,
                    count(*) OVER (PARTITION BY l.analysis_id, l.label_synset_id) AS n_with_label,
@@ -65,13 +65,9 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
             FROM latent l
             WHERE l.basis = 'sae' AND l.analysis_id = ANY(:analyses) AND l.label_f1 > 0
             WINDOW same AS (PARTITION BY l.analysis_id, l.label_synset_id
-                            ORDER BY l.label_q NULLS LAST, l.n_fire < 3, l.label_f1_adjusted DESC NULLS LAST,
-                                     l.label_f1 DESC, l.latent)
+                            ORDER BY {SUREST_FIRST})
         ), placed AS (
-            SELECT *, row_number() OVER (
-                       PARTITION BY analysis_id
-                       ORDER BY label_q NULLS LAST, n_fire < 3, label_f1_adjusted DESC NULLS LAST, label_f1 DESC,
-                       latent) AS place
+            SELECT *, row_number() OVER (PARTITION BY analysis_id ORDER BY {SUREST_FIRST}) AS place
             FROM labelled WHERE place_of_label = 1
         )
         SELECT v.*, y.definition, t.density, t.max_activation, t.top_images, p.n_with_label, p.place
@@ -80,7 +76,7 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
         JOIN latent_label v ON v.analysis_id = p.analysis_id AND v.latent = p.latent AND v.basis = 'sae'
         JOIN synset y ON y.id = v.synset_id
         WHERE p.place <= :n_each ORDER BY p.place, v.layer, v.analysis_id
-    """
+    """  # noqa: S608 -- names of columns, ours
     query = with_controls(query, basis="sae", order="v.place, v.layer, v.analysis_id")
     values = {"analyses": list(analysis_ids), "n_each": n_each}
     return [dict(row) for row in session.execute(text(query), values).mappings()]

@@ -42,7 +42,10 @@ _TABLE_FILE = "maps.csv"
 @study_option
 @layer_option
 @sae_option
-@click.option("--latent", "latents", type=int, multiple=True, help="Only this latent; may be given several times.")
+@click.option(
+    "--latent", "latents", type=click.IntRange(0, 2**31 - 1), multiple=True,
+    help="Only this latent; may be given several times.",
+)  # fmt: skip
 @click.option(
     "--method", "methods", type=click.Choice(MAP_METHODS), multiple=True,
     help="Only maps of this method; may be given several times.  [default: all that were made]",
@@ -120,7 +123,7 @@ def _rows(
             raise UserError(f"latent {dead[0]} fires on no image, so that there is nothing to map: choose another one")
         listed = ", ".join(map(str, latents))
         raise UserError(
-            f"latent {listed} has no maps, which only the latents with the best labels have: a larger number in"
+            f"latent {listed} has no maps, which only the latents with the surest labels have: a larger number in"
             " `hsae-admin submit --maps` makes more"
         )
     raise UserError(
