@@ -15,6 +15,8 @@ from hsae.catalog import Job, MapSet, Sae, transaction
 from hsae.catalog.findings.maps import latents_to_map, map_rows, mapped_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.datasets import ImageFile, source_at
+from hsae.errors import UserError
+from hsae.pipeline.kinds import map as map_kind
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import map as stage
@@ -119,17 +121,36 @@ def test_maps_are_those_of_the_latents_and_their_images(made):
                 )
 
 
-def test_the_best_labels_are_chosen_and_equal_latents_once(made):
+def test_the_surest_latent_of_every_label_comes_first_then_the_others(made):
     labels = query(
         made.service,
-        "SELECT latent, label_synset_id, label_f1_adjusted, n_fire, is_dead FROM latent WHERE basis = 'sae'",
+        "SELECT latent, label_synset_id, label_q, label_f1_adjusted, label_f1, n_fire FROM latent"
+        " WHERE basis = 'sae' AND NOT is_dead AND label_f1 > 0",
     )
-    first: dict[tuple, int] = {}
-    for row in sorted(labels, key=lambda row: row["latent"]):
-        if not row["is_dead"] and row["label_f1_adjusted"] is not None:
-            first.setdefault((row["label_synset_id"], row["label_f1_adjusted"], row["n_fire"]), row["latent"])
-    expected = [latent for (_, f1, _), latent in sorted(first.items(), key=lambda entry: (-entry[0][1], entry[1]))]
+
+    def doubt(row):
+        q, f1 = row["label_q"], row["label_f1_adjusted"]
+        return (q is None, q or 0, row["n_fire"] < 3, f1 is None, -(f1 or 0), -row["label_f1"], row["latent"])
+
+    surest: dict[int, int] = {}
+    for row in sorted(labels, key=doubt):
+        surest.setdefault(row["label_synset_id"], row["latent"])
+    firsts = set(surest.values())
+    expected = [row["latent"] for row in sorted(labels, key=lambda row: (row["latent"] not in firsts, doubt(row)))]
+    with transaction(made.service.sessions) as session:
+        (analysis,) = mapped_analyses(session, AnalysisFilter(layer=LAYER))
+        everything = latents_to_map(session, analysis["analysis_id"], 10_000)
+    assert [row["latent"] for row in everything] == expected
     assert {row["latent"] for row in rows_of_maps(made.service)} == set(expected[: SETTINGS.latents])
+
+
+def test_more_maps_than_memory_holds_are_refused(service, monkeypatch):
+    register_small(service, n_classes=2)
+    monkeypatch.setattr(map_kind, "_MAX_BYTES", 100_000)
+    request = small_request(layers=(LAYER,), saes=(TINY_SAE,), scoring=bare_scoring())
+    many = request.model_copy(update={"own": {"map": MapSettings(latents=100, images=16)}})
+    with pytest.raises(UserError, match="maps of 100 latents x 16 images x 1 methods of 64 patches take"):
+        submit(many, service.settings, service.sessions)
 
 
 def test_readers_take_latents_and_methods(made):
@@ -232,7 +253,7 @@ def test_latents_without_a_label_have_no_maps(service):
     plan = plan_maps(service, MapSettings(latents=10_000, images=1))
     run_jobs(service, plan, "extract", "train", "analyze")
     with transaction(service.sessions) as session:
-        session.execute(text("UPDATE latent SET label_f1_adjusted = NULL"))
+        session.execute(text("UPDATE latent SET label_f1 = NULL, label_f1_adjusted = NULL"))
     assert run_jobs(service, plan, "map") == ["succeeded"]
     (row,) = query(service, "SELECT n_latents, n_maps, n_undefined FROM map_set")
     assert row == {"n_latents": 0, "n_maps": 0, "n_undefined": 0}

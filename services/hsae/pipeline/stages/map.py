@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.traced_pass import NoAttentionWeightsError
-from hsae.catalog import Analysis, Json, MapSet, Sae
+from hsae.catalog import Analysis, Json, LatentMap, MapSet, Sae
 from hsae.catalog.findings.maps import latents_to_map
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.datasets import source_at
@@ -220,21 +220,17 @@ def _publish(
     grid: tuple[int, int],
 ) -> Json:
     with context.transaction() as session:
-        # Of an object that was lost, rows are there. Other images may have been read since, which moves its maps.
-        session.execute(delete(MapSet).where(MapSet.key == request.key))
-        row = MapSet(
-            key=request.key,
-            analysis_id=analysis_id,
-            job_id=context.job_id,
-            config=request.config,
-            n_latents=n_latents,
-            n_maps=len(found.rows) - found.n_undefined,
-            n_undefined=found.n_undefined,
-            n_patch_rows=grid[0],
-            n_patch_cols=grid[1],
-            maps_sha256=stored.sha256,
-        )
-        session.add(row)
+        row = session.scalars(select(MapSet).where(MapSet.key == request.key)).one_or_none()
+        if row is None:
+            row = MapSet(key=request.key, analysis_id=analysis_id, job_id=context.job_id, config=request.config)
+            session.add(row)
+        else:  # its object was lost; other images may have been read since, and then other rows belong to its maps
+            session.execute(delete(LatentMap).where(LatentMap.map_set_id == row.id))
+        row.n_latents = n_latents
+        row.n_maps = len(found.rows) - found.n_undefined
+        row.n_undefined = found.n_undefined
+        row.n_patch_rows, row.n_patch_cols = grid
+        row.maps_sha256 = stored.sha256
         session.flush()
         table = pa.Table.from_pylist(found.rows, schema=_SCHEMA)
         copy_rows(session, "latent_map", table.append_column("map_set_id", pa.repeat(row.id, len(table))))
