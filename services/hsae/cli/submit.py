@@ -120,7 +120,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 )
 @click.option(
     "--maps", type=click.IntRange(0, MAX_LATENTS), default=0, show_default=True, metavar="N",
-    help="Relevancy maps of the N latents of every SAE that have the best labels: where in an image each comes from.",
+    help="Relevancy maps of the N latents of every SAE that have the surest labels: where in an image each comes from.",
 )  # fmt: skip
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(

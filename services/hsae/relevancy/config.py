@@ -27,7 +27,7 @@ class MapSettings(FrozenModel):
         default=0,
         ge=0,
         le=MAX_LATENTS,
-        description="maps of so many latents per analysis, the best labels first; 0: none",
+        description="maps of so many latents per analysis, the surest labels first; 0: none",
     )
     images: int = Field(default=8, ge=1, le=MAX_IMAGES, description="strongest images of each latent")
     methods: tuple[MapMethod, ...] = Field(
