@@ -102,7 +102,7 @@ def study_scope(session: Session, study: int) -> Scope:
     found = sorted(
         (_choice(one, settings[one], names[one]) for one in analyses), key=lambda one: (one.layer, one.sae, one.id)
     )
-    return Scope(study, str(name), tuple(found), studies=_studies(session))
+    return Scope(study, str(name), tuple(found), studies=studies_with_analyses(session))
 
 
 def analysis_scope(session: Session, analysis: int) -> Scope:
@@ -122,10 +122,21 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
     if found.study is None:  # its study was removed; the analysis stays
         settings = analysis_settings(session, [analysis])
         alone = _choice(analysis, settings[analysis], analysis_names(session, [analysis])[analysis])
-        return Scope(analyses=(alone,), chosen=alone, studies=_studies(session))
+        return Scope(analyses=(alone,), chosen=alone, studies=studies_with_analyses(session))
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
     return _with(whole, chosen)
+
+
+def studies_with_analyses(session: Session, dataset: int | None = None) -> tuple[tuple[int, str], ...]:
+    """Numbers and names of the studies that have analyses (of a data set), the latest first."""
+    query = """
+        SELECT s.id, s.name FROM study s
+        WHERE EXISTS (SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id
+                      WHERE l.study_id = s.id AND a.dataset_id = coalesce(CAST(:dataset AS bigint), a.dataset_id))
+        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 200
+    """
+    return tuple((row.id, row.name) for row in session.execute(text(query), {"dataset": dataset}))
 
 
 def _choose(whole: Scope, query: ScopeQuery) -> Scope:
@@ -145,15 +156,6 @@ def _choose(whole: Scope, query: ScopeQuery) -> Scope:
 
 def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
     return Scope(whole.study, whole.study_name, whole.analyses, chosen, whole.studies)
-
-
-def _studies(session: Session) -> tuple[tuple[int, str], ...]:
-    query = """
-        SELECT s.id, s.name FROM study s
-        WHERE EXISTS (SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id WHERE l.study_id = s.id)
-        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 200
-    """
-    return tuple((row.id, row.name) for row in session.execute(text(query)))
 
 
 def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:

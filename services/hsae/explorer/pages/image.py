@@ -1,8 +1,8 @@
 """One image with the latents that fire on it, and the small pictures of all pages."""
 
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
 from hsae.explorer.reading.listings import Listed
 from hsae.explorer.reading.sources import Sources, class_labels
-from hsae.explorer.scope import Scope, UnknownError, scope_of
+from hsae.explorer.scope import Scope, UnknownError, scope_of, studies_with_analyses
 from hsae.explorer.shown.placeholders import placeholder
 from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE
@@ -30,11 +30,9 @@ def image_page(request: Request) -> Response:
     with sources.reading() as session:
         dataset, listed = _listed(sources, session, request)
         labels = class_labels(session, dataset.id, [listed])
-        scope = _scope(session, query, dataset)
-        context: dict[str, Any] = {"rows": [], "missing": None, "n_fire": 0, "sql": None}
-        if scope.chosen is None:
-            context["missing"] = f"No study has scored {dataset.name} yet."
-        else:
+        scope, missing = _scope(session, query, dataset)
+        context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None}
+        if scope.chosen is not None:
             context |= _firing(sources, session, scope, listed.image)
     state = {} if scope.chosen is None else {
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
@@ -69,18 +67,24 @@ def _listed(sources: Sources, session: Session, request: Request) -> tuple[Datas
     return ref, found[image]
 
 
-def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> Scope:
-    """The study of the URL, else the latest that scored the data set."""
+def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> tuple[Scope, str | None]:
+    """The study of the URL, else the latest that scored the data set; and why none is shown, if so.
+
+    An image's number means an image of its own data set alone, so a study of another one has nothing to show here.
+    """
+    studies = studies_with_analyses(session, dataset.id)
     if query.study is None:
-        latest = """
-            SELECT s.id FROM study s JOIN study_job l ON l.study_id = s.id JOIN analysis a ON a.job_id = l.job_id
-            WHERE a.dataset_id = :dataset ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
-        """
-        study = session.execute(text(latest), {"dataset": dataset.id}).scalar()
-        if study is None:
-            return Scope()
-        query = query.model_copy(update={"study": study})
-    return scope_of(session, query)
+        if not studies:
+            return Scope(), f"No study has scored {dataset.name} yet."
+        query = query.model_copy(update={"study": studies[0][0]})
+    scope = scope_of(session, query)
+    if scope.chosen is None:
+        return Scope(studies=studies), f"Study {scope.study} has no analysis yet."
+    scored = dataset_of(session, scope.chosen.id)
+    if scored["dataset_id"] != dataset.id:
+        missing = f"Study {scope.study} scored the images of {scored['dataset']}, and this one is of {dataset.name}."
+        return Scope(studies=studies), missing
+    return replace(scope, studies=studies), None
 
 
 def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dict[str, Any]:
