@@ -13,7 +13,7 @@ from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.catalog.queries.studies import latest_scored_study, latest_study
 from hsae.errors import UserError
 from hsae.explorer.parameters import ScopeQuery
-from hsae.pipeline.exports.analysis_names import analysis_names
+from hsae.pipeline.exports.analysis_names import analysis_names, in_sample_analyses
 
 
 class UnknownError(UserError):
@@ -22,12 +22,16 @@ class UnknownError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class AnalysisChoice:
-    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study."""
+    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study.
+
+    In-sample: the images that trained the SAE chose its latents and are scored.
+    """
 
     id: int
     layer: int
     sae: str
     kind: str
+    in_sample: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,13 @@ class Scope:
     def wanted(self) -> list[int]:
         """The analyses whose rows the page shows."""
         return [one.id for one in self.analyses] if self.chosen is None else [self.chosen.id]
+
+    @property
+    def in_sample(self) -> str:
+        """What is in-sample: `all` of what the page shows, `some` of it, or nothing."""
+        wanted = set(self.wanted)
+        marks = {one.in_sample for one in self.analyses if one.id in wanted}
+        return "" if True not in marks else ("all" if marks == {True} else "some")
 
 
 def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = False) -> Scope:
@@ -99,8 +110,10 @@ def study_scope(session: Session, study: int) -> Scope:
     analyses = study_analyses(session, study)
     names = analysis_names(session, analyses)
     settings = analysis_settings(session, analyses)
+    in_sample = in_sample_analyses(session, analyses)
     found = sorted(
-        (_choice(one, settings[one], names[one]) for one in analyses), key=lambda one: (one.layer, one.sae, one.id)
+        (_choice(one, settings[one], names[one], one in in_sample) for one in analyses),
+        key=lambda one: (one.layer, one.sae, one.id),
     )
     return Scope(study, str(name), tuple(found), studies=studies_with_analyses(session))
 
@@ -120,8 +133,9 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
     if found is None:
         raise UnknownError(f"There is no analysis {analysis}.")
     if found.study is None:  # its study was removed; the analysis stays
-        settings = analysis_settings(session, [analysis])
-        alone = _choice(analysis, settings[analysis], analysis_names(session, [analysis])[analysis])
+        settings = analysis_settings(session, [analysis])[analysis]
+        name = analysis_names(session, [analysis])[analysis]
+        alone = _choice(analysis, settings, name, analysis in in_sample_analyses(session, [analysis]))
         return Scope(analyses=(alone,), chosen=alone, studies=studies_with_analyses(session))
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
@@ -158,5 +172,5 @@ def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
     return Scope(whole.study, whole.study_name, whole.analyses, chosen, whole.studies)
 
 
-def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:
-    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"])
+def _choice(number: int, settings: Mapping[str, Any], name: str, in_sample: bool) -> AnalysisChoice:
+    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"], in_sample)
