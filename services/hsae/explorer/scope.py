@@ -1,7 +1,7 @@
 """Which study, layer and SAE a page is about: what its URL says, else the latest study and its deepest layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import text
@@ -44,6 +44,8 @@ class Scope:
         analyses: all analyses of the study, by layer and SAE.
         chosen: the analysis of the page; None where it is about several, or where there is none.
         studies: numbers and names of the studies with analyses, the latest first.
+        layer: the layer that the page is about; None for all.
+        sae: the SAE that the page is about; None for all.
     """
 
     study: int | None = None
@@ -51,6 +53,8 @@ class Scope:
     analyses: tuple[AnalysisChoice, ...] = ()
     chosen: AnalysisChoice | None = None
     studies: tuple[tuple[int, str], ...] = ()
+    layer: int | None = None
+    sae: str | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -65,7 +69,9 @@ class Scope:
     @property
     def wanted(self) -> list[int]:
         """The analyses whose rows the page shows."""
-        return [one.id for one in self.analyses] if self.chosen is None else [self.chosen.id]
+        if self.chosen is not None:
+            return [self.chosen.id]
+        return [one.id for one in self.analyses if self.layer in (None, one.layer) and self.sae in (None, one.sae)]
 
     @property
     def in_sample(self) -> str:
@@ -81,7 +87,8 @@ def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = Fals
     Args:
         session: of the catalog.
         query: the URL's parameters.
-        may_be_several: whether `layer=all` is allowed, which chooses no analysis.
+        may_be_several: whether the page may be about several analyses: `layer=all` stands for all layers, no SAE for
+            all SAEs. Otherwise the first SAE of the layer is chosen.
 
     Raises:
         UnknownError: there is no such study, or the study has no such layer or SAE.
@@ -93,9 +100,13 @@ def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = Fals
             return Scope()
         study = int(found["id"])
     whole = study_scope(session, study)
-    if not whole.analyses or (query.layer == "all" and may_be_several):
+    if not whole.analyses:
         return whole
-    return _choose(whole, query)
+    if query.sae is not None and query.sae not in whole.saes:
+        raise UnknownError(f"Study {study} has no SAE of that name.")
+    if query.layer == "all" and may_be_several:
+        return replace(whole, sae=query.sae)
+    return _choose(whole, query, may_be_several=may_be_several)
 
 
 def study_scope(session: Session, study: int) -> Scope:
@@ -136,7 +147,7 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
         settings = analysis_settings(session, [analysis])[analysis]
         name = analysis_names(session, [analysis])[analysis]
         alone = _choice(analysis, settings, name, analysis in in_sample_analyses(session, [analysis]))
-        return Scope(analyses=(alone,), chosen=alone, studies=studies_with_analyses(session))
+        return _with(Scope(analyses=(alone,), studies=studies_with_analyses(session)), alone)
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
     return _with(whole, chosen)
@@ -153,23 +164,20 @@ def studies_with_analyses(session: Session, dataset: int | None = None) -> tuple
     return tuple((row.id, row.name) for row in session.execute(text(query), {"dataset": dataset}))
 
 
-def _choose(whole: Scope, query: ScopeQuery) -> Scope:
+def _choose(whole: Scope, query: ScopeQuery, *, may_be_several: bool) -> Scope:
     layer = whole.layers[-1] if query.layer in (None, "all") else query.layer
     if layer not in whole.layers:
         raise UnknownError(f"Study {whole.study} has no analysis of layer {layer}.")
-    of_layer = [one for one in whole.analyses if one.layer == layer]
-    if query.sae is None:
-        return _with(whole, of_layer[0])
-    if query.sae not in whole.saes:
-        raise UnknownError(f"Study {whole.study} has no SAE of that name.")
-    for one in of_layer:
-        if one.sae == query.sae:
-            return _with(whole, one)
-    raise UnknownError(f"Study {whole.study} has no analysis of layer {layer} with that SAE.")
+    fitting = [one for one in whole.analyses if one.layer == layer and query.sae in (None, one.sae)]
+    if not fitting:
+        raise UnknownError(f"Study {whole.study} has no analysis of layer {layer} with that SAE.")
+    if may_be_several and len(fitting) > 1:
+        return replace(whole, layer=layer, sae=query.sae)
+    return _with(whole, fitting[0])
 
 
 def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
-    return Scope(whole.study, whole.study_name, whole.analyses, chosen, whole.studies)
+    return replace(whole, chosen=chosen, layer=chosen.layer, sae=chosen.sae)
 
 
 def _choice(number: int, settings: Mapping[str, Any], name: str, in_sample: bool) -> AnalysisChoice:
