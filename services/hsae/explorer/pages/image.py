@@ -27,13 +27,14 @@ def image_page(request: Request) -> Response:
     """The picture, its classes, and which latents of the chosen analysis fire here."""
     query = ImageQuery.of(request.query_params)
     sources = sources_of(request)
+    dataset, listed = _listed(sources, request)
     with sources.reading() as session:
-        dataset, listed = _listed(sources, session, request)
         labels = class_labels(session, dataset.id, [listed])
         scope, missing = _scope(session, query, dataset)
-        context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None}
-        if scope.chosen is not None:
-            context |= _firing(sources, session, scope, listed.image)
+        objects = None if scope.chosen is None else dataset_of(session, scope.chosen.id)
+    context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None}
+    if objects is not None:
+        context |= _firing(sources, scope, objects, listed.image)
     state = {} if scope.chosen is None else {
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
     }  # fmt: skip
@@ -47,8 +48,7 @@ def thumbnail(request: Request) -> Response:
     """A small picture of an image; a placeholder that says why where the image cannot be had."""
     side = ThumbnailQuery.of(request.query_params).side
     sources = sources_of(request)
-    with sources.reading() as session:
-        dataset, listed = _listed(sources, session, request)
+    dataset, listed = _listed(sources, request)
     try:
         content = sources.thumbnails.get(dataset.root, listed.path, side=side)
     except UserError as error:
@@ -56,9 +56,12 @@ def thumbnail(request: Request) -> Response:
     return Response(content, media_type=MEDIA_TYPE, headers={"Cache-Control": _DAY})
 
 
-def _listed(sources: Sources, session: Session, request: Request) -> tuple[DatasetRef, Listed]:
+def _listed(sources: Sources, request: Request) -> tuple[DatasetRef, Listed]:
     dataset, image = request.path_params["dataset"], request.path_params["image"]
-    ref = None if dataset > MAX_ID else sources.dataset(session, dataset)
+    ref = None
+    if dataset <= MAX_ID:
+        with sources.reading() as session:
+            ref = sources.dataset(session, dataset)
     if ref is None:
         raise UnknownError("There is no data set of that number.")
     found = {} if image > MAX_ID else sources.listings.images(ref, [image])
@@ -87,10 +90,9 @@ def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> tuple[Sc
     return replace(scope, studies=studies), None
 
 
-def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dict[str, Any]:
+def _firing(sources: Sources, scope: Scope, objects: dict[str, Any], image: int) -> dict[str, Any]:
     """The latents that fire, the strongest first, with their labels."""
     assert scope.chosen is not None  # noqa: S101 -- narrows the type
-    objects = dataset_of(session, scope.chosen.id)
     try:
         firing = sources.latents.of_image(objects["analysis_key"], objects["activations_sha256"], image)
     except UserError as error:
@@ -99,6 +101,8 @@ def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dic
         return {"missing": "The extraction could not read this image: `hsae-admin jobs show` says why."}
     latents, activations = firing.where[:_N_LATENTS].tolist(), firing.activations[:_N_LATENTS].tolist()
     question = labels_of_latents(scope.chosen.id, latents)
-    labels = {row["latent"]: row for row in question.ask(session)}
+    with sources.reading() as session:
+        labels = {row["latent"]: row for row in question.ask(session)}
+        sql = question.as_sql(session)
     rows = [labels[latent] | {"activation": value} for latent, value in zip(latents, activations, strict=True)]
-    return {"rows": rows, "n_fire": len(firing.where), "sql": question.as_sql(session)}
+    return {"rows": rows, "n_fire": len(firing.where), "sql": sql}
