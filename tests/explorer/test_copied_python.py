@@ -45,7 +45,7 @@ def test_its_rows_are_those_of_the_page(explored, in_notebook):
 
 
 def test_its_rows_are_those_of_a_page_of_all_layers(explored, in_notebook):
-    page = explored.get(f"/latents?study={explored.wordnet}&layer=all&under=bird.n.01&min_f1=0.2")
+    page = explored.get(f"/latents?study={explored.wordnet}&layer=all&under=bird.n.01&min_f1=0.4")
     (code,) = copied(page, "python")
     shown = sorted((int(row[1]), int(row[0])) for row in cells(page) if row and row[0].isdecimal())
     assert 0 < len(shown) < 50
