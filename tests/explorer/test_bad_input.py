@@ -14,6 +14,7 @@ from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
 
 HUGE = 10**30
+DIGITS = "7" * 5000  # more than Python reads as a number
 FIELDS = (
     "layer", "sae", "basis", "root", "depth", "open", "q", "view", "under", "min_f1", "min_coherence", "min_stability",
     "min_density", "max_density", "max_q", "sort", "after", "source", "parent", "child",
@@ -23,7 +24,8 @@ FIELDS = (
 @pytest.mark.parametrize(
     "path",
     [
-        "/study/77", f"/study/{HUGE}", "/study/-1", "/study/one", "/node/777777", f"/node/{HUGE}",
+        "/study/77", f"/study/{HUGE}", f"/study/{DIGITS}", "/study/-1", "/study/one", "/node/777777", f"/node/{HUGE}",
+        f"/node/{DIGITS}", f"/latent/{DIGITS}/sae/1", f"/image/1/{DIGITS}", f"/thumbnail/{DIGITS}/1",
         "/latent/1/sae/99999", f"/latent/1/sae/{HUGE}", "/latent/77/sae/1", f"/latent/{HUGE}/sae/1",
         "/latent/1/nothing/1", "/latent/1/sae%00/1", "/image/1/99999", f"/image/1/{HUGE}", "/image/77/1",
         f"/image/{HUGE}/1", "/thumbnail/1/99999", "/thumbnail/77/1", "/tree?study=77", "/tree?layer=2",

@@ -44,6 +44,16 @@ def test_its_rows_are_those_of_the_page(explored, in_notebook):
     assert set(in_notebook(code).latent) == shown
 
 
+def test_its_rows_are_those_of_a_page_of_all_layers(explored, in_notebook):
+    page = explored.get(f"/latents?study={explored.wordnet}&layer=all&under=bird.n.01&min_f1=0.4")
+    (code,) = copied(page, "python")
+    shown = sorted((int(row[1]), int(row[0])) for row in cells(page) if row and row[0].isdecimal())
+    assert 0 < len(shown) < 50
+    assert {layer for layer, _ in shown} == {1, 3}
+    frames = in_notebook(code)
+    assert sorted((row.layer, row.latent) for frame in frames for row in frame.itertuples()) == shown
+
+
 def test_ones_own_image_is_encoded_and_explained(explored, in_notebook):
     image = next(images_folder().glob("*/*.webp"))
     files = {"image": ("mine.webp", image.read_bytes())}

@@ -3,14 +3,19 @@
 import io
 import re
 import zlib
+from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 from sqlalchemy import text
 
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.preprocessing import PreprocessingError
 from hsae.catalog import transaction
-from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, wanted_of
 from hsae.explorer.shown.numbers import number
+from hsae.sae.model import SparseAutoencoder
 
 HERE = {"origin": "http://127.0.0.1:8808"}
 
@@ -144,3 +149,36 @@ def test_a_model_that_is_not_here_is_named(explored):
                 {"value": revision},
             )
     assert post(explored, whole_png()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (PreprocessingError("9 x 90000 pixels: not within the limit"), 422, "9 x 90000 pixels: not within the limit."),
+        (MemoryError("no room"), 503, "There is too little memory to encode this image"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 503, "There is too little memory"),
+    ],
+    ids=["preprocessing", "memory", "memory of torch"],
+)
+def test_what_fails_before_the_model_is_one_line(explored, monkeypatch, error, status, line):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Backbone, "pixel_values", fail)
+    answer = post(explored, whole_png())
+    assert answer.status_code == status
+    assert line in answer.text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_activations_are_rounded_as_the_extraction_keeps_them(explored, monkeypatch, dtype):
+    with explored.sources.reading() as session:
+        wanted = wanted_of(session, explored.one("SELECT min(analysis_id) FROM analysis_input"))
+    assert wanted.dtype == explored.one("SELECT DISTINCT dtype FROM analysis_input")
+    given = []
+    encode = SparseAutoencoder.encode
+    monkeypatch.setattr(SparseAutoencoder, "encode", lambda sae, x: given.append(x) or encode(sae, x))
+    explored.sources.encoder.encode(whole_png(), replace(wanted, dtype=dtype))
+    (x,) = given
+    assert x.dtype == torch.float32
+    assert torch.equal(x, x.bfloat16().float()) == (dtype == "bfloat16")

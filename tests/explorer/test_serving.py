@@ -76,6 +76,43 @@ def test_a_host_that_is_none_is_one_line(explored, admin, tmp_path):
     assert result.output.endswith("choose another --host\n")
 
 
+@pytest.mark.parametrize("host", ["..x", "a" * 64 + ".example"])
+def test_a_host_that_is_no_name_is_one_line(explored, admin, tmp_path, host):
+    result = admin(explored.service, "explore", "--host", host, "--cache", tmp_path)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: cannot listen on {host}:8808 (this is no name of a host): choose another --host\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--cache-size", "inf", "inf is no size"),
+        ("--cache-size", "nan", "nan is no size"),
+        ("--cache-size", "0", "0.0 is not in the range"),
+        *(
+            ("--allow-host", name, "is no name of a host")
+            for name in ("a*", "*", "*a.example", "a.*.example", "proxy:8443", "http://proxy", "", "a b", "..x")
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(admin, tmp_path, option, value, reason):
+    result = admin(None, "explore", "--cache", tmp_path, option, value)
+    assert result.exit_code == 2
+    assert f"Error: Invalid value for '{option}': " in result.output
+    assert reason in result.output
+    assert "Traceback" not in result.output
+
+
+def test_further_names_are_served(explored, admin, tmp_path, monkeypatch):
+    monkeypatch.setattr(Explorer, "run", lambda self: None)
+    names = ("proxy", "explorer.example.org", "*.example.org", "10.0.0.1", "[2001:db8::1]")
+    options = [part for name in names for part in ("--allow-host", name)]
+    result = admin(explored.service, "explore", "--port", 0, "--cache", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+
+
 def test_another_host_than_loopback_is_warned_of(explored, admin, tmp_path, monkeypatch):
     monkeypatch.setattr(Explorer, "run", lambda self: None)
     result = admin(explored.service, "explore", "--host", "0.0.0.0", "--port", 0, "--cache", tmp_path)  # noqa: S104

@@ -1,5 +1,8 @@
 """Activations read from copies of objects are those of the pipeline's own reader; the copies are bounded."""
 
+import fcntl
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,53 @@ def test_copies_that_were_not_used_longest_are_deleted(explored, stored, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [stored[1]["sha256"]]
     assert latents.of_image(stored[0]["key"], stored[0]["sha256"], 0) is not None
     assert [path.name for path in tmp_path.iterdir()] == [stored[0]["sha256"]]
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_is_being_copied_counts(explored, stored, tmp_path):
+    size = explored.service.store.stat(latents_key(stored[0]["key"], stored[0]["sha256"]))
+    (tmp_path / ".left").write_bytes(b"0" * size)
+    latents = StoredLatents(explored.service.store, tmp_path, max_bytes=int(2.5 * size))
+    latents.of_image(stored[0]["key"], stored[0]["sha256"], 0)
+    assert [path.name for path in tmp_path.iterdir()] == [stored[0]["sha256"]]
+    with (tmp_path / ".others").open("wb") as others:
+        fcntl.flock(others, fcntl.LOCK_EX)
+        others.truncate(2 * size)
+        latents.of_image(stored[1]["key"], stored[1]["sha256"], 0)
+        assert {path.name for path in tmp_path.iterdir()} == {".others", stored[1]["sha256"]}
+
+
+def test_a_copy_that_another_explorer_deletes_is_copied_again(explored, stored, tmp_path, monkeypatch):
+    latents = StoredLatents(explored.service.store, tmp_path)
+    copy, n_copies = latents._copy, []
+
+    def then_deleted(*given):
+        path = copy(*given)
+        n_copies.append(path)
+        if len(n_copies) == 1:
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(latents, "_copy", then_deleted)
+    assert latents.of_image(stored[0]["key"], stored[0]["sha256"], 0) is not None
+    assert len(n_copies) == 2
+
+
+def test_a_file_that_another_explorer_deletes_meanwhile_is_passed_over(explored, stored, tmp_path, monkeypatch):
+    gone = tmp_path / ("0" * 64)
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*iterdir(folder), gone, folder / ".gone"])
+    latents = StoredLatents(explored.service.store, tmp_path, max_bytes=1)
+    assert latents.of_image(stored[0]["key"], stored[0]["sha256"], 0) is not None
+
+
+@pytest.mark.parametrize("damage", [b"", b"rotten", None], ids=["empty", "garbage", "cut off"])
+def test_a_copy_that_is_damaged_on_disk_is_copied_again(explored, stored, tmp_path, damage):
+    latents = StoredLatents(explored.service.store, tmp_path)
+    whole = latents.of_image(stored[0]["key"], stored[0]["sha256"], 0)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-8] if damage is None else damage)
+    again = latents.of_image(stored[0]["key"], stored[0]["sha256"], 0)
+    np.testing.assert_array_equal(again.activations, whole.activations)
 
 
 def test_an_object_that_is_lost_or_rotten_leaves_no_copy(explored, stored, tmp_path):

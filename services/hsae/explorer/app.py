@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -35,19 +36,36 @@ _FORM_BYTES = 1 << 20  # what a form adds to the file in it
 _WEEK = "public, max-age=604800"
 
 
+class _Number(Convertor[int]):
+    """A number in a path; of more digits than any id has it is no address."""
+
+    regex = "[0-9]{1,19}"
+
+    def convert(self, value: str) -> int:
+        """Read it."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """Write it."""
+        return str(value)
+
+
+register_url_convertor("number", _Number())
+
+
 def make_app(sources: Sources, hosts: Sequence[str] = LOOPBACK) -> Starlette:
     """The application on some sources; requests that name another host than `hosts` are refused."""
     static = resources.files("hsae.explorer") / "static"
     app = Starlette(
         routes=[
             Route("/", studies_page),
-            Route("/study/{study:int}", study_page),
+            Route("/study/{study:number}", study_page),
             Route("/tree", tree_page),
-            Route("/node/{node:int}", node_page),
+            Route("/node/{node:number}", node_page),
             Route("/latents", latents_page),
-            Route("/latent/{analysis:int}/{basis}/{latent:int}", latent_page),
-            Route("/image/{dataset:int}/{image:int}", image_page),
-            Route("/thumbnail/{dataset:int}/{image:int}", thumbnail),
+            Route("/latent/{analysis:number}/{basis}/{latent:number}", latent_page),
+            Route("/image/{dataset:number}/{image:number}", image_page),
+            Route("/thumbnail/{dataset:number}/{image:number}", thumbnail),
             Route("/pairs", pairs_page),
             Route("/encode", encode_form, methods=["GET"]),
             Route("/encode", encode_upload, methods=["POST"]),

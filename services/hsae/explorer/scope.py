@@ -1,7 +1,7 @@
 """Which study, layer and SAE a page is about: what its URL says, else the latest study and its deepest layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import text
@@ -13,7 +13,7 @@ from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.catalog.queries.studies import latest_scored_study, latest_study
 from hsae.errors import UserError
 from hsae.explorer.parameters import ScopeQuery
-from hsae.pipeline.exports.analysis_names import analysis_names
+from hsae.pipeline.exports.analysis_names import analysis_names, in_sample_analyses
 
 
 class UnknownError(UserError):
@@ -22,12 +22,16 @@ class UnknownError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class AnalysisChoice:
-    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study."""
+    """An analysis of a study, by its layer, and its SAE by its kind and by its name among those of the study.
+
+    In-sample: the images that trained the SAE chose its latents and are scored.
+    """
 
     id: int
     layer: int
     sae: str
     kind: str
+    in_sample: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Scope:
         analyses: all analyses of the study, by layer and SAE.
         chosen: the analysis of the page; None where it is about several, or where there is none.
         studies: numbers and names of the studies with analyses, the latest first.
+        layer: the layer that the page is about; None for all.
+        sae: the SAE that the page is about; None for all.
     """
 
     study: int | None = None
@@ -47,6 +53,8 @@ class Scope:
     analyses: tuple[AnalysisChoice, ...] = ()
     chosen: AnalysisChoice | None = None
     studies: tuple[tuple[int, str], ...] = ()
+    layer: int | None = None
+    sae: str | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -61,7 +69,16 @@ class Scope:
     @property
     def wanted(self) -> list[int]:
         """The analyses whose rows the page shows."""
-        return [one.id for one in self.analyses] if self.chosen is None else [self.chosen.id]
+        if self.chosen is not None:
+            return [self.chosen.id]
+        return [one.id for one in self.analyses if self.layer in (None, one.layer) and self.sae in (None, one.sae)]
+
+    @property
+    def in_sample(self) -> str:
+        """What is in-sample: `all` of what the page shows, `some` of it, or nothing."""
+        wanted = set(self.wanted)
+        marks = {one.in_sample for one in self.analyses if one.id in wanted}
+        return "" if True not in marks else ("all" if marks == {True} else "some")
 
 
 def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = False) -> Scope:
@@ -70,7 +87,8 @@ def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = Fals
     Args:
         session: of the catalog.
         query: the URL's parameters.
-        may_be_several: whether `layer=all` is allowed, which chooses no analysis.
+        may_be_several: whether the page may be about several analyses: `layer=all` stands for all layers, no SAE for
+            all SAEs. Otherwise the first SAE of the layer is chosen.
 
     Raises:
         UnknownError: there is no such study, or the study has no such layer or SAE.
@@ -82,9 +100,13 @@ def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = Fals
             return Scope()
         study = int(found["id"])
     whole = study_scope(session, study)
-    if not whole.analyses or (query.layer == "all" and may_be_several):
+    if not whole.analyses:
         return whole
-    return _choose(whole, query)
+    if query.sae is not None and query.sae not in whole.saes:
+        raise UnknownError(f"Study {study} has no SAE of that name.")
+    if query.layer == "all" and may_be_several:
+        return replace(whole, sae=query.sae)
+    return _choose(whole, query, may_be_several=may_be_several)
 
 
 def study_scope(session: Session, study: int) -> Scope:
@@ -99,10 +121,12 @@ def study_scope(session: Session, study: int) -> Scope:
     analyses = study_analyses(session, study)
     names = analysis_names(session, analyses)
     settings = analysis_settings(session, analyses)
+    in_sample = in_sample_analyses(session, analyses)
     found = sorted(
-        (_choice(one, settings[one], names[one]) for one in analyses), key=lambda one: (one.layer, one.sae, one.id)
+        (_choice(one, settings[one], names[one], one in in_sample) for one in analyses),
+        key=lambda one: (one.layer, one.sae, one.id),
     )
-    return Scope(study, str(name), tuple(found), studies=_studies(session))
+    return Scope(study, str(name), tuple(found), studies=studies_with_analyses(session))
 
 
 def analysis_scope(session: Session, analysis: int) -> Scope:
@@ -120,41 +144,41 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
     if found is None:
         raise UnknownError(f"There is no analysis {analysis}.")
     if found.study is None:  # its study was removed; the analysis stays
-        settings = analysis_settings(session, [analysis])
-        alone = _choice(analysis, settings[analysis], analysis_names(session, [analysis])[analysis])
-        return Scope(analyses=(alone,), chosen=alone, studies=_studies(session))
+        settings = analysis_settings(session, [analysis])[analysis]
+        name = analysis_names(session, [analysis])[analysis]
+        alone = _choice(analysis, settings, name, analysis in in_sample_analyses(session, [analysis]))
+        return _with(Scope(analyses=(alone,), studies=studies_with_analyses(session)), alone)
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
     return _with(whole, chosen)
 
 
-def _choose(whole: Scope, query: ScopeQuery) -> Scope:
+def studies_with_analyses(session: Session, dataset: int | None = None) -> tuple[tuple[int, str], ...]:
+    """Numbers and names of the studies that have analyses (of a data set), the latest first."""
+    query = """
+        SELECT s.id, s.name FROM study s
+        WHERE EXISTS (SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id
+                      WHERE l.study_id = s.id AND a.dataset_id = coalesce(CAST(:dataset AS bigint), a.dataset_id))
+        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 200
+    """
+    return tuple((row.id, row.name) for row in session.execute(text(query), {"dataset": dataset}))
+
+
+def _choose(whole: Scope, query: ScopeQuery, *, may_be_several: bool) -> Scope:
     layer = whole.layers[-1] if query.layer in (None, "all") else query.layer
     if layer not in whole.layers:
         raise UnknownError(f"Study {whole.study} has no analysis of layer {layer}.")
-    of_layer = [one for one in whole.analyses if one.layer == layer]
-    if query.sae is None:
-        return _with(whole, of_layer[0])
-    if query.sae not in whole.saes:
-        raise UnknownError(f"Study {whole.study} has no SAE of that name.")
-    for one in of_layer:
-        if one.sae == query.sae:
-            return _with(whole, one)
-    raise UnknownError(f"Study {whole.study} has no analysis of layer {layer} with that SAE.")
+    fitting = [one for one in whole.analyses if one.layer == layer and query.sae in (None, one.sae)]
+    if not fitting:
+        raise UnknownError(f"Study {whole.study} has no analysis of layer {layer} with that SAE.")
+    if may_be_several and len(fitting) > 1:
+        return replace(whole, layer=layer, sae=query.sae)
+    return _with(whole, fitting[0])
 
 
 def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
-    return Scope(whole.study, whole.study_name, whole.analyses, chosen, whole.studies)
+    return replace(whole, chosen=chosen, layer=chosen.layer, sae=chosen.sae)
 
 
-def _studies(session: Session) -> tuple[tuple[int, str], ...]:
-    query = """
-        SELECT s.id, s.name FROM study s
-        WHERE EXISTS (SELECT FROM study_job l JOIN analysis a ON a.job_id = l.job_id WHERE l.study_id = s.id)
-        ORDER BY s.submitted_at DESC, s.id DESC LIMIT 200
-    """
-    return tuple((row.id, row.name) for row in session.execute(text(query)))
-
-
-def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:
-    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"])
+def _choice(number: int, settings: Mapping[str, Any], name: str, in_sample: bool) -> AnalysisChoice:
+    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"], in_sample)

@@ -53,6 +53,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         listening = socket.socket(family, kind, protocol)
+    except UnicodeError as error:  # an empty label, or one of more than 63 characters
+        raise UserError(f"cannot listen on {host}:{port} (this is no name of a host): choose another --host") from error
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error}): choose another --host") from error
     try:

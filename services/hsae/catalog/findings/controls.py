@@ -1,6 +1,13 @@
 """The scores of controls beside those of the SAE's latents."""
 
 CONTROLS = ("neuron", "shuffled_taxonomy")
+BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
+ADJUSTED_SUM = "sum(greatest(0, r.f1_adjusted)) FILTER (WHERE r.f1_adjusted IS NOT NULL)"
+"""SQL of what a control reaches at a node: the adjusted F1 of its best columns, rows `r` of node_score, over its seeds.
+
+To be divided by the number of its seeds; a seed below 0, or one in which nothing fires there, counts as 0. Null where
+no seed has an adjusted F1. Every page, report and table uses this one expression, so that their nulls agree.
+"""
 _COLUMNS = ", ".join(["b.f1 AS f1_baseline", "b.basis AS baseline", *(f"c.f1_{control}" for control in CONTROLS)])
 
 

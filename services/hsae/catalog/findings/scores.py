@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.controls import with_controls
+from hsae.catalog.findings.controls import ADJUSTED_SUM, with_controls
 from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.catalog.tables.scores import BASES
@@ -78,11 +78,12 @@ def latent_details(session: Session, analysis_id: int, latents: Sequence[int]) -
     """Rows of latent_label of an analysis' SAE, by latent, with `top_images`, `max_activation` and `definition`.
 
     `f1_adjusted_shuffled` is the adjusted F1 that the best latent reaches at the label under shuffled taxonomies: the
-    mean over their seeds, below 0 counting as 0; None where they were not scored. Latents that never fire are missing.
+    mean over their seeds, below 0 counting as 0; None where they were not scored or have no adjusted F1. Latents that
+    never fire are missing.
     """
-    query = """
+    query = f"""
         SELECT v.*, l.top_images, l.max_activation, l.density, y.definition, (
-                   SELECT coalesce(sum(greatest(0, r.f1_adjusted)), 0) FROM node_score r
+                   SELECT {ADJUSTED_SUM} FROM node_score r
                    WHERE r.analysis_id = v.analysis_id AND r.synset_id = v.synset_id
                      AND r.basis = 'shuffled_taxonomy' AND r.is_node_best
                ) / (
@@ -93,7 +94,7 @@ def latent_details(session: Session, analysis_id: int, latents: Sequence[int]) -
         JOIN latent l ON l.analysis_id = v.analysis_id AND l.basis = v.basis AND l.latent = v.latent
         LEFT JOIN synset y ON y.id = v.synset_id
         WHERE v.analysis_id = :analysis AND v.basis = 'sae' AND v.latent = ANY(:latents)
-    """
+    """  # noqa: S608 -- an expression of ours
     values = {"analysis": analysis_id, "latents": list(latents)}
     return {row["latent"]: dict(row) for row in session.execute(text(query), values).mappings()}
 

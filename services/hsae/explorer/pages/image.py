@@ -1,8 +1,8 @@
 """One image with the latents that fire on it, and the small pictures of all pages."""
 
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
 from hsae.explorer.reading.listings import Listed
 from hsae.explorer.reading.sources import Sources, class_labels
-from hsae.explorer.scope import Scope, UnknownError, scope_of
+from hsae.explorer.scope import Scope, UnknownError, scope_of, studies_with_analyses
 from hsae.explorer.shown.placeholders import placeholder
 from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE
@@ -27,15 +27,14 @@ def image_page(request: Request) -> Response:
     """The picture, its classes, and which latents of the chosen analysis fire here."""
     query = ImageQuery.of(request.query_params)
     sources = sources_of(request)
+    dataset, listed = _listed(sources, request)
     with sources.reading() as session:
-        dataset, listed = _listed(sources, session, request)
         labels = class_labels(session, dataset.id, [listed])
-        scope = _scope(session, query, dataset)
-        context: dict[str, Any] = {"rows": [], "missing": None, "n_fire": 0, "sql": None}
-        if scope.chosen is None:
-            context["missing"] = f"No study has scored {dataset.name} yet."
-        else:
-            context |= _firing(sources, session, scope, listed.image)
+        scope, missing = _scope(session, query, dataset)
+        objects = None if scope.chosen is None else dataset_of(session, scope.chosen.id)
+    context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None}
+    if objects is not None:
+        context |= _firing(sources, scope, objects, listed.image)
     state = {} if scope.chosen is None else {
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
     }  # fmt: skip
@@ -49,8 +48,7 @@ def thumbnail(request: Request) -> Response:
     """A small picture of an image; a placeholder that says why where the image cannot be had."""
     side = ThumbnailQuery.of(request.query_params).side
     sources = sources_of(request)
-    with sources.reading() as session:
-        dataset, listed = _listed(sources, session, request)
+    dataset, listed = _listed(sources, request)
     try:
         content = sources.thumbnails.get(dataset.root, listed.path, side=side)
     except UserError as error:
@@ -58,9 +56,12 @@ def thumbnail(request: Request) -> Response:
     return Response(content, media_type=MEDIA_TYPE, headers={"Cache-Control": _DAY})
 
 
-def _listed(sources: Sources, session: Session, request: Request) -> tuple[DatasetRef, Listed]:
+def _listed(sources: Sources, request: Request) -> tuple[DatasetRef, Listed]:
     dataset, image = request.path_params["dataset"], request.path_params["image"]
-    ref = None if dataset > MAX_ID else sources.dataset(session, dataset)
+    ref = None
+    if dataset <= MAX_ID:
+        with sources.reading() as session:
+            ref = sources.dataset(session, dataset)
     if ref is None:
         raise UnknownError("There is no data set of that number.")
     found = {} if image > MAX_ID else sources.listings.images(ref, [image])
@@ -69,24 +70,29 @@ def _listed(sources: Sources, session: Session, request: Request) -> tuple[Datas
     return ref, found[image]
 
 
-def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> Scope:
-    """The study of the URL, else the latest that scored the data set."""
+def _scope(session: Session, query: ImageQuery, dataset: DatasetRef) -> tuple[Scope, str | None]:
+    """The study of the URL, else the latest that scored the data set; and why none is shown, if so.
+
+    An image's number means an image of its own data set alone, so a study of another one has nothing to show here.
+    """
+    studies = studies_with_analyses(session, dataset.id)
     if query.study is None:
-        latest = """
-            SELECT s.id FROM study s JOIN study_job l ON l.study_id = s.id JOIN analysis a ON a.job_id = l.job_id
-            WHERE a.dataset_id = :dataset ORDER BY s.submitted_at DESC, s.id DESC LIMIT 1
-        """
-        study = session.execute(text(latest), {"dataset": dataset.id}).scalar()
-        if study is None:
-            return Scope()
-        query = query.model_copy(update={"study": study})
-    return scope_of(session, query)
+        if not studies:
+            return Scope(), f"No study has scored {dataset.name} yet."
+        query = query.model_copy(update={"study": studies[0][0]})
+    scope = scope_of(session, query)
+    if scope.chosen is None:
+        return Scope(studies=studies), f"Study {scope.study} has no analysis yet."
+    scored = dataset_of(session, scope.chosen.id)
+    if scored["dataset_id"] != dataset.id:
+        missing = f"Study {scope.study} scored the images of {scored['dataset']}, and this one is of {dataset.name}."
+        return Scope(studies=studies), missing
+    return replace(scope, studies=studies), None
 
 
-def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dict[str, Any]:
+def _firing(sources: Sources, scope: Scope, objects: dict[str, Any], image: int) -> dict[str, Any]:
     """The latents that fire, the strongest first, with their labels."""
     assert scope.chosen is not None  # noqa: S101 -- narrows the type
-    objects = dataset_of(session, scope.chosen.id)
     try:
         firing = sources.latents.of_image(objects["analysis_key"], objects["activations_sha256"], image)
     except UserError as error:
@@ -95,6 +101,8 @@ def _firing(sources: Sources, session: Session, scope: Scope, image: int) -> dic
         return {"missing": "The extraction could not read this image: `hsae-admin jobs show` says why."}
     latents, activations = firing.where[:_N_LATENTS].tolist(), firing.activations[:_N_LATENTS].tolist()
     question = labels_of_latents(scope.chosen.id, latents)
-    labels = {row["latent"]: row for row in question.ask(session)}
+    with sources.reading() as session:
+        labels = {row["latent"]: row for row in question.ask(session)}
+        sql = question.as_sql(session)
     rows = [labels[latent] | {"activation": value} for latent, value in zip(latents, activations, strict=True)]
-    return {"rows": rows, "n_fire": len(firing.where), "sql": question.as_sql(session)}
+    return {"rows": rows, "n_fire": len(firing.where), "sql": sql}

@@ -36,7 +36,7 @@ def latent_page(request: Request) -> Response:
         if not found:
             raise UnknownError(f"Analysis {analysis} has no latent {latent} of the basis {basis}.")
         row = found[0]
-        images, images_missing = sources.top_images(session, row["dataset_id"], row["top_images"])
+        dataset = sources.dataset(session, row["dataset_id"])
         nodes = nodes_of_latent(analysis, basis, latent, limit=_N_NODES)
         family = family_of_latent(analysis, basis, latent, limit=_N_RELATIVES)
         context: dict[str, Any] = {
@@ -44,6 +44,7 @@ def latent_page(request: Request) -> Response:
             "sql": question.as_sql(session), "nodes_sql": nodes.as_sql(session), "family_sql": family.as_sql(session),
         }  # fmt: skip
         objects = dataset_of(session, analysis)
+    images, images_missing = sources.top_images(dataset, row["top_images"])
     histogram, histogram_missing = _histogram(sources, objects, basis, latent)
     python = python_analysis(scope, "show", [latent]) if basis == "sae" else None
     return page(

@@ -10,7 +10,7 @@ from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import BadAddressError, LatentsQuery, cursor_of, cursor_text
-from hsae.explorer.scope import scope_of
+from hsae.explorer.scope import Scope, scope_of
 from hsae.explorer.shown.copies import python_latents
 from hsae.explorer.shown.rendering import page, sources_of
 
@@ -54,7 +54,7 @@ def latents_page(request: Request) -> Response:
     names = {one.id: one.sae for one in scope.analyses}
     for row in rows:
         row["sae"] = names[row["analysis_id"]]
-    state = _state(query, scope.study, scope.chosen)
+    state = _state(query, scope)
     following = None
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
@@ -93,12 +93,12 @@ def _least(query: LatentsQuery) -> dict[str, float]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _state(query: LatentsQuery, study: int | None, chosen: Any) -> dict[str, Any]:
+def _state(query: LatentsQuery, scope: Scope) -> dict[str, Any]:
     """The parameters of the page, without the place in the list."""
     return {
-        "study": study,
-        "layer": "all" if chosen is None else chosen.layer,
-        "sae": None if chosen is None else chosen.sae,
+        "study": scope.study,
+        "layer": "all" if scope.layer is None else scope.layer,
+        "sae": scope.sae,
         "basis": None if query.basis == "sae" else query.basis,
         "under": query.under,
         "q": query.q,

@@ -50,8 +50,8 @@ def pairs_page(request: Request) -> Response:
         following = cursor_text(float(last["implication"]), *(last[name] for name in places))
     state = {
         "study": scope.study,
-        "layer": "all" if scope.chosen is None else scope.chosen.layer,
-        "sae": None if scope.chosen is None else scope.chosen.sae,
+        "layer": "all" if scope.layer is None else scope.layer,
+        "sae": scope.sae,
         "basis": None if query.basis == "sae" else query.basis,
         "source": query.source,
         "under": query.under,

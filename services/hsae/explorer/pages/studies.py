@@ -17,6 +17,7 @@ from hsae.explorer.scope import UnknownError, study_scope
 from hsae.explorer.shown.copies import python_studies, python_study
 from hsae.explorer.shown.numbers import basis_name
 from hsae.explorer.shown.rendering import page, sources_of
+from hsae.pipeline.exports.analysis_names import in_sample_analyses
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.charts.headline import MEASURES, headline_figure
 from hsae.report.interval_table import verdict
@@ -37,9 +38,14 @@ def studies_page(request: Request) -> Response:
         rows = question.ask(session)
         known = {study["id"]: study for study in list_studies(session)}
         sql = question.as_sql(session)
+        in_sample = in_sample_analyses(session, {row["analysis_id"] for row in rows} - {None})
     studies = []
     for number, of_study in groupby(rows, key=lambda row: row["study"]):
-        trends = [row | {"verdict": VERDICTS[verdict(row)]} for row in of_study if row["analysis_id"] is not None]
+        trends = [
+            row | {"verdict": VERDICTS[verdict(row)], "in_sample": row["analysis_id"] in in_sample}
+            for row in of_study
+            if row["analysis_id"] is not None
+        ]
         studies.append(known[number] | {"trends": trends, "state": _state(known[number]["jobs"])})
     return page(request, "studies.html", studies=studies, sql=sql, python=python_studies())
 

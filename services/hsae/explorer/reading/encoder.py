@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
 from hsae.datasets import DecodedImage, ImageFile, MemoryBudget, UnreadableImageError
-from hsae.errors import UserError
+from hsae.errors import ServiceError, UserError
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
@@ -29,11 +31,12 @@ class ModelAbsentError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An analysis as an encoder needs it."""
+    """An analysis as an encoder needs it; `dtype` is the one in which its extraction keeps activations."""
 
     spec: BackboneSpec
     layer: int
     tokens: str
+    dtype: str
     sae_key: str
     sae_config: dict[str, Any]
     weights_sha256: str
@@ -55,7 +58,8 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
         UserError: the analysis is of a version that did not keep the backbone's description.
     """
     query = """
-        SELECT j.request -> 'model' AS spec, i.layer, i.tokens, i.sae_key, i.sae_config, e.weights_sha256, i.scoring
+        SELECT j.request -> 'model' AS spec, i.layer, i.tokens, i.dtype, i.sae_key, i.sae_config,
+               e.weights_sha256, i.scoring
         FROM analysis_input i
         JOIN sae e ON e.id = i.sae_id
         JOIN activation_set s ON s.id = i.activation_set_id
@@ -68,7 +72,9 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
     except ValidationError as error:
         raise UserError("This analysis does not say which backbone it is of: submit it again.") from error
     threshold = float((row.scoring or {}).get("threshold", 0.0))
-    return Wanted(spec, row.layer, row.tokens, row.sae_key, row.sae_config, row.weights_sha256, threshold)
+    return Wanted(
+        spec, row.layer, row.tokens, row.dtype, row.sae_key, row.sae_config, row.weights_sha256, threshold
+    )  # fmt: skip
 
 
 class Encoder:
@@ -87,6 +93,7 @@ class Encoder:
         Raises:
             UnreadableImageError: it is no image, damaged or too large.
             ModelAbsentError: the backbone's files are missing here.
+            ServiceError: there is too little memory.
             UserError: the backbone or the SAE cannot be loaded.
         """
         max_pixels = min(MAX_UPLOAD_PIXELS, self._settings.max_image_pixels)
@@ -95,7 +102,8 @@ class Encoder:
             self._budget.lent(file.decoding_bytes),
         ):
             decoded = file.decode()
-            return EncodedImage(self._latents(decoded, wanted), _picture(decoded))
+            with _clear_errors():
+                return EncodedImage(self._latents(decoded, wanted), _picture(decoded))
 
     def _latents(self, decoded: DecodedImage, wanted: Wanted) -> list[tuple[int, float]]:
         import torch  # only who encodes needs it, and it takes seconds
@@ -103,7 +111,9 @@ class Encoder:
         with self._lock, torch.inference_mode():
             backbone, sae = self._load_backbone(wanted), self._load_sae(wanted)
             stream = backbone.activations(backbone.pixel_values([decoded]), wanted.tokens)[wanted.layer]
-            z = sae.encode(stream.flatten(0, 1).cpu()).amax(0)
+            # Rounded like those that the SAE was trained and scored on.
+            kept = stream.flatten(0, 1).to("cpu", getattr(torch, wanted.dtype)).float()
+            z = sae.encode(kept).amax(0)
             fires = torch.nonzero(z > wanted.threshold).flatten()
             order = torch.argsort(z[fires], descending=True, stable=True)
             chosen = fires[order]
@@ -141,6 +151,23 @@ class Encoder:
             sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(wanted.sae_config))
             self._sae = wanted.weights_sha256, sae
         return self._sae[1]
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn what an image may cause in the preprocessing, and a lack of memory, into one line."""
+    from hsae.backbones.preprocessing import PreprocessingError  # as torch
+
+    try:
+        yield
+    except PreprocessingError as error:
+        raise UnreadableImageError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
+            raise
+        raise ServiceError(
+            "There is too little memory to encode this image: try again later, or a smaller image."
+        ) from error
 
 
 def _picture(decoded: DecodedImage) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Dataset, clear_errors, session_factory
@@ -68,10 +69,15 @@ class Sources:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session in one read-only transaction; errors become clear lines."""
+        """A session in one read-only transaction; errors become clear lines.
+
+        A page leaves it before it reads the object store: a copy may take minutes, and there are few connections.
+        """
         try:
             with clear_errors(), self._sessions.begin() as session:
                 yield session
+        except NoConnectionError as error:
+            raise ServiceError("All connections to the database are in use: try again in a moment.") from error
         except ServiceError as error:
             cause = error.__cause__
             if isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == _STOPPED:
@@ -86,21 +92,21 @@ class Sources:
         return None if found is None else dataset_ref(found)
 
     def top_images(
-        self, session: Session, dataset: int, top_images: Sequence[Mapping[str, Any]]
+        self, dataset: DatasetRef | None, top_images: Sequence[Mapping[str, Any]]
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A latent's strongest images with the labels of their classes; and why these are missing, if they are.
 
-        The page stays of use without the store.
+        The page stays of use without the store. It holds no connection while the store answers.
         """
         rows = [{"image": top["image"], "activation": top["activation"], "labels": []} for top in top_images]
-        ref = self.dataset(session, dataset)
-        if ref is None or not rows:
+        if dataset is None or not rows:
             return rows, None
         try:
-            listed = self.listings.images(ref, [row["image"] for row in rows])
+            listed = self.listings.images(dataset, [row["image"] for row in rows])
         except UserError as error:
             return rows, str(error)
-        names = class_labels(session, dataset, listed.values())
+        with self.reading() as session:
+            names = class_labels(session, dataset.id, listed.values())
         for row in rows:
             if row["image"] in listed:
                 row["labels"] = [names[wnid] for wnid in listed[row["image"]].classes if wnid in names]

@@ -5,6 +5,7 @@ against its checksum, and mapped into memory from there.
 """
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from hsae.store.keys import latents_key
 from hsae.store.objects import ObjectStore
 
 _ENTRIES_AT_ONCE = 1 << 22
+_N_ATTEMPTS = 3
+_PARTIAL = "."  # begins the names of copies in the making
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,28 @@ class StoredLatents:
 
     @contextlib.contextmanager
     def _opened(self, analysis_key: str, sha256: str) -> Iterator[Any]:
-        path = self._copy(analysis_key, sha256)
         try:
-            with safe_open(path, framework="numpy") as file:
+            with self._open(analysis_key, sha256) as file:
                 yield file
         except (OSError, SafetensorError) as error:
+            self._forget(sha256)
             raise UserError(
                 f"the activations of this analysis cannot be read ({error}): see `hsae-admin gc`"
             ) from error
+
+    def _open(self, analysis_key: str, sha256: str) -> Any:
+        """Open the copy; one that another explorer deletes meanwhile, or that is damaged, is copied again."""
+        for _ in range(_N_ATTEMPTS - 1):
+            path = self._copy(analysis_key, sha256)
+            try:
+                return safe_open(path, framework="numpy")
+            except (OSError, SafetensorError):
+                self._forget(sha256)
+        return safe_open(self._copy(analysis_key, sha256), framework="numpy")
+
+    def _forget(self, sha256: str) -> None:
+        with contextlib.suppress(OSError):
+            (self._folder / sha256).unlink()
 
     def _copy(self, analysis_key: str, sha256: str) -> Path:
         path = self._folder / sha256
@@ -97,7 +114,7 @@ class StoredLatents:
     def _fetch(self, analysis_key: str, sha256: str, path: Path) -> None:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(prefix=".", dir=self._folder, delete=False) as stream:
+            with _locked_file(self._folder) as stream:
                 aside = Path(stream.name)
                 try:
                     self._store.check(
@@ -114,14 +131,52 @@ class StoredLatents:
             ) from error
 
     def _shrink(self, kept: Path) -> None:
-        files = sorted(self._folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime_ns)
-        total = sum(path.stat().st_size for path in files)
-        for path in files:
+        """Delete what a killed process left half copied, then the copies that were not used longest.
+
+        Other processes may do the same at the same time. What they are copying counts, and is theirs.
+        """
+        files: list[tuple[int, int, Path]] = []
+        total = 0
+        for path in self._folder.iterdir():
+            is_partial = path.name.startswith(_PARTIAL)
+            if is_partial and _delete_if_abandoned(path):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                total += status.st_size
+                if not is_partial and path != kept:
+                    files.append((status.st_mtime_ns, status.st_size, path))
+        for _, size, path in sorted(files):
             if total <= self._max_bytes:
                 return
-            if path != kept:
-                total -= path.stat().st_size
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+@contextlib.contextmanager
+def _locked_file(folder: Path) -> "Iterator[tempfile._TemporaryFileWrapper[bytes]]":
+    """A new file for a copy in the making; its lock says that its process is alive."""
+    while True:
+        with tempfile.NamedTemporaryFile(prefix=_PARTIAL, dir=folder, delete=False) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if Path(stream.name).exists():  # nobody took it for abandoned before it was locked
+                yield stream
+                return
+
+
+def _delete_if_abandoned(path: Path) -> bool:
+    """Delete a copy in the making whose process has ended: nobody holds its lock."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True
+    except OSError:  # not ours to open
+        return False
+    return True
 
 
 def _strongest(where: Int64[np.ndarray, "n"], activations: Float32[np.ndarray, "n"]) -> Firing:

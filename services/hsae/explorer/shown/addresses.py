@@ -8,9 +8,9 @@ from urllib.parse import quote, urlencode
 def address(path: str, **parameters: Any) -> str:
     """A path with those of the parameters that say something; lists are joined by commas.
 
-    None, an empty text, False and an empty list say nothing.
+    None, an empty text, False and an empty list say nothing; the number 0 does: a layer may have it.
     """
-    given = {name: value for name, value in parameters.items() if value not in (None, "", False, [], ())}
+    given = {name: value for name, value in parameters.items() if _says_something(value)}
     if not given:
         return path
     return f"{path}?{urlencode({name: _text(value) for name, value in given.items()}, safe=',')}"
@@ -39,6 +39,10 @@ def thumbnail_address(dataset: int, image: int, side: int) -> str:
 def changed(path: str, state: Mapping[str, Any], **changes: Any) -> str:
     """The same page with some parameters changed."""
     return address(path, **{**state, **changes})
+
+
+def _says_something(value: Any) -> bool:
+    return value is not None and value is not False and value not in ("", [], ())
 
 
 def _text(value: Any) -> str:

@@ -37,7 +37,9 @@ def python_latents(scope: Scope, *, least_adjusted: float | None, others: Sequen
         arguments: of `latents`.
     """
     lines = python_analysis(scope, "latents", **arguments).splitlines()
-    if scope.chosen is not None and least_adjusted is not None:
+    if least_adjusted is not None and scope.chosen is None:
+        lines.append(f"rows = [one[one.f1_adjusted >= {_literal(least_adjusted)}] for one in rows]")
+    elif least_adjusted is not None:
         lines[-1] = f"rows = {lines[-1]}"
         lines.append(f"rows[rows.f1_adjusted >= {_literal(least_adjusted)}]")
     if others:

@@ -1,34 +1,36 @@
 """What the controls reach at nodes, adjusted for the size of the node like the SAE's own F1."""
 
-# Undefined at nodes without scored images.
-_CHANCE = "2.0 * nullif(v.n_images, 0) / (v.n_images + v.n_scored)"
-BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
-
-
-def adjusted(f1: str) -> str:
-    """SQL of an F1 less that of a column which always fires, over what is left; see `PairSums.f1_adjusted`.
-
-    Args:
-        f1: a column; `v` has the node's scored images, `n_images`, and those of the analysis, `n_scored`.
-    """
-    return f"({f1} - {_CHANCE}) / nullif(1 - {_CHANCE}, 0)"
+from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
 
 
 def beside_controls(query: str, *, order: str) -> str:
     """A query whose rows also have what the controls of the same analysis reach at their nodes.
 
     The added columns are `baseline` (the name of the best one), `baseline_adjusted` and `tree_adjusted` (the best
-    latent where the classes are shuffled over the tree, mean over seeds). Each row costs a few index searches.
+    latent where the classes are shuffled over the tree): means over seeds, one below 0 counting as 0, as in the
+    report. Each row costs a few index searches.
 
     Args:
-        query: selects `analysis_id`, `synset_id`, `n_images` and `n_scored`; its own order and limit come first.
+        query: selects `analysis_id` and `synset_id`; its own order and limit come first.
         order: the order of its rows, by columns of the alias `v`.
     """
     return f"""
-        SELECT v.*, b.basis AS baseline, {adjusted("b.f1")} AS baseline_adjusted,
-               {adjusted("c.f1_shuffled_taxonomy")} AS tree_adjusted
+        SELECT v.*, b.basis AS baseline, b.f1_adjusted AS baseline_adjusted, t.f1_adjusted AS tree_adjusted
         FROM ({query}) v
-        LEFT JOIN node_control c ON c.analysis_id = v.analysis_id AND c.synset_id = v.synset_id
-        LEFT JOIN node_baseline b ON b.analysis_id = v.analysis_id AND b.synset_id = v.synset_id
+        LEFT JOIN LATERAL ({_best_of(BASELINES)}) b ON true
+        LEFT JOIN LATERAL ({_best_of(("shuffled_taxonomy",))}) t ON true
         ORDER BY {order}
     """  # noqa: S608 -- names of columns, ours
+
+
+def _best_of(bases: tuple[str, ...]) -> str:
+    """SQL of the control, of some, that reaches most at the node of `v`; no row if none has an adjusted F1 there."""
+    names = ", ".join(f"'{basis}'" for basis in bases)
+    return f"""
+            SELECT r.basis, {ADJUSTED_SUM} / nullif((
+                       SELECT count(*) FROM layer_score c WHERE c.analysis_id = v.analysis_id AND c.basis = r.basis
+                   ), 0) AS f1_adjusted
+            FROM node_score r
+            WHERE r.analysis_id = v.analysis_id AND r.synset_id = v.synset_id AND r.is_node_best
+                  AND r.basis IN ({names})
+            GROUP BY r.basis HAVING {ADJUSTED_SUM} IS NOT NULL ORDER BY 2 DESC NULLS LAST, r.basis LIMIT 1"""  # noqa: S608 -- ours

@@ -104,16 +104,11 @@ def latent_list(wanted: LatentList) -> Question:
         SELECT l.analysis_id, i.layer, i.sae_kind, i.expansion, l.basis, l.latent, l.label_synset_id AS synset_id,
                y.name AS synset, l.label_f1_adjusted AS f1_adjusted, l.label_f1 AS f1, l.label_q AS q,
                l.coherence_excess, l.coherence_p, l.density, l.n_fire, l.max_activation, s.stability, s.chance,
-               p.key AS sorted_by, l.top_images, d.n_images_scored AS n_images,
-               coalesce(i.n_score, i.n_images) AS n_scored
+               p.key AS sorted_by, l.top_images
         FROM ({page}) p
         JOIN latent l ON l.analysis_id = p.analysis_id AND l.basis = :basis AND l.latent = p.latent
         JOIN analysis_input i ON i.analysis_id = l.analysis_id
-        LEFT JOIN synset y ON y.id = l.label_synset_id
-        LEFT JOIN LATERAL (
-            SELECT r.n_images AS n_images_scored FROM node_score r
-            WHERE r.analysis_id = l.analysis_id AND r.basis = l.basis AND r.seed = 0 AND r.latent = l.latent
-                  AND r.synset_id = l.label_synset_id) d ON true{_STABILITY}"""  # noqa: S608 -- as above
+        LEFT JOIN synset y ON y.id = l.label_synset_id{_STABILITY}"""  # noqa: S608 -- as above
     return Question(beside_controls(rows, order="v.sorted_by DESC, v.analysis_id, v.latent"), values)
 
 
@@ -127,15 +122,11 @@ def one_latent(analysis: int, basis: str, latent: int) -> Question:
                l.label_q AS q, l.coherence, l.coherence_excess, l.coherence_z, l.coherence_p, l.purity,
                l.purity_excess, l.lch_synset_id, h.name AS lch, l.lch_height, l.lch_excess, l.coverage,
                l.n_associated, l.class_entropy, l.monosemanticity, s.stability, s.chance, l.top_images,
-               d.n_images_scored AS n_images, coalesce(i.n_score, i.n_images) AS n_scored, i.split IS NULL AS in_sample
+               coalesce(i.n_score, i.n_images) AS n_scored, i.split IS NULL AS in_sample
         FROM latent l
         JOIN analysis_input i ON i.analysis_id = l.analysis_id
         LEFT JOIN synset y ON y.id = l.label_synset_id
-        LEFT JOIN synset h ON h.id = l.lch_synset_id
-        LEFT JOIN LATERAL (
-            SELECT r.n_images AS n_images_scored FROM node_score r
-            WHERE r.analysis_id = l.analysis_id AND r.basis = l.basis AND r.seed = 0 AND r.latent = l.latent
-                  AND r.synset_id = l.label_synset_id) d ON true{_STABILITY}
+        LEFT JOIN synset h ON h.id = l.lch_synset_id{_STABILITY}
         WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = :latent"""  # noqa: S608 -- ours
     values = {"analysis": analysis, "basis": basis, "latent": latent}
     return Question(beside_controls(query, order="v.latent"), values)

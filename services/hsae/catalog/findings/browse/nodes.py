@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from hsae.catalog.findings.browse.adjusted import BASELINES, adjusted, beside_controls
+from hsae.catalog.findings.browse.adjusted import beside_controls
 from hsae.catalog.findings.browse.question import Question
+from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
 from hsae.catalog.queries.conditions import Row
 
 _BEST = """
@@ -42,22 +43,20 @@ def _best_in_analysis(nodes: str, values: Row) -> Question:
         WITH n_draws AS (
             SELECT s.basis, count(*) AS n FROM layer_score s WHERE s.analysis_id = :analysis GROUP BY s.basis
         ), reached AS (
-            SELECT r.synset_id, r.basis, sum(r.f1) / max(d.n) AS f1_mean, {first_seed}
+            SELECT r.synset_id, r.basis, {ADJUSTED_SUM} / max(d.n) AS reached, {first_seed}
             FROM node_score r JOIN n_draws d ON d.basis = r.basis
             WHERE r.analysis_id = :analysis AND r.is_node_best AND r.basis = ANY(:bases)
                   AND r.synset_id = ANY({nodes})
             GROUP BY r.synset_id, r.basis
         ), best AS (
             SELECT q.synset_id, {", ".join(of_basis.format(score) for score in scores)},
-                   max(q.f1_mean) FILTER (WHERE q.basis = ANY(:baselines)) AS f1_baseline,
-                   (array_agg(q.basis ORDER BY q.f1_mean DESC NULLS LAST, q.basis)
-                    FILTER (WHERE q.basis = ANY(:baselines)))[1] AS baseline,
-                   max(q.f1_mean) FILTER (WHERE q.basis = 'shuffled_taxonomy') AS f1_tree
+                   max(q.reached) FILTER (WHERE q.basis = ANY(:baselines)) AS baseline_adjusted,
+                   (array_agg(q.basis ORDER BY q.reached DESC, q.basis)
+                    FILTER (WHERE q.basis = ANY(:baselines) AND q.reached IS NOT NULL))[1] AS baseline,
+                   max(q.reached) FILTER (WHERE q.basis = 'shuffled_taxonomy') AS tree_adjusted
             FROM reached q GROUP BY q.synset_id
         )
-        SELECT v.*, {adjusted("v.f1_baseline")} AS baseline_adjusted,
-               CASE WHEN EXISTS (SELECT FROM n_draws d WHERE d.basis = 'shuffled_taxonomy')
-                    THEN {adjusted("coalesce(v.f1_tree, 0)")} END AS tree_adjusted
+        SELECT v.*
         FROM (
             SELECT i.analysis_id, i.layer, i.sae_kind, y.name AS synset, n.height, n.n_classes,
                    coalesce(i.n_score, i.n_images) AS n_scored, b.*

@@ -5,10 +5,8 @@ from collections.abc import Collection
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.controls import with_controls
+from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES, with_controls
 from hsae.catalog.queries.conditions import SUREST_FIRST, Row
-
-_BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
 
 
 def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]:
@@ -19,13 +17,13 @@ def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]
     classes shuffled over the tree. Values of controls are means over their seeds, one below 0 counting as 0; None where
     the control was not scored or has no adjusted F1 there.
     """
-    query = """
+    query = f"""
         WITH scored AS (
             SELECT analysis_id, basis, count(*) AS n FROM layer_score
             WHERE analysis_id = ANY(:analyses) GROUP BY analysis_id, basis
         ), control AS (
             SELECT r.analysis_id, r.synset_id, r.basis,
-                   sum(greatest(0, r.f1_adjusted)) FILTER (WHERE r.f1_adjusted IS NOT NULL) / max(s.n) AS f1_adjusted
+                   {ADJUSTED_SUM} / max(s.n) AS f1_adjusted
             FROM node_score r JOIN scored s ON s.analysis_id = r.analysis_id AND s.basis = r.basis
             WHERE r.is_node_best AND r.analysis_id = ANY(:analyses)
               AND (r.basis = ANY(:baselines) OR r.basis = 'shuffled_taxonomy')
@@ -43,8 +41,8 @@ def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]
                            AND c.basis = 'shuffled_taxonomy'
         WHERE r.is_node_best AND r.basis = 'sae' AND r.analysis_id = ANY(:analyses)
         ORDER BY r.analysis_id, r.synset_id
-    """
-    values = {"analyses": list(analysis_ids), "baselines": list(_BASELINES)}
+    """  # noqa: S608 -- an expression of ours
+    values = {"analyses": list(analysis_ids), "baselines": list(BASELINES)}
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
