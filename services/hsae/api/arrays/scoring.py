@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hsae.api.arrays.encoding import as_rows, check_finite_rows, latents_of, mean_rows
 from hsae.api.arrays.labels import WORDNET, LabelsLike, TaxonomyLike, label_images
+from hsae.api.arrays.parts import Split, image_parts
 from hsae.api.arrays.scores import Scores
 from hsae.api.arrays.training import Trained
-from hsae.datasets.split import split_images
 from hsae.errors import UserError
 from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
@@ -19,10 +19,6 @@ from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeAct
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows import TrainingRows
-from hsae.split_config import SplitConfig, parse_split
-
-Split = str | SplitConfig | ImageParts | None
-"""Shares such as "0.5/0.25/0.25", their config, the images of each part; None: in-sample."""
 
 
 def score(
@@ -47,8 +43,10 @@ def score(
         labels: of every image a synset name (dog.n.01), a wnid (n02084071), a word with one sense or a node of the
             tree, or several of them; under an `InducedTaxonomy` also positions in its classes.
         taxonomy: "wordnet", the path of a tree's CSV, a `Taxonomy` or `InducedTaxonomy`, or pairs (child, parent).
-        split: which images train the baselines, choose latents, and are scored; None: in-sample, every image does
-            everything. Then the choice flatters itself; shares such as "0.5/0.25/0.25" split as the pipeline does.
+        split: which images train the baselines, choose latents, and are scored: `parts = hsae.split(labels)`. Numbers
+            are held out only if the SAE, too, was trained on `x[parts.train]` alone. Shares such as "0.5/0.25/0.25"
+            make the same parts; they are for an SAE that saw none of these images. None: in-sample, every image does
+            everything, and the choice flatters itself.
         activations: what the SAE was given, float[n_images, d_model] or float[n_images, n_tokens, d_model].
         sae: the SAE that gave z.
         scoring: thresholds, controls, shuffles, seeds; None: the defaults of the pipeline with the controls that can be
@@ -64,7 +62,7 @@ def score(
     z = _latents(z)
     n_images = z.shape[0]
     labelled = label_images(labels, taxonomy, n_images)
-    parts = _parts(split, labelled.listing)
+    parts = image_parts(split, labelled.listing)
     module = sae.sae if isinstance(sae, Trained) else sae
     scoring = _scoring(scoring, has_activations=activations is not None, has_sae=module is not None)
     given = _sae_activations(z, activations, module, scoring, parts)
@@ -90,16 +88,6 @@ def _latents(z: Any) -> "sp.csr_array[np.float32]":
                 f"z is {what} for image {image}, latent {sparse.indices[entry]}: give activations of 0 or greater"
             )
     return sparse
-
-
-def _parts(split: Split, listing: Any) -> ImageParts | None:
-    if split is None or isinstance(split, ImageParts):
-        return split
-    config = parse_split(split) if isinstance(split, str) else split
-    if config is None:
-        return None
-    found = split_images(listing, config)
-    return ImageParts(*(np.flatnonzero(part) for part in (found.train, found.select, found.score)))
 
 
 def _scoring(given: ScoringConfig | None, *, has_activations: bool, has_sae: bool) -> ScoringConfig:
