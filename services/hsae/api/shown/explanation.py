@@ -89,8 +89,11 @@ def explained(connections: Connections, about: Mapping[str, Any], z: Any, *, k: 
 
 def _row(z: Any, n_latents: int) -> np.ndarray:
     if isinstance(z, Tensor):
-        z = z.detach().cpu().numpy()
-    values = np.asarray(z.toarray() if hasattr(z, "toarray") else z, dtype=np.float64)
+        z = z.detach().cpu().to_dense().float().numpy()
+    try:
+        values = np.asarray(z.toarray() if hasattr(z, "toarray") else z, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"z is no array of numbers: give one row of `encode`, [{n_latents}]") from error
     values = values[0] if values.ndim == 2 and values.shape[0] == 1 else values
     if values.shape != (n_latents,):
         raise UserError(f"z is {list(values.shape)}: give one row of `encode`, [{n_latents}]")
