@@ -177,8 +177,8 @@ def test_latents_are_shown_by_number_list_or_table(analysis):
         ({"limit": -1}, "limit is -1: give a whole number of rows, or None for all"),
         ({"limit": 1.5}, "limit is 1.5: give a whole number of rows"),
         ({"min_f1": "high"}, "min_f1 is 'high': give a number"),
-        ({"basis": "nueron"}, "has no basis 'nueron': choose from sae, neuron"),
-        ({"basis": None}, "has no basis None: choose from sae, neuron"),
+        ({"basis": "nueron"}, "has no basis 'nueron': choose from sae, exemplar"),
+        ({"basis": None}, "has no basis None: choose from sae, exemplar"),
     ],
 )
 def test_filters_that_fit_nothing_are_refused(analysis, what, options, words):
