@@ -28,6 +28,7 @@ from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
+from hsae.split_config import IN_SAMPLE
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
 
@@ -246,7 +247,7 @@ class Analysis:
         about = self.about
         return (
             f"<Analysis {self.id}: {about['sae_kind']} SAE x{about['expansion']}, layer {self.layer},"
-            f" {about['tokens']} of {about['model']}, {about['dataset']}>"
+            f" {about['tokens']} of {about['model']}, {about['dataset']}{'' if about['split'] else f', {IN_SAMPLE}'}>"
         )
 
 

@@ -12,6 +12,7 @@ from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
 from hsae.relevancy.config import INSTEAD, MapMethod
+from hsae.split_config import IN_SAMPLE
 
 MOST_IMAGES = 16
 """The catalog keeps so many of a latent's strongest images."""
@@ -66,11 +67,13 @@ class LatentCard:
         latent: its number in the dictionary.
         row: its scores, empty for a latent that never fires (`latent_details`).
         images: strongest first.
+        in_sample: whether the images that are scored trained the SAE and chose the latent.
     """
 
     latent: int
     row: Row
     images: tuple[ShownImage, ...]
+    in_sample: bool = False
 
     @property
     def title(self) -> str:
@@ -80,7 +83,7 @@ class LatentCard:
 
     @property
     def scores(self) -> str:
-        """Its main scores, each with its null; empty for a latent that never fires."""
+        """Its main scores, each with its null, and whether they are in-sample."""
         n_fire = self.row.get("n_fire", 0)
         if not n_fire:
             return "it fires on no scored image"
@@ -90,6 +93,7 @@ class LatentCard:
             _number("q", self.row["q"], ".2g"),
             _number("coherence excess", self.row["coherence_excess"], "+.2f"),
             f"fires on {n_fire} scored image{'' if n_fire == 1 else 's'}",
+            IN_SAMPLE if self.in_sample else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -135,6 +139,7 @@ def latent_cards(
                 )
                 for top in rows.get(latent, {}).get("top_images", [])[: max(0, min(n, MOST_IMAGES))]
             ),
+            in_sample=about["split"] is None,
         )
         for latent in latents
     )
