@@ -63,7 +63,7 @@ def score(
     n_images = z.shape[0]
     labelled = label_images(labels, taxonomy, n_images)
     parts = image_parts(split, labelled.listing)
-    module = sae.sae if isinstance(sae, Trained) else sae
+    module = _module(sae)
     scoring = _scoring(scoring, has_activations=activations is not None, has_sae=module is not None)
     given = _sae_activations(z, activations, module, scoring, parts)
     images = LabelledImages(labelled.labels, labelled.taxonomy, None, parts)
@@ -73,13 +73,16 @@ def score(
 def _latents(z: Any) -> "sp.csr_array[np.float32]":
     """The activations as float32 in CSR form, finite and not negative."""
     sparse: sp.csr_array[np.float32]
-    if hasattr(z, "tocsr"):
-        sparse = sp.csr_array(z.tocsr().astype(np.float32))
-    else:
-        dense = z.detach().cpu().numpy() if isinstance(z, Tensor) else np.asarray(z)
-        if dense.ndim != 2 or 0 in dense.shape or dense.dtype.kind not in "biuf":
-            raise UserError(f"z is {dense.dtype}{list(dense.shape)}: give float[n_images, n_latents]")
-        sparse = sp.csr_array(dense.astype(np.float32))
+    try:
+        if isinstance(z, Tensor):
+            z = z.detach().cpu().to_dense()
+            z = (z.float() if z.is_floating_point() else z).numpy()  # NumPy has no bfloat16
+        given = z if hasattr(z, "tocsr") else np.asarray(z)
+    except (TypeError, ValueError) as error:
+        raise UserError("z is no array of numbers: give float[n_images, n_latents]") from error
+    if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "biuf":
+        raise UserError(f"z is {given.dtype}{list(given.shape)}: give float[n_images, n_latents]")
+    sparse = sp.csr_array(given.astype(np.float32))
     for what, is_bad in (("NaN or infinite", ~np.isfinite(sparse.data)), ("negative", sparse.data < 0)):
         if is_bad.any():
             entry = int(np.argmax(is_bad))
@@ -90,10 +93,21 @@ def _latents(z: Any) -> "sp.csr_array[np.float32]":
     return sparse
 
 
+def _module(sae: Any) -> SparseAutoencoder | None:
+    found = sae.sae if isinstance(sae, Trained) else sae
+    if found is not None and not isinstance(found, SparseAutoencoder):
+        raise UserError(f"the SAE is a {type(sae).__name__}: give what hsae.train returned, or an.sae()")
+    return found
+
+
 def _scoring(given: ScoringConfig | None, *, has_activations: bool, has_sae: bool) -> ScoringConfig:
     possible = tuple(basis for basis in BASELINES if has_activations and (has_sae or basis != "untrained"))
     if given is None:
         return ScoringConfig(controls=possible)
+    if not isinstance(given, ScoringConfig):
+        raise UserError(
+            f"the scoring is a {type(given).__name__}: give an hsae.ScoringConfig, such as ScoringConfig(n_shuffles=5)"
+        )
     lacking = [] if has_activations or not given.controls else ["activations"]
     if "untrained" in given.controls and not has_sae:
         lacking.append("sae")
@@ -122,6 +136,10 @@ def _sae_activations(
     if sae is not None and sae.n_latents != z.shape[1]:
         raise UserError(f"z has {z.shape[1]} latents and the SAE {sae.n_latents}: give the SAE that gave z")
     raw = None if activations is None else _raw(activations, z.shape[0])
+    if sae is not None and raw is not None and raw.mean.shape[1] != sae.d_model:
+        raise UserError(
+            f"the activations have {raw.mean.shape[1]} dimensions and the SAE {sae.d_model}: give those of its layer"
+        )
     untrained = None
     if sae is not None and raw is not None and "untrained" in scoring.controls:
         untrained = latents_of(_before_training(sae, activations, parts), activations)
