@@ -1,12 +1,14 @@
 """hsae: how a vision transformer organises the world, measured by sparse autoencoders against WordNet.
 
-`hsae.open()` gives a running service: its studies, latents and images. `hsae.extract`, `hsae.train` and `hsae.score`
-work on arrays in memory, without any server. docs/api.md shows both. A name is imported when it is first used.
+`hsae.open()` gives a running service: its studies, latents and images. `hsae.extract`, `hsae.split`, `hsae.train` and
+`hsae.score` work on arrays in memory, without any server. docs/api.md shows both. A name is imported when it is first
+used.
 """
 
 TYPE_CHECKING = False  # type checkers know the name; typing takes longer to import than all else of a command's help
 if TYPE_CHECKING:
     from hsae.api.arrays.extraction import Extracted, extract
+    from hsae.api.arrays.parts import split
     from hsae.api.arrays.scores import Scores
     from hsae.api.arrays.scoring import score
     from hsae.api.arrays.training import Trained, train
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from hsae.api.shown.gallery import Gallery
     from hsae.errors import HsaeError, ServiceError, UserError
     from hsae.hierarchy.config import ScoringConfig
+    from hsae.hierarchy.scored_activations import ImageParts
     from hsae.sae.config import SaeConfig
     from hsae.split_config import SplitConfig
 
@@ -31,6 +34,7 @@ _PLACES = {
     "Extracted": "hsae.api.arrays.extraction",
     "Gallery": "hsae.api.shown.gallery",
     "HsaeError": "hsae.errors",
+    "ImageParts": "hsae.hierarchy.scored_activations",
     "SaeConfig": "hsae.sae.config",
     "Scores": "hsae.api.arrays.scores",
     "ScoringConfig": "hsae.hierarchy.config",
@@ -44,6 +48,7 @@ _PLACES = {
     "extract": "hsae.api.arrays.extraction",
     "open": "hsae.api.service.workspace",
     "score": "hsae.api.arrays.scoring",
+    "split": "hsae.api.arrays.parts",
     "train": "hsae.api.arrays.training",
 }
 
@@ -54,6 +59,7 @@ __all__ = [
     "Extracted",
     "Gallery",
     "HsaeError",
+    "ImageParts",
     "SaeConfig",
     "Scores",
     "ScoringConfig",
@@ -68,6 +74,7 @@ __all__ = [
     "extract",
     "open",
     "score",
+    "split",
     "train",
 ]
 

@@ -19,6 +19,7 @@ from hsae.pydantic_errors import one_line
 
 IN_SAMPLE = "in-sample"
 """What a result is called whose latents were trained, chosen and scored on the same images."""
+IN_SAMPLE_MEANING = "latents are chosen and scored on the images that trained the SAE"
 NO_SPLIT = "none"
 HALVED = "is_halved"
 """The field of a stored split that says whether there were two halves in place of three parts."""

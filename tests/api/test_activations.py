@@ -67,6 +67,10 @@ def test_parts_of_parts_single_rows_and_origin(acts, whole):
         acts[len(whole)]
     with pytest.raises(hsae.UserError, match="take a slice without a step"):
         acts[::2]
+    assert np.array_equal(acts[np.int64(3)].numpy(), whole[3:4])
+    for rows in ([1, 2], "x", 1.5, np.array([1, 2]), slice("a", None)):
+        with pytest.raises(hsae.UserError, match="are neither a number nor a range: take acts"):
+            acts[rows]
 
 
 @pytest.mark.parametrize("n_rows", [1, 7, 40, 64, 10**6])

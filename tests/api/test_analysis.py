@@ -136,6 +136,9 @@ def test_explain_names_the_strongest_latents_beside_their_nulls(analysis):
     assert len(analysis.explain(row, k=10**6).rows) == (row > 0).sum()
     with pytest.raises(hsae.UserError, match=r"z is \[3\]: give one row of `encode`"):
         analysis.explain(row[:3])
+    for z in ("x", [[1.0], [1.0, 2.0]], None):
+        with pytest.raises(hsae.UserError, match="give one row of `encode`"):
+            analysis.explain(z)
     with pytest.raises(hsae.UserError, match="z holds NaN"):
         analysis.explain(np.full_like(row, np.nan))
 
@@ -147,3 +150,43 @@ def test_the_three_questions_take_a_line_each(workspace):
     assert "<img" in analysis.show(dogs.latent[:2])._repr_html_()
     assert len(study.depth_test("coherence")) == 2
     assert len(analysis.explain(analysis.encode([next(path for path in images_folder().glob("*/*"))])[0]).rows) == 5
+
+
+def test_latents_are_shown_by_number_list_or_table(analysis):
+    table = analysis.latents(limit=2)
+    expected = list(table.latent)
+    for latents in (table, table.latent, table.latent.to_numpy(), table.latent.astype(float), iter(expected)):
+        assert [card.latent for card in analysis.show(latents, n=1).cards] == expected
+    assert [card.latent for card in analysis.show(np.int64(3), n=1).cards] == [3]
+    for latents, words in (
+        ("57", "the latents are the text '57': give a number, a list of numbers, or a table with a column latent"),
+        (["57"], "'57' is no number of a latent"),
+        ([1.5], "1.5 is no number of a latent"),
+        ([np.nan], "nan is no number of a latent"),
+        (None, "None is no number of a latent"),
+        (table.drop(columns="latent"), "the table has no column latent"),
+    ):
+        with pytest.raises(hsae.UserError, match=words):
+            analysis.show(latents)
+
+
+@pytest.mark.parametrize("what", ["latents", "nodes"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"limit": -1}, "limit is -1: give a whole number of rows, or None for all"),
+        ({"limit": 1.5}, "limit is 1.5: give a whole number of rows"),
+        ({"min_f1": "high"}, "min_f1 is 'high': give a number"),
+        ({"basis": "nueron"}, "has no basis 'nueron': choose from sae, exemplar"),
+        ({"basis": None}, "has no basis None: choose from sae, exemplar"),
+    ],
+)
+def test_filters_that_fit_nothing_are_refused(analysis, what, options, words):
+    with pytest.raises(hsae.UserError, match=words):
+        getattr(analysis, what)(**options)
+
+
+def test_only_nodes_have_shuffled_bases(analysis):
+    assert len(analysis.nodes(basis="shuffled_taxonomy", limit=np.int64(2))) == 2
+    with pytest.raises(hsae.UserError, match="has no basis 'shuffled_taxonomy'"):
+        analysis.latents(basis="shuffled_taxonomy")

@@ -54,7 +54,7 @@ def test_a_latent_that_is_not_there(analysis):
 
 
 def test_without_maps_it_says_so(analysis):
-    with pytest.raises(hsae.UserError, match=f"analysis {analysis.id} has no relevancy maps of latents 0: submit"):
+    with pytest.raises(hsae.UserError, match=f"analysis {analysis.id} has no relevancy maps: submit"):
         analysis.show([0], maps=True)
 
 
@@ -127,5 +127,15 @@ def test_stored_maps_are_shown_by_the_first_formula(analysis, mapped):
     assert first.relevancy.method == "chefer"
     assert np.array_equal(first.relevancy.values, np.eye(4))
     assert second.relevancy is None
+    assert (first.no_map, second.no_map) == (None, "the relevancy map is undefined: no value of it is above 0")
     assert analysis.show([mapped], n=2, maps=True)._repr_html_().count("<img") == 3
     assert all(image.relevancy is None for image in analysis.show([mapped], n=2).cards[0].images)
+
+
+def test_latents_without_maps_stand_beside_those_with(analysis, mapped):
+    other = int(analysis.latents().query("n_fire >= 2 and latent != @mapped").latent.iloc[0])
+    for latents in ([mapped, other], [other]):
+        gallery = analysis.show(latents, n=2, maps=True)
+        assert {image.no_map for image in gallery.cards[-1].images} == {"no relevancy map was made of this image"}
+        assert "no relevancy map was made of this image" in gallery._repr_html_()
+        assert gallery.to_image().size[0] >= 4 * 128

@@ -72,6 +72,7 @@ def test_tokens(pictures):
     patches = hsae.extract(pictures, tokens="patches", **given)[2]
     mean = hsae.extract(pictures, tokens="mean", **given)[2]
     assert patches.ndim == 3
+    assert np.array_equal(hsae.extract(pictures, tokens="mean", **{**given, "layers": np.int64(2)})[2], mean)
     np.testing.assert_allclose(patches.mean(1), mean, rtol=1e-4, atol=1e-5)
     trained = hsae.train(patches, kind="topk", k=4, expansion=2, n_steps=20, device="cpu")
     z = trained.encode(patches)
@@ -86,7 +87,12 @@ def test_tokens(pictures):
         ({"layers": [99]}, "has no layer 99: choose from 0 to 5"),
         ({"layers": "a-b"}, "layers a-b cannot be read"),
         ({"tokens": "all"}, "tokens 'all' is not known: choose from cls, patches, mean"),
+        ({"layers": [1.0]}, "layer 1.0 is no number of a block: give whole numbers from 0"),
+        ({"layers": None}, "layer None is no number of a block"),
         ({"device": "tpu9"}, "'tpu9' is no device"),
+        ({"device": "mps"}, "device mps is not supported: give auto, cpu, cuda or cuda:1"),
+        ({"device": "meta"}, "device meta is not supported"),
+        ({"device": None}, "None is no device"),
         ({"model": "/absent/model"}, "/absent/model"),
     ],
 )
@@ -105,6 +111,7 @@ ROWS = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
         (ROWS, {"kind": "tokp"}, "kind 'tokp' is not valid"),
         (ROWS, {"widht": 3}, "widht is no setting of an SAE: choose from"),
         (ROWS, {"config": SAES[0], "k": 3}, "give a config or settings, not both: k"),
+        (ROWS, {"config": {"kind": "topk"}}, "the config is a dict: give an hsae.SaeConfig, or its settings by name"),
         (ROWS[0], {}, r"the activations are [6]: give [n_images, d_model]"),
         (ROWS.astype(int), {}, "give floating-point numbers"),
         (np.full_like(ROWS, np.nan), {}, "holds NaN or infinity"),

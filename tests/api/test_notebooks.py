@@ -50,6 +50,10 @@ def test_your_own_activations(monkeypatch, tmp_path):
     pages = "".join(shown(notebook, "text/html"))
     for word in ("coherence_excess", "shuffled_tree", "first half", "f1_adjusted_shuffled"):
         assert word in pages
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    trainings, scorings = code.count("hsae.train("), code.count("hsae.score(")
+    assert code.count("[parts.train], ") == trainings  # what is scored did not train
+    assert code.count("split=parts") == scorings
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """hsae.score: the numbers of the pipeline, on arrays; and one line for input that cannot be scored."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,7 +126,8 @@ def test_every_form_of_arrays_labels_and_taxonomy_gives_the_same(planted, tmp_pa
     expected = hsae.score(z, labels, taxonomy=TREE).latent_rows()
     (tmp_path / "edges.csv").write_text("child,parent\n" + "".join(f"{child},{parent}\n" for child, parent in TREE))
     induced = hsae.score(z, labels, taxonomy=TREE).taxonomy
-    for latents in (torch.from_numpy(z), sp.csr_array(z), sp.coo_matrix(z), z.tolist()):
+    tensor = torch.from_numpy(z)
+    for latents in (tensor, tensor.bfloat16(), tensor.to_sparse(), sp.csr_array(z), sp.coo_matrix(z), z.tolist()):
         assert hsae.score(latents, labels, taxonomy=TREE).latent_rows() == expected
     for names in (np.array(labels), [[name] for name in labels]):
         assert hsae.score(z, names, taxonomy=TREE).latent_rows() == expected
@@ -196,6 +198,15 @@ NAN[3, 2], NEGATIVE[5, 1] = np.nan, -1.0
         ({"taxonomy": "/absent.csv"}, "/absent.csv"),
         ({"taxonomy": 3}, "the taxonomy is a int: give wordnet, the path of a tree, or pairs (child, parent)"),
         ({"split": "a/b"}, "'a/b' is no split"),
+        ({"split": 0.5}, "the split is a float: give shares such as '0.5/0.25/0.25'"),
+        ({"split": (0.5, 0.25, 0.25)}, "the split is a tuple: give shares"),
+        ({"scoring": {"n_shuffles": 1}}, "the scoring is a dict: give an hsae.ScoringConfig"),
+        ({"sae": 5}, "the SAE is a int: give what hsae.train returned"),
+        ({"labels": None}, "the labels are a NoneType: give a list with a name for each image"),
+        ({"labels": Path("labels.csv")}, "Path: give a list with a name for each image"),
+        ({"z": [[1.0], [1.0, 2.0]]}, "z is no array of numbers: give float[n_images, n_latents]"),
+        ({"z": sp.csr_array((40, 0))}, "z is float64[40, 0]: give float[n_images, n_latents]"),
+        ({"z": torch.ones(40, 4, dtype=torch.complex64)}, "z is complex64[40, 4]"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(planted, changes, words):
@@ -212,6 +223,9 @@ def test_an_sae_of_another_size(planted):
     trained = hsae.train(np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32), kind="topk", k=2, n_steps=5)
     with pytest.raises(hsae.UserError, match="z has 4 latents and the SAE 48"):
         hsae.score(z, labels, taxonomy=TREE, sae=trained)
+    x = np.ones((40, 7), np.float32)
+    with pytest.raises(hsae.UserError, match="the activations have 7 dimensions and the SAE 6"):
+        hsae.score(np.ones((40, 48), np.float32), labels, taxonomy=TREE, sae=trained, activations=x)
 
 
 def test_results_are_typed_arrays(planted):

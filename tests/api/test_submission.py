@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from tests.small import bare_scoring, link_classes, register_small
 
@@ -44,6 +45,18 @@ def runs_jobs(service):
     return on_look
 
 
+def says_that_it_is_in_sample(study):
+    """Whatever a study without a split shows says that nothing is held out."""
+    analysis = study.analysis(layer=1)
+    assert repr(analysis).endswith(", in-sample>")
+    explanation = analysis.explain(analysis.latent_activations().z[[0]], k=2)
+    assert "<caption>Scores are in-sample: latents are chosen and scored on" in explanation._repr_html_()
+    assert repr(explanation).endswith(", scores in-sample>")
+    scores = [card.scores for card in explanation.cards if card.row.get("n_fire")]
+    assert scores
+    assert all(text.endswith(", in-sample") for text in scores)
+
+
 def test_submit_wait_and_look(service, workspace):
     submission = small(workspace, name="mine", dataset="small")
     assert (submission.study.name, submission.plan.n_queued) == ("mine", 5)
@@ -56,8 +69,9 @@ def test_submit_wait_and_look(service, workspace):
     ]  # fmt: skip
     assert set(submission.jobs().state) == {"succeeded"}
     assert list(study.layers().layer) == [1]
-    again = small(workspace, dataset="small")
+    again = small(workspace, dataset="small", layers=np.int64(1))
     assert (again.plan.n_queued, again.plan.study_id) == (0, study.id)
+    says_that_it_is_in_sample(study)
     assert again.wait().id == study.id  # nothing to wait for
     assert "5 artifacts reused" in repr(again)
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 import hsae
 from hsae.catalog import transaction
@@ -69,14 +70,38 @@ def test_depth_test_is_that_of_the_comparison(study, studied):
 def test_plot_draws_every_sae_beside_its_nulls(study):
     for metric in ("coherence", "f1", "purity"):
         (axes,) = study.plot(metric).axes
-        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        labels = [one.get_text() for one in axes.get_legend().get_texts()]
         assert labels[2:] == ["each with its best baseline", "each with the taxonomy shuffled"]
         assert labels[:2] == ["relu", "topk"]
         layers = study.layers()
         assert sorted(set(axes.lines[0].get_xdata())) == sorted(set(layers.layer))
     (axes,) = study.plot().axes
+    assert axes.get_title() == "study 1: dinov2-emoji on small"  # held out
     drawn = {round(float(value), 9) for line in axes.lines for value in line.get_ydata()}
     assert {round(value, 9) for value in study.layers().coherence_excess} <= drawn
+
+
+def set_split(studied, number: int, split: str | None) -> str:
+    """Change how an analysis' images are said to be divided; returns what was said before."""
+    with transaction(studied.sessions) as session:
+        before = session.execute(text("SELECT split::text FROM analysis WHERE id = :id"), {"id": number}).scalar_one()
+        change = text("UPDATE analysis SET split = CAST(:split AS jsonb) WHERE id = :id")
+        session.execute(change, {"id": number, "split": split})
+    return before
+
+
+def test_the_title_of_a_plot_says_what_is_in_sample(study, studied):
+    numbers = sorted(study.analyses().analysis_id.tolist())
+    splits = {numbers[0]: set_split(studied, numbers[0], None)}
+    try:
+        (axes,) = study.plot().axes
+        assert axes.get_title().endswith(f"small, analysis {numbers[0]} in-sample")
+        splits |= {number: set_split(studied, number, None) for number in numbers[1:]}
+        (axes,) = study.plot().axes
+        assert axes.get_title().endswith("small, in-sample")
+    finally:
+        for number, split in splits.items():
+            set_split(studied, number, split)
 
 
 def test_the_choice_of_an_analysis(study):

@@ -25,7 +25,7 @@ def as_rows(x: Any) -> tuple[Float[Tensor, "n_rows d_model"], int]:
         UserError: it has another shape, or is no array of floating-point numbers.
     """
     try:
-        tensor = x.detach().cpu() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+        tensor = x.detach().cpu().to_dense() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
     except (TypeError, ValueError) as error:
         raise UserError(f"the activations are no array of numbers ({error}): give float[n_images, d_model]") from error
     if tensor.ndim not in (2, 3) or 0 in tensor.shape:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -94,11 +94,27 @@ def extract(
     return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted})
 
 
+def layer_numbers(layers: Any) -> list[int]:
+    """Numbers of blocks as Python integers.
+
+    Args:
+        layers: one number or several, of Python or NumPy.
+
+    Raises:
+        UserError: one is no whole number.
+    """
+    given = list(layers) if hasattr(layers, "__iter__") else [layers]
+    for one in given:
+        if not isinstance(one, int | np.integer) or isinstance(one, bool):
+            raise UserError(
+                f"layer {one!r} is no number of a block: give whole numbers from 0, or a list such as '0-3,8'"
+            )
+    return [int(one) for one in given]
+
+
 def _layers(layers: Sequence[int] | int | str, spec: BackboneSpec) -> Sequence[int]:
-    if isinstance(layers, int):
-        return (layers,)
     if not isinstance(layers, str):
-        return layers
+        return layer_numbers(layers)
     listed: tuple[int, ...] | Literal["all"]
     try:
         listed = parse_layers(layers)

@@ -50,7 +50,7 @@ def label_images(labels: Any, taxonomy: TaxonomyLike, n_images: int) -> Labelled
         UserError: there is not one label per image, labels name no node (all of them are told), or there are fewer
             than three classes.
     """
-    given = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    given = listed(labels)
     if len(given) != n_images:
         raise UserError(f"there are {len(given)} labels for {n_images} images: give one label per image")
     if isinstance(taxonomy, InducedTaxonomy):
@@ -69,6 +69,20 @@ def label_images(labels: Any, taxonomy: TaxonomyLike, n_images: int) -> Labelled
         )
     listing = _listing(named)
     return Labelled(listed_labels(listing, induced), induced, listing)
+
+
+def listed(labels: Any) -> list[Any]:
+    """Labels as a list, one entry for each image.
+
+    Raises:
+        UserError: they are no list or array.
+    """
+    if isinstance(labels, str | bytes | Path) or not hasattr(labels, "__iter__"):
+        raise UserError(f"the labels are a {type(labels).__name__}: give a list with a name for each image")
+    found = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if not isinstance(found, list):
+        raise UserError("the labels are a single value: give a list with a name for each image")
+    return found
 
 
 def _listing(named: Sequence[tuple[str, ...]]) -> pa.Table:

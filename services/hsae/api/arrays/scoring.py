@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hsae.api.arrays.encoding import as_rows, check_finite_rows, latents_of, mean_rows
 from hsae.api.arrays.labels import WORDNET, LabelsLike, TaxonomyLike, label_images
+from hsae.api.arrays.parts import Split, image_parts
 from hsae.api.arrays.scores import Scores
 from hsae.api.arrays.training import Trained
-from hsae.datasets.split import split_images
 from hsae.errors import UserError
 from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
@@ -19,10 +19,6 @@ from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeAct
 from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows import TrainingRows
-from hsae.split_config import SplitConfig, parse_split
-
-Split = str | SplitConfig | ImageParts | None
-"""Shares such as "0.5/0.25/0.25", their config, the images of each part; None: in-sample."""
 
 
 def score(
@@ -47,8 +43,10 @@ def score(
         labels: of every image a synset name (dog.n.01), a wnid (n02084071), a word with one sense or a node of the
             tree, or several of them; under an `InducedTaxonomy` also positions in its classes.
         taxonomy: "wordnet", the path of a tree's CSV, a `Taxonomy` or `InducedTaxonomy`, or pairs (child, parent).
-        split: which images train the baselines, choose latents, and are scored; None: in-sample, every image does
-            everything. Then the choice flatters itself; shares such as "0.5/0.25/0.25" split as the pipeline does.
+        split: which images train the baselines, choose latents, and are scored: `parts = hsae.split(labels)`. Numbers
+            are held out only if the SAE, too, was trained on `x[parts.train]` alone. Shares such as "0.5/0.25/0.25"
+            make the same parts; they are for an SAE that saw none of these images. None: in-sample, every image does
+            everything, and the choice flatters itself.
         activations: what the SAE was given, float[n_images, d_model] or float[n_images, n_tokens, d_model].
         sae: the SAE that gave z.
         scoring: thresholds, controls, shuffles, seeds; None: the defaults of the pipeline with the controls that can be
@@ -64,8 +62,8 @@ def score(
     z = _latents(z)
     n_images = z.shape[0]
     labelled = label_images(labels, taxonomy, n_images)
-    parts = _parts(split, labelled.listing)
-    module = sae.sae if isinstance(sae, Trained) else sae
+    parts = image_parts(split, labelled.listing)
+    module = _module(sae)
     scoring = _scoring(scoring, has_activations=activations is not None, has_sae=module is not None)
     given = _sae_activations(z, activations, module, scoring, parts)
     images = LabelledImages(labelled.labels, labelled.taxonomy, None, parts)
@@ -75,13 +73,16 @@ def score(
 def _latents(z: Any) -> "sp.csr_array[np.float32]":
     """The activations as float32 in CSR form, finite and not negative."""
     sparse: sp.csr_array[np.float32]
-    if hasattr(z, "tocsr"):
-        sparse = sp.csr_array(z.tocsr().astype(np.float32))
-    else:
-        dense = z.detach().cpu().numpy() if isinstance(z, Tensor) else np.asarray(z)
-        if dense.ndim != 2 or 0 in dense.shape or dense.dtype.kind not in "biuf":
-            raise UserError(f"z is {dense.dtype}{list(dense.shape)}: give float[n_images, n_latents]")
-        sparse = sp.csr_array(dense.astype(np.float32))
+    try:
+        if isinstance(z, Tensor):
+            z = z.detach().cpu().to_dense()
+            z = (z.float() if z.is_floating_point() else z).numpy()  # NumPy has no bfloat16
+        given = z if hasattr(z, "tocsr") else np.asarray(z)
+    except (TypeError, ValueError) as error:
+        raise UserError("z is no array of numbers: give float[n_images, n_latents]") from error
+    if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "biuf":
+        raise UserError(f"z is {given.dtype}{list(given.shape)}: give float[n_images, n_latents]")
+    sparse = sp.csr_array(given.astype(np.float32))
     for what, is_bad in (("NaN or infinite", ~np.isfinite(sparse.data)), ("negative", sparse.data < 0)):
         if is_bad.any():
             entry = int(np.argmax(is_bad))
@@ -92,20 +93,21 @@ def _latents(z: Any) -> "sp.csr_array[np.float32]":
     return sparse
 
 
-def _parts(split: Split, listing: Any) -> ImageParts | None:
-    if split is None or isinstance(split, ImageParts):
-        return split
-    config = parse_split(split) if isinstance(split, str) else split
-    if config is None:
-        return None
-    found = split_images(listing, config)
-    return ImageParts(*(np.flatnonzero(part) for part in (found.train, found.select, found.score)))
+def _module(sae: Any) -> SparseAutoencoder | None:
+    found = sae.sae if isinstance(sae, Trained) else sae
+    if found is not None and not isinstance(found, SparseAutoencoder):
+        raise UserError(f"the SAE is a {type(sae).__name__}: give what hsae.train returned, or an.sae()")
+    return found
 
 
 def _scoring(given: ScoringConfig | None, *, has_activations: bool, has_sae: bool) -> ScoringConfig:
     possible = tuple(basis for basis in BASELINES if has_activations and (has_sae or basis != "untrained"))
     if given is None:
         return ScoringConfig(controls=possible)
+    if not isinstance(given, ScoringConfig):
+        raise UserError(
+            f"the scoring is a {type(given).__name__}: give an hsae.ScoringConfig, such as ScoringConfig(n_shuffles=5)"
+        )
     lacking = [] if has_activations or not given.controls else ["activations"]
     if "untrained" in given.controls and not has_sae:
         lacking.append("sae")
@@ -134,6 +136,10 @@ def _sae_activations(
     if sae is not None and sae.n_latents != z.shape[1]:
         raise UserError(f"z has {z.shape[1]} latents and the SAE {sae.n_latents}: give the SAE that gave z")
     raw = None if activations is None else _raw(activations, z.shape[0])
+    if sae is not None and raw is not None and raw.mean.shape[1] != sae.d_model:
+        raise UserError(
+            f"the activations have {raw.mean.shape[1]} dimensions and the SAE {sae.d_model}: give those of its layer"
+        )
     untrained = None
     if sae is not None and raw is not None and "untrained" in scoring.controls:
         untrained = latents_of(_before_training(sae, activations, parts), activations)

@@ -80,6 +80,11 @@ def train(
     """
     if config is not None and settings:
         raise UserError(f"give a config or settings, not both: {', '.join(settings)} are given beside a config")
+    if config is not None and not isinstance(config, SaeConfig):
+        raise UserError(
+            f"the config is a {type(config).__name__}: give an hsae.SaeConfig, or its settings by name such as"
+            ' hsae.train(x, kind="topk", k=16)'
+        )
     config = SaeConfig.parse(settings) if config is None else config
     rows, n_tokens = as_rows(x)
     given = np.arange(len(rows)) // n_tokens if images is None else np.asarray(images)

@@ -64,13 +64,19 @@ class Activations:
         """A part of the rows, which are not read yet; one row is a part of one.
 
         Raises:
-            UserError: the slice has a step.
+            UserError: the slice has a step, or it is neither a number nor a slice.
             IndexError: there is no such row.
         """
-        if not isinstance(rows, slice):
-            row = range(self.start, self.stop)[rows]
-            return replace(self, start=row, stop=row + 1)
-        first, end, step = rows.indices(len(self))
+        try:
+            if not isinstance(rows, slice):
+                row = range(self.start, self.stop)[rows]
+                return replace(self, start=row, stop=row + 1)
+            first, end, step = rows.indices(len(self))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"rows {rows!r} are neither a number nor a range: take acts[3] or acts[10:20], and choose rows of the"
+                " array, such as acts[10:20].numpy()[[1, 2]]"
+            ) from error
         if step != 1:
             raise UserError("rows are read by ranges: take a slice without a step, and choose rows of the array")
         return replace(self, start=self.start + first, stop=self.start + max(first, end))

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from hsae.api.arrays.encoding import latents_of
 from hsae.api.arrays.images import ImageLike, image_activations
 from hsae.api.frames import frame
+from hsae.api.service.arguments import latent_numbers, wanted_scores
 from hsae.api.service.reading import losses_noted
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.explanation import Explanation, explained
@@ -20,7 +21,6 @@ from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
 from hsae.catalog.findings.scores import latent_rows, node_rows
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
-from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
 from hsae.pipeline.exports.result_rows import filtered_rows
@@ -28,6 +28,7 @@ from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
+from hsae.split_config import IN_SAMPLE
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
 
@@ -92,9 +93,10 @@ class Analysis:
             limit: at most so many rows.
 
         Raises:
-            UserError: the node is unknown (similar names are told), or pandas is not installed.
+            UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
         """
-        wanted = LatentFilter(analysis_ids=(self.id,), basis=basis, min_f1=min_f1, max_q=max_q, limit=limit)
+        given = {"basis": basis, "min_f1": min_f1, "max_q": max_q, "limit": limit}
+        wanted = wanted_scores(self.connections, self.id, given, own_columns=False)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, node_rows, wanted, under=under)
         return frame(rows, _NODE_COLUMNS)
@@ -122,38 +124,40 @@ class Analysis:
             limit: at most so many rows.
 
         Raises:
-            UserError: the node is unknown (similar names are told), or pandas is not installed.
+            UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
         """
-        wanted = LatentFilter(
-            analysis_ids=(self.id,),
-            basis=basis,
-            min_f1=min_f1,
-            max_q=max_q,
-            min_coherence=min_coherence,
-            min_stability=min_stability,
-            limit=limit,
-        )
+        given = {
+            "basis": basis,
+            "min_f1": min_f1,
+            "max_q": max_q,
+            "min_coherence": min_coherence,
+            "min_stability": min_stability,
+            "limit": limit,
+        }
+        wanted = wanted_scores(self.connections, self.id, given, own_columns=True)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
         return frame(rows, _LATENT_COLUMNS)
 
-    def show(self, latents: int | Iterable[int], *, n: int = 8, maps: bool = False, side: int = 128) -> Gallery:
+    def show(
+        self, latents: "int | Iterable[int] | pd.DataFrame", *, n: int = 8, maps: bool = False, side: int = 128
+    ) -> Gallery:
         """The strongest images of latents, a row for each latent with its label and scores.
 
         Args:
-            latents: their numbers, such as `an.latents(under="dog.n.01").latent[:8]`.
+            latents: their numbers, such as `an.latents(under="dog.n.01").latent[:8]`, or a table with them.
             n: images of each, 16 at most.
-            maps: also the relevancy maps, beside the images.
+            maps: also the relevancy maps, beside the images; an image without one says why.
             side: the longest side of an image in pixels.
 
         Returns:
             What a notebook shows as a grid; `.save("dogs.png")` writes it.
 
         Raises:
-            UserError: there is no such latent, or no relevancy map was made.
+            UserError: there is no such latent, or the analysis has no relevancy maps.
         """
-        numbers = [int(latents)] if isinstance(latents, int | np.integer) else [int(one) for one in latents]
-        return Gallery(latent_cards(self.connections, self.about, numbers, n=n, maps=maps, side=side), side)
+        cards = latent_cards(self.connections, self.about, latent_numbers(latents), n=n, maps=maps, side=side)
+        return Gallery(cards, side)
 
     def sae(self) -> SparseAutoencoder:
         """The SAE as a torch module in eval mode on the CPU, with `encode`, `decode` and `forward`.
@@ -243,7 +247,7 @@ class Analysis:
         about = self.about
         return (
             f"<Analysis {self.id}: {about['sae_kind']} SAE x{about['expansion']}, layer {self.layer},"
-            f" {about['tokens']} of {about['model']}, {about['dataset']}>"
+            f" {about['tokens']} of {about['model']}, {about['dataset']}{'' if about['split'] else f', {IN_SAMPLE}'}>"
         )
 
 

@@ -1,5 +1,6 @@
 """A study: its layers, their scores with intervals, and its analyses."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from hsae.catalog.queries.jobs import list_jobs
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.pipeline.exports.analysis_names import analysis_titles
+from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses
 from hsae.pipeline.exports.result_rows import headline_curve, layer_results
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.interval_table import verdict
 from hsae.sae.config import SaeConfig
+from hsae.split_config import IN_SAMPLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +122,8 @@ class Study:
     def plot(self, metric: str = "coherence") -> "Figure":
         """A number over depth: every SAE with its interval, the best baseline, and the shuffled tree.
 
+        The title says which numbers are in-sample, not held out.
+
         Args:
             metric: as for `depth_test`.
 
@@ -136,9 +140,10 @@ class Study:
         with transaction(self.connections.sessions) as session:
             numbers = [row["analysis_id"] for row in analyses_of_study(session, self.id)]
             rows = headline_curve(session, numbers, wanted)
+            mark = _in_sample_mark(in_sample_analyses(session, [row["analysis_id"] for row in rows]), rows)
         if not rows:
             raise UserError(f"study {self.id} has no {wanted} yet: wait for its jobs, or choose another metric")
-        return curve_figure(rows, wanted, f"study {self.id}: {self.name}")
+        return curve_figure(rows, wanted, f"study {self.id}: {self.name}{mark}")
 
     def analysis(
         self, *, layer: int | None = None, sae: str | None = None, number: int | None = None, **settings: Any
@@ -178,3 +183,12 @@ class Study:
 
     def __repr__(self) -> str:
         return f"<Study {self.id}: {self.name}>"
+
+
+def _in_sample_mark(found: Collection[int], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a title says of the drawn analyses that are in-sample."""
+    if not found:
+        return ""
+    if len(found) == len({row["analysis_id"] for row in rows}):
+        return f", {IN_SAMPLE}"
+    return f", analys{'is' if len(found) == 1 else 'es'} {', '.join(map(str, sorted(found)))} {IN_SAMPLE}"

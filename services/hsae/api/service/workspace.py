@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from hsae.api.arrays.extraction import layer_numbers
 from hsae.api.frames import frame
 from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.study import Study
@@ -131,7 +132,7 @@ class Workspace:
         Raises:
             UserError: the request is not possible; nothing is entered then.
         """
-        given = layers if isinstance(layers, int | str) else [int(layer) for layer in layers]
+        given = layers if isinstance(layers, str) else layer_numbers(layers)
         places = {"dataset": dataset, "score_dataset": score_dataset, "model": model}
         texts = {name: None if place is None else str(place) for name, place in places.items()}
         return submit_study(self.connections, saes, {"layers": given, **texts, **study})

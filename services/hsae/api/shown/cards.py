@@ -12,6 +12,7 @@ from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
 from hsae.relevancy.config import INSTEAD, MapMethod
+from hsae.split_config import IN_SAMPLE
 
 MOST_IMAGES = 16
 """The catalog keeps so many of a latent's strongest images."""
@@ -45,7 +46,8 @@ class ShownImage:
         activation: the latent's activation on it.
         picture: WebP; None where the image cannot be shown.
         problem: why not.
-        relevancy: its map; None without maps.
+        relevancy: its map; None without one.
+        no_map: why there is none, where maps are wanted.
     """
 
     image: int
@@ -54,6 +56,7 @@ class ShownImage:
     picture: bytes | None
     problem: str | None
     relevancy: Relevancy | None = None
+    no_map: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +67,13 @@ class LatentCard:
         latent: its number in the dictionary.
         row: its scores, empty for a latent that never fires (`latent_details`).
         images: strongest first.
+        in_sample: whether the images that are scored trained the SAE and chose the latent.
     """
 
     latent: int
     row: Row
     images: tuple[ShownImage, ...]
+    in_sample: bool = False
 
     @property
     def title(self) -> str:
@@ -78,7 +83,7 @@ class LatentCard:
 
     @property
     def scores(self) -> str:
-        """Its main scores, each with its null; empty for a latent that never fires."""
+        """Its main scores, each with its null, and whether they are in-sample."""
         n_fire = self.row.get("n_fire", 0)
         if not n_fire:
             return "it fires on no scored image"
@@ -88,6 +93,7 @@ class LatentCard:
             _number("q", self.row["q"], ".2g"),
             _number("coherence excess", self.row["coherence_excess"], "+.2f"),
             f"fires on {n_fire} scored image{'' if n_fire == 1 else 's'}",
+            IN_SAMPLE if self.in_sample else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -110,7 +116,7 @@ def latent_cards(
         side: the longest side of an image in pixels.
 
     Raises:
-        UserError: there is no such latent, or there are no maps of any of them.
+        UserError: there is no such latent, or the analysis has no maps.
     """
     wrong = [latent for latent in latents if not 0 <= latent < about["n_latents"]]
     if wrong:
@@ -118,7 +124,7 @@ def latent_cards(
     with transaction(connections.sessions) as session:
         rows = latent_details(session, about["id"], latents)
         root = session.get_one(Dataset, about["dataset_id"]).root
-    found = _maps(connections, about, latents) if maps else {}
+    found = _maps(connections, about, latents) if maps else None
     return tuple(
         LatentCard(
             latent,
@@ -129,34 +135,51 @@ def latent_cards(
                     top["path"],
                     top["activation"],
                     *picture(root, top["path"], side),
-                    relevancy=found.get((latent, top["image"])),
+                    **_map_of(found, latent, top["image"]),
                 )
                 for top in rows.get(latent, {}).get("top_images", [])[: max(0, min(n, MOST_IMAGES))]
             ),
+            in_sample=about["split"] is None,
         )
         for latent in latents
     )
 
 
-def _maps(
-    connections: Connections, about: Mapping[str, Any], latents: Sequence[int]
-) -> dict[tuple[int, int], Relevancy]:
-    """The maps of latents by latent and image.
+_Maps = dict[tuple[int, int], Relevancy | None]
+"""By latent and image; None: the map is undefined."""
+
+
+def _map_of(found: _Maps | None, latent: int, image: int) -> dict[str, Any]:
+    """The fields of `ShownImage` about an image's map; `found` is None where none is wanted."""
+    if found is None:
+        return {}
+    if (latent, image) not in found:
+        return {"no_map": "no relevancy map was made of this image"}
+    relevancy = found[latent, image]
+    if relevancy is None:
+        return {"no_map": "the relevancy map is undefined: no value of it is above 0"}
+    return {"relevancy": relevancy}
+
+
+def _maps(connections: Connections, about: Mapping[str, Any], latents: Sequence[int]) -> _Maps:
+    """The maps of latents.
 
     Raises:
-        UserError: there are none.
+        UserError: the analysis has none, of any latent.
     """
     with transaction(connections.sessions) as session:
         rows = map_rows(session, about["id"], latents, methods=_METHODS)
+        if not rows and not map_rows(session, about["id"], methods=_METHODS):
+            raise UserError(
+                f"analysis {about['id']} has no relevancy maps: submit the same study with map={{'latents': 32}}"
+                " (docs/maps.md), or leave out maps=True"
+            )
     rows.sort(key=lambda row: -_METHODS.index(row["method"]))  # the preferred one replaces the other
-    found = {
-        (row["latent"], row["image"]): Relevancy(values, row["preprocessing"], row["method"])
-        for row, values in zip(rows, read_maps(connections.store, rows), strict=True)
-        if values is not None
-    }
-    if not found:
-        raise UserError(
-            f"analysis {about['id']} has no relevancy maps of latents {', '.join(map(str, latents))}: submit the same"
-            " study with map={'latents': 32} (docs/maps.md), or leave out maps=True"
-        )
+    found: _Maps = {}
+    for row, values in zip(rows, read_maps(connections.store, rows), strict=True):
+        key = (row["latent"], row["image"])
+        if values is not None:
+            found[key] = Relevancy(values, row["preprocessing"], row["method"])
+        else:
+            found.setdefault(key, None)
     return found

@@ -13,6 +13,7 @@ from hsae.api.shown.cards import LatentCard, latent_cards
 from hsae.api.shown.html import image_tag
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
+from hsae.split_config import IN_SAMPLE, IN_SAMPLE_MEANING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +34,12 @@ class Explanation:
         rows: a row per latent, strongest first: latent, activation, its label (`synset`), adjusted F1 at the label, its
             null (`f1_adjusted_shuffled`), q, coherence excess and paths of its strongest images (`top_images`).
         cards: the latents with their pictures.
+        in_sample: whether the images that are scored trained the SAE and chose the labels.
     """
 
     rows: tuple[Row, ...]
     cards: tuple[LatentCard, ...]
+    in_sample: bool = False
 
     def to_pandas(self) -> "pd.DataFrame":
         """The rows as a table.
@@ -53,10 +56,12 @@ class Explanation:
             f"<td>{''.join(image_tag(image, _SIDE) for image in card.images) or escape(card.scores)}</td></tr>"
             for row, card in zip(self.rows, self.cards, strict=True)
         )
-        return f'<table class="hsae-explanation"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        caption = f"<caption>Scores are {IN_SAMPLE}: {IN_SAMPLE_MEANING}</caption>" if self.in_sample else ""
+        return f'<table class="hsae-explanation">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
-        return f"<Explanation by latents {[row['latent'] for row in self.rows]}>"
+        mark = f", scores {IN_SAMPLE}" if self.in_sample else ""
+        return f"<Explanation by latents {[row['latent'] for row in self.rows]}{mark}>"
 
 
 def explained(connections: Connections, about: Mapping[str, Any], z: Any, *, k: int, n: int) -> Explanation:
@@ -84,13 +89,16 @@ def explained(connections: Connections, about: Mapping[str, Any], z: Any, *, k: 
         }
         for card in cards
     )
-    return Explanation(rows, cards)
+    return Explanation(rows, cards, about["split"] is None)
 
 
 def _row(z: Any, n_latents: int) -> np.ndarray:
     if isinstance(z, Tensor):
-        z = z.detach().cpu().numpy()
-    values = np.asarray(z.toarray() if hasattr(z, "toarray") else z, dtype=np.float64)
+        z = z.detach().cpu().to_dense().float().numpy()
+    try:
+        values = np.asarray(z.toarray() if hasattr(z, "toarray") else z, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"z is no array of numbers: give one row of `encode`, [{n_latents}]") from error
     values = values[0] if values.ndim == 2 and values.shape[0] == 1 else values
     if values.shape != (n_latents,):
         raise UserError(f"z is {list(values.shape)}: give one row of `encode`, [{n_latents}]")

@@ -29,7 +29,8 @@ class Gallery:
 
     def to_image(self) -> Image.Image:
         """The grid as one RGB picture."""
-        cell, has_maps = self.side + _GAP, any(image.relevancy for card in self.cards for image in card.images)
+        cell, shown = self.side + _GAP, [image for card in self.cards for image in card.images]
+        has_maps = any(image.relevancy or image.no_map for image in shown)
         n_columns = max((len(card.images) for card in self.cards), default=0) * (2 if has_maps else 1)
         font = ImageFont.load_default(_FONT_SIZE)
         texts = [f"{card.title}\n{card.scores}" for card in self.cards]
@@ -49,10 +50,11 @@ class Gallery:
         return grid
 
     def _pictures(self, image: ShownImage) -> list[Image.Image]:
-        """The image and its map; a grey square where it cannot be shown."""
+        """The image and its map; a grey square in place of what cannot be shown."""
+        grey = Image.new("RGB", (self.side, self.side), "lightgrey")
         if image.picture is None:
-            return [Image.new("RGB", (self.side, self.side), "lightgrey")]
-        shown = map_picture(image)
+            return [grey]
+        shown = map_picture(image) or (None if image.no_map is None else grey)
         return [opened(image.picture), *([] if shown is None else [shown])]
 
     def save(self, path: str | Path) -> Path:

@@ -16,12 +16,14 @@ _PLACEHOLDER = (
 
 
 def image_tag(image: ShownImage, side: int) -> str:
-    """An image, and beside it its relevancy map if it has one; or a placeholder that says why it cannot be shown."""
+    """An image, and beside it its relevancy map if it has one; or a placeholder that says why not."""
     if image.picture is None:
         return _PLACEHOLDER.format(side=side, half=side // 2, problem=escape(image.problem or "no picture"))
     about = escape(f"image {image.image}: {image.path}, activation {image.activation:.3g}", quote=True)
     tags = [_tag(image.picture, about)]
     shown = map_picture(image)
+    if image.no_map is not None:
+        tags.append(_PLACEHOLDER.format(side=side, half=side // 2, problem=escape(image.no_map)))
     if shown is not None:
         written = io.BytesIO()
         shown.save(written, "WEBP", quality=80)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from hsae.backbones.names import short_model_name
 from hsae.catalog.queries.analysis_settings import analysis_settings
 from hsae.report.setting_names import setting_names, told_apart
-from hsae.split_config import IN_SAMPLE
+from hsae.split_config import IN_SAMPLE, IN_SAMPLE_MEANING
 
 _IN_EVERY_TITLE = {"kind", "expansion", "tokens", "model", "dataset"}
 _Settings = dict[str, Any]
@@ -73,11 +73,10 @@ def in_sample_title(session: Session, rows: Iterable[Mapping[str, Any]]) -> str 
     found = sorted(in_sample_analyses(session, numbers))
     if not found:
         return None
-    meaning = "latents are chosen and scored on the images that trained the SAE"
     if len(found) == len(numbers):
-        return f"{IN_SAMPLE.capitalize()}: {meaning}"
+        return f"{IN_SAMPLE.capitalize()}: {IN_SAMPLE_MEANING}"
     of_some = f"analys{'is' if len(found) == 1 else 'es'} {', '.join(map(str, found))}"
-    return f"{of_some.capitalize()}: {IN_SAMPLE}, {meaning}; the others: held out"
+    return f"{of_some.capitalize()}: {IN_SAMPLE}, {IN_SAMPLE_MEANING}; the others: held out"
 
 
 def _titles(

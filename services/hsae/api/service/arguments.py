@@ -1,0 +1,73 @@
+"""What a notebook gives to an analysis: numbers of latents, and filters of its tables."""
+
+from typing import Any
+
+import numpy as np
+
+from hsae.catalog import transaction
+from hsae.catalog.findings.scores import layer_rows
+from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
+from hsae.errors import UserError
+from hsae.hierarchy.basis_result import SHUFFLED_BASES
+from hsae.pipeline.connections import Connections
+
+_SAE = "sae"
+_WAYS = "give a number, a list of numbers, or a table with a column latent"
+
+
+def latent_numbers(latents: Any) -> list[int]:
+    """The numbers of latents.
+
+    Args:
+        latents: a number, several, or a table of pandas with a column `latent`.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if hasattr(latents, "columns"):
+        if "latent" not in latents.columns:
+            raise UserError(f"the table has no column latent: {_WAYS}")
+        latents = latents["latent"]
+    if isinstance(latents, str | bytes):
+        raise UserError(f"the latents are the text {latents!r}: {_WAYS}")
+    given = latents.tolist() if hasattr(latents, "tolist") else latents
+    return [_number(one) for one in (given if hasattr(given, "__iter__") else [given])]
+
+
+def _number(one: Any) -> int:
+    is_number = isinstance(one, int | float | np.integer | np.floating) and not isinstance(one, bool)
+    if not is_number or not float(one).is_integer():  # a column that lacks some values has floats
+        raise UserError(f"{one!r} is no number of a latent: {_WAYS}")
+    return int(one)
+
+
+def wanted_scores(
+    connections: Connections, analysis_id: int, given: dict[str, Any], *, own_columns: bool
+) -> LatentFilter:
+    """The filter of a table of an analysis.
+
+    Args:
+        connections: the service.
+        analysis_id: the analysis.
+        given: fields of `LatentFilter` as the user gives them.
+        own_columns: whether only bases with columns of their own have such a table.
+
+    Raises:
+        UserError: a number is none, the limit is negative, or the analysis has no such basis (it lists those it has).
+    """
+    for name, value in given.items():
+        if name == "basis" or value is None:
+            continue
+        if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+            raise UserError(f"{name} is {value!r}: give a number")
+    limit, basis = given.get("limit"), given["basis"]
+    if limit is not None and (limit < 0 or not isinstance(limit, int | np.integer)):
+        raise UserError(f"limit is {limit}: give a whole number of rows, or None for all")
+    if basis != _SAE:
+        with transaction(connections.sessions) as session:
+            rows = layer_rows(session, AnalysisFilter(analysis_ids=(analysis_id,)))
+        there = [row["basis"] for row in rows if not (own_columns and row["basis"] in SHUFFLED_BASES)]
+        if basis not in there:
+            raise UserError(f"analysis {analysis_id} has no basis {basis!r}: choose from {', '.join(there)}")
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    return LatentFilter(analysis_ids=(analysis_id,), **plain)
