@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import hsae
@@ -79,6 +80,7 @@ def test_every_argument_is_described(name):
 
 
 def test_without_pandas_only_tables_are_refused(monkeypatch):
+    pa.array(np.zeros(1))  # pyarrow looks for pandas once, and takes a None in sys.modules for it
     monkeypatch.setitem(sys.modules, "pandas", None)
     z = np.zeros((12, 2), np.float32)
     z[:4, 0] = z[4:8, 1] = 1
