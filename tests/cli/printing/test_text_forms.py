@@ -14,7 +14,7 @@ from hsae.cli.printing.output import cell
 
 ELSEWHERE = {
     "up": "tests/embedded", "down": "tests/embedded", "demo": "tests/demo",
-    "worker": "tests/cli/service/test_worker.py",
+    "worker": "tests/cli/service/test_worker.py", "explore": "tests/explorer",
     "metrics": "tests/monitoring", "db reader": "tests/security/test_reader.py",
 }  # fmt: skip
 """Commands that print no rows and start servers, or change what all databases of a server share."""
@@ -87,6 +87,8 @@ CASES = [
          rows="groups"),
     Case("results study {study_finished} --metric all", ("topk SAE x2", "interval", "layer before", "monosemantic")),
     Case("results export --latest -o {output}", ("images x", "scored pairs")),
+    Case("results maps -o {output}", ("no analysis that fits has relevancy maps", "--maps"), exit_code=1),
+    Case("report {study_finished} -o {output}.html", ("Report of", ".html", "Open it in a browser")),
 ]  # fmt: skip
 SAE_NAME = "topk SAE x2 (k=4, n_steps=30)"
 TABLES = {
