@@ -1,6 +1,6 @@
 """Which study, layer and SAE a page is about: what its URL says, else the latest study and its deepest layer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.analysis_settings import analysis_settings
-from hsae.catalog.queries.known_names import study_analyses
+from hsae.catalog.queries.known_names import find_nodes, study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.catalog.queries.studies import latest_scored_study, latest_study
 from hsae.errors import UserError
-from hsae.explorer.parameters import ScopeQuery
-from hsae.pipeline.exports.analysis_names import analysis_names, in_sample_analyses
+from hsae.explorer.parameters import BadAddressError, ScopeQuery
+from hsae.pipeline.exports.analysis_names import is_in_sample, names_of
 
 
 class UnknownError(UserError):
@@ -73,6 +73,12 @@ class Scope:
             return [self.chosen.id]
         return [one.id for one in self.analyses if self.layer in (None, one.layer) and self.sae in (None, one.sae)]
 
+    def name_saes(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add to rows with an `analysis_id` of the study the name of its SAE, as `sae`."""
+        names = {one.id: one.sae for one in self.analyses}
+        for row in rows:
+            row["sae"] = names[row["analysis_id"]]
+
     @property
     def in_sample(self) -> str:
         """What is in-sample: `all` of what the page shows, `some` of it, or nothing."""
@@ -109,6 +115,18 @@ def scope_of(session: Session, query: ScopeQuery, *, may_be_several: bool = Fals
     return _choose(whole, query, may_be_several=may_be_several)
 
 
+def nodes_under(session: Session, name: str) -> list[int]:
+    """The nodes that the parameter `under` names.
+
+    Raises:
+        BadAddressError: there is no such node.
+    """
+    try:
+        return find_nodes(session, [name.strip()])
+    except UserError as error:
+        raise BadAddressError(f"under: {error}") from error
+
+
 def study_scope(session: Session, study: int) -> Scope:
     """A study with all of its analyses, none chosen.
 
@@ -119,11 +137,10 @@ def study_scope(session: Session, study: int) -> Scope:
     if name is None:
         raise UnknownError(f"There is no study {study}.")
     analyses = study_analyses(session, study)
-    names = analysis_names(session, analyses)
     settings = analysis_settings(session, analyses)
-    in_sample = in_sample_analyses(session, analyses)
+    names = names_of(settings)
     found = sorted(
-        (_choice(one, settings[one], names[one], one in in_sample) for one in analyses),
+        (_choice(one, settings[one], names[one]) for one in analyses),
         key=lambda one: (one.layer, one.sae, one.id),
     )
     return Scope(study, str(name), tuple(found), studies=studies_with_analyses(session))
@@ -144,9 +161,8 @@ def analysis_scope(session: Session, analysis: int) -> Scope:
     if found is None:
         raise UnknownError(f"There is no analysis {analysis}.")
     if found.study is None:  # its study was removed; the analysis stays
-        settings = analysis_settings(session, [analysis])[analysis]
-        name = analysis_names(session, [analysis])[analysis]
-        alone = _choice(analysis, settings, name, analysis in in_sample_analyses(session, [analysis]))
+        settings = analysis_settings(session, [analysis])
+        alone = _choice(analysis, settings[analysis], names_of(settings)[analysis])
         return _with(Scope(analyses=(alone,), studies=studies_with_analyses(session)), alone)
     whole = study_scope(session, found.study)
     (chosen,) = [one for one in whole.analyses if one.id == analysis]
@@ -180,5 +196,5 @@ def _with(whole: Scope, chosen: AnalysisChoice) -> Scope:
     return replace(whole, chosen=chosen, layer=chosen.layer, sae=chosen.sae)
 
 
-def _choice(number: int, settings: Mapping[str, Any], name: str, in_sample: bool) -> AnalysisChoice:
-    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"], in_sample)
+def _choice(number: int, settings: Mapping[str, Any], name: str) -> AnalysisChoice:
+    return AnalysisChoice(number, settings["layer"], name, settings["sae"]["kind"], is_in_sample(settings))

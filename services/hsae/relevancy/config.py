@@ -15,6 +15,9 @@ WITH_ATTENTION: tuple[MapMethod, ...] = ("chefer", "attention")
 INSTEAD: MapMethod = "gradcam"
 """What is made in the place of `chefer` where a backbone gives no attention weights."""
 
+EXPLAINING: tuple[MapMethod, ...] = ("chefer", INSTEAD)
+"""Those that say where a latent comes from, the preferred one first; the others are controls."""
+
 MAX_LATENTS = 10_000
 MAX_IMAGES = 16
 """So many of a latent's strongest images are in the catalog."""

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.backbones.names import short_model_name
+from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import EXEMPLARS, RANDOM, SHUFFLED, colours
 from hsae.report.figures.written import write_figure
 from hsae.report.ranges import ranges
@@ -129,19 +130,19 @@ def _draw_kinds(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> Non
         kind = rows[0]["sae_kind"]
         layers = [row["layer"] for row in rows]
         style, name = VARIANTS[kind].style, VARIANTS[kind].title
-        axes.plot(layers, _values(rows, score), color=style.colour, marker=style.marker, markersize=4, label=name)
+        axes.plot(layers, values(rows, score), color=style.colour, marker=style.marker, markersize=4, label=name)
         if score in _BANDS:
-            low, high = (_values(rows, f"{_BANDS[score]}_{end}") for end in ("low", "high"))
+            low, high = (values(rows, f"{_BANDS[score]}_{end}") for end in ("low", "high"))
             axes.fill_between(layers, low, high, color=style.colour, alpha=0.15, linewidth=0)
         if panel.tree is None:
             continue
-        missing = [layer for layer, value in zip(layers, _values(rows, score), strict=True) if math.isnan(value)]
+        missing = [layer for layer, value in zip(layers, values(rows, score), strict=True) if math.isnan(value)]
         undefined += [f"{kind} {ranges(missing)}"] if missing else []
         lines = {f"{score}_{control}": look for control, look in _CONTROL_STYLE.items()}
         for name, (colour, line, control_name) in (lines | {panel.tree: _tree_style(panel)}).items():
             axes.plot(
                 layers,
-                _values(rows, name),
+                values(rows, name),
                 color=colour,
                 linestyle=line,
                 linewidth=style.control_width,
@@ -166,8 +167,8 @@ def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> Non
     for (name, rows), colour in zip(settings.items(), colours(len(settings)), strict=True):
         layers = [row["layer"] for row in rows]
         marker = VARIANTS[rows[0]["sae_kind"]].style.marker
-        axes.plot(layers, _values(rows, panel.score), color=colour, marker=marker, markersize=4, label=name)
-        shuffled = [math.nan] if panel.tree is None else _values(rows, panel.tree)
+        axes.plot(layers, values(rows, panel.score), color=colour, marker=marker, markersize=4, label=name)
+        shuffled = [math.nan] if panel.tree is None else values(rows, panel.tree)
         if not all(map(math.isnan, shuffled)):
             axes.plot(layers, shuffled, color=colour, linestyle="--", linewidth=0.8)
     if panel.tree is not None:
@@ -177,10 +178,6 @@ def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> Non
 def _probes(groups: Iterable[_Rows]) -> list[list[tuple[int, float]]]:
     """The different curves of the probe: SAEs of the same activations share one."""
     curves = [
-        [(row["layer"], value) for row, value in zip(g, _values(g, "probe_accuracy"), strict=True)] for g in groups
+        [(row["layer"], value) for row, value in zip(g, values(g, "probe_accuracy"), strict=True)] for g in groups
     ]
     return list({repr(curve): curve for curve in curves}.values())
-
-
-def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    return [float("nan") if row.get(name) is None else float(row[name]) for row in rows]

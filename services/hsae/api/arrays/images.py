@@ -17,10 +17,11 @@ from hsae.datasets import DecodedImage, ImageFile, UnreadableImageError
 from hsae.datasets.decoding.image import decoded
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.errors import UserError
+from hsae.extraction.config import ExtractionConfig
 
 ImageLike = str | Path | PIL.Image.Image | np.ndarray
 """The path of an image file, a Pillow image, or uint8[height, width, 3] or uint8[height, width]."""
-MAX_PIXELS = 178_956_970
+MAX_PIXELS = ExtractionConfig().max_image_pixels
 """Larger images are refused, as the pipeline does unless it is told otherwise."""
 
 

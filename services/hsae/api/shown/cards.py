@@ -11,13 +11,11 @@ from hsae.catalog.findings.scores import latent_details
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
-from hsae.relevancy.config import INSTEAD, MapMethod
+from hsae.relevancy.config import EXPLAINING
 from hsae.split_config import IN_SAMPLE
 
 MOST_IMAGES = 16
 """The catalog keeps so many of a latent's strongest images."""
-_METHODS: tuple[MapMethod, ...] = ("chefer", INSTEAD)
-"""The formulas of maps that are no controls; the first that a map was made by is shown."""
 Row = dict[str, Any]
 
 
@@ -168,13 +166,13 @@ def _maps(connections: Connections, about: Mapping[str, Any], latents: Sequence[
         UserError: the analysis has none, of any latent.
     """
     with transaction(connections.sessions) as session:
-        rows = map_rows(session, about["id"], latents, methods=_METHODS)
-        if not rows and not map_rows(session, about["id"], methods=_METHODS):
+        rows = map_rows(session, about["id"], latents, methods=EXPLAINING)
+        if not rows and not map_rows(session, about["id"], methods=EXPLAINING):
             raise UserError(
                 f"analysis {about['id']} has no relevancy maps: submit the same study with map={{'latents': 32}}"
                 " (docs/maps.md), or leave out maps=True"
             )
-    rows.sort(key=lambda row: -_METHODS.index(row["method"]))  # the preferred one replaces the other
+    rows.sort(key=lambda row: -EXPLAINING.index(row["method"]))  # the preferred one replaces the other
     found: _Maps = {}
     for row, values in zip(rows, read_maps(connections.store, rows), strict=True):
         key = (row["latent"], row["image"])

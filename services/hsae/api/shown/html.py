@@ -1,12 +1,12 @@
 """Images as data in a page. Whatever comes from labels or file names is escaped."""
 
-import base64
 import io
 from html import escape
 
 from PIL import Image
 
 from hsae.api.shown.cards import ShownImage
+from hsae.pipeline.gallery.thumbnails import data_uri
 from hsae.relevancy.overlay import overlay, visible_part
 
 _PLACEHOLDER = (
@@ -46,7 +46,4 @@ def opened(content: bytes) -> Image.Image:
 
 
 def _tag(content: bytes, about: str) -> str:
-    data = base64.b64encode(content).decode()
-    return (
-        f'<img src="data:image/webp;base64,{data}" alt="{about}" title="{about}" style="margin:1px;vertical-align:top">'
-    )
+    return f'<img src="{data_uri(content)}" alt="{about}" title="{about}" style="margin:1px;vertical-align:top">'

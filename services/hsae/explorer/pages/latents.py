@@ -6,11 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.catalog.findings.browse.latents import LatentList, columns_of_bases, latent_list
-from hsae.catalog.queries.known_names import find_nodes
-from hsae.errors import UserError
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
-from hsae.explorer.parameters import BadAddressError, LatentsQuery, cursor_of, cursor_text
-from hsae.explorer.scope import Scope, scope_of
+from hsae.explorer.parameters import LatentsQuery, cursor_of, cursor_text
+from hsae.explorer.scope import Scope, nodes_under, scope_of
 from hsae.explorer.shown.copies import python_latents
 from hsae.explorer.shown.rendering import page, sources_of
 
@@ -38,7 +36,7 @@ def latents_page(request: Request) -> Response:
         wanted = LatentList(
             analyses=scope.wanted,
             basis=query.basis,
-            under=None if query.under is None else _nodes(session, query.under),
+            under=None if query.under is None else nodes_under(session, query.under),
             words=query.q,
             least=_least(query),
             max_density=query.max_density,
@@ -51,9 +49,7 @@ def latents_page(request: Request) -> Response:
         rows = question.ask(session)
         bases = [row["basis"] for row in columns_of_bases(scope.wanted).ask(session)]
         sql = question.as_sql(session)
-    names = {one.id: one.sae for one in scope.analyses}
-    for row in rows:
-        row["sae"] = names[row["analysis_id"]]
+    scope.name_saes(rows)
     state = _state(query, scope)
     following = None
     if len(rows) == PAGE_ROWS:
@@ -74,13 +70,6 @@ def latents_page(request: Request) -> Response:
         request, "latents.html", scope=scope, query=query, state=state, rows=rows, bases=bases, sorts=SORT_NAMES,
         dataset=dataset, following=following, is_first=query.after is None, n_images=_N_IMAGES, sql=sql, python=python,
     )  # fmt: skip
-
-
-def _nodes(session: Any, name: str) -> list[int]:
-    try:
-        return find_nodes(session, [name.strip()])
-    except UserError as error:
-        raise BadAddressError(f"under: {error}") from error
 
 
 def _least(query: LatentsQuery) -> dict[str, float]:

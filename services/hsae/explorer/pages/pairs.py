@@ -1,17 +1,13 @@
 """Parents and children among the latents: implication beside chance, how often the parent misses, absorption."""
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.catalog import BASES
 from hsae.catalog.findings.browse.pairs import PairList, pair_list
-from hsae.catalog.queries.known_names import find_nodes
-from hsae.errors import UserError
 from hsae.explorer.pages.empty import nothing_to_show
-from hsae.explorer.parameters import BadAddressError, PairsQuery, cursor_of, cursor_text
-from hsae.explorer.scope import scope_of
+from hsae.explorer.parameters import PairsQuery, cursor_of, cursor_text
+from hsae.explorer.scope import nodes_under, scope_of
 from hsae.explorer.shown.rendering import page, sources_of
 
 PAGE_ROWS = 50
@@ -30,7 +26,7 @@ def pairs_page(request: Request) -> Response:
             analyses=scope.wanted,
             basis=query.basis,
             source=query.source,
-            under=None if query.under is None else _nodes(session, query.under),
+            under=None if query.under is None else nodes_under(session, query.under),
             parent=query.parent,
             child=query.child,
             confirmed=query.confirmed,
@@ -40,9 +36,7 @@ def pairs_page(request: Request) -> Response:
         question = pair_list(wanted)
         rows = question.ask(session)
         sql = question.as_sql(session)
-    names = {one.id: one.sae for one in scope.analyses}
-    for row in rows:
-        row["sae"] = names[row["analysis_id"]]
+    scope.name_saes(rows)
     following = None
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
@@ -63,10 +57,3 @@ def pairs_page(request: Request) -> Response:
         request, "pairs.html", scope=scope, query=query, state=state, rows=rows, bases=BASES, following=following,
         is_first=query.after is None, sql=sql,
     )  # fmt: skip
-
-
-def _nodes(session: Any, name: str) -> list[int]:
-    try:
-        return find_nodes(session, [name.strip()])
-    except UserError as error:
-        raise BadAddressError(f"under: {error}") from error

@@ -1,6 +1,5 @@
 """Encodes an uploaded image: the backbone and the SAE of one analysis, loaded when first needed and kept."""
 
-import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from hsae.backbones.spec import BackboneSpec
 from hsae.datasets import DecodedImage, ImageFile, MemoryBudget, UnreadableImageError
 from hsae.errors import ServiceError, UserError
+from hsae.pipeline.gallery.thumbnails import data_uri
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
@@ -177,7 +177,7 @@ def _picture(decoded: DecodedImage) -> str:
     small = decoded.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, "WEBP", quality=80)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return data_uri(stream.getvalue())
 
 
 __all__ = [

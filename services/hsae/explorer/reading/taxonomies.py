@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.browse.nodes import roots
 from hsae.catalog.findings.tree import tree_nodes
+from hsae.catalog.queries.measurements import taxonomy_root
 
 _N_KEPT = 4
 
@@ -19,7 +19,7 @@ class DatasetTree:
     """The taxonomy of a data set.
 
     Attributes:
-        root: the node that has most classes under it and no hypernym.
+        root: the node that has no hypernym.
         nodes: rows with synset_id, synset, wnid, height, n_classes, n_images and hypernym_ids, by synset_id.
         below: each node's hyponyms, those with most images first.
     """
@@ -59,7 +59,7 @@ class Taxonomies:
 
 
 def _read(session: Session, dataset: int) -> DatasetTree:
-    root = int(roots(dataset).ask(session)[0]["synset_id"])
+    root = taxonomy_root(session, dataset)
     rows = tree_nodes(session, dataset_id=dataset, root=root, depth=None)
     below: dict[int, list[int]] = {row["synset_id"]: [] for row in rows}
     for row in sorted(rows, key=lambda row: (-row["n_images"], row["synset"])):

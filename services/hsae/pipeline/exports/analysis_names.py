@@ -24,7 +24,11 @@ def name_saes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
     """The shortest names of analyses: the SAE's kind, then the settings that are not the same in all of them."""
-    found = analysis_settings(session, analysis_ids)
+    return names_of(analysis_settings(session, analysis_ids))
+
+
+def names_of(found: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    """As `analysis_names`, from the `analysis_settings` of the analyses."""
     whole = {number: row["sae"] | row["activations"] | row["scoring"] for number, row in found.items()}
     layers = {number: row["layer"] for number, row in found.items()}
     return told_apart(setting_names(whole, always=("kind",)), layers)
@@ -40,7 +44,7 @@ def analysis_titles(session: Session, analysis_ids: Collection[int]) -> dict[int
 
     def title(row: _Settings, brackets: str) -> str:
         sae = row["sae"]
-        is_to_say = _is_in_sample(row) and IN_SAMPLE not in brackets
+        is_to_say = is_in_sample(row) and IN_SAMPLE not in brackets
         in_sample = f", {IN_SAMPLE}" if is_to_say else ""
         return f"{sae['kind']} SAE x{sae['expansion']}{brackets}, {_activations(row)}{in_sample}"
 
@@ -56,7 +60,7 @@ def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[i
     """
 
     def title(row: _Settings, brackets: str) -> str:
-        scored = IN_SAMPLE if _is_in_sample(row) else row["half"]
+        scored = IN_SAMPLE if is_in_sample(row) else row["half"]
         return f"{_activations(row)}{brackets}" + ("" if scored is None else f", {scored}")
 
     return _titles(session, analysis_ids, ("activations",), title)
@@ -64,7 +68,7 @@ def activation_titles(session: Session, analysis_ids: Collection[int]) -> dict[i
 
 def in_sample_analyses(session: Session, analysis_ids: Collection[int]) -> set[int]:
     """Those of the analyses whose images did everything: they trained the SAE, chose its latents and are scored."""
-    return {number for number, row in analysis_settings(session, analysis_ids).items() if _is_in_sample(row)}
+    return {number for number, row in analysis_settings(session, analysis_ids).items() if is_in_sample(row)}
 
 
 def in_sample_title(session: Session, rows: Iterable[Mapping[str, Any]]) -> str | None:
@@ -111,7 +115,8 @@ def _titles(
     return told_apart(titles, {number: row["layer"] for number, row in found.items()})
 
 
-def _is_in_sample(row: _Settings) -> bool:
+def is_in_sample(row: Mapping[str, Any]) -> bool:
+    """Whether the images of an analysis did everything, by its `analysis_settings`; see `in_sample_analyses`."""
     return bool(row["scoring"]["split"] == IN_SAMPLE)
 
 

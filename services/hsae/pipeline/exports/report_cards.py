@@ -1,6 +1,5 @@
 """The cards of a report: latents with their strongest images and the histogram of their activations."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from safetensors.numpy import load
 from hsae.errors import UserError
 from hsae.pipeline.gallery.images import ImageUnavailableError
 from hsae.pipeline.gallery.map_pictures import map_pictures
-from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE, Thumbnails
+from hsae.pipeline.gallery.thumbnails import Thumbnails, data_uri
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.report.charts import ActivationHistogram
 from hsae.report.charts.headline import BASIS_NAMES
@@ -137,7 +136,7 @@ class CardMaker:
         except (ObjectMissingError, ObjectCorruptError):
             self.trouble.append("Relevancy maps are lost from the object store; the next submit of maps makes them.")
             return {}
-        return {place: _data_uri(content) for place, content in pictures.items()}
+        return {place: data_uri(content) for place, content in pictures.items()}
 
     def _sources(self, paths: Sequence[str]) -> dict[str, str]:
         """The thumbnails as `data:` URIs, by path; what cannot be shown is left out and told."""
@@ -149,7 +148,7 @@ class CardMaker:
             except ImageUnavailableError as error:
                 troubles.append(str(error))
                 return None
-            return _data_uri(content)
+            return data_uri(content)
 
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
@@ -242,10 +241,6 @@ def _classes_of_images(
         flat, starts = listing["class_id"].combine_chunks(), np.arange(listing.num_rows + 1)
     positions = pc.index_in(flat, value_set=pa.array(wnids, pa.string()))
     return positions.to_numpy(zero_copy_only=False).astype(np.int64), starts.astype(np.int64)
-
-
-def _data_uri(content: bytes) -> str:
-    return f"data:{MEDIA_TYPE};base64,{base64.b64encode(content).decode()}"
 
 
 def _pair(latent: _Row) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import Scope, choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter, ScoreFilter
-from hsae.pipeline.exports.analysis_names import analysis_names, analysis_titles, in_sample_analyses, name_saes
+from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses, name_saes, names_of
 from hsae.report.headline_table import BASELINES, with_headlines
 from hsae.report.layer_table import beside_controls
 
@@ -98,7 +98,7 @@ def headline_curve(session: Session, analysis_ids: Sequence[int], metric: str) -
     """
     intervals, shuffled = headline_intervals(session, analysis_ids), shuffled_trees(session, analysis_ids)
     settings = analysis_settings(session, analysis_ids)
-    names = analysis_names(session, analysis_ids)
+    names = names_of(settings)
     rows = []
     for number in sorted(analysis_ids, key=lambda one: (names[one], settings[one]["layer"], one)):
         found = intervals.get((number, "sae", metric))

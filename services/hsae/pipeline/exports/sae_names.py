@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsae.catalog.queries.analysis_settings import analysis_settings
 from hsae.catalog.queries.conditions import Row
-from hsae.report.setting_names import setting_names, told_apart
+from hsae.pipeline.exports.analysis_names import analysis_names
+from hsae.report.setting_names import setting_names
 
 
 def named_saes(session: Session, analyses: Sequence[Row]) -> list[Row]:
@@ -15,10 +15,7 @@ def named_saes(session: Session, analyses: Sequence[Row]) -> list[Row]:
 
     The SAE that reconstructs held-out rows best comes first: a choice that does not look at the scores.
     """
-    found = analysis_settings(session, [row["analysis_id"] for row in analyses])
-    whole = {number: row["sae"] | row["activations"] | row["scoring"] for number, row in found.items()}
-    layers = {number: row["layer"] for number, row in found.items()}
-    names = told_apart(setting_names(whole, always=("kind",)), layers)
+    names = analysis_names(session, [row["analysis_id"] for row in analyses])
     named = [row | {"sae": sae_name(names[row["analysis_id"]])} for row in analyses]
     unexplained: dict[str, list[float]] = {}
     for row in named:

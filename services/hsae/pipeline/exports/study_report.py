@@ -28,7 +28,7 @@ from hsae.pipeline.exports.sae_names import named_saes
 from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
-from hsae.relevancy.config import INSTEAD
+from hsae.relevancy.config import EXPLAINING
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
 from hsae.report.page import render_report
@@ -116,9 +116,9 @@ def _surest_first(latents: Sequence[Row]) -> list[Row]:
 def _maps(session: Session, analysis_id: int, latents: Sequence[Row]) -> list[Row]:
     """The maps of the analysis' latents with a card, by the method that is meant for them; no control."""
     wanted = [row["latent"] for row in latents if row["analysis_id"] == analysis_id]
-    rows = map_rows(session, analysis_id, wanted) if wanted else []
+    rows = map_rows(session, analysis_id, wanted, methods=EXPLAINING) if wanted else []
     made = {row["method"] for row in rows}
-    method = next((name for name in ("chefer", INSTEAD) if name in made), None)
+    method = next((name for name in EXPLAINING if name in made), None)
     return [row for row in rows if row["method"] == method]
 
 

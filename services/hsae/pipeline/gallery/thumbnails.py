@@ -1,5 +1,6 @@
 """Small pictures of a data set's images, kept in a bounded cache."""
 
+import base64
 import hashlib
 import io
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from typing import Protocol
 from PIL import Image
 
 from hsae.datasets import ImageFile, MemoryBudget, UnreadableImageError, source_at
+from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.gallery.cache_folder import CacheFolder
 from hsae.pipeline.gallery.images import ImageUnavailableError, image_stream, version_of
 
@@ -20,8 +22,13 @@ _MAX_SIDE = 2048
 _BYTES_IN_MEMORY = 32 << 20
 # Of decoded images at once, whatever the number of threads that ask.
 _BYTES_IN_FLIGHT = 512 << 20
-# As many as `HSAE_MAX_IMAGE_PIXELS` allows an extraction by default: what was scored can be shown.
-_MAX_PIXELS = 178_956_970
+# As many as an extraction allows by default: what was scored can be shown.
+_MAX_PIXELS = ExtractionConfig().max_image_pixels
+
+
+def data_uri(content: bytes) -> str:
+    """A picture of `MEDIA_TYPE` as an address that holds it, for a page without files beside it."""
+    return f"data:{MEDIA_TYPE};base64,{base64.b64encode(content).decode()}"
 
 
 class _Cache(Protocol):

@@ -1,6 +1,5 @@
 """The comparison of a study as a figure: values by layer, and the SAE beside its strongest baseline."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import colours
 from hsae.report.figures.written import write_figure
 from hsae.report.headline_table import BASELINES
@@ -78,11 +78,11 @@ def study_figure(
 def _draw_values(axes: Axes, rows: Sequence[_Row], colour: Any, label: str) -> None:
     own = [row for row in rows if row["basis"] == "sae"]
     layers = [row["layer"] for row in own]
-    axes.plot(layers, [_number(row["value"]) for row in own], color=colour, marker="o", markersize=4, label=label)
+    axes.plot(layers, values(own, "value"), color=colour, marker="o", markersize=4, label=label)
     axes.fill_between(
         layers,
-        [_number(row["ci_low"]) for row in own],
-        [_number(row["ci_high"]) for row in own],
+        values(own, "ci_low"),
+        values(own, "ci_high"),
         color=colour,
         alpha=0.15,
         linewidth=0,
@@ -90,7 +90,7 @@ def _draw_values(axes: Axes, rows: Sequence[_Row], colour: Any, label: str) -> N
     shuffled = [row for row in rows if row["basis"] == "shuffled_taxonomy"]
     if shuffled:
         axes.plot(
-            [row["layer"] for row in shuffled], [_number(row["value"]) for row in shuffled],
+            [row["layer"] for row in shuffled], values(shuffled, "value"),
             color=colour, linestyle="--", linewidth=0.9,
         )  # fmt: skip
 
@@ -116,7 +116,3 @@ def strongest_baseline(scores: Sequence[_Row]) -> str | None:
     """
     reached = [(row["value"], row["basis"]) for row in scores if row["basis"] in BASELINES and row["value"] is not None]
     return max(reached)[1] if reached else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

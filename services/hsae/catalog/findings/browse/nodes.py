@@ -131,16 +131,6 @@ def classes_under(node: int, dataset: int, *, limit: int) -> Question:
     return Question(query, {"node": node, "dataset": dataset, "limit": limit})
 
 
-def roots(dataset: int) -> Question:
-    """The nodes of a data set's taxonomy that have no hypernym in it, the largest first."""
-    query = """
-        SELECT n.synset_id, y.name AS synset, n.n_classes
-        FROM dataset_node n JOIN synset y ON y.id = n.synset_id
-        WHERE n.dataset_id = :dataset AND n.depth = 0 ORDER BY n.n_classes DESC, y.name
-    """
-    return Question(query, {"dataset": dataset})
-
-
 def search_nodes(words: str, dataset: int, *, limit: int) -> Question:
     """Nodes of a data set's taxonomy whose name, words, WordNet id or class label contain the text; exact ones first.
 

@@ -49,11 +49,9 @@ def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]
 def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_each: int) -> list[Row]:
     """The SAE's latents with the surest labels: `n_each` of every analysis at most, each with a label of its own.
 
-    The order within an analysis, the column `place`, is by falling certainty: q-value, then whether it fires on three
-    images or more, then adjusted F1. Of latents
-    with the same label the first stands for all (`n_with_label`). Each row has the latent's row of latent_label, its
-    `definition`, `density`, `max_activation` and `top_images`, and the F1 that controls reach at its label
-    (`with_controls`).
+    The order within an analysis, the column `place`, is `SUREST_FIRST`. Of latents with the same label the first
+    stands for all (`n_with_label`). Each row has the latent's row of latent_label, its `definition`, `density`,
+    `max_activation` and `top_images`, and the F1 that controls reach at its label (`with_controls`).
     """
     query = f"""
         WITH labelled AS (
