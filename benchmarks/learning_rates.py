@@ -29,9 +29,9 @@ from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
-from hsae.sae.metrics import SaeMetrics
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import train
+from hsae.sae.evaluation.metrics import SaeMetrics
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.trainer import train
 from hsae.taxonomy import load_taxonomy
 
 L0 = 16

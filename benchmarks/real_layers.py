@@ -34,10 +34,10 @@ from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, Labe
 from hsae.hierarchy.scores.associations import associated_classes
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import TrainedSae, train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.initialisation import untrained_sae
+from hsae.sae.training.trainer import TrainedSae, train
 from hsae.split_config import NamedGroups, SplitConfig
 from hsae.taxonomy import InducedTaxonomy, induce, load_taxonomy
 

@@ -24,8 +24,8 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.sae.config import SaeConfig
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.trainer import train
 from hsae.taxonomy import induce, load_taxonomy
 
 pytestmark = pytest.mark.slow  # a minute of processor time

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hsae.sae.rows import TrainingRows
+from hsae.sae.rows.source import TrainingRows
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hsae.sae.sparse_kernels import Entries, decode_entries, top_k_entries, with_encoder_gradient
+from hsae.sae.kernels.entries import Entries, decode_entries, top_k_entries, with_encoder_gradient
 from hsae.sae.weights import SaeWeights
 
 # A residual below this share of the rows' own size is rounding: nothing for dead latents to learn.

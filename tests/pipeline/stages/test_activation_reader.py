@@ -15,9 +15,9 @@ import hsae.pipeline.stages.activation_reader as reader
 from hsae.errors import UserError
 from hsae.pipeline.stages.latent_activations import encode_images
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import check_rows
+from hsae.sae.rows.source import check_rows
+from hsae.sae.training.initialisation import untrained_sae
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, SkippedEntry
 from hsae.store.objects import StoredObject
 

@@ -19,8 +19,8 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.planning.submit import submit
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.trainer import train
 from hsae.split_config import SplitConfig
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors

@@ -16,9 +16,9 @@ from hsae.errors import UserError
 from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.initialisation import untrained_sae
 
 
 def score(

@@ -13,11 +13,11 @@ from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.encoding import as_rows, latents_of
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
-from hsae.sae.metrics import SaeMetrics
+from hsae.sae.evaluation.metrics import SaeMetrics
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import StepReport
-from hsae.sae.trainer import train as train_on_rows
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.trainer import StepReport
+from hsae.sae.training.trainer import train as train_on_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

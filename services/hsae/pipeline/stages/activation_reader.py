@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
-from hsae.sae.rows import TrainingRows, check_finite
+from hsae.sae.rows.source import TrainingRows, check_finite
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
@@ -142,7 +142,7 @@ def read_training_rows(
 
 
 class StoredRows:
-    """The rows of the wanted images of a set, read from the store every time (a `hsae.sae.rows.RowSource`).
+    """The rows of the wanted images of a set, read from the store every time (a `hsae.sae.rows.source.RowSource`).
 
     It only holds image, view and place of each row: 14 bytes a row.
     """

@@ -40,8 +40,8 @@ from hsae.pipeline.stages.score_rows import (
     node_score_rows,
 )
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
+from hsae.sae.training.initialisation import untrained_sae
 from hsae.split_config import SCORE_DATASET, stored_score_split
 from hsae.store.activations import ActivationManifest
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError

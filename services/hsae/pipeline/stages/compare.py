@@ -20,7 +20,7 @@ from hsae.pipeline.kinds.compare import COMPARE, COMPARISON_FORMAT, CompareReque
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import initial_directions
+from hsae.sae.training.initialisation import initial_directions
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
 

@@ -14,9 +14,9 @@ from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
-from hsae.sae.checkpoint import Checkpoint
-from hsae.sae.trainer import CheckpointSaving, StepReport
-from hsae.sae.trainer import train as train_sae
+from hsae.sae.training.checkpoint import Checkpoint
+from hsae.sae.training.trainer import CheckpointSaving, StepReport
+from hsae.sae.training.trainer import train as train_sae
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import checkpoint_key, checkpoints_prefix, weights_key
 from hsae.store.tensors import get_tensors, put_tensors

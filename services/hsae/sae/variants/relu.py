@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from hsae.sae.sparse_kernels import Entries
+    from hsae.sae.kernels.entries import Entries
     from hsae.sae.weights import SaeWeights
 
 # The controller of `target_l0`. Ours; docs/sae.md describes it.
@@ -125,7 +125,7 @@ class Relu(SaeVariant):
 
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
         """Where the pre-activations are positive."""
-        from hsae.sae.sparse_kernels import positive_entries
+        from hsae.sae.kernels.entries import positive_entries
 
         return positive_entries(pre)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from hsae.sae.sparse_kernels import Entries
+    from hsae.sae.kernels.entries import Entries
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,6 @@ return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)"""
 
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
         """Where the k largest of a row are, as far as they are positive; among equals the lower latent number wins."""
-        from hsae.sae.sparse_kernels import top_k_entries
+        from hsae.sae.kernels.entries import top_k_entries
 
         return top_k_entries(pre, self.k)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from hsae.sae.kernels.entries import Entries
     from hsae.sae.losses import StepLosses, TrainingStep
-    from hsae.sae.sparse_kernels import Entries
     from hsae.sae.weights import SaeWeights
 
 _INITIAL_L0 = 32

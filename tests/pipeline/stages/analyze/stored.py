@@ -13,7 +13,7 @@ from hsae.pipeline.inputs.stored import node_ids, read_taxonomy
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows
+from hsae.sae.rows.source import TrainingRows
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
 from hsae.taxonomy import InducedTaxonomy

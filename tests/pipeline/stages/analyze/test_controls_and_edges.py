@@ -23,7 +23,7 @@ from hsae.hierarchy.latent_hierarchy.directions import ImagesUnder
 from hsae.hierarchy.latent_hierarchy.edges import EdgeRules, NodeLatents, latent_hierarchy
 from hsae.hierarchy.latent_hierarchy.families import LatentTraits
 from hsae.hierarchy.statistics.ranks import rank_activations
-from hsae.sae.initialisation import untrained_sae
+from hsae.sae.training.initialisation import untrained_sae
 
 
 def at_densities(values, n_fire):

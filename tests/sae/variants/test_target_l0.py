@@ -9,7 +9,7 @@ from tests.sae.small_trainings import CPU
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, initial_l0
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.trainer import train
+from hsae.sae.training.trainer import train
 from hsae.sae.variants.variant import StepDone
 
 

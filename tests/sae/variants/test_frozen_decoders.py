@@ -5,9 +5,9 @@ import torch
 from tests.sae.small_trainings import CPU
 
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.trainer import train
+from hsae.sae.training.initialisation import untrained_sae
+from hsae.sae.training.trainer import train
 from hsae.sae.variants.variant import StepDone
 
 SETTINGS = {"k": 3, "expansion": 2, "n_steps": 400, "batch_size": 128, "learning_rate": 1e-2}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.sae.geometric_median import geometric_median
+from hsae.sae.training.geometric_median import geometric_median
 
 
 def summed_distance(rows: torch.Tensor, point: torch.Tensor) -> float:

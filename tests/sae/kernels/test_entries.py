@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
 
-from hsae.sae import sparse_kernels
-from hsae.sae.sparse_kernels import decode_entries, positive_entries, top_k_entries, with_encoder_gradient
+from hsae.sae.kernels import entries as entries_module
+from hsae.sae.kernels.entries import decode_entries, positive_entries, top_k_entries, with_encoder_gradient
 
 
 def naive_top_k(row: list[float], k: int) -> set[int]:
@@ -39,7 +39,7 @@ def test_entries_to_dense_and_offsets():
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize(("n_rows", "n_latents", "k"), [(1, 5, 1), (7, 20, 4), (9, 6, 6), (8, 10, None)])
 def test_products_and_gradients_equal_the_dense_ones(monkeypatch, n_rows, n_latents, k, dense):
-    monkeypatch.setattr(sparse_kernels, "_DENSE_FROM_SHARE", 0.0 if dense else 1.0)
+    monkeypatch.setattr(entries_module, "_DENSE_FROM_SHARE", 0.0 if dense else 1.0)
     generator = torch.Generator().manual_seed(n_rows)
 
     def random(*shape: int) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_products_and_gradients_equal_the_dense_ones(monkeypatch, n_rows, n_late
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_nothing_fires(monkeypatch, dense):
-    monkeypatch.setattr(sparse_kernels, "_DENSE_FROM_SHARE", -1.0 if dense else 1.0)
+    monkeypatch.setattr(entries_module, "_DENSE_FROM_SHARE", -1.0 if dense else 1.0)
     inputs = torch.ones(3, 2)
     encoder, bias, decoder = (torch.ones(4, 2).requires_grad_(), torch.zeros(4).requires_grad_(), torch.ones(4, 2))
     entries = positive_entries(torch.full((3, 4), -1.0))

@@ -24,12 +24,12 @@ from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import submit
-from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig
+from hsae.sae.kernels.entries import positive_entries
 from hsae.sae.losses import StepLosses
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.sparse_kernels import positive_entries
-from hsae.sae.trainer import CheckpointSaving, train
+from hsae.sae.training.checkpoint import Checkpoint
+from hsae.sae.training.trainer import CheckpointSaving, train
 from hsae.sae.variants import VARIANTS, own_settings
 from hsae.sae.variants.variant import FigureStyle, SaeVariant, Setting
 
@@ -142,7 +142,7 @@ _COMMANDS = """
 import json, sys
 from click.testing import CliRunner
 from hsae.sae.variants import VARIANTS
-from tests.sae.test_new_kind import Shrink
+from tests.sae.variants.test_new_kind import Shrink
 VARIANTS[Shrink.kind] = Shrink
 from hsae.cli.main import cli
 for arguments in json.loads(sys.argv[1]):
@@ -176,7 +176,7 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
         ["studies", "show", str(plan.study_id)],
         ["results", "export", str(number), "-o", str(export)],
     ]
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, **service.environment, "PYTHONPATH": path}
     run = subprocess.run(
         [sys.executable, "-c", _COMMANDS, json.dumps(commands)],

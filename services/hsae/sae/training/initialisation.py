@@ -8,9 +8,10 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, initial_l0
-from hsae.sae.geometric_median import geometric_median
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import RowSource, RowSplit, split_rows, subsample
+from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.training.geometric_median import geometric_median
 
 MEDIAN_ROWS = 8_192
 _CHUNK_ROWS = 16_384

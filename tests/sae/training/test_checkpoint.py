@@ -6,9 +6,9 @@ import torch
 from tests.sae.small_trainings import CPU, KINDS, N_STEPS, SHORT, assert_same_tensors
 
 from hsae.errors import UserError
-from hsae.sae.checkpoint import Checkpoint
-from hsae.sae.rows import TrainingRows
-from hsae.sae.trainer import CheckpointSaving, StepReport, train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.training.checkpoint import Checkpoint
+from hsae.sae.training.trainer import CheckpointSaving, StepReport, train
 
 
 class InterruptedTrainingError(Exception):

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import RowSplit, TrainingRows, take_rows
+from hsae.sae.rows.source import TrainingRows, take_rows
+from hsae.sae.rows.split import RowSplit
 
 _BATCH_ROWS = 2_048
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from hsae.errors import UserError
-from hsae.sae.rows import BatchOrder, TrainingRows, check_rows, split_rows, subsample, take_rows
+from hsae.sae.rows.order import BatchOrder
+from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
+from hsae.sae.rows.split import split_rows, subsample
 
 
 def make_rows(n_images: int, n_views: int, *, first_image: int = 0) -> TrainingRows:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hsae.sae.config import SaeConfig
-from hsae.sae.metrics import dead_share, measure_reconstruction
+from hsae.sae.evaluation.metrics import dead_share, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows, split_rows
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import split_rows
 
 CPU = torch.device("cpu")
 

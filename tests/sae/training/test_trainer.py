@@ -7,12 +7,13 @@ import torch
 from tests.sae.small_trainings import CPU, KINDS, SHORT, assert_same_tensors
 
 from hsae.errors import UserError
-from hsae.sae.checkpoint import Checkpoint
 from hsae.sae.config import SaeConfig
-from hsae.sae.initialisation import untrained_sae
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import TrainingRows, split_rows
-from hsae.sae.trainer import CheckpointSaving, learning_rate, train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import split_rows
+from hsae.sae.training.checkpoint import Checkpoint
+from hsae.sae.training.initialisation import untrained_sae
+from hsae.sae.training.trainer import CheckpointSaving, learning_rate, train
 
 
 def test_relu_recovers_a_planted_dictionary(planted, as_rows):

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import torch
 
 from hsae.errors import UserError
-from hsae.sae.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
-from hsae.sae.initialisation import initialise
+from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.losses import TrainingStep
-from hsae.sae.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows import BatchOrder, RowSplit, TrainingRows, check_rows, split_rows, subsample, take_rows
+from hsae.sae.rows.order import BatchOrder
+from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
+from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
+from hsae.sae.training.initialisation import initialise
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0

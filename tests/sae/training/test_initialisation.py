@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from hsae.errors import UserError
-from hsae.sae import trainer
-from hsae.sae.checkpoint import TrainingState
+from hsae.sae.training import trainer
 from hsae.sae.config import SaeConfig
-from hsae.sae.geometric_median import geometric_median
-from hsae.sae.initialisation import untrained_sae
-from hsae.sae.rows import TrainingRows, split_rows
-from hsae.sae.trainer import train
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import split_rows
+from hsae.sae.training.checkpoint import TrainingState
+from hsae.sae.training.geometric_median import geometric_median
+from hsae.sae.training.initialisation import untrained_sae
+from hsae.sae.training.trainer import train
 
 
 def anisotropic(n_rows: int, d_model: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Matrix products without the zeros of the latents."""

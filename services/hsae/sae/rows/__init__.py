@@ -1,0 +1,1 @@
+"""Activation rows: where they are read, which of them train, and in which order."""

@@ -1,0 +1,1 @@
+"""The training of one SAE: its start, its steps, its checkpoints."""
