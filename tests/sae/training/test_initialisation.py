@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hsae.errors import UserError
-from hsae.sae.training import trainer
 from hsae.sae.config import SaeConfig
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.split import split_rows
+from hsae.sae.training import trainer
 from hsae.sae.training.checkpoint import TrainingState
 from hsae.sae.training.geometric_median import geometric_median
 from hsae.sae.training.initialisation import untrained_sae
