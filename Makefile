@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 3
 # Few and always the same random examples for a property test; `thorough` draws them all.
 TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder \
 	--hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
