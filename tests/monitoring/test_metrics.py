@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 from tests.monitoring.conftest import sample
-from tests.small import register_small, submit_small, wait_until_done
+from tests.small import bare_scoring, register_small, submit_small, wait_until_done
 
 from hsae.catalog import connect, transaction
 from hsae.catalog.server.migrate import upgrade
@@ -65,7 +65,7 @@ def test_a_real_study(service, scrape):
     register_small(service, n_classes=20)
     service.start_worker()
     with MetricsServer(service.settings, "127.0.0.1", 0) as server:
-        plan = submit_small(service)
+        plan = submit_small(service, scoring=bare_scoring())
         jobs = wait_until_done(service, plan.study_id)
         assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
         deadline = time.monotonic() + 60

@@ -1,5 +1,6 @@
 """The check of `doctor`: it finds what NLTK would find, where NLTK would find it, and does without NLTK."""
 
+import os
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def test_it_loads_no_nltk_and_looks_where_nltk_looks():
     )
     for variable in ("", "/somewhere:~/else"):
         done = subprocess.run(
-            [sys.executable, "-c", code], env={"HOME": "/of/somebody", "NLTK_DATA": variable},
+            [sys.executable, "-c", code], env={**os.environ, "HOME": "/of/somebody", "NLTK_DATA": variable},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout.split()[0] == "True", done.stdout
