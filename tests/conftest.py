@@ -14,6 +14,9 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, as in the workers
+# Several processes share the cores, and an idle thread of OpenBLAS spins: five times the processor time for small
+# matrices. Read when NumPy is loaded; processes that tests start inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import psycopg
 import pytest
