@@ -5,12 +5,10 @@ once in every process. What takes longest starts first: what is left at the end 
 another.
 """
 
-import pytest
-from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-# Each folder shares a study, a demo, servers or a worker.
-TOGETHER = ("tests/demo", "tests/faults", "tests/explorer", "tests/report/page", "tests/api", "tests/store")
+# Each folder shares a study or servers. Not tests/faults: its files take minutes each, and run beside one another.
+TOGETHER = ("tests/explorer", "tests/report/page", "tests/api", "tests/store")
 # Folders and files whose tests take longest, the longest first.
 LONGEST = (
     "tests/faults",
@@ -47,9 +45,6 @@ def rank(nodeid: str) -> int:
 
 class PartScheduling(LoadScopeScheduling):
     """Gives a free process the next part, in the order of collection (with --no-loadscope-reorder)."""
-
-    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
-        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
         return part_of(nodeid)
