@@ -34,8 +34,9 @@ from hsae.catalog.server.migrate import upgrade
 from hsae.embedded import Stack, StackInfo
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
-from tests import distribution, examples
+from tests import examples
 from tests.browser import chromium
+from tests.scheduling import parts
 
 __all__ = ["chromium"]
 
@@ -45,13 +46,13 @@ hypothesis_settings.load_profile(examples.DEFAULT_PROFILE)  # another one by --h
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first."""
-    items.sort(key=lambda item: distribution.rank(item.nodeid))
+    items.sort(key=lambda item: parts.rank(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Folders that share a study or servers stay in one process, whatever --dist says."""
-    return distribution.PartScheduling(config, log)
+    return parts.PartScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
