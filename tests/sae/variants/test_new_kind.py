@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge
 from sqlalchemy import text
 from tests.pipeline.in_process import run_study
-from tests.small import register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -155,7 +155,11 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     register_small(service, n_classes=3)
     config = SaeConfig(kind="shrink", margin=0.1, expansion=2, n_steps=30)
     saes = (config, SaeConfig(kind="topk", k=4, expansion=2, n_steps=30))
-    plan = submit(small_request(layers=(5,), saes=saes), service.settings, service.sessions)
+    plan = submit(
+        small_request(layers=(5,), saes=saes, scoring=bare_scoring(controls=("untrained",))),
+        service.settings,
+        service.sessions,
+    )
     rows = run_study(service, plan.study_id)
     assert {row["state"] for row in rows} == {"succeeded"}, rows
     with transaction(service.sessions) as session:
