@@ -63,6 +63,7 @@ class OwnSetting:
         default: its value where none is given.
         constraints: bounds, as objects of `annotated_types`.
         about: description, option and help.
+        choices: the allowed words of a `Literal`; empty: any value within the bounds.
     """
 
     name: str
@@ -70,6 +71,7 @@ class OwnSetting:
     default: Any
     constraints: tuple[Any, ...]
     about: Setting
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,17 @@ class SaeVariant(ABC):
     def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
 
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:  # noqa: B027
+        """Fit the first directions to training rows. Most kinds have no need: theirs are random.
+
+        It comes before the encoder is made from the directions, and before `initialise`.
+
+        Args:
+            sae: zeros, but for `input_scale`, `pre_bias` and the random directions `decoder_weight`.
+            centred: up to 8,192 training rows in scaled space, without `pre_bias`.
+            seed: seed of the training.
+        """
+
     def before_step(self, sae: SaeWeights) -> None:
         """Change the gradients of a step, before they are clipped: the decoder's lose the part along each direction.
 
@@ -215,11 +228,18 @@ def _settings_of(variant: type[SaeVariant]) -> Mapping[str, OwnSetting]:
             default=field.default,
             constraints=tuple(entry for entry in metadata if entry is not about),
             about=about,
+            choices=_choices(annotated),
         )
     return types.MappingProxyType(found)
 
 
 def _without_none(annotated: Any) -> type:
+    if _choices(annotated):
+        return str
     parts = [part for part in typing.get_args(annotated) if part is not types.NoneType]
     found: type = parts[0] if parts else annotated
     return found
+
+
+def _choices(annotated: Any) -> tuple[str, ...]:
+    return typing.get_args(annotated) if typing.get_origin(annotated) is typing.Literal else ()
