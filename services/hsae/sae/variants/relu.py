@@ -49,7 +49,7 @@ class Relu(Penalised):
             return "l1_coefficient and target_l0 cannot be given together: the coefficient adapts to target_l0"
         return None
 
-    def penalty(self) -> Penalty:
+    def sparsity_penalty(self) -> Penalty:
         """That of the L1 norm."""
         return Penalty("l1_coefficient", self.l1_coefficient, self.l1_warmup_share, self.target_l0)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import types
 import typing
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -93,7 +92,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class SaeVariant(ABC):
+class SaeVariant:
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
@@ -151,10 +150,10 @@ class SaeVariant(ABC):
         """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
+    def initialise(self, sae: SaeWeights) -> None:
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
 
-    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:  # noqa: B027
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:
         """Fit the first directions to training rows. Most kinds have no need: theirs are random.
 
         It comes before the encoder is made from the directions, and before `initialise`.
@@ -187,9 +186,12 @@ class SaeVariant(ABC):
         """
         return {}
 
-    @abstractmethod
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
-        """Which latents fire, given their pre-activations; the value of each is its pre-activation."""
+        """Which latents fire, given their pre-activations; the value of each is its pre-activation.
+
+        `encode` and `losses` need it here; a kind that has its own of both need not define it.
+        """
+        raise NotImplementedError(f"{self.kind} has no rule that knows the pre-activations alone: call encode")
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """Latents z >= 0 of scaled activations."""

@@ -61,40 +61,40 @@ class Penalised(SaeVariant):
     """
 
     @abstractmethod
-    def penalty(self) -> Penalty:
+    def sparsity_penalty(self) -> Penalty:
         """The settings of the penalty."""
 
     def stated_settings(self) -> Mapping[str, Any]:
         """Either the coefficient or the target."""
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         left_out = "target_l0" if penalty.target_l0 is None else penalty.name
         return {name: value for name, value in super().stated_settings().items() if name != left_out}
 
     def latent_counts(self) -> Mapping[str, int]:
         """A row cannot fire more latents than there are."""
-        target = self.penalty().target_l0
+        target = self.sparsity_penalty().target_l0
         return {} if target is None else {"target_l0": math.ceil(target)}
 
     def initial_l0(self, n_latents: int) -> int:
         """The target, if there is one; else as most kinds."""
-        target = self.penalty().target_l0
+        target = self.sparsity_penalty().target_l0
         return super().initial_l0(n_latents) if target is None else min(max(1, round(target)), n_latents)
 
     def own_buffers(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
         """With a target, the coefficient and what it was last set by."""
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         return {} if penalty.target_l0 is None else {penalty.name: (), "last_l0": ()}
 
     def initialise(self, sae: SaeWeights) -> None:
         """Start with the default coefficient, as if the target were met."""
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         if penalty.target_l0 is not None:
             sae.get_buffer(penalty.name).fill_(penalty.coefficient)
             sae.get_buffer("last_l0").fill_(penalty.target_l0)
 
     def penalty_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
         """The weight of the penalty at a step: a linear rise from near 0 over the warm-up, then the coefficient."""
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         adapts = penalty.target_l0 is not None
         coefficient = float(sae.get_buffer(penalty.name)) if adapts else penalty.coefficient
         return coefficient * _rise(penalty, step, n_steps)
@@ -106,7 +106,7 @@ class Penalised(SaeVariant):
         `log(coefficient) += (e - e_before) + 0.4 * rate_share * e`.
         """
         super().after_step(sae, done)
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         target = penalty.target_l0
         if target is None or _rise(penalty, done.step, done.n_steps) < 1 or (done.step + 1) % _STEPS_BETWEEN:
             return
@@ -120,7 +120,7 @@ class Penalised(SaeVariant):
 
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """With a target: the last coefficient, and whether the L0 is within a tenth of the target."""
-        penalty = self.penalty()
+        penalty = self.sparsity_penalty()
         if penalty.target_l0 is None:
             return {}
         return {
