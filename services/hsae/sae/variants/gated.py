@@ -10,7 +10,7 @@ from hsae.sae.variants.relu import Relu
 from hsae.sae.variants.variant import FigureStyle
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.losses import StepLosses, TrainingStep
@@ -47,6 +47,11 @@ return magnitude.relu() * (pre > 0)"""
     def own_parameters(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
         """What the magnitude's path has of its own: r_mag and b_mag of the paper."""
         return {"log_magnitude_scale": (n_latents,), "magnitude_bias": (n_latents,)}
+
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """The magnitude is again that of the gate, as at the start."""
+        sae.get_parameter("log_magnitude_scale")[latents] = 0.0
+        sae.get_parameter("magnitude_bias")[latents] = 0.0
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """The positive magnitudes behind open gates."""

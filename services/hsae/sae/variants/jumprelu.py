@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +13,7 @@ from hsae.sae.variants.bases.penalised import Penalised, Penalty, TargetL0
 from hsae.sae.variants.variant import FigureStyle, Setting
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.losses import StepLosses, TrainingStep
@@ -96,6 +97,10 @@ class JumpRelu(Penalised):
         thresholds = (-sae.encoder_bias).clamp_min(_LEAST_THRESHOLD)
         sae.get_parameter("log_threshold").copy_(thresholds.log())
         sae.encoder_bias.add_(thresholds)
+
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """Low thresholds: what is above 0 nearly fires."""
+        sae.get_parameter("log_threshold")[latents] = math.log(_LEAST_THRESHOLD)
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """The pre-activations above the thresholds."""

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.kernels.entries import Entries
@@ -104,12 +104,14 @@ class SaeVariant:
         style: how figures draw it.
         export_code: Python lines that end a function and return latents; given `pre`, the pre-activations as
             float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the stored settings.
+        free_directions: whether a direction may be set to any other one, as resampling does.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
+    free_directions: ClassVar[bool] = True
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
 
     @classmethod
@@ -176,6 +178,9 @@ class SaeVariant:
     def after_step(self, sae: SaeWeights, done: StepDone) -> None:
         """Change the weights after the optimiser's step: directions get unit norm."""
         sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
+
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """Set the own tensors of latents whose encoder, bias (0) and direction were set anew."""
 
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """What a trained SAE of this kind has to say besides the metrics of all kinds.
