@@ -46,7 +46,7 @@ class Fragile(TopK):
 
     def after_step(self, sae, done):
         super().after_step(sae, done)
-        if self.breaks("weights", sae, done.step):
+        if self.breaks("weights", sae, done.step - 1):
             sae.pre_bias[0] = float("nan")
         sae.last_rate.fill_(done.rate_share)
 
