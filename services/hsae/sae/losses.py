@@ -50,7 +50,7 @@ class StepLosses:
     Attributes:
         total: a scalar with a gradient.
         reconstruction: a scalar without a gradient, like the two that follow.
-        sparsity: the mean L1 norm, without its weight.
+        sparsity: the mean penalty of a row, without its weight: the L1 norm, unless the kind has another one.
         auxiliary: the auxiliary loss, without its weight.
         fired: bool[n_latents], which latents fired on the batch.
     """
@@ -82,7 +82,7 @@ def sparse_losses(
         initial_l0: how many latents fired on a row before the first step.
     """
     centred = (x_scaled - sae.pre_bias).detach()
-    bias = _bias_with_pre_bias_gradient(sae)
+    bias = bias_with_pre_bias_gradient(sae)
     with torch.no_grad():
         pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
         entries = firing(pre)
@@ -91,26 +91,47 @@ def sparse_losses(
     n_rows = x_scaled.shape[0]
     reconstruction = residual.square().sum() / (n_rows * sae.d_model)
     sparsity = z.sum() / (n_rows * sae.d_model**0.5)
-    total = reconstruction + l1_weight * sparsity
-    auxiliary = torch.zeros_like(total)
-    dead_latents = torch.nonzero(at.dead).flatten()
-    if at.aux_coefficient > 0 and dead_latents.shape[0] > 0:
-        excitement = pre[:, dead_latents]
-        excitement = excitement - _lift(excitement, initial_l0 / sae.n_latents)
-        auxiliary = _auxiliary_loss(sae, centred, excitement, residual.detach(), dead_latents, at.k_aux)
-        total = total + at.aux_coefficient * auxiliary
+    auxiliary = dead_latents_loss(sae, centred, pre, residual.detach(), at, initial_l0=initial_l0)
+    total = reconstruction + l1_weight * sparsity + at.aux_coefficient * auxiliary
     fired = torch.zeros_like(at.dead)
     fired[entries.latents] = True
     return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)
 
 
-def _bias_with_pre_bias_gradient(sae: SaeWeights) -> Float[Tensor, "n_latents"]:
+def bias_with_pre_bias_gradient(sae: SaeWeights) -> Float[Tensor, "n_latents"]:
     """The encoder bias, with a gradient that also reaches `pre_bias`.
 
     The gradient is that of `x_scaled - pre_bias`, for one product with a vector instead of one with the batch.
     """
     zero = sae.pre_bias - sae.pre_bias.detach()
     return sae.encoder_bias - sae.encoder_weight.detach() @ zero
+
+
+def dead_latents_loss(
+    sae: SaeWeights,
+    centred: Float[Tensor, "batch d_model"],
+    pre: Float[Tensor, "batch n_latents"],
+    residual: Float[Tensor, "batch d_model"],
+    at: TrainingStep,
+    *,
+    initial_l0: int,
+) -> Float[Tensor, ""]:
+    """The auxiliary loss of a batch without its weight; 0 where no latent is dead, or the loss is off.
+
+    Args:
+        sae: the weights.
+        centred: rows in scaled space without `pre_bias`, without a gradient.
+        pre: their pre-activations, without a gradient.
+        residual: what is left of the rows, without a gradient.
+        at: where the training stands.
+        initial_l0: how many latents fired on a row before the first step.
+    """
+    dead_latents = torch.nonzero(at.dead).flatten()
+    if not at.aux_coefficient > 0 or dead_latents.shape[0] == 0:
+        return residual.new_zeros(())
+    excitement = pre[:, dead_latents]
+    excitement = excitement - _lift(excitement, initial_l0 / sae.n_latents)
+    return _auxiliary_loss(sae, centred, excitement, residual, dead_latents, at.k_aux)
 
 
 def _auxiliary_loss(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import types
 import typing
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.kernels.entries import Entries
@@ -63,6 +62,7 @@ class OwnSetting:
         default: its value where none is given.
         constraints: bounds, as objects of `annotated_types`.
         about: description, option and help.
+        choices: the allowed words of a `Literal`; empty: any value within the bounds.
     """
 
     name: str
@@ -70,6 +70,7 @@ class OwnSetting:
     default: Any
     constraints: tuple[Any, ...]
     about: Setting
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class SaeVariant(ABC):
+class SaeVariant:
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
@@ -103,12 +104,14 @@ class SaeVariant(ABC):
         style: how figures draw it.
         export_code: Python lines that end a function and return latents; given `pre`, the pre-activations as
             float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the stored settings.
+        free_directions: whether a direction may be set to any other one, as resampling does.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
+    free_directions: ClassVar[bool] = True
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
 
     @classmethod
@@ -149,8 +152,19 @@ class SaeVariant(ABC):
         """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
+    def initialise(self, sae: SaeWeights) -> None:
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
+
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:
+        """Fit the first directions to training rows. Most kinds have no need: theirs are random.
+
+        It comes before the encoder is made from the directions, and before `initialise`.
+
+        Args:
+            sae: zeros, but for `input_scale`, `pre_bias` and the random directions `decoder_weight`.
+            centred: up to 8,192 training rows in scaled space, without `pre_bias`.
+            seed: seed of the training.
+        """
 
     def before_step(self, sae: SaeWeights) -> None:
         """Change the gradients of a step, before they are clipped: the decoder's lose the part along each direction.
@@ -165,6 +179,9 @@ class SaeVariant(ABC):
         """Change the weights after the optimiser's step: directions get unit norm."""
         sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
 
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """Set the own tensors of latents whose encoder, bias (0) and direction were set anew."""
+
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """What a trained SAE of this kind has to say besides the metrics of all kinds.
 
@@ -174,9 +191,12 @@ class SaeVariant(ABC):
         """
         return {}
 
-    @abstractmethod
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
-        """Which latents fire, given their pre-activations; the value of each is its pre-activation."""
+        """Which latents fire, given their pre-activations; the value of each is its pre-activation.
+
+        `encode` and `losses` need it here; a kind that has its own of both need not define it.
+        """
+        raise NotImplementedError(f"{self.kind} has no rule that knows the pre-activations alone: call encode")
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """Latents z >= 0 of scaled activations."""
@@ -215,11 +235,18 @@ def _settings_of(variant: type[SaeVariant]) -> Mapping[str, OwnSetting]:
             default=field.default,
             constraints=tuple(entry for entry in metadata if entry is not about),
             about=about,
+            choices=_choices(annotated),
         )
     return types.MappingProxyType(found)
 
 
 def _without_none(annotated: Any) -> type:
+    if _choices(annotated):
+        return str
     parts = [part for part in typing.get_args(annotated) if part is not types.NoneType]
     found: type = parts[0] if parts else annotated
     return found
+
+
+def _choices(annotated: Any) -> tuple[str, ...]:
+    return typing.get_args(annotated) if typing.get_origin(annotated) is typing.Literal else ()
