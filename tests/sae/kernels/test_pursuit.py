@@ -23,6 +23,12 @@ def plain_pursuit(row, directions, k):
     return picks, left, z
 
 
+def across(gradient, directions):
+    """The gradient without its part along each direction."""
+    unit = directions.detach()
+    return gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit
+
+
 @pytest.mark.parametrize("gram", [False, True])
 @examples(40)
 @given(
@@ -54,8 +60,13 @@ def test_picks_values_and_gradients(gram, seed, n_rows, n_latents, k):
         total = total + (weights[row].double() * left).sum()
     assert float(z.detach().min()) >= 0
     total.backward()
-    for found, right in ((x, plain_x), (directions, plain_directions)):
-        torch.testing.assert_close(found.grad.double(), right.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(x.grad.double(), plain_x.grad, rtol=1e-3, atol=1e-3)
+    # Where every direction points away from what is left, rounding decides whether the last one is taken once more. That
+    # changes the gradient along this direction only, a part that the training removes.
+    torch.testing.assert_close(
+        across(directions.grad.double(), plain_directions), across(plain_directions.grad, plain_directions),
+        rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
 
 
 def test_the_gradient_of_the_values_reaches_the_rows():
