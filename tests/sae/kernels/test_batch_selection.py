@@ -15,7 +15,9 @@ def naive_largest(pre, n):
 
 
 def places(entries, first_row=0):
-    return [(row + first_row, column) for row, column in zip(entries.rows.tolist(), entries.latents.tolist(), strict=True)]
+    return [
+        (row + first_row, column) for row, column in zip(entries.rows.tolist(), entries.latents.tolist(), strict=True)
+    ]
 
 
 @examples(150)

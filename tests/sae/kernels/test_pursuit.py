@@ -31,9 +31,7 @@ def across(gradient, directions):
 
 @pytest.mark.parametrize("gram", [False, True])
 @examples(40)
-@given(
-    seed=st.integers(0, 2**31), n_rows=st.integers(1, 6), n_latents=st.integers(1, 9), k=st.integers(1, 9)
-)
+@given(seed=st.integers(0, 2**31), n_rows=st.integers(1, 6), n_latents=st.integers(1, 9), k=st.integers(1, 9))
 def test_picks_values_and_gradients(gram, seed, n_rows, n_latents, k):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n_rows, 4, generator=generator).requires_grad_()
@@ -61,7 +59,7 @@ def test_picks_values_and_gradients(gram, seed, n_rows, n_latents, k):
     assert float(z.detach().min()) >= 0
     total.backward()
     torch.testing.assert_close(x.grad.double(), plain_x.grad, rtol=1e-3, atol=1e-3)
-    # Where every direction points away from what is left, rounding decides whether the last one is taken once more. That
+    # Where every direction points away from what is left, rounding decides whether the last one is taken again. That
     # changes the gradient along this direction only, a part that the training removes.
     torch.testing.assert_close(
         across(directions.grad.double(), plain_directions), across(plain_directions.grad, plain_directions),

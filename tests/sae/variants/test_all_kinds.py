@@ -1,4 +1,4 @@
-"""What holds for every kind: exported code, half-precision rows, the untrained state, study files, planted directions."""
+"""What holds for every kind: exported code, half-precision rows, the untrained state, planted directions."""
 
 import dataclasses
 import textwrap

@@ -3,7 +3,14 @@
 import pytest
 import torch
 from tests.sae.small_trainings import CPU, SHORT
-from tests.sae.variants.plain_formula import assert_same_losses, at_step, leaves, plain_auxiliary, random_rows, random_sae
+from tests.sae.variants.plain_formula import (
+    assert_same_losses,
+    at_step,
+    leaves,
+    plain_auxiliary,
+    random_rows,
+    random_sae,
+)
 
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder

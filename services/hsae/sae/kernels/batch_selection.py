@@ -52,7 +52,7 @@ def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
     return _entries(pre, places[_within(flat[places], cut)])
 
 
-def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "some"], Float[Tensor, "some"]]:
+def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
     """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
     places = torch.nonzero(flat > _guess(flat, n)).flatten()
     if places.shape[0] < n:
@@ -72,11 +72,11 @@ def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""]:
     return sample.kthvalue(sample.shape[0] - rank).values.clamp_min(0)
 
 
-def _largest(values: Float[Tensor, "some"], n: int) -> Float[Tensor, "at_most_n"]:
+def _largest(values: Float[Tensor, "n_entries"], n: int) -> Float[Tensor, "n"]:
     return values if values.shape[0] <= n else values.topk(n, sorted=False).values
 
 
-def _cuts(parts: list[Float[Tensor, "some"]], n: int) -> list[Cut]:
+def _cuts(parts: list[Float[Tensor, "n_entries"]], n: int) -> list[Cut]:
     """The cut of every part, given values among which are the part's n largest."""
     values = torch.cat(parts)
     if values.shape[0] == 0:
@@ -93,7 +93,7 @@ def _cuts(parts: list[Float[Tensor, "some"]], n: int) -> list[Cut]:
     return cuts
 
 
-def _within(values: Float[Tensor, "some"], cut: Cut) -> Tensor:
+def _within(values: Float[Tensor, "n_entries"], cut: Cut) -> Tensor:
     equal = values == cut.least
     return (values > cut.least) | (equal & (equal.cumsum(0) <= cut.n_equal))
 

@@ -117,7 +117,7 @@ class _Pursuit(torch.autograd.Function):
         return gradient, of_directions, None
 
 
-def _add_rows(total: Float[Tensor, "n d_model"], places: Int[Tensor, "batch"], rows: Tensor) -> None:
+def _add_rows(total: Float[Tensor, "n d_model"], places: Int[Tensor, "n_rows"], rows: Tensor) -> None:
     """`total[places] += rows` in an order that does not change from one call to the next."""
     if total.device.type == "cpu":
         total.index_add_(0, places, rows)

@@ -189,7 +189,7 @@ class _Trainer:
         state.losses = values
         state.step = step + 1
 
-    def _parts(self, batch: Int[Tensor, "batch"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+    def _parts(self, batch: Int[Tensor, "n_rows"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
         """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
         sae = self.state.sae
         parts = [

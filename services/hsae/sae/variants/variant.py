@@ -95,7 +95,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class SaeVariant(ABC):  # noqa: B024 -- bases of some kinds have abstract methods
+class SaeVariant(ABC):
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
