@@ -58,8 +58,8 @@ def test_an_untrained_sae_fires_as_often_as_a_trained_one_is_meant_to(kind, fire
     assert initial_l0(config, 16) == n
     sae = untrained_sae(config, rows)
     l0 = mean_l0(sae, rows.activations)
-    # As many as are positive, of those that are allowed; a pursuit may take a direction twice.
-    assert 0.4 * n <= l0 <= 1.05 * n
+    # At most all that are positive; and a pursuit may take a direction more than once.
+    assert 0.3 * n <= l0 <= 1.05 * n
     trained = train(config, rows, device=CPU)
     assert trained.metrics.train_l0 <= 1.3 * n
 
