@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import types
 import typing
-from abc import ABC
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -95,7 +94,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class SaeVariant(ABC):
+class SaeVariant:
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
@@ -161,7 +160,7 @@ class SaeVariant(ABC):
         """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
+    def initialise(self, sae: SaeWeights) -> None:
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
 
     def before_step(self, sae: SaeWeights) -> None:
@@ -186,23 +185,22 @@ class SaeVariant(ABC):
         """
         return {}
 
-    def prepare_batch(self, sae: SaeWeights, parts: Sequence[Float[Tensor, "part d_model"]]) -> Sequence[Any]:
-        """What the losses of each part of a batch must know of the others, in the order of the parts.
-
-        It is called without gradients before the losses of a step, only where a batch is more than one part.
-
-        Args:
-            sae: the weights.
-            parts: the rows of the parts in scaled space.
-        """
-        return [None] * len(parts)
-
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
         """Which latents fire, given their pre-activations; the value of each is its pre-activation.
 
-        A kind whose latents follow from more than that defines `encode` and `losses` instead.
+        `encode` and `losses` need it here; a kind that has its own of both need not define it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.kind} has no rule that knows the pre-activations alone: call encode")
+
+    def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
+        """Latents z >= 0 of scaled activations."""
+        pre = sae.pre_activations(x_scaled)
+        entries = self.firing(pre)
+        return entries.to_dense(pre[entries.rows, entries.latents])
+
+    def decode(self, sae: SaeWeights, z: Float[Tensor, "batch n_latents"]) -> Float[Tensor, "batch d_model"]:
+        """Scaled activations of latents."""
+        return z @ sae.decoder_weight + sae.pre_bias
 
     def reconstruct(
         self,
@@ -216,15 +214,16 @@ class SaeVariant(ABC):
 
         return whole_reconstruction(sae, x_scaled, entries, z)
 
-    def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
-        """Latents z >= 0 of scaled activations."""
-        pre = sae.pre_activations(x_scaled)
-        entries = self.firing(pre)
-        return entries.to_dense(pre[entries.rows, entries.latents])
+    def prepare_batch(self, sae: SaeWeights, parts: Sequence[Float[Tensor, "part d_model"]]) -> Sequence[Any]:
+        """What the losses of each part of a batch must know of the others, in the order of the parts.
 
-    def decode(self, sae: SaeWeights, z: Float[Tensor, "batch n_latents"]) -> Float[Tensor, "batch d_model"]:
-        """Scaled activations of latents."""
-        return z @ sae.decoder_weight + sae.pre_bias
+        It is called without gradients before the losses of a step, only where a batch is more than one part.
+
+        Args:
+            sae: the weights.
+            parts: the rows of the parts in scaled space.
+        """
+        return [None] * len(parts)
 
     def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
         """The losses of one training step, with gradients; see `hsae.sae.losses`."""
