@@ -5,12 +5,12 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
@@ -87,8 +87,8 @@ def train(
         on_step: called after every step; an error that it raises ends the training.
         saving: when the state is saved, and how; None: never.
         micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
-            parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
-            batch.
+            parts are added up; kinds that choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The
+            auxiliary loss is taken per part, so the bits differ from those of a whole batch.
 
     Raises:
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
@@ -183,14 +183,15 @@ class _Trainer:
         at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
+        notes = []
         batch = self.split.train[self.batches.batch(step)]
-        for part in torch.split(batch, self.micro_batch):
-            x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
-            losses = variant.losses(sae, x_scaled, at)
-            share = part.shape[0] / batch.shape[0]
+        for x_scaled, prepared in self._parts(batch):
+            losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
+            share = x_scaled.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
             fired |= losses.fired
+            notes += [] if losses.note is None else [losses.note]
             torch.autograd.backward(share * losses.total)
         values = tuple(terms.tolist())
         if not math.isfinite(values[0]):
@@ -202,7 +203,7 @@ class _Trainer:
                 raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
             optimiser.step()
             share = rate / self.config.learning_rate
-            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows)))
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows), notes))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values
@@ -215,6 +216,17 @@ class _Trainer:
         train = self.split.train
         chosen = train[drawn_rows(train.shape[0], self.config.seed, self.state.step)]
         return next(self.rows.chunks(chosen, N_ROWS)).to(self.device)
+
+    def _parts(self, batch: Int[Tensor, "n_rows"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+        """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
+        sae = self.state.sae
+        parts = [
+            sae.scale_inputs(take_rows(self.rows, part, self.device)) for part in torch.split(batch, self.micro_batch)
+        ]
+        if len(parts) == 1:
+            return iter([(parts[0], None)])
+        with torch.no_grad():
+            return zip(parts, self.config.variant.prepare_batch(sae, parts), strict=True)
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
