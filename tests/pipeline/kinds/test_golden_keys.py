@@ -101,6 +101,20 @@ def test_an_extraction():
         (SaeConfig(target_l0=24), "9cc8aacced5762471485057c71b4be7ac29836611f79bd628639f9a564aea33b"),
         (SaeConfig(kind="frozen"), "026be53e2432431dc8cdd6af0f21e4c55857b06bb03b31cf03a59ebccbcc51df"),
         (SaeConfig(kind="soft_frozen", k=16), "8b6e85b1f05f3aa4be4bf0a4f95963e6281142cb358d00d2c82a5d19ae7b1cea"),
+        (SaeConfig(kind="jumprelu"), "e0bd94fc63839c691c11d4d96d7ea8830703dd5fd753a69db4ea7350d8fd8a9b"),
+        (
+            SaeConfig(kind="jumprelu", target_l0=24, penalty="tanh"),
+            "fa15f960f6e2aa91aabd9c5caad17d27cf730217a2b62d2a2478485312d17ce5",
+        ),
+        (SaeConfig(kind="gated"), "99382efb396826f9519c153320496d9439017a339baf07de4652cfbdbfb13501"),
+        (
+            SaeConfig(kind="archetypal", n_points=512),
+            "7ecd9f47d09e26eb7be6fb8410edbf9bee70b33068c38db9d909e1247efdb72e",
+        ),
+        (
+            SaeConfig(kind="topk", dead_latents="resample"),
+            "81cd85db4d98443421e2910cb84796c4e071341e42b5ecfbf3259995fbaa8abe",
+        ),
     ],
 )
 def test_saes(sae, key):
