@@ -22,7 +22,6 @@ from torch import Tensor
 _CHUNK_NUMBERS = 1 << 21
 _CHUNK_NUMBERS_OF_A_GPU = 1 << 27
 _LARGEST_GRAM = 1 << 28
-_GRAM_BLOCKS = 8
 
 
 @torch.no_grad()
@@ -37,7 +36,7 @@ def pursue(
     """
     n_rows, n_latents = rows.shape[0], directions.shape[0]
     pays = (k - 1) * n_rows > n_latents and n_latents**2 <= _LARGEST_GRAM
-    gram = _products_of_all(directions) if pays else None
+    gram = directions @ directions.T if pays else None
     most = _CHUNK_NUMBERS if rows.device.type == "cpu" else _CHUNK_NUMBERS_OF_A_GPU
     chunks = torch.split(rows, max(1, most // n_latents))
     return torch.cat([_pursue(chunk, directions, gram, k) for chunk in chunks])
@@ -67,18 +66,6 @@ def pursuit_values(
         z = z.scatter_add(1, pick[:, None], value) if value.requires_grad else z.scatter_add_(1, pick[:, None], value)
         left = left - value * picked
     return z
-
-
-def _products_of_all(directions: Float[Tensor, "n_latents d_model"]) -> Float[Tensor, "n_latents n_latents"]:
-    """`directions @ directions.T`; what is below the diagonal blocks is copied from above."""
-    n_latents = directions.shape[0]
-    gram = directions.new_empty(n_latents, n_latents)
-    size = -(-n_latents // _GRAM_BLOCKS)
-    for begin in range(0, n_latents, size):
-        end = min(begin + size, n_latents)
-        gram[begin:end, begin:] = directions[begin:end] @ directions[begin:].T
-        gram[end:, begin:end] = gram[begin:end, end:].T
-    return gram
 
 
 def _pursue(
