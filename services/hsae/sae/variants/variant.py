@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.kernels.entries import Entries
@@ -107,12 +107,14 @@ class SaeVariant:
         export_code: Python lines that end a function and return latents; given `x`, raw activations [n, d_model],
             `pre`, the pre-activations as float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the
             stored settings.
+        free_directions: whether a direction may be set to any other one, as resampling does.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
+    free_directions: ClassVar[bool] = True
     # A list of numbers is a text; YAML reads a list of one as a number.
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False, "coerce_numbers_to_str": True}
 
@@ -163,6 +165,17 @@ class SaeVariant:
     def initialise(self, sae: SaeWeights) -> None:
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
 
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:
+        """Fit the first directions to training rows. Most kinds have no need: theirs are random.
+
+        It comes before the encoder is made from the directions, and before `initialise`.
+
+        Args:
+            sae: zeros, but for `input_scale`, `pre_bias` and the random directions `decoder_weight`.
+            centred: up to 8,192 training rows in scaled space, without `pre_bias`.
+            seed: seed of the training.
+        """
+
     def before_step(self, sae: SaeWeights) -> None:
         """Change the gradients of a step, before they are clipped: the decoder's lose the part along each direction.
 
@@ -175,6 +188,9 @@ class SaeVariant:
     def after_step(self, sae: SaeWeights, done: StepDone) -> None:
         """Change the weights after the optimiser's step: directions get unit norm."""
         sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
+
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """Set the own tensors of latents whose encoder, bias (0) and direction were set anew."""
 
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """What a trained SAE of this kind has to say besides the metrics of all kinds.
