@@ -97,12 +97,13 @@ def test_its_settings_are_checked_and_written_like_those_of_the_others():
         ({"kind": "shrink", "margin": -1}, "margin -1 is out of range: choose at least 0"),
         (
             {"kind": "shrink", "k": 3},
-            "k does not apply to a shrink SAE: leave it out or choose kind frozen or soft_frozen or topk",
+            "k does not apply to a shrink SAE: leave it out or choose kind archetypal or batch_topk or frozen or "
+            "matching_pursuit or matryoshka or soft_frozen or topk",
         ),
         ({"margin": 0.2}, "margin does not apply to a relu SAE: leave it out or choose kind shrink"),
         (
-            {"kind": "gated"},
-            "kind 'gated' is not valid: input should be 'frozen', 'relu', 'soft_frozen', 'topk' or 'shrink'",
+            {"kind": "dense"},
+            f"kind 'dense' is not valid: input should be {', '.join(map(repr, VARIANTS))} or 'shrink'",
         ),
     ],
 )
