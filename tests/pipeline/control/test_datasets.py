@@ -20,7 +20,6 @@ from hsae.pipeline.kinds.registry import registered
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.planning.submit import submit
 
-
 UNCONTROLLED = quick_scoring(n_shuffles=0, controls=())
 """Scores of the SAE alone, by the embeddings of the last layer: two activation sets."""
 
