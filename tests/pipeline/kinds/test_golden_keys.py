@@ -111,6 +111,20 @@ def test_an_extraction():
             "3b68f31276341f26ba64b471949e16e223cda810cee83044f234722e532a44d9",
         ),
         (SaeConfig(kind="matching_pursuit", k=16), "1d22f45618611adc1f384c4b95272d2177091b899e5111feaefd0e7c32bf4c36"),
+        (SaeConfig(kind="jumprelu"), "e0bd94fc63839c691c11d4d96d7ea8830703dd5fd753a69db4ea7350d8fd8a9b"),
+        (
+            SaeConfig(kind="jumprelu", target_l0=24, penalty="tanh"),
+            "fa15f960f6e2aa91aabd9c5caad17d27cf730217a2b62d2a2478485312d17ce5",
+        ),
+        (SaeConfig(kind="gated"), "99382efb396826f9519c153320496d9439017a339baf07de4652cfbdbfb13501"),
+        (
+            SaeConfig(kind="archetypal", n_points=512),
+            "7ecd9f47d09e26eb7be6fb8410edbf9bee70b33068c38db9d909e1247efdb72e",
+        ),
+        (
+            SaeConfig(kind="topk", dead_latents="resample"),
+            "81cd85db4d98443421e2910cb84796c4e071341e42b5ecfbf3259995fbaa8abe",
+        ),
     ],
 )
 def test_saes(sae, key):
