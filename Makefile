@@ -11,6 +11,9 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadsco
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
+# Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test test-faults lint format docs commands-page bench bench-scores bench-starts bench-sql bench-explorer storm audit clean
 .DEFAULT_GOAL := help
 
