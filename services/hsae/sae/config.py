@@ -18,6 +18,7 @@ from pydantic import (
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
 from hsae.pydantic_errors import mistakes
+from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
@@ -69,6 +70,9 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    imported: SaeOrigin | None = Field(
+        default=None, description="where an SAE comes from that another program trained; none: it is trained here"
+    )
 
     if TYPE_CHECKING:
 
@@ -101,7 +105,14 @@ class SaeConfig(FrozenModel):
         """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
+        named = {"kind": self.kind, "expansion": shared["expansion"]}
+        if self.imported is not None:
+            # Nobody trains it here: of the settings those are left that say how it encodes.
+            counts, defaults = self.variant.latent_counts(), type(self.variant)().stated_settings()
+            told = {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
+            return named | told | {"imported": shared["imported"]}
+        del shared["imported"]  # so that the keys of SAEs that are trained here stay
+        return named | own | shared
 
     @model_validator(mode="wrap")
     @classmethod
@@ -170,8 +181,8 @@ class Schedule(NamedTuple):
 
 
 def n_latents_of(config: SaeConfig, d_model: int) -> int:
-    """The dictionary's size: expansion times d_model."""
-    return config.expansion * d_model
+    """The dictionary's size: expansion times d_model; that of an imported SAE is its own."""
+    return config.expansion * d_model if config.imported is None else config.imported.n_latents
 
 
 def n_held_out(n_images: int, holdout_share: float) -> int:
@@ -183,14 +194,19 @@ def check_config(config: SaeConfig, d_model: int) -> None:
     """Check what depends on the backbone's width.
 
     Raises:
-        UserError: a setting counts more latents than the dictionary has.
+        UserError: a setting counts more latents than the dictionary has, or an imported SAE is for another width.
     """
-    n_latents = n_latents_of(config, d_model)
+    n_latents, origin = n_latents_of(config, d_model), config.imported
+    if origin is not None and origin.d_model != d_model:
+        raise UserError(
+            f"the imported SAE {origin.name} takes activations of {origin.d_model} dimensions, and these have"
+            f" {d_model}: give the model that it was trained on"
+        )
     for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
         if value > n_latents:
+            of = f"expansion {config.expansion} at d_model {d_model}" if origin is None else f"the SAE {origin.name}"
             raise UserError(
-                f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
-                f"d_model {d_model}: choose {name} in 1..{n_latents}"
+                f"{name}={value} is larger than the {n_latents} latents of {of}: choose {name} in 1..{n_latents}"
             )
 
 
