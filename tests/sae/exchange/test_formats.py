@@ -17,6 +17,7 @@ from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
 needs_jumprelu = pytest.mark.skipif("jumprelu" not in VARIANTS, reason="there is no kind jumprelu")
+needs_gated = pytest.mark.skipif("gated" not in VARIANTS, reason="there is no kind gated")
 needs_batch_topk = pytest.mark.skipif("batch_topk" not in VARIANTS, reason="there is no kind batch_topk")
 
 
@@ -79,6 +80,19 @@ def test_jumprelu_of_saelens(tmp_path):
     sae = SparseAutoencoder.from_pretrained(write(tmp_path, saelens_config("jumprelu"), w | {"threshold": threshold}))
     pre = (x - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
     latents = pre.relu() * (pre > threshold)
+    agrees(sae, x, latents, latents @ w["W_dec"] + w["b_dec"], w["W_dec"].norm(dim=1))
+
+
+@needs_gated
+@pytest.mark.parametrize("subtracts", [True, False])
+def test_gated_of_saelens(tmp_path, subtracts):
+    w, x = weights(), rows()
+    del w["b_enc"]
+    w |= {"b_gate": torch.linspace(-2, 2, N_LATENTS), "b_mag": torch.randn(N_LATENTS), "r_mag": torch.randn(N_LATENTS)}
+    config = saelens_config("gated", apply_b_dec_to_input=subtracts)
+    sae = SparseAutoencoder.from_pretrained(write(tmp_path, config, w))
+    product = (x - subtracts * w["b_dec"]) @ w["W_enc"]
+    latents = (product * w["r_mag"].exp() + w["b_mag"]).relu() * (product + w["b_gate"] > 0)
     agrees(sae, x, latents, latents @ w["W_dec"] + w["b_dec"], w["W_dec"].norm(dim=1))
 
 

@@ -32,7 +32,7 @@ class ForeignSae:
     Attributes:
         kind: the kind that it is here.
         encoder: [n_latents, d_model].
-        encoder_bias: [n_latents].
+        encoder_bias: [n_latents]; of a gated SAE, the gate's.
         decoder: [n_latents, d_model]; directions of any length.
         decoder_bias: [d_model].
         subtracts_decoder_bias: whether the encoder subtracts `decoder_bias` from its input.
@@ -91,8 +91,9 @@ def fold(foreign: ForeignSae) -> FoldedSae:
     notes = list(foreign.notes)
     scale, directions = _unit_directions(foreign, decoder, notes, competes=kind.competes)
     encoder_bias = foreign.encoder_bias.double()
+    added = torch.zeros_like(encoder_bias)
     if not foreign.subtracts_decoder_bias and bool(decoder_bias.any()):
-        encoder_bias = encoder_bias + encoder @ decoder_bias
+        added = encoder @ decoder_bias
         notes.append("the encoder does not subtract the decoder's bias: what it would add is in the encoder's bias")
     pre_bias = decoder_bias
     if foreign.input_mean is not None and bool(foreign.input_mean.any()):
@@ -100,13 +101,13 @@ def fold(foreign: ForeignSae) -> FoldedSae:
         notes.append("the mean that is subtracted from inputs is in the pre-bias")
     tensors = {
         "encoder_weight": encoder if scale is None else encoder * scale[:, None],
-        "encoder_bias": encoder_bias if scale is None else encoder_bias * scale,
+        "encoder_bias": encoder_bias + added if scale is None else (encoder_bias + added) * scale,
         "decoder_weight": directions,
         "pre_bias": pre_bias,
         "input_scale": torch.tensor(foreign.input_scale, dtype=torch.float64),
     }
     # Lengths are positive: what is compared with a pre-activation, or added to it, is multiplied like it.
-    own = kind.to_own(foreign.per_latent, torch.ones(len(encoder)).double() if scale is None else scale)
+    own = kind.to_own(foreign.per_latent, torch.ones_like(added) if scale is None else scale, added)
     single = {name: tensor.to(torch.float32).contiguous() for name, tensor in {**tensors, **own}.items()}
     return FoldedSae(foreign.kind, foreign.settings, single, tuple(notes))
 

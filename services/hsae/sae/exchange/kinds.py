@@ -18,25 +18,34 @@ class ExchangedKind(NamedTuple):
 
     Attributes:
         competes: whether one number cuts off the latents of all directions, so that their lengths must be equal.
-        to_own: from per-latent tensors [n_latents] in the package's units, and what latents are multiplied by, to the
-            kind's own tensors.
+        to_own: from per-latent tensors [n_latents] in the package's units, what latents are multiplied by, and what a
+            bias that is not subtracted from the input adds to pre-activations before, to the kind's own tensors.
         from_own: from the kind's own tensors, and what latents are divided by, to per-latent tensors.
     """
 
     competes: bool = False
-    to_own: Callable[[Tensors, Tensor], dict[str, Tensor]] = lambda per_latent, scale: {}
+    to_own: Callable[[Tensors, Tensor, Tensor], dict[str, Tensor]] = lambda per_latent, scale, added: {}
     from_own: Callable[[Tensors, Tensor, int], dict[str, Tensor]] = lambda own, scale, n_latents: {}
 
 
-def _log_threshold(per_latent: Tensors, scale: Tensor) -> dict[str, Tensor]:
+def _log_threshold(per_latent: Tensors, scale: Tensor, added: Tensor) -> dict[str, Tensor]:
     """A threshold of 0 or below, where the package has a ReLU before, is the least positive number."""
     threshold = per_latent["threshold"].double() * scale
     return {"log_threshold": threshold.clamp_min(_LEAST_THRESHOLD).log()}
 
 
-def _one_threshold(per_latent: Tensors, scale: Tensor) -> dict[str, Tensor]:
+def _one_threshold(per_latent: Tensors, scale: Tensor, added: Tensor) -> dict[str, Tensor]:
     """The package's threshold is the same of all latents, and so is the length of their directions."""
     return {"threshold": (per_latent["threshold"].double() * scale)[0]}
+
+
+def _magnitudes(per_latent: Tensors, scale: Tensor, added: Tensor) -> dict[str, Tensor]:
+    """The magnitude's path has the weights of the gate's times exp(r_mag), and so has what is added to it."""
+    factor = per_latent["r_mag"].double()
+    return {
+        "log_magnitude_scale": factor,
+        "magnitude_bias": (per_latent["b_mag"].double() + factor.exp() * added) * scale,
+    }
 
 
 _TOPK = ExchangedKind(competes=True)
@@ -54,6 +63,13 @@ KINDS: dict[str, ExchangedKind] = {
     "jumprelu": ExchangedKind(
         to_own=_log_threshold,
         from_own=lambda own, scale, n_latents: {"threshold": own["log_threshold"].double().exp() / scale},
+    ),
+    "gated": ExchangedKind(
+        to_own=_magnitudes,
+        from_own=lambda own, scale, n_latents: {
+            "r_mag": own["log_magnitude_scale"],
+            "b_mag": own["magnitude_bias"].double() / scale,
+        },
     ),
     "batch_topk": _BATCH_TOPK,
     "matryoshka": _BATCH_TOPK,

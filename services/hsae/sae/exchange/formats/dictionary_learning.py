@@ -37,7 +37,7 @@ _CLASSES = {
     "matryoshka_topk": "AutoEncoderTopK", "jumprelu": "JumpReluAutoEncoder", "gated": "GatedAutoEncoder",
     "batch_topk": "BatchTopKSAE", "matryoshka": "MatryoshkaBatchTopKSAE",
 }  # fmt: skip
-_GATED = {"b_gate": "gate_bias", "b_mag": "mag_bias", "r_mag": "r_mag"}
+_GATED = {"b_mag": "mag_bias", "r_mag": "r_mag"}
 _DECODER_BIAS = {"AutoEncoder": "bias", "AutoEncoderNew": "decoder.bias", "GatedAutoEncoder": "decoder_bias"}
 
 
@@ -98,7 +98,8 @@ def _state(name: str, sae: ForeignSae, k: int | None) -> dict[str, Tensor]:
             _DECODER_BIAS.get(name, "b_dec"): sae.decoder_bias,
         }
         if name == "GatedAutoEncoder":
-            return state | {_GATED[ours]: found for ours, found in sae.per_latent.items()}
+            of_paths = {_GATED[ours]: found for ours, found in sae.per_latent.items()}
+            return state | {"gate_bias": sae.encoder_bias} | of_paths
         state["encoder.bias"] = sae.encoder_bias
     if k is not None:
         state["k"] = torch.tensor(k, dtype=torch.int32)
@@ -147,7 +148,7 @@ def _read(name: str, trainer: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     return ForeignSae(
         kind=kind,
         encoder=encoder,
-        encoder_bias=zeros if name == "GatedAutoEncoder" else tensor(tensors, "encoder.bias", place),
+        encoder_bias=tensor(tensors, "gate_bias" if name == "GatedAutoEncoder" else "encoder.bias", place),
         decoder=latents_first(require_matrix(tensor(tensors, "decoder.weight", place), "decoder.weight", place)),
         decoder_bias=tensor(tensors, _DECODER_BIAS.get(name, "b_dec"), place),
         subtracts_decoder_bias=name != "AutoEncoderNew",

@@ -25,6 +25,7 @@ _ARCHITECTURES = {
     "relu": "standard", "topk": "topk", "frozen": "topk", "soft_frozen": "topk", "matryoshka_topk": "topk",
     "jumprelu": "jumprelu", "batch_topk": "jumprelu", "matryoshka": "jumprelu", "gated": "gated",
 }  # fmt: skip
+_OF_BATCHES = ("batch_topk", "matryoshka")
 _NO_REASON = {
     "layer_norm": "it divides every row by its own standard deviation",
     "constant_norm_rescale": "it divides every row by its own length",
@@ -94,8 +95,8 @@ class SaeLens(SaeFormat):
         k = row_k(sae.kind, sae.settings)
         if k is not None:
             config |= {"k": k, "rescale_acts_by_decoder_norm": False}
-        biases = {} if architecture == "gated" else {"b_enc": sae.encoder_bias}
-        tensors = {"W_enc": sae.encoder.T, "W_dec": sae.decoder, "b_dec": sae.decoder_bias, **biases, **sae.per_latent}
+        bias = {"b_gate" if architecture == "gated" else "b_enc": sae.encoder_bias}
+        tensors = {"W_enc": sae.encoder.T, "W_dec": sae.decoder, "b_dec": sae.decoder_bias, **bias, **sae.per_latent}
         hint = "sae_lens.SAE.load_from_disk(FOLDER)"
         return WrittenFiles("cfg.json", config, "sae_weights.safetensors", tensors, hint)
 
@@ -166,9 +167,9 @@ def encoder_decoder(
         UserError: a tensor is missing.
     """
     encoder = latents_first(require_matrix(tensor(tensors, "W_enc", place), "W_enc", place))
-    own = {"jumprelu": ("threshold",), "gated": ("b_gate", "b_mag", "r_mag")}.get(kind, ())
-    per_latent = {name: tensor(tensors, name, place) for name in own}
-    bias = per_latent["b_gate"].new_zeros(len(encoder)) if kind == "gated" else tensor(tensors, "b_enc", place)
+    own = {"jumprelu": ("threshold",), "gated": ("b_mag", "r_mag"), **dict.fromkeys(_OF_BATCHES, ("threshold",))}
+    per_latent = {name: tensor(tensors, name, place) for name in own.get(kind, ())}
+    bias = tensor(tensors, "b_gate" if kind == "gated" else "b_enc", place)
     return ForeignSae(
         kind=kind,
         encoder=encoder,
