@@ -74,7 +74,7 @@ def hub(tmp_path, monkeypatch):
 def test_only_the_files_of_one_sae_are_downloaded(hub):
     sae = SparseAutoencoder.from_pretrained("me/saes", subfolder="layers.8")
     assert sorted(hub.patterns) == ["layers.8/cfg.json", "layers.8/sae.safetensors"]
-    assert sae.config.imported.name == "me/saes/layers.8"
+    assert sae.config.imported.name == "saes-layers.8"
 
 
 def test_a_repository_of_several_needs_a_subfolder(hub):

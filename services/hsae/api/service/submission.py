@@ -14,6 +14,7 @@ from hsae.pipeline.submission.notifying import notify_of_queued
 from hsae.pipeline.submission.steps import prepare, rows_warning
 from hsae.pipeline.submission.waiting import is_busy, raise_failure, study_jobs, unattended_queues, wait_for_jobs
 from hsae.sae.config import SaeConfig
+from hsae.sae.variants import DEFAULT_KIND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +83,12 @@ class Submission:
         )
 
 
-def submit_study(connections: Connections, saes: Saes, fields: dict[str, Any]) -> Submission:
+def submit_study(connections: Connections, saes: Saes | None, fields: dict[str, Any]) -> Submission:
     """Submit by the steps of `hsae-admin submit`.
 
     Args:
         connections: the service.
-        saes: the SAEs of every layer.
+        saes: the SAEs of every layer; None: those of `sae_from` alone, or one of the default kind.
         fields: further fields of a study file; those that are None are left out, but for `split`, of which None means
             none. A data set is a registered name or the path of a folder or CSV.
 
@@ -98,7 +99,11 @@ def submit_study(connections: Connections, saes: Saes, fields: dict[str, Any]) -
     content = {name: value for name, value in fields.items() if value is not None}
     if "split" in fields and fields["split"] is None:
         content["split"] = "none"
-    request = spec_of({**content, "saes": _blocks(saes)}).request(connections.settings)
+    if saes is None and not content.get("sae_from"):
+        saes = DEFAULT_KIND
+    if saes is not None:
+        content["saes"] = _blocks(saes)
+    request = spec_of(content).request(connections.settings)
     prepared = prepare(connections, request, given)
     plan = submit(
         prepared.request,

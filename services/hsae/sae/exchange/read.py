@@ -161,10 +161,11 @@ def _how_to_convert(error: PickleError, format_name: str | None) -> UserError:
 
 
 def _own_name(place: SaePlace, checkpoint: Checkpoint) -> str:
-    """The name of the folder or file, or of a repository with its subfolder."""
+    """The name of the folder or file, or of a repository and its subfolder, without slashes."""
     path = Path(place.source).expanduser()
     if path.is_file():
         return path.stem
     if path.is_dir():
         return checkpoint.weights.absolute().parent.name
-    return "/".join(part for part in (place.source, place.subfolder.strip("/")) if part)
+    parts = (place.source.rsplit("/", 1)[-1], *place.subfolder.strip("/").split("/"))
+    return "-".join(part for part in parts if part)
