@@ -38,9 +38,9 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     out = console(err=err)
     out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
     click.echo(err=err)
-    out.print(
-        table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": "train or import", "analyze": "analyze"})
-    )
+    is_imported = any(job.sae is not None and job.sae.imported is not None for job in preview.jobs)
+    made = "train or import" if is_imported else "train"
+    out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": made, "analyze": "analyze"}))
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:

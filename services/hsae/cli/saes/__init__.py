@@ -6,7 +6,7 @@ from hsae.cli.framework.lazy_group import LazyCommand, LazyGroup
 
 _COMMANDS = {
     "compare": LazyCommand(
-        "hsae.cli.saes.compare:compare", "Compare SAEs: settings, figures, and how alike their directions are."
+        "hsae.cli.saes.compare:compare", "Compare SAEs: settings, figures, and how similar their directions are."
     ),
     "export": LazyCommand("hsae.cli.saes.export:export", "Write an SAE for another program, or in our own format."),
     "import": LazyCommand("hsae.cli.saes.import_:import_", "Register an SAE that another program trained."),

@@ -22,11 +22,11 @@ _PAIRS = {
 
 
 @click.command()
-@click.argument("saes", nargs=-1, required=True, metavar="SAE SAE...")
+@click.argument("saes", nargs=-1, required=True, metavar="SAE...")
 @json_option
 @pass_connections
 def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> None:
-    """Compare SAEs of `sae list`: settings that differ, figures side by side, and how alike their directions are.
+    """Compare SAEs of `sae list`: settings that differ, figures side by side, and how similar their directions are.
 
     Every latent of one SAE is matched to the most similar direction of the other. "at random" is the mean cosine of as
     many random directions.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from hsae.store.keys import imported_key, weights_key
 from hsae.store.objects import ObjectStore
 from hsae.store.tensors import get_tensors
 
-_ALIKE = 0.7
+_SIMILAR = 0.7
 _CHUNK = 4_096
 
 
@@ -50,7 +51,7 @@ def export_sae(store: ObjectStore, row: Mapping[str, Any], folder: Path, format_
 
 
 def matched_directions(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How alike the directions of SAEs are, a row for each ordered pair whose activations have the same width.
+    """How similar the directions of SAEs are: a row for each ordered pair of activations of the same width.
 
     `mean_cosine` is the mean over the latents of `sae` of the greatest cosine with a direction of `other`,
     `share_above` the share of latents for which it is above 0.7, `chance` the mean greatest cosine of as many random
@@ -73,7 +74,7 @@ def matched_directions(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) ->
                     "other": two,
                     "n": best.shape[0],
                     "mean_cosine": float(best.mean()),
-                    "share_above": float((best > _ALIKE).double().mean()),
+                    "share_above": float((best > _SIMILAR).double().mean()),
                     "chance": float(by_chance.mean()),
                 }
             )
@@ -82,12 +83,12 @@ def matched_directions(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) ->
 
 def greatest_cosines(directions: Float[Tensor, "n d_model"], others: Float[Tensor, "m d_model"]) -> Float[Tensor, "n"]:
     """The greatest cosine of each direction with one of the others; all have unit norm."""
-    return torch.cat([(chunk @ others.T).amax(dim=1) for chunk in directions.split(_CHUNK)])
+    return torch.cat([(chunk @ others.T).amax(dim=1) for chunk in torch.split(directions, _CHUNK)])
 
 
 def _random(like: Tensor, seed: int) -> Tensor:
     drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
-    return drawn / drawn.norm(dim=1, keepdim=True)
+    return F.normalize(drawn, dim=1)
 
 
 def _weights(store: ObjectStore, row: Mapping[str, Any]) -> dict[str, Tensor]:
