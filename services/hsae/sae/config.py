@@ -87,7 +87,8 @@ class SaeConfig(FrozenModel):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
-        shared = {name: field.default for name, field in cls.model_fields.items() if name != "variant"}
+        no_settings = {"variant", "imported"}
+        shared = {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
         own = {name: setting.default for name, setting in own_settings().items()}
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
@@ -138,7 +139,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
     """
     known = SaeConfig.defaults()
     for name in values:
-        if name not in known:
+        if name not in known and name != "imported":
             raise UserError(f"{name} is no setting of an SAE: choose from {', '.join(known)}")
     kind = values.get("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in VARIANTS:

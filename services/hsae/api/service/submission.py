@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsae.api.frames import frame
 from hsae.api.service.study import Study
+from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.study_file import spec_of
 from hsae.pipeline.planning.submit import Plan, submit
@@ -123,6 +124,8 @@ def _blocks(saes: Saes) -> list[Any]:
 def _block(sae: Any) -> Any:
     if isinstance(sae, str):
         return {"kind": sae}
+    if isinstance(sae, SaeConfig) and sae.imported is not None:
+        raise UserError(f"{sae.imported.name} is trained already: give its name or path in sae_from")
     return sae.model_dump(exclude_none=True) if isinstance(sae, SaeConfig) else sae
 
 
