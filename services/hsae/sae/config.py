@@ -18,6 +18,7 @@ from pydantic import (
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
 from hsae.pydantic_errors import first_line
+from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
@@ -73,6 +74,9 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    imported: SaeOrigin | None = Field(
+        default=None, description="where an SAE comes from that another program trained; none: it is trained here"
+    )
 
     if TYPE_CHECKING:
 
@@ -87,7 +91,8 @@ class SaeConfig(FrozenModel):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
-        shared = {name: field.default for name, field in cls.model_fields.items() if name != "variant"}
+        no_settings = {"variant", "imported"}
+        shared = {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
         own = {name: setting.default for name, setting in own_settings().items()}
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
@@ -114,12 +119,19 @@ class SaeConfig(FrozenModel):
         """
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
+        named = {"kind": self.kind, "expansion": shared["expansion"]}
+        if self.imported is not None:
+            # Nobody trains it here: of the settings those are left that say how it encodes.
+            counts, defaults = self.variant.latent_counts(), type(self.variant)().stated_settings()
+            told = {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
+            return named | told | {"imported": shared["imported"]}
+        del shared["imported"]  # so that the keys of SAEs that are trained here stay
         stated = {
             name: value
             for name, value in shared.items()
             if name not in _LEFT_OUT or value != type(self).model_fields[name].default
         }
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | stated
+        return named | own | stated
 
     @model_validator(mode="wrap")
     @classmethod
@@ -164,7 +176,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
     """
     known = SaeConfig.defaults()
     for name in values:
-        if name not in known:
+        if name not in known and name != "imported":
             raise UserError(f"{name} is no setting of an SAE: choose from {', '.join(known)}")
     kind = values.get("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in VARIANTS:
@@ -207,8 +219,8 @@ class Schedule(NamedTuple):
 
 
 def n_latents_of(config: SaeConfig, d_model: int) -> int:
-    """The dictionary's size: expansion times d_model."""
-    return config.expansion * d_model
+    """The dictionary's size: expansion times d_model; that of an imported SAE is its own."""
+    return config.expansion * d_model if config.imported is None else config.imported.n_latents
 
 
 def n_held_out(n_images: int, holdout_share: float) -> int:
@@ -220,14 +232,19 @@ def check_config(config: SaeConfig, d_model: int) -> None:
     """Check what depends on the backbone's width.
 
     Raises:
-        UserError: a setting counts more latents than the dictionary has.
+        UserError: a setting counts more latents than the dictionary has, or an imported SAE is for another width.
     """
-    n_latents = n_latents_of(config, d_model)
+    n_latents, origin = n_latents_of(config, d_model), config.imported
+    if origin is not None and origin.d_model != d_model:
+        raise UserError(
+            f"the imported SAE {origin.name} takes activations of {origin.d_model} dimensions, and these have"
+            f" {d_model}: give the model that it was trained on"
+        )
     for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
         if value > n_latents:
+            of = f"expansion {config.expansion} at d_model {d_model}" if origin is None else f"the SAE {origin.name}"
             raise UserError(
-                f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
-                f"d_model {d_model}: choose {name} in 1..{n_latents}"
+                f"{name}={value} is larger than the {n_latents} latents of {of}: choose {name} in 1..{n_latents}"
             )
 
 
