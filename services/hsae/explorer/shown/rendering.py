@@ -46,6 +46,7 @@ def _environment() -> Environment:
         "image_address": addresses.image_address,
         "interval": numbers.interval,
         "latent_address": addresses.latent_address,
+        "map_address": addresses.map_address,
         "null_cells": cells.null_cells,
         "node_address": addresses.node_address,
         "thumbnail_address": addresses.thumbnail_address,
