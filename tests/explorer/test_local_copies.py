@@ -30,8 +30,9 @@ def size(explored, objects) -> int:
 
 
 def values(copies: LocalCopies, wanted: tuple[str, str]) -> np.ndarray:
+    """All bytes of all tensors of an object."""
     with copies.opened(*wanted) as file:
-        return np.array(file.get_tensor("data"))
+        return np.concatenate([file.get_tensor(name).ravel().view(np.uint8) for name in sorted(file.keys())])
 
 
 def names(folder: Path) -> set[str]:

@@ -55,6 +55,13 @@ def _environment() -> Environment:
     return environment
 
 
+def prepare() -> None:
+    """Compile the templates and look for what pictures need, so that no first reader waits for it."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+    map_style_id()
+
+
 def page(request: Request, template: str, *, status: int = 200, draws: bool = False, **context: Any) -> HTMLResponse:
     """A page of a template; one that `draws` loads Plotly."""
     text = (
