@@ -32,7 +32,7 @@ def halves(**changes):
     """Analyses 1 and 2 are the halves of one SAE, 3 is one that the comparison does not have."""
     single = {
         "analyses": [analysis(2, 1), analysis(1, 0), analysis(3, 0)],
-        "layers": [layer(1, fvu=0.2, probe_accuracy=None), layer(2, fvu=0.4, probe_accuracy=0.5), layer(3, fvu=0.9)],
+        "layers": [layer(2, fvu=0.4, probe_accuracy=0.5), layer(1, fvu=0.2, probe_accuracy=None), layer(3, fvu=0.9)],
         "intervals": {(1, "sae", METRIC): (5.0, 4.0, 6.0)},
         "shuffled": {(1, METRIC): (0.1, 0.3), (2, METRIC): (0.3, 0.5), (3, METRIC): (9.0, 9.0)},
         "scores": [node(1), node(2, f1_adjusted=0.6, q_node=0.03, n_images=3), node(3)],

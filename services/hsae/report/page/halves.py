@@ -66,8 +66,11 @@ def averaged(single: Drawn, first_of: Mapping[int, int], names: Mapping[int, str
     }
     of_layers = _grouped((first_of[row["analysis_id"]], row) for row in single.layers if row["analysis_id"] in first_of)
     layers = [
-        with_headlines(_mean_row(of_layers[row["analysis_id"]]), intervals, shuffled)
-        | {"analysis_id": row["analysis_id"], "sae": row["sae"]}
+        with_headlines(
+            _mean_row(of_layers[row["analysis_id"]]) | {"analysis_id": row["analysis_id"], "sae": row["sae"]},
+            intervals,
+            shuffled,
+        )
         for row in analyses
         if row["analysis_id"] in of_layers
     ]
