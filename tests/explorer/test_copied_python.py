@@ -81,9 +81,6 @@ def test_pairs_are_those_of_the_page(explored, in_notebook):
     assert 0 < len(shown_numbers(page, 0)) <= 50
     assert list(found.parent)[:50] == shown_numbers(page, 0)
     assert list(found.child)[:50] == shown_numbers(page, 2)
-    confirmed = in_notebook(copied(explored.get(f"/pairs?study={explored.wordnet}&layer=3&confirmed=1"), "python")[0])
-    assert len(confirmed) > 0
-    assert confirmed.is_confirmed.all()
 
 
 def test_latents_that_fire_on_an_image_are_those_of_the_page(explored, in_notebook):
@@ -113,9 +110,16 @@ def test_a_node_across_layers_is_that_of_the_page(explored, in_notebook):
 def test_a_latent_is_shown_with_its_maps_and_its_numbers(explored, in_notebook):
     (row,) = explored.sql("SELECT s.analysis_id, v.latent FROM latent_map v JOIN map_set s ON s.id = v.map_set_id"
                           " WHERE map_index IS NOT NULL LIMIT 1")  # fmt: skip
-    show, numbers, family = copied(explored.get(f"/latent/{row['analysis_id']}/sae/{row['latent']}"), "python")
+    show, numbers, *_ = copied(explored.get(f"/latent/{row['analysis_id']}/sae/{row['latent']}"), "python")
     assert "maps=True" in show
     assert "relevancy, image" in in_notebook(show)._repr_html_()
     assert list(in_notebook(numbers).latent) == [row["latent"]]
-    parents, children = in_notebook(family)
-    assert set(parents.child) | set(children.parent) <= {row["latent"]}
+
+
+def test_parents_and_children_of_a_latent_are_a_table_of_each(explored, in_notebook):
+    (row,) = explored.sql("SELECT analysis_id, parent FROM latent_edge WHERE basis = 'sae' AND implication IS NOT NULL"
+                          " ORDER BY analysis_id, parent LIMIT 1")  # fmt: skip
+    page = explored.get(f"/latent/{row['analysis_id']}/sae/{row['parent']}")
+    parents, children = in_notebook(copied(page, "python")[-1])
+    assert set(children.parent) == {row["parent"]}
+    assert set(parents.child) <= {row["parent"]}
