@@ -83,7 +83,7 @@ class Workspace:
             UserError: there is none (the message lists what there is), or several have the name.
         """
         with transaction(self.connections.sessions) as session:
-            wanted = require_study_or_latest(session, None)[0] if which == LATEST else which
+            wanted = require_study_or_latest(session, None).number if which == LATEST else which
             rows = list_studies(session)
         fitting = [row for row in rows if wanted in (row["id"], row["name"])]
         if len(fitting) == 1:
