@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -30,6 +30,7 @@ _LARGEST_BATCH = 4_096
 _BATCHES_PER_EPOCH = 16
 _DEAD_EPOCHS = 2
 _DEAD_SHARE_OF_TRAINING = 20
+_LEFT_OUT = {"rows", "window_shards"}
 
 
 class SaeConfig(FrozenModel):
@@ -69,6 +70,12 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    rows: Literal["memory", "stream"] = Field(
+        default="memory", description="memory: all rows are held; stream: windows of shards are read while it trains"
+    )
+    window_shards: int = Field(
+        default=16, ge=1, le=10**6, description="shards whose rows are shuffled together where rows are streamed"
+    )
 
     if TYPE_CHECKING:
 
@@ -88,6 +95,12 @@ class SaeConfig(FrozenModel):
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
     @classmethod
+    def settings_of(cls, kind: str) -> set[str]:
+        """The names of all settings that a kind has."""
+        shared = {name for name in cls.model_fields if name != "variant"}
+        return {"kind", *VARIANTS[kind].settings(), *shared}
+
+    @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
         """The config of plain values (of a command line, a YAML file, JSON).
 
@@ -98,10 +111,18 @@ class SaeConfig(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
+        """Without the settings of other kinds, so that a later change of their defaults changes no stored config.
+
+        Settings that were added later are left out at their default, so that the keys of earlier configs stay.
+        """
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
+        stated = {
+            name: value
+            for name, value in shared.items()
+            if name not in _LEFT_OUT or value != type(self).model_fields[name].default
+        }
+        return {"kind": self.kind, "expansion": shared["expansion"]} | own | stated
 
     @model_validator(mode="wrap")
     @classmethod
@@ -116,6 +137,8 @@ class SaeConfig(FrozenModel):
                 f"lr_warmup_share {config.lr_warmup_share:g} and lr_decay_share {config.lr_decay_share:g} overlap: "
                 "choose shares whose sum is at most 1"
             )
+        if config.rows == "memory" and config.window_shards != cls.model_fields["window_shards"].default:
+            raise UserError("window_shards applies to streamed rows only: leave it out or choose rows: stream")
         return config
 
 

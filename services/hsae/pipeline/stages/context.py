@@ -11,6 +11,7 @@ from hsae.catalog import Job, Json
 from hsae.errors import WorkerStoppingError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.sae.rows.shared_pass import Seat
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 
@@ -27,13 +28,25 @@ class StageContext:
         device: torch.device,
         job: jobs.ClaimedJob,
         heartbeat: Heartbeat,
+        seat: Seat | None = None,
     ) -> None:
+        """Gather them.
+
+        Args:
+            settings: the worker's.
+            store: the object store.
+            device: where the work is done.
+            job: the claimed job.
+            heartbeat: what renews its lease.
+            seat: its part in a pass over the data that several jobs share.
+        """
         self.settings = settings
         self.store = store
         self.device = device
         self.job_id = job.lease.job_id
         self.checkpoint = job.checkpoint
         self.fence = job.lease.fence
+        self.seat = seat
         self._lease = job.lease
         self._heartbeat = heartbeat
         self._n_micro_batches = 1

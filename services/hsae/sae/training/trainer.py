@@ -7,24 +7,29 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.order import BatchOrder
-from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
-from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import subsample
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
 _L0_ROWS = 1_024
+_WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +59,17 @@ class CheckpointSaving(NamedTuple):
     Attributes:
         due: asked after every step but the last.
         save: called with the state after a step for which `due` said yes.
+        waiting: called while a step waits for its rows; an error that it raises ends the training.
     """
 
     due: Callable[[], bool]
     save: Callable[[Checkpoint], None]
+    waiting: Callable[[], None] = lambda: None
 
 
 def train(
     config: SaeConfig,
-    rows: TrainingRows,
+    rows: TrainingRows | StreamedRows,
     *,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
@@ -74,7 +81,7 @@ def train(
 
     Args:
         config: how the SAE is trained.
-        rows: activations of one layer.
+        rows: activations of one layer; those of a config with `rows: stream` are streamed.
         device: where it trains; the result is on the CPU.
         checkpoint: the state to continue from; None: from the start.
         on_step: called after every step; an error that it raises ends the training.
@@ -87,23 +94,36 @@ def train(
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
             checkpoint is of another training; the loss is no longer finite.
     """
-    check_rows(rows)
-    check_config(config, rows.activations.shape[1])
-    split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
-    n_train_rows = split.train.shape[0]
+    data = open_training_data(config, rows, lambda held: _on_device_if_it_fits(held, device))
+    check_config(config, rows.d_model)
+    n_train_rows = data.n_train_rows
     schedule = resolve_schedule(config, n_train_rows)
-    rows = _on_device_if_it_fits(rows, device)
     if checkpoint is None:
-        state = TrainingState.begin(initialise(config, rows, split).to(device))
+        state = TrainingState.begin(initialise(config, data.rows, data.split).to(device))
     else:
-        state = restore(checkpoint, config, rows.activations.shape[1], n_train_rows, schedule, device)
-    trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
-    while state.step < schedule.n_steps:
-        trainer.take_step()
-        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
-        if saving is not None and state.step < schedule.n_steps and saving.due():
-            saving.save(capture(state, config, n_train_rows, schedule))
-    return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+        state = restore(checkpoint, config, rows.d_model, n_train_rows, schedule, device)
+    n_saved = state.step
+
+    def save_if_due() -> bool:
+        nonlocal n_saved
+        if saving is None or state.step == n_saved or not saving.due():
+            return False
+        saving.save(capture(state, config, n_train_rows, schedule))
+        n_saved = state.step
+        return True
+
+    with data.batches(state.step, schedule) as batches:
+        trainer = _Trainer(config, data, batches, schedule, state, device, micro_batch(schedule.batch_size))
+        while state.step < schedule.n_steps:
+            while not batches.ready(state.step, _WAIT_SECONDS):
+                if not save_if_due() and saving is not None:
+                    saving.waiting()
+            trainer.take_step()
+            batches.done()
+            on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
+            if state.step < schedule.n_steps:
+                save_if_due()
+    return TrainedSae(state.sae.cpu(), _measure(state, data, schedule, device))
 
 
 def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
@@ -123,8 +143,8 @@ class _Trainer:
     def __init__(
         self,
         config: SaeConfig,
-        rows: TrainingRows,
-        split: RowSplit,
+        data: TrainingData,
+        batches: Batches,
         schedule: Schedule,
         state: TrainingState,
         device: torch.device,
@@ -132,17 +152,21 @@ class _Trainer:
     ) -> None:
         self.micro_batch = micro_batch
         self.config = config
-        self.rows = rows
-        self.split = split
+        self.batches = batches
         self.schedule = schedule
         self.state = state
         self.device = device
-        n_train_rows = split.train.shape[0]
-        self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
-        self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
+        self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
+        self.data = data
+
+    @cached_property
+    def l0_rows(self) -> Float[Tensor, "n d_model"]:
+        """The rows that L0 is measured on during the training; read when a kind asks for it first."""
+        split = self.data.split
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
-        self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
+        chosen = subsample(watched, _L0_ROWS, self.config.seed)
+        return next(self.data.rows.chunks(chosen, _L0_ROWS)).to(self.device)
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -160,9 +184,9 @@ class _Trainer:
         at = TrainingStep(step, n_steps, self.config.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
-        batch = self.split.train[self.batches.batch(step)]
+        batch = self.batches.batch(step)
         for part in torch.split(batch, self.micro_batch):
-            x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
+            x_scaled = sae.scale_inputs(part.to(self.device, torch.float32))
             losses = variant.losses(sae, x_scaled, at)
             share = part.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
@@ -198,10 +222,8 @@ def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingR
     return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
 
 
-def _measure(
-    state: TrainingState, rows: TrainingRows, split: RowSplit, schedule: Schedule, device: torch.device
-) -> SaeMetrics:
-    sae = state.sae.to(device)
+def _measure(state: TrainingState, data: TrainingData, schedule: Schedule, device: torch.device) -> SaeMetrics:
+    sae, rows, split = state.sae.to(device), data.rows, data.split
     train = measure_reconstruction(sae, rows, split.measured_train, device)
     holdout = measure_reconstruction(sae, rows, split.holdout, device) if split.holdout.shape[0] else None
     loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
@@ -217,7 +239,7 @@ def _measure(
         train_l1=train.l1,
         train_dead_share=train.dead_share,
         dead_share=dead_share(sae, rows, split, device),
-        n_train_rows=split.train.shape[0],
+        n_train_rows=data.n_train_rows,
         n_train_rows_measured=train.n_rows,
         n_holdout_rows=split.holdout.shape[0],
         batch_size=schedule.batch_size,
