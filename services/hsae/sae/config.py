@@ -30,7 +30,7 @@ _LARGEST_BATCH = 4_096
 _BATCHES_PER_EPOCH = 16
 _DEAD_EPOCHS = 2
 _DEAD_SHARE_OF_TRAINING = 20
-_LEFT_OUT = {"rows", "window_shards"}
+_LEFT_OUT = {"rows", "window_shards", "precision"}
 
 
 class SaeConfig(FrozenModel):
@@ -75,6 +75,9 @@ class SaeConfig(FrozenModel):
     )
     window_shards: int = Field(
         default=16, ge=1, le=10**6, description="shards whose rows are shuffled together where rows are streamed"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the training's matrix products; weights, sums and losses are float32"
     )
 
     if TYPE_CHECKING:

@@ -84,7 +84,7 @@ def sparse_losses(
     centred = (x_scaled - sae.pre_bias).detach()
     bias = _bias_with_pre_bias_gradient(sae)
     with torch.no_grad():
-        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
         entries = firing(pre)
     z = with_encoder_gradient(centred, sae.encoder_weight, bias, entries, pre[entries.rows, entries.latents])
     residual = x_scaled - decode_entries(entries, z, sae.decoder_weight) - sae.pre_bias

@@ -194,3 +194,23 @@ def test_the_error_of_a_shard_is_raised_where_its_rows_are_needed():
         with pytest.raises(UserError, match="it is lost"):
             reading.batch(2)
     assert not any(thread.name == "windows" for thread in threading.enumerate())
+
+
+def test_a_shard_that_failed_before_it_was_needed_is_read_again():
+    reader, order, shards = make_reader(6, 1, 4)
+    away = order.shards(1)[0]
+    read = shards.read
+    failures = [UserError("the server is away")]
+
+    def fail_once(shard):
+        if shard == away and failures:
+            raise failures.pop()
+        return read(shard)
+
+    shards.read = fail_once
+    with reader.reading(range(6)) as reading:
+        reading.batch(0)
+        with reader._changed:
+            assert reader._changed.wait_for(lambda: reader._failed_early, 60)
+        for step in range(6):
+            assert reading.batch(step).flatten().tolist() == expected_batch(order, step)

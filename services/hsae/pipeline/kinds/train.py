@@ -16,6 +16,7 @@ from hsae.store.keys import SAES, weights_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
 SAE_FORMAT = 1
+_LARGEST_BATCH = 4_096  # of those that a config leaves open
 
 
 def described(asked: Asked) -> str:
@@ -85,10 +86,11 @@ class TrainStage(Stage[TrainRequest]):
         return artifact_key("pass", SAE_FORMAT, order | split_content(request.split))
 
     def pass_bytes(self, request: TrainRequest, session: Session) -> int:
-        """Encoder and decoder in float32, their gradients, and Adam's two moments of each."""
+        """In float32 encoder and decoder, their gradients and Adam's two moments of each; the latents of a batch."""
         of_set = select(Model.d_model).join(ActivationSet, ActivationSet.model_id == Model.id)
         d_model = session.execute(of_set.where(ActivationSet.key == request.activation_key)).scalar_one_or_none() or 0
-        return 2 * request.sae.expansion * d_model * d_model * 4 * 4
+        n_latents = request.sae.expansion * d_model
+        return 4 * n_latents * (4 * 2 * d_model + (request.sae.batch_size or _LARGEST_BATCH))
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """Weights, and the checkpoints of trainings that have not succeeded."""

@@ -101,14 +101,24 @@ class _Turns:
         self._shared = shared
         self._seat = seat
         self._reading = reading
+        self._batch: Float[Tensor, "batch d_model"] | None = None
 
     def ready(self, step: int, seconds: float) -> bool:
         """Whether the batch of a step is in memory, and it is this training's turn; waits for it for some seconds."""
-        return self._reading.ready(step, seconds) and self._shared._start(self._seat, step, seconds)
+        if not (self._reading.ready(step, seconds) and self._shared._start(self._seat, step, seconds)):
+            return False
+        # Another training may have gone back meanwhile, so that earlier windows took the place of these.
+        self._batch = self._reading.batch_if_ready(step)
+        if self._batch is None:
+            self.done()
+        return self._batch is not None
 
     def batch(self, step: int) -> Float[Tensor, "batch d_model"]:
         """The rows of a step that is ready."""
-        return self._reading.batch(step)
+        batch, self._batch = self._batch, None
+        if batch is None:
+            raise RuntimeError(f"the rows of step {step} were taken before they were ready")
+        return batch
 
     def done(self) -> None:
         """The step is made: another training may make one."""

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +12,6 @@ from torch import Tensor
 from hsae.sae.rows.shards import ShardReader
 from hsae.sae.rows.windows import WindowOrder
 
-T = TypeVar("T")
 WINDOWS_HELD = 2
 """The window in use and the next one."""
 
@@ -52,8 +50,12 @@ class Reading:
         Raises:
             Exception: what the reading of a shard raised.
         """
-        while not self.ready(step, 1.0):
-            pass
+        while (found := self.batch_if_ready(step)) is None:
+            self.ready(step, 1.0)
+        return found
+
+    def batch_if_ready(self, step: int) -> Float[Tensor, "batch d_model"] | None:
+        """As `batch`, but None where the rows are not in memory (any more)."""
         return self._reader.take(step)
 
     def done(self) -> None:
@@ -80,6 +82,7 @@ class WindowReader:
         self._places: list[_Place] = []
         self._held: dict[int, Float[Tensor, "n_rows d_model"]] = {}
         self._errors: dict[int, Exception] = {}
+        self._failed_early: set[int] = set()
         self._wanted = range(0)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -115,13 +118,15 @@ class WindowReader:
                 self._choose()
             return self._changed.wait_for(lambda: self._has(windows), seconds)
 
-    def take(self, step: int) -> Float[Tensor, "batch d_model"]:
-        """A copy of the rows of a step that is ready, so that a window can be let go while they are in use."""
+    def take(self, step: int) -> Float[Tensor, "batch d_model"] | None:
+        """A copy of the rows of a step, so that a window can be let go while they are in use; None: not in memory."""
         with self._changed:
             pieces = self._order.pieces(step)
             for piece in pieces:
                 if piece.window in self._errors:
                     raise self._errors[piece.window]
+            if any(piece.window not in self._held for piece in pieces):
+                return None
             parts = [self._held[piece.window][piece.start : piece.stop] for piece in pieces]
         return torch.cat(parts)
 
@@ -139,29 +144,37 @@ class WindowReader:
             behind = min(self._places, key=lambda place: (place.windows.start, place.windows.stop)).windows
             last = max(place.last_window for place in self._places)
             # A batch larger than a window needs more than two.
-            stop = max(behind.stop, min(behind.start + WINDOWS_HELD, last + 1))
-            self._wanted = range(behind.start, stop)
+            self._wanted = range(behind.start, max(behind.stop, min(behind.start + WINDOWS_HELD, last + 1)))
         self._held = {window: held for window, held in self._held.items() if window in self._wanted}
         self._errors = {window: error for window, error in self._errors.items() if window in self._wanted}
+        # What failed before anybody needed it is tried once more: a server that was away may be back.
+        self._failed_early = {
+            window for window in self._failed_early if window in self._wanted and not self._is_needed(window)
+        }
         self._changed.notify_all()
+
+    def _is_needed(self, window: int) -> bool:
+        return any(window in place.windows for place in self._places)
 
     def _run(self) -> None:
         while (window := self._next()) is not None:
+            content, error = None, None
             try:
                 content = self._read(window)
             except _NotWantedError:
                 continue
-            except Exception as error:  # noqa: BLE001 -- whoever needs the window raises it
-                self._keep(self._errors, window, error)
-            else:
-                self._keep(self._held, window, content)
-                del content
-
-    def _keep(self, where: dict[int, T], window: int, what: T) -> None:
-        with self._changed:
-            if window in self._wanted:
-                where[window] = what
-            self._changed.notify_all()
+            except Exception as failure:  # noqa: BLE001 -- whoever needs the window raises it
+                error = failure
+            with self._changed:
+                if window in self._wanted:
+                    if content is not None:
+                        self._held[window] = content
+                    elif error is not None and self._is_needed(window):
+                        self._errors[window] = error
+                    else:
+                        self._failed_early.add(window)
+                self._changed.notify_all()
+            del content, error
 
     def _is_ended(self) -> bool:
         return self._thread is not threading.current_thread()
@@ -170,7 +183,8 @@ class WindowReader:
         """The next window to read; None once nobody reads any more."""
 
         def lacking() -> list[int]:
-            return [window for window in self._wanted if window not in self._held and window not in self._errors]
+            done = self._held.keys() | self._errors.keys() | self._failed_early
+            return [window for window in self._wanted if window not in done]
 
         with self._changed:
             self._changed.wait_for(lambda: self._is_ended() or lacking())

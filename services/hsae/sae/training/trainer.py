@@ -187,7 +187,8 @@ class _Trainer:
         batch = self.batches.batch(step)
         for part in torch.split(batch, self.micro_batch):
             x_scaled = sae.scale_inputs(part.to(self.device, torch.float32))
-            losses = variant.losses(sae, x_scaled, at)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                losses = variant.losses(sae, x_scaled, at)
             share = part.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
