@@ -61,8 +61,8 @@ def test_it_learns_as_well_as_in_memory(shards):
     metrics = train(streamed(config), StreamedRows(shards), device=CPU).metrics
     counts = ("n_train_rows", "n_train_rows_measured", "n_holdout_rows", "batch_size", "n_steps")
     assert [getattr(metrics, name) for name in counts] == [getattr(in_memory, name) for name in counts]
-    assert metrics.fvu == pytest.approx(in_memory.fvu, abs=0.03)
-    assert metrics.fvu < 0.2
+    assert max(metrics.fvu, in_memory.fvu) < 0.2
+    assert metrics.fvu == pytest.approx(in_memory.fvu, abs=0.08)
 
 
 def test_the_untrained_sae_is_that_of_the_first_step(shards):

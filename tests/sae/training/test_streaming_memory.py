@@ -33,9 +33,8 @@ class Shards:
 
 
 def train_on(n_shards, n_steps):
-    config = SaeConfig(
-        kind="topk", k=4, expansion=1, rows="stream", window_shards=4, batch_size=8192, n_steps=n_steps, aux_coefficient=0
-    )
+    size = {"expansion": 1, "k": 4, "batch_size": 8192, "n_steps": n_steps, "aux_coefficient": 0}
+    config = SaeConfig(kind="topk", rows="stream", window_shards=4, **size)
     train(config, StreamedRows(Shards(n_shards)), device=torch.device("cpu"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
