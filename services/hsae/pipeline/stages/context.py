@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 from sqlalchemy import update
@@ -11,9 +12,11 @@ from hsae.catalog import Job, Json
 from hsae.errors import WorkerStoppingError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
-from hsae.sae.rows.shared_pass import Seat
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
+
+if TYPE_CHECKING:  # the command line imports this module, and starts without torch
+    from hsae.sae.rows.shared_pass import Seat
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ class StageContext:
         device: torch.device,
         job: jobs.ClaimedJob,
         heartbeat: Heartbeat,
-        seat: Seat | None = None,
+        seat: "Seat | None" = None,
     ) -> None:
         """Gather them.
 
