@@ -20,12 +20,8 @@ from hsae.store.reading import Readable
 WantedImages = Bool[np.ndarray, "n_listed"]
 
 
-class StreamContext(Protocol):
-    """What is needed of a job's context."""
-
-    @property
-    def settings(self) -> Settings:
-        """The worker's settings."""
+class ShardContext(Protocol):
+    """What the reading of shards needs of a job's context."""
 
     @property
     def store(self) -> ObjectStore:
@@ -35,12 +31,20 @@ class StreamContext(Protocol):
         """Raise if the job must stop."""
 
 
+class StreamContext(ShardContext, Protocol):
+    """What a job that streams needs besides."""
+
+    @property
+    def settings(self) -> Settings:
+        """The worker's settings."""
+
+
 class SetShards:
     """The shards of a set, for a training that streams them (a `hsae.sae.rows.shards.StoredShards`)."""
 
     def __init__(
         self,
-        context: StreamContext,
+        context: ShardContext,
         manifest: ActivationManifest,
         images: WantedImages | None = None,
         cache: Readable | None = None,
