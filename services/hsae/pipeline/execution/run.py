@@ -68,9 +68,7 @@ def run_job(
         job = worker.claim(job_id)
         if job is None:
             return "not queued"
-        with transaction(worker.sessions) as session:
-            found = find_companions(session, job, device, settings.trained_together)
-        with companions(job, found, worker.claim_and_run) as seat:
+        with companions(job, worker.companions_of(job), worker.claim_and_run) as seat:
             return worker.run(job, seat)
     finally:
         engine.dispose()
@@ -96,6 +94,15 @@ class _Worker:
         if job is None:
             log.info("job %d is not queued: nothing to do", job_id)
         return job
+
+    def companions_of(self, job: jobs.ClaimedJob) -> list[int]:
+        """The jobs to run beside a claimed one; none where the database has just gone away."""
+        try:
+            with transaction(self.sessions) as session:
+                return find_companions(session, job, self.device, self.settings.trained_together)
+        except ServiceError as error:
+            log.warning("job %d runs by itself: %s", job.lease.job_id, error)
+            return []
 
     def claim_and_run(self, job_id: int, seat: Seat) -> None:
         """Run a job beside another one, unless somebody else has it by now."""
