@@ -127,9 +127,14 @@ def vectors_per_second(config: SaeConfig, rows: TrainingRows | StreamedRows, dev
     """Of one training."""
     clock = Clock()
     train(config, rows, device=device, on_step=clock.on_step)
+    return n_vectors(config) / (clock.end - clock.begin)
+
+
+def n_vectors(config: SaeConfig) -> int:
+    """Of the steps that are counted."""
     assert config.n_steps is not None
     assert config.batch_size is not None
-    return (config.n_steps - _SKIPPED_STEPS) * config.batch_size / (clock.end - clock.begin)
+    return (config.n_steps - _SKIPPED_STEPS) * config.batch_size
 
 
 def sweep_vectors_per_second(configs: list[SaeConfig], shards: SetShards, device: torch.device) -> float:
@@ -149,8 +154,8 @@ def sweep_vectors_per_second(configs: list[SaeConfig], shards: SetShards, device
         thread.start()
     for thread in threads:
         thread.join()
-    n_vectors = sum((config.n_steps - _SKIPPED_STEPS) * config.batch_size for config in configs)  # type: ignore[operator]
-    return n_vectors / (max(clock.end for clock in clocks) - min(clock.begin for clock in clocks))
+    seconds = max(clock.end for clock in clocks) - min(clock.begin for clock in clocks)
+    return sum(map(n_vectors, configs)) / seconds
 
 
 def peak_gb() -> float:

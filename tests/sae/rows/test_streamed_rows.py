@@ -154,7 +154,7 @@ def test_at_most_two_windows_are_held_and_none_is_read_twice_a_pass():
         most = max(most, len(reader._held) + being_read)
         return read(shard)
 
-    shards.read = count
+    shards.read = count  # type: ignore[method-assign]
     with reader.reading(range(order.batches_per_epoch)) as reading:
         for step in range(order.batches_per_epoch):
             reading.batch(step)
@@ -188,7 +188,7 @@ def test_the_error_of_a_shard_is_raised_where_its_rows_are_needed():
             raise UserError("it is lost")
         return read(shard)
 
-    shards.read = fail
+    shards.read = fail  # type: ignore[method-assign]
     with reader.reading(range(4)) as reading:
         reading.batch(0), reading.batch(1)
         with pytest.raises(UserError, match="it is lost"):
@@ -207,7 +207,7 @@ def test_a_shard_that_failed_before_it_was_needed_is_read_again():
             raise failures.pop()
         return read(shard)
 
-    shards.read = fail_once
+    shards.read = fail_once  # type: ignore[method-assign]
     with reader.reading(range(6)) as reading:
         reading.batch(0)
         with reader._changed:

@@ -81,7 +81,10 @@ def test_rows_in_memory_cannot_be_streamed(rows):
 
 
 class _Slow(ShardsInMemory):
-    """Reads no shard after the second until it is let go."""
+    """Reads `n_free` shards, and no more until it is let go."""
+
+    gate: threading.Event
+    n_free: int
 
     def read(self, shard: int) -> TrainingRows:
         if len(self.read_shards) >= self.n_free:
@@ -91,7 +94,7 @@ class _Slow(ShardsInMemory):
 
 def test_a_training_that_waits_for_rows_saves_its_state_and_can_be_stopped(shards):
     slow = _Slow(shards.layout, shards.shards)
-    slow.gate, slow.n_free = threading.Event(), len(SIZES) + 4  # the start reads all of them, then two windows
+    slow.gate, slow.n_free = threading.Event(), 2 * len(SIZES) + 4  # the start reads all twice; two windows
     saved: list[Checkpoint] = []
     config = streamed(SHORT["topk"])
 

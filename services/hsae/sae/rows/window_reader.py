@@ -50,8 +50,8 @@ class Reading:
         Raises:
             Exception: what the reading of a shard raised.
         """
-        while (found := self.batch_if_ready(step)) is None:
-            self.ready(step, 1.0)
+        while not self.ready(step, 1.0) or (found := self.batch_if_ready(step)) is None:
+            pass
         return found
 
     def batch_if_ready(self, step: int) -> Float[Tensor, "batch d_model"] | None:
