@@ -1,12 +1,12 @@
 # Everything runs from a virtual environment in .venv, made on the first call. Needs Python 3.11 or newer, pip and make.
 PYTHON ?= python3
 VENV ?= .venv
-# One more than two cores have: many tests wait for processes and servers.
-TEST_PROCESSES ?= 3
+# Twice as many as two cores: a test waits for processes and servers for half of its time.
+TEST_PROCESSES ?= 4
 # Few and always the same random examples for a property test; `thorough` draws them all.
 TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder \
 	--hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check

@@ -5,6 +5,8 @@ import threading
 import pytest
 from tests.sae.small_trainings import CPU, SHORT, assert_same_tensors
 from tests.sae.stored_shards import ShardsInMemory
+from tests.sae.training.test_last_good import CONFIG as FRAGILE
+from tests.sae.training.test_last_good import Fragile, bearable
 from tests.sae.training.test_streaming import SIZES, streamed
 
 from hsae.errors import UserError
@@ -13,8 +15,9 @@ from hsae.sae.rows.shared_pass import Seat, SharedPass
 from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.trainer import CheckpointSaving, TrainedSae, train
+from hsae.sae.variants import VARIANTS
 
-CONFIGS = {name: streamed(config) for name, config in SHORT.items()}
+CONFIGS = {name: streamed(SHORT[name]) for name in ("topk", "relu", "relu with a target", "gated")}
 
 
 @pytest.fixture
@@ -83,6 +86,18 @@ def test_trainings_of_other_lengths_and_other_rows_may_sit_beside_each_other(sha
         assert_same_tensors(
             made[name].sae.to_tensors(), train(config, StreamedRows(shards), device=CPU).sae.to_tensors()
         )
+
+
+def test_one_that_goes_back_to_an_earlier_step_is_waited_for(shards, monkeypatch):
+    monkeypatch.setitem(VARIANTS, Fragile.kind, Fragile)
+    monkeypatch.setitem(bearable, "loss", 0.6)
+    fragile = SaeConfig.parse({**FRAGILE, "rows": "stream", "window_shards": 1})
+    other = SaeConfig.parse({**FRAGILE, "kind": "topk", "rows": "stream", "window_shards": 1})
+    made = at_once({"fragile": training(shards, fragile), "other": training(shards, other)})
+    assert made["fragile"].metrics.rate_halvings == 1
+    for name, config in (("fragile", fragile), ("other", other)):
+        expected = train(config, StreamedRows(shards), device=CPU)
+        assert_same_tensors(made[name].sae.to_tensors(), expected.sae.to_tensors())
 
 
 def test_one_that_fails_or_never_begins_does_not_keep_the_others(shards):

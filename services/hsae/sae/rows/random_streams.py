@@ -7,6 +7,8 @@ HOLDOUT_STREAM = 2**63
 SUBSAMPLE_STREAM = 2**63 + 1
 MEASURED_STREAM = 2**63 + 2
 SHARD_STREAM = 2**63 + 3
+# Plus the number of the step.
+RESAMPLING_STREAM = 2**62
 
 
 def generator(seed: int, stream: int, part: int = 0) -> np.random.Generator:

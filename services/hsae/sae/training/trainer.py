@@ -5,16 +5,15 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.losses import TrainingStep
@@ -25,6 +24,8 @@ from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
+from hsae.sae.training.last_good import LastGood, NonFiniteError
+from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
@@ -34,7 +35,10 @@ _WAIT_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """The state of a training after a step; the losses are those of its batch (see `losses`)."""
+    """The state of a training after a step; the losses are those of its batch (see `losses`).
+
+    A training that went back to an earlier step reports the steps from there once more, with another `rate_halvings`.
+    """
 
     step: int
     n_steps: int
@@ -43,6 +47,7 @@ class StepReport:
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
+    rate_halvings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class CheckpointSaving(NamedTuple):
     """When a training saves its state, and how.
 
     Attributes:
-        due: asked after every step but the last.
-        save: called with the state after a step for which `due` said yes.
+        due: asked after every step but the last, while there is a state that was not saved.
+        save: called with the last state that was kept (see `hsae.sae.training.last_good`) when `due` says yes.
         waiting: called while a step waits for its rows; an error that it raises ends the training.
     """
 
@@ -87,29 +92,34 @@ def train(
         on_step: called after every step; an error that it raises ends the training.
         saving: when the state is saved, and how; None: never.
         micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
-            parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
-            batch.
+            parts are added up; kinds that choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The
+            auxiliary loss is taken per part, so the bits differ from those of a whole batch.
 
     Raises:
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
-            checkpoint is of another training; the loss is no longer finite.
+            checkpoint is of another training; loss or gradient are not finite, also after two returns to an earlier
+            step with half the learning rate.
     """
     data = open_training_data(config, rows, lambda held: _on_device_if_it_fits(held, device))
     check_config(config, rows.d_model)
     n_train_rows = data.n_train_rows
     schedule = resolve_schedule(config, n_train_rows)
-    if checkpoint is None:
-        state = TrainingState.begin(initialise(config, data.rows, data.split).to(device))
-    else:
-        state = restore(checkpoint, config, rows.d_model, n_train_rows, schedule, device)
-    n_saved = state.step
+    last_good = LastGood(
+        schedule.n_steps,
+        config.learning_rate,
+        begin=lambda: TrainingState.begin(initialise(config, data.rows, data.split).to(device)),
+        capture=lambda state: capture(state, config, n_train_rows, schedule),
+        restore=lambda kept: restore(kept, config, rows.d_model, n_train_rows, schedule, device),
+    )
+    state, saved = last_good.start(checkpoint), last_good.kept
 
     def save_if_due() -> bool:
-        nonlocal n_saved
-        if saving is None or state.step == n_saved or not saving.due():
+        nonlocal saved
+        kept = last_good.kept
+        if saving is None or kept is None or kept is saved or not saving.due():
             return False
-        saving.save(capture(state, config, n_train_rows, schedule))
-        n_saved = state.step
+        saving.save(kept)
+        saved = kept
         return True
 
     with data.batches(state.step, schedule) as batches:
@@ -118,9 +128,15 @@ def train(
             while not batches.ready(state.step, _WAIT_SECONDS):
                 if not save_if_due() and saving is not None:
                     saving.waiting()
-            trainer.take_step()
-            batches.done()
-            on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
+            try:
+                trainer.take_step()
+                last_good.keep_if_due(state)
+            except NonFiniteError as error:
+                state = trainer.state = last_good.go_back(state, error)
+                continue
+            finally:
+                batches.done()
+            on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses, state.rate_halvings))
             if state.step < schedule.n_steps:
                 save_if_due()
     return TrainedSae(state.sae.cpu(), _measure(state, data, schedule, device))
@@ -156,6 +172,7 @@ class _Trainer:
         self.schedule = schedule
         self.state = state
         self.device = device
+        self.aux_coefficient = config.aux_coefficient if config.dead_latents == "auxk" else 0.0
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
         self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
         self.data = data
@@ -172,44 +189,65 @@ class _Trainer:
         """Move the state by one step.
 
         Raises:
-            UserError: the loss is not finite.
+            NonFiniteError: the loss or the gradient is not finite; the weights are as before the step.
         """
         state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
         sae, optimiser, variant = state.sae, state.optimiser, self.config.variant
-        rate = learning_rate(self.config, step, n_steps)
+        rate = learning_rate(self.config, step, n_steps) / 2**state.rate_halvings
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         dead = state.silent_steps >= self.dead_after_steps
-        at = TrainingStep(step, n_steps, self.config.aux_coefficient, self.k_aux, dead)
+        at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
+        notes = []
         batch = self.batches.batch(step)
-        for part in torch.split(batch, self.micro_batch):
-            x_scaled = sae.scale_inputs(part.to(self.device, torch.float32))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                losses = variant.losses(sae, x_scaled, at)
-            share = part.shape[0] / batch.shape[0]
+        for x_scaled, prepared in self._parts(batch):
+            with self._autocast():
+                losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
+            share = x_scaled.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
             fired |= losses.fired
+            notes += [] if losses.note is None else [losses.note]
             torch.autograd.backward(share * losses.total)
         values = tuple(terms.tolist())
         if not math.isfinite(values[0]):
-            raise UserError(
-                f"the loss became {values[0]} at step {step + 1} of {n_steps}: choose a learning_rate below "
-                f"{self.config.learning_rate:g}"
-            )
+            raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
         with torch.no_grad():
             variant.before_step(sae)
-            torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
+            norm = float(torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT))
+            if not math.isfinite(norm):
+                raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
             optimiser.step()
             share = rate / self.config.learning_rate
-            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows)))
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows), notes))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values
         state.step = step + 1
+        if self.config.dead_latents == "resample" and is_due(state.step, n_steps):
+            resample(state, self.config.seed, self.dead_after_steps, self._rows_for_directions)
+
+    def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
+        """Raw activations from which dead latents may take their directions at this step."""
+        train = self.data.split.train
+        chosen = train[drawn_rows(train.shape[0], self.config.seed, self.state.step)]
+        return next(self.data.rows.chunks(chosen, N_ROWS)).to(self.device)
+
+    def _parts(self, batch: Float[Tensor, "n d_model"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+        """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
+        sae = self.state.sae
+        parts = [sae.scale_inputs(part.to(self.device, torch.float32)) for part in torch.split(batch, self.micro_batch)]
+        if len(parts) == 1:
+            return iter([(parts[0], None)])
+        with torch.no_grad(), self._autocast():
+            return zip(parts, self.config.variant.prepare_batch(sae, parts), strict=True)
+
+    def _autocast(self) -> torch.autocast:
+        """Matrix products in bfloat16 where the config asks for that."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
@@ -249,5 +287,6 @@ def _measure(state: TrainingState, data: TrainingData, schedule: Schedule, devic
         reconstruction_loss=reconstruction_loss,
         sparsity_loss=sparsity_loss,
         auxiliary_loss=auxiliary_loss,
+        rate_halvings=state.rate_halvings,
         of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
     )
