@@ -96,6 +96,11 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--steps", "n_steps", type=int, help="Training steps.  [default: from the number of rows]")
 @click.option("--batch-size", type=int, help="Rows per training step.  [default: from the number of rows]")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option(
+    "--rows",
+    type=click.Choice(["memory", "stream"]),
+    help="Whether a training holds all activations, or reads them while it trains.  [default: memory]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the SAE and of the augmented views.")
 @click.option(
     "--seeds",
@@ -215,7 +220,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     layers = chosen_layers(options["layer"], options["layers"])
     if options["sae_from"] and not options["trains"]:
         options = options | {"kinds": ()}
-    tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "seed")
+    tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "rows", "seed")
     given = {name: options[name] for name in tuned if options.get(name) is not None}
     kinds = tuple(dict.fromkeys(options["kinds"]))
     if not kinds and set(given) - {"seed"}:

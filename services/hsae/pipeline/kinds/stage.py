@@ -231,6 +231,16 @@ class Stage(ABC, Generic[R]):
         """
         del request, job_id, session
 
+    def pass_key(self, request: R) -> str | None:
+        """What jobs have in common that one worker may run over one pass of the data; None: it runs by itself."""
+        del request
+        return None
+
+    def pass_bytes(self, request: R, session: Session) -> int:
+        """The memory that a job needs besides what is shared in such a pass."""
+        del request, session
+        return 0
+
     def run(self, request: R, context: Any) -> Json:
         """Make the artifact; returns a short summary."""
         summary: Json = resolve_name(self.code)(request, context)

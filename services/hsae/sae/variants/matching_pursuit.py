@@ -50,6 +50,8 @@ for _ in range(config["k"]):
     left = left - best.values[:, None] * sae["decoder_weight"][best.indices]
 return latents"""
 
+    narrow_products = False  # every step takes the residual of the one before, and rounding would add up
+
     k: FiringPerRow = 32
 
     def latent_counts(self) -> Mapping[str, int]:

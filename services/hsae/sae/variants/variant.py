@@ -109,6 +109,7 @@ class SaeVariant(ABC):
             `pre`, the pre-activations as float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the
             stored settings.
         free_directions: whether a direction may be set to any other one, as resampling does.
+        narrow_products: whether its losses suit matrix products in bfloat16.
     """
 
     kind: ClassVar[str]
@@ -116,6 +117,7 @@ class SaeVariant(ABC):
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
     free_directions: ClassVar[bool] = True
+    narrow_products: ClassVar[bool] = True
     # A list of numbers is a text; YAML reads a list of one as a number.
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False, "coerce_numbers_to_str": True}
 
