@@ -118,7 +118,7 @@ def train(
         except NonFiniteError as error:
             state = trainer.state = last_good.go_back(state, error)
             continue
-        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses, state.rate_halvings))
+        on_step(_report(state, schedule))
         kept = last_good.kept
         if saving is None or kept is None or kept is saved or state.step == schedule.n_steps:
             continue
@@ -126,6 +126,20 @@ def train(
             saving.save(kept)
             saved = kept
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+
+
+def _report(state: TrainingState, schedule: Schedule) -> StepReport:
+    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
+    return StepReport(
+        step=state.step,
+        n_steps=schedule.n_steps,
+        batch_size=schedule.batch_size,
+        loss=loss,
+        reconstruction_loss=reconstruction_loss,
+        sparsity_loss=sparsity_loss,
+        auxiliary_loss=auxiliary_loss,
+        rate_halvings=state.rate_halvings,
+    )
 
 
 def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
