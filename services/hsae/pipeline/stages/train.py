@@ -11,12 +11,16 @@ from hsae.catalog import ActivationSet, Dataset, Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
+from hsae.pipeline.inputs.streamed_set import streamed_rows
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.trainer import CheckpointSaving, StepReport
 from hsae.sae.training.trainer import train as train_sae
+from hsae.store.activations import ActivationManifest
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import checkpoint_key, checkpoints_prefix, weights_key
 from hsae.store.tensors import get_tensors, put_tensors
@@ -41,8 +45,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
-    rows = read_training_rows(context, manifest, _training_images(row, request, context))
-    log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
+    rows = _rows(request, context, manifest, _training_images(row, request, context))
     checkpoints = _Checkpoints(request.key, context)
     reports = _Reports(context)
     trained = train_sae(
@@ -51,7 +54,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         device=context.device,
         checkpoint=checkpoints.latest(),
         on_step=reports.take,
-        saving=CheckpointSaving(checkpoints.due, checkpoints.save),
+        saving=CheckpointSaving(checkpoints.due, checkpoints.save, waiting=context.check),
         micro_batch=context.micro_batch,
     )
     context.check()
@@ -88,6 +91,20 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
+
+
+def _rows(
+    request: TrainRequest, context: StageContext, manifest: ActivationManifest, images: WantedImages | None
+) -> TrainingRows | StreamedRows:
+    """The rows of these images (None: of all), in memory or streamed."""
+    if request.sae.rows == "stream":
+        streamed = streamed_rows(context, manifest, images, seat=context.seat)
+        n_rows = len(streamed.layout.images) * streamed.layout.rows_per_image
+        log.info("streaming %d rows of %d dimensions", n_rows, manifest.d_model)
+        return streamed
+    rows = read_training_rows(context, manifest, images)
+    log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
+    return rows
 
 
 def _training_images(activations: ActivationSet, request: TrainRequest, context: StageContext) -> WantedImages | None:

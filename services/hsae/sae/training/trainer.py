@@ -5,21 +5,24 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
+from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.order import BatchOrder
-from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
-from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import subsample
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
+from hsae.sae.schedule import Schedule, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
 from hsae.sae.training.last_good import LastGood, NonFiniteError
@@ -28,6 +31,7 @@ from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
 _L0_ROWS = 1_024
+_WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +65,17 @@ class CheckpointSaving(NamedTuple):
     Attributes:
         due: asked after every step but the last, while there is a state that was not saved.
         save: called with the last state that was kept (see `hsae.sae.training.last_good`) when `due` says yes.
+        waiting: called while a step waits for its rows; an error that it raises ends the training.
     """
 
     due: Callable[[], bool]
     save: Callable[[Checkpoint], None]
+    waiting: Callable[[], None] = lambda: None
 
 
 def train(
     config: SaeConfig,
-    rows: TrainingRows,
+    rows: TrainingRows | StreamedRows,
     *,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
@@ -81,51 +87,60 @@ def train(
 
     Args:
         config: how the SAE is trained.
-        rows: activations of one layer.
+        rows: activations of one layer; those of a config with `rows: stream` are streamed.
         device: where it trains; the result is on the CPU.
         checkpoint: the state to continue from; None: from the start.
         on_step: called after every step; an error that it raises ends the training.
         saving: when the state is saved, and how; None: never.
         micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
-            parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
-            batch.
+            parts are added up; kinds that choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The
+            auxiliary loss is taken per part, so the bits differ from those of a whole batch.
 
     Raises:
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
             checkpoint is of another training; loss or gradient are not finite, also after two returns to an earlier
             step with half the learning rate.
     """
-    check_rows(rows)
-    check_config(config, rows.activations.shape[1])
-    split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
-    n_train_rows = split.train.shape[0]
+    data = open_training_data(config, rows, lambda held: _on_device_if_it_fits(held, device))
+    check_config(config, rows.d_model)
+    n_train_rows = data.n_train_rows
     schedule = resolve_schedule(config, n_train_rows)
-    rows = _on_device_if_it_fits(rows, device)
-    d_model = rows.activations.shape[1]
     last_good = LastGood(
         schedule.n_steps,
         config.learning_rate,
-        begin=lambda: TrainingState.begin(initialise(config, rows, split).to(device)),
+        begin=lambda: TrainingState.begin(initialise(config, data.rows, data.split).to(device)),
         capture=lambda state: capture(state, config, n_train_rows, schedule),
-        restore=lambda kept: restore(kept, config, d_model, n_train_rows, schedule, device),
+        restore=lambda kept: restore(kept, config, rows.d_model, n_train_rows, schedule, device),
     )
     state, saved = last_good.start(checkpoint), last_good.kept
-    trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
-    while state.step < schedule.n_steps:
-        try:
-            trainer.take_step()
-            last_good.keep_if_due(state)
-        except NonFiniteError as error:
-            state = trainer.state = last_good.go_back(state, error)
-            continue
-        on_step(_report(state, schedule))
+
+    def save_if_due() -> bool:
+        nonlocal saved
         kept = last_good.kept
-        if saving is None or kept is None or kept is saved or state.step == schedule.n_steps:
-            continue
-        if saving.due():
-            saving.save(kept)
-            saved = kept
-    return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+        if saving is None or kept is None or kept is saved or not saving.due():
+            return False
+        saving.save(kept)
+        saved = kept
+        return True
+
+    with data.batches(state.step, schedule) as batches:
+        trainer = _Trainer(config, data, batches, schedule, state, device, micro_batch(schedule.batch_size))
+        while state.step < schedule.n_steps:
+            while not batches.ready(state.step, _WAIT_SECONDS):
+                if not save_if_due() and saving is not None:
+                    saving.waiting()
+            try:
+                trainer.take_step()
+                last_good.keep_if_due(state)
+            except NonFiniteError as error:
+                state = trainer.state = last_good.go_back(state, error)
+                continue
+            finally:
+                batches.done()
+            on_step(_report(state, schedule))
+            if state.step < schedule.n_steps:
+                save_if_due()
+    return TrainedSae(state.sae.cpu(), _measure(state, data, schedule, device))
 
 
 def _report(state: TrainingState, schedule: Schedule) -> StepReport:
@@ -159,8 +174,8 @@ class _Trainer:
     def __init__(
         self,
         config: SaeConfig,
-        rows: TrainingRows,
-        split: RowSplit,
+        data: TrainingData,
+        batches: Batches,
         schedule: Schedule,
         state: TrainingState,
         device: torch.device,
@@ -168,18 +183,22 @@ class _Trainer:
     ) -> None:
         self.micro_batch = micro_batch
         self.config = config
-        self.rows = rows
-        self.split = split
+        self.batches = batches
         self.schedule = schedule
         self.state = state
         self.device = device
-        n_train_rows = split.train.shape[0]
-        self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
         self.aux_coefficient = config.aux_coefficient if config.dead_latents == "auxk" else 0.0
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
-        self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
+        self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
+        self.data = data
+
+    @cached_property
+    def l0_rows(self) -> Float[Tensor, "n d_model"]:
+        """The rows that L0 is measured on during the training; read when a kind asks for it first."""
+        split = self.data.split
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
-        self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
+        chosen = subsample(watched, _L0_ROWS, self.config.seed)
+        return next(self.data.rows.chunks(chosen, _L0_ROWS)).to(self.device)
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -197,14 +216,16 @@ class _Trainer:
         at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
-        batch = self.split.train[self.batches.batch(step)]
-        for part in torch.split(batch, self.micro_batch):
-            x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
-            losses = variant.losses(sae, x_scaled, at)
-            share = part.shape[0] / batch.shape[0]
+        notes = []
+        batch = self.batches.batch(step)
+        for x_scaled, prepared in self._parts(batch):
+            with self._autocast():
+                losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
+            share = x_scaled.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
             fired |= losses.fired
+            notes += [] if losses.note is None else [losses.note]
             torch.autograd.backward(share * losses.total)
         values = tuple(terms.tolist())
         if not math.isfinite(values[0]):
@@ -216,7 +237,7 @@ class _Trainer:
                 raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
             optimiser.step()
             share = rate / self.config.learning_rate
-            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows)))
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows), notes))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values
@@ -226,9 +247,22 @@ class _Trainer:
 
     def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
         """Raw activations from which dead latents may take their directions at this step."""
-        train = self.split.train
+        train = self.data.split.train
         chosen = train[drawn_rows(train.shape[0], self.config.seed, self.state.step)]
-        return next(self.rows.chunks(chosen, N_ROWS)).to(self.device)
+        return next(self.data.rows.chunks(chosen, N_ROWS)).to(self.device)
+
+    def _parts(self, batch: Float[Tensor, "n d_model"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+        """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
+        sae = self.state.sae
+        parts = [sae.scale_inputs(part.to(self.device, torch.float32)) for part in torch.split(batch, self.micro_batch)]
+        if len(parts) == 1:
+            return iter([(parts[0], None)])
+        with torch.no_grad(), self._autocast():
+            return zip(parts, self.config.variant.prepare_batch(sae, parts), strict=True)
+
+    def _autocast(self) -> torch.autocast:
+        """Matrix products in bfloat16 where the config asks for that."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
@@ -242,10 +276,8 @@ def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingR
     return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
 
 
-def _measure(
-    state: TrainingState, rows: TrainingRows, split: RowSplit, schedule: Schedule, device: torch.device
-) -> SaeMetrics:
-    sae = state.sae.to(device)
+def _measure(state: TrainingState, data: TrainingData, schedule: Schedule, device: torch.device) -> SaeMetrics:
+    sae, rows, split = state.sae.to(device), data.rows, data.split
     train = measure_reconstruction(sae, rows, split.measured_train, device)
     holdout = measure_reconstruction(sae, rows, split.holdout, device) if split.holdout.shape[0] else None
     loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
@@ -261,7 +293,7 @@ def _measure(
         train_l1=train.l1,
         train_dead_share=train.dead_share,
         dead_share=dead_share(sae, rows, split, device),
-        n_train_rows=split.train.shape[0],
+        n_train_rows=data.n_train_rows,
         n_train_rows_measured=train.n_rows,
         n_holdout_rows=split.holdout.shape[0],
         batch_size=schedule.batch_size,

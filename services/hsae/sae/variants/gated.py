@@ -76,7 +76,7 @@ return magnitude.relu() * (pre > 0)"""
         centred = (x_scaled - sae.pre_bias).detach()
         n_rows, d_model = x_scaled.shape
         with torch.no_grad():
-            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
             open_gates = positive_entries(pre)
             values = pre[open_gates.rows, open_gates.latents]
         latents = open_gates.latents

@@ -127,7 +127,7 @@ class JumpRelu(Penalised):
         n_rows = x_scaled.shape[0]
         thresholds = self.thresholds(sae)
         with torch.no_grad():
-            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
             # Entries that fire, and those whose threshold feels them: all others have neither value nor gradient.
             rows, latents = torch.nonzero(pre > (thresholds - self.bandwidth / 2).clamp_min(0), as_tuple=True)
             near = Entries(rows, latents, *pre.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 import typing
 from abc import ABC
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -84,12 +84,14 @@ class StepDone:
         rate_share: the step's learning rate over the greatest one.
         l0: measures the mean number of positive latents on rows that stay the same throughout the training: at most
             1,024 held-out rows of view 0, or training rows where nothing is held out.
+        notes: the `StepLosses.note` of every part of the batch; empty for kinds that note nothing.
     """
 
     step: int
     n_steps: int
     rate_share: float
     l0: Callable[[], float]
+    notes: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,11 @@ class SaeVariant(ABC):
         kind: the name by which commands, study files and the database call it.
         title: what figures call it.
         style: how figures draw it.
-        export_code: Python lines that end a function and return latents; given `pre`, the pre-activations as
-            float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the stored settings.
+        export_code: Python lines that end a function and return latents; given `x`, raw activations [n, d_model],
+            `pre`, the pre-activations as float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the
+            stored settings.
         free_directions: whether a direction may be set to any other one, as resampling does.
+        narrow_products: whether its losses suit matrix products in bfloat16.
     """
 
     kind: ClassVar[str]
@@ -113,7 +117,15 @@ class SaeVariant(ABC):
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
     free_directions: ClassVar[bool] = True
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
+    narrow_products: ClassVar[bool] = True
+    # A list of numbers is a text; YAML reads a list of one as a number.
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False, "coerce_numbers_to_str": True}
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError where a kind says in no way which latents fire."""
+        own_way = cls.encode is not SaeVariant.encode and cls.losses is not SaeVariant.losses
+        if hasattr(cls, "kind") and cls.firing is SaeVariant.firing and not own_way:
+            raise TypeError(f"{cls.__name__} must define firing, or both encode and losses")
 
     @classmethod
     def settings(cls) -> Mapping[str, OwnSetting]:
@@ -209,6 +221,29 @@ class SaeVariant(ABC):
         """Scaled activations of latents."""
         return z @ sae.decoder_weight + sae.pre_bias
 
+    def reconstruct(
+        self,
+        sae: SaeWeights,
+        x_scaled: Float[Tensor, "batch d_model"],
+        entries: Entries,
+        z: Float[Tensor, "n_entries"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch d_model"]]:
+        """The reconstruction loss of a batch, and its residual; see `hsae.sae.losses.whole_reconstruction`."""
+        from hsae.sae.losses import whole_reconstruction
+
+        return whole_reconstruction(sae, x_scaled, entries, z)
+
+    def prepare_batch(self, sae: SaeWeights, parts: Sequence[Float[Tensor, "part d_model"]]) -> Sequence[Any]:
+        """What the losses of each part of a batch must know of the others, in the order of the parts.
+
+        It is called without gradients before the losses of a step, only where a batch is more than one part.
+
+        Args:
+            sae: the weights.
+            parts: the rows of the parts in scaled space.
+        """
+        return [None] * len(parts)
+
     def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
         """The losses of one training step, with gradients; see `hsae.sae.losses`."""
         from hsae.sae.losses import sparse_losses
@@ -220,6 +255,7 @@ class SaeVariant(ABC):
             firing=self.firing,
             l1_weight=self.l1_weight(sae, at.step, at.n_steps),
             initial_l0=self.initial_l0(sae.n_latents),
+            reconstruct=self.reconstruct,
         )
 
 
