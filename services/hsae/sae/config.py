@@ -126,7 +126,7 @@ class SaeConfig(FrozenModel):
             counts, defaults = self.variant.latent_counts(), type(self.variant)().stated_settings()
             told = {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
             return named | told | {"imported": shared["imported"]}
-        del shared["imported"]  # so that the keys of SAEs that are trained here stay
+        shared.pop("imported", None)  # so that the keys of SAEs that are trained here stay
         stated = {
             name: value
             for name, value in shared.items()
