@@ -57,3 +57,14 @@ def resolve_dead_after_steps(config: SaeConfig, n_train_rows: int) -> int:
         return config.dead_after_steps
     batch_size, n_steps = resolve_schedule(config, n_train_rows)
     return min(_DEAD_EPOCHS * -(-n_train_rows // batch_size), max(1, n_steps // _DEAD_SHARE_OF_TRAINING))
+
+
+def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
+    """The learning rate of a step (counted from 0).
+
+    It rises linearly over the warm-up share, is constant, and falls linearly towards 0 over the decay share. It is
+    never 0.
+    """
+    rise = (step + 1) / (config.lr_warmup_share * n_steps) if config.lr_warmup_share > 0 else 1.0
+    fall = (n_steps - step) / (config.lr_decay_share * n_steps) if config.lr_decay_share > 0 else 1.0
+    return config.learning_rate * min(1.0, rise, fall)

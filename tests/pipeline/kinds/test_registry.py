@@ -19,7 +19,15 @@ _HEAVY = ("torch", "transformers", "pyarrow", "scipy")
 
 
 def test_a_stage_is_behind_those_that_it_needs():
-    assert [stage.kind for stage in stages()] == ["extract", "probe", "train", "analyze", "compare", "map"]
+    assert [stage.kind for stage in stages()] == [
+        "extract",
+        "import",
+        "probe",
+        "train",
+        "analyze",
+        "compare",
+        "map",
+    ]
 
 
 @pytest.mark.parametrize("stage", stages(), ids=lambda stage: stage.kind)

@@ -11,9 +11,10 @@ from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.split import split_rows
+from hsae.sae.schedule import learning_rate
 from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.initialisation import untrained_sae
-from hsae.sae.training.trainer import CheckpointSaving, learning_rate, train
+from hsae.sae.training.trainer import CheckpointSaving, train
 
 
 def test_relu_recovers_a_planted_dictionary(planted, as_rows):

@@ -22,7 +22,7 @@ from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.split import subsample
 from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
-from hsae.sae.schedule import Schedule, resolve_dead_after_steps, resolve_schedule
+from hsae.sae.schedule import Schedule, learning_rate, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
 from hsae.sae.training.last_good import LastGood, NonFiniteError
@@ -155,17 +155,6 @@ def _report(state: TrainingState, schedule: Schedule) -> StepReport:
         auxiliary_loss=auxiliary_loss,
         rate_halvings=state.rate_halvings,
     )
-
-
-def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
-    """The learning rate of a step (counted from 0).
-
-    It rises linearly over the warm-up share, is constant, and falls linearly towards 0 over the decay share. It is
-    never 0.
-    """
-    rise = (step + 1) / (config.lr_warmup_share * n_steps) if config.lr_warmup_share > 0 else 1.0
-    fall = (n_steps - step) / (config.lr_decay_share * n_steps) if config.lr_decay_share > 0 else 1.0
-    return config.learning_rate * min(1.0, rise, fall)
 
 
 class _Trainer:
