@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_rot_that_leaves_no_sign_is_found_when_the_copy_is_checked_again(explore
 
 
 def test_a_sound_copy_is_not_copied_again(explored, objects, tmp_path):
-    store = Held(explored.service.store, held=())
+    store: Any = Held(explored.service.store, held=())
     values(LocalCopies(store, tmp_path, max_bytes=BIG), objects[0])
     copies = LocalCopies(store, tmp_path, max_bytes=BIG)
     for _ in range(3):
@@ -141,7 +142,7 @@ def test_a_sound_copy_is_not_copied_again(explored, objects, tmp_path):
 
 
 def test_who_wants_another_object_does_not_wait(explored, objects, tmp_path):
-    store = Held(explored.service.store, held={objects[0][0]})
+    store: Any = Held(explored.service.store, held={objects[0][0]})
     copies = LocalCopies(store, tmp_path, max_bytes=BIG)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(values, copies, objects[0])
@@ -155,7 +156,7 @@ def test_who_wants_another_object_does_not_wait(explored, objects, tmp_path):
 
 
 def test_forty_readers_of_a_first_copy_do_not_fill_the_threads(explored, objects, tmp_path):
-    store = Held(explored.service.store, held={objects[0][0]})
+    store: Any = Held(explored.service.store, held={objects[0][0]})
     copies = LocalCopies(store, tmp_path, max_bytes=BIG)
     with ThreadPoolExecutor(40) as pool:
         readers = [pool.submit(values, copies, objects[0]) for _ in range(40)]

@@ -83,5 +83,7 @@ def test_the_gradient_goes_through_the_directions():
 
 
 def test_its_directions_cannot_be_resampled():
-    with pytest.raises(UserError, match="archetypal SAE does not allow: leave it out or choose kind batch_topk, gated"):
+    with pytest.raises(
+        UserError, match="kind archetypal does not allow: leave it out or choose kind batch_topk, gated"
+    ):
         SaeConfig(kind="archetypal", dead_latents="resample")

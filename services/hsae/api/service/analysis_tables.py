@@ -192,7 +192,7 @@ class AnalysisTables:
             UserError: the node, source or basis is unknown (it tells what there is), a number is none, or pandas is
                 missing.
         """
-        given = {"basis": basis, "limit": limit, "parent": parent, "child": child}
+        given: dict[str, Any] = {"basis": basis, "limit": limit, "parent": parent, "child": child}
         wanted_scores(self.connections, self.id, {"basis": basis, "limit": limit}, own_columns=False)
         if source is not None and source not in _SOURCES:
             raise UserError(f"source is {source!r}: choose from {', '.join(_SOURCES)}")

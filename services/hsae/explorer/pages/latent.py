@@ -57,7 +57,7 @@ def latent_page(request: Request) -> Response:
     )  # fmt: skip
 
 
-def _python(scope: Scope, basis: str, latent: int, context: Mapping[str, Any]) -> dict[str, str | None]:
+def _python(scope: Scope, basis: str, latent: int, context: Mapping[str, Any]) -> dict[str, Any]:
     """What one copies: the images, the numbers, and the parents and children."""
     other = None if basis == "sae" else basis
     maps = True if context["maps"] else None

@@ -19,5 +19,5 @@ def map_values(copies: LocalCopies, row: Mapping[str, Any]) -> PatchMap:
     """
     with copies.opened(maps_key(row["maps_key"], row["maps_sha256"]), row["maps_sha256"]) as file:
         place = int(row["map_index"])
-        (values,) = np.asarray(file.get_slice(row["method"])[place : place + 1])
+        values: np.ndarray = np.asarray(file.get_slice(row["method"])[place : place + 1])[0]
     return values
