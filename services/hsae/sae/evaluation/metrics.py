@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hsae.sae.evaluation.evaluation import Evaluation
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows, take_rows
 from hsae.sae.rows.split import RowSplit
@@ -64,6 +65,7 @@ class SaeMetrics:
         sparsity_loss: its sparsity term.
         auxiliary_loss: its auxiliary term.
         of_kind: what only this kind has to say, see `SaeVariant.own_metrics`.
+        evaluation: quantiles of L0, densities, alignment and coherence, held-out beside training rows.
     """
 
     fvu: float | None
@@ -87,6 +89,7 @@ class SaeMetrics:
     sparsity_loss: float
     auxiliary_loss: float
     of_kind: Mapping[str, float | bool]
+    evaluation: Evaluation
 
 
 @torch.no_grad()

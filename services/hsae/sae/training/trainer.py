@@ -6,13 +6,15 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
+from hsae.sae.evaluation.curve import CurvePoint, CurveRows
+from hsae.sae.evaluation.evaluation import evaluate
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
@@ -29,7 +31,10 @@ _L0_ROWS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """The state of a training after a step; the losses are those of its batch (see `losses`)."""
+    """The state of a training after a step; the losses are those of its batch (see `losses`).
+
+    `measure` measures the SAE as it is then; None at most steps, see `hsae.sae.evaluation.curve`.
+    """
 
     step: int
     n_steps: int
@@ -38,6 +43,7 @@ class StepReport:
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
+    measure: Callable[[], CurvePoint] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,8 @@ def train(
     trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
     while state.step < schedule.n_steps:
         trainer.take_step()
-        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
+        measure = trainer.measure if trainer.curve.is_due(state.step) else None
+        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses, measure))
         if saving is not None and state.step < schedule.n_steps and saving.due():
             saving.save(capture(state, config, n_train_rows, schedule))
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
@@ -143,6 +150,14 @@ class _Trainer:
         self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
         self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
+        self.curve = CurveRows.of(rows, split, schedule, config.seed, device)
+
+    def measure(self) -> CurvePoint:
+        """Measure the SAE after its last step."""
+        state = self.state
+        n_dead = int((state.silent_steps >= self.dead_after_steps).sum())
+        rate = learning_rate(self.config, state.step - 1, self.schedule.n_steps)
+        return self.curve.measure(state.sae, dead_share=n_dead / state.sae.n_latents, learning_rate=rate)
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -227,4 +242,5 @@ def _measure(
         sparsity_loss=sparsity_loss,
         auxiliary_loss=auxiliary_loss,
         of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
+        evaluation=evaluate(sae, rows, split, device),
     )
