@@ -44,13 +44,13 @@ def test_many_directions_are_sampled_and_each_is_compared_with_all(monkeypatch):
     assert some.max <= whole.max
 
 
-@pytest.mark.parametrize(("n", "d_model"), [(2, 3), (50, 8), (1_000, 64)])
+@pytest.mark.parametrize(("n", "d_model"), [(2, 3), (50, 8), (400, 64)])
 def test_the_null_is_what_random_directions_have(n, d_model):
     drawn = [
         decoder_coherence(torch.randn(n, d_model, generator=torch.Generator().manual_seed(seed)), seed=0).mean
-        for seed in range(400 if n == 2 else 5)
+        for seed in range(200 if n == 2 else 3)
     ]
-    assert random_coherence(n, d_model) == pytest.approx(sum(drawn) / len(drawn), abs=0.03)
+    assert random_coherence(n, d_model) == pytest.approx(sum(drawn) / len(drawn), abs=0.05)
 
 
 def test_one_direction_has_no_coherence():

@@ -85,11 +85,12 @@ def make(n_rows, seed=0):
     return sae, TrainingRows(x, index, 0 * index), index
 
 
-def test_latents_that_keep_neighbours_are_told_from_shuffled_ones():
-    sae, rows, everything = make(3_000)  # more than are drawn
+def test_latents_that_keep_neighbours_are_told_from_shuffled_ones(monkeypatch):
+    monkeypatch.setattr("hsae.sae.evaluation.neighbours.MOST_ROWS", 300)
+    sae, rows, everything = make(400)
     aligned, shuffled = measure_cknna(sae, rows, everything, CPU)
     assert aligned > 0.5
-    assert abs(shuffled) < 0.02
+    assert abs(shuffled) < 0.05
     assert measure_cknna(sae, rows, everything, CPU) == (aligned, shuffled)
 
 

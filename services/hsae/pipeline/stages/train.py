@@ -2,18 +2,25 @@
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
 from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from hsae.catalog import ActivationSet, Dataset, Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.image_split import read_split
+from hsae.pipeline.inputs.image_split import split_listing
+from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.evaluation.class_probe import ProbedReconstruction, image_classes, probe_reconstruction
+from hsae.pipeline.stages.evaluation.curve_rows import CurveRows
+from hsae.pipeline.stages.evaluation.sinks import open_sinks
 from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.trainer import CheckpointSaving, StepReport
 from hsae.sae.training.trainer import train as train_sae
@@ -41,19 +48,30 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
-    rows = read_training_rows(context, manifest, _training_images(row, request, context))
-    log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
     checkpoints = _Checkpoints(request.key, context)
-    reports = _Reports(context)
-    trained = train_sae(
-        request.sae,
-        rows,
-        device=context.device,
-        checkpoint=checkpoints.latest(),
-        on_step=reports.take,
-        saving=CheckpointSaving(checkpoints.due, checkpoints.save),
-        micro_batch=context.micro_batch,
-    )
+    checkpoint = checkpoints.latest()
+    first_step = 0 if checkpoint is None else int(checkpoint.metadata["step"])
+    config = request.sae.model_dump(mode="json")
+    with open_sinks(context.settings, request.key, context.title, config, first_step=first_step) as sinks:
+        wanted, classes = _images(row, request, context)
+        rows = read_training_rows(context, manifest, wanted)
+        log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
+        curve = CurveRows(request.key, context, sinks, first_step=first_step)
+        reports = _Reports(context, curve)
+
+        def save(state: Checkpoint) -> None:
+            curve.write()
+            checkpoints.save(state)
+
+        trained = train_sae(
+            request.sae,
+            rows,
+            device=context.device,
+            checkpoint=checkpoint,
+            on_step=reports.take,
+            saving=CheckpointSaving(checkpoints.due, save),
+            micro_batch=context.micro_batch,
+        )
     context.check()
     weights = put_tensors(
         context.store,
@@ -61,7 +79,8 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         trained.sae.to_tensors(),
         {"config": request.sae.model_dump_json(), "activations": request.activation_key},
     )
-    metrics = asdict(trained.metrics)
+    probed = None if classes is None else probe_reconstruction(trained.sae, rows, classes, context.device)
+    metrics = asdict(trained.metrics) | {"classes": None if probed is None else asdict(probed)}
     if metrics["of_kind"].get("reached_target_l0") is False:
         l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
         log.warning(
@@ -74,31 +93,55 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             "activation_set_id": row.id,
             "job_id": context.job_id,
             "kind": request.sae.kind,
-            "config": request.sae.model_dump(mode="json"),
+            "config": config,
             "expansion": request.sae.expansion,
             "n_latents": trained.sae.n_latents,
             "seed": request.sae.seed,
             "n_steps": trained.metrics.n_steps,
             **{name: metrics[name] for name in _FIGURES},
+            **_further_figures(metrics),
             "metrics": metrics,
             "weights_sha256": weights.sha256,
         }
         statement = insert(Sae).values(key=request.key, **values)
         session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
+        curve.add_to(session)
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
 
 
-def _training_images(activations: ActivationSet, request: TrainRequest, context: StageContext) -> WantedImages | None:
-    """Which images of the listing are trained on; None: all."""
-    if request.split is None:
-        return None
+def _images(
+    activations: ActivationSet, request: TrainRequest, context: StageContext
+) -> tuple[WantedImages | None, Int64[np.ndarray, "n_listed"] | None]:
+    """Which images of the listing are trained on (None: all), and their classes (None: some have several)."""
     with context.reading() as session:
         dataset = dataset_ref(session.get_one(Dataset, activations.dataset_id))
-    wanted = read_split(context.store, dataset, request.split).train
-    log.info("%d of %d images train", int(wanted.sum()), len(wanted))
-    return wanted
+    listing = read_listing(context.store, dataset)
+    wanted = None
+    if request.split is not None:
+        wanted = split_listing(listing, request.split).train
+        log.info("%d of %d images train", int(wanted.sum()), len(wanted))
+    return wanted, image_classes(listing)
+
+
+def _further_figures(metrics: Json) -> dict[str, Any]:
+    """What has columns of its own beside `_FIGURES`; a figure that is undefined is None."""
+    evaluation = metrics["evaluation"]
+    decoder = evaluation["decoder"] or dict.fromkeys(("mean", "max", "random"))
+    figures = {
+        f"{prefix}{name}": rows and rows[name]
+        for prefix, rows in (("", evaluation["holdout"]), ("train_", evaluation["train"]))
+        for name in ("l0_quantiles", "density_histogram", "cknna", "cknna_shuffled")
+    }
+    del figures["train_cknna_shuffled"]
+    return {
+        **figures,
+        "decoder_coherence": decoder["mean"],
+        "decoder_coherence_max": decoder["max"],
+        "decoder_coherence_random": decoder["random"],
+        **(metrics["classes"] or dict.fromkeys(field.name for field in fields(ProbedReconstruction))),
+    }
 
 
 def _published(key: str, context: StageContext) -> Json | None:
@@ -114,16 +157,18 @@ def _published(key: str, context: StageContext) -> Json | None:
 
 
 class _Reports:
-    """Progress after every step, and a log line at intervals."""
+    """Progress after every step, points of the curve, and a log line at intervals."""
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, curve: CurveRows) -> None:
         self._context = context
+        self._curve = curve
         self._logged = -_LOG_SECONDS
 
     def take(self, report: StepReport) -> None:
         """Report a step; raises if the job must stop."""
+        self._curve.take(report)
         self._context.progress(
-            report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, f"loss {report.loss:.4g}"
+            report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, self._note(report)
         )
         if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
             self._logged = time.monotonic()
@@ -136,6 +181,13 @@ class _Reports:
                 report.sparsity_loss,
                 report.auxiliary_loss,
             )
+
+    def _note(self, report: StepReport) -> str:
+        """The loss, and the held-out figures of the last point."""
+        note, point = f"loss {report.loss:.4g}", self._curve.latest or {}
+        if point.get("fvu") is not None:
+            note += f", FVU {point['fvu']:.3f}"
+        return note if point.get("l0") is None else f"{note}, L0 {point['l0']:.1f}"
 
 
 class _Checkpoints:

@@ -11,7 +11,7 @@ from hsae.sae.rows.random_streams import CKNNA_STREAM, generator
 from hsae.sae.rows.source import RowSource
 
 N_NEIGHBOURS = 10
-MOST_ROWS = 2_048
+MOST_ROWS = 1_024
 _BATCH_ROWS = 512
 _DECIMALS = 10  # so that equal rows tie in any order of summation
 
@@ -22,7 +22,7 @@ def measure_cknna(
 ) -> tuple[float | None, float | None]:
     """CKNNA of latents and activations, and its null: the same with the rows of the latents shuffled.
 
-    It is over at most 2,048 of the rows, drawn with the SAE's seed. Activations are centred by the mean of these rows
+    It is over at most 1,024 of the rows, drawn with the SAE's seed. Activations are centred by the mean of these rows
     (ours: the rows of a layer share one great vector, which would make all of them neighbours); latents are not.
 
     Args:

@@ -8,6 +8,7 @@ SUBSAMPLE_STREAM = 2**63 + 1
 MEASURED_STREAM = 2**63 + 2
 CKNNA_STREAM = 2**63 + 16
 COHERENCE_STREAM = 2**63 + 17
+PROBE_STREAM = 2**63 + 18
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
