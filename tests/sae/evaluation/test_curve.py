@@ -72,7 +72,7 @@ def test_nothing_held_out_and_rows_that_do_not_vary_have_none(rows):
     equal = dataclasses.replace(rows, activations=torch.ones_like(rows.activations))
     sae = train(SHORT["topk"], rows, device=CPU).sae
     split = split_rows(rows, holdout_share=0.1, seed=0)
-    point = CurveRows.of(equal, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
+    point = CurveRows(equal, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
     assert (point.fvu, point.train_fvu) == (None, None)
 
 
@@ -80,6 +80,6 @@ def test_blocks_of_rows_change_nothing_but_rounding(rows, monkeypatch):
     sae = train(SaeConfig(kind="topk", k=2, expansion=4, n_steps=20), rows, device=CPU).sae
     split = split_rows(rows, holdout_share=0.5, seed=0)
     monkeypatch.setattr("hsae.sae.evaluation.curve._BLOCK_VALUES", sae.n_latents * 7)
-    found = CurveRows.of(rows, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
+    found = CurveRows(rows, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
     whole = measure_reconstruction(sae, rows, split.holdout, CPU)
     assert (found.fvu, found.l0) == (pytest.approx(whole.fvu, rel=1e-6), whole.l0)

@@ -20,6 +20,7 @@ from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
 from hsae.catalog.findings.scores import latent_rows, node_rows
+from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
@@ -173,6 +174,20 @@ class Analysis:
             .eval()
             .requires_grad_(False)
         )
+
+    @property
+    def metrics(self) -> Row:
+        """What was measured of the SAE, held-out beside training rows: `metrics` of its row of the catalog."""
+        return dict(self.about["sae_metrics"])
+
+    def curve(self) -> "pd.DataFrame":
+        """The points of the SAE's training by step: losses, FVU and L0 of held-out and training rows, dead share.
+
+        Raises:
+            UserError: pandas is missing.
+        """
+        with transaction(self.connections.sessions) as session:
+            return frame(curve_of(session, self.about["sae_key"]), CURVE_COLUMNS)
 
     def latent_activations(self) -> LatentActivations:
         """The stored latents of all images that were read: `z`, sparse, and the images' numbers in the listing.

@@ -18,7 +18,12 @@ from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.evaluation.class_probe import ProbedReconstruction, image_classes, probe_reconstruction
+from hsae.pipeline.stages.evaluation.class_probe import (
+    ProbedReconstruction,
+    ProbedRows,
+    image_classes,
+    probe_reconstruction,
+)
 from hsae.pipeline.stages.evaluation.curve_rows import CurveRows
 from hsae.pipeline.stages.evaluation.sinks import open_sinks
 from hsae.sae.training.checkpoint import Checkpoint
@@ -79,8 +84,10 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         trained.sae.to_tensors(),
         {"config": request.sae.model_dump_json(), "activations": request.activation_key},
     )
-    probed = None if classes is None else probe_reconstruction(trained.sae, rows, classes, context.device)
-    metrics = asdict(trained.metrics) | {"classes": None if probed is None else asdict(probed)}
+    metrics = asdict(trained.metrics) | {"classes": None}
+    if classes is not None:
+        probed = probe_reconstruction(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
+        metrics["classes"] = None if probed is None else asdict(probed)
     if metrics["of_kind"].get("reached_target_l0") is False:
         l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
         log.warning(

@@ -4,7 +4,7 @@ A training that goes on from a checkpoint measures the same points and finds the
 """
 
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -43,32 +43,32 @@ class CurvePoint:
     learning_rate: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class CurveRows:
     """At most 1,024 held-out rows and as many training rows, drawn with the seed, and how many points there are."""
 
-    holdout: Float[Tensor, "n_evaluation d_model"]
-    train: Float[Tensor, "n_evaluation d_model"]
-    schedule: Schedule
-    n_points: int
+    def __init__(self, rows: RowSource, split: RowSplit, schedule: Schedule, seed: int, device: torch.device) -> None:
+        """Read nothing yet; the first point that is measured does."""
+        self._source = rows
+        self._positions = [subsample(some, _MOST_ROWS, seed) for some in (split.holdout, split.measured_train)]
+        self._device = device
+        self._schedule = schedule
+        self.n_points = n_points(schedule, sum(map(len, self._positions)))
 
-    @classmethod
-    def of(cls, rows: RowSource, split: RowSplit, schedule: Schedule, seed: int, device: torch.device) -> Self:
-        """The rows of a training, on its device."""
-        holdout, train = (
-            _read(rows, subsample(positions, _MOST_ROWS, seed), device)
-            for positions in (split.holdout, split.measured_train)
-        )
-        return cls(holdout, train, schedule, n_points(schedule, len(holdout) + len(train)))
+    @cached_property
+    def _rows(self) -> tuple[Float[Tensor, "n_evaluation d_model"], Float[Tensor, "n_evaluation d_model"]]:
+        """Held-out rows and training rows on the training's device."""
+        holdout, train = (_read(self._source, positions, self._device) for positions in self._positions)
+        return holdout, train
 
     def is_due(self, step: int) -> bool:
         """Whether the SAE is measured after so many steps."""
-        return is_point(step, self.schedule.n_steps, self.n_points)
+        return is_point(step, self._schedule.n_steps, self.n_points)
 
     def measure(self, sae: SparseAutoencoder, *, dead_share: float, learning_rate: float) -> CurvePoint:
         """Measure the SAE, of which nothing changes; what the trainer knows of the step is handed through."""
-        fvu, l0 = _measured(sae, self.holdout) if len(self.holdout) else (None, None)
-        train_fvu, train_l0 = _measured(sae, self.train)
+        holdout, train = self._rows
+        fvu, l0 = _measured(sae, holdout) if len(holdout) else (None, None)
+        train_fvu, train_l0 = _measured(sae, train)
         return CurvePoint(fvu, l0, train_fvu, train_l0, dead_share, learning_rate)
 
 

@@ -150,7 +150,7 @@ class _Trainer:
         self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
         self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
-        self.curve = CurveRows.of(rows, split, schedule, config.seed, device)
+        self.curve = CurveRows(rows, split, schedule, config.seed, device)
 
     def measure(self) -> CurvePoint:
         """Measure the SAE after its last step."""

@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
 from hsae.pipeline.stages.evaluation import class_probe
-from hsae.pipeline.stages.evaluation.class_probe import image_classes, probe_reconstruction
+from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes, probe_reconstruction
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
@@ -38,6 +38,10 @@ def make_sae(scale=1.0, **settings):
         sae.encoder_weight.copy_(both_ways)
         sae.decoder_weight.copy_(scale * both_ways)
     return sae
+
+
+def probed(sae, rows, classes):
+    return probe_reconstruction(sae, ProbedRows.of(rows, sae.config), classes, CPU)
 
 
 def expected(rows, classes, sae):
@@ -71,7 +75,7 @@ def expected(rows, classes, sae):
 def test_equals_scikit_learn_on_the_means_of_plain_rows(n_tokens, n_views, scale):
     rows, classes = make_rows(n_tokens, n_views)
     sae = make_sae(scale)
-    found = probe_reconstruction(sae, rows, classes, CPU)
+    found = probed(sae, rows, classes)
     accuracy, reconstructed, chance = expected(rows, classes, sae)
     assert found.class_accuracy == pytest.approx(accuracy)
     assert found.class_accuracy_reconstructed == pytest.approx(reconstructed)
@@ -86,22 +90,22 @@ def test_classes_that_no_image_trains_count_as_wrong():
     held_out = np.unique(rows.image_index[split.holdout].numpy())
     unknown = classes.copy()
     unknown[held_out] = 99
-    assert probe_reconstruction(make_sae(), rows, unknown, CPU).class_accuracy == 0.0
+    assert probed(make_sae(), rows, unknown).class_accuracy == 0.0
 
 
 def test_many_images_are_drawn_with_the_seed(monkeypatch):
     monkeypatch.setattr(class_probe, "MOST_TRAIN_IMAGES", 30)
     monkeypatch.setattr(class_probe, "MOST_SCORED_IMAGES", 7)
     rows, classes = make_rows(n_tokens=2)
-    found = probe_reconstruction(make_sae(), rows, classes, CPU)
-    assert found == probe_reconstruction(make_sae(), rows, classes, CPU)
+    found = probed(make_sae(), rows, classes)
+    assert found == probed(make_sae(), rows, classes)
     assert found.class_accuracy * 7 == pytest.approx(round(found.class_accuracy * 7))
 
 
 def test_it_is_undefined_without_held_out_images_or_with_one_class():
     rows, classes = make_rows()
-    assert probe_reconstruction(make_sae(holdout_share=0.0), rows, classes, CPU) is None
-    assert probe_reconstruction(make_sae(), rows, 0 * classes, CPU) is None
+    assert probed(make_sae(holdout_share=0.0), rows, classes) is None
+    assert probed(make_sae(), rows, 0 * classes) is None
 
 
 def test_classes_of_a_listing():

@@ -1,6 +1,8 @@
 """What a linear probe of the classes reads from an SAE's reconstructions, beside the activations themselves."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,11 @@ from jaxtyping import Float32, Int, Int64
 from torch import Tensor
 
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
+from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.random_streams import PROBE_STREAM, generator
 from hsae.sae.rows.source import RowSource
-from hsae.sae.rows.split import split_rows
+from hsae.sae.rows.split import RowSplit, split_rows
 
 MOST_TRAIN_IMAGES = 10_000
 MOST_SCORED_IMAGES = 2_000
@@ -34,6 +37,28 @@ class ProbedReconstruction:
     class_accuracy_chance: float
 
 
+@dataclass(frozen=True, slots=True)
+class ProbedRows:
+    """The rows of a training.
+
+    Attributes:
+        rows: where they are.
+        split: which of them trained and which were held out.
+        image_of: the number in the listing, int64, of the image of each row at some positions.
+    """
+
+    rows: RowSource
+    split: RowSplit
+    image_of: Callable[[Int[Tensor, "n"]], Int[Tensor, "n"]]
+
+    @classmethod
+    def of(cls, rows: RowSource, config: SaeConfig) -> Self:
+        """Those of a training with this config."""
+        split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
+        images = rows.image_index.to("cpu", torch.int64)
+        return cls(rows, split, lambda positions: images[positions])
+
+
 def image_classes(listing: pa.Table) -> Int64[np.ndarray, "n_listed"] | None:
     """The class of every image of a listing, numbered from 0; None where images have several."""
     if "class_ids" in listing.column_names:
@@ -43,7 +68,7 @@ def image_classes(listing: pa.Table) -> Int64[np.ndarray, "n_listed"] | None:
 
 
 def probe_reconstruction(
-    sae: SparseAutoencoder, rows: RowSource, classes: Int64[np.ndarray, "n_listed"], device: torch.device
+    sae: SparseAutoencoder, probed: ProbedRows, classes: Int64[np.ndarray, "n_listed"], device: torch.device
 ) -> ProbedReconstruction | None:
     """Train a ridge probe on the activations of training images, and let it name the classes of held-out ones (ours).
 
@@ -54,25 +79,23 @@ def probe_reconstruction(
 
     Args:
         sae: on any device; it is used on `device` and left there.
-        rows: those that the SAE was trained on.
+        probed: the rows that the SAE was trained on.
         classes: the class of every image of the listing.
         device: where reconstructions are computed.
 
     Returns:
         None where nothing is held out, or the images that train are of one class.
     """
-    config = sae.config
-    split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
+    split = probed.split
     if not split.holdout.shape[0]:
         return None
-    image_of_row = rows.image_index.to("cpu", torch.int64)
-    held_out = torch.unique(image_of_row[split.holdout])
-    others = split.plain[~torch.isin(image_of_row[split.plain], held_out)]
-    drawn = generator(config.seed, PROBE_STREAM)
-    train_rows = _of_some_images(others, image_of_row, MOST_TRAIN_IMAGES, drawn)
-    scored_rows = _of_some_images(split.holdout, image_of_row, MOST_SCORED_IMAGES, drawn)
-    train_images, x_train, _ = _means(rows, train_rows, image_of_row, None, device)
-    scored_images, x, x_hat = _means(rows, scored_rows, image_of_row, sae.to(device), device)
+    images = probed.image_of(split.plain)
+    others = split.plain[~torch.isin(images, torch.unique(probed.image_of(split.holdout)))]
+    drawn = generator(sae.config.seed, PROBE_STREAM)
+    train_rows = _of_some_images(others, probed.image_of(others), MOST_TRAIN_IMAGES, drawn)
+    scored_rows = _of_some_images(split.holdout, probed.image_of(split.holdout), MOST_SCORED_IMAGES, drawn)
+    train_images, x_train, _ = _means(probed, train_rows, None, device)
+    scored_images, x, x_hat = _means(probed, scored_rows, sae.to(device), device)
     names, y_train = np.unique(classes[train_images], return_inverse=True)
     if len(names) < 2:
         return None
@@ -88,28 +111,25 @@ def probe_reconstruction(
 
 
 def _of_some_images(
-    positions: Int[Tensor, "n"], image_of_row: Int[Tensor, "n_rows"], most: int, drawn: np.random.Generator
+    positions: Int[Tensor, "n"], images: Int[Tensor, "n"], most: int, drawn: np.random.Generator
 ) -> Int[Tensor, "m"]:
     """The rows of at most so many of the images."""
-    images = torch.unique(image_of_row[positions])
-    if images.shape[0] <= most:
+    different = torch.unique(images)
+    if different.shape[0] <= most:
         return positions
-    chosen = images[torch.from_numpy(drawn.permutation(images.shape[0])[:most])]
-    return positions[torch.isin(image_of_row[positions], chosen)]
+    chosen = different[torch.from_numpy(drawn.permutation(different.shape[0])[:most])]
+    return positions[torch.isin(images, chosen)]
 
 
 @torch.no_grad()
 def _means(
-    rows: RowSource,
-    positions: Int[Tensor, "n"],
-    image_of_row: Int[Tensor, "n_rows"],
-    sae: SparseAutoencoder | None,
-    device: torch.device,
+    probed: ProbedRows, positions: Int[Tensor, "n"], sae: SparseAutoencoder | None, device: torch.device
 ) -> tuple[
     Int64[np.ndarray, "n_images"], Float32[np.ndarray, "n_images d_model"], Float32[np.ndarray, "n_images d_model"]
 ]:
     """The images of some rows, the mean of the rows of each, and with an SAE the mean of their reconstructions."""
-    images, place = torch.unique(image_of_row[positions], return_inverse=True)
+    rows = probed.rows
+    images, place = torch.unique(probed.image_of(positions), return_inverse=True)
     n_rows = torch.bincount(place, minlength=images.shape[0]).unsqueeze(1)
     sums = torch.zeros(2, images.shape[0], rows.d_model, dtype=torch.float64)
     start = 0
