@@ -40,7 +40,7 @@ def whole(make_service):
 def test_curve_and_figures_of_a_training(whole):
     _, rows, sae, note = whole
     assert [row["step"] for row in rows][-1] == sae.n_steps == 30
-    assert len(rows) == 20
+    assert len(rows) == 10
     assert {row["sae_key"] for row in rows} == {sae.key}
     assert {row["job_id"] for row in rows} == {sae.job_id}
     last = rows[-1]

@@ -16,7 +16,7 @@ from hsae.sae.rows.source import RowSource
 from hsae.sae.rows.split import RowSplit, subsample
 
 MOST_POINTS = 200
-_FEWEST_POINTS = 20
+_FEWEST_POINTS = 10
 _MOST_ROWS = 1_024
 _TRAINED_ROWS_PER_MEASURED = 32
 _BLOCK_VALUES = 1 << 24  # latents at once: 64 MB
@@ -76,7 +76,7 @@ def n_points(schedule: Schedule, n_measured: int) -> int:
     """How many points a curve has: at most 200, and no more than cost the training about 1 % of its time.
 
     A row that is measured goes through the SAE once, without a gradient; at most one does for 32 that are trained on.
-    A curve has 20 points at least, and never more than steps.
+    A curve has 10 points at least, and never more than steps.
     """
     affordable = schedule.n_steps * schedule.batch_size // (_TRAINED_ROWS_PER_MEASURED * n_measured)
     return min(schedule.n_steps, max(_FEWEST_POINTS, min(MOST_POINTS, affordable)))
