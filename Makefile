@@ -1,12 +1,12 @@
 # Everything runs from a virtual environment in .venv, made on the first call. Needs Python 3.11 or newer, pip and make.
 PYTHON ?= python3
 VENV ?= .venv
-# One more than two cores have: many tests wait for processes and servers.
-TEST_PROCESSES ?= 3
+# Twice as many as two cores: a test waits for processes and servers for half of its time.
+TEST_PROCESSES ?= 4
 # Few and always the same random examples for a property test; `thorough` draws them all.
 TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder \
 	--hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
@@ -60,29 +60,29 @@ commands-page: $(VENV)/.dev  ## Write docs/commands.md from the commands' own he
 	$(BIN)/python -m tests.cli.command_reference
 
 bench: $(VENV)/.dev  ## Benchmarks; each prints JSON in its last line
-	$(BIN)/python benchmarks/node_scores.py
-	$(BIN)/python benchmarks/extraction.py
-	$(BIN)/python benchmarks/photographs.py
+	$(BIN)/python -m benchmarks.hierarchy.node_scores
+	$(BIN)/python -m benchmarks.extraction.extraction
+	$(BIN)/python -m benchmarks.extraction.photographs
 
 bench-starts: $(VENV)/.dev  ## Processor time of commands from their start to their answer
-	$(BIN)/python benchmarks/starts.py
+	$(BIN)/python -m benchmarks.service.starts
 
 bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy and torch (ten minutes, 3 GB)
-	$(BIN)/python benchmarks/train_size.py
-	$(BIN)/python benchmarks/ranking_scores.py
-	$(BIN)/python benchmarks/chance_costs.py
-	$(BIN)/python benchmarks/probes.py --size demo
-	$(BIN)/python benchmarks/probes.py --size full
-	$(BIN)/python benchmarks/node_scores.py --size full
+	$(BIN)/python -m benchmarks.hierarchy.train_size
+	$(BIN)/python -m benchmarks.hierarchy.ranking_scores
+	$(BIN)/python -m benchmarks.hierarchy.chance_costs
+	$(BIN)/python -m benchmarks.hierarchy.probes --size demo
+	$(BIN)/python -m benchmarks.hierarchy.probes --size full
+	$(BIN)/python -m benchmarks.hierarchy.node_scores --size full
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
-	$(BIN)/python benchmarks/sql_questions.py
+	$(BIN)/python -m benchmarks.large_study.sql_questions
 
 bench-explorer: $(VENV)/.dev  ## Every page of the explorer on a large synthetic study (ten minutes, 5 GB of disk)
-	$(BIN)/python benchmarks/explorer_pages.py
+	$(BIN)/python -m benchmarks.large_study.explorer_pages
 
 storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
-	$(BIN)/python benchmarks/kill_storm.py
+	$(BIN)/python -m benchmarks.service.kill_storm
 
 audit: $(VENV)/.dev  ## Known vulnerabilities of the pinned packages
 	$(BIN)/python .ci/audit

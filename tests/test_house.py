@@ -48,7 +48,7 @@ def test_no_file_is_longer_than_a_person_reads_at_once():
 
 
 def test_no_folder_has_more_files_than_a_person_overlooks():
-    folders = {path.parent for path in _files()}
+    folders = {path.parent for path in (*_files(), *_checks())}
     too_full = _beyond({_name(folder): len(list(folder.glob("*.py"))) for folder in sorted(folders)}, _MAX_FILES)
     assert not too_full, f"folders of more than {_MAX_FILES} Python files:\n{too_full}"
 

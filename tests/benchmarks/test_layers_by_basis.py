@@ -11,8 +11,8 @@ import pytest
 from hsae.demo import backbone_folder, images_folder
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow  # the script itself, twice
-SCRIPT = ROOT / "benchmarks" / "layers_by_basis.py"
+pytestmark = pytest.mark.slow  # the program itself, twice
+PROGRAM = "benchmarks.findings.layers_by_basis"
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def images(tmp_path_factory):
 
 
 def run(images, *options):
-    command = [sys.executable, str(SCRIPT), str(images), str(backbone_folder()), *options]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    command = [sys.executable, "-m", PROGRAM, str(images), str(backbone_folder()), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
 
 
 def test_a_small_run_has_every_basis_at_every_block_and_goes_on_from_what_it_kept(images, tmp_path):

@@ -1,15 +1,10 @@
 """The rules of the pointing game by hand."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmarks.relevancy.pointing_game import hit_of, interval
+from benchmarks.relevancy.pointing_truth import Collage, Labelled, collages, pasted
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from pointing_game import hit_of, interval
-from pointing_truth import Collage, Labelled, collages, pasted
 
 LABELLED = Labelled(3, 1, "dog.n.01", 0.8, (0, 1), (2, 3, 4, 5, 6))
 

@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 from starlette.testclient import TestClient
-from tests.conftest import Service
+from tests.conftest import Service, services_on
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import bare_scoring, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
+from hsae.embedded import StackInfo
 from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
 from hsae.pipeline.planning.submit import submit
@@ -99,10 +100,14 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return run
 
 
-@pytest.fixture(scope="module")
-def explored(make_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
-    """The studies, and the explorer on them, in this process."""
-    service = make_service()
+@pytest.fixture(scope="session")
+def explored(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
+    """The studies, and the explorer on them, in this process; a test leaves them as they were."""
+    with services_on(stack, tmp_path_factory) as make_service:
+        yield from _explored(make_service(), tmp_path_factory)
+
+
+def _explored(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
     register_small(service, n_classes=N_CLASSES)
     scoring = quick_scoring(controls=("neuron", "exemplar"))
     wordnet = run(service, dataset="small", saes=(TINY_SAE,), scoring=scoring)

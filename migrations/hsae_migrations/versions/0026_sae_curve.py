@@ -108,7 +108,7 @@ def upgrade() -> None:
             "vectors_per_second",
             sa.Double(),
             nullable=True,
-            comment="training rows per second since the point before; null where no time passed",
+            comment="training rows per second since the point before; null where the training went back to an earlier step",
         ),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_sae_curve_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("sae_key", "step", name=op.f("pk_sae_curve")),

@@ -1,8 +1,8 @@
 """What an SAE is trained with: one frozen, canonical, JSON-able model, and the rules that fill in its blanks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -17,7 +17,7 @@ from pydantic import (
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
-from hsae.pydantic_errors import mistakes
+from hsae.pydantic_errors import first_line
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
@@ -30,6 +30,7 @@ _LARGEST_BATCH = 4_096
 _BATCHES_PER_EPOCH = 16
 _DEAD_EPOCHS = 2
 _DEAD_SHARE_OF_TRAINING = 20
+_LEFT_OUT = {"dead_latents"}
 
 
 class SaeConfig(FrozenModel):
@@ -55,6 +56,9 @@ class SaeConfig(FrozenModel):
     )
     batch_size: int | None = Field(
         default=None, ge=1, le=10**7, description="rows a step; none: from the number of rows"
+    )
+    dead_latents: Literal["auxk", "resample"] = Field(
+        default="auxk", description="how they return: by an auxiliary loss, or set anew four times (resample)"
     )
     aux_coefficient: float = Field(
         default=1 / 32, ge=0, description="weight of the auxiliary loss of dead latents; 0: off"
@@ -88,6 +92,12 @@ class SaeConfig(FrozenModel):
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
     @classmethod
+    def settings_of(cls, kind: str) -> set[str]:
+        """The names of all settings that a kind has."""
+        shared = {name for name in cls.model_fields if name != "variant"}
+        return {"kind", *VARIANTS[kind].settings(), *shared}
+
+    @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
         """The config of plain values (of a command line, a YAML file, JSON).
 
@@ -98,10 +108,18 @@ class SaeConfig(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
+        """Without the settings of other kinds, so that a later change of their defaults changes no stored config.
+
+        Settings that were added later are left out at their default, so that the keys of earlier configs stay.
+        """
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
+        stated = {
+            name: value
+            for name, value in shared.items()
+            if name not in _LEFT_OUT or value != type(self).model_fields[name].default
+        }
+        return {"kind": self.kind, "expansion": shared["expansion"]} | own | stated
 
     @model_validator(mode="wrap")
     @classmethod
@@ -110,13 +128,32 @@ class SaeConfig(FrozenModel):
             config = handler(_with_variant(data) if isinstance(data, Mapping) else data)
         except ValidationError as error:
             bounded = {name: field.metadata for name, field in cls.model_fields.items()}
-            raise UserError(_first_error_line(error, bounded)) from error
+            raise UserError(first_line(error, bounded, "the SAE config")) from error
         if config.lr_warmup_share + config.lr_decay_share > 1:
             raise UserError(
                 f"lr_warmup_share {config.lr_warmup_share:g} and lr_decay_share {config.lr_decay_share:g} overlap: "
                 "choose shares whose sum is at most 1"
             )
+        if config.dead_latents == "resample":
+            _check_resampling(config)
         return config
+
+
+def _check_resampling(config: SaeConfig) -> None:
+    """Check what excludes resampling.
+
+    Raises:
+        UserError: the kind's directions are not free, or the auxiliary loss has settings.
+    """
+    if not config.variant.free_directions:
+        free = ", ".join(kind for kind, variant in VARIANTS.items() if variant.free_directions)
+        raise UserError(
+            f"dead_latents: resample sets directions anew, which a {config.kind} SAE does not allow: leave it out or "
+            f"choose kind {free}"
+        )
+    for name in ("aux_coefficient", "k_aux"):
+        if getattr(config, name) != SaeConfig.model_fields[name].default:
+            raise UserError(f"{name} belongs to the auxiliary loss: leave it out or choose dead_latents: auxk")
 
 
 def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -144,7 +181,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
         variant = _adapter(VARIANTS[kind]).validate_python(own)
     except ValidationError as error:
         bounded = {name: setting.constraints for name, setting in settings.items()}
-        raise UserError(_first_error_line(error, bounded)) from error
+        raise UserError(first_line(error, bounded, "the SAE config")) from error
     for name, value in values.items():
         if name not in {"kind", *own, *shared} and value != known[name]:
             raise UserError(foreign_setting(name, kind))
@@ -239,22 +276,3 @@ def initial_l0(config: SaeConfig, d_model: int) -> int:
 def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
     """How many dead latents reconstruct the residual of a row: the config's number, else `initial_l0`."""
     return initial_l0(config, d_model) if config.k_aux is None else config.k_aux
-
-
-def _first_error_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]]) -> str:
-    """The first problem that pydantic found, in plain words; `bounded` has the constraints of the settings."""
-    first, *_ = mistakes(error)
-    name = first.place or "the SAE config"
-    bounds = _bounds(bounded.get(name, ()))
-    if bounds and first.kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        return f"{name} {first.value} is out of range: choose {bounds}"
-    return f"{name} {first.value!r} is not valid: {first.reason[0].lower()}{first.reason[1:]}"
-
-
-def _bounds(constraints: Iterable[Any]) -> str:
-    """The allowed range of a field, such as "1..512" or "more than 0 and at most 1"."""
-    limits = {kind: getattr(m, kind) for m in constraints for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
-    if "ge" in limits and "le" in limits:
-        return f"{limits['ge']}..{limits['le']}"
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    return " and ".join(f"{words[kind]} {limit}" for kind, limit in limits.items())

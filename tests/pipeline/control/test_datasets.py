@@ -26,7 +26,9 @@ def names(service):
 
 
 def plan_of(service, name):
-    return submit(small_request(name, layers=(1,), saes=(TINY_SAE,)), service.settings, service.sessions)
+    return submit(
+        small_request(name, layers=(1,), saes=(TINY_SAE,), scoring=bare_scoring()), service.settings, service.sessions
+    )
 
 
 def test_a_removed_data_set_leaves_nothing(service):

@@ -101,6 +101,16 @@ def test_an_extraction():
         (SaeConfig(target_l0=24), "9cc8aacced5762471485057c71b4be7ac29836611f79bd628639f9a564aea33b"),
         (SaeConfig(kind="frozen"), "026be53e2432431dc8cdd6af0f21e4c55857b06bb03b31cf03a59ebccbcc51df"),
         (SaeConfig(kind="soft_frozen", k=16), "8b6e85b1f05f3aa4be4bf0a4f95963e6281142cb358d00d2c82a5d19ae7b1cea"),
+        (SaeConfig(kind="batch_topk"), "b5d4898bc2a24a5476ad142233a18772cd5b6f39aaeb388eb983f5c5601d8b3c"),
+        (
+            SaeConfig(kind="matryoshka", groups="1/4,1"),
+            "ccee643adc0a7a76ff47176169f4f258ffaf731b34d9bace9a3f86580cf561ab",
+        ),
+        (
+            SaeConfig(kind="matryoshka_topk", weighting="reverse"),
+            "3b68f31276341f26ba64b471949e16e223cda810cee83044f234722e532a44d9",
+        ),
+        (SaeConfig(kind="matching_pursuit", k=16), "1d22f45618611adc1f384c4b95272d2177091b899e5111feaefd0e7c32bf4c36"),
     ],
 )
 def test_saes(sae, key):

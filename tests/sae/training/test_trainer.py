@@ -130,9 +130,7 @@ def test_a_loss_that_explodes_names_the_step(planted, as_rows):
     train(KINDS["relu"], rows, device=CPU, saving=CheckpointSaving(lambda: not saved, saved.append))
     tensors = dict(saved[0].tensors)
     tensors["sae.decoder_weight"] = torch.full_like(tensors["sae.decoder_weight"], 1e30)
-    with pytest.raises(
-        UserError, match=r"the loss became (nan|inf) at step 2 of 60: choose a learning_rate below 0.01"
-    ):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step 2 of 60, .* learning_rate below 0.0025"):
         train(KINDS["relu"], rows, device=CPU, checkpoint=Checkpoint(tensors, saved[0].metadata))
 
 

@@ -193,7 +193,8 @@ class SaeCurve(Base):
     )
     learning_rate: Mapped[float] = mapped_column(Double, comment="learning rate of the step")
     vectors_per_second: Mapped[float | None] = mapped_column(
-        Double, comment="training rows per second since the point before; null where no time passed"
+        Double,
+        comment="training rows per second since the point before; null where the training went back to an earlier step",
     )
 
 

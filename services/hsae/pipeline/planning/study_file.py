@@ -95,7 +95,7 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
     if n_configs > MAX_SAES:
         raise UserError(f"{place} is a sweep over {n_configs} SAEs per layer, more than {MAX_SAES}: split the study")
     kinds = values.get("kind", [DEFAULT_KIND])
-    applies = {kind: set(SaeConfig(kind=kind).model_dump()) for kind in VARIANTS}
+    applies = {kind: SaeConfig.settings_of(kind) for kind in VARIANTS}
     for name in values:
         if not any(name in applies.get(str(kind), known) for kind in kinds):
             raise UserError(f"{place}.{foreign_setting(name, kinds[0])}")

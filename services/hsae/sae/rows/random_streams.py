@@ -9,6 +9,8 @@ MEASURED_STREAM = 2**63 + 2
 CKNNA_STREAM = 2**63 + 16
 COHERENCE_STREAM = 2**63 + 17
 PROBE_STREAM = 2**63 + 18
+# Plus the number of the step.
+RESAMPLING_STREAM = 2**62
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:

@@ -35,7 +35,7 @@ class CurveRows:
         self._key = key
         self._context = context
         self._sinks = sinks
-        self._unwritten: list[Json] = []
+        self._unwritten: dict[int, Json] = {}  # by step: a training that went back has a later point for one
         self._written_at = self._measured_at = time.monotonic()
         self._step = first_step
         self.latest: Json | None = None
@@ -49,7 +49,7 @@ class CurveRows:
         if report.measure is None:
             return
         elapsed = time.monotonic() - self._measured_at  # without the time that measuring takes
-        n_vectors = (report.step - self._step) * report.batch_size
+        n_vectors = (report.step - self._step) * report.batch_size  # below 0 where the training went back
         self.latest = {
             "sae_key": self._key,
             "step": report.step,
@@ -59,9 +59,9 @@ class CurveRows:
             "sparsity_loss": report.sparsity_loss,
             "auxiliary_loss": report.auxiliary_loss,
             **asdict(report.measure()),
-            "vectors_per_second": n_vectors / elapsed if elapsed > 0 else None,
+            "vectors_per_second": n_vectors / elapsed if elapsed > 0 and n_vectors > 0 else None,
         }
-        self._unwritten.append(self.latest)
+        self._unwritten[report.step] = self.latest
         for sink in self._sinks:
             sink.add(self.latest)
         self._step, self._measured_at = report.step, time.monotonic()
@@ -78,7 +78,8 @@ class CurveRows:
     def add_to(self, session: Session) -> None:
         """Write them in a transaction of the caller's."""
         if self._unwritten:
-            statement = insert(SaeCurve).values(self._unwritten)
-            new = {name: statement.excluded[name] for name in self._unwritten[0] if name not in _KEY}
+            points = list(self._unwritten.values())
+            statement = insert(SaeCurve).values(points)
+            new = {name: statement.excluded[name] for name in points[0] if name not in _KEY}
             session.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=new))
-        self._unwritten = []
+        self._unwritten = {}

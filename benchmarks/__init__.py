@@ -1,0 +1,1 @@
+"""Measured: speed and memory beside other tools, the kill storm, and what the findings say."""
