@@ -1,5 +1,8 @@
 """The curve and the figures that a training writes, also when it is interrupted, cancelled or comes a second time."""
 
+import re
+from pathlib import Path
+
 import pytest
 from sqlalchemy import delete, select, text, update
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, plan_small, run_jobs
@@ -111,3 +114,17 @@ def test_the_points_of_a_published_sae_stay_and_go_with_its_job(whole):
         session.execute(delete(Job).where(Job.id == sae.job_id))
         assert session.execute(select(SaeCurve)).all() == []
         session.rollback()
+
+
+def test_the_queries_of_the_cookbook_find_it(whole):
+    cookbook = (Path(__file__).parents[3] / "docs" / "sql.md").read_text()
+    queries = re.findall(r"```sql\n(.*?)```", cookbook, flags=re.DOTALL)
+    of_trainings = [query for query in queries if "cknna" in query or "sae_curve" in query]
+    assert len(of_trainings) == 2
+    # Scored is nothing here: the SAE stands for its analysis.
+    without = "(SELECT id AS sae_id, 1 AS layer, kind AS sae_kind, 1 AS analysis_id FROM sae) i"
+    with transaction(whole[0].sessions) as session:
+        for query in of_trainings:
+            (row,) = session.execute(text(query.replace("analysis_input i", without))).mappings()
+            assert row["sae_id"] == whole[2].id
+            assert None not in row.values()
