@@ -32,7 +32,7 @@ def measure_cknna(
         device: where latents are computed.
 
     Returns:
-        Both None where they are undefined: on fewer than 12 rows, or where no two of them are alike.
+        Both None where they are undefined: on fewer than 12 rows, or where no two of them are similar.
     """
     drawn = generator(sae.config.seed, CKNNA_STREAM)
     if positions.shape[0] > MOST_ROWS:
@@ -99,7 +99,8 @@ def _cosines(rows: "sp.csr_array[np.float64]") -> Float64[np.ndarray, "n n"]:
     lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     shares = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     unit = sp.diags_array(shares, format="csr") @ rows
-    return np.round((unit @ unit.T).toarray(), _DECIMALS)
+    cosines: Float64[np.ndarray, "n n"] = np.round((unit @ unit.T).toarray(), _DECIMALS)
+    return cosines
 
 
 def _nearest(k: Float64[np.ndarray, "n n"], n_neighbours: int) -> Bool[np.ndarray, "n n"]:

@@ -91,7 +91,7 @@ def test_wandb_keeps_the_points_offline(tmp_path, monkeypatch):
     with open_sinks(Settings(wandb_project="mine"), KEY, TITLE, {"k": 16}, first_step=0) as (sink,):
         for step in (1, 2):
             sink.add(POINT | {"step": step})
-        summary = dict(sink._tracker._run.summary)  # a step is final once the next one comes
+        summary = dict(vars(sink._tracker)["_run"].summary)  # a step is final once the next one comes
     assert {name: summary[name] for name in ("loss", "l0", "_step")} == {"loss": 0.5, "l0": 12.25, "_step": 1}
     assert "fvu" not in summary
     (log,) = tmp_path.rglob("*.wandb")
