@@ -14,6 +14,7 @@ _OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
+_PATIENCE_SECONDS = 240  # for one event, on a machine with much other work
 WIDE, NARROW = (1400, 900), (420, 860)
 COLOUR_RULES = ("color-contrast", "link-in-text-block")
 """What a dark page may break beyond the light one: nothing else of a page depends on its colours."""
@@ -55,6 +56,7 @@ def opened(
         viewport={"width": size[0], "height": size[1]},
         reduced_motion="reduce",
     )
+    context.set_default_timeout(_PATIENCE_SECONDS * 1000)
     errors: list[str] = []
     try:
         page = context.new_page()

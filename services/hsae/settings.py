@@ -88,6 +88,15 @@ class Settings(BaseSettings):
         default=None, description="project of Weights & Biases, to which a worker also sends the curves of trainings"
     )
 
+    trained_together: int = Field(
+        default=8, ge=1, description="how many streamed SAEs of one sweep a worker trains over one pass; 1: one by one"
+    )
+    shard_cache: Path | None = Field(
+        default=None,
+        description="folder in which a worker keeps the shards that streamed trainings read; none: they are not kept",
+    )
+    shard_cache_bytes: int = Field(default=20_000_000_000, ge=0, description="the most that shard_cache may hold")
+
     def remedy_if_away(self, name: Literal["database_url", "broker_url", "s3_endpoint"]) -> str:
         """The end of the message that a server cannot be reached.
 

@@ -57,7 +57,7 @@ def test_every_page_can_be_read_and_used_by_everybody_light_dark_and_narrow(expl
             found[name, "dark"] = violations(page, *COLOUR_RULES)
             page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
             # Figures follow by and by.
-            wait_for(lambda: page.evaluate(BEYOND) <= 0, 10, lambda: f"{page.url} is too wide")
+            wait_for(lambda: page.evaluate(BEYOND) <= 0, 60, lambda: f"{page.url} is too wide")
             page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
             page.emulate_media(color_scheme="light")
     assert {name: wrong for name, wrong in found.items() if wrong} == {}

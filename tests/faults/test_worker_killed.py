@@ -2,8 +2,11 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import psutil
+import pytest
+import torch
 from sqlalchemy import text
 from tests.faults.standing import KINDS
 from tests.small import all_results, register_small, submit_mapped, submit_small, wait_until_done
@@ -19,6 +22,15 @@ from tests.waiting import (
 )
 
 from hsae.catalog import transaction
+from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.inputs.streamed_set import SetShards
+from hsae.pipeline.kinds.train import TrainRequest
+from hsae.pipeline.stages.activation_reader import open_activation_set
+from hsae.sae.config import SaeConfig
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.training.trainer import train
+from hsae.store.keys import weights_key
+from hsae.store.tensors import get_tensors
 
 _RUNNING = "SELECT id FROM job WHERE kind = :kind AND state = 'running'"
 _KEPT_AT = {"probe": "class_probe", "compare": "comparison", "map": "map_set"}
@@ -80,6 +92,33 @@ def _in_the_middle(service, kind: str) -> list[int]:
     if kind in _KEPT_AT:
         return found if found and has_waiting_writer(service, _KEPT_AT[kind]) else []
     return [number for number in found if is_under_way(service, kind, number)]
+
+
+@pytest.mark.slow
+def test_a_worker_that_trains_a_sweep_over_one_pass_is_killed_and_every_sae_ends_with_the_same_bits(make_service):
+    service = make_service(checkpoint_seconds=0.2)
+    register_small(service, n_classes=12)
+    common = {"rows": "stream", "window_shards": 1, "batch_size": 16, "expansion": 2, "n_steps": 2000}
+    saes = tuple(SaeConfig(kind="topk", k=k, **common) for k in (2, 4))
+    plan = submit_small(service, layers=(3,), saes=saes, extraction=ExtractionConfig(shard_images=10, batch_size=10))
+    worker = service.start_worker()
+    saved = "SELECT id FROM job WHERE kind = 'train' AND state = 'running' AND checkpoint IS NOT NULL"
+    wait_for(lambda: len(rows_of(service, saved)) == len(saes), 300, service.logs)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    let_leases_expire(service)
+    service.start_worker()
+    jobs = wait_until_done(service, plan.study_id)
+    assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
+    assert {job["attempt"] for job in jobs if job["kind"] == "train"} == {2}
+    context = SimpleNamespace(store=service.store, reading=lambda: transaction(service.sessions), check=lambda: None)
+    for row in rows_of(service, "SELECT j.request, s.key, s.weights_sha256 FROM sae s JOIN job j ON j.id = s.job_id"):
+        request = TrainRequest.model_validate(row["request"])
+        _, manifest = open_activation_set(context, request.activation_key)
+        expected = train(request.sae, StreamedRows(SetShards(context, manifest)), device=torch.device("cpu"))
+        key = weights_key(row["key"], row["weights_sha256"])
+        stored, _ = get_tensors(service.store, key, sha256=row["weights_sha256"])
+        assert all(torch.equal(stored[name], tensor) for name, tensor in expected.sae.to_tensors().items())
 
 
 def test_children_die_with_their_worker(make_service):

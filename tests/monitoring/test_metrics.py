@@ -68,7 +68,7 @@ def test_a_real_study(service, scrape):
         plan = submit_small(service, scoring=bare_scoring())
         jobs = wait_until_done(service, plan.study_id)
         assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
-        wait_for(lambda: scrape(server.port).get(sample("hsae_workers", queue="gpu")), message=service.logs)
+        wait_for(lambda: scrape(server.port).get(sample("hsae_workers", queue="gpu")), message=service.logs, every=0.5)
         found = scrape(server.port)
     for kind, queue in (("extract", "gpu"), ("probe", "cpu"), ("train", "gpu"), ("analyze", "cpu"), ("compare", "cpu")):
         n_jobs = sum(job["kind"] == kind for job in jobs)
@@ -153,7 +153,7 @@ def test_servers_that_go_and_come_back(tmp_path, scrape, caplog):
                 assert not any(name == "hsae_jobs" for name, _ in found)
             assert len([r for r in caplog.records if r.message.startswith("database: ")]) == 1
             stack.start()
-            wait_for(lambda: all(scrape(server.port).get(part) == 1 for part in up.values()))
+            wait_for(lambda: all(scrape(server.port).get(part) == 1 for part in up.values()), every=0.5)
             assert [r.message for r in caplog.records if r.message == "database: answers again"]
     finally:
         stack.stop()

@@ -43,7 +43,7 @@ def rank(nodeid: str) -> int:
     return next((place for place, start in enumerate(LONGEST) if nodeid.startswith(start)), len(LONGEST))
 
 
-class PartScheduling(LoadScopeScheduling):
+class PartScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist carries no types
     """Gives a free process the next part, in the order of collection (with --no-loadscope-reorder)."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -18,19 +18,12 @@ from pydantic import (
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
 from hsae.pydantic_errors import first_line
+from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
 MAX_EXPANSION = 512
-_SHORTEST_TRAINING = 1_000
-_LONGEST_TRAINING = 20_000
-_EPOCHS = 50
-_SMALLEST_BATCH = 64
-_LARGEST_BATCH = 4_096
-_BATCHES_PER_EPOCH = 16
-_DEAD_EPOCHS = 2
-_DEAD_SHARE_OF_TRAINING = 20
-_LEFT_OUT = {"dead_latents"}
+_LEFT_OUT = {"dead_latents", "rows", "window_shards", "precision"}
 
 
 class SaeConfig(FrozenModel):
@@ -73,6 +66,18 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    rows: Literal["memory", "stream"] = Field(
+        default="memory", description="memory: all rows are held; stream: windows of shards are read while it trains"
+    )
+    window_shards: int = Field(
+        default=16, ge=1, le=10**6, description="shards whose rows are shuffled together where rows are streamed"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the training's matrix products; weights, sums and losses are float32"
+    )
+    imported: SaeOrigin | None = Field(
+        default=None, description="where an SAE comes from that another program trained; none: it is trained here"
+    )
 
     if TYPE_CHECKING:
 
@@ -87,7 +92,8 @@ class SaeConfig(FrozenModel):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
-        shared = {name: field.default for name, field in cls.model_fields.items() if name != "variant"}
+        no_settings = {"variant", "imported"}
+        shared = {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
         own = {name: setting.default for name, setting in own_settings().items()}
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
@@ -114,12 +120,19 @@ class SaeConfig(FrozenModel):
         """
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
+        named = {"kind": self.kind, "expansion": shared["expansion"]}
+        if self.imported is not None:
+            # Nobody trains it here: of the settings those are left that say how it encodes.
+            counts, defaults = self.variant.latent_counts(), type(self.variant)().stated_settings()
+            told = {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
+            return named | told | {"imported": shared["imported"]}
+        del shared["imported"]  # so that the keys of SAEs that are trained here stay
         stated = {
             name: value
             for name, value in shared.items()
             if name not in _LEFT_OUT or value != type(self).model_fields[name].default
         }
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | stated
+        return named | own | stated
 
     @model_validator(mode="wrap")
     @classmethod
@@ -136,6 +149,10 @@ class SaeConfig(FrozenModel):
             )
         if config.dead_latents == "resample":
             _check_resampling(config)
+        if config.rows == "memory" and config.window_shards != cls.model_fields["window_shards"].default:
+            raise UserError("window_shards applies to streamed rows only: leave it out or choose rows: stream")
+        if config.precision != "float32" and not config.variant.narrow_products:
+            raise UserError(f"a {config.kind} SAE needs float32 products: leave precision out or choose another kind")
         return config
 
 
@@ -164,7 +181,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
     """
     known = SaeConfig.defaults()
     for name in values:
-        if name not in known:
+        if name not in known and name != "imported":
             raise UserError(f"{name} is no setting of an SAE: choose from {', '.join(known)}")
     kind = values.get("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in VARIANTS:
@@ -199,16 +216,9 @@ def _adapter(variant: type[SaeVariant]) -> TypeAdapter[SaeVariant]:
     return TypeAdapter(variant)
 
 
-class Schedule(NamedTuple):
-    """How long one training runs."""
-
-    batch_size: int
-    n_steps: int
-
-
 def n_latents_of(config: SaeConfig, d_model: int) -> int:
-    """The dictionary's size: expansion times d_model."""
-    return config.expansion * d_model
+    """The dictionary's size: expansion times d_model; that of an imported SAE is its own."""
+    return config.expansion * d_model if config.imported is None else config.imported.n_latents
 
 
 def n_held_out(n_images: int, holdout_share: float) -> int:
@@ -220,52 +230,20 @@ def check_config(config: SaeConfig, d_model: int) -> None:
     """Check what depends on the backbone's width.
 
     Raises:
-        UserError: a setting counts more latents than the dictionary has.
+        UserError: a setting counts more latents than the dictionary has, or an imported SAE is for another width.
     """
-    n_latents = n_latents_of(config, d_model)
+    n_latents, origin = n_latents_of(config, d_model), config.imported
+    if origin is not None and origin.d_model != d_model:
+        raise UserError(
+            f"the imported SAE {origin.name} takes activations of {origin.d_model} dimensions, and these have"
+            f" {d_model}: give the model that it was trained on"
+        )
     for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
         if value > n_latents:
+            of = f"expansion {config.expansion} at d_model {d_model}" if origin is None else f"the SAE {origin.name}"
             raise UserError(
-                f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
-                f"d_model {d_model}: choose {name} in 1..{n_latents}"
+                f"{name}={value} is larger than the {n_latents} latents of {of}: choose {name} in 1..{n_latents}"
             )
-
-
-def resolve_schedule(config: SaeConfig, n_train_rows: int) -> Schedule:
-    """The schedule for a number of training rows; what the config leaves open follows a fixed rule.
-
-    - batch_size: the largest power of two that is at most a sixteenth of the rows, within 64..4096, and never more than
-      the rows themselves;
-    - n_steps: 50 passes over the rows, within 1,000..20,000 steps.
-
-    Raises:
-        UserError: there are no training rows, or the config asks for batches larger than all of them.
-    """
-    if n_train_rows < 1:
-        raise UserError("there is no training row: give more images or a smaller holdout_share")
-    if config.batch_size is not None and config.batch_size > n_train_rows:
-        raise UserError(
-            f"batch_size {config.batch_size} is larger than the {n_train_rows} training rows: choose 1..{n_train_rows}"
-        )
-    batch_size = config.batch_size
-    if batch_size is None:
-        power_of_two = 1 << max(0, (n_train_rows // _BATCHES_PER_EPOCH).bit_length() - 1)
-        batch_size = min(max(power_of_two, _SMALLEST_BATCH), _LARGEST_BATCH, n_train_rows)
-    n_steps = config.n_steps
-    if n_steps is None:
-        n_steps = min(max(_EPOCHS * n_train_rows // batch_size, _SHORTEST_TRAINING), _LONGEST_TRAINING)
-    return Schedule(batch_size, n_steps)
-
-
-def resolve_dead_after_steps(config: SaeConfig, n_train_rows: int) -> int:
-    """After how many silent steps a latent counts as dead.
-
-    It is the config's number; without one, two passes over the rows, but at most a twentieth of the training.
-    """
-    if config.dead_after_steps is not None:
-        return config.dead_after_steps
-    batch_size, n_steps = resolve_schedule(config, n_train_rows)
-    return min(_DEAD_EPOCHS * -(-n_train_rows // batch_size), max(1, n_steps // _DEAD_SHARE_OF_TRAINING))
 
 
 def initial_l0(config: SaeConfig, d_model: int) -> int:

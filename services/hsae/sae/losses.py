@@ -123,7 +123,7 @@ def sparse_losses(
     centred = (x_scaled - sae.pre_bias).detach()
     bias = bias_with_pre_bias_gradient(sae)
     with torch.no_grad():
-        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
         entries = firing(pre)
     z = with_encoder_gradient(centred, sae.encoder_weight, bias, entries, pre[entries.rows, entries.latents])
     reconstruction, residual = reconstruct(sae, x_scaled, entries, z)

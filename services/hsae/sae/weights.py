@@ -54,5 +54,5 @@ class SaeWeights(nn.Module):
         return x.to(torch.float32) * self.input_scale
 
     def pre_activations(self, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
-        """The encoder before its nonlinearity."""
-        return F.linear(x_scaled - self.pre_bias, self.encoder_weight, self.encoder_bias)
+        """The encoder before its nonlinearity, float32 also where autocast makes the product in bfloat16."""
+        return F.linear(x_scaled - self.pre_bias, self.encoder_weight, self.encoder_bias).float()

@@ -14,6 +14,7 @@ from hsae.pydantic_errors import mistakes
 from hsae.store.faults import ObjectCorruptError
 from hsae.store.keys import manifest_key
 from hsae.store.objects import ObjectStore, StoredObject
+from hsae.store.reading import Readable
 from hsae.store.tensors import get_tensors, put_tensors
 
 SHARD_FORMAT = "hsae.activation-shard"
@@ -139,7 +140,7 @@ def write_shard(store: ObjectStore, key: str, shard: ActivationRows, *, first_im
     return ShardEntry(stored, shard.activations.shape[0], first_image, end_image)
 
 
-def read_shard(store: ObjectStore, entry: ShardEntry) -> ActivationRows:
+def read_shard(store: Readable, entry: ShardEntry) -> ActivationRows:
     """The shard of a manifest's entry, on the CPU. Values are not checked, so NaN passes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import urllib3
 
@@ -14,6 +14,17 @@ T = TypeVar("T")
 # A failed read is repeated for at least this long; a server that takes longer to fail is asked twice.
 _AGAIN_SECONDS = 3.0
 _PAUSE_SECONDS = 0.5
+
+
+class Readable(Protocol):
+    """Where objects can be read whole."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket, for messages."""
+
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """See `hsae.store.objects.ObjectStore.get`."""
 
 
 def read_object(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hsae.store.faults import ObjectCorruptError
 from hsae.store.objects import ObjectStore, StoredObject
+from hsae.store.reading import Readable
 
 _LENGTH_BYTES = 8  # the header's length, little-endian, opens the file
 _METADATA = "__metadata__"
@@ -22,7 +23,7 @@ def put_tensors(
     return store.put(key, _serialise(on_cpu, dict(metadata)))
 
 
-def get_tensors(store: ObjectStore, key: str, *, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def get_tensors(store: Readable, key: str, *, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors (on the CPU) and the metadata of the safetensors object `key`.
 
     Raises:

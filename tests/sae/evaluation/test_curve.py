@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sae.small_trainings import CPU, SHORT, assert_same_tensors
 
-from hsae.sae.config import SaeConfig, Schedule
+from hsae.sae.config import SaeConfig
 from hsae.sae.evaluation.curve import CurveRows, is_point, n_points
 from hsae.sae.evaluation.metrics import measure_reconstruction
 from hsae.sae.rows.split import split_rows
+from hsae.sae.schedule import Schedule
 from hsae.sae.training.trainer import CheckpointSaving, train
 
 

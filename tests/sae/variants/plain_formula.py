@@ -58,6 +58,9 @@ def assert_same_losses(sae, found: StepLosses, parameters, total, reconstruction
     for name, right, gradient in zip(PARAMETERS, expected, gradients, strict=True):
         zero = torch.zeros_like(getattr(sae, name))
         torch.testing.assert_close(
-            (zero if gradient is None else gradient).double(), (zero.double() if right is None else right),
-            rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"gradient of {name}: {text}",
-        )  # fmt: skip
+            (zero if gradient is None else gradient).double(),
+            zero.double() if right is None else right,
+            rtol=1e-4,
+            atol=1e-5,
+            msg=f"gradient of {name}: {gradient} in place of {right}",
+        )

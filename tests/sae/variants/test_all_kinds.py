@@ -2,6 +2,7 @@
 
 import dataclasses
 import textwrap
+from typing import Any
 
 import pytest
 import torch
@@ -27,12 +28,12 @@ def test_the_exported_code_encodes_like_the_sae(config, rows):
     trained = train(config, rows, device=CPU).sae
     tensors, x = trained.to_tensors(), rows.activations
     lines = textwrap.indent(config.variant.export_code, "    ")
-    scope = {"torch": torch, "sae": tensors, "config": config.model_dump()}
+    scope: dict[str, Any] = {"torch": torch, "sae": tensors, "config": config.model_dump()}
     exec(f"def encode(x, pre):\n{lines}", scope)  # noqa: S102
     pre = (x.float() * tensors["input_scale"] - tensors["pre_bias"]) @ tensors["encoder_weight"].T
     with torch.no_grad():
         expected = trained.encode(x)
-        torch.testing.assert_close(scope["encode"](x, pre + tensors["encoder_bias"]), expected)  # type: ignore[operator]
+        torch.testing.assert_close(scope["encode"](x, pre + tensors["encoder_bias"]), expected)
     assert float(expected.min()) >= 0
     assert expected.any()
 
@@ -53,7 +54,7 @@ def test_rows_of_half_precision_train_like_their_float32_values(kind, dtype, row
 def test_an_untrained_sae_fires_as_often_as_a_trained_one_is_meant_to(kind, fired, planted, as_rows):
     rows = as_rows(planted(400, 16, 24, 3, seed=100)[0])
     n = {"one": 2, "half": 16, "all": 32}[fired]
-    setting = {"ks": f"1,{n}"} if kind == "matryoshka_topk" else {"k": n}
+    setting: dict[str, Any] = {"ks": f"1,{n}"} if kind == "matryoshka_topk" else {"k": n}
     config = SaeConfig(kind=kind, expansion=2, n_steps=3, batch_size=64, **setting)
     assert initial_l0(config, 16) == n
     sae = untrained_sae(config, rows)
@@ -67,7 +68,7 @@ def test_an_untrained_sae_fires_as_often_as_a_trained_one_is_meant_to(kind, fire
 @pytest.mark.parametrize("kind", NEW)
 def test_planted_directions_are_found(kind, planted, as_rows):
     activations, directions = planted(1500, 16, 24, 3, seed=100)
-    setting = {"ks": "1,3"} if kind == "matryoshka_topk" else {"k": 3}
+    setting: dict[str, Any] = {"ks": "1,3"} if kind == "matryoshka_topk" else {"k": 3}
     setting |= {"groups": "1/2,1"} if kind == "matryoshka" else {}
     config = SaeConfig(kind=kind, expansion=2, n_steps=500, batch_size=128, learning_rate=1e-2, **setting)
     rows = as_rows(activations)

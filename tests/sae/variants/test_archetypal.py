@@ -41,9 +41,9 @@ def test_directions_are_mixtures_of_points_with_a_bounded_deviation(delta, rows)
     before, trained = untrained_sae(config, rows), train(config, rows, device=CPU).sae
     assert_as_promised(before, 0.0)
     assert_as_promised(trained, delta)
-    assert torch.equal(before.points, trained.points)  # type: ignore[arg-type]
-    assert not torch.equal(before.mixture, trained.mixture)  # type: ignore[arg-type]
-    assert bool(trained.relaxation.any()) == (delta > 0)  # type: ignore[operator]
+    assert torch.equal(before.get_buffer("points"), trained.get_buffer("points"))
+    assert not torch.equal(before.get_parameter("mixture"), trained.get_parameter("mixture"))
+    assert bool(trained.get_parameter("relaxation").any()) == (delta > 0)
 
 
 def test_points_are_centroids_of_the_rows_or_the_rows_themselves(rows):
@@ -51,30 +51,35 @@ def test_points_are_centroids_of_the_rows_or_the_rows_themselves(rows):
     scaled = few.scale_inputs(rows.activations) - few.pre_bias
     training = untrained_sae(SaeConfig(**SETTINGS, n_points=500), rows)
     n_train = 135  # nine tenths
-    assert torch.equal(training.points[:n_train], training.points[n_train : 2 * n_train])  # type: ignore[index]
-    distances = torch.cdist(training.points.double(), scaled.detach().double())  # type: ignore[operator]
+    points = training.get_buffer("points")
+    assert torch.equal(points[:n_train], points[n_train : 2 * n_train])
+    distances = torch.cdist(points.double(), scaled.detach().double())
     assert float(distances.min(dim=1).values.max()) < 1e-4
-    torch.testing.assert_close(few.points[0], training.points[:n_train].mean(dim=0), atol=1e-4, rtol=0)  # type: ignore[index]
+    torch.testing.assert_close(few.get_buffer("points")[0], points[:n_train].mean(dim=0), atol=1e-4, rtol=0)
 
 
 def test_the_gradient_goes_through_the_directions():
     config = SaeConfig(kind="archetypal", expansion=2, n_points=5, k=2)
     sae = SparseAutoencoder(config, 3)
+    points, mixture, relaxation = (
+        sae.get_buffer("points"),
+        sae.get_parameter("mixture"),
+        sae.get_parameter("relaxation"),
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        sae.points.copy_(torch.randn(5, 3, generator=generator))  # type: ignore[operator]
-        sae.mixture.copy_(torch.rand(6, 5, generator=generator))  # type: ignore[operator]
-        sae.relaxation.copy_(0.1 * torch.randn(6, 3, generator=generator))  # type: ignore[operator]
+        points.copy_(torch.randn(5, 3, generator=generator))
+        mixture.copy_(torch.rand(6, 5, generator=generator))
+        relaxation.copy_(0.1 * torch.randn(6, 3, generator=generator))
     gradient = torch.randn(6, 3, generator=generator)
-    mixture, relaxation = (p.detach().double().requires_grad_() for p in (sae.mixture, sae.relaxation))  # type: ignore[union-attr, operator]
-    expected = directions_by_the_formula(mixture, sae.points.double(), relaxation)  # type: ignore[operator]
-    (expected * gradient).sum().backward()
+    leaves = [parameter.detach().double().requires_grad_() for parameter in (mixture, relaxation)]
+    (directions_by_the_formula(leaves[0], points.double(), leaves[1]) * gradient).sum().backward()
     sae.decoder_weight.grad = gradient.clone()
     with torch.no_grad():
         config.variant.before_step(sae)
     assert not bool(sae.decoder_weight.grad.any())
-    torch.testing.assert_close(sae.mixture.grad.double(), mixture.grad, rtol=1e-4, atol=1e-5)  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(sae.relaxation.grad.double(), relaxation.grad, rtol=1e-4, atol=1e-5)  # type: ignore[union-attr, operator]
+    for parameter, leaf in zip((mixture, relaxation), leaves, strict=True):
+        torch.testing.assert_close(parameter.grad, leaf.grad.float(), rtol=1e-4, atol=1e-5)
 
 
 def test_its_directions_cannot_be_resampled():

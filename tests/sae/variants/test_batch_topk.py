@@ -46,20 +46,22 @@ def test_a_batch_by_hand_and_inference_above_the_threshold():
     torch.testing.assert_close(sae.encode(rows), expected)
 
 
-def test_the_threshold_is_a_mean_first_and_an_exponential_one_later():
+@pytest.mark.parametrize(("n_steps", "window"), [(4, 1), (150, 15), (1000, 100), (3000, 100)])
+def test_the_threshold_is_a_mean_first_and_an_exponential_one_later(n_steps, window):
     sae = identity_sae(SaeConfig(kind="batch_topk", k=1, expansion=1))
     threshold, expected, seen = sae.get_buffer("threshold"), 0.0, []
-    for step in range(150):
+    for step in range(min(n_steps, 200)):
         least = 1.0 + (step * 7 % 13) / 13
         seen.append(least)
         with torch.no_grad():
-            sae.config.variant.after_step(sae, StepDone(step, 150, 1.0, lambda: 0.0, [torch.tensor(least)]))
-        expected = sum(seen) / len(seen) if step < 100 else 0.99 * expected + 0.01 * least
+            sae.config.variant.after_step(sae, StepDone(step, n_steps, 1.0, lambda: 0.0, [torch.tensor(least)]))
+        expected = sum(seen) / len(seen) if step < window else expected + (least - expected) / window
         assert float(threshold) == pytest.approx(expected, rel=1e-5)
     before = float(threshold)
     with torch.no_grad():
-        sae.config.variant.after_step(sae, StepDone(150, 151, 1.0, lambda: 0.0, [torch.tensor(float("inf"))]))
-    assert float(threshold) == before  # nothing fired
+        none_fired = [torch.tensor(float("inf"))]
+        sae.config.variant.after_step(sae, StepDone(n_steps - 1, n_steps, 1.0, lambda: 0.0, none_fired))
+    assert float(threshold) == before
 
 
 @pytest.mark.parametrize("k", [1, 3, 12])

@@ -18,6 +18,7 @@ from hsae.pipeline.kinds.train import TrainRequest
 from hsae.sae.config import SaeConfig, check_config
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.training.trainer import train
+from hsae.sae.variants.nested.matryoshka import Matryoshka
 
 
 def key(**settings):
@@ -72,8 +73,8 @@ def test_other_mistakes_are_one_line():
 
 
 def test_prefixes_have_at_least_one_latent():
-    assert SaeConfig(kind="matryoshka").variant.prefix_sizes(64) == [4, 8, 16, 32, 64]
-    assert SaeConfig(kind="matryoshka").variant.prefix_sizes(4) == [1, 1, 1, 2, 4]
+    assert Matryoshka().prefix_sizes(64) == [4, 8, 16, 32, 64]
+    assert Matryoshka().prefix_sizes(4) == [1, 1, 1, 2, 4]
 
 
 def test_nested_topk_by_hand():
@@ -122,7 +123,7 @@ def test_nested_dictionaries_have_the_losses_of_the_formula(k, groups):
     pre = (x.double() - pre_bias) @ encoder.T + bias
     n = min(k * x.shape[0], int((pre > 0).sum()))
     z = pre * (pre >= pre.detach().flatten().sort(descending=True).values[n - 1])
-    sizes = config.variant.prefix_sizes(sae.n_latents)
+    sizes = Matryoshka(groups=groups).prefix_sizes(sae.n_latents)
     residuals = [x.double() - z[:, :size] @ decoder[:size] - pre_bias for size in sizes]
     reconstruction = sum(residual.square().mean() for residual in residuals) / len(sizes)
     excitement = (x.double() - pre_bias.detach()) @ encoder.T + bias

@@ -185,7 +185,7 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     environment = {**os.environ, **service.environment, "PYTHONPATH": path}
     run = subprocess.run(
         [sys.executable, "-c", _COMMANDS, json.dumps(commands)],
-        env=environment, capture_output=True, text=True, check=True, timeout=300,
+        env=environment, capture_output=True, text=True, check=True, timeout=550,
     )  # fmt: skip
     usage, planned, refused, chosen, layers, study, exported = map(json.loads, run.stdout.splitlines())
     assert "--margin FLOAT" in usage[1]

@@ -22,8 +22,8 @@ def on_a_grid(config: SaeConfig, d_model: int, seed: int) -> SparseAutoencoder:
     with torch.no_grad():
         for name, parameter in sae.named_parameters():
             parameter.copy_((2 * torch.randn(parameter.shape, generator=generator)).round() / 2)
-            if name == "log_threshold":  # thresholds .5, 1 and 2
-                parameter.copy_(torch.randint(-1, 2, parameter.shape, generator=generator) * math.log(2))
+            if name == "tenth_log_threshold":  # thresholds .5, 1 and 2
+                parameter.copy_(torch.randint(-1, 2, parameter.shape, generator=generator) * math.log(2) / 10)
     return sae
 
 
@@ -56,7 +56,7 @@ def jumprelu_by_the_paper(sae, x, weight):
     """Entry by entry: losses, and gradients by the pseudo-derivatives (equations 11 and 12)."""
     variant, p = sae.config.variant, doubles(sae)
     n_rows, d_model = x.shape
-    threshold = p["log_threshold"].detach().exp()
+    threshold = variant.thresholds(sae).detach().double()
     pre = (x.double() - p["pre_bias"]) @ p["encoder_weight"].T + p["encoder_bias"]
     above = (pre.detach().float() > threshold.float()).double()
     z = pre * above
@@ -76,7 +76,7 @@ def jumprelu_by_the_paper(sae, x, weight):
                 if variant.penalty == "l0":
                     gradient[j] += weight / n_rows * -1 / epsilon
     gradients = {name: torch.zeros_like(v) if v.grad is None else v.grad for name, v in p.items()}
-    gradients["log_threshold"] = gradient * threshold
+    gradients["tenth_log_threshold"] = 10 * gradient * threshold
     return (total, reconstruction, sparsity), gradients
 
 
@@ -167,10 +167,10 @@ def test_encoding_by_hand():
         for sae in (jump, gated):
             sae.encoder_weight.copy_(torch.eye(2))
             sae.encoder_bias.copy_(torch.tensor([0.0, -0.5]))
-        jump.log_threshold.copy_(torch.tensor([1.0, 1.5]).log())  # type: ignore[operator]
+        jump.tenth_log_threshold.copy_(torch.tensor([1.0, 1.75]).log() / 10)  # type: ignore[operator]
         gated.log_magnitude_scale.copy_(torch.tensor([2.0, 1.0]).log())  # type: ignore[operator]
         gated.magnitude_bias.copy_(torch.tensor([0.0, -3.0]))  # type: ignore[operator]
-        assert jump.encode(x).tolist() == [[2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]  # 1.5 is at its threshold, not above it
+        assert jump.encode(x).tolist() == [[2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]  # 1.5 is below its threshold
         # Latent 0: twice x where x > 0. Latent 1: the gate opens for the second row, but the magnitude is 2 - 3.
         torch.testing.assert_close(gated.encode(x), torch.tensor([[4.0, 0.0], [0.0, 0.0], [1.0, 0.0]]))
 

@@ -4,9 +4,10 @@ import json
 import logging
 import threading
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from hsae.catalog import Json
 from hsae.errors import HsaeError, UserError
@@ -60,12 +61,7 @@ class JobLog:
                 logger = logging.getLogger(name)
                 logger.addHandler(self._lines)
                 opening.callback(logger.removeHandler, self._lines)
-            ours = logging.getLogger("hsae")
-            if ours.getEffectiveLevel() > logging.INFO:  # a quiet process keeps a full log all the same
-                opening.callback(ours.setLevel, ours.level)
-                ours.setLevel(logging.INFO)
-            opening.callback(setattr, warnings, "showwarning", warnings.showwarning)
-            warnings.showwarning = _log_warning
+            opening.enter_context(_all_is_logged())
             self._open = opening.pop_all()
         self._thread.start()
         return self
@@ -98,6 +94,39 @@ class JobLog:
         else:
             self._uploaded_bytes = len(content)
             self._warned = False
+
+
+@contextmanager
+def _all_is_logged() -> Iterator[None]:
+    """Log Python's warnings, and all that hsae says even in a quiet process, while a job of this process runs."""
+    with _open_logs.changing:
+        if _open_logs.number == 0:
+            ours = logging.getLogger("hsae")
+            _open_logs.before = ours.level, warnings.showwarning
+            if ours.getEffectiveLevel() > logging.INFO:
+                ours.setLevel(logging.INFO)
+            warnings.showwarning = _log_warning
+        _open_logs.number += 1
+    try:
+        yield
+    finally:
+        with _open_logs.changing:
+            _open_logs.number -= 1
+            if _open_logs.number == 0:
+                level, warnings.showwarning = _open_logs.before
+                logging.getLogger("hsae").setLevel(level)
+
+
+class _OpenLogs:
+    """The logs that are open in this process, and what was before the first of them."""
+
+    def __init__(self) -> None:
+        self.changing = threading.Lock()
+        self.number = 0
+        self.before: tuple[int, Any] = (logging.NOTSET, None)
+
+
+_open_logs = _OpenLogs()
 
 
 class _Lines(logging.Handler):

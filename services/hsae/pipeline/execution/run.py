@@ -3,14 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from pydantic import ValidationError
+from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import Json, connect, session_factory, transaction
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
+from hsae.pipeline.execution.companions import companions, find_companions
 from hsae.pipeline.execution.device import pick_device
 from hsae.pipeline.execution.freed_memory import freed_memory_kept
 from hsae.pipeline.execution.job_log import JobLog
@@ -22,6 +25,7 @@ from hsae.pipeline.queue.notifier import Notification, Notifier
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.upkeep.clean_up import clean_up
 from hsae.pipeline.upkeep.damage import forget_object, wait_for_maker
+from hsae.sae.rows.shared_pass import Seat
 from hsae.settings import Settings
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.objects import ObjectStore
@@ -60,29 +64,68 @@ def run_job(
     device = pick_device(settings)
     engine = connect(settings)
     try:
-        sessions = session_factory(engine)
+        worker = _Worker(settings, store, device, session_factory(engine), owner, stop_requested, on_stuck)
+        job = worker.claim(job_id)
+        if job is None:
+            return "not queued"
+        with companions(job, worker.companions_of(job), worker.claim_and_run) as seat:
+            return worker.run(job, seat)
+    finally:
+        engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What the jobs of one process have in common; see `run_job`."""
+
+    settings: Settings
+    store: ObjectStore
+    device: torch.device
+    sessions: sessionmaker[Session]
+    owner: str
+    stop_requested: Callable[[], bool]
+    on_stuck: Callable[[], None]
+
+    def claim(self, job_id: int) -> jobs.ClaimedJob | None:
         # The heartbeat's connection is open before there is a lease: a server that is full later grants none in time.
-        with transaction(sessions) as session, transaction(sessions) as second:
+        with transaction(self.sessions) as session, transaction(self.sessions) as second:
             second.connection()
-            job = jobs.claim(session, job_id, owner, settings.lease_seconds)
+            job = jobs.claim(session, job_id, self.owner, self.settings.lease_seconds)
         if job is None:
             log.info("job %d is not queued: nothing to do", job_id)
-            return "not queued"
+        return job
+
+    def companions_of(self, job: jobs.ClaimedJob) -> list[int]:
+        """The jobs to run beside a claimed one; none where the database has just gone away."""
+        try:
+            with transaction(self.sessions) as session:
+                return find_companions(session, job, self.device, self.settings.trained_together)
+        except ServiceError as error:
+            log.warning("job %d runs by itself: %s", job.lease.job_id, error)
+            return []
+
+    def claim_and_run(self, job_id: int, seat: Seat) -> None:
+        """Run a job beside another one, unless somebody else has it by now."""
+        job = self.claim(job_id)
+        if job is not None:
+            self.run(job, seat)
+
+    def run(self, job: jobs.ClaimedJob, seat: Seat | None) -> str:
+        """Run a claimed job; returns the outcome."""
+        settings, stop_requested = self.settings, self.stop_requested
         heartbeat = Heartbeat(
-            sessions, job.lease, settings.lease_seconds, stop_requested=stop_requested, on_stuck=on_stuck
+            self.sessions, job.lease, settings.lease_seconds, stop_requested=stop_requested, on_stuck=self.on_stuck
         )
         with heartbeat:
             try:
-                with freed_memory_kept(), JobLog(store, job.lease.job_id, job.lease.fence):
-                    context = StageContext(settings, store, device, job, heartbeat)
+                with freed_memory_kept(), JobLog(self.store, job.lease.job_id, job.lease.fence):
+                    context = StageContext(settings, self.store, self.device, job, heartbeat, seat)
                     outcome, follow_up = _attempt(job, settings, heartbeat, context)
                 follow_up()  # the log, which somebody may be following, is not kept waiting for it
                 return outcome
             except HsaeError as stop:  # not even the outcome could be written; the lease tells the reconciler
-                log.warning("job %d: stopped: %s", job_id, stop)
+                log.warning("job %d: stopped: %s", job.lease.job_id, stop)
                 return "stopped"
-    finally:
-        engine.dispose()
 
 
 def _nothing() -> None:

@@ -123,6 +123,12 @@ class Asked:
             raise ValueError("only a stage of the scope `sae` has an SAE")
         return self.sae
 
+    @property
+    def sae_key(self) -> str:
+        """The key of the one SAE, which a training or an import makes."""
+        (key,) = (*self.keys.get("train", ()), *self.keys.get("import", ()))
+        return key
+
     def settings(self, expected: type[S]) -> S:
         """The settings that only one stage has, by their class; the defaults where the study gives none."""
         return next((given for given in self.own.values() if isinstance(given, expected)), expected())
@@ -175,6 +181,11 @@ class Stage(ABC, Generic[R]):
         del own
         return True
 
+    def is_for(self, sae: SaeConfig) -> bool:
+        """Of the scope `sae`: whether an SAE has such a job at all."""
+        del sae
+        return True
+
     @abstractmethod
     def ask(self, asked: Asked) -> R:
         """Make the request of a study's job."""
@@ -219,6 +230,16 @@ class Stage(ABC, Generic[R]):
             UserError: another job makes its artifacts now.
         """
         del request, job_id, session
+
+    def pass_key(self, request: R) -> str | None:
+        """What jobs have in common that one worker may run over one pass of the data; None: it runs by itself."""
+        del request
+        return None
+
+    def pass_bytes(self, request: R, session: Session) -> int:
+        """The memory that a job needs besides what is shared in such a pass."""
+        del request, session
+        return 0
 
     def run(self, request: R, context: Any) -> Json:
         """Make the artifact; returns a short summary."""

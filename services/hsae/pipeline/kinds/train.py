@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import delete, exists, null, select, update
 from sqlalchemy.orm import Session
 
-from hsae.catalog import UNSUCCESSFUL_STATES, Job, Sae, SaeCurve
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, Model, Sae, SaeCurve
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
 from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label, split_suffix
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
@@ -16,6 +16,7 @@ from hsae.store.keys import SAES, weights_key
 
 # Raised whenever the same request would give other bytes than before; docs/storage-format.md has the exceptions.
 SAE_FORMAT = 1
+_LARGEST_BATCH = 4_096  # of those that a config leaves open
 
 
 def described(asked: Asked) -> str:
@@ -58,6 +59,10 @@ class TrainStage(Stage[TrainRequest]):
     folder = SAES
     table = Sae
 
+    def is_for(self, sae: SaeConfig) -> bool:
+        """Not of SAEs that another program trained."""
+        return sae.imported is None
+
     def ask(self, asked: Asked) -> TrainRequest:
         """The SAE on its layer's activations."""
         return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae, split=asked.training_split)
@@ -69,6 +74,27 @@ class TrainStage(Stage[TrainRequest]):
     def needs(self, request: TrainRequest) -> tuple[str, ...]:
         """The activations."""
         return (request.activation_key,)
+
+    def pass_key(self, request: TrainRequest) -> str | None:
+        """Streamed trainings on the same rows in the same order; they may differ in kind, size, rates and length."""
+        sae = request.sae
+        if sae.rows != "stream":
+            return None
+        order = {
+            "activations": request.activation_key,
+            "window_shards": sae.window_shards,
+            "batch_size": sae.batch_size,
+            "holdout_share": sae.holdout_share,
+            "seed": sae.seed,
+        }
+        return artifact_key("pass", SAE_FORMAT, order | split_content(request.split))
+
+    def pass_bytes(self, request: TrainRequest, session: Session) -> int:
+        """In float32 encoder and decoder, their gradients and Adam's two moments of each; the latents of a batch."""
+        of_set = select(Model.d_model).join(ActivationSet, ActivationSet.model_id == Model.id)
+        d_model = session.execute(of_set.where(ActivationSet.key == request.activation_key)).scalar_one_or_none() or 0
+        n_latents = request.sae.expansion * d_model
+        return 4 * n_latents * (4 * 2 * d_model + (request.sae.batch_size or _LARGEST_BATCH))
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """Weights, and the checkpoints of trainings that have not succeeded."""

@@ -1,4 +1,6 @@
-"""The only reader of published activation sets: rows in stored order, one shard in memory at a time.
+"""The reader of published activation sets: rows in stored order, one shard in memory at a time.
+
+Trainings that stream read by `hsae.pipeline.inputs.streamed_set`.
 
 Three functions hold more than a shard: `read_training_rows` every row of the set, `read_embeddings` and
 `read_plain_rows` one row per image.
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
-from hsae.sae.rows.source import TrainingRows, check_finite
+from hsae.sae.rows.source import TrainingRows, check_finite, in_chunks
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
@@ -170,25 +172,18 @@ class StoredRows:
 
     def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
         """The rows at ascending positions as float32, `n_rows` at a time; shards without any of them are not read."""
-        positions = self._places[positions]
+        return in_chunks(self._parts(self._places[positions]), n_rows)
+
+    def _parts(self, positions: Int[Tensor, "n"]) -> Iterator[Float32[Tensor, "part d_model"]]:
+        """The rows at ascending places in the set, a shard's share at a time."""
         ends = torch.tensor([entry.n_rows for entry in self._manifest.shards], dtype=torch.int64).cumsum(0)
-        parts: list[Tensor] = []
-        n_lacking = n_rows
         n_taken = 0
         for entry, end in zip(self._manifest.shards, ends.tolist(), strict=True):
             n_before = int(torch.searchsorted(positions, end))
-            if n_before == n_taken:
-                continue
-            within = positions[n_taken:n_before] - (end - entry.n_rows)
+            if n_before > n_taken:
+                within = positions[n_taken:n_before] - (end - entry.n_rows)
+                yield _read(self._context, entry).activations[within].float()
             n_taken = n_before
-            found = _read(self._context, entry).activations[within].float()
-            while len(found) >= n_lacking:
-                yield torch.cat([*parts, found[:n_lacking]])
-                parts, found, n_lacking = [], found[n_lacking:], n_rows
-            parts.append(found)
-            n_lacking -= len(found)
-        if n_lacking < n_rows:
-            yield torch.cat(parts)
 
 
 def read_embeddings(

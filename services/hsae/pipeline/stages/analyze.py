@@ -20,6 +20,7 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.pipeline.inputs.labels import joined_labels, labelled_rows
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
+from hsae.pipeline.inputs.streamed_set import streamed_rows
 from hsae.pipeline.kinds.analyze import ANALYZE, AnalyzeRequest
 from hsae.pipeline.stages.activation_reader import (
     StoredRows,
@@ -103,8 +104,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     scoring = request.scoring
     saes = [sae]
     if "untrained" in scoring.controls:
-        rows = StoredRows(context, manifest, None if split is None or apart is not None else split.train)
-        saes.append(untrained_sae(sae.config, rows))
+        trained = None if split is None or apart is not None else split.train
+        read = streamed_rows if sae.config.rows == "stream" else StoredRows
+        saes.append(untrained_sae(sae.config, read(context, manifest, trained)))
     scored_manifest = manifest if apart is None else open_activation_set(context, apart.activation_key)[1]
     (latents, *untrained), raw = encode_images(saes, scored_manifest, context)
     further = None if apart is None else _only_training(context, manifest, apart.train_dataset, taxonomy)

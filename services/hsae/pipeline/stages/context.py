@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 from sqlalchemy import update
@@ -13,6 +14,9 @@ from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
+
+if TYPE_CHECKING:  # the command line imports this module, and starts without torch
+    from hsae.sae.rows.shared_pass import Seat
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,18 @@ class StageContext:
         device: torch.device,
         job: jobs.ClaimedJob,
         heartbeat: Heartbeat,
+        seat: "Seat | None" = None,
     ) -> None:
+        """Gather them.
+
+        Args:
+            settings: the worker's.
+            store: the object store.
+            device: where the work is done.
+            job: the claimed job.
+            heartbeat: what renews its lease.
+            seat: its part in a pass over the data that several jobs share.
+        """
         self.settings = settings
         self.store = store
         self.device = device
@@ -35,6 +50,7 @@ class StageContext:
         self.title = job.title
         self.checkpoint = job.checkpoint
         self.fence = job.lease.fence
+        self.seat = seat
         self._lease = job.lease
         self._heartbeat = heartbeat
         self._n_micro_batches = 1

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,20 +14,20 @@ from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.pipeline.inputs.stored import read_listing
+from hsae.pipeline.inputs.streamed_set import streamed_rows
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.evaluation.class_probe import (
-    ProbedReconstruction,
-    ProbedRows,
-    image_classes,
-    probe_reconstruction,
-)
+from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes
 from hsae.pipeline.stages.evaluation.curve_rows import CurveRows
+from hsae.pipeline.stages.evaluation.figures import class_figures, further_figures
 from hsae.pipeline.stages.evaluation.sinks import open_sinks
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.trainer import CheckpointSaving, StepReport
 from hsae.sae.training.trainer import train as train_sae
+from hsae.store.activations import ActivationManifest
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import checkpoint_key, checkpoints_prefix, weights_key
 from hsae.store.tensors import get_tensors, put_tensors
@@ -59,8 +58,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
     config = request.sae.model_dump(mode="json")
     with open_sinks(context.settings, request.key, context.title, config, first_step=first_step) as sinks:
         wanted, classes = _images(row, request, context)
-        rows = read_training_rows(context, manifest, wanted)
-        log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
+        rows = _rows(request, context, manifest, wanted)
         curve = CurveRows(request.key, context, sinks, first_step=first_step)
         reports = _Reports(context, curve)
 
@@ -74,7 +72,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             device=context.device,
             checkpoint=checkpoint,
             on_step=reports.take,
-            saving=CheckpointSaving(checkpoints.due, save),
+            saving=CheckpointSaving(checkpoints.due, save, waiting=context.check),
             micro_batch=context.micro_batch,
         )
     context.check()
@@ -84,10 +82,8 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         trained.sae.to_tensors(),
         {"config": request.sae.model_dump_json(), "activations": request.activation_key},
     )
-    metrics = asdict(trained.metrics) | {"classes": None}
-    if classes is not None:
-        probed = probe_reconstruction(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
-        metrics["classes"] = None if probed is None else asdict(probed)
+    of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
+    metrics = asdict(trained.metrics) | {"classes": of_classes}
     if metrics["of_kind"].get("reached_target_l0") is False:
         l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
         log.warning(
@@ -106,7 +102,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             "seed": request.sae.seed,
             "n_steps": trained.metrics.n_steps,
             **{name: metrics[name] for name in _FIGURES},
-            **_further_figures(metrics),
+            **further_figures(metrics),
             "metrics": metrics,
             "weights_sha256": weights.sha256,
         }
@@ -116,6 +112,20 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         curve.add_to(session)
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
+
+
+def _rows(
+    request: TrainRequest, context: StageContext, manifest: ActivationManifest, images: WantedImages | None
+) -> TrainingRows | StreamedRows:
+    """The rows of these images (None: of all), in memory or streamed."""
+    if request.sae.rows == "stream":
+        streamed = streamed_rows(context, manifest, images, seat=context.seat)
+        n_rows = len(streamed.layout.images) * streamed.layout.rows_per_image
+        log.info("streaming %d rows of %d dimensions", n_rows, manifest.d_model)
+        return streamed
+    rows = read_training_rows(context, manifest, images)
+    log.info("training on %d rows of %d dimensions", len(rows.view), manifest.d_model)
+    return rows
 
 
 def _images(
@@ -130,25 +140,6 @@ def _images(
         wanted = split_listing(listing, request.split).train
         log.info("%d of %d images train", int(wanted.sum()), len(wanted))
     return wanted, image_classes(listing)
-
-
-def _further_figures(metrics: Json) -> dict[str, Any]:
-    """What has columns of its own beside `_FIGURES`; a figure that is undefined is None."""
-    evaluation = metrics["evaluation"]
-    decoder = evaluation["decoder"] or dict.fromkeys(("mean", "max", "random"))
-    figures = {
-        f"{prefix}{name}": rows and rows[name]
-        for prefix, rows in (("", evaluation["holdout"]), ("train_", evaluation["train"]))
-        for name in ("l0_quantiles", "density_histogram", "cknna", "cknna_shuffled")
-    }
-    del figures["train_cknna_shuffled"]
-    return {
-        **figures,
-        "decoder_coherence": decoder["mean"],
-        "decoder_coherence_max": decoder["max"],
-        "decoder_coherence_random": decoder["random"],
-        **(metrics["classes"] or dict.fromkeys(field.name for field in fields(ProbedReconstruction))),
-    }
 
 
 def _published(key: str, context: StageContext) -> Json | None:

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hsae.sae.config import Schedule
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.source import ChunkedRows
 from hsae.sae.rows.split import RowSplit, subsample
+from hsae.sae.schedule import Schedule
 
 MOST_POINTS = 200
 _FEWEST_POINTS = 10
@@ -46,7 +46,7 @@ class CurvePoint:
 class CurveRows:
     """At most 1,024 held-out rows and as many training rows, drawn with the seed, and how many points there are."""
 
-    def __init__(self, rows: RowSource, split: RowSplit, schedule: Schedule, seed: int, device: torch.device) -> None:
+    def __init__(self, rows: ChunkedRows, split: RowSplit, schedule: Schedule, seed: int, device: torch.device) -> None:
         """Read nothing yet; the first point that is measured does."""
         self._source = rows
         self._positions = [subsample(some, _MOST_ROWS, seed) for some in (split.holdout, split.measured_train)]
@@ -87,7 +87,7 @@ def is_point(step: int, n_steps: int, n_points: int) -> bool:
     return step * n_points // n_steps != (step - 1) * n_points // n_steps
 
 
-def _read(rows: RowSource, positions: Int[Tensor, "n"], device: torch.device) -> Float[Tensor, "n d_model"]:
+def _read(rows: ChunkedRows, positions: Int[Tensor, "n"], device: torch.device) -> Float[Tensor, "n d_model"]:
     chunks = list(rows.chunks(positions, _MOST_ROWS))
     return torch.cat(chunks).to(device) if chunks else torch.empty(0, rows.d_model, device=device)
 

@@ -10,7 +10,7 @@ from hsae.sae.evaluation.decoder_coherence import DecoderCoherence, decoder_cohe
 from hsae.sae.evaluation.firing import measure_firing
 from hsae.sae.evaluation.neighbours import measure_cknna
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.source import ChunkedRows
 from hsae.sae.rows.split import RowSplit
 
 
@@ -46,7 +46,7 @@ class Evaluation:
     decoder: DecoderCoherence | None
 
 
-def evaluate(sae: SparseAutoencoder, rows: RowSource, split: RowSplit, device: torch.device) -> Evaluation:
+def evaluate(sae: SparseAutoencoder, rows: ChunkedRows, split: RowSplit, device: torch.device) -> Evaluation:
     """Measure an SAE on `device`. It draws from no generator of torch, and changes nothing of the SAE."""
 
     def measured(positions: Int[Tensor, "n"]) -> RowEvaluation:

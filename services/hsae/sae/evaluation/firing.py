@@ -8,7 +8,7 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.source import ChunkedRows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 DENSITY_DECADES = 6
@@ -52,7 +52,7 @@ class Firing:
 
 @torch.no_grad()
 def measure_firing(
-    sae: SparseAutoencoder, rows: RowSource, positions: Int[Tensor, "n"], device: torch.device
+    sae: SparseAutoencoder, rows: ChunkedRows, positions: Int[Tensor, "n"], device: torch.device
 ) -> Firing:
     """Encode some rows, at ascending positions, with the SAE on `device`, and count."""
     per_row = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hsae.sae.evaluation.evaluation import Evaluation
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import TrainingRows, take_rows
+from hsae.sae.rows.source import ChunkedRows
 from hsae.sae.rows.split import RowSplit
 
 _BATCH_ROWS = 2_048
@@ -96,19 +96,18 @@ class SaeMetrics:
 
 @torch.no_grad()
 def measure_reconstruction(
-    sae: SparseAutoencoder, rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.device
+    sae: SparseAutoencoder, rows: ChunkedRows, positions: Int[Tensor, "n"], device: torch.device
 ) -> Reconstruction:
     """Measure the SAE (on `device`) on some rows; sums are float64, in two passes over the rows."""
     n_rows = positions.shape[0]
-    batches = torch.split(positions, _BATCH_ROWS)
     mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
-    for batch in batches:
-        mean += take_rows(rows, batch, device).to(torch.float64).sum(dim=0)
+    for chunk in rows.chunks(positions, _BATCH_ROWS):
+        mean += chunk.to(device, torch.float64).sum(dim=0)
     mean /= n_rows
     totals = torch.zeros(5, dtype=torch.float64, device=device)
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
-    for batch in batches:
-        x = take_rows(rows, batch, device)
+    for chunk in rows.chunks(positions, _BATCH_ROWS):
+        x = chunk.to(device)
         z = sae.encode(x)
         fired |= (z > 0).any(dim=0)
         x_hat = sae.decode(z).to(torch.float64)
@@ -134,11 +133,11 @@ def mean_l0(sae: SparseAutoencoder, x: Float[Tensor, "n d_model"]) -> float:
 
 
 @torch.no_grad()
-def dead_share(sae: SparseAutoencoder, rows: TrainingRows, split: RowSplit, device: torch.device) -> float:
+def dead_share(sae: SparseAutoencoder, rows: ChunkedRows, split: RowSplit, device: torch.device) -> float:
     """The share of the latents that fire on none of the view-0 rows."""
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
-    for batch in torch.split(split.plain, _BATCH_ROWS):
-        fired |= (sae.encode(take_rows(rows, batch, device)) > 0).any(dim=0)
+    for chunk in rows.chunks(split.plain, _BATCH_ROWS):
+        fired |= (sae.encode(chunk.to(device)) > 0).any(dim=0)
     return _share_false(fired)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.random_streams import CKNNA_STREAM, generator
-from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.source import ChunkedRows
 
 N_NEIGHBOURS = 10
 MOST_ROWS = 1_024
@@ -18,7 +18,7 @@ _DECIMALS = 10  # so that equal rows tie in any order of summation
 
 @torch.no_grad()
 def measure_cknna(
-    sae: SparseAutoencoder, rows: RowSource, positions: Int[Tensor, "n"], device: torch.device
+    sae: SparseAutoencoder, rows: ChunkedRows, positions: Int[Tensor, "n"], device: torch.device
 ) -> tuple[float | None, float | None]:
     """CKNNA of latents and activations, and its null: the same with the rows of the latents shuffled.
 

@@ -1,11 +1,11 @@
 """Activation rows as the trainer reads them, and the checks that they pass once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from hsae.errors import UserError
@@ -13,12 +13,19 @@ from hsae.errors import UserError
 _CHUNK_ROWS = 65_536
 
 
-class RowSource(Protocol):
+class ChunkedRows(Protocol):
     """Rows that can be read more than once, some at a time; they need not all be in memory."""
 
     @property
     def d_model(self) -> int:
         """Length of a row."""
+
+    def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
+        """The rows at ascending positions as float32 on the CPU, `n_rows` at a time; the last chunk has the rest."""
+
+
+class RowSource(ChunkedRows, Protocol):
+    """Rows of which it is known where each comes from."""
 
     @property
     def image_index(self) -> Int[Tensor, "n_rows"]:
@@ -28,15 +35,13 @@ class RowSource(Protocol):
     def view(self) -> Int[Tensor, "n_rows"]:
         """0 = the plain image, above 0 = an augmented view of it."""
 
-    def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
-        """The rows at ascending positions as float32 on the CPU, `n_rows` at a time; the last chunk has the rest."""
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
     """Activations of one layer with the origin of each row, all in memory and on one device.
 
-    Training draws every row in every epoch in a random order, so it holds them all.
+    A training on them draws every row in every epoch in one random order. Where they are too many for the memory, it
+    reads `hsae.sae.rows.shards.StreamedRows`.
 
     Attributes:
         activations: bfloat16, float16 or float32 [n_rows, d_model].
@@ -81,24 +86,42 @@ def check_rows(rows: TrainingRows) -> None:
     check_finite(rows)
 
 
-def check_finite(rows: TrainingRows, *, first_row: int = 0) -> None:
+def check_finite(rows: TrainingRows, *, first_row: int = 0, wanted: Bool[Tensor, "n_listed"] | None = None) -> None:
     """Check that the activations (bfloat16, float16 or float32) are finite.
 
     Args:
         rows: some rows.
         first_row: the number of the first of them, for the message.
+        wanted: by image, whether its rows count; None: all do.
 
     Raises:
         UserError: names the first row with NaN or infinity.
     """
     for start in range(0, rows.activations.shape[0], _CHUNK_ROWS):
-        finite = torch.isfinite(rows.activations[start : start + _CHUNK_ROWS]).all(dim=1)
-        if not bool(finite.all()):
-            row = start + int((~finite).to(torch.uint8).argmax())
+        bad = ~torch.isfinite(rows.activations[start : start + _CHUNK_ROWS]).all(dim=1)
+        if wanted is not None and bool(bad.any()):
+            bad &= wanted[rows.image_index[start : start + _CHUNK_ROWS].long()]
+        if bool(bad.any()):
+            row = start + int(bad.to(torch.uint8).argmax())
             raise UserError(
                 f"activation row {first_row + row} (image {int(rows.image_index[row])}, view {int(rows.view[row])})"
                 " holds NaN or infinity: extract the activations in float32, or leave that image out"
             )
+
+
+def in_chunks(parts: Iterable[Tensor], n_rows: int) -> Iterator[Tensor]:
+    """The rows of matrices of any height, `n_rows` at a time; the last chunk has the rest."""
+    held: list[Tensor] = []
+    n_lacking = n_rows
+    for part in parts:
+        found = part
+        while found.shape[0] >= n_lacking:
+            yield torch.cat([*held, found[:n_lacking]])
+            held, found, n_lacking = [], found[n_lacking:], n_rows
+        held.append(found)
+        n_lacking -= found.shape[0]
+    if held and n_lacking < n_rows:
+        yield torch.cat(held)
 
 
 def take_rows(rows: TrainingRows, positions: Int[Tensor, "n"], device: torch.device) -> Float[Tensor, "n d_model"]:

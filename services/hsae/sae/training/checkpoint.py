@@ -9,8 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hsae.errors import UserError
-from hsae.sae.config import SaeConfig, Schedule
+from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
+from hsae.sae.schedule import Schedule
 
 FORMAT = "hsae-sae-checkpoint/1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -9,8 +9,10 @@ from torch import Tensor
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, initial_l0
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import RowSource
+from hsae.sae.rows.source import ChunkedRows, RowSource
 from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.rows.training_data import split_of_stream
 from hsae.sae.training.geometric_median import geometric_median
 
 MEDIAN_ROWS = 8_192
@@ -18,10 +20,11 @@ _CHUNK_ROWS = 16_384
 _CHUNK_LATENTS = 1_024
 
 
-def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAutoencoder:
+def initialise(config: SaeConfig, rows: ChunkedRows, split: RowSplit) -> SparseAutoencoder:
     """An untrained SAE on the CPU, fitted to the position and scale of the training rows, but not to their shape.
 
-    - input_scale: centred rows have the length sqrt(d_model) on average over all training rows;
+    - input_scale: centred rows have the length sqrt(d_model) on average over all training rows (where they are
+      streamed: over a sample, see `StreamedSplit`);
     - pre_bias: the geometric median of the training rows (of 8,192 of them, drawn with the seed, if there are more);
     - decoder: random directions of unit norm, or what the kind fits (`SaeVariant.fit`); encoder: the same directions;
     - encoder bias: every latent's pre-activation is positive on the same share of the training rows (of the same
@@ -64,7 +67,7 @@ def initial_directions(n_latents: int, d_model: int, seed: int) -> Float[Tensor,
     return directions
 
 
-def untrained_sae(config: SaeConfig, rows: RowSource) -> SparseAutoencoder:
+def untrained_sae(config: SaeConfig, rows: RowSource | StreamedRows) -> SparseAutoencoder:
     """The SAE that `train` would start from: the control "an untrained SAE".
 
     Args:
@@ -75,6 +78,8 @@ def untrained_sae(config: SaeConfig, rows: RowSource) -> SparseAutoencoder:
         UserError: the config does not fit the rows, or all rows are equal.
     """
     check_config(config, rows.d_model)
+    if isinstance(rows, StreamedRows):
+        return initialise(config, rows, split_of_stream(config, rows).samples)
     return initialise(config, rows, split_rows(rows, holdout_share=config.holdout_share, seed=config.seed))
 
 
@@ -90,7 +95,7 @@ def firing_thresholds(
     return torch.cat(thresholds)
 
 
-def _mean_distance(rows: RowSource, split: RowSplit, median: Float[Tensor, "d_model"]) -> float:
+def _mean_distance(rows: ChunkedRows, split: RowSplit, median: Float[Tensor, "d_model"]) -> float:
     """The mean distance of all training rows to their median, raw units."""
     total = 0.0
     for chunk in rows.chunks(split.train, _CHUNK_ROWS):

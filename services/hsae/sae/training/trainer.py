@@ -7,29 +7,33 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
+from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
 from hsae.sae.evaluation.curve import CurvePoint, CurveRows
-from hsae.sae.evaluation.evaluation import evaluate
-from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
+from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.order import BatchOrder
-from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
-from hsae.sae.rows.split import RowSplit, split_rows, subsample
+from hsae.sae.rows.source import TrainingRows
+from hsae.sae.rows.split import subsample
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
+from hsae.sae.schedule import Schedule, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
 from hsae.sae.training.last_good import LastGood, NonFiniteError
+from hsae.sae.training.measured import measure_trained
 from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
 _L0_ROWS = 1_024
+_WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,17 @@ class CheckpointSaving(NamedTuple):
     Attributes:
         due: asked after every step but the last, while there is a state that was not saved.
         save: called with the last state that was kept (see `hsae.sae.training.last_good`) when `due` says yes.
+        waiting: called while a step waits for its rows; an error that it raises ends the training.
     """
 
     due: Callable[[], bool]
     save: Callable[[Checkpoint], None]
+    waiting: Callable[[], None] = lambda: None
 
 
 def train(
     config: SaeConfig,
-    rows: TrainingRows,
+    rows: TrainingRows | StreamedRows,
     *,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
@@ -85,7 +91,7 @@ def train(
 
     Args:
         config: how the SAE is trained.
-        rows: activations of one layer.
+        rows: activations of one layer; those of a config with `rows: stream` are streamed.
         device: where it trains; the result is on the CPU.
         checkpoint: the state to continue from; None: from the start.
         on_step: called after every step; an error that it raises ends the training.
@@ -99,37 +105,46 @@ def train(
             checkpoint is of another training; loss or gradient are not finite, also after two returns to an earlier
             step with half the learning rate.
     """
-    check_rows(rows)
-    check_config(config, rows.activations.shape[1])
-    split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
-    n_train_rows = split.train.shape[0]
+    data = open_training_data(config, rows, lambda held: _on_device_if_it_fits(held, device))
+    check_config(config, rows.d_model)
+    n_train_rows = data.n_train_rows
     schedule = resolve_schedule(config, n_train_rows)
-    rows = _on_device_if_it_fits(rows, device)
-    d_model = rows.activations.shape[1]
     last_good = LastGood(
         schedule.n_steps,
         config.learning_rate,
-        begin=lambda: TrainingState.begin(initialise(config, rows, split).to(device)),
+        begin=lambda: TrainingState.begin(initialise(config, data.rows, data.split).to(device)),
         capture=lambda state: capture(state, config, n_train_rows, schedule),
-        restore=lambda kept: restore(kept, config, d_model, n_train_rows, schedule, device),
+        restore=lambda kept: restore(kept, config, rows.d_model, n_train_rows, schedule, device),
     )
     state, saved = last_good.start(checkpoint), last_good.kept
-    trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
-    while state.step < schedule.n_steps:
-        try:
-            trainer.take_step()
-            last_good.keep_if_due(state)
-        except NonFiniteError as error:
-            state = trainer.state = last_good.go_back(state, error)
-            continue
-        on_step(trainer.report())
+
+    def save_if_due() -> bool:
+        nonlocal saved
         kept = last_good.kept
-        if saving is None or kept is None or kept is saved or state.step == schedule.n_steps:
-            continue
-        if saving.due():
-            saving.save(kept)
-            saved = kept
-    return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
+        if saving is None or kept is None or kept is saved or not saving.due():
+            return False
+        saving.save(kept)
+        saved = kept
+        return True
+
+    with data.batches(state.step, schedule) as batches:
+        trainer = _Trainer(config, data, batches, schedule, state, device, micro_batch(schedule.batch_size))
+        while state.step < schedule.n_steps:
+            while not batches.ready(state.step, _WAIT_SECONDS):
+                if not save_if_due() and saving is not None:
+                    saving.waiting()
+            try:
+                trainer.take_step()
+                last_good.keep_if_due(state)
+            except NonFiniteError as error:
+                state = trainer.state = last_good.go_back(state, error)
+                continue
+            finally:
+                batches.done()
+            on_step(trainer.report())
+            if state.step < schedule.n_steps:
+                save_if_due()
+    return TrainedSae(state.sae.cpu(), measure_trained(state, data, schedule, device))
 
 
 def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
@@ -149,8 +164,8 @@ class _Trainer:
     def __init__(
         self,
         config: SaeConfig,
-        rows: TrainingRows,
-        split: RowSplit,
+        data: TrainingData,
+        batches: Batches,
         schedule: Schedule,
         state: TrainingState,
         device: torch.device,
@@ -158,19 +173,23 @@ class _Trainer:
     ) -> None:
         self.micro_batch = micro_batch
         self.config = config
-        self.rows = rows
-        self.split = split
+        self.batches = batches
         self.schedule = schedule
         self.state = state
         self.device = device
-        n_train_rows = split.train.shape[0]
-        self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
         self.aux_coefficient = config.aux_coefficient if config.dead_latents == "auxk" else 0.0
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
-        self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
+        self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
+        self.data = data
+        self.curve = CurveRows(data.rows, data.split, schedule, config.seed, device)
+
+    @cached_property
+    def l0_rows(self) -> Float[Tensor, "n d_model"]:
+        """The rows that L0 is measured on during the training; read when a kind asks for it first."""
+        split = self.data.split
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
-        self.l0_rows = take_rows(rows, subsample(watched, _L0_ROWS, config.seed), device)
-        self.curve = CurveRows(rows, split, schedule, config.seed, device)
+        chosen = subsample(watched, _L0_ROWS, self.config.seed)
+        return next(self.data.rows.chunks(chosen, _L0_ROWS)).to(self.device)
 
     def report(self) -> StepReport:
         """What the last step did."""
@@ -201,9 +220,10 @@ class _Trainer:
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
         notes = []
-        batch = self.split.train[self.batches.batch(step)]
+        batch = self.batches.batch(step)
         for x_scaled, prepared in self._parts(batch):
-            losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
+            with self._autocast():
+                losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
             share = x_scaled.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
@@ -230,20 +250,22 @@ class _Trainer:
 
     def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
         """Raw activations from which dead latents may take their directions at this step."""
-        train = self.split.train
+        train = self.data.split.train
         chosen = train[drawn_rows(train.shape[0], self.config.seed, self.state.step)]
-        return next(self.rows.chunks(chosen, N_ROWS)).to(self.device)
+        return next(self.data.rows.chunks(chosen, N_ROWS)).to(self.device)
 
-    def _parts(self, batch: Int[Tensor, "n_rows"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+    def _parts(self, batch: Float[Tensor, "n d_model"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
         """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
         sae = self.state.sae
-        parts = [
-            sae.scale_inputs(take_rows(self.rows, part, self.device)) for part in torch.split(batch, self.micro_batch)
-        ]
+        parts = [sae.scale_inputs(part.to(self.device, torch.float32)) for part in torch.split(batch, self.micro_batch)]
         if len(parts) == 1:
             return iter([(parts[0], None)])
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             return zip(parts, self.config.variant.prepare_batch(sae, parts), strict=True)
+
+    def _autocast(self) -> torch.autocast:
+        """Matrix products in bfloat16 where the config asks for that."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
@@ -255,37 +277,3 @@ def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingR
     if n_bytes > free // 2:
         return rows
     return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
-
-
-def _measure(
-    state: TrainingState, rows: TrainingRows, split: RowSplit, schedule: Schedule, device: torch.device
-) -> SaeMetrics:
-    sae = state.sae.to(device)
-    train = measure_reconstruction(sae, rows, split.measured_train, device)
-    holdout = measure_reconstruction(sae, rows, split.holdout, device) if split.holdout.shape[0] else None
-    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
-    return SaeMetrics(
-        fvu=None if holdout is None else holdout.fvu,
-        cosine=None if holdout is None else holdout.cosine,
-        l0=None if holdout is None else holdout.l0,
-        l1=None if holdout is None else holdout.l1,
-        holdout_dead_share=None if holdout is None else holdout.dead_share,
-        train_fvu=train.fvu,
-        train_cosine=train.cosine,
-        train_l0=train.l0,
-        train_l1=train.l1,
-        train_dead_share=train.dead_share,
-        dead_share=dead_share(sae, rows, split, device),
-        n_train_rows=split.train.shape[0],
-        n_train_rows_measured=train.n_rows,
-        n_holdout_rows=split.holdout.shape[0],
-        batch_size=schedule.batch_size,
-        n_steps=schedule.n_steps,
-        loss=loss,
-        reconstruction_loss=reconstruction_loss,
-        sparsity_loss=sparsity_loss,
-        auxiliary_loss=auxiliary_loss,
-        rate_halvings=state.rate_halvings,
-        of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
-        evaluation=evaluate(sae, rows, split, device),
-    )

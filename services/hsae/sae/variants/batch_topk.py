@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hsae.sae.weights import SaeWeights
 
 _LEAST_SHARE = 0.01
+_WINDOWS = 10
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class BatchTopK(TopK):
 
     Ours, where the paper is silent: of equal pre-activations at the cut those of lower rows, then of lower latents
     fire, so that exactly `k * B` do; fewer where fewer are positive. `threshold` (a tensor, 0 before the first step)
-    moves after every step by the share `max(1 / (step + 1), 0.01)` of the way to the smallest z of its batch: the mean
-    over the first 100 steps, then an exponential one. A batch in which nothing fires leaves it. A batch that goes
+    moves after every step by a share of the way to the smallest z of its batch: by `1 / (step + 1)` in the first tenth
+    of the training (at most 100 steps), the mean so far, then by `10 / n_steps` (at least 0.01): the last tenth of a
+    training decides, for directions still change before. A batch in which nothing fires leaves it. A batch that goes
     through the device in parts is still selected from as a whole.
     """
 
@@ -86,7 +88,8 @@ class BatchTopK(TopK):
         """Directions get unit norm; the threshold moves towards the smallest z of the batch."""
         super().after_step(sae, done)
         threshold, least = sae.get_buffer("threshold"), done.notes[0]
-        moved = threshold + max(1 / (done.step + 1), _LEAST_SHARE) * (least - threshold)
+        share = max(1 / (done.step + 1), min(1.0, _WINDOWS / done.n_steps), _LEAST_SHARE)
+        moved = threshold + share * (least - threshold)
         threshold.copy_(moved.where(least.isfinite(), threshold))
 
 

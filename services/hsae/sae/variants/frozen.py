@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frozen(TopK):
-    """TopK whose directions stay the random ones that it starts with; encoder and biases are trained."""
+    """TopK whose directions stay the random ones that it starts with; encoder and biases are trained.
+
+        d_j(t) = d_j(0) for every step t
+
+    Where the paper is silent this is ours: TopK, the encoder's start at the same directions, and the auxiliary loss, of
+    which only the gradient of the encoder counts.
+    """
 
     kind = "frozen"
     title = "frozen-decoder SAE"

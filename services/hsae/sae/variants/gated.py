@@ -32,9 +32,9 @@ class Gated(Relu):
     `r_mag`. Settings, penalty and target L0 are those of a ReLU SAE. `reconstruction` of the step's losses is the first
     term; the third one is in the total alone.
 
-    Ours: as for all kinds the gate's bias starts where `initial_l0` latents fire on a row (r_mag and b_mag at 0, the
-    paper's start: no latent starts shrunk), and dead latents return by the auxiliary loss, through the gate. The paper
-    resamples them.
+    Ours: the gate's bias starts where `initial_l0` latents fire on a row, as in all kinds, and b_mag at the same value
+    (r_mag at 0), so that the SAE starts as a ReLU SAE. With the paper's b_mag of 0 the first reconstructions are far
+    too long. Dead latents return by the auxiliary loss, through the gate, where the paper resamples them.
     """
 
     kind = "gated"
@@ -47,6 +47,11 @@ return magnitude.relu() * (pre > 0)"""
     def own_parameters(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
         """What the magnitude's path has of its own: r_mag and b_mag of the paper."""
         return {"log_magnitude_scale": (n_latents,), "magnitude_bias": (n_latents,)}
+
+    def initialise(self, sae: SaeWeights) -> None:
+        """Magnitudes start as those of a ReLU SAE."""
+        super().initialise(sae)
+        sae.get_parameter("magnitude_bias").copy_(sae.encoder_bias)
 
     def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
         """The magnitude is again that of the gate, as at the start."""
@@ -71,7 +76,7 @@ return magnitude.relu() * (pre > 0)"""
         centred = (x_scaled - sae.pre_bias).detach()
         n_rows, d_model = x_scaled.shape
         with torch.no_grad():
-            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias)
+            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
             open_gates = positive_entries(pre)
             values = pre[open_gates.rows, open_gates.latents]
         latents = open_gates.latents

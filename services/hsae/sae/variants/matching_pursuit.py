@@ -10,7 +10,7 @@ from hsae.sae.variants.topk import FiringPerRow
 from hsae.sae.variants.variant import FigureStyle, SaeVariant, StepDone
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.losses import StepLosses, TrainingStep
@@ -50,6 +50,8 @@ for _ in range(config["k"]):
     left = left - best.values[:, None] * sae["decoder_weight"][best.indices]
 return latents"""
 
+    narrow_products = False  # every step takes the residual of the one before, and rounding would add up
+
     k: FiringPerRow = 32
 
     def latent_counts(self) -> Mapping[str, int]:
@@ -76,6 +78,10 @@ return latents"""
         """Directions get unit norm, and the encoder is made equal to them."""
         super().after_step(sae, done)
         sae.encoder_weight.copy_(sae.decoder_weight)
+
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """The encoder follows the new directions."""
+        sae.encoder_weight[latents] = sae.decoder_weight[latents]
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """Of each latent the sum over the steps that take it."""

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SoftFrozen(TopK):
-    """TopK whose directions keep a cosine of at least `min_cosine` with the random ones that they start with."""
+    """TopK whose directions keep a cosine of at least `min_cosine` with the random ones that they start with.
+
+        d_j(t) . d_j(0) >= min_cosine for every step t, |d_j(t)| = 1
+
+    The bound of 0.8 is the paper's. Ours: after a step, a direction d outside of its cone goes to the nearest one on
+    the edge, `min_cosine * d(0) + sqrt(1 - min_cosine^2) * unit(d - (d . d(0)) d(0))`; else as `Frozen`.
+    """
 
     kind = "soft_frozen"
     title = "soft-frozen-decoder SAE"

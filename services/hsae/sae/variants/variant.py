@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
+from abc import ABC
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -94,7 +95,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class SaeVariant:
+class SaeVariant(ABC):
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
@@ -108,6 +109,7 @@ class SaeVariant:
             `pre`, the pre-activations as float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the
             stored settings.
         free_directions: whether a direction may be set to any other one, as resampling does.
+        narrow_products: whether its losses suit matrix products in bfloat16.
     """
 
     kind: ClassVar[str]
@@ -115,6 +117,7 @@ class SaeVariant:
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
     free_directions: ClassVar[bool] = True
+    narrow_products: ClassVar[bool] = True
     # A list of numbers is a text; YAML reads a list of one as a number.
     __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False, "coerce_numbers_to_str": True}
 
@@ -162,10 +165,10 @@ class SaeVariant:
         """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:
+    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
 
-    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:  # noqa: B027
         """Fit the first directions to training rows. Most kinds have no need: theirs are random.
 
         It comes before the encoder is made from the directions, and before `initialise`.
@@ -189,7 +192,7 @@ class SaeVariant:
         """Change the weights after the optimiser's step: directions get unit norm."""
         sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
 
-    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:  # noqa: B027
         """Set the own tensors of latents whose encoder, bias (0) and direction were set anew."""
 
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:

@@ -14,8 +14,10 @@ from hsae.hierarchy.probes.ridge_probe import ridge_probes
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.random_streams import PROBE_STREAM, generator
-from hsae.sae.rows.source import RowSource
-from hsae.sae.rows.split import RowSplit, split_rows
+from hsae.sae.rows.source import ChunkedRows, TrainingRows
+from hsae.sae.rows.split import split_rows
+from hsae.sae.rows.streamed_rows import StreamedRows
+from hsae.sae.rows.training_data import split_of_stream
 
 MOST_TRAIN_IMAGES = 10_000
 MOST_SCORED_IMAGES = 2_000
@@ -39,24 +41,31 @@ class ProbedReconstruction:
 
 @dataclass(frozen=True, slots=True)
 class ProbedRows:
-    """The rows of a training.
+    """The plain rows of a training; of one that streams its rows, samples of them.
 
     Attributes:
         rows: where they are.
-        split: which of them trained and which were held out.
+        train: ascending positions of those of the images that train.
+        holdout: of those of the images that are held out.
         image_of: the number in the listing, int64, of the image of each row at some positions.
     """
 
-    rows: RowSource
-    split: RowSplit
+    rows: ChunkedRows
+    train: Int[Tensor, "n_train"]
+    holdout: Int[Tensor, "n_evaluation"]
     image_of: Callable[[Int[Tensor, "n"]], Int[Tensor, "n"]]
 
     @classmethod
-    def of(cls, rows: RowSource, config: SaeConfig) -> Self:
+    def of(cls, rows: TrainingRows | StreamedRows, config: SaeConfig) -> Self:
         """Those of a training with this config."""
+        if isinstance(rows, StreamedRows):
+            per_image, streamed = rows.layout.rows_per_image, split_of_stream(config, rows)
+            plain, holdout = streamed.samples.plain, streamed.samples.holdout
+            return cls(rows, plain[streamed.is_trained[plain // per_image]], holdout, lambda at: at // per_image)
         split = split_rows(rows, holdout_share=config.holdout_share, seed=config.seed)
         images = rows.image_index.to("cpu", torch.int64)
-        return cls(rows, split, lambda positions: images[positions])
+        is_held_out = torch.isin(images[split.plain], torch.unique(images[split.holdout]))
+        return cls(rows, split.plain[~is_held_out], split.holdout, lambda at: images[at])
 
 
 def image_classes(listing: pa.Table) -> Int64[np.ndarray, "n_listed"] | None:
@@ -86,14 +95,11 @@ def probe_reconstruction(
     Returns:
         None where nothing is held out, or the images that train are of one class.
     """
-    split = probed.split
-    if not split.holdout.shape[0]:
+    if not probed.holdout.shape[0]:
         return None
-    images = probed.image_of(split.plain)
-    others = split.plain[~torch.isin(images, torch.unique(probed.image_of(split.holdout)))]
     drawn = generator(sae.config.seed, PROBE_STREAM)
-    train_rows = _of_some_images(others, probed.image_of(others), MOST_TRAIN_IMAGES, drawn)
-    scored_rows = _of_some_images(split.holdout, probed.image_of(split.holdout), MOST_SCORED_IMAGES, drawn)
+    train_rows = _of_some_images(probed.train, probed.image_of(probed.train), MOST_TRAIN_IMAGES, drawn)
+    scored_rows = _of_some_images(probed.holdout, probed.image_of(probed.holdout), MOST_SCORED_IMAGES, drawn)
     train_images, x_train, _ = _means(probed, train_rows, None, device)
     scored_images, x, x_hat = _means(probed, scored_rows, sae.to(device), device)
     names, y_train = np.unique(classes[train_images], return_inverse=True)

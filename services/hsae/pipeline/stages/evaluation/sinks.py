@@ -135,7 +135,13 @@ class _Wandb:
 
         quiet = wandb.Settings(silent=True, console="off")
         self._run: Any = wandb.init(
-            project=project, id=key[:32], name=title, config=config, resume="allow", settings=quiet
+            project=project,
+            id=key[:32],
+            name=title,
+            config=config,
+            resume="allow",
+            reinit="create_new",  # several SAEs may train in one process
+            settings=quiet,
         )
 
     def send(self, step: int, values: Mapping[str, float]) -> None:
