@@ -126,7 +126,9 @@ _RESULTS = {
     "activations": "SELECT s.key, h.shard, h.sha256, h.n_rows FROM activation_shard h"
     " JOIN activation_set s ON s.id = h.activation_set_id ORDER BY 1, 2",
     "manifests": "SELECT key, manifest_sha256, n_rows, n_images FROM activation_set ORDER BY 1",
-    "saes": "SELECT key, weights_sha256, fvu, cosine, l0, dead_share, n_steps FROM sae ORDER BY 1",
+    "saes": "SELECT key, weights_sha256, fvu, cosine, l0, dead_share, n_steps, metrics::text FROM sae ORDER BY 1",
+    "curves": "SELECT sae_key, step, loss, reconstruction_loss, sparsity_loss, auxiliary_loss, fvu, l0, train_fvu,"
+    " train_l0, dead_share, learning_rate FROM sae_curve ORDER BY 1, 2",
     "analyses": "SELECT key, activations_sha256, class_sums_sha256, n_images FROM analysis ORDER BY 1",
     "node scores": "SELECT a.key, y.wnid, n.* FROM node_score n JOIN analysis a ON a.id = n.analysis_id"
     " JOIN synset y ON y.id = n.synset_id ORDER BY 1, n.basis, n.seed, n.latent, 2",

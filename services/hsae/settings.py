@@ -81,6 +81,12 @@ class Settings(BaseSettings):
         default=None, description="password of the read-only database role hsae_reader"
     )
     checkpoint_seconds: float = Field(default=60, ge=0, description="how often a running SAE training is checkpointed")
+    tensorboard_dir: Path | None = Field(
+        default=None, description="folder for TensorBoard, to which a worker also sends the curves of trainings"
+    )
+    wandb_project: str | None = Field(
+        default=None, description="project of Weights & Biases, to which a worker also sends the curves of trainings"
+    )
 
     trained_together: int = Field(
         default=8, ge=1, description="how many streamed SAEs of one sweep a worker trains over one pass; 1: one by one"

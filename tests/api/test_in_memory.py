@@ -52,6 +52,13 @@ def test_train_gives_the_stored_weights(analysis, study, listing):
     for name, tensor in analysis.sae().to_tensors().items():
         assert torch.equal(trained.sae.to_tensors()[name], tensor), name
     assert trained.metrics.fvu == pytest.approx(analysis.about["sae_metrics"]["fvu"])
+    stored_curve, curve = analysis.curve(), trained.curve()
+    assert set(stored_curve.columns) - set(curve.columns) == {"vectors_per_second"}
+    assert curve.step.iloc[-1] == analysis.metrics["n_steps"] == 200
+    for name in curve.columns:
+        np.testing.assert_allclose(stored_curve[name], curve[name], rtol=1e-4, atol=1e-6)
+    held_out = analysis.metrics["evaluation"]["holdout"]
+    assert held_out["l0_quantiles"] == trained.metrics.evaluation.holdout.l0_quantiles
     z = trained.encode(study.activations(3).numpy())
     stored = analysis.latent_activations().z
     np.testing.assert_allclose(z.toarray(), stored.toarray(), rtol=1e-4, atol=1e-4)

@@ -22,7 +22,7 @@ TABLES = {
     "analysis", "latent", "latent_place", "latent_edge", "latent_family", "node_score", "layer_score",
     "class_probe", "class_probe_level", "node_absorption", "layer_replicate", "layer_tree_shuffle",
     "comparison", "comparison_score", "comparison_difference", "comparison_analysis", "comparison_trend",
-    "latent_stability", "synset", "hypernym", "hypernym_closure", "map_set", "latent_map",
+    "latent_stability", "synset", "hypernym", "hypernym_closure", "map_set", "latent_map", "sae_curve",
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """`hsae.train`: activations to a sparse autoencoder, in memory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.encoding import as_rows, latents_of
+from hsae.api.frames import frame
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.evaluation.metrics import SaeMetrics
@@ -18,6 +19,11 @@ from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.training.trainer import StepReport
 from hsae.sae.training.trainer import train as train_on_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOSSES = ("loss", "reconstruction_loss", "sparsity_loss", "auxiliary_loss")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +33,12 @@ class Trained:
     Attributes:
         sae: a torch module in eval mode, on the CPU, with `encode`, `decode` and `forward`.
         metrics: reconstruction and sparsity on held-out and on training rows.
+        points: those of its curve, by step.
     """
 
     sae: SparseAutoencoder
     metrics: SaeMetrics
+    points: tuple[dict[str, Any], ...] = ()
 
     @property
     def config(self) -> SaeConfig:
@@ -47,6 +55,14 @@ class Trained:
             UserError: the shape does not fit, or a value is NaN or infinite.
         """
         return latents_of(self.sae, x)
+
+    def curve(self) -> "pd.DataFrame":
+        """The points of the training by step: losses, FVU and L0 of held-out and training rows, dead share.
+
+        Raises:
+            UserError: pandas is missing.
+        """
+        return frame(self.points)
 
     def __repr__(self) -> str:
         fvu = self.metrics.train_fvu if self.metrics.fvu is None else self.metrics.fvu
@@ -93,10 +109,18 @@ def train(
             f"images is {given.dtype}{list(given.shape)}: give one whole number for each of the {len(rows)} rows"
         )
     view = torch.zeros(len(rows), dtype=torch.int16)
+    points = []
+
+    def take(report: StepReport) -> None:
+        if report.measure is not None:
+            losses = {name: getattr(report, name) for name in _LOSSES}
+            points.append({"step": report.step, **losses, **asdict(report.measure())})
+        on_step(report)
+
     trained = train_on_rows(
         config,
         TrainingRows(rows, torch.from_numpy(given.astype(np.int64)), view),
         device=chosen_device(device),
-        on_step=on_step,
+        on_step=take,
     )
-    return Trained(trained.sae.eval().requires_grad_(False), trained.metrics)
+    return Trained(trained.sae.eval().requires_grad_(False), trained.metrics, tuple(points))

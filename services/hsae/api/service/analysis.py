@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from hsae.api.arrays.encoding import latents_of
 from hsae.api.arrays.images import ImageLike, image_activations
+from hsae.api.frames import frame
 from hsae.api.service.analysis_tables import AnalysisTables
 from hsae.api.service.arguments import latent_numbers
 from hsae.api.service.reading import losses_noted
@@ -18,6 +19,7 @@ from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
+from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
@@ -69,6 +71,20 @@ class Analysis(AnalysisTables):
             .eval()
             .requires_grad_(False)
         )
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured of the SAE, held-out beside training rows: `metrics` of its row of the catalog."""
+        return dict(self.about["sae_metrics"])
+
+    def curve(self) -> "pd.DataFrame":
+        """The points of the SAE's training by step: losses, FVU and L0 of held-out and training rows, dead share.
+
+        Raises:
+            UserError: pandas is missing.
+        """
+        with transaction(self.connections.sessions) as session:
+            return frame(curve_of(session, self.about["sae_key"]), CURVE_COLUMNS)
 
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.

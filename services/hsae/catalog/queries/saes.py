@@ -15,7 +15,10 @@ FIGURES = ("fvu", "cosine", "l0", "dead_share")
 """What is measured on held-out and on training rows."""
 _SAES = """
     SELECT e.id, e.key, e.kind, e.expansion, e.n_latents, e.seed, e.n_steps, e.config, e.fvu, e.cosine, e.l0,
-           e.holdout_dead_share, e.train_fvu, e.train_cosine, e.train_l0, e.train_dead_share, e.dead_share, e.metrics,
+           e.holdout_dead_share, e.l0_quantiles, e.train_l0_quantiles, e.density_histogram, e.train_density_histogram,
+           e.cknna, e.cknna_shuffled, e.train_cknna, e.decoder_coherence, e.decoder_coherence_max,
+           e.decoder_coherence_random, e.class_accuracy, e.class_accuracy_reconstructed, e.class_accuracy_chance,
+           e.train_fvu, e.train_cosine, e.train_l0, e.train_dead_share, e.dead_share, e.metrics,
            e.weights_sha256, e.created_at, e.job_id, t.layer, t.tokens, t.id AS activation_set, m.name AS model,
            m.d_model, d.name AS dataset, e.config -> 'imported' ->> 'name' AS imported,
            (SELECT max(a.id) FROM analysis a WHERE a.sae_id = e.id) AS analysis_id

@@ -3,12 +3,14 @@
 from typing import Any
 
 from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
 
 _AS_MANY = "on as many training rows as were held out (on all if none were)"
 _EARLIER = "null in SAEs of earlier versions"
+_NOT_THERE = "where no rows are held out, in SAEs of earlier versions"
 
 
 class ActivationSet(Base):
@@ -100,9 +102,100 @@ class Sae(Base):
         Double, comment=f"share of latents that fire on none of the rows, {_AS_MANY}; {_EARLIER}"
     )
     dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
+    l0_quantiles: Mapped[list[float] | None] = mapped_column(
+        ARRAY(Double),
+        comment="quantiles .05, .25, .5, .75 and .95 over the held-out rows of the number of firing latents; "
+        f"null {_NOT_THERE}",
+    )
+    train_l0_quantiles: Mapped[list[float] | None] = mapped_column(
+        ARRAY(Double), comment=f"the same quantiles {_AS_MANY}; {_EARLIER}"
+    )
+    density_histogram: Mapped[list[int] | None] = mapped_column(
+        ARRAY(Integer),
+        comment="number of latents by density, the share of the held-out rows on which a latent fires: first those "
+        "that never do, then 12 bins from 1e-6 to 1, two to a factor of ten, the first with all that are rarer; "
+        f"null {_NOT_THERE}",
+    )
+    train_density_histogram: Mapped[list[int] | None] = mapped_column(
+        ARRAY(Integer), comment=f"the same histogram {_AS_MANY}; {_EARLIER}"
+    )
+    cknna: Mapped[float | None] = mapped_column(
+        Double,
+        comment="CKNNA of latents and activations on at most 1,024 held-out rows: 1 where they have the same nearest "
+        f"neighbours; null where undefined, {_NOT_THERE}",
+    )
+    cknna_shuffled: Mapped[float | None] = mapped_column(
+        Double, comment="the same with the rows of the latents shuffled: what chance gives; null as cknna"
+    )
+    train_cknna: Mapped[float | None] = mapped_column(
+        Double, comment="CKNNA on as many training rows; null where undefined, in SAEs of earlier versions"
+    )
+    decoder_coherence: Mapped[float | None] = mapped_column(
+        Double,
+        comment="greatest absolute cosine of a direction with another one, mean over the directions (over 8,192 drawn "
+        f"ones where there are more); {_EARLIER}",
+    )
+    decoder_coherence_max: Mapped[float | None] = mapped_column(
+        Double, comment=f"the greatest over the same directions; {_EARLIER}"
+    )
+    decoder_coherence_random: Mapped[float | None] = mapped_column(
+        Double, comment=f"what decoder_coherence is expected to be for as many random directions; {_EARLIER}"
+    )
+    class_accuracy: Mapped[float | None] = mapped_column(
+        Double,
+        comment="share of the held-out images whose class a linear probe names from the activations, trained on those "
+        f"of training images; null where images have several classes or there is one class, {_NOT_THERE}",
+    )
+    class_accuracy_reconstructed: Mapped[float | None] = mapped_column(
+        Double,
+        comment="the same probe on the SAE's reconstructions of the same images; null as class_accuracy",
+    )
+    class_accuracy_chance: Mapped[float | None] = mapped_column(
+        Double,
+        comment="the same of always naming the class with most training images; null as class_accuracy",
+    )
     metrics: Mapped[Json] = mapped_column(comment="every training metric")
     weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae-<checksum>.safetensors")
     created_at: Mapped[CreatedAt]
+
+
+class SaeCurve(Base):
+    """A point of the curve of a training."""
+
+    __tablename__ = "sae_curve"
+    __table_args__ = (
+        Index("ix_sae_curve_job_id", "job_id"),
+        {
+            "comment": "Curves of trainings, also of those under way: at most 200 points each, evenly spaced by step, "
+            "measured on at most 1,024 held-out rows and as many training rows. SAEs of earlier versions have none."
+        },
+    )
+
+    sae_key: Mapped[str] = mapped_column(primary_key=True, comment="sae.key of the SAE that is trained")
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, comment="steps done, from 1")
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), comment="the job that trains it")
+    loss: Mapped[float] = mapped_column(Double, comment="loss of the step's batch")
+    reconstruction_loss: Mapped[float] = mapped_column(Double, comment="its reconstruction term")
+    sparsity_loss: Mapped[float] = mapped_column(Double, comment="its sparsity term, before its coefficient")
+    auxiliary_loss: Mapped[float] = mapped_column(Double, comment="its auxiliary term, before its coefficient")
+    fvu: Mapped[float | None] = mapped_column(
+        Double, comment="fraction of variance unexplained on held-out rows; null where none are or they do not vary"
+    )
+    l0: Mapped[float | None] = mapped_column(
+        Double, comment="mean number of firing latents per held-out row; null where none are"
+    )
+    train_fvu: Mapped[float | None] = mapped_column(
+        Double, comment="fraction of variance unexplained on training rows; null where they do not vary"
+    )
+    train_l0: Mapped[float] = mapped_column(Double, comment="mean number of firing latents per training row")
+    dead_share: Mapped[float] = mapped_column(
+        Double, comment="share of latents that fired on no row of the last dead_after_steps steps"
+    )
+    learning_rate: Mapped[float] = mapped_column(Double, comment="learning rate of the step")
+    vectors_per_second: Mapped[float | None] = mapped_column(
+        Double,
+        comment="training rows per second since the point before; null where the training went back to an earlier step",
+    )
 
 
 class ImportedSae(Base):

@@ -39,7 +39,7 @@ _COLUMNS = (
     Column("progress", "progress", room=_BAR_WIDTH),
     Column("rate", "rate", is_right=True, room=len("1234567 vectors/s")),
     Column("left", "left", is_right=True, room=len("12 min 34 s")),
-    Column("note", "now", room=len("loss 0.1234")),
+    Column("note", "now", room=len("loss 0.1234, FVU 0.123, L0 32.0")),
     Column("remarks", "", breaks="end"),
 )
 _IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left", "rate", "note")

@@ -1,7 +1,6 @@
 """Options that the commands of `results` share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +15,6 @@ from hsae.cli.framework.study_choice import StudyChoice, say, scope_note
 from hsae.hierarchy.config import CONTROL_BASES
 from hsae.pipeline.exports.analysis_names import in_sample_title
 from hsae.pipeline.exports.result_rows import filtered_rows as named_rows
-from hsae.report.plot_suffixes import check_suffix
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 
@@ -59,21 +57,6 @@ label_q_option = click.option(
 )  # fmt: skip
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
-)
-
-
-def _plot_path(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse another format before anything is read."""
-    if path is not None:
-        check_suffix(path)
-    return path
-
-
-plot_option = click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=_plot_path,
-    help="Also draw it to this file: .png, or .svg or .pdf for papers.",
 )
 CONTROL_HEADINGS = {
     "exemplar": "exemplars",

@@ -8,6 +8,7 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
@@ -15,7 +16,6 @@ from hsae.cli.results.filters import (
     dataset_option,
     layer_option,
     model_option,
-    plot_option,
     sae_option,
     study_option,
 )

@@ -12,6 +12,7 @@ from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import (
@@ -23,7 +24,6 @@ from hsae.cli.results.filters import (
     min_f1_option,
     node_q_option,
     one_analysis,
-    plot_option,
     sae_option,
     study_option,
 )

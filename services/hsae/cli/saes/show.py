@@ -1,13 +1,18 @@
 """hsae-admin sae show."""
 
+from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import click
 
 from hsae.catalog import transaction
+from hsae.catalog.findings.trainings.curves import curve_of
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.printing.output import cell, console, json_option, print_json, table
 from hsae.cli.saes.chosen import chosen_sae, name_of
+from hsae.errors import UserError
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.sae.config import SaeConfig
 
@@ -21,21 +26,34 @@ _FIGURES = {
     "cosine": ("cosine", "train_cosine"),
     "L0": ("l0", "train_l0"),
     "dead share": ("holdout_dead_share", "train_dead_share"),
+    "CKNNA": ("cknna", "train_cknna"),
 }
+_BESIDE = (
+    "dead on all rows: {dead_share}",
+    "CKNNA of held-out rows: {cknna} (latents shuffled {cknna_shuffled})",
+    "coherence of the decoder: {decoder_coherence} (random directions {decoder_coherence_random})",
+    "classes read from reconstructions: {class_accuracy_reconstructed} (from activations {class_accuracy}, by chance"
+    " {class_accuracy_chance})",
+)
+"""Figures of the SAE as a whole, with what they are to be compared with; left out where they are undefined."""
 _OF_ORIGIN = ("format", "hook_point", "layer", "model", "tokens")
 
 
 @click.command()
 @click.argument("sae", metavar="SAE")
+@plot_option
 @json_option
 @pass_connections
-def show(connections: Connections, sae: str, as_json: bool) -> None:
-    """Show an SAE: its settings, its figures on held-out and training rows, its origin.
+def show(connections: Connections, sae: str, plot: Path | None, as_json: bool) -> None:
+    """Show an SAE: its settings, its figures on held-out and training rows, its origin; with --plot its training.
 
     SAE is a number of `sae list`, or the name of an imported one.
     """
     with transaction(connections.sessions) as session:
         row = chosen_sae(session, sae)
+        points = [] if plot is None else curve_of(session, row["key"])
+    if plot is not None:
+        _draw(row, points, plot)
     if as_json:
         print_json(row)
         return
@@ -52,7 +70,28 @@ def show(connections: Connections, sae: str, as_json: bool) -> None:
         out = console()
         out.print()
         out.print(table(rows, {"figure": "figure", "held": "held-out rows", "trained": "training rows"}))
-        click.echo(f"dead on all rows: {cell(row['dead_share'])}")
+        for line in _BESIDE:
+            named = [name for _, name, _, _ in Formatter().parse(line) if name is not None]
+            if all(row[name] is not None for name in named):
+                click.echo(line.format(**{name: cell(row[name]) for name in named}))
+
+
+def _draw(row: dict[str, Any], points: list[dict[str, Any]], path: Path) -> None:
+    """Draw the curve of its training.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not points:
+        raise UserError(
+            f"{name_of(row)} has no curve: it was trained by an earlier version or by another program; leave out --plot"
+        )
+    # matplotlib takes half a second to load: only a picture needs it.
+    from hsae.report.figures.curve_figure import curve_figure
+
+    label = sae_label(SaeConfig.parse(row["config"]))
+    curve_figure({label: points}, f"{name_of(row)}: {label} of {row['model']} layer {row['layer']}", path)
+    click.echo(f"Figure: {path}", err=True)
 
 
 def _print_settings(config: dict[str, Any]) -> None:

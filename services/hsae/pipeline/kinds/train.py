@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import null, select, update
+from sqlalchemy import delete, exists, null, select, update
 from sqlalchemy.orm import Session
 
-from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, Model, Sae
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, Model, Sae, SaeCurve
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
 from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label, split_suffix
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
@@ -116,9 +116,10 @@ class TrainStage(Stage[TrainRequest]):
             )
 
     def forget(self, request: TrainRequest, job_id: int, session: Session) -> None:
-        """Clear the checkpoint of the job's row."""
-        del request
+        """Clear the checkpoint of the job's row, and delete the curve unless its SAE is there."""
         session.execute(update(Job).where(Job.id == job_id).values(checkpoint=null()))
+        is_published = exists().where(Sae.key == SaeCurve.sae_key)
+        session.execute(delete(SaeCurve).where(SaeCurve.sae_key.in_(self.artifact_keys(request)), ~is_published))
 
 
 TRAIN = TrainStage()

@@ -47,6 +47,7 @@ class StageContext:
         self.store = store
         self.device = device
         self.job_id = job.lease.job_id
+        self.title = job.title
         self.checkpoint = job.checkpoint
         self.fence = job.lease.fence
         self.seat = seat

@@ -4,17 +4,24 @@ import logging
 import time
 from dataclasses import asdict
 
+import numpy as np
+from jaxtyping import Int64
 from sqlalchemy import null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from hsae.catalog import ActivationSet, Dataset, Job, Json, Sae
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.image_split import read_split
+from hsae.pipeline.inputs.image_split import split_listing
+from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.inputs.streamed_set import streamed_rows
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
 from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes
+from hsae.pipeline.stages.evaluation.curve_rows import CurveRows
+from hsae.pipeline.stages.evaluation.figures import class_figures, further_figures
+from hsae.pipeline.stages.evaluation.sinks import open_sinks
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.training.checkpoint import Checkpoint
@@ -45,18 +52,29 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         _Checkpoints(request.key, context).delete()
         return published
     row, manifest = open_activation_set(context, request.activation_key)
-    rows = _rows(request, context, manifest, _training_images(row, request, context))
     checkpoints = _Checkpoints(request.key, context)
-    reports = _Reports(context)
-    trained = train_sae(
-        request.sae,
-        rows,
-        device=context.device,
-        checkpoint=checkpoints.latest(),
-        on_step=reports.take,
-        saving=CheckpointSaving(checkpoints.due, checkpoints.save, waiting=context.check),
-        micro_batch=context.micro_batch,
-    )
+    checkpoint = checkpoints.latest()
+    first_step = 0 if checkpoint is None else int(checkpoint.metadata["step"])
+    config = request.sae.model_dump(mode="json")
+    with open_sinks(context.settings, request.key, context.title, config, first_step=first_step) as sinks:
+        wanted, classes = _images(row, request, context)
+        rows = _rows(request, context, manifest, wanted)
+        curve = CurveRows(request.key, context, sinks, first_step=first_step)
+        reports = _Reports(context, curve)
+
+        def save(state: Checkpoint) -> None:
+            curve.write()
+            checkpoints.save(state)
+
+        trained = train_sae(
+            request.sae,
+            rows,
+            device=context.device,
+            checkpoint=checkpoint,
+            on_step=reports.take,
+            saving=CheckpointSaving(checkpoints.due, save, waiting=context.check),
+            micro_batch=context.micro_batch,
+        )
     context.check()
     weights = put_tensors(
         context.store,
@@ -64,7 +82,8 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         trained.sae.to_tensors(),
         {"config": request.sae.model_dump_json(), "activations": request.activation_key},
     )
-    metrics = asdict(trained.metrics)
+    of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
+    metrics = asdict(trained.metrics) | {"classes": of_classes}
     if metrics["of_kind"].get("reached_target_l0") is False:
         l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
         log.warning(
@@ -77,18 +96,20 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             "activation_set_id": row.id,
             "job_id": context.job_id,
             "kind": request.sae.kind,
-            "config": request.sae.model_dump(mode="json"),
+            "config": config,
             "expansion": request.sae.expansion,
             "n_latents": trained.sae.n_latents,
             "seed": request.sae.seed,
             "n_steps": trained.metrics.n_steps,
             **{name: metrics[name] for name in _FIGURES},
+            **further_figures(metrics),
             "metrics": metrics,
             "weights_sha256": weights.sha256,
         }
         statement = insert(Sae).values(key=request.key, **values)
         session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
+        curve.add_to(session)
     checkpoints.delete()
     return {name: values[name] for name in _SUMMARY}
 
@@ -107,15 +128,18 @@ def _rows(
     return rows
 
 
-def _training_images(activations: ActivationSet, request: TrainRequest, context: StageContext) -> WantedImages | None:
-    """Which images of the listing are trained on; None: all."""
-    if request.split is None:
-        return None
+def _images(
+    activations: ActivationSet, request: TrainRequest, context: StageContext
+) -> tuple[WantedImages | None, Int64[np.ndarray, "n_listed"] | None]:
+    """Which images of the listing are trained on (None: all), and their classes (None: some have several)."""
     with context.reading() as session:
         dataset = dataset_ref(session.get_one(Dataset, activations.dataset_id))
-    wanted = read_split(context.store, dataset, request.split).train
-    log.info("%d of %d images train", int(wanted.sum()), len(wanted))
-    return wanted
+    listing = read_listing(context.store, dataset)
+    wanted = None
+    if request.split is not None:
+        wanted = split_listing(listing, request.split).train
+        log.info("%d of %d images train", int(wanted.sum()), len(wanted))
+    return wanted, image_classes(listing)
 
 
 def _published(key: str, context: StageContext) -> Json | None:
@@ -131,17 +155,19 @@ def _published(key: str, context: StageContext) -> Json | None:
 
 
 class _Reports:
-    """Progress after every step, and a log line at intervals."""
+    """Progress after every step, points of the curve, and a log line at intervals."""
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, curve: CurveRows) -> None:
         self._context = context
+        self._curve = curve
         self._logged = -_LOG_SECONDS
         self._rate_halvings = 0
 
     def take(self, report: StepReport) -> None:
         """Report a step; raises if the job must stop."""
+        self._curve.take(report)
         self._context.progress(
-            report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, f"loss {report.loss:.4g}"
+            report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, self._note(report)
         )
         if report.rate_halvings > self._rate_halvings:
             self._rate_halvings = report.rate_halvings
@@ -161,6 +187,13 @@ class _Reports:
                 report.sparsity_loss,
                 report.auxiliary_loss,
             )
+
+    def _note(self, report: StepReport) -> str:
+        """The loss, and the held-out figures of the last point."""
+        note, point = f"loss {report.loss:.4g}", self._curve.latest or {}
+        if point.get("fvu") is not None:
+            note += f", FVU {point['fvu']:.3f}"
+        return note if point.get("l0") is None else f"{note}, L0 {point['l0']:.1f}"
 
 
 class _Checkpoints:

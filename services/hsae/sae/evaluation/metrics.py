@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hsae.sae.evaluation.evaluation import Evaluation
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import ChunkedRows
 from hsae.sae.rows.split import RowSplit
@@ -65,6 +66,7 @@ class SaeMetrics:
         auxiliary_loss: its auxiliary term.
         rate_halvings: how often the learning rate was halved because a number was no longer finite.
         of_kind: what only this kind has to say, see `SaeVariant.own_metrics`.
+        evaluation: quantiles of L0, densities, alignment and coherence, held-out beside training rows.
     """
 
     fvu: float | None
@@ -89,6 +91,7 @@ class SaeMetrics:
     auxiliary_loss: float
     rate_halvings: int
     of_kind: Mapping[str, float | bool]
+    evaluation: Evaluation
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
-from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
+from hsae.sae.evaluation.curve import CurvePoint, CurveRows
+from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
@@ -26,6 +27,7 @@ from hsae.sae.schedule import Schedule, learning_rate, resolve_dead_after_steps,
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
 from hsae.sae.training.last_good import LastGood, NonFiniteError
+from hsae.sae.training.measured import measure_trained
 from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
@@ -39,6 +41,7 @@ class StepReport:
     """The state of a training after a step; the losses are those of its batch (see `losses`).
 
     A training that went back to an earlier step reports the steps from there once more, with another `rate_halvings`.
+    `measure` measures the SAE as it is then; None at most steps, see `hsae.sae.evaluation.curve`.
     """
 
     step: int
@@ -49,6 +52,7 @@ class StepReport:
     sparsity_loss: float
     auxiliary_loss: float
     rate_halvings: int = 0
+    measure: Callable[[], CurvePoint] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +141,10 @@ def train(
                 continue
             finally:
                 batches.done()
-            on_step(_report(state, schedule))
+            on_step(trainer.report())
             if state.step < schedule.n_steps:
                 save_if_due()
-    return TrainedSae(state.sae.cpu(), _measure(state, data, schedule, device))
-
-
-def _report(state: TrainingState, schedule: Schedule) -> StepReport:
-    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
-    return StepReport(
-        step=state.step,
-        n_steps=schedule.n_steps,
-        batch_size=schedule.batch_size,
-        loss=loss,
-        reconstruction_loss=reconstruction_loss,
-        sparsity_loss=sparsity_loss,
-        auxiliary_loss=auxiliary_loss,
-        rate_halvings=state.rate_halvings,
-    )
+    return TrainedSae(state.sae.cpu(), measure_trained(state, data, schedule, device))
 
 
 class _Trainer:
@@ -180,6 +170,7 @@ class _Trainer:
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
         self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
         self.data = data
+        self.curve = CurveRows(data.rows, data.split, schedule, config.seed, device)
 
     @cached_property
     def l0_rows(self) -> Float[Tensor, "n d_model"]:
@@ -188,6 +179,18 @@ class _Trainer:
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
         chosen = subsample(watched, _L0_ROWS, self.config.seed)
         return next(self.data.rows.chunks(chosen, _L0_ROWS)).to(self.device)
+
+    def report(self) -> StepReport:
+        """What the last step did."""
+        state, (batch_size, n_steps) = self.state, self.schedule
+        measure = self._measure if self.curve.is_due(state.step) else None
+        return StepReport(state.step, n_steps, batch_size, *state.losses, state.rate_halvings, measure)
+
+    def _measure(self) -> CurvePoint:
+        state = self.state
+        n_dead = int((state.silent_steps >= self.dead_after_steps).sum())
+        rate = learning_rate(self.config, state.step - 1, self.schedule.n_steps) / 2**state.rate_halvings
+        return self.curve.measure(state.sae, dead_share=n_dead / state.sae.n_latents, learning_rate=rate)
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -263,34 +266,3 @@ def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingR
     if n_bytes > free // 2:
         return rows
     return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
-
-
-def _measure(state: TrainingState, data: TrainingData, schedule: Schedule, device: torch.device) -> SaeMetrics:
-    sae, rows, split = state.sae.to(device), data.rows, data.split
-    train = measure_reconstruction(sae, rows, split.measured_train, device)
-    holdout = measure_reconstruction(sae, rows, split.holdout, device) if split.holdout.shape[0] else None
-    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
-    return SaeMetrics(
-        fvu=None if holdout is None else holdout.fvu,
-        cosine=None if holdout is None else holdout.cosine,
-        l0=None if holdout is None else holdout.l0,
-        l1=None if holdout is None else holdout.l1,
-        holdout_dead_share=None if holdout is None else holdout.dead_share,
-        train_fvu=train.fvu,
-        train_cosine=train.cosine,
-        train_l0=train.l0,
-        train_l1=train.l1,
-        train_dead_share=train.dead_share,
-        dead_share=dead_share(sae, rows, split, device),
-        n_train_rows=data.n_train_rows,
-        n_train_rows_measured=train.n_rows,
-        n_holdout_rows=split.holdout.shape[0],
-        batch_size=schedule.batch_size,
-        n_steps=schedule.n_steps,
-        loss=loss,
-        reconstruction_loss=reconstruction_loss,
-        sparsity_loss=sparsity_loss,
-        auxiliary_loss=auxiliary_loss,
-        rate_halvings=state.rate_halvings,
-        of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
-    )

@@ -94,6 +94,9 @@ def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
     assert theirs.config["k"] == K
     assert None not in (theirs.fvu, theirs.l0, theirs.train_fvu, theirs.train_l0, theirs.dead_share)
     assert theirs.l0 == pytest.approx(K)
+    assert theirs.l0_quantiles == [K] * 5
+    assert theirs.decoder_coherence == theirs.metrics["evaluation"]["decoder"]["mean"] > 0
+    assert theirs.class_accuracy == ours.class_accuracy  # the same images, held out in the same way
     assert theirs.metrics["n_holdout_rows"] == ours.metrics["n_holdout_rows"]
     weights = service.store.get(weights_key(theirs.key, theirs.weights_sha256), sha256=theirs.weights_sha256)
     assert weights
@@ -104,6 +107,10 @@ def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
     assert "imported peer" in page
     assert "saelens" in page
     assert "held-out rows" in page
+    assert f"coherence of the decoder: {theirs.decoder_coherence:.3f} (random directions " in page
+    assert "has no curve" in admin("sae", "show", theirs.id, "--plot", tmp_path / "no.svg", code=1).output
+    admin("sae", "show", ours.id, "--plot", tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").stat().st_size > 1_000
     compared = json.loads(admin("sae", "compare", ours.id, theirs.id, "--json").output)
     assert {row["setting"] for row in compared["settings"]} >= {"imported", "k"}
     assert {(row["sae"], row["other"]) for row in compared["directions"]} == {

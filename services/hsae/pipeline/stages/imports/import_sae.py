@@ -1,6 +1,7 @@
 """Stage import: an SAE that another program trained is measured on activations of ours, and published like our own."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,11 +11,15 @@ from sqlalchemy.dialects.postgresql import insert
 from hsae.catalog import Dataset, ImportedSae, Json, Sae
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.image_split import read_split
+from hsae.pipeline.inputs.image_split import split_listing
+from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.imports.import_sae import IMPORT, ImportRequest
 from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes
+from hsae.pipeline.stages.evaluation.figures import class_figures, further_figures
 from hsae.sae.config import SaeConfig, check_config
+from hsae.sae.evaluation.evaluation import evaluate
 from hsae.sae.evaluation.metrics import Reconstruction, dead_share, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows, check_finite
@@ -41,14 +46,14 @@ def import_sae(request: ImportRequest, context: StageContext) -> Json:
     row, manifest = open_activation_set(context, request.activation_key)
     check_config(request.sae, manifest.d_model)
     sae = _registered(request.sae, context).requires_grad_(False)
-    wanted = None
-    if request.split is not None:
-        with context.reading() as session:
-            dataset = dataset_ref(session.get_one(Dataset, row.dataset_id))
-        wanted = read_split(context.store, dataset, request.split).train
-    rows = read_training_rows(context, manifest, wanted)
+    with context.reading() as session:
+        dataset = dataset_ref(session.get_one(Dataset, row.dataset_id))
+    listing = read_listing(context.store, dataset)
+    rows = read_training_rows(context, manifest, split_listing(listing, request.split).train if request.split else None)
     log.info("measuring on %d rows of %d dimensions", len(rows.view), manifest.d_model)
     metrics = _measured(sae, rows, request.sae, context)
+    probed = ProbedRows.of(rows, request.sae)
+    metrics["classes"] = class_figures(sae, probed, image_classes(listing), context.device)
     context.check()
     weights = put_tensors(
         context.store,
@@ -66,6 +71,7 @@ def import_sae(request: ImportRequest, context: StageContext) -> Json:
         "seed": request.sae.seed,
         "n_steps": 0,
         **{name: metrics[name] for name in metrics if name in Sae.__table__.c},
+        **further_figures(metrics),
         "metrics": metrics,
         "weights_sha256": weights.sha256,
     }
@@ -124,6 +130,7 @@ def _measured(sae: SparseAutoencoder, rows: TrainingRows, config: SaeConfig, con
         "n_holdout_rows": split.holdout.shape[0],
         "n_steps": 0,
         "of_kind": of_kind,
+        "evaluation": asdict(evaluate(sae, rows, split, context.device)),
     }
 
 

@@ -1,0 +1,1 @@
+"""What a training writes of its SAE: its curve, and figures that need the images' classes."""
