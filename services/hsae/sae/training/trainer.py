@@ -184,7 +184,18 @@ class _Trainer:
         """What the last step did."""
         state, (batch_size, n_steps) = self.state, self.schedule
         measure = self._measure if self.curve.is_due(state.step) else None
-        return StepReport(state.step, n_steps, batch_size, *state.losses, state.rate_halvings, measure)
+        loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
+        return StepReport(
+            step=state.step,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            loss=loss,
+            reconstruction_loss=reconstruction_loss,
+            sparsity_loss=sparsity_loss,
+            auxiliary_loss=auxiliary_loss,
+            rate_halvings=state.rate_halvings,
+            measure=measure,
+        )
 
     def _measure(self) -> CurvePoint:
         state = self.state

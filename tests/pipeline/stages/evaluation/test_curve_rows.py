@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 from sqlalchemy.dialects import postgresql
 
@@ -34,7 +35,7 @@ def report(step, loss, *, is_point=True):
 
 
 def test_a_training_that_went_back_has_the_later_point_of_a_step():
-    context = Recorder()
+    context: Any = Recorder()
     curve = CurveRows("key", context, [], first_step=1)
     assert list(context.parameters.pop().values()) == ["key", 1]  # what came after the checkpoint is deleted
     for step, loss, is_point in ((2, 1.0, False), (3, 2.0, True), (6, 4.0, True), (3, 8.0, True)):
@@ -52,8 +53,10 @@ def test_a_training_that_went_back_has_the_later_point_of_a_step():
 
 
 def test_every_point_also_goes_to_the_sinks():
-    sent = []
-    curve = CurveRows("key", Recorder(), [SimpleNamespace(add=sent.append)], first_step=0)
+    sent: list[dict[str, Any]] = []
+    context: Any = Recorder()
+    sink: Any = SimpleNamespace(add=sent.append)
+    curve = CurveRows("key", context, [sink], first_step=0)
     curve.take(report(1, 2.0))
     curve.take(report(2, 1.0, is_point=False))
     (point,) = sent
