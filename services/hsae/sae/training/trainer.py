@@ -14,6 +14,7 @@ import torch
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
+from hsae.sae.kernels.encoder_product import product_memory
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.order import BatchOrder
@@ -60,6 +61,7 @@ class CheckpointSaving(NamedTuple):
     save: Callable[[Checkpoint], None]
 
 
+@product_memory()
 def train(
     config: SaeConfig,
     rows: TrainingRows,
