@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.sae.kernels.devices import ways
+
 _memory: ContextVar[list[Tensor] | None] = ContextVar("memory of the encoder's product", default=None)
 
 
@@ -36,7 +38,7 @@ def encoder_product(
     Inside `product_memory` the result on the CPU is valid until the next call.
     """
     memory = _memory.get()
-    if memory is None or inputs.device.type != "cpu":
+    if memory is None or not ways(inputs.device).keeps_memory:
         with torch.no_grad():
             return F.linear(inputs, weight, bias)
     n_numbers = inputs.shape[0] * weight.shape[0]

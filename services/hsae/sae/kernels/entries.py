@@ -3,7 +3,7 @@
 A row has tens of positive latents out of thousands. The decoder and three of the four products of the backward pass
 need only those. On the CPU that is 5 to 10 times as fast as the dense products (batches of 128..1024, d_model 192..768,
 16..32 latents a row). Dense products are used where more than one entry in twenty is positive, and on devices without
-a sparse one (`hsae.sae.kernels.products` says which).
+a sparse one (`hsae.sae.kernels.devices`).
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hsae.sae.kernels.products import Bags, plain_sums, sparse_product_exists, weighted_sums
+from hsae.sae.kernels.devices import ways
+from hsae.sae.kernels.products import Bags, plain_sums, weighted_sums
+from hsae.sae.kernels.selection import largest_of_rows, true_places
 
 _DENSE_FROM_SHARE = 1 / 20
 
@@ -41,7 +43,7 @@ class Entries:
     def dense_is_faster(self) -> bool:
         """Whether products should go through the dense matrix."""
         many = self.rows.shape[0] > _DENSE_FROM_SHARE * self.n_rows * self.n_latents
-        return many or not sparse_product_exists(self.rows.device)
+        return many or ways(self.rows.device).sparse_product == "none"
 
     def offsets(self) -> Int[Tensor, "n_rows"]:
         """Where the entries of each row begin."""
@@ -68,31 +70,39 @@ class Entries:
 
 def positive_entries(pre: Float[Tensor, "n_rows n_latents"]) -> Entries:
     """Where a matrix is above 0."""
-    rows, latents = torch.nonzero(pre > 0, as_tuple=True)
-    return Entries(rows, latents, *pre.shape)
+    places = true_places(pre > 0)
+    rows = places // pre.shape[1]
+    return Entries(rows, places - rows * pre.shape[1], *pre.shape)
 
 
 def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
     """Where the k largest entries of each row are, as far as they are above 0."""
-    indices = top_k_indices(pre, k)
-    rows, places = torch.nonzero(pre.gather(1, indices) > 0, as_tuple=True)
+    values, indices = _top_k(pre, k)
+    rows, places = torch.nonzero(values > 0, as_tuple=True)
     return Entries(rows, indices[rows, places], *pre.shape)
 
 
 def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor, "n_rows k"]:
     """The k largest entries of every row, the largest first; among equal ones above 0 the lower latent number wins."""
+    return _top_k(pre, k)[1]
+
+
+def _top_k(
+    pre: Float[Tensor, "n_rows n_latents"], k: int
+) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
+    """Values and latents of the k largest entries of every row."""
     n_latents = pre.shape[1]
     # One entry more than asked for shows whether equal values straddle the border, where topk may take any of them.
-    values, indices = pre.topk(min(k + 1, n_latents), dim=1)
+    values, indices = largest_of_rows(pre, min(k + 1, n_latents))
     if k >= n_latents:
-        return indices
+        return values, indices
     straddles = (values[:, k - 1] == values[:, k]) & (values[:, k] > 0)
-    indices = indices[:, :k]
+    values, indices = values[:, :k], indices[:, :k]
     if bool(straddles.any()):
         by_value = torch.sort(pre[straddles], dim=1, descending=True, stable=True).indices
         indices = indices.clone()
         indices[straddles] = by_value[:, :k]
-    return indices
+    return values, indices
 
 
 def with_encoder_gradient(

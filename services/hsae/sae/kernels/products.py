@@ -1,4 +1,4 @@
-"""The sparse product of an SAE, and on which devices it exists.
+"""The sparse product of an SAE.
 
 It goes over entries. Each has a value, belongs to one output, and names a row of a table:
 
@@ -10,15 +10,15 @@ Triton kernel, where Triton can be imported. Elsewhere there is none, and caller
 a fixed order and without atomic additions, so the same entries give the same bits.
 """
 
-import importlib.util
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from hsae.sae.kernels.devices import ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,12 @@ class Bags:
     uneven: bool
 
 
-def sparse_product_exists(device: torch.device) -> bool:
-    """Whether a device has the product. What depends on the type of the device is in this file."""
-    return device.type == "cpu" or (device.type == "cuda" and _triton_is_installed())
-
-
 def weighted_sums(
     bags: Bags, values: Float[Tensor, "n_entries"], table: Float[Tensor, "n_table d_model"]
 ) -> Float[Tensor, "n_outputs d_model"]:
     """The product of the module's docstring, differentiable in `values` and not in `table`."""
     table = table.detach()
-    if table.device.type == "cpu":
+    if ways(table.device).sparse_product == "embedding_bag":
         return F.embedding_bag(bags.sources, table, bags.offsets, per_sample_weights=values, mode="sum")
     sums: Tensor = _TritonSums.apply(bags, values, table)  # type: ignore[no-untyped-call]
     return sums
@@ -65,15 +60,10 @@ def plain_sums(
         order: what sorts the entries by output.
         bags: the sorted entries.
     """
-    if values.device.type == "cpu":
+    if ways(values.device).sparse_product == "embedding_bag":
         return values.new_zeros(bags.offsets.shape[0]).index_add_(0, outputs, values)
     of_one_row = Bags(bags.outputs, bags.offsets, torch.zeros_like(bags.sources), bags.uneven)
     return weighted_sums(of_one_row, values[order], values.new_ones(1, 1))[:, 0]
-
-
-@cache
-def _triton_is_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 class _TritonSums(torch.autograd.Function):
