@@ -17,6 +17,10 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# What kernels are given. Triton refuses annotations that it must look up, so these stand in quotes there.
+_Pointer = Any
+_Number = Any
+
 COLUMNS = 256
 """How many numbers of a row a program handles at once."""
 ENTRIES = 8
@@ -94,13 +98,13 @@ def _sums(
 
 
 def _gather_sums(
-    sources: Any,
-    first: Any,
-    last: Any,
-    values: Any,
-    table: Any,
-    out: Any,
-    d_model: Any,
+    sources: "_Pointer",
+    first: "_Pointer",
+    last: "_Pointer",
+    values: "_Pointer",
+    table: "_Pointer",
+    out: "_Pointer",
+    d_model: "_Number",
     ENTRIES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
@@ -124,13 +128,13 @@ def _gather_sums(
 
 
 def _row_dots(
-    left: Any,
-    right: Any,
-    left_rows: Any,
-    right_rows: Any,
-    out: Any,
-    n_entries: Any,
-    d_model: Any,
+    left: "_Pointer",
+    right: "_Pointer",
+    left_rows: "_Pointer",
+    right_rows: "_Pointer",
+    out: "_Pointer",
+    n_entries: "_Number",
+    d_model: "_Number",
     ENTRIES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
