@@ -20,7 +20,10 @@ _memory: ContextVar[list[Tensor] | None] = ContextVar("memory of the encoder's p
 
 @contextmanager
 def product_memory() -> Iterator[None]:
-    """Inside, `encoder_product` writes into the same memory again; it is freed at the end."""
+    """Inside, `encoder_product` writes into the same memory again; it is freed at the end of the outermost block."""
+    if _memory.get() is not None:
+        yield
+        return
     token = _memory.set([])
     try:
         yield

@@ -87,9 +87,7 @@ def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor,
     return _top_k(pre, k)[1]
 
 
-def _top_k(
-    pre: Float[Tensor, "n_rows n_latents"], k: int
-) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
+def _top_k(pre: Float[Tensor, "n_rows n_latents"], k: int) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
     """Values and latents of the k largest entries of every row."""
     n_latents = pre.shape[1]
     # One entry more than asked for shows whether equal values straddle the border, where topk may take any of them.
@@ -168,6 +166,6 @@ class _EncoderGradient(torch.autograd.Function):
         return None, of_weight, plain_sums(entries.latents, gradient, order, bags), None, None
 
 
-def _first_places(ascending: Int[Tensor, "n"], n_numbers: int) -> Int[Tensor, "n_numbers"]:
+def _first_places(ascending: Int[Tensor, "n"], n_numbers: int) -> Int[Tensor, "m"]:
     """Where each of the numbers 0 .. n_numbers - 1 begins among ascending ones."""
     return torch.searchsorted(ascending, torch.arange(n_numbers, device=ascending.device))

@@ -27,20 +27,20 @@ class Bags:
 
     Attributes:
         outputs: int64[n_entries], ascending.
-        offsets: int64[n_outputs], where the entries of each output begin.
+        offsets: int64[n], where the entries of each output begin.
         sources: int64[n_entries], the table's row of each entry.
         uneven: whether some outputs may have far more entries than others.
     """
 
     outputs: Int[Tensor, "n_entries"]
-    offsets: Int[Tensor, "n_outputs"]
+    offsets: Int[Tensor, "n"]
     sources: Int[Tensor, "n_entries"]
     uneven: bool
 
 
 def weighted_sums(
     bags: Bags, values: Float[Tensor, "n_entries"], table: Float[Tensor, "n_table d_model"]
-) -> Float[Tensor, "n_outputs d_model"]:
+) -> Float[Tensor, "n d_model"]:
     """The product of the module's docstring, differentiable in `values` and not in `table`."""
     table = table.detach()
     if ways(table.device).sparse_product == "embedding_bag":
@@ -51,7 +51,7 @@ def weighted_sums(
 
 def plain_sums(
     outputs: Int[Tensor, "n_entries"], values: Float[Tensor, "n_entries"], order: Int[Tensor, "n_entries"], bags: Bags
-) -> Float[Tensor, "n_outputs"]:
+) -> Float[Tensor, "n"]:
     """For every output the sum of its values.
 
     Args:

@@ -95,7 +95,7 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     return best.values, columns.gather(1, best.indices)
 
 
-def true_places(mask: Bool[Tensor, "n_rows n_columns"]) -> Int[Tensor, "n_true"]:
+def true_places(mask: Bool[Tensor, "n_rows n_columns"]) -> Int[Tensor, "n"]:
     """The places of True in a contiguous mask, ascending: `row * n_columns + column`.
 
     Few are true, so eight at a time are looked at first, on the CPU four times as fast as `nonzero`.

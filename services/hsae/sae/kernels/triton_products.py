@@ -31,12 +31,12 @@ SPLIT = 64
 
 def gather_sums(
     sources: Int[Tensor, "n_entries"],
-    offsets: Int[Tensor, "n_outputs"],
+    offsets: Int[Tensor, "n"],
     values: Float[Tensor, "n_entries"],
     table: Float[Tensor, "n_table d_model"],
     *,
     uneven: bool,
-) -> Float[Tensor, "n_outputs d_model"]:
+) -> Float[Tensor, "n d_model"]:
     """`out[i] = sum of values[e] * table[sources[e]]` over the entries from `offsets[i]` to where the next one begins.
 
     Args:
