@@ -1,17 +1,20 @@
 # Everything runs from a virtual environment in .venv, made on the first call. Needs Python 3.11 or newer, pip and make.
 PYTHON ?= python3
 VENV ?= .venv
-# One more than two cores have: many tests wait for processes and servers.
-TEST_PROCESSES ?= 3
+# Twice as many as two cores: a test waits for processes and servers for half of its time.
+TEST_PROCESSES ?= 4
 # Few and always the same random examples for a property test; `thorough` draws them all.
 TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder \
 	--hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
-.PHONY: install demo test test-faults lint format docs commands-page bench bench-scores bench-starts bench-sql bench-explorer storm audit clean
+# Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-starts bench-sql bench-explorer storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -42,6 +45,12 @@ test: $(VENV)/.dev  ## The tests, with real servers and a real worker that is ki
 
 test-faults: $(VENV)/.dev  ## The whole fault matrix, the wheel in a clean environment, and the whole demo
 	$(PYTEST) -m slow
+
+test-peers:  ## SAEs made by the code of other packages, in an environment of their own (.venv-peers)
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --editable . --constraint constraints.txt pytest
+	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement tests/sae/exchange/peers.txt
+	.venv-peers/bin/python -m pytest tests/sae/exchange/test_peers.py -rs --noconftest --override-ini "addopts=--import-mode=importlib"
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -14,7 +14,10 @@ _OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
+_PATIENCE_SECONDS = 240  # for one event, on a machine with much other work
 WIDE, NARROW = (1400, 900), (420, 860)
+COLOUR_RULES = ("color-contrast", "link-in-text-block")
+"""What a dark page may break beyond the light one: nothing else of a page depends on its colours."""
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +56,15 @@ def opened(
         viewport={"width": size[0], "height": size[1]},
         reduced_motion="reduce",
     )
+    context.set_default_timeout(_PATIENCE_SECONDS * 1000)
     errors: list[str] = []
     try:
         page = context.new_page()
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "console",
+            lambda message: errors.append(f"{page.url}: {message.text}") if message.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
         page.on("requestfailed", lambda request: errors.append(f"not loaded: {request.url[:200]}"))
         page.on(
             "response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
@@ -74,11 +81,17 @@ def opened(
         context.close()
 
 
-def violations(page: "Page") -> list[str]:
-    """What axe-core finds wrong with a page for people who see badly or use no mouse: one line per rule and element."""
+def violations(page: "Page", *rules: str) -> list[str]:
+    """What axe-core finds wrong with a page for people who see badly or use no mouse: one line per rule and element.
+
+    Args:
+        page: an open page.
+        rules: those of axe-core that are looked at; all by default.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found: list[dict[str, Any]] = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded, as in the workers
+# Several processes share the cores, and an idle thread of OpenBLAS spins: five times the processor time for small
+# matrices. Read when NumPy is loaded; processes that tests start inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import psycopg
 import pytest
@@ -23,6 +26,8 @@ from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import NullPool, create_engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from hsae.catalog import connect, session_factory
 from hsae.catalog.server.migrate import upgrade
@@ -31,23 +36,23 @@ from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
 from tests import examples
 from tests.browser import chromium
+from tests.scheduling import parts
 
 __all__ = ["chromium"]
 
 _numbers = itertools.count(1)
 hypothesis_settings.load_profile(examples.DEFAULT_PROFILE)  # another one by --hypothesis-profile
-# Files whose tests take longest, the longest first: what is left at the end is short, and no process waits for another.
-_LONGEST = ("demo/", "operations/test_backup", "security/test_secrets", "cli/test_bad_input", "hierarchy/test_golden")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first (xdist keeps this order with --no-loadscope-reorder)."""
+    """What takes longest comes first."""
+    items.sort(key=lambda item: parts.rank(item.nodeid))
 
-    def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(Path(__file__).parent).as_posix()
-        return next((i for i, start in enumerate(_LONGEST) if path.startswith(start)), len(_LONGEST))
 
-    items.sort(key=rank)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Folders that share a study or servers stay in one process, whatever --dist says."""
+    return parts.PartScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

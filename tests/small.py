@@ -119,7 +119,7 @@ def wait_until_done(service, study_id: int, seconds: float = 480) -> list[Row]:
             return jobs
         states = [(job["title"], job["state"], job["error"]) for job in jobs]
         assert time.monotonic() < deadline, f"{states}\n{service.logs()}"
-        time.sleep(0.05)
+        time.sleep(0.2)  # a look takes processor time from the workers
 
 
 _RESULTS = {

@@ -23,12 +23,14 @@ def events_of(service, job_id: int) -> list[tuple[str, str | None]]:
     return [(row["reason"], row["state"]) for row in rows]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 180, message: Callable[[], str] = str) -> None:
-    """Wait until the condition holds."""
+def wait_for(
+    condition: Callable[[], Any], seconds: float = 180, message: Callable[[], str] = str, every: float = 0.05
+) -> None:
+    """Wait until the condition holds; it is looked at `every` so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, message()
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def let_leases_expire(service) -> None:

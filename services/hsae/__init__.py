@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hsae.hierarchy.config import ScoringConfig
     from hsae.hierarchy.scored_activations import ImageParts
     from hsae.sae.config import SaeConfig
+    from hsae.sae.model import SparseAutoencoder
     from hsae.split_config import SplitConfig
 
     __version__: str
@@ -39,6 +40,7 @@ _PLACES = {
     "Scores": "hsae.api.arrays.scores",
     "ScoringConfig": "hsae.hierarchy.config",
     "ServiceError": "hsae.errors",
+    "SparseAutoencoder": "hsae.sae.model",
     "SplitConfig": "hsae.split_config",
     "Study": "hsae.api.service.study",
     "Submission": "hsae.api.service.submission",
@@ -64,6 +66,7 @@ __all__ = [
     "Scores",
     "ScoringConfig",
     "ServiceError",
+    "SparseAutoencoder",
     "SplitConfig",
     "Study",
     "Submission",

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,19 @@ def test_names_are_listed_once_for_everybody():
     assert hsae.__version__
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(given, expected):
+    """The variable is read when torch is loaded, so it is set before."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    code = "import sys, os, hsae.api; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["False", expected]
+
+
 def public_members(name: str) -> list[tuple[str, object]]:
     """The methods and properties that a class defines, in their order."""
     value = getattr(hsae, name)
@@ -51,7 +65,9 @@ def public_members(name: str) -> list[tuple[str, object]]:
     kinds = (property, classmethod, staticmethod)
     return [
         (member, found)
-        for member, found in vars(value).items()
+        for one in reversed(value.__mro__)
+        if one.__module__.startswith("hsae.")
+        for member, found in vars(one).items()
         if not member.startswith("_") and (inspect.isfunction(found) or isinstance(found, kinds))
     ]
 

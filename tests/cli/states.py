@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.sae.exchange.peer_files import write
 from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.submit import Plan, submit
+from hsae.pipeline.submission.imported_saes import read_checked, register_sae
 from hsae.sae.config import SaeConfig
+from hsae.sae.exchange.source import SaePlace
 
 LONG_NAME = "soft-coated_wheaten_terrier_of_the_north.n.01"
 """What one class of the data set is called."""
@@ -40,6 +45,11 @@ def enter_states(service) -> dict[str, Any]:
     `study_file`, which asks for the finished study, the name and id of the class with the long name, and its `parent`.
     """
     register_small(service, n_classes=8)
+    peer = write_peer(service.folder / "peer" / "layers.3")
+    with_name = read_checked(SaePlace(str(peer)), name="peer", layer=None)
+    connections = Connections()
+    connections.use(service.settings)
+    register_sae(connections, with_name, str(peer))
     for number, name in enumerate(("spare", "unused"), start=2):  # to be renamed, and removed
         register(service, name, link_classes(service.folder / name, number))
     finished = submit(FINISHED, service.settings, service.sessions)
@@ -91,12 +101,24 @@ def enter_states(service) -> dict[str, Any]:
         "study_removed": removed.study_id,
         "n_finished": len(finished.jobs),
         "study_file": study_file,
+        "peer": peer,
         "long_name": LONG_NAME,
         "long_id": node,
         "parent": parent,
         "images": Path(service.folder) / "images",
         "output": Path(service.folder) / "export",
     }
+
+
+def write_peer(folder: Path) -> Path:
+    """A TopK SAE in the files of sparsify."""
+    directions = torch.nn.functional.normalize(torch.randn(60, 192, generator=torch.Generator().manual_seed(1)))
+    config = {"activation": "topk", "expansion_factor": 1, "num_latents": 60, "k": 4, "d_in": 192}
+    tensors = {
+        "encoder.weight": directions, "encoder.bias": torch.zeros(60), "W_dec": directions.clone(),
+        "b_dec": torch.zeros(192),
+    }  # fmt: skip
+    return write(folder, config, tensors)
 
 
 def _another(service, layer: int) -> Plan:

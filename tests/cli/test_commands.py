@@ -15,6 +15,7 @@ def test_the_commands_of_this_version():
         "dataset rename", "dataset remove", "taxonomy show",
         "studies list", "studies show", "studies remove", "jobs list", "jobs show", "jobs watch", "jobs logs",
         "jobs cancel", "jobs retry", "metrics", "report",
+        "sae list", "sae show", "sae compare", "sae import", "sae export",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
         "results study", "results edges", "results levels", "results absorption", "results maps",
     }  # fmt: skip

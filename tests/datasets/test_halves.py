@@ -1,17 +1,18 @@
 """Halves of images that are too few for three parts, and the fold that exchanges them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.datasets.class_sets import class_sets, listing_of
+from tests.examples import examples
 
 from hsae.datasets.split import split_images
 from hsae.errors import UserError
 from hsae.split_config import ScoreSplit, SplitConfig, split_label, split_of
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(class_sets, st.sampled_from([SplitConfig(), SplitConfig(seed=7)]), st.booleans())
 def test_fold_1_exchanges_the_halves_so_that_every_image_is_scored_once(sets, config, is_grouped):
     listing = listing_of(sets, [f"g{i % 4}" for i in range(len(sets))] if is_grouped else None)

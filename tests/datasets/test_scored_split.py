@@ -1,9 +1,10 @@
 """The parts of a data set that is scored where another one trains."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.datasets.class_sets import class_sets, listing_of
+from tests.examples import examples
 
 from hsae.datasets.split import SCORE, SELECT, UNUSED, split_scored_images
 from hsae.errors import UserError
@@ -19,7 +20,7 @@ from hsae.split_config import (
 SCORED = st.sampled_from([SplitConfig(), SplitConfig(seed=7), SplitConfig(train=0.7, select=0.1, score=0.2)])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(class_sets, SCORED)
 def test_a_data_set_that_does_not_train_selects_and_scores_only(sets, config):
     try:

@@ -8,10 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.datasets.class_sets import class_sets, listing_of
+from tests.examples import examples
 
 from hsae.datasets.split import SCORE, SELECT, TRAIN, part_sizes, split_images
 from hsae.errors import UserError
@@ -42,7 +43,7 @@ def shares_of(config):
     return train, select, 1 - train - select
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(class_sets, CONFIGS)
 def test_parts_are_disjoint_complete_and_stratified_within_rounding(sets, config):
     try:
@@ -67,7 +68,7 @@ def test_parts_are_disjoint_complete_and_stratified_within_rounding(sets, config
     assert split.n_single == sum(1 for n in Counter(name for ids in sets for name in ids).values() if n == 1)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.integers(4, 30), min_size=2, max_size=6), CONFIGS.filter(lambda config: config.train == 0.5))
 def test_a_class_is_unaffected_by_other_classes(counts, config):
     alone = {}
@@ -172,7 +173,7 @@ def cost_of(assignment, members, shares):
     return cost
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.sampled_from("uvwxy"), st.sets(st.sampled_from("abc"), min_size=1).map(sorted).map(tuple)),
                 min_size=6, max_size=30), st.integers(0, 3))  # fmt: skip
 def test_whole_groups_come_as_close_as_possible(members, seed):

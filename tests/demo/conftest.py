@@ -65,9 +65,9 @@ def _run(tmp_path_factory: pytest.TempPathFactory, layers: tuple[int, ...]) -> I
         subprocess.run([*ADMIN, "down", "--home", str(home)], env=_environment(), check=True, cwd=pictures, timeout=120)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
-    """`hsae-admin demo` of two layers in a home of its own; its stack is stopped at the end of the session."""
+    """`hsae-admin demo` of two layers in a home of its own; its stack is stopped after the last test."""
     yield from _run(tmp_path_factory, (1, 5))
 
 

@@ -11,10 +11,10 @@ import pytest
 import scipy.sparse as sp
 from PIL import Image
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
-from tests.waiting import wait_for
 
 from hsae.catalog import BASES
 from hsae.demo import backbone_folder, images_folder
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(2400)  # the demo itself is part of the first test
 

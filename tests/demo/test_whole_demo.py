@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from tests.demo.test_demo import check_what_it_says
 
 from hsae.demo import backbone_folder
+from tests.demo.test_demo import check_what_it_says
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 

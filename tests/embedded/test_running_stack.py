@@ -199,11 +199,11 @@ def test_process_that_ignores_sigterm_is_killed_with_its_children(running):
 
 def test_process_that_does_not_get_ready_is_stopped(running):
     cases = [
-        ("raise SystemExit('Error: no luck')", 10, "stopped right after its start: Error: no luck"),
-        ("import time; print('busy', flush=True); time.sleep(600)", 5, "was not ready within 5 s: busy"),
+        ("echo 'Error: no luck'; exit 1", 60, "stopped right after its start: Error: no luck"),
+        ("echo busy; exec sleep 600", 2, "was not ready within 2 s: busy"),
     ]
     for script, seconds, message in cases:
-        argv = [sys.executable, "-c", script]
+        argv = ["/bin/sh", "-c", script]  # it speaks at once, where Python may take a second to start
         with pytest.raises(ServiceError) as failure:
             running.start_process("luckless", argv, ready=lambda: False, ready_seconds=seconds)
         assert str(failure.value) == f"luckless {message} (log: {running.log_file('luckless')})"

@@ -11,20 +11,23 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 from starlette.testclient import TestClient
-from tests.conftest import Service
+from tests.conftest import Service, services_on
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import bare_scoring, quick_scoring, register, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
+from hsae.embedded import StackInfo
 from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
 from hsae.pipeline.planning.submit import submit
+from hsae.relevancy.config import MapSettings
 
 CLASS = "<script>alert('class')</script>"
 FILE = "\"><img src=x onerror=alert('file')>&amp;.webp"
 N_CLASSES = 12
+N_MAPPED = 4
 
 
 def run(service, **changes: Any) -> int:
@@ -99,16 +102,30 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return run
 
 
-@pytest.fixture(scope="module")
-def explored(make_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
-    """The studies, and the explorer on them, in this process."""
-    service = make_service()
+@pytest.fixture(scope="session")
+def explored(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
+    """The studies, and the explorer on them, in this process; a test leaves them as they were."""
+    with services_on(stack, tmp_path_factory) as make_service:
+        yield from _explored(make_service(), tmp_path_factory)
+
+
+def _explored(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
     register_small(service, n_classes=N_CLASSES)
     scoring = quick_scoring(controls=("neuron", "exemplar"))
-    wordnet = run(service, dataset="small", saes=(TINY_SAE,), scoring=scoring)
+    maps = {"map": MapSettings(latents=N_MAPPED, images=3, methods=("chefer", "random"))}
+    wordnet = run(service, dataset="small", saes=(TINY_SAE,), scoring=scoring, own=maps)
     folder = register_hostile(service)
     hostile = run(service, dataset="hostile", saes=(TINY_SAE,), scoring=bare_scoring(), layers=(1,))
     sources = Sources(service.settings, Cache(tmp_path_factory.mktemp("cache")))
     with TestClient(make_app(sources), base_url="http://127.0.0.1:8808") as client:
         yield Explored(service, wordnet, hostile, folder, client, sources)
     sources.close()
+
+
+@pytest.fixture
+def stored_latents(explored: Explored) -> list[dict[str, Any]]:
+    """The objects with the activations of the first study's analyses: `key` of the analysis and `sha256`."""
+    return explored.sql(
+        "SELECT a.key, a.activations_sha256 AS sha256 FROM analysis a JOIN analysis_input i ON i.analysis_id = a.id"
+        " WHERE i.dataset = 'small' ORDER BY a.id"
+    )

@@ -26,6 +26,10 @@ def every_page(explored) -> dict[str, str]:
         "SELECT latent FROM latent WHERE analysis_id = :a AND basis = 'sae' ORDER BY n_fire DESC LIMIT 1",
         a=last,
     )  # fmt: skip
+    (mapped,) = explored.sql(
+        "SELECT s.analysis_id, v.latent FROM latent_map v JOIN map_set s ON s.id = v.map_set_id"
+        " WHERE map_index IS NOT NULL ORDER BY v.rank, v.latent LIMIT 1"
+    )
     label = explored.one("SELECT id FROM synset WHERE name = :name", name=CLASS)
     hostile = explored.one("SELECT max(id) FROM analysis")
     dataset = explored.one("SELECT id FROM dataset WHERE name = 'hostile'")
@@ -40,6 +44,7 @@ def every_page(explored) -> dict[str, str]:
         "latents of all": f"/latents?study={study}&layer=all",
         "latents of a baseline": f"/latents?study={study}&basis=exemplar",
         "latent": f"/latent/{last}/sae/{latent}",
+        "latent with maps": f"/latent/{mapped['analysis_id']}/sae/{mapped['latent']}",
         "column": f"/latent/{last}/neuron/3",
         "image": f"/image/1/5?study={study}",
         "pairs": f"/pairs?study={study}&layer=all",

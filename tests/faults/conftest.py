@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import services_on
-from tests.faults.standing import KINDS, LEASE_SECONDS, Standing
+from tests.faults.standing import KINDS, Standing, lease_seconds
 from tests.small import all_results, register_small, submit_mapped, wait_until_done
 
 from hsae.embedded import Stack
@@ -29,14 +29,14 @@ def servers(tmp_path_factory):
 @pytest.fixture(scope="package")
 def make_own_service(servers, tmp_path_factory):
     """Makes services on the servers that may be killed."""
-    with services_on(servers.info(), tmp_path_factory, lease_seconds=LEASE_SECONDS) as make:
+    with services_on(servers.info(), tmp_path_factory, lease_seconds=lease_seconds()) as make:
         yield make
 
 
 @pytest.fixture
 def make_service(stack, tmp_path_factory):
     """Makes services that end with the test: what their idle workers do would slow down the next one's."""
-    with services_on(stack, tmp_path_factory, lease_seconds=LEASE_SECONDS) as make:
+    with services_on(stack, tmp_path_factory, lease_seconds=lease_seconds()) as make:
         yield make
 
 

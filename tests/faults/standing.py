@@ -1,7 +1,11 @@
 """A service on servers of its own, whose one worker stays warm from one fault to the next."""
 
+import functools
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,8 +24,20 @@ from hsae.pipeline.queue.reconcile import RECONCILER_LOCK
 from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.store.keys import LOGS, class_sums_key, latents_key, manifest_key, maps_key, weights_key
 
-# Long enough for a busy machine; tests end the leases of dead workers by `let_leases_expire`, but for one that waits.
+# Long enough for a machine with other work; tests end the leases of dead workers by `let_leases_expire`, but for one
+# that waits.
 LEASE_SECONDS = 12.0
+_START_SECONDS = 0.2  # in which such a machine starts Python
+
+
+@functools.cache
+def lease_seconds() -> float:
+    """LEASE_SECONDS, and up to five times as long on a machine that starts Python as slowly: it pauses as long."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import json"], check=True)
+    return LEASE_SECONDS * min(5.0, max(1.0, (time.perf_counter() - start) / _START_SECONDS))
+
+
 IN_TURN = ("extract", "train", "analyze", "compare")
 """Each waits for the one before; a probe runs at any time after the extraction, a map after its analysis."""
 KINDS = (*IN_TURN, "probe", "map")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.conftest import Service, services_on
-from tests.faults.standing import LEASE_SECONDS, Standing
+from tests.faults.standing import Standing, lease_seconds
 from tests.small import register_small
 from tests.waiting import rows_of, wait_for
 
@@ -54,7 +54,7 @@ def disks(tmp_path_factory) -> Iterator[Stack]:
 def small_disks(disks, undisturbed, tmp_path_factory) -> Iterator[Standing]:
     """A service on the small disks with a worker of its own."""
     with disks, services_on(disks.info(), tmp_path_factory) as make:
-        service = make(checkpoint_seconds=0.2, retry_seconds=0.5, lease_seconds=LEASE_SECONDS)
+        service = make(checkpoint_seconds=0.2, retry_seconds=0.5, lease_seconds=lease_seconds())
         register_small(service)
         service.start_worker()
         yield Standing(service, disks, *undisturbed)

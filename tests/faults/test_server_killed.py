@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from tests.faults.standing import IN_TURN, LEASE_SECONDS
+from tests.faults.standing import IN_TURN, lease_seconds
 
 
 @pytest.mark.parametrize("server", ["postgres", "valkey", "seaweedfs"])
@@ -36,7 +36,7 @@ def test_the_database_is_away_until_the_worker_knows_that_its_lease_is_over(stan
     plan = standing.submit_from("train")
     standing.wait_for_middle("train")
     standing.end_server("postgres")
-    time.sleep(LEASE_SECONDS + 1)
+    time.sleep(lease_seconds() + 1)
     standing.stack.start()
     jobs = standing.check_finished(plan)
     assert {job["attempt"] for job in jobs} == {1}, standing.service.logs()

@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 from tests.monitoring.conftest import sample
-from tests.small import register_small, submit_small, wait_until_done
+from tests.small import bare_scoring, register_small, submit_small, wait_until_done
+from tests.waiting import wait_for
 
 from hsae.catalog import connect, transaction
 from hsae.catalog.server.migrate import upgrade
@@ -65,13 +65,11 @@ def test_a_real_study(service, scrape):
     register_small(service, n_classes=20)
     service.start_worker()
     with MetricsServer(service.settings, "127.0.0.1", 0) as server:
-        plan = submit_small(service)
+        plan = submit_small(service, scoring=bare_scoring())
         jobs = wait_until_done(service, plan.study_id)
         assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
-        deadline = time.monotonic() + 60
-        while not (found := scrape(server.port)).get(sample("hsae_workers", queue="gpu")):
-            assert time.monotonic() < deadline
-            time.sleep(1)
+        wait_for(lambda: scrape(server.port).get(sample("hsae_workers", queue="gpu")), message=service.logs, every=0.5)
+        found = scrape(server.port)
     for kind, queue in (("extract", "gpu"), ("probe", "cpu"), ("train", "gpu"), ("analyze", "cpu"), ("compare", "cpu")):
         n_jobs = sum(job["kind"] == kind for job in jobs)
         assert found[sample("hsae_jobs", kind=kind, state="succeeded", queue=queue)] == n_jobs
@@ -155,10 +153,7 @@ def test_servers_that_go_and_come_back(tmp_path, scrape, caplog):
                 assert not any(name == "hsae_jobs" for name, _ in found)
             assert len([r for r in caplog.records if r.message.startswith("database: ")]) == 1
             stack.start()
-            deadline = time.monotonic() + 60
-            while any(scrape(server.port).get(part) != 1 for part in up.values()):
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+            wait_for(lambda: all(scrape(server.port).get(part) == 1 for part in up.values()), every=0.5)
             assert [r.message for r in caplog.records if r.message == "database: answers again"]
     finally:
         stack.stop()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 from tests.conftest import Service
-from tests.small import register_small, submit_small, wait_until_done
+from tests.pipeline.in_process import TINY_SAE
+from tests.small import bare_scoring, register_small, submit_small, wait_until_done
 
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.execution.job_log import read_job_log
@@ -23,8 +24,8 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(make_service) -> Finished:
     service = make_service()
-    register_small(service, n_classes=20)
-    plan = submit_small(service)
+    register_small(service, n_classes=6)
+    plan = submit_small(service, saes=(TINY_SAE,), scoring=bare_scoring())
     service.start_worker(HSAE_LOG_FORMAT="json")
     jobs = wait_until_done(service, plan.study_id)
     assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()

@@ -12,6 +12,16 @@ KINDS = {
     "topk": SaeConfig(kind="topk", k=2, **_SMALL),
     "frozen": SaeConfig(kind="frozen", k=2, **_SMALL),
     "soft_frozen": SaeConfig(kind="soft_frozen", k=2, min_cosine=0.95, **_SMALL),
+    "gated": SaeConfig(kind="gated", l1_coefficient=1.0, l1_warmup_share=0.5, **_SMALL),
+    "jumprelu": SaeConfig(kind="jumprelu", target_l0=3, **_SMALL),
+    "jumprelu with tanh": SaeConfig(
+        kind="jumprelu", penalty="tanh", l0_coefficient=0.05, l0_warmup_share=0.5, **_SMALL
+    ),
+    "archetypal": SaeConfig(kind="archetypal", k=2, n_points=20, **_SMALL),
+    "batch_topk": SaeConfig(kind="batch_topk", k=2, **_SMALL),
+    "matryoshka": SaeConfig(kind="matryoshka", k=2, groups="1/4,1/2,1", **_SMALL),
+    "matryoshka_topk": SaeConfig(kind="matryoshka_topk", ks="1,2,4", weighting="reverse", **_SMALL),
+    "matching_pursuit": SaeConfig(kind="matching_pursuit", k=2, **_SMALL),
 }
 N_STEPS = 40
 # The L1 penalty rises until step 20, the learning rate falls from step 32 on.

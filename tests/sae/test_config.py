@@ -5,6 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, n_latents_of, resolve_dead_after_steps, resolve_schedule
+from hsae.sae.variants import own_settings
 
 
 @pytest.mark.parametrize(
@@ -16,10 +17,10 @@ from hsae.sae.config import SaeConfig, check_config, n_latents_of, resolve_dead_
         ({"learning_rate": 0.0}, "learning_rate 0.0 is out of range: choose more than 0 and at most 1"),
         ({"holdout_share": 0.95}, "holdout_share 0.95 is out of range: choose 0..0.9"),
         ({"seed": -1}, "seed -1 is out of range"),
-        ({"kind": "gated"}, "kind 'gated' is not valid: input should be 'frozen', 'relu', 'soft_frozen' or 'topk'"),
+        ({"kind": "dense"}, "kind 'dense' is not valid: input should be 'batch_topk', 'frozen', "),
         ({"expansion": "many"}, "expansion 'many' is not valid"),
         ({"l1_coefficient": float("nan")}, "l1_coefficient nan is not valid"),
-        ({"l1": 3.0}, "l1 is no setting of an SAE: choose from kind, expansion, k, "),
+        ({"l1": 3.0}, "l1 is no setting of an SAE: choose from kind, expansion, groups, k, "),
         ({"kind": "topk", "l1_coefficient": 0.5}, "l1_coefficient does not apply to a topk SAE"),
         ({"kind": "relu", "k": 16}, "k does not apply to a relu SAE"),
         ({"kind": "topk", "target_l0": 16}, "target_l0 does not apply to a topk SAE"),
@@ -68,18 +69,20 @@ def test_check_config_compares_with_the_dictionary():
 
 
 @pytest.mark.parametrize(
-    ("config", "foreign"),
+    ("config", "own"),
     [
-        (SaeConfig(kind="relu", l1_coefficient=0.7, n_steps=9), {"k", "min_cosine", "target_l0"}),
-        (SaeConfig(kind="relu", target_l0=12.5), {"k", "min_cosine", "l1_coefficient"}),
-        (SaeConfig(kind="topk", k=5, seed=2**62), {"l1_coefficient", "l1_warmup_share", "target_l0", "min_cosine"}),
-        (SaeConfig(kind="soft_frozen", k=5), {"l1_coefficient", "l1_warmup_share", "target_l0"}),
+        (SaeConfig(kind="relu", l1_coefficient=0.7, n_steps=9), {"l1_coefficient", "l1_warmup_share"}),
+        (SaeConfig(kind="relu", target_l0=12.5), {"target_l0", "l1_warmup_share"}),
+        (SaeConfig(kind="topk", k=5, seed=2**62), {"k"}),
+        (SaeConfig(kind="soft_frozen", k=5), {"k", "min_cosine"}),
+        (SaeConfig(kind="matryoshka", k=5), {"k", "groups"}),
+        (SaeConfig(kind="matryoshka_topk", ks="2,5"), {"ks", "weighting"}),
     ],
 )
-def test_a_written_config_leaves_out_the_other_kind(config, foreign):
+def test_a_written_config_leaves_out_the_other_kinds(config, own):
     values = config.model_dump()
-    assert set(values) == set(SaeConfig.defaults()) - foreign
-    assert not any(f'"{name}"' in config.model_dump_json() for name in foreign)
+    assert set(values) == set(SaeConfig.defaults()) - (set(own_settings()) - own)
+    assert not any(f'"{name}"' in config.model_dump_json() for name in set(own_settings()) - own)
     assert SaeConfig.parse(values) == config
     assert SaeConfig.model_validate_json(config.model_dump_json()) == config
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from minio import Minio
 from sqlalchemy import inspect, make_url, text
-from tests.small import link_classes, register_small, small_request, wait_until_done
+from tests.small import bare_scoring, link_classes, register_small, small_request, wait_until_done
 from tests.waiting import wait_for
 
 from hsae.catalog import transaction
@@ -70,7 +70,7 @@ def studied(make_service):
     listener.start()
     _start_worker_at_debug(service)
     saes = (SaeConfig(kind="topk", k=8, expansion=2, n_steps=40),)
-    plan = submit(small_request(layers=(1,), saes=saes), service.settings, service.sessions)
+    plan = submit(small_request(layers=(1,), saes=saes, scoring=bare_scoring()), service.settings, service.sessions)
     Notifier(service.settings).notify(plan.to_notify)
     assert {job["state"] for job in wait_until_done(service, plan.study_id)} == {"succeeded"}
     # A data set whose images have changed since: its extraction fails, and the failure is recorded.

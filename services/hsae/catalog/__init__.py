@@ -1,7 +1,7 @@
 """The catalog in Postgres: the only place that defines the schema."""
 
 from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
-from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, Sae
+from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, ImportedSae, Sae
 from hsae.catalog.tables.base import Base, Json
 from hsae.catalog.tables.class_probes import ClassProbe, ClassProbeLevel
 from hsae.catalog.tables.comparisons import (
@@ -53,6 +53,7 @@ __all__ = [
     "DatasetNode",
     "Hypernym",
     "HypernymClosure",
+    "ImportedSae",
     "Job",
     "JobDependency",
     "JobEvent",

@@ -24,6 +24,7 @@ _COMMANDS = {
         "hsae.cli.report:report", "Write a STUDY as one HTML file that opens in any browser, without a network."
     ),
     "results": LazyCommand("hsae.cli.results:results", "Look at scores, and export them."),
+    "sae": LazyCommand("hsae.cli.saes:sae", "List, show, compare, import and export SAEs."),
     "studies": LazyCommand("hsae.cli.studies:studies", "List, show and remove studies: what `submit` was asked for."),
     "submit": LazyCommand("hsae.cli.submit:submit", "Queue extraction, SAE training and hierarchy analysis."),
     "taxonomy": LazyCommand("hsae.cli.taxonomy:taxonomy", "Look at the taxonomy."),

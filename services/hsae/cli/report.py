@@ -7,7 +7,7 @@ import click
 from hsae.catalog import transaction
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.study_choice import say, scored_study_or_latest
+from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import json_option, print_json
 
 
@@ -34,7 +34,7 @@ def report(connections: Connections, study: int | None, latest: bool, output: Pa
     if latest and study is not None:
         raise click.UsageError("name a study, or give --latest: one of the two")
     with transaction(connections.sessions) as session:
-        number, note = scored_study_or_latest(session, study)
+        number, note = study_or_latest(session, study, having="scores")
     say(note, quiet=as_json)
     # SciPy, Parquet and templates: help, and what is refused above, do without.
     from hsae.pipeline.exports.study_report import write_report

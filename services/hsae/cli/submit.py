@@ -83,6 +83,14 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     show_default=True,
     help="SAE kind; may be given several times.",
 )
+@click.option(
+    "--sae-from",
+    "sae_from",
+    multiple=True,
+    metavar="NAME|PATH",
+    help="An SAE of another program, analysed like our own: a name of `sae list`, or a folder, file or hub repository;"
+    " may be given several times. Without --sae nothing is trained.",
+)
 @click.option("--expansion", type=int, help="Expansion factor n_latents / d_model.  [default: 8]")
 @kind_options
 @click.option("--steps", "n_steps", type=int, help="Training steps.  [default: from the number of rows]")
@@ -156,6 +164,7 @@ def submit(
     if dry_run and wait:
         raise UserError("--dry-run enters nothing that --wait could wait for: leave one of them out")
     from_file = spec_file is not None
+    options["trains"] = ctx.get_parameter_source("kinds") is ParameterSource.COMMANDLINE
     request = _request(connections, options) if spec_file is None else _request_of_spec(ctx, connections, spec_file)
     asks = from_file and not yes and not dry_run
     if asks and not sys.stdin.isatty():
@@ -204,9 +213,14 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
 
     layers = chosen_layers(options["layer"], options["layers"])
+    if options["sae_from"] and not options["trains"]:
+        options = options | {"kinds": ()}
     tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "seed")
     given = {name: options[name] for name in tuned if options.get(name) is not None}
     kinds = tuple(dict.fromkeys(options["kinds"]))
+    if not kinds and set(given) - {"seed"}:
+        name = next(name for name in given if name != "seed")
+        raise UserError(f"{name} is a setting of a training, and --sae-from trains nothing: add --sae, or leave it out")
     own = {kind: VARIANTS[kind].settings() for kind in kinds}
     # Of several kinds each takes what applies to it; what applies to none of them is refused.
     foreign = {kind: {name for other in kinds for name in own[other]} - set(own[kind]) for kind in kinds}
@@ -236,6 +250,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         random_init=options["random_init"],
         layers=layers,
         saes=with_seeds(saes, options["seeds"]),
+        sae_from=options["sae_from"],
         extraction=extraction,
         scoring=scoring,
         split=split,

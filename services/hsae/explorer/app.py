@@ -18,6 +18,7 @@ from hsae.errors import ServiceError, UserError
 from hsae.explorer.pages.encode import encode_form, encode_upload
 from hsae.explorer.pages.image import image_page, thumbnail
 from hsae.explorer.pages.latent import latent_page
+from hsae.explorer.pages.latent_map import map_image
 from hsae.explorer.pages.latents import latents_page
 from hsae.explorer.pages.node import node_page
 from hsae.explorer.pages.pairs import pairs_page
@@ -66,6 +67,7 @@ def make_app(sources: Sources, hosts: Sequence[str] = LOOPBACK) -> Starlette:
             Route("/latent/{analysis:number}/{basis}/{latent:number}", latent_page),
             Route("/image/{dataset:number}/{image:number}", image_page),
             Route("/thumbnail/{dataset:number}/{image:number}", thumbnail),
+            Route("/map/{analysis:number}/{latent:number}/{image:number}", map_image),
             Route("/pairs", pairs_page),
             Route("/encode", encode_form, methods=["GET"]),
             Route("/encode", encode_upload, methods=["POST"]),

@@ -7,6 +7,7 @@ import uvicorn
 from hsae.errors import UserError
 from hsae.explorer.app import LOOPBACK, make_app
 from hsae.explorer.reading.sources import Cache, Sources
+from hsae.explorer.shown.rendering import prepare
 from hsae.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Explorer:
         except BaseException:
             self._socket.close()
             raise
+        prepare()
         app = make_app(self._sources, (*LOOPBACK, host, *hosts))
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5

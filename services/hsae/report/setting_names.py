@@ -22,7 +22,7 @@ def setting_names(
     Args:
         settings: by whatever they belong to, names of settings and their values. A setting that applies to some of them
             only differs where those that have it differ, or where others of the same kind do not have it.
-        always: settings that stand in every name.
+        always: settings that stand in every name; that an SAE is imported always does.
         separator: what stands between two values.
 
     Returns:
@@ -30,7 +30,7 @@ def setting_names(
         other has not, and nothing else tells them apart, a number does.
     """
     order = list(dict.fromkeys(name for values in settings.values() for name in values))
-    shown = [name for name in order if name in always or _differs(name, settings.values())]
+    shown = [name for name in order if name in {*always, "imported"} or _differs(name, settings.values())]
     names = {
         key: separator.join(_words(name, values[name]) for name in shown if name in values)
         for key, values in settings.items()
@@ -73,6 +73,8 @@ def _words(name: str, value: Any) -> str:
         return str(value)
     if name == "expansion":
         return f"x{value}"
+    if name == "imported":
+        return f"imported {value['name']}"
     if name == "model":
         return short_model_name(str(value))
     if name == "dataset":

@@ -1,8 +1,8 @@
 """What an SAE is trained with: one frozen, canonical, JSON-able model, and the rules that fill in its blanks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -17,7 +17,8 @@ from pydantic import (
 
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
-from hsae.pydantic_errors import mistakes
+from hsae.pydantic_errors import first_line
+from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
@@ -30,6 +31,7 @@ _LARGEST_BATCH = 4_096
 _BATCHES_PER_EPOCH = 16
 _DEAD_EPOCHS = 2
 _DEAD_SHARE_OF_TRAINING = 20
+_LEFT_OUT = {"dead_latents"}
 
 
 class SaeConfig(FrozenModel):
@@ -56,6 +58,9 @@ class SaeConfig(FrozenModel):
     batch_size: int | None = Field(
         default=None, ge=1, le=10**7, description="rows a step; none: from the number of rows"
     )
+    dead_latents: Literal["auxk", "resample"] = Field(
+        default="auxk", description="how they return: by an auxiliary loss, or set anew four times (resample)"
+    )
     aux_coefficient: float = Field(
         default=1 / 32, ge=0, description="weight of the auxiliary loss of dead latents; 0: off"
     )
@@ -69,6 +74,9 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
+    imported: SaeOrigin | None = Field(
+        default=None, description="where an SAE comes from that another program trained; none: it is trained here"
+    )
 
     if TYPE_CHECKING:
 
@@ -83,9 +91,16 @@ class SaeConfig(FrozenModel):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
-        shared = {name: field.default for name, field in cls.model_fields.items() if name != "variant"}
+        no_settings = {"variant", "imported"}
+        shared = {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
         own = {name: setting.default for name, setting in own_settings().items()}
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
+
+    @classmethod
+    def settings_of(cls, kind: str) -> set[str]:
+        """The names of all settings that a kind has."""
+        shared = {name for name in cls.model_fields if name != "variant"}
+        return {"kind", *VARIANTS[kind].settings(), *shared}
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:
@@ -98,10 +113,25 @@ class SaeConfig(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the settings of other kinds, so that a later change of their defaults changes no stored config."""
+        """Without the settings of other kinds, so that a later change of their defaults changes no stored config.
+
+        Settings that were added later are left out at their default, so that the keys of earlier configs stay.
+        """
         shared: dict[str, Any] = handler(self)
         own = dict(self.variant.stated_settings())
-        return {"kind": self.kind, "expansion": shared["expansion"]} | own | shared
+        named = {"kind": self.kind, "expansion": shared["expansion"]}
+        if self.imported is not None:
+            # Nobody trains it here: of the settings those are left that say how it encodes.
+            counts, defaults = self.variant.latent_counts(), type(self.variant)().stated_settings()
+            told = {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
+            return named | told | {"imported": shared["imported"]}
+        del shared["imported"]  # so that the keys of SAEs that are trained here stay
+        stated = {
+            name: value
+            for name, value in shared.items()
+            if name not in _LEFT_OUT or value != type(self).model_fields[name].default
+        }
+        return named | own | stated
 
     @model_validator(mode="wrap")
     @classmethod
@@ -110,13 +140,32 @@ class SaeConfig(FrozenModel):
             config = handler(_with_variant(data) if isinstance(data, Mapping) else data)
         except ValidationError as error:
             bounded = {name: field.metadata for name, field in cls.model_fields.items()}
-            raise UserError(_first_error_line(error, bounded)) from error
+            raise UserError(first_line(error, bounded, "the SAE config")) from error
         if config.lr_warmup_share + config.lr_decay_share > 1:
             raise UserError(
                 f"lr_warmup_share {config.lr_warmup_share:g} and lr_decay_share {config.lr_decay_share:g} overlap: "
                 "choose shares whose sum is at most 1"
             )
+        if config.dead_latents == "resample":
+            _check_resampling(config)
         return config
+
+
+def _check_resampling(config: SaeConfig) -> None:
+    """Check what excludes resampling.
+
+    Raises:
+        UserError: the kind's directions are not free, or the auxiliary loss has settings.
+    """
+    if not config.variant.free_directions:
+        free = ", ".join(kind for kind, variant in VARIANTS.items() if variant.free_directions)
+        raise UserError(
+            f"dead_latents: resample sets directions anew, which a {config.kind} SAE does not allow: leave it out or "
+            f"choose kind {free}"
+        )
+    for name in ("aux_coefficient", "k_aux"):
+        if getattr(config, name) != SaeConfig.model_fields[name].default:
+            raise UserError(f"{name} belongs to the auxiliary loss: leave it out or choose dead_latents: auxk")
 
 
 def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -127,7 +176,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
     """
     known = SaeConfig.defaults()
     for name in values:
-        if name not in known:
+        if name not in known and name != "imported":
             raise UserError(f"{name} is no setting of an SAE: choose from {', '.join(known)}")
     kind = values.get("kind", DEFAULT_KIND)
     if not isinstance(kind, str) or kind not in VARIANTS:
@@ -144,7 +193,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
         variant = _adapter(VARIANTS[kind]).validate_python(own)
     except ValidationError as error:
         bounded = {name: setting.constraints for name, setting in settings.items()}
-        raise UserError(_first_error_line(error, bounded)) from error
+        raise UserError(first_line(error, bounded, "the SAE config")) from error
     for name, value in values.items():
         if name not in {"kind", *own, *shared} and value != known[name]:
             raise UserError(foreign_setting(name, kind))
@@ -170,8 +219,8 @@ class Schedule(NamedTuple):
 
 
 def n_latents_of(config: SaeConfig, d_model: int) -> int:
-    """The dictionary's size: expansion times d_model."""
-    return config.expansion * d_model
+    """The dictionary's size: expansion times d_model; that of an imported SAE is its own."""
+    return config.expansion * d_model if config.imported is None else config.imported.n_latents
 
 
 def n_held_out(n_images: int, holdout_share: float) -> int:
@@ -183,14 +232,19 @@ def check_config(config: SaeConfig, d_model: int) -> None:
     """Check what depends on the backbone's width.
 
     Raises:
-        UserError: a setting counts more latents than the dictionary has.
+        UserError: a setting counts more latents than the dictionary has, or an imported SAE is for another width.
     """
-    n_latents = n_latents_of(config, d_model)
+    n_latents, origin = n_latents_of(config, d_model), config.imported
+    if origin is not None and origin.d_model != d_model:
+        raise UserError(
+            f"the imported SAE {origin.name} takes activations of {origin.d_model} dimensions, and these have"
+            f" {d_model}: give the model that it was trained on"
+        )
     for name, value in {**config.variant.latent_counts(), "k_aux": config.k_aux or 0}.items():
         if value > n_latents:
+            of = f"expansion {config.expansion} at d_model {d_model}" if origin is None else f"the SAE {origin.name}"
             raise UserError(
-                f"{name}={value} is larger than the {n_latents} latents of expansion {config.expansion} at "
-                f"d_model {d_model}: choose {name} in 1..{n_latents}"
+                f"{name}={value} is larger than the {n_latents} latents of {of}: choose {name} in 1..{n_latents}"
             )
 
 
@@ -239,22 +293,3 @@ def initial_l0(config: SaeConfig, d_model: int) -> int:
 def resolve_k_aux(config: SaeConfig, d_model: int) -> int:
     """How many dead latents reconstruct the residual of a row: the config's number, else `initial_l0`."""
     return initial_l0(config, d_model) if config.k_aux is None else config.k_aux
-
-
-def _first_error_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]]) -> str:
-    """The first problem that pydantic found, in plain words; `bounded` has the constraints of the settings."""
-    first, *_ = mistakes(error)
-    name = first.place or "the SAE config"
-    bounds = _bounds(bounded.get(name, ()))
-    if bounds and first.kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        return f"{name} {first.value} is out of range: choose {bounds}"
-    return f"{name} {first.value!r} is not valid: {first.reason[0].lower()}{first.reason[1:]}"
-
-
-def _bounds(constraints: Iterable[Any]) -> str:
-    """The allowed range of a field, such as "1..512" or "more than 0 and at most 1"."""
-    limits = {kind: getattr(m, kind) for m in constraints for kind in ("ge", "gt", "le", "lt") if hasattr(m, kind)}
-    if "ge" in limits and "le" in limits:
-        return f"{limits['ge']}..{limits['le']}"
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    return " and ".join(f"{words[kind]} {limit}" for kind, limit in limits.items())

@@ -7,6 +7,7 @@ x_hat    = (decoder_weight.T @ z + pre_bias) / input_scale
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, n_latents_of
+from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.read import read_sae
+from hsae.sae.exchange.source import SaePlace
+from hsae.sae.exchange.write import upload, write_folder, written_files
 from hsae.sae.weights import SaeWeights
 
 
@@ -85,3 +90,81 @@ class SparseAutoencoder(SaeWeights):
         sae = cls(config, pre_bias.shape[0])
         sae.load_state_dict({name: tensor.detach().clone() for name, tensor in tensors.items()})
         return sae
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        format: str | None = None,
+        subfolder: str = "",
+        revision: str | None = None,
+        layer: int | None = None,
+        cache_dir: Path | None = None,
+    ) -> "SparseAutoencoder":
+        """The SAE of a folder, of a safetensors file or of a repository of the Hugging Face Hub, on the CPU.
+
+        Args:
+            source: what `save_pretrained` wrote, or an SAE of another package: SAELens, dictionary_learning,
+                ViT-Prisma, saev, sparsify, overcomplete or MSAE. Its `config.imported` then says what was folded.
+            format: the format; None: recognised by the files.
+            subfolder: the folder inside that has the SAE.
+            revision: branch, tag or commit of a repository.
+            layer: the 0-based layer that it is of, where its files don't say.
+            cache_dir: cache of hub downloads; None: the hub's own.
+
+        Raises:
+            ServiceError: the hub cannot be reached.
+            UserError: the files cannot be read, or have something that cannot be expressed here.
+        """
+        place = SaePlace(str(source), subfolder, revision, cache_dir)
+        found = read_sae(place, format_name=format, layer=layer)
+        return cls.from_tensors(found.tensors, found.config)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        format: str = "hsae",
+        layer: int | None = None,
+        model: str | None = None,
+    ) -> Path:
+        """Write the SAE into a folder, as safetensors and JSON; returns the folder.
+
+        Args:
+            folder: made if it is missing.
+            format: `hsae`, or for another package: saelens, dictionary_learning, sparsify. There latents are in units
+                of the activations, those of here divided by `input_scale`.
+            layer: the 0-based layer that it was trained on, for the files.
+            model: the model that it was trained on, for the files.
+
+        Raises:
+            UserError: the folder cannot be written, or the package has no SAE of this kind.
+        """
+        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model), format)
+        return write_folder(files, Path(folder).expanduser())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        format: str = "hsae",
+        layer: int | None = None,
+        model: str | None = None,
+        private: bool = False,
+    ) -> str:
+        """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub; returns the commit's address.
+
+        Raises:
+            ServiceError: the hub cannot be reached.
+            UserError: the hub refuses, or the package has no SAE of this kind.
+        """
+        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model), format)
+        return upload(files, repo_id, private=private)
+
+    def _trained_at(self, layer: int | None, model: str | None) -> TrainedAt:
+        origin = self.config.imported
+        if origin is None:
+            return TrainedAt(layer=layer, model=model)
+        hook_point = origin.hook_point if layer in (None, origin.layer) else None
+        return TrainedAt(hook_point, origin.layer if layer is None else layer, model or origin.model, origin.tokens)

@@ -8,6 +8,7 @@ Without a checksum a key function gives the name to put under; `ObjectStore.put`
 DATASETS = "datasets"
 ACTIVATIONS = "activations"
 SAES = "saes"
+IMPORTS = "imports"
 ANALYSES = "analyses"
 MAPS = "maps"
 LOGS = "logs"
@@ -49,6 +50,11 @@ def shard_key(activations: str, index: int, sha256: str = CHECKSUM) -> str:
 def weights_key(sae: str, sha256: str = CHECKSUM) -> str:
     """The weights of the SAE with the key `sae`."""
     return fill_checksum(artifact_prefix(SAES, sae) + f"sae-{CHECKSUM}.safetensors", sha256)
+
+
+def imported_key(imported: str, sha256: str = CHECKSUM) -> str:
+    """The weights of a registered SAE of another program, whose content has the key `imported`."""
+    return fill_checksum(artifact_prefix(IMPORTS, imported) + f"sae-{CHECKSUM}.safetensors", sha256)
 
 
 def checkpoints_prefix(sae: str) -> str:

@@ -129,6 +129,15 @@ def test_what_is_refused_loads_nothing_that_computes(service, tmp_path):
         assert output.startswith("Error: ")
 
 
+def test_doctor_loads_neither_torch_nor_nltk(service):
+    libraries = [name for name in COMPUTING if name != "scipy"]
+    environment = service.environment | {"HSAE_DEVICE": "cpu"}  # a build of torch for CUDA has to be asked
+    ((_, exit_code, output, exception, loaded),) = loaded_by(["doctor"], libraries, environment)
+    assert (exit_code, loaded) == (1, []), (output, exception)
+    assert "dog.n.01 is n02084071" in output
+    assert "1 of 9 checks failed: worker" in output
+
+
 def test_without_a_data_set_a_submit_is_refused_before_its_model_is_looked_at(service):
     ((_, exit_code, output, _, loaded),) = loaded_by(["submit --layer 0"], COMPUTING, service.environment)
     assert (exit_code, loaded) == (1, [])

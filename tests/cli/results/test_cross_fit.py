@@ -1,7 +1,11 @@
 """A small study of halves, from images to its comparison and what commands print of it."""
 
+import base64
+import csv
+import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +13,9 @@ from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, plan_small, run_study
 from tests.small import few_images, quick_scoring, register
 
+import hsae
 from hsae.catalog import transaction
+from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.requests import with_seeds
 from hsae.split_config import SplitConfig
 
@@ -146,3 +152,51 @@ def test_commands_tell_the_halves_apart_and_say_what_is_their_mean(study, admin)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.count("half 1 scored") >= SEEDS
     assert "cross_fit: true" in shown.stdout
+
+
+def test_the_report_shows_the_mean_of_the_halves_and_no_half_beside_the_other(study, admin, tmp_path):
+    file = tmp_path / "report.html"
+    done = admin(study, "report", "-o", file)
+    assert done.exit_code == 0, done.output
+    page = file.read_text()
+    assert "Cross-fitted: each half of the images is scored by SAEs that the other half trained." in page
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+    (score,) = rows_of(
+        study, "SELECT * FROM comparison_score WHERE basis = 'sae' AND metric = 'coherence_excess'"
+    )  # fmt: skip
+    name = f"topk SAE, {SEEDS} seeds"
+    for figure in ("hero-0", "layers-0"):
+        lines = {one["name"]: one for one in data["figures"][figure]["data"]}
+        assert lines[name]["y"] == [pytest.approx(score["value"])]
+        assert lines[name]["customdata"] == [f"{score['ci_low']:.2f} to {score['ci_high']:.2f}"]
+        assert not [one for one in lines if "half" in one]
+    assert {frame["sae"] for frame in data["taxonomy"]["frames"]} == {name}
+    links = re.findall(r'base64,([^"]*)" download="([^"]*)\.csv"', page)
+    tables = {file: list(csv.DictReader(io.StringIO(base64.b64decode(content).decode()))) for content, file in links}
+    (layer,) = tables["layers"]
+    assert float(layer["coherence_excess"]) == pytest.approx(score["value"])
+    stored = rows_of(study, "SELECT DISTINCT analysis_id FROM layer_interval")
+    assert {int(row["analysis_id"]) for row in tables["halves"]} == {row["analysis_id"] for row in stored}
+    for row in tables["nodes"]:
+        found = rows_of(
+            study,
+            "SELECT r.f1_adjusted, r.latent FROM node_score r JOIN synset y ON y.id = r.synset_id"
+            " WHERE r.is_node_best AND r.basis = 'sae' AND r.seed = 0 AND y.name = :name AND r.f1_adjusted IS NOT NULL",
+            name=row["synset"],
+        )
+        assert float(row["f1_adjusted"]) == pytest.approx(np.mean([one["f1_adjusted"] for one in found]))
+    halves = [f"half {half} scored" for half in (1, 2)]
+    cards = re.findall(r'<span class="card-line">(.*?)</span>', page)
+    assert cards
+    assert all(any(half in line for half in halves) for line in cards)
+
+
+def test_tables_of_the_python_api_say_which_half_is_scored(study):
+    connections = Connections()
+    connections.use(study.settings)
+    workspace = hsae.Workspace(connections)
+    for (_, fold), row in analyses(study).items():
+        for table in (workspace.analysis(row["id"]).latents(), workspace.analysis(row["id"]).nodes()):
+            assert set(table["half"]) == {f"half {2 - fold} scored"}
+            assert not table["in_sample"].any()
+    assert set(workspace.study("latest").layers()["half"]) == {"half 1 scored", "half 2 scored"}

@@ -108,6 +108,12 @@ def test_latents_and_methods_without_maps_are_refused_in_one_line(mapped, admin,
     assert_one_line(refused("--latent", dead), f"latent {dead} fires on no image", "choose another one")
     assert_one_line(refused("--latent", alive), f"latent {alive} has no maps", "submit --maps")
     assert_one_line(refused("--latent", 99999), "there is no latent 99999")
+    for beyond in (2**31, 10**30, -1):  # an integer of SQL ends at 2**31 - 1
+        result = refused("--latent", beyond)
+        assert result.exit_code == 2
+        assert f"{beyond} is not in the range 0<=x<=2147483647" in result.stderr
+        assert "Traceback" not in result.output
+    assert_one_line(refused("--latent", 2**31 - 1), "there is no latent 2147483647")
     assert_one_line(refused("--method", "random"), "no maps were made by random", "map: {latents: 32")
     assert not (tmp_path / "none").exists()
     some = refused("--latent", min(have), "--latent", alive)

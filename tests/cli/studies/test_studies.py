@@ -79,6 +79,23 @@ def test_the_shown_request_is_a_study_file(admin, ready, tmp_path):
     assert preview(given, ready.settings, ready.sessions).study_id == 2
 
 
+def test_an_older_study_says_that_its_halves_were_used_in_one_way(admin, ready, tmp_path):
+    """Its stored request has no `cross_fit`: read as it is, it would now be another study."""
+    change = "UPDATE study SET request = request {} WHERE id = 1"
+    with transaction(ready.sessions) as session:
+        kept = json.dumps(session.execute(text("SELECT request FROM study WHERE id = 1")).scalar_one())
+        older = change.format("- 'cross_fit' || CAST(:split AS jsonb)")
+        session.execute(text(older), {"split": json.dumps({"split": {"train": 0.5, "select": 0.25, "score": 0.25}})})
+    try:
+        shown = admin(ready, "studies", "show", 1)
+        request = yaml.safe_load(shown.stdout.split("request\n")[1].split("\n\n")[0])
+        assert request["cross_fit"] is False
+    finally:
+        with transaction(ready.sessions) as session:
+            session.execute(text("UPDATE study SET request = CAST(:kept AS jsonb) WHERE id = 1"), {"kept": kept})
+    assert "cross_fit: false" not in admin(ready, "studies", "show", 1).stdout
+
+
 def test_show_takes_the_latest_and_says_so(admin, ready):
     result = admin(ready, "studies", "show")
     assert "study 2" in printed(result)

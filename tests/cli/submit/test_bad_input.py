@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.cli.refusals import MODEL, assert_one_line, counts
-from tests.pipeline.in_process import run_study
-from tests.small import link_classes, register_small, small_request
+from tests.pipeline.in_process import plan_small, run_study
+from tests.small import link_classes, register_small
 from tests.waiting import rows_of
 
 from hsae.demo import backbone_folder
-from hsae.pipeline.planning.submit import submit
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +164,9 @@ def test_nan_activations_fail_the_job(admin, service, tmp_path):
     name = next(name for name in sorted(weights) if name.endswith("norm2.weight"))
     weights[name] = torch.full_like(weights[name], float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    service.start_worker()
-    result = admin(service, "submit", "--layer", "2", "--model", broken, "--wait")
+    plan = json.loads(admin(service, "submit", "--layer", "2", "--model", broken, "--json").stdout)
+    run_study(service, plan["study"])
+    result = admin(service, "jobs", "watch", plan["study"])
     assert result.exit_code == 1
     assert "NaN" in result.stderr.splitlines()[-1]
     assert list(service.store.list("activations/")) == []
@@ -186,7 +186,7 @@ def test_an_analysis_asked_for_twice_is_reused(admin, service):
 def test_two_submits_at_the_same_instant_share_their_jobs(service):
     register_small(service, n_classes=6)
     with ThreadPoolExecutor(4) as pool:
-        plans = list(pool.map(lambda _: submit(small_request(), service.settings, service.sessions), range(4)))
+        plans = list(pool.map(lambda _: plan_small(service), range(4)))
     assert len({tuple(job.id for job in plan.jobs) for plan in plans}) == 1
     assert sum(job.status == "new" for plan in plans for job in plan.jobs) == len(plans[0].jobs)
     assert {job["state"] for job in run_study(service, plans[0].study_id)} == {"succeeded"}

@@ -7,7 +7,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.pipeline.stages.two_datasets import CLASSES, DRAWN, OTHER, listed, request_of
 from tests.pipeline.upkeep.collecting import garbage, objects
-from tests.small import all_results, bare_scoring, link_classes, register, small_request
+from tests.small import all_results, bare_scoring, link_classes, quick_scoring, register, small_request
 from tests.waiting import rows_of
 
 from hsae.catalog import Analysis, Dataset, Job, Study, transaction
@@ -20,13 +20,18 @@ from hsae.pipeline.kinds.registry import registered
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.planning.submit import submit
 
+UNCONTROLLED = quick_scoring(n_shuffles=0, controls=())
+"""Scores of the SAE alone, by the embeddings of the last layer: two activation sets."""
+
 
 def names(service):
     return [row["name"] for row in rows_of(service, "SELECT name FROM dataset ORDER BY id")]
 
 
 def plan_of(service, name):
-    return submit(small_request(name, layers=(1,), saes=(TINY_SAE,)), service.settings, service.sessions)
+    return submit(
+        small_request(name, layers=(1,), saes=(TINY_SAE,), scoring=UNCONTROLLED), service.settings, service.sessions
+    )
 
 
 def test_a_removed_data_set_leaves_nothing(service):

@@ -2,7 +2,7 @@
 
 import pytest
 from sqlalchemy import text, update
-from tests.pipeline.in_process import job_id, run_jobs
+from tests.pipeline.in_process import job_id, plan_small, run_jobs
 from tests.pipeline.queue.leases import claim, enter_job, job_row
 from tests.small import register_small, small_request
 
@@ -84,7 +84,7 @@ def test_what_has_not_ended_is_not_tried_again(service, state, message):
 def _partly_extracted(service) -> tuple[Plan, int]:
     """A plan, and its extraction as a crashed worker leaves it: stored shards, and no manifest entered."""
     register_small(service, n_classes=3)
-    plan = submit(small_request(layers=(1,)), service.settings, service.sessions)
+    plan = plan_small(service, layers=(1,))
     extract = job_id(plan, "extract")
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE job SET not_before = NULL"))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.pipeline.inputs.small_tree import TREE
-from tests.small import link_classes, register, small_request
+from tests.small import bare_scoring, link_classes, register, small_request
 
 from hsae.catalog import transaction
 from hsae.cli.main import cli
@@ -53,7 +53,9 @@ def test_a_custom_tree_works_end_to_end(service, tmp_path, monkeypatch):
     added = CliRunner().invoke(cli, ["dataset", "add", "mine", str(folder), "--taxonomy", str(tmp_path / "mine.csv")])
     assert added.exit_code == 0, added.output
     assert "4 classes, 7 taxonomy nodes" in added.output
-    plan = submit(small_request("mine", layers=(3,), saes=(TINY_SAE,)), service.settings, service.sessions)
+    plan = submit(
+        small_request("mine", layers=(3,), saes=(TINY_SAE,), scoring=bare_scoring()), service.settings, service.sessions
+    )
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
     nodes = {"microbe", "shark", "bird", "frog", "fish", "animal", "living thing"}
     assert set(scalars(service, "SELECT synset FROM node_best_latent WHERE basis = 'sae'")) == nodes
@@ -102,7 +104,9 @@ def test_rank_paths_work_end_to_end(service, tmp_path, monkeypatch, names, tree)
 
     added = run("dataset", "add", "life", str(folder), "--taxonomy", str(tmp_path / tree))
     assert "4 classes, 16 taxonomy nodes" in added
-    plan = submit(small_request("life", layers=(3,), saes=(TINY_SAE,)), service.settings, service.sessions)
+    plan = submit(
+        small_request("life", layers=(3,), saes=(TINY_SAE,), scoring=bare_scoring()), service.settings, service.sessions
+    )
     assert run_jobs(service, plan) == ["succeeded"] * len(plan.jobs)
 
     rows = [row.split(",") for row in RANKS.splitlines()[1:]]

@@ -14,6 +14,7 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.analyze import AnalyzeRequest
 from hsae.pipeline.kinds.compare import CompareRequest
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.imports.import_sae import ImportRequest
 from hsae.pipeline.kinds.map import MapRequest
 from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.scored_apart import ScoredApart
@@ -21,6 +22,7 @@ from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
 from hsae.relevancy.config import MapSettings
 from hsae.sae.config import SaeConfig
+from hsae.sae.origin import SaeOrigin
 from hsae.split_config import ScoreSplit, SplitConfig
 
 _MODEL = BackboneSpec(
@@ -101,6 +103,30 @@ def test_an_extraction():
         (SaeConfig(target_l0=24), "9cc8aacced5762471485057c71b4be7ac29836611f79bd628639f9a564aea33b"),
         (SaeConfig(kind="frozen"), "026be53e2432431dc8cdd6af0f21e4c55857b06bb03b31cf03a59ebccbcc51df"),
         (SaeConfig(kind="soft_frozen", k=16), "8b6e85b1f05f3aa4be4bf0a4f95963e6281142cb358d00d2c82a5d19ae7b1cea"),
+        (SaeConfig(kind="batch_topk"), "b5d4898bc2a24a5476ad142233a18772cd5b6f39aaeb388eb983f5c5601d8b3c"),
+        (
+            SaeConfig(kind="matryoshka", groups="1/4,1"),
+            "ccee643adc0a7a76ff47176169f4f258ffaf731b34d9bace9a3f86580cf561ab",
+        ),
+        (
+            SaeConfig(kind="matryoshka_topk", weighting="reverse"),
+            "3b68f31276341f26ba64b471949e16e223cda810cee83044f234722e532a44d9",
+        ),
+        (SaeConfig(kind="matching_pursuit", k=16), "1d22f45618611adc1f384c4b95272d2177091b899e5111feaefd0e7c32bf4c36"),
+        (SaeConfig(kind="jumprelu"), "e0bd94fc63839c691c11d4d96d7ea8830703dd5fd753a69db4ea7350d8fd8a9b"),
+        (
+            SaeConfig(kind="jumprelu", target_l0=24, penalty="tanh"),
+            "fa15f960f6e2aa91aabd9c5caad17d27cf730217a2b62d2a2478485312d17ce5",
+        ),
+        (SaeConfig(kind="gated"), "99382efb396826f9519c153320496d9439017a339baf07de4652cfbdbfb13501"),
+        (
+            SaeConfig(kind="archetypal", n_points=512),
+            "7ecd9f47d09e26eb7be6fb8410edbf9bee70b33068c38db9d909e1247efdb72e",
+        ),
+        (
+            SaeConfig(kind="topk", dead_latents="resample"),
+            "81cd85db4d98443421e2910cb84796c4e071341e42b5ecfbf3259995fbaa8abe",
+        ),
     ],
 )
 def test_saes(sae, key):
@@ -235,3 +261,15 @@ def test_a_study():
         study_key("9" * 64, 7, ProbeConfig(logistic=True))
         == "ec345f800d093b440f36eef687bcf7c15b22f8973fc1d10cb27913e000c5d39e"
     )
+
+
+def test_imported_saes():
+    origin = SaeOrigin(name="clip", format="saelens", key="f" * 64, d_model=768, n_latents=1000)
+    request = ImportRequest(activation_key=_ACTIVATIONS, sae=SaeConfig(kind="topk", k=16, imported=origin))
+    assert request.key == "89f002f04581e8874fed6677c870a384075edb622f66a4b8d121aba29fc36e3d"
+    assert (
+        request.model_copy(update={"split": SplitConfig()}).key
+        == "63483b81d2e1d95d3e04ee624b6eb23a75cc17dcaefcfc5cca5fdc17a2ea45b9"
+    )
+    renamed = request.sae.model_copy(update={"imported": origin.model_copy(update={"name": "another"})})
+    assert request.model_copy(update={"sae": renamed}).key == request.key

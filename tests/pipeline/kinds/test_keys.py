@@ -52,9 +52,15 @@ OTHER_SAE = {
     "kind": "topk", "expansion": 3, "k": 5, "l1_coefficient": 0.2, "l1_warmup_share": 0.3, "learning_rate": 2e-3,
     "lr_warmup_share": 0.1, "lr_decay_share": 0.1, "n_steps": 31, "batch_size": 6, "aux_coefficient": 0.5, "k_aux": 7,
     "dead_after_steps": 9, "holdout_share": 0.2, "seed": 3,
-    "target_l0": 20.0, "min_cosine": 0.5,
+    "target_l0": 20.0, "min_cosine": 0.5, "l0_coefficient": 0.1, "l0_warmup_share": 0.3, "penalty": "tanh",
+    "bandwidth": 0.1, "n_points": 30, "delta": 0.5, "dead_latents": "resample", "groups": "1/2,1", "ks": "4,8",
+    "weighting": "reverse",
 }  # fmt: skip
-KIND_WITH = {"k": "topk", "min_cosine": "soft_frozen"}
+KIND_WITH = {
+    "k": "topk", "min_cosine": "soft_frozen", "n_points": "archetypal", "delta": "archetypal",
+    "l0_coefficient": "jumprelu", "l0_warmup_share": "jumprelu", "penalty": "jumprelu", "bandwidth": "jumprelu",
+    "groups": "matryoshka", "ks": "matryoshka_topk", "weighting": "matryoshka_topk",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

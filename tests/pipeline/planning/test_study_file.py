@@ -207,7 +207,7 @@ def test_seeds_multiply_every_configuration(study):
         ("layers: 1\nsaes: [{width: 8}]\n", ["saes[0].width", "did you mean expansion?"]),
         ("layers: 1\nsaes: [{expansoin: 8}]\n", ["did you mean expansion?"]),
         ("layers: 1\nsaes: [{zzz: 8}]\n", ["saes[0].zzz", "choose from kind, expansion"]),
-        ("layers: 1\nsaes: [{kind: gated}]\n", ["saes[0]", "gated"]),
+        ("layers: 1\nsaes: [{kind: spline}]\n", ["saes[0]", "spline"]),
         ("layers: 1\nsaes: [{expansion: [4, 0]}]\n", ["saes[0]", "expansion 0", "1..512"]),
         ("layers: 1\nsaes: [{expansion: [[4]]}]\n", ["saes[0].expansion", "[4]"]),
         ("layers: 1\nsaes: [{seed: true}]\n", ["saes[0].seed", "True"]),

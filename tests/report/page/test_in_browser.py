@@ -1,7 +1,7 @@
 """The report in a real browser, from disk, with the network off: what one clicks works, and everybody can read it."""
 
 import pytest
-from tests.browser import NARROW, opened, violations
+from tests.browser import COLOUR_RULES, NARROW, opened, violations
 from tests.report.page.conftest import EVIL, HELD_OUT, IN_SAMPLE
 from tests.waiting import wait_for
 
@@ -24,6 +24,13 @@ def ready(page):
     return page
 
 
+@pytest.fixture(scope="module")
+def untouched(chromium, file):
+    """A page that no test changes."""
+    with opened(chromium, file.as_uri(), offline=True) as page:
+        yield ready(page)
+
+
 @pytest.fixture
 def page(chromium, file):
     with opened(chromium, file.as_uri(), offline=True) as page:
@@ -37,8 +44,8 @@ def traces(page, selector: str) -> list[dict]:
     )
 
 
-def test_the_curves_are_those_of_the_catalog(page, reported):
-    drawn = {one["name"]: one for one in traces(page, "[data-figure=layers-0]")}
+def test_the_curves_are_those_of_the_catalog(untouched, reported):
+    drawn = {one["name"]: one for one in traces(untouched, "[data-figure=layers-0]")}
     for kind in ("topk", "relu"):
         wanted = reported.rows(
             "SELECT i.layer, v.value FROM layer_interval v JOIN analysis_input i USING (analysis_id)"
@@ -127,26 +134,27 @@ def test_links(page):
     assert download.value.path().read_text().startswith("sae,layer,fvu")
 
 
-def test_a_link_to_a_latent_opens_its_card(chromium, file, page):
-    anchor = page.locator(".card").last.get_attribute("id")
+def test_a_link_to_a_latent_opens_its_card(chromium, file, untouched):
+    anchor = untouched.locator(".card").last.get_attribute("id")
     with opened(chromium, f"{file.as_uri()}#{anchor}", offline=True) as there:
         assert ready(there).locator(f"#{anchor}").get_attribute("open") is not None
 
 
-def test_no_name_runs_and_all_are_shown_as_they_are(page):
-    assert page.locator("h1").inner_text().endswith("on <img src=x onerror=alert(3)>")
-    assert page.locator("img[src=x]").count() == 0
-    labels = page.eval_on_selector("#taxonomy-figure", "plot => plot.querySelector('.sunburstlayer').textContent")
+def test_no_name_runs_and_all_are_shown_as_they_are(untouched):
+    assert untouched.locator("h1").inner_text().endswith("on <img src=x onerror=alert(3)>")
+    assert untouched.locator("img[src=x]").count() == 0
+    labels = untouched.eval_on_selector("#taxonomy-figure", "plot => plot.querySelector('.sunburstlayer').textContent")
     assert EVIL in labels
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_everybody_can_read_it(chromium, file, in_sample_file, dark):
-    for path in (file, in_sample_file):
-        with opened(chromium, path.as_uri(), offline=True, dark=dark) as page:
-            ready(page).locator(".card summary").first.click()
-            page.locator("[data-histogram] .bars").first.wait_for()
-            assert violations(page) == []
+@pytest.mark.parametrize("name", ["file", "in_sample_file"])
+def test_everybody_can_read_it_light_and_dark(chromium, request, name):
+    with opened(chromium, request.getfixturevalue(name).as_uri(), offline=True) as page:
+        ready(page).locator(".card summary").first.click()
+        page.locator("[data-histogram] .bars").first.wait_for()
+        assert violations(page) == []
+        page.emulate_media(color_scheme="dark")
+        assert violations(page, *COLOUR_RULES) == []
 
 
 def test_a_narrow_window_scrolls_in_one_direction(chromium, file):

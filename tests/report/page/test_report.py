@@ -10,7 +10,7 @@ import re
 import pytest
 from tests.report.page.conftest import EVIL, EVIL_FILE, EVIL_NAME, HELD_OUT, IN_SAMPLE, QUEUED, UNCOMPARED
 
-from hsae.pipeline.exports import study_report
+from hsae.pipeline.exports import report_content, study_report
 from hsae.store.keys import latents_key
 
 
@@ -204,3 +204,28 @@ def test_the_number_of_cards_is_bounded(reported, tmp_path, monkeypatch):
     monkeypatch.setattr(study_report, "MAX_CARDS", 3)
     page = reported.report(HELD_OUT, tmp_path / "report.html").read_text()
     assert len(re.findall(r'class="card"', page)) == 3
+
+
+def test_controls_are_no_maps_of_a_card(reported, tmp_path):
+    """A study may have maps of controls alone; random noise is not where a latent comes from."""
+    change = "UPDATE latent_map SET method = :new WHERE method = :old RETURNING 1"
+    assert reported.rows(change, old="chefer", new="random")
+    try:
+        page = reported.report(HELD_OUT, tmp_path / "report.html").read_text()
+    finally:
+        reported.rows(change, old="random", new="chefer")
+    assert "bright patches are the most relevant" not in page
+    assert "where latent" not in page
+
+
+def test_of_a_large_taxonomy_as_many_analyses_are_drawn_as_fit(reported, tmp_path, monkeypatch):
+    (nodes,) = reported.rows("SELECT n_nodes FROM dataset")
+    monkeypatch.setattr(report_content, "_MAX_DRAWN_NODES", 2 * nodes["n_nodes"] + 1)
+    page = reported.report(HELD_OUT, tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["taxonomy"]["frames"]) == 2
+    assert "The taxonomy shows the first 2 of 4 analyses" in page
+    monkeypatch.setattr(report_content, "_MAX_DRAWN_NODES", 1)
+    page = reported.report(HELD_OUT, tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["taxonomy"]["frames"]) == 1, "one at least"

@@ -1,6 +1,6 @@
 """The Triton kernels under Triton's interpreter, on tensors of the CPU, against torch. No GPU runs them here.
 
-`test_triton_interpreted.py` starts this file in a process of its own: triton decides at its import whether it interprets.
+`test_triton_interpreted.py` starts this file in a process of its own: what is imported first decides.
 """
 
 import pytest

@@ -15,7 +15,7 @@ import torch
 from annotated_types import Ge
 from sqlalchemy import text
 from tests.pipeline.in_process import run_study
-from tests.small import register_small, small_request
+from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -97,12 +97,13 @@ def test_its_settings_are_checked_and_written_like_those_of_the_others():
         ({"kind": "shrink", "margin": -1}, "margin -1 is out of range: choose at least 0"),
         (
             {"kind": "shrink", "k": 3},
-            "k does not apply to a shrink SAE: leave it out or choose kind frozen or soft_frozen or topk",
+            "k does not apply to a shrink SAE: leave it out or choose kind archetypal or batch_topk or frozen or "
+            "matching_pursuit or matryoshka or soft_frozen or topk",
         ),
         ({"margin": 0.2}, "margin does not apply to a relu SAE: leave it out or choose kind shrink"),
         (
-            {"kind": "gated"},
-            "kind 'gated' is not valid: input should be 'frozen', 'relu', 'soft_frozen', 'topk' or 'shrink'",
+            {"kind": "dense"},
+            f"kind 'dense' is not valid: input should be {', '.join(map(repr, VARIANTS))} or 'shrink'",
         ),
     ],
 )
@@ -155,7 +156,11 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     register_small(service, n_classes=3)
     config = SaeConfig(kind="shrink", margin=0.1, expansion=2, n_steps=30)
     saes = (config, SaeConfig(kind="topk", k=4, expansion=2, n_steps=30))
-    plan = submit(small_request(layers=(5,), saes=saes), service.settings, service.sessions)
+    plan = submit(
+        small_request(layers=(5,), saes=saes, scoring=bare_scoring(controls=("untrained",))),
+        service.settings,
+        service.sessions,
+    )
     rows = run_study(service, plan.study_id)
     assert {row["state"] for row in rows} == {"succeeded"}, rows
     with transaction(service.sessions) as session:
@@ -180,7 +185,7 @@ def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     environment = {**os.environ, **service.environment, "PYTHONPATH": path}
     run = subprocess.run(
         [sys.executable, "-c", _COMMANDS, json.dumps(commands)],
-        env=environment, capture_output=True, text=True, check=True, timeout=300,
+        env=environment, capture_output=True, text=True, check=True, timeout=550,
     )  # fmt: skip
     usage, planned, refused, chosen, layers, study, exported = map(json.loads, run.stdout.splitlines())
     assert "--margin FLOAT" in usage[1]

@@ -1,5 +1,6 @@
 """Labels of images in memory as classes of a taxonomy."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,11 +135,17 @@ def _of_induced(given: list[Any], taxonomy: InducedTaxonomy) -> list[tuple[str, 
     return [tuple(sorted({known[one] for one in of_image})) for of_image in named]
 
 
+@functools.cache
+def _wordnet() -> Taxonomy:
+    """Loaded once, which takes a second or more: a notebook scores again and again."""
+    return load_taxonomy()
+
+
 def _whole(taxonomy: Any) -> Taxonomy:
     if isinstance(taxonomy, Taxonomy):
         return taxonomy
     if isinstance(taxonomy, str | Path):
-        return load_taxonomy(None if taxonomy == WORDNET else Path(taxonomy).expanduser())
+        return _wordnet() if taxonomy == WORDNET else load_taxonomy(Path(taxonomy).expanduser())
     try:
         edges = [(str(child), str(parent)) for child, parent in taxonomy]
     except (TypeError, ValueError) as error:

@@ -1,7 +1,6 @@
-"""One analysis: its nodes and latents, its SAE, and images through model and SAE."""
+"""One analysis: its tables, its latents' images, its SAE, and images through model and SAE."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +10,18 @@ from jaxtyping import Float32
 
 from hsae.api.arrays.encoding import latents_of
 from hsae.api.arrays.images import ImageLike, image_activations
-from hsae.api.frames import frame
-from hsae.api.service.arguments import latent_numbers, wanted_scores
+from hsae.api.service.analysis_tables import AnalysisTables
+from hsae.api.service.arguments import latent_numbers
 from hsae.api.service.reading import losses_noted
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
-from hsae.catalog.findings.scores import latent_rows, node_rows
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
-from hsae.pipeline.exports.result_rows import filtered_rows
 from hsae.pipeline.kinds.extract import ExtractRequest
-from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.split_config import IN_SAMPLE
@@ -35,109 +31,9 @@ from hsae.store.tensors import get_tensors
 if TYPE_CHECKING:
     import pandas as pd
 
-_LATENT_COLUMNS = (
-    "latent", "synset", "f1_adjusted", "q", "coherence_excess", "coherence_p", "f1", "f1_baseline", "baseline",
-    "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "purity", "lch", "lch_excess", "n_fire",
-    "seed_stability", "stability_chance", "layer", "sae", "analysis_id",
-)  # fmt: skip
-_NODE_COLUMNS = (
-    "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "q_node", "f1", "f1_baseline", "baseline",
-    "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "layer", "sae", "analysis_id",
-)  # fmt: skip
-Row = dict[str, Any]
 
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """One SAE on one layer, scored against a data set's taxonomy.
-
-    Attributes:
-        connections: the service.
-        about: the analysis' row of the catalog, with the names of all its inputs.
-    """
-
-    connections: Connections
-    about: Row
-
-    @property
-    def id(self) -> int:
-        """Its number."""
-        return int(self.about["id"])
-
-    @property
-    def layer(self) -> int:
-        """The 0-based block."""
-        return int(self.about["layer"])
-
-    @property
-    def n_latents(self) -> int:
-        """Size of the dictionary."""
-        return int(self.about["n_latents"])
-
-    def nodes(
-        self,
-        *,
-        under: str | None = None,
-        min_f1: float = 0.0,
-        max_q: float | None = None,
-        basis: str = "sae",
-        limit: int | None = None,
-    ) -> "pd.DataFrame":
-        """Nodes of the taxonomy with their best latents, best F1 first, beside what the controls reach at the node.
-
-        Args:
-            under: name or wnid of a node; only nodes at or below it.
-            min_f1: the least F1, as it is, not adjusted.
-            max_q: the greatest q-value of the node's exact test.
-            basis: "sae", or a control of which the best columns are wanted.
-            limit: at most so many rows.
-
-        Raises:
-            UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
-        """
-        given = {"basis": basis, "min_f1": min_f1, "max_q": max_q, "limit": limit}
-        wanted = wanted_scores(self.connections, self.id, given, own_columns=False)
-        with transaction(self.connections.sessions) as session:
-            rows, _ = filtered_rows(session, node_rows, wanted, under=under)
-        return frame(rows, _NODE_COLUMNS)
-
-    def latents(
-        self,
-        *,
-        under: str | None = None,
-        min_f1: float = 0.0,
-        max_q: float | None = None,
-        min_coherence: float | None = None,
-        min_stability: float | None = None,
-        basis: str = "sae",
-        limit: int | None = None,
-    ) -> "pd.DataFrame":
-        """Latents with their labels, best F1 first, each score beside its null.
-
-        Args:
-            under: name or wnid of a node; only labels at or below it.
-            min_f1: the least F1 of the label, as it is, not adjusted.
-            max_q: the greatest q-value of the exact test at the label.
-            min_coherence: the least coherence excess in bits; then they come by it.
-            min_stability: the least cosine with the same latent of other seeds.
-            basis: "sae", or a control with columns of its own.
-            limit: at most so many rows.
-
-        Raises:
-            UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
-        """
-        given = {
-            "basis": basis,
-            "min_f1": min_f1,
-            "max_q": max_q,
-            "min_coherence": min_coherence,
-            "min_stability": min_stability,
-            "limit": limit,
-        }
-        wanted = wanted_scores(self.connections, self.id, given, own_columns=True)
-        with transaction(self.connections.sessions) as session:
-            rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
-        return frame(rows, _LATENT_COLUMNS)
+class Analysis(AnalysisTables):
+    """One SAE on one layer, scored against a data set's taxonomy: tables, images, and the SAE itself."""
 
     def show(
         self, latents: "int | Iterable[int] | pd.DataFrame", *, n: int = 8, maps: bool = False, side: int = 128
@@ -173,15 +69,6 @@ class Analysis:
             .eval()
             .requires_grad_(False)
         )
-
-    def latent_activations(self) -> LatentActivations:
-        """The stored latents of all images that were read: `z`, sparse, and the images' numbers in the listing.
-
-        Raises:
-            UserError: they are lost or damaged.
-        """
-        with losses_noted(self.connections):
-            return get_latent_activations(self.connections.store, self.about["key"], self.about["activations_sha256"])
 
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.

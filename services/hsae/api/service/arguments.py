@@ -41,6 +41,18 @@ def _number(one: Any) -> int:
     return int(one)
 
 
+def number_at_least_0(name: str, value: Any) -> int:
+    """A whole number that is not negative.
+
+    Raises:
+        UserError: it is none.
+    """
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 2**63:
+        raise UserError(f"{name} is {value!r}: give a whole number from 0")
+    return int(value)
+
+
 def wanted_scores(
     connections: Connections, analysis_id: int, given: dict[str, Any], *, own_columns: bool
 ) -> LatentFilter:

@@ -1,16 +1,13 @@
 """Reads of stored objects, and what happens where one is lost."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from hsae.catalog import transaction
-from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.pipeline.upkeep.damage import forget_object
-from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.pipeline.upkeep import damage
 from hsae.store.objects import ObjectStore
 
 
@@ -33,18 +30,6 @@ class StoredReader:
         """Nobody takes a notebook's work away from it."""
 
 
-@contextmanager
-def losses_noted(connections: Connections) -> Iterator[None]:
-    """Mark the job that made a lost or damaged object as failed, so that the next submit makes it again.
-
-    Who may only read the catalog gets the same error without that.
-
-    Raises:
-        ObjectMissingError, ObjectCorruptError: as in the block.
-    """
-    try:
-        yield
-    except (ObjectMissingError, ObjectCorruptError) as loss:
-        with suppress(UserError), transaction(connections.sessions) as session:
-            forget_object(session, loss.key, "Python API", str(loss))
-        raise
+def losses_noted(connections: Connections) -> AbstractContextManager[None]:
+    """A lost object that the block misses is made again by the next submit (`hsae.pipeline.upkeep.damage`)."""
+    return damage.losses_noted(connections.sessions, "Python API")

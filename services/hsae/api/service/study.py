@@ -10,14 +10,16 @@ from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.analysis_choice import choose_analysis
 from hsae.api.service.metric_names import metric_of
 from hsae.api.service.reading import StoredReader
-from hsae.catalog import transaction
+from hsae.catalog import BASES, transaction
+from hsae.catalog.findings.browse.nodes import node_across_layers
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.analyses import analyses_of_study
 from hsae.catalog.queries.jobs import list_jobs
+from hsae.catalog.queries.known_names import find_nodes, study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses
+from hsae.pipeline.exports.analysis_names import analysis_titles, describe_analyses, in_sample_analyses
 from hsae.pipeline.exports.result_rows import headline_curve, layer_results
 from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.interval_table import verdict
@@ -32,7 +34,11 @@ _LAYER_COLUMNS = (
     "layer", "sae", "coherence_excess", "coherence_excess_low", "coherence_excess_high", "coherence_p",
     "coherence_excess_exemplar", "coherence_excess_tree", "f1_adjusted_inner", "f1_adjusted_inner_low",
     "f1_adjusted_inner_high", "best_baseline", "f1_adjusted_inner_best_baseline", "f1_adjusted_inner_tree",
-    "f1_adjusted_inner_tree_q975", "fvu", "holdout_l0", "probe_accuracy", "analysis_id",
+    "f1_adjusted_inner_tree_q975", "fvu", "holdout_l0", "probe_accuracy", "in_sample", "half", "analysis_id",
+)  # fmt: skip
+_NODE_COLUMNS = (
+    "sae", "layer", "latent", "f1_adjusted", "baseline", "baseline_adjusted", "tree_adjusted", "q_node", "precision",
+    "recall", "auroc", "in_sample", "half", "analysis_id",
 )  # fmt: skip
 _TREND_COLUMNS = ("sae", "metric", "slope", "low", "high", "rises", "n_layers", "n_seeds")
 _ANALYSIS_COLUMNS = ("analysis_id", "layer", "sae_kind", "title")
@@ -63,6 +69,24 @@ class Study:
         with transaction(self.connections.sessions) as session:
             rows, _ = layer_results(session, AnalysisFilter(), study=self.id)
         return frame(rows, _LAYER_COLUMNS)
+
+    def node(self, name: str, *, basis: str = "sae") -> "pd.DataFrame":
+        """A node across the layers: a row per analysis with its best latent, beside what the controls reach there.
+
+        Args:
+            name: name or wnid of the node.
+            basis: "sae", or a control of which the best columns are wanted.
+
+        Raises:
+            UserError: the node or the basis is unknown (it tells what there is), or pandas is missing.
+        """
+        if basis not in BASES:
+            raise UserError(f"there is no basis {basis!r}: choose from {', '.join(BASES)}")
+        with transaction(self.connections.sessions) as session:
+            nodes, analyses = find_nodes(session, [name]), study_analyses(session, self.id)
+            rows = [row for node in nodes for row in node_across_layers(node, analyses, basis=basis).ask(session)]
+            describe_analyses(session, rows)
+        return frame(rows, _NODE_COLUMNS)
 
     def analyses(self) -> "pd.DataFrame":
         """A row per analysis that exists already: its number, layer, SAE and activations.

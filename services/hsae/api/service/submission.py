@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsae.api.frames import frame
 from hsae.api.service.study import Study
+from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.study_file import spec_of
 from hsae.pipeline.planning.submit import Plan, submit
@@ -14,6 +15,7 @@ from hsae.pipeline.submission.notifying import notify_of_queued
 from hsae.pipeline.submission.steps import prepare, rows_warning
 from hsae.pipeline.submission.waiting import is_busy, raise_failure, study_jobs, unattended_queues, wait_for_jobs
 from hsae.sae.config import SaeConfig
+from hsae.sae.variants import DEFAULT_KIND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +84,12 @@ class Submission:
         )
 
 
-def submit_study(connections: Connections, saes: Saes, fields: dict[str, Any]) -> Submission:
+def submit_study(connections: Connections, saes: Saes | None, fields: dict[str, Any]) -> Submission:
     """Submit by the steps of `hsae-admin submit`.
 
     Args:
         connections: the service.
-        saes: the SAEs of every layer.
+        saes: the SAEs of every layer; None: those of `sae_from` alone, or one of the default kind.
         fields: further fields of a study file; those that are None are left out, but for `split`, of which None means
             none. A data set is a registered name or the path of a folder or CSV.
 
@@ -98,7 +100,11 @@ def submit_study(connections: Connections, saes: Saes, fields: dict[str, Any]) -
     content = {name: value for name, value in fields.items() if value is not None}
     if "split" in fields and fields["split"] is None:
         content["split"] = "none"
-    request = spec_of({**content, "saes": _blocks(saes)}).request(connections.settings)
+    if saes is None and not content.get("sae_from"):
+        saes = DEFAULT_KIND
+    if saes is not None:
+        content["saes"] = _blocks(saes)
+    request = spec_of(content).request(connections.settings)
     prepared = prepare(connections, request, given)
     plan = submit(
         prepared.request,
@@ -118,6 +124,8 @@ def _blocks(saes: Saes) -> list[Any]:
 def _block(sae: Any) -> Any:
     if isinstance(sae, str):
         return {"kind": sae}
+    if isinstance(sae, SaeConfig) and sae.imported is not None:
+        raise UserError(f"{sae.imported.name} is trained already: give its name or path in sae_from")
     return sae.model_dump(exclude_none=True) if isinstance(sae, SaeConfig) else sae
 
 

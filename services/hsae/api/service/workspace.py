@@ -17,7 +17,6 @@ from hsae.catalog.queries.scope import require_study_or_latest
 from hsae.catalog.queries.studies import list_studies
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.sae.variants import DEFAULT_KIND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +83,7 @@ class Workspace:
             UserError: there is none (the message lists what there is), or several have the name.
         """
         with transaction(self.connections.sessions) as session:
-            wanted = require_study_or_latest(session, None)[0] if which == LATEST else which
+            wanted = require_study_or_latest(session, None).number if which == LATEST else which
             rows = list_studies(session)
         fitting = [row for row in rows if wanted in (row["id"], row["name"])]
         if len(fitting) == 1:
@@ -111,7 +110,7 @@ class Workspace:
         self,
         *,
         layers: Sequence[int] | int | str,
-        saes: Saes = DEFAULT_KIND,
+        saes: Saes | None = None,
         dataset: str | Path | None = None,
         score_dataset: str | Path | None = None,
         model: str | Path | None = None,
@@ -123,7 +122,8 @@ class Workspace:
 
         Args:
             layers: numbers of blocks from 0, a list such as "0-3,8", or "all".
-            saes: kinds of SAE, their configs, or blocks of a study file: {"kind": "topk", "k": [16, 32]}.
+            saes: kinds of SAE, their configs, or blocks of a study file: {"kind": "topk", "k": [16, 32]}. None: a ReLU
+                SAE, or with `sae_from` (names or paths of SAEs of other programs) nothing is trained.
             dataset: registered name, or the path of a folder or CSV; None: the first one registered.
             score_dataset: another one that selects and scores.
             model: hub id or folder; None: HSAE_MODEL.

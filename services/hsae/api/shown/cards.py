@@ -11,11 +11,9 @@ from hsae.catalog.findings.scores import latent_details
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
-from hsae.relevancy.config import EXPLAINING
+from hsae.relevancy.config import EXPLAINING, MAX_IMAGES
 from hsae.split_config import IN_SAMPLE
 
-MOST_IMAGES = 16
-"""The catalog keeps so many of a latent's strongest images."""
 Row = dict[str, Any]
 
 
@@ -135,7 +133,7 @@ def latent_cards(
                     *picture(root, top["path"], side),
                     **_map_of(found, latent, top["image"]),
                 )
-                for top in rows.get(latent, {}).get("top_images", [])[: max(0, min(n, MOST_IMAGES))]
+                for top in rows.get(latent, {}).get("top_images", [])[: max(0, min(n, MAX_IMAGES))]
             ),
             in_sample=about["split"] is None,
         )

@@ -93,3 +93,12 @@ def comparison_trends(session: Session, comparison_id: int) -> list[Row]:
         ORDER BY v.metric, i.sae_kind, i.expansion, i.sae_config::text, v.analysis_id
     """
     return [dict(row) for row in session.execute(text(query), {"id": comparison_id}).mappings()]
+
+
+def first_analyses(session: Session, comparison_id: int) -> dict[int, int]:
+    """By analysis the first one of those that the comparison takes as one, which differ in seed and half alone.
+
+    Empty for comparisons of earlier versions.
+    """
+    query = "SELECT analysis_id, first_analysis_id FROM comparison_analysis WHERE comparison_id = :id"
+    return {row.analysis_id: row.first_analysis_id for row in session.execute(text(query), {"id": comparison_id})}

@@ -17,6 +17,10 @@ Study = int | Literal["all"] | None
 """Number of a study, `all`, or None for the latest that fits."""
 
 
+Having = Literal["scores", "a comparison"] | None
+"""What the latest study that is meant has."""
+
+
 class Scope(NamedTuple, Generic[Filter]):
     """A filter within a study.
 
@@ -57,16 +61,43 @@ def choose_scope(
     return Scope(wanted.within(study_analyses(session, chosen["id"])), chosen, newer if is_newer else None)
 
 
-def require_study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, Row | None]:
-    """The study (default: the latest, or the latest with a comparison), and number and name if none was named.
+class ChosenStudy(NamedTuple):
+    """A study that a question is about.
+
+    Attributes:
+        number: of the study.
+        latest: its number and name, where it was taken because it is the latest that fits; else None.
+        newer: number and name of a later study that does not fit; None if there is none.
+    """
+
+    number: int
+    latest: Row | None = None
+    newer: Row | None = None
+
+
+def require_study_or_latest(session: Session, study: int | None, *, having: Having = None) -> ChosenStudy:
+    """The named study, or else the latest one that has what is wanted.
+
+    Args:
+        session: a database session.
+        study: its number; None for the latest.
+        having: what the latest one must have; None: nothing. Where no study has a comparison, the latest is taken, of
+            which one can say why it has none.
 
     Raises:
-        UserError: there is no such study, or none at all.
+        UserError: there is no such study, none at all, or none has scores.
     """
     if study is not None:
         require_study(session, study)
-        return study, None
-    found = latest_compared_study(session) if compared else latest_study(session)
-    if found is None:
+        return ChosenStudy(study)
+    newest = latest_study(session)
+    if newest is None:
         raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
-    return found["id"], found
+    found: Row | None = newest
+    if having == "scores":
+        found = latest_scored_study(session, AnalysisFilter())
+    elif having == "a comparison":
+        found = latest_compared_study(session)
+    if found is None:
+        raise UserError(f"no study has scores yet: see `hsae-admin studies show {newest['id']}`")
+    return ChosenStudy(found["id"], found, newest if newest["id"] != found["id"] else None)

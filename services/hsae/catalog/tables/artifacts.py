@@ -71,10 +71,10 @@ class Sae(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
     kind: Mapped[str] = mapped_column(comment="kind of the SAE, such as relu or topk")
     config: Mapped[Json] = mapped_column(comment="the whole training configuration")
-    expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model")
+    expansion: Mapped[int] = mapped_column(comment="expansion factor: n_latents / d_model, of an imported SAE rounded")
     n_latents: Mapped[int] = mapped_column(comment="size of the dictionary")
     seed: Mapped[int] = mapped_column(comment="seed of initialisation, split and batches")
-    n_steps: Mapped[int] = mapped_column(comment="training steps")
+    n_steps: Mapped[int] = mapped_column(comment="training steps; 0: another program trained it, see config.imported")
     fvu: Mapped[float | None] = mapped_column(
         Double, comment="fraction of variance unexplained on held-out rows; null where they do not vary or none are"
     )
@@ -102,6 +102,25 @@ class Sae(Base):
     dead_share: Mapped[float] = mapped_column(Double, comment="share of latents that fire on no plain row")
     metrics: Mapped[Json] = mapped_column(comment="every training metric")
     weights_sha256: Mapped[str] = mapped_column(comment="checksum of saes/<key>/sae-<checksum>.safetensors")
+    created_at: Mapped[CreatedAt]
+
+
+class ImportedSae(Base):
+    """An SAE that another program trained, as it was registered."""
+
+    __tablename__ = "imported_sae"
+    __table_args__ = ({"comment": "SAEs of other programs, as `hsae-admin sae import` registered them."},)
+
+    id: Mapped[Identity64] = mapped_column(comment="primary key")
+    key: Mapped[str] = mapped_column(
+        unique=True, comment="sha256 over weights and settings; the object lies under imports/<key>/"
+    )
+    name: Mapped[str] = mapped_column(unique=True, comment="what it is called here")
+    config: Mapped[Json] = mapped_column(
+        comment="its config; imported says format, width, layer, hook point, model, tokens, and what was folded"
+    )
+    source: Mapped[str] = mapped_column(comment="the folder, file or repository that it was read from")
+    weights_sha256: Mapped[str] = mapped_column(comment="checksum of imports/<key>/sae-<checksum>.safetensors")
     created_at: Mapped[CreatedAt]
 
 

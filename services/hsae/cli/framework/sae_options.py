@@ -17,6 +17,7 @@ def kind_options(command: Command) -> Command:
     settings = [setting for setting in own_settings().values() if setting.about.option]
     for setting in sorted(settings, key=lambda setting: setting.about.option, reverse=True):
         about = setting.about
-        add = click.option(about.option, setting.name, type=setting.type, help=about.help or about.description)
+        value_type = click.Choice(setting.choices) if setting.choices else setting.type
+        add = click.option(about.option, setting.name, type=value_type, help=about.help or about.description)
         command = add(command)
     return command

@@ -6,9 +6,7 @@ import click
 from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.jobs import latest_job
-from hsae.catalog.queries.scope import ALL, Scope, require_study_or_latest
-from hsae.catalog.queries.score_filter import AnalysisFilter
-from hsae.catalog.queries.studies import latest_scored_study, latest_study, require_study
+from hsae.catalog.queries.scope import ALL, Having, Scope, require_study_or_latest
 from hsae.errors import UserError
 
 
@@ -35,34 +33,17 @@ def scope_note(scope: Scope[Any]) -> str | None:
     return f"Study {scope.latest['id']} ({scope.latest['name']}), the latest{newer}. Others: --study N, or --study all."
 
 
-def study_or_latest(session: Session, study: int | None, *, compared: bool = False) -> tuple[int, str | None]:
-    """The study (default: the latest with a comparison), and the note for a person if none was named.
+def study_or_latest(session: Session, study: int | None, *, having: Having = None) -> tuple[int, str | None]:
+    """The study (default: the latest that has what is wanted), and the note for a person if none was named.
 
     Raises:
-        UserError: there is no such study, or none at all.
+        UserError: there is no such study, none at all, or none has scores.
     """
-    number, latest = require_study_or_latest(session, study, compared=compared)
+    number, latest, newer = require_study_or_latest(session, study, having=having)
     if latest is None:
         return number, None
-    return number, f"Study {number} ({latest['name']}), the latest{' with a comparison' if compared else ''}."
-
-
-def scored_study_or_latest(session: Session, study: int | None) -> tuple[int, str | None]:
-    """The study (default: the latest with scores), and the note for a person if none was named.
-
-    Raises:
-        UserError: there is no such study, or none has scores.
-    """
-    if study is not None:
-        require_study(session, study)
-        return study, None
-    found, latest = latest_scored_study(session, AnalysisFilter()), latest_study(session)
-    if latest is None:
-        raise UserError("there is no study yet: `hsae-admin submit --layer 8` makes one")
-    if found is None:
-        raise UserError(f"no study has scores yet: see `hsae-admin studies show {latest['id']}`")
-    newer = "" if latest["id"] == found["id"] else f" with scores; study {latest['id']} has none"
-    return found["id"], f"Study {found['id']} ({found['name']}), the latest{newer}."
+    fits = "" if having is None or newer is None else f" with {having}; study {newer['id']} has none"
+    return number, f"Study {number} ({latest['name']}), the latest{fits}."
 
 
 def job_or_latest(session: Session, job: int | None) -> tuple[int, str | None]:

@@ -38,7 +38,9 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     out = console(err=err)
     out.print(table(rows, {"kind": "jobs"} | _COLUMNS))
     click.echo(err=err)
-    out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": "train", "analyze": "analyze"}))
+    is_imported = any(job.sae is not None and job.sae.imported is not None for job in preview.jobs)
+    made = "train or import" if is_imported else "train"
+    out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": made, "analyze": "analyze"}))
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:
@@ -50,7 +52,8 @@ def _by_sae(preview: Preview) -> list[dict[str, Any]]:
             status.setdefault((label, job.layers[0]), {})[job.kind] = job.status
     layers: dict[tuple[str, str, str], list[int]] = {}
     for (label, layer), of_kind in status.items():
-        layers.setdefault((label, of_kind["train"], of_kind["analyze"]), []).append(layer)
+        made = of_kind["train"] if "train" in of_kind else of_kind["import"]
+        layers.setdefault((label, made, of_kind["analyze"]), []).append(layer)
     order = {label: i for i, (label, _) in enumerate(status)}
     return [
         {"sae": label, "layers": ranges(where), "train": _COLUMNS[train], "analyze": _COLUMNS[analyze]}

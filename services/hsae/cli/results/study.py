@@ -82,7 +82,7 @@ def study_results(
     is scored in turn. Without STUDY: the latest that has a comparison.
     """
     with transaction(connections.sessions) as session:
-        number, note = study_or_latest(session, study, compared=True)
+        number, note = study_or_latest(session, study, having="a comparison")
         comparison = find_comparison(session, number)
         is_former = "n_resamples" in comparison["config"]
         shown = _SHOWN_BEFORE if is_former else _SHOWN

@@ -1,5 +1,7 @@
 """hsae-admin doctor: checks every part, and says how to fix a fault."""
 
+import ctypes
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from hsae.cli.service import deep_check
 from hsae.errors import HsaeError, UserError
 from hsae.pipeline.upkeep.integrity import Lost
 from hsae.store.objects import ObjectStore
-from hsae.taxonomy import load_taxonomy
+from hsae.taxonomy.wordnet_check import check_wordnet
 
 _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "scipy")
 
@@ -153,7 +155,10 @@ def _worker(connections: Connections) -> str:
 
 
 def _device(connections: Connections) -> str:
-    # torch takes seconds to load: help does without, and so does a wrong option.
+    wanted = connections.settings.device
+    if wanted == "cpu" or (wanted == "auto" and not _cuda_is_possible()):
+        return f"cpu, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    # torch takes seconds to load: only it knows whether it can use the GPU.
     import torch
 
     from hsae.pipeline.execution.device import pick_device
@@ -164,6 +169,19 @@ def _device(connections: Connections) -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
+def _cuda_is_possible() -> bool:
+    """Whether it is worth asking torch: its build may be for CPUs alone, or the machine has no NVIDIA driver."""
+    build = version("torch").partition("+")[2]
+    if build == "cpu":
+        return False
+    if build.startswith("rocm"):  # torch calls AMD's GPUs cuda, too
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def _wordnet(connections: Connections) -> str:
-    taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
-    return f"{taxonomy.name}: dog.n.01 is {taxonomy.resolve('dog.n.01').id}"
+    return check_wordnet(connections.settings.wordnet)

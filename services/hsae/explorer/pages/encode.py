@@ -7,7 +7,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog.findings.browse.latents import labels_of_latents
+from hsae.catalog.findings.browse.latents import beside_labels, labels_of_latents
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, ScopeQuery
 from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError, wanted_of
@@ -61,9 +61,8 @@ def _encoded(request: Request, query: ScopeQuery, content: bytes) -> Response:
     shown = encoded.latents[:_N_LATENTS]
     with sources.reading() as session:
         question = labels_of_latents(scope.chosen.id, [latent for latent, _ in shown])
-        labels = {row["latent"]: row for row in question.ask(session)}
+        rows = beside_labels(question.ask(session), shown)
         sql = question.as_sql(session)
-    rows = [labels[latent] | {"activation": activation} for latent, activation in shown]
     return _page(request, scope, rows=rows, picture=encoded.picture, n_fire=len(encoded.latents), sql=sql)
 
 

@@ -7,13 +7,14 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog.findings.browse.latents import labels_of_latents
+from hsae.catalog.findings.browse.latents import beside_labels, labels_of_latents
 from hsae.errors import UserError
 from hsae.explorer.pages.empty import dataset_of
 from hsae.explorer.parameters import MAX_ID, ImageQuery, ThumbnailQuery
 from hsae.explorer.reading.listings import Listed
 from hsae.explorer.reading.sources import Sources, class_labels
 from hsae.explorer.scope import Scope, UnknownError, scope_of, studies_with_analyses
+from hsae.explorer.shown.copies import python_analysis
 from hsae.explorer.shown.placeholders import placeholder
 from hsae.explorer.shown.rendering import page, sources_of
 from hsae.pipeline.gallery.thumbnails import MEDIA_TYPE
@@ -32,7 +33,7 @@ def image_page(request: Request) -> Response:
         labels = class_labels(session, dataset.id, [listed])
         scope, missing = _scope(session, query, dataset)
         objects = None if scope.chosen is None else dataset_of(session, scope.chosen.id)
-    context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None}
+    context: dict[str, Any] = {"rows": [], "missing": missing, "n_fire": 0, "sql": None, "python": None}
     if objects is not None:
         context |= _firing(sources, scope, objects, listed.image)
     state = {} if scope.chosen is None else {
@@ -99,10 +100,10 @@ def _firing(sources: Sources, scope: Scope, objects: dict[str, Any], image: int)
         return {"missing": str(error)}
     if firing is None:
         return {"missing": "The extraction could not read this image: `hsae-admin jobs show` says why."}
-    latents, activations = firing.where[:_N_LATENTS].tolist(), firing.activations[:_N_LATENTS].tolist()
-    question = labels_of_latents(scope.chosen.id, latents)
+    shown = firing.where[:_N_LATENTS].tolist()
+    question = labels_of_latents(scope.chosen.id, shown)
     with sources.reading() as session:
-        labels = {row["latent"]: row for row in question.ask(session)}
+        rows = beside_labels(question.ask(session), zip(shown, firing.activations.tolist(), strict=False))
         sql = question.as_sql(session)
-    rows = [labels[latent] | {"activation": value} for latent, value in zip(latents, activations, strict=True)]
-    return {"rows": rows, "n_fire": len(firing.where), "sql": sql}
+    python = python_analysis(scope, "image_latents", image)
+    return {"rows": rows, "n_fire": len(firing.where), "sql": sql, "python": python}

@@ -1,5 +1,6 @@
 """One latent: its label and its scores beside their nulls, its strongest images, and what stands around it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from hsae.catalog.findings.browse.latents import nodes_of_latent, one_latent
 from hsae.catalog.findings.browse.pairs import family_of_latent
 from hsae.errors import UserError
 from hsae.explorer.pages.empty import dataset_of
+from hsae.explorer.pages.latent_map import maps_of_latent
 from hsae.explorer.parameters import MAX_ID, MAX_INT
 from hsae.explorer.reading.sources import Sources
 from hsae.explorer.reading.stored_latents import Firing
-from hsae.explorer.scope import UnknownError, analysis_scope
-from hsae.explorer.shown.copies import python_analysis
+from hsae.explorer.scope import Scope, UnknownError, analysis_scope
+from hsae.explorer.shown.copies import python_analysis, python_family
 from hsae.explorer.shown.rendering import page, sources_of
+from hsae.relevancy.config import MAX_IMAGES
 
 _N_NODES = 15
 _N_RELATIVES = 10
@@ -44,13 +47,25 @@ def latent_page(request: Request) -> Response:
             "sql": question.as_sql(session), "nodes_sql": nodes.as_sql(session), "family_sql": family.as_sql(session),
         }  # fmt: skip
         objects = dataset_of(session, analysis)
+        shown = [top["image"] for top in row["top_images"]]
+        context |= maps_of_latent(session, analysis, basis, latent, shown)
     images, images_missing = sources.top_images(dataset, row["top_images"])
     histogram, histogram_missing = _histogram(sources, objects, basis, latent)
-    python = python_analysis(scope, "show", [latent]) if basis == "sae" else None
     return page(
         request, "latent.html", scope=scope, row=row, images=images, images_missing=images_missing,
-        histogram=histogram, histogram_missing=histogram_missing, python=python, **context,
+        histogram=histogram, histogram_missing=histogram_missing, **_python(scope, basis, latent, context), **context,
     )  # fmt: skip
+
+
+def _python(scope: Scope, basis: str, latent: int, context: Mapping[str, Any]) -> dict[str, str | None]:
+    """What one copies: the images, the numbers, and the parents and children."""
+    other = None if basis == "sae" else basis
+    maps = True if context["maps"] else None
+    return {
+        "show_python": python_analysis(scope, "show", latent, n=MAX_IMAGES, maps=maps) if other is None else None,
+        "python": python_analysis(scope, "latent", latent, basis=other),
+        "family_python": python_family(scope, latent, basis=other),
+    }
 
 
 def _histogram(

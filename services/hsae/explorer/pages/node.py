@@ -16,7 +16,7 @@ from hsae.catalog.findings.browse.nodes import (
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import MAX_ID, ScopeQuery
 from hsae.explorer.scope import UnknownError, scope_of
-from hsae.explorer.shown.copies import python_analysis
+from hsae.explorer.shown.copies import python_study
 from hsae.explorer.shown.rendering import page, sources_of
 
 _N_LATENTS = 20
@@ -57,7 +57,7 @@ def node_page(request: Request) -> Response:
         "study": scope.study, "layer": scope.chosen.layer, "sae": scope.chosen.sae,
         "basis": None if query.basis == "sae" else query.basis,
     }  # fmt: skip
-    python = python_analysis(scope, "nodes", under=found[0]["synset"], basis=state["basis"])
+    python = python_study(scope, "node", found[0]["synset"], basis=state["basis"])
     return page(
         request, "node.html", scope=scope, query=query, state=state, dataset=dataset, n_images=_N_IMAGES,
         n_classes_shown=_N_CLASSES, python=python, **context,

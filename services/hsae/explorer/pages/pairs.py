@@ -8,6 +8,7 @@ from hsae.catalog.findings.browse.pairs import PairList, pair_list
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import PairsQuery, cursor_of, cursor_text
 from hsae.explorer.scope import nodes_under, scope_of
+from hsae.explorer.shown.copies import python_analysis
 from hsae.explorer.shown.rendering import page, sources_of
 
 PAGE_ROWS = 50
@@ -53,7 +54,11 @@ def pairs_page(request: Request) -> Response:
         "child": query.child,
         "confirmed": query.confirmed,
     }
+    filters = ("source", "under", "parent", "child")
+    python = python_analysis(
+        scope, "pairs", **{name: state[name] for name in (*filters, "basis")}, confirmed=query.confirmed or None
+    )
     return page(
         request, "pairs.html", scope=scope, query=query, state=state, rows=rows, bases=BASES, following=following,
-        is_first=query.after is None, sql=sql,
+        is_first=query.after is None, sql=sql, python=python,
     )  # fmt: skip

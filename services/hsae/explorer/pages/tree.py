@@ -18,6 +18,8 @@ from hsae.explorer.shown.rendering import page, sources_of
 
 _MAX_FOUND = 100
 _MAX_LINES = 300
+_NULLS = ("baseline_adjusted", "tree_adjusted", "q_node")
+_NOTHING: list[None] = [None] * (1 + len(_NULLS))
 
 
 def tree_page(request: Request) -> Response:
@@ -83,7 +85,8 @@ def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, d
         best = {row["synset_id"]: row for row in best_at_nodes(scope.chosen.id, nodes, basis=query.basis).ask(session)}
     context: dict[str, Any] = {
         "scope": scope, "query": query, "state": keeps, "found": found, "best": best, "most": _MAX_FOUND,
-        "dataset": dataset, "sql": question.as_sql(session), "python": None,
+        "dataset": dataset, "sql": question.as_sql(session),
+        "python": python_analysis(scope, "search", query.q.strip()),
     }  # fmt: skip
     return page(request, "search.html", **context)
 
@@ -119,18 +122,18 @@ def _picture(tree: DatasetTree, best: Mapping[int, Mapping[str, Any]], root: int
     """The nodes as an icicle draws them: each below its first hypernym, its colour the adjusted F1."""
     nodes = tree.under(root)
     there = {row["synset_id"] for row in nodes}
-    columns: dict[str, list[Any]] = {name: [] for name in ("ids", "names", "parents", "classes", "f1", "hover")}
-    for row in nodes:
-        node = row["synset_id"]
-        found = best.get(node, {})
-        parents = [parent for parent in row["hypernym_ids"] if parent in there]
-        columns["ids"].append(node)
-        columns["names"].append(row["synset"])
-        columns["parents"].append("" if node == root or not parents else parents[0])
-        columns["classes"].append(row["n_classes"])
-        columns["f1"].append(_rounded(found.get("f1_adjusted")))
-        nulls = [_rounded(found.get(name)) for name in ("baseline_adjusted", "tree_adjusted", "q_node")]
-        columns["hover"].append([found.get("latent"), *nulls])
+    columns: dict[str, list[Any]] = {
+        "ids": [row["synset_id"] for row in nodes],
+        "names": [row["synset"] for row in nodes],
+        "parents": ["", *(next(one for one in row["hypernym_ids"] if one in there) for row in nodes[1:])],
+        "classes": [row["n_classes"] for row in nodes],
+        "f1": [],
+        "hover": [],
+    }
+    for node in columns["ids"]:
+        found = best.get(node)
+        columns["f1"].append(None if found is None else _rounded(found["f1_adjusted"]))
+        columns["hover"].append(_NOTHING if found is None else [found["latent"], *(_rounded(found[n]) for n in _NULLS)])
     return columns
 
 

@@ -17,6 +17,7 @@ from hsae.catalog.server.schema_version import require_current_schema
 from hsae.errors import ServiceError, UserError
 from hsae.explorer.reading.encoder import Encoder
 from hsae.explorer.reading.listings import Listed, Listings
+from hsae.explorer.reading.local_copies import LocalCopies
 from hsae.explorer.reading.stored_latents import StoredLatents
 from hsae.explorer.reading.taxonomies import Taxonomies
 from hsae.pipeline.gallery.thumbnails import Thumbnails
@@ -57,7 +58,8 @@ class Sources:
         self.listings = Listings(self.store)
         self.taxonomies = Taxonomies()
         pictures = cache.max_bytes // 5
-        self.latents = StoredLatents(self.store, cache.folder / "latents", max_bytes=cache.max_bytes - pictures)
+        self.copies = LocalCopies(self.store, cache.folder / "latents", max_bytes=cache.max_bytes - pictures)
+        self.latents = StoredLatents(self.copies)
         self.thumbnails = Thumbnails(
             cache.folder / "thumbnails", max_bytes=pictures, max_pixels=settings.max_image_pixels
         )

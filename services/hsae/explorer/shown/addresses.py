@@ -1,8 +1,9 @@
 """Addresses of pages: every link of the explorer is made here, so that a page and those who link to it agree."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 
 def address(path: str, **parameters: Any) -> str:
@@ -13,7 +14,7 @@ def address(path: str, **parameters: Any) -> str:
     given = {name: value for name, value in parameters.items() if _says_something(value)}
     if not given:
         return path
-    return f"{path}?{urlencode({name: _text(value) for name, value in given.items()}, safe=',')}"
+    return f"{path}?{'&'.join(f'{name}={_quoted(_text(value))}' for name, value in given.items())}"
 
 
 def latent_address(analysis: int, basis: str, latent: int, **parameters: Any) -> str:
@@ -36,9 +37,19 @@ def thumbnail_address(dataset: int, image: int, side: int) -> str:
     return address(f"/thumbnail/{dataset}/{image}", side=side)
 
 
+def map_address(analysis: int, latent: int, image: int, side: int) -> str:
+    """A relevancy map over its image."""
+    return address(f"/map/{analysis}/{latent}/{image}", side=side)
+
+
 def changed(path: str, state: Mapping[str, Any], **changes: Any) -> str:
     """The same page with some parameters changed."""
     return address(path, **{**state, **changes})
+
+
+@lru_cache(maxsize=1024)  # a page repeats its study, layer and SAE in hundreds of links
+def _quoted(text: str) -> str:
+    return quote_plus(text, safe=",")
 
 
 def _says_something(value: Any) -> bool:

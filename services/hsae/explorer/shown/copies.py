@@ -13,9 +13,10 @@ def python_studies() -> str:
     return "\n".join([*_OPEN, "ws.studies()"])
 
 
-def python_study(scope: Scope, method: str) -> str:
-    """A method of the study of a page."""
-    return "\n".join([*_OPEN, f"st = ws.study({scope.study})", f"st.{method}()"])
+def python_study(scope: Scope, method: str, *given: Any, **arguments: Any) -> str:
+    """A method of the study of a page; arguments that are None are left out."""
+    call = f"{method}({_given(given, arguments)})"
+    return "\n".join([*_OPEN, f"st = ws.study({scope.study})", f"st.{call}"])
 
 
 def python_analysis(scope: Scope, method: str, *given: Any, **arguments: Any) -> str:
@@ -25,6 +26,13 @@ def python_analysis(scope: Scope, method: str, *given: Any, **arguments: Any) ->
         numbers = ", ".join(str(number) for number in scope.wanted)
         return "\n".join([*_OPEN, f"rows = [ws.analysis(number).{call} for number in [{numbers}]]"])
     return "\n".join([*_OPEN, *_analysis(scope), f"an.{call}"])
+
+
+def python_family(scope: Scope, latent: int, *, basis: str | None) -> str:
+    """The parents and the children of a latent: a table of each."""
+    *before, parents = python_analysis(scope, "pairs", child=latent, basis=basis).splitlines()
+    children = python_analysis(scope, "pairs", parent=latent, basis=basis).splitlines()[-1]
+    return "\n".join([*before, f"{parents}, {children}"])
 
 
 def python_latents(scope: Scope, *, least_adjusted: float | None, others: Sequence[str], **arguments: Any) -> str:

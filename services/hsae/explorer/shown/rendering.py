@@ -46,12 +46,20 @@ def _environment() -> Environment:
         "image_address": addresses.image_address,
         "interval": numbers.interval,
         "latent_address": addresses.latent_address,
+        "map_address": addresses.map_address,
         "null_cells": cells.null_cells,
         "node_address": addresses.node_address,
         "thumbnail_address": addresses.thumbnail_address,
         "basis_names": numbers.BASIS_NAMES,
     }
     return environment
+
+
+def prepare() -> None:
+    """Compile the templates and look for what pictures need, so that no first reader waits for it."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+    map_style_id()
 
 
 def page(request: Request, template: str, *, status: int = 200, draws: bool = False, **context: Any) -> HTMLResponse:

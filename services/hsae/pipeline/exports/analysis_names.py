@@ -22,6 +22,20 @@ def name_saes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         row["sae"] = names.get(row.get("analysis_id") or 0)
 
 
+def describe_analyses(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """As `name_saes`; also whether the analysis is `in_sample`, and which `half` of the images it scores.
+
+    `half` is None where the images are not in two halves.
+    """
+    settings = analysis_settings(session, {row["analysis_id"] for row in rows if row.get("analysis_id") is not None})
+    names = names_of(settings)
+    for row in rows:
+        found = settings.get(row.get("analysis_id") or 0)
+        row["sae"] = names.get(row.get("analysis_id") or 0)
+        row["in_sample"] = None if found is None else is_in_sample(found)
+        row["half"] = None if found is None else found["half"]
+
+
 def analysis_names(session: Session, analysis_ids: Collection[int]) -> dict[int, str]:
     """The shortest names of analyses: the SAE's kind, then the settings that are not the same in all of them."""
     return names_of(analysis_settings(session, analysis_ids))

@@ -23,10 +23,9 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.stages.latent_activations import get_latent_activations
-from hsae.pipeline.upkeep.damage import forget_object
+from hsae.pipeline.upkeep.damage import losses_noted
 from hsae.report.setting_names import setting_names
 from hsae.split_config import split_of
-from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import class_sums_key, weights_key
 from hsae.store.objects import ObjectStore
 from hsae.store.tensors import get_tensors
@@ -100,14 +99,10 @@ def _export(analysis: int | None, target: Path, sessions: sessionmaker[Session],
             .where(DatasetClass.dataset_id == dataset.id)
         ).all()
     sums_sha256, weights_sha256 = found["class_sums_sha256"], found["weights_sha256"]
-    try:
+    with losses_noted(sessions, "results export"):
         latents = get_latent_activations(store, found["key"], found["activations_sha256"])
         tensors, _ = get_tensors(store, class_sums_key(found["key"], sums_sha256), sha256=sums_sha256)
         weights = store.get(weights_key(found["sae_key"], weights_sha256), sha256=weights_sha256)
-    except (ObjectMissingError, ObjectCorruptError) as loss:
-        with transaction(sessions) as session:
-            forget_object(session, loss.key, "results export", str(loss))
-        raise
     listing = read_listing(store, dataset)
     exported = Exported(
         row=found | {"image_root": dataset.root},

@@ -43,15 +43,15 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         cards: of `rows.latents`.
         trouble: what the cards could not show, in sentences.
     """
-    first = rows.analyses[0]
+    shown = rows.drawn
     in_sample = any(row["split"] is None for row in rows.analyses)
     points = {
-        name: headline_points(rows.analyses, rows.intervals, rows.shuffled, measure.metric)
+        name: headline_points(shown.analyses, shown.intervals, shown.shuffled, measure.metric)
         for name, measure in MEASURES.items()
     }
-    main = str(first["sae"])
-    layer_of = {row["analysis_id"]: row["layer"] for row in rows.analyses if row["sae"] == main}
-    known, n_inner = known_nodes([row for row in rows.scores if row["analysis_id"] in layer_of], rows.nodes, layer_of)
+    main = str(shown.analyses[0]["sae"])
+    layer_of = {row["analysis_id"]: row["layer"] for row in shown.analyses if row["sae"] == main}
+    known, n_inner = known_nodes([row for row in shown.scores if row["analysis_id"] in layer_of], rows.nodes, layer_of)
     answer, verdict = _verdict(rows)
     coherence = MEASURES["coherence"]
     panels = {
@@ -68,7 +68,8 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         title = f"{_KNOWN_TITLE} ({main})"
         hero[title] = known_nodes_figure(known[:_N_KNOWN], main)
         abouts[title] = _about_known(len(layer_of))
-    drawn = [row for row in rows.analyses if any(row["analysis_id"] == score["analysis_id"] for score in rows.scores)]
+    scored = {score["analysis_id"] for score in shown.scores}
+    drawn = [row for row in shown.analyses if row["analysis_id"] in scored]
     abouts[f"{coherence.title} ({main})"] = coherence.about
     return ReportContent(
         title=_title(rows),
@@ -79,12 +80,13 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         beyond=beyond_chance(points["coherence"], main),
         known=known_text(known, n_inner, main),
         in_sample=in_sample,
+        halves=_about_halves(rows),
         unfinished=rows.unfinished[:1].upper() + rows.unfinished[1:] + "." if rows.unfinished else "",
         hero=hero,
         layers=panels,
         pareto=_pareto(rows),
         abouts=abouts,
-        taxonomy=taxonomy_chart(rows.nodes, rows.scores, drawn[: _n_frames(rows)]) if drawn else None,
+        taxonomy=taxonomy_chart(rows.nodes, shown.scores, drawn[: _n_frames(rows)]) if drawn else None,
         cards=cards,
         n_labelled=sum(row["n_labelled"] for row in rows.analyses),
         unmeasured=[
@@ -118,18 +120,34 @@ def _about_known(n_layers: int) -> str:
 
 
 def _pareto(rows: StudyRows) -> dict[str, Figure]:
-    """The SAEs compared; not those of two halves, which are one configuration on other images."""
-    if _is_cross_fitted(rows):
+    """The SAEs compared; not the halves of a study, which are one configuration on other images."""
+    if _has_halves(rows) and not rows.drawn.is_averaged:
         return {}
     figures = {
-        "Reconstruction against sparsity": pareto_figure(rows.layers, "fvu"),
-        "Coherence against sparsity": pareto_figure(rows.layers, "coherence_excess"),
+        "Reconstruction against sparsity": pareto_figure(rows.drawn.layers, "fvu"),
+        "Coherence against sparsity": pareto_figure(rows.drawn.layers, "coherence_excess"),
     }
     return {title: figure for title, figure in figures.items() if figure["data"]}
 
 
-def _is_cross_fitted(rows: StudyRows) -> bool:
+def _has_halves(rows: StudyRows) -> bool:
     return any((row["split"] or {}).get("fold") for row in rows.analyses)
+
+
+def _about_halves(rows: StudyRows) -> str:
+    """What a reader must know of a cross-fitted study before a number; empty for others."""
+    if rows.drawn.is_averaged:
+        return (
+            "Cross-fitted: each half of the images is scored by SAEs that the other half trained. Figures, nodes and"
+            " the tables are means over both halves, and their intervals have the spread between them; of a node the q"
+            " is that of the less sure half. A card shows a latent of one half, as its line says."
+        )
+    if _has_halves(rows):
+        return (
+            "Cross-fitted, and the halves are not averaged yet: that takes the comparison, which is not made. Until"
+            " then every line, node and latent is of one half, as its name says."
+        )
+    return ""
 
 
 def _n_frames(rows: StudyRows) -> int:
@@ -146,17 +164,11 @@ def _left_out(rows: StudyRows, drawn: Sequence[Mapping[str, Any]]) -> list[str]:
             f"The taxonomy shows the first {n_frames} of {len(drawn)} analyses; `hsae-admin results tree` has the"
             " others."
         )
-    defined = {row["synset_id"] for row in rows.scores if row["f1_adjusted"] is not None}
+    defined = {row["synset_id"] for row in rows.drawn.scores if row["f1_adjusted"] is not None}
     n_silent = sum(row["synset_id"] not in defined for row in rows.nodes)
     if n_silent:
         sentences.append(
             f"{n_silent} of {len(rows.nodes)} nodes have no scored image, or all of them: no score is defined."
-        )
-    if _is_cross_fitted(rows):
-        sentences.append(
-            "The study is cross-fitted: the verdict is of the mean of its two halves. Every figure, node and latent is"
-            " of one half, as its name says, and the bands of the figures lack the spread between the halves;"
-            f" `hsae-admin results study {rows.study['id']}` has it. The SAEs are not drawn against each other."
         )
     warning = unequal_l0([row["holdout_l0"] for row in rows.analyses], "the SAEs'")
     return [*sentences, warning] if warning else sentences

@@ -1,13 +1,13 @@
 """The tables of a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hsae.pipeline.exports.sae_names import trend_names
 from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.report.interval_table import verdict
-from hsae.report.page import Table
+from hsae.report.page import Drawn, Table
 
 _Rows = Sequence[Mapping[str, Any]]
 
@@ -50,20 +50,11 @@ def report_tables(rows: StudyRows, known: _Rows) -> list[Table]:
         rows: of the study.
         known: of `known_nodes`.
     """
-    saes = {row["analysis_id"]: row["sae"] for row in rows.analyses}
-    layers = {row["analysis_id"]: row["layer"] for row in rows.analyses}
     in_sample = {row["analysis_id"]: row["split"] is None for row in rows.analyses}
 
-    def marked(found: _Rows) -> list[dict[str, Any]]:
-        return [
-            {
-                "sae": saes[row["analysis_id"]],
-                "layer": layers[row["analysis_id"]],
-                **row,
-                "in_sample": _yes(in_sample[row["analysis_id"]]),
-            }
-            for row in found
-        ]
+    def marked(found: _Rows, drawn: Drawn = rows.drawn) -> list[dict[str, Any]]:
+        about = {row["analysis_id"]: {"sae": row["sae"], "layer": row["layer"]} for row in drawn.analyses}
+        return [{**about[row["analysis_id"]], **row, "in_sample": _yes(in_sample[row["analysis_id"]])} for row in found]
 
     trends = [
         {**row, "sae": name, "rises": verdict(row)}
@@ -71,19 +62,25 @@ def report_tables(rows: StudyRows, known: _Rows) -> list[Table]:
     ]
     nodes, note = _nodes(rows)
     tables = [
-        Table("layers", "Headline numbers of every layer", _LAYERS, marked(rows.layers)),
+        Table("layers", "Headline numbers of every layer", _LAYERS, marked(rows.drawn.layers)),
+        Table("halves", "Headline numbers of each half", _LAYERS, _halves(rows, marked), shown=False),
         Table("trends", "With depth", _TRENDS, marked(trends)),
         Table("known-nodes", "Inner nodes by their best latent", _KNOWN, marked(known)),
-        Table("latents", "Latents of the cards", _LATENTS, marked(rows.latents), shown=False),
+        Table("latents", "Latents of the cards", _LATENTS, marked(rows.latents, rows.single), shown=False),
         Table("nodes", "Every node at every layer", _NODES, marked(nodes), shown=False, note=note),
     ]
     return [_with_mark(table, any(in_sample.values())) for table in tables if table.rows]
 
 
+def _halves(rows: StudyRows, marked: Callable[[_Rows, Drawn], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of each half by itself, where the first table has their means."""
+    return marked(rows.single.layers, rows.single) if rows.drawn.is_averaged else []
+
+
 def _nodes(rows: StudyRows) -> tuple[list[dict[str, Any]], str]:
     """The scores of all nodes, as many as fit, and what to say where that is not all of them."""
     about = {row["synset_id"]: row for row in rows.nodes}
-    scored = [row for row in rows.scores if row["f1_adjusted"] is not None and row["synset_id"] in about]
+    scored = [row for row in rows.drawn.scores if row["f1_adjusted"] is not None and row["synset_id"] in about]
     note = ""
     if len(scored) > MAX_NODE_ROWS:
         note = f"The {MAX_NODE_ROWS:,} rows of {len(scored):,} with the greatest adjusted F1; SQL has all of them."

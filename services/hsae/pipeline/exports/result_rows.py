@@ -13,7 +13,7 @@ from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import Scope, choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter, ScoreFilter
-from hsae.pipeline.exports.analysis_names import analysis_titles, in_sample_analyses, name_saes, names_of
+from hsae.pipeline.exports.analysis_names import analysis_titles, describe_analyses, names_of
 from hsae.report.headline_table import BASELINES, with_headlines
 from hsae.report.layer_table import beside_controls
 
@@ -29,7 +29,7 @@ def filtered_rows(
     nodes: Sequence[str] = (),
     under: str | None = None,
 ) -> tuple[list[Row], Scope[Filter]]:
-    """The rows of `query`, each with the name of its SAE, `sae`; and the study that they are of.
+    """The rows of `query`, each with what `describe_analyses` says; and the study that they are of.
 
     Args:
         session: of the catalog.
@@ -48,7 +48,7 @@ def filtered_rows(
     some = None if named is None and above is None else [*(named or ()), *(above or ())]
     scope = choose_scope(session, study, replace(wanted, nodes=named, under=above), nodes=some)
     rows = query(session, scope.wanted)
-    name_saes(session, rows)
+    describe_analyses(session, rows)
     return rows, scope
 
 
@@ -63,7 +63,7 @@ def layer_results(
         study: number of a study, `all`, or None for the latest with an analysis that fits.
 
     Returns:
-        Rows of `with_headlines` with the SAE's name (`sae`), the `title` of the analysis and whether it is `in_sample`.
+        Rows of `with_headlines` with the `title` of the analysis and what `describe_analyses` says.
 
     Raises:
         UserError: the catalog does not have a name or number.
@@ -71,15 +71,11 @@ def layer_results(
     require_known(session, wanted)
     scope = choose_scope(session, study, wanted)
     rows = beside_controls(layer_rows(session, scope.wanted))
-    name_saes(session, rows)
+    describe_analyses(session, rows)
     numbers = {row["analysis_id"] for row in rows}
-    titles, in_sample = analysis_titles(session, numbers), in_sample_analyses(session, numbers)
+    titles = analysis_titles(session, numbers)
     intervals, shuffled = headline_intervals(session, numbers), shuffled_trees(session, numbers)
-    found = [
-        with_headlines(row, intervals, shuffled)
-        | {"title": titles[row["analysis_id"]], "in_sample": row["analysis_id"] in in_sample}
-        for row in rows
-    ]
+    found = [with_headlines(row, intervals, shuffled) | {"title": titles[row["analysis_id"]]} for row in rows]
     return found, scope
 
 

@@ -28,14 +28,18 @@ def trend_names(trends: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the SAEs of rows of `comparison_trends`, which know no seeds."""
     settings = {place: _seedless(row["sae"]) for place, row in enumerate(trends)}
     names = setting_names(settings, always=("kind",))
-    seeds = (f", {row['n_seeds']} seeds" if (row["n_seeds"] or 1) > 1 else "" for row in trends)
-    return [sae_name(names[place]) + seed for place, seed in enumerate(seeds)]
+    return [with_seeds(sae_name(names[place]), row["n_seeds"] or 1) for place, row in enumerate(trends)]
 
 
 def sae_name(name: str) -> str:
     """`topk k=16` as `topk SAE k=16`."""
     kind, _, further = name.partition(" ")
     return f"{kind} SAE {further}".rstrip()
+
+
+def with_seeds(name: str, n_seeds: int) -> str:
+    """The name of a mean over seeds: `topk SAE, 3 seeds`."""
+    return f"{name}, {n_seeds} seeds" if n_seeds > 1 else name
 
 
 def _seedless(config: Mapping[str, Any]) -> dict[str, Any]:

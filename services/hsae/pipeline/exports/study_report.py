@@ -13,7 +13,12 @@ from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_t
 from hsae.catalog.findings.maps import map_rows
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
 from hsae.catalog.findings.scores import layer_rows
-from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
+from hsae.catalog.findings.study_intervals import (
+    comparison_scores,
+    comparison_trends,
+    find_comparison,
+    first_analyses,
+)
 from hsae.catalog.findings.tree import tree_nodes
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import study_analyses
@@ -24,14 +29,14 @@ from hsae.catalog.queries.studies import show_study
 from hsae.errors import UserError
 from hsae.pipeline.exports.report_cards import CardMaker
 from hsae.pipeline.exports.report_content import report_content
-from hsae.pipeline.exports.sae_names import named_saes
+from hsae.pipeline.exports.sae_names import named_saes, with_seeds
 from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.relevancy.config import EXPLAINING
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
-from hsae.report.page import render_report
+from hsae.report.page import Drawn, averaged, render_report
 from hsae.store.objects import ObjectStore
 
 MAX_CARDS = 72
@@ -77,21 +82,26 @@ def _rows(session: Session, study: int) -> StudyRows:
     found = headline_intervals(session, numbers), shuffled_trees(session, numbers)
     of_layers = beside_controls(layer_rows(session, AnalysisFilter(analysis_ids=tuple(numbers))))
     layers = [with_headlines(row, *found) | {"sae": names[row["analysis_id"]]} for row in of_layers]
-    trends, confidence, untested = _trends(session, study, analyses)
+    single = Drawn(
+        analyses=analyses,
+        layers=sorted(layers, key=lambda row: place[row["analysis_id"]]),
+        intervals=found[0],
+        shuffled=found[1],
+        scores=node_null_rows(session, numbers),
+    )
+    trends, confidence, untested, drawn = _compared(session, study, single)
     dataset_id = analyses[0]["dataset_id"]
     skipped = skipped_images(session, study)
     latents = _surest_first(best_labelled_latents(session, numbers, n_each=_n_each(len(numbers)))[:MAX_CARDS])
     return StudyRows(
         study=about,
         analyses=analyses,
-        layers=sorted(layers, key=lambda row: place[row["analysis_id"]]),
-        intervals=found[0],
-        shuffled=found[1],
+        single=single,
+        drawn=drawn,
         trends=trends,
         confidence=confidence,
         untested=untested,
         nodes=tree_nodes(session, dataset_id=dataset_id, root=taxonomy_root(session, dataset_id), depth=None),
-        scores=node_null_rows(session, numbers),
         latents=latents,
         maps=[row for number in numbers for row in _maps(session, number, latents)],
         skipped=[
@@ -126,15 +136,31 @@ def _n_each(n_analyses: int) -> int:
     return max(1, min(_MAX_CARDS_EACH, MAX_CARDS // n_analyses))
 
 
-def _trends(session: Session, study: int, analyses: Sequence[Row]) -> tuple[list[Row], float, str]:
-    """The trends with depth, the confidence of their intervals, and why there are none."""
+def _compared(session: Session, study: int, single: Drawn) -> tuple[list[Row], float, str, Drawn]:
+    """The trends with depth, the confidence of their intervals, why there are none, and what is drawn first."""
     try:
         comparison = find_comparison(session, study)
     except UserError as error:
-        return [], 0.0, str(error)
-    place = {row["analysis_id"]: place for place, row in enumerate(analyses)}
+        return [], 0.0, str(error), single
+    place = {row["analysis_id"]: place for place, row in enumerate(single.analyses)}
     trends = [row for row in comparison_trends(session, comparison["id"]) if row["analysis_id"] in place]
-    return sorted(trends, key=lambda row: place[row["analysis_id"]]), comparison["config"]["confidence"], ""
+    trends.sort(key=lambda row: place[row["analysis_id"]])
+    drawn = _averaged(session, comparison["id"], single) if comparison["cross_fitted"] else single
+    return trends, comparison["config"]["confidence"], "", drawn
+
+
+def _averaged(session: Session, comparison: int, single: Drawn) -> Drawn:
+    """The means over halves, and over the seeds of an SAE, of what the comparison averages."""
+    first_of = {
+        number: first
+        for number, first in first_analyses(session, comparison).items()
+        if any(row["analysis_id"] == number for row in single.analyses)
+    }
+    scores = comparison_scores(session, comparison)
+    n_seeds = {row["analysis_id"]: row["n_seeds"] or 1 for row in scores}
+    first = named_saes(session, [row for row in single.analyses if row["analysis_id"] in first_of.values()])
+    names = {row["analysis_id"]: with_seeds(row["sae"], n_seeds.get(row["analysis_id"], 1)) for row in first}
+    return averaged(single, first_of, names, scores)
 
 
 def _unfinished(study: Mapping[str, Any]) -> str:

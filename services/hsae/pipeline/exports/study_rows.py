@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from hsae.catalog.findings.layer_headlines import Interval, ShuffledTree
 from hsae.catalog.queries.conditions import Row
+from hsae.report.page import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +13,12 @@ class StudyRows:
     Attributes:
         study: of `show_study`.
         analyses: of `measured_analyses` with `sae`, the SAE's name, by SAE and layer.
-        layers: of `with_headlines` with `sae`, in the same order.
-        intervals: of `headline_intervals`.
-        shuffled: of `shuffled_trees`.
+        single: every analysis by itself, for figures and tables.
+        drawn: what figures and tables show first: the same, or the means of the halves of a cross-fitted study.
         trends: of `comparison_trends`, in the same order.
         confidence: of their intervals.
         untested: why there are no trends; empty where there are.
         nodes: of `tree_nodes`.
-        scores: of `node_null_rows`.
         latents: of `best_labelled_latents`.
         maps: of `map_rows`, of these latents and of one method for each analysis.
         skipped: data set, skipped and all images, of each data set with skipped ones.
@@ -29,14 +27,12 @@ class StudyRows:
 
     study: Row
     analyses: list[Row]
-    layers: list[Row]
-    intervals: dict[tuple[int, str, str], Interval]
-    shuffled: dict[tuple[int, str], ShuffledTree]
+    single: Drawn
+    drawn: Drawn
     trends: list[Row]
     confidence: float
     untested: str
     nodes: list[Row]
-    scores: list[Row]
     latents: list[Row]
     maps: list[Row]
     skipped: list[tuple[str, int, int]]

@@ -7,11 +7,12 @@ from typing import Any
 from PIL import Image
 
 from hsae.errors import UserError
-from hsae.pipeline.gallery.stored_maps import read_maps
+from hsae.pipeline.gallery.stored_maps import PatchMap, read_maps
 from hsae.pipeline.gallery.thumbnails import Thumbnails
 from hsae.relevancy.overlay import overlay, visible_part
 from hsae.store.objects import ObjectStore
 
+_FORMAT = "WEBP"
 _QUALITY = 80
 
 
@@ -38,9 +39,20 @@ def map_pictures(
             content = thumbnails.get(row["root"], row["path"])
         except UserError:  # the image, its source or its server
             continue
-        with Image.open(io.BytesIO(content)) as opened:
-            image = opened.convert("RGB")
-        drawn = io.BytesIO()
-        overlay(image, values, visible_part(row["preprocessing"], image.size)).save(drawn, "WEBP", quality=_QUALITY)
-        found[row["analysis_id"], row["latent"], row["path"]] = drawn.getvalue()
+        found[row["analysis_id"], row["latent"], row["path"]] = map_picture(content, values, row["preprocessing"])
     return found
+
+
+def map_picture(content: bytes, values: PatchMap, preprocessing: Mapping[str, Any]) -> bytes:
+    """A map over the picture of its image, as WebP (`MEDIA_TYPE`).
+
+    Args:
+        content: the image's picture, of `Thumbnails`.
+        values: the map.
+        preprocessing: of the model, which tells which part of the image it saw.
+    """
+    with Image.open(io.BytesIO(content), formats=(_FORMAT,)) as opened:
+        image = opened.convert("RGB")
+    drawn = io.BytesIO()
+    overlay(image, values, visible_part(preprocessing, image.size)).save(drawn, _FORMAT, quality=_QUALITY)
+    return drawn.getvalue()

@@ -87,7 +87,7 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
     queue = "cpu"
     unit = "pairs"
     code = "hsae.pipeline.stages.analyze:analyze"
-    after = ("extract", "train")
+    after = ("extract", "train", "import")
     per = "sae"
     folder = ANALYSES
     table = Analysis
@@ -97,7 +97,7 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
         activation_key, apart = asked.one_key("extract"), asked.apart
         scored_key = activation_key if apart is None else apart.activation_key
         return AnalyzeRequest(
-            sae_key=asked.one_key("train"),
+            sae_key=asked.sae_key,
             activation_key=activation_key,
             dataset=asked.scored,
             scoring=asked.scoring,

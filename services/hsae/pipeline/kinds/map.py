@@ -66,7 +66,7 @@ class MapStage(Stage[MapRequest]):
     queue = "gpu"
     unit = "images"
     code = "hsae.pipeline.stages.map:make_maps"
-    after = ("extract", "train", "analyze")
+    after = ("extract", "train", "import", "analyze")
     per = "sae"
     folder = MAPS
     settings = MapSettings
@@ -91,7 +91,7 @@ class MapStage(Stage[MapRequest]):
             )
         return MapRequest(
             analysis_key=asked.one_key("analyze"),
-            sae_key=asked.one_key("train"),
+            sae_key=asked.sae_key,
             model=asked.model,
             layer=layer,
             dataset=asked.scored,

@@ -1,4 +1,4 @@
-"""Finds the kinds of jobs: every descriptor of this package, and those that a program adds."""
+"""Finds the kinds of jobs: every descriptor of this package and its folders, and those that a program adds."""
 
 import functools
 import pkgutil
@@ -55,6 +55,7 @@ def registered(stage: Stage[Any]) -> Iterator[None]:
 @functools.cache
 def _of_this_room() -> Mapping[str, Stage[Any]]:
     """The descriptors of this package by kind; a new file needs no registration."""
-    modules = (import_module(f"{kinds.__name__}.{found.name}") for found in pkgutil.iter_modules(kinds.__path__))
+    found_modules = pkgutil.walk_packages(kinds.__path__, f"{kinds.__name__}.")
+    modules = (import_module(found.name) for found in found_modules)
     values = (value for module in modules for value in vars(module).values())
     return MappingProxyType({value.kind: value for value in values if isinstance(value, Stage)})

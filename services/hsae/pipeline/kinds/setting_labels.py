@@ -7,9 +7,15 @@ from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE, ScoreSplit, SplitConfig
 
+_NO_OWN_SETTINGS = {"kind", "expansion", "imported"}
+
 
 def sae_label(sae: SaeConfig) -> str:
-    """The SAE in a few words: kind, expansion and every setting that is not the default."""
+    """The SAE in a few words: kind, expansion and every setting that is not the default; an imported one, its name."""
+    if sae.imported is not None:
+        own = [f"{name}={value}" for name, value in sae.model_dump().items() if name not in _NO_OWN_SETTINGS]
+        of_origin = f"imported {sae.imported.name}"
+        return f"{sae.kind} SAE of {sae.imported.n_latents} latents ({', '.join([of_origin, *own])})"
     chosen = _chosen(sae, SaeConfig(kind=sae.kind), {"kind", "expansion"})
     return f"{sae.kind} SAE x{sae.expansion}" + (f" ({', '.join(chosen)})" if chosen else "")
 

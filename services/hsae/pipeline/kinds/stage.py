@@ -123,6 +123,12 @@ class Asked:
             raise ValueError("only a stage of the scope `sae` has an SAE")
         return self.sae
 
+    @property
+    def sae_key(self) -> str:
+        """The key of the one SAE, which a training or an import makes."""
+        (key,) = (*self.keys.get("train", ()), *self.keys.get("import", ()))
+        return key
+
     def settings(self, expected: type[S]) -> S:
         """The settings that only one stage has, by their class; the defaults where the study gives none."""
         return next((given for given in self.own.values() if isinstance(given, expected)), expected())
@@ -173,6 +179,11 @@ class Stage(ABC, Generic[R]):
     def is_wanted(self, own: Mapping[str, FrozenModel]) -> bool:
         """Whether a study with these settings, by the kind that has them, asks for the stage at all."""
         del own
+        return True
+
+    def is_for(self, sae: SaeConfig) -> bool:
+        """Of the scope `sae`: whether an SAE has such a job at all."""
+        del sae
         return True
 
     @abstractmethod

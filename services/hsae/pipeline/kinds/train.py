@@ -58,6 +58,10 @@ class TrainStage(Stage[TrainRequest]):
     folder = SAES
     table = Sae
 
+    def is_for(self, sae: SaeConfig) -> bool:
+        """Not of SAEs that another program trained."""
+        return sae.imported is None
+
     def ask(self, asked: Asked) -> TrainRequest:
         """The SAE on its layer's activations."""
         return TrainRequest(activation_key=asked.one_key("extract"), sae=asked.one_sae, split=asked.training_split)

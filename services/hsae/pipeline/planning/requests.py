@@ -38,6 +38,7 @@ class SubmitRequest(FrozenModel):
     score_dataset: str | None = None  # that selects and scores; None: a part of `dataset`
     layers: tuple[int, ...] | Literal["all"]
     saes: tuple[SaeConfig, ...]
+    sae_from: tuple[str, ...] = ()  # names or paths of further SAEs, that other programs trained
     extraction: ExtractionConfig = ExtractionConfig()
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()

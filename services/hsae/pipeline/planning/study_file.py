@@ -74,6 +74,18 @@ def _saes(value: Any) -> tuple[SaeConfig, ...]:
     return tuple(configs)
 
 
+def _sae_from(value: Any) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(entry, str) and entry.strip() for entry in given):
+        raise UserError("sae_from: write names or paths of imported SAEs, such as [my-sae, ./layers.8]")
+    return tuple(given)
+
+
+def _beside(place: str, folder: Path) -> str:
+    """A place as ./this is relative to a folder."""
+    return str((folder / place).resolve()) if place.startswith(("./", "../")) else place
+
+
 def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
     """The product of a block's lists; if it names several kinds, each takes the settings that apply to it."""
     if not isinstance(block, Mapping):
@@ -95,7 +107,7 @@ def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
     if n_configs > MAX_SAES:
         raise UserError(f"{place} is a sweep over {n_configs} SAEs per layer, more than {MAX_SAES}: split the study")
     kinds = values.get("kind", [DEFAULT_KIND])
-    applies = {kind: set(SaeConfig(kind=kind).model_dump()) for kind in VARIANTS}
+    applies = {kind: SaeConfig.settings_of(kind) for kind in VARIANTS}
     for name in values:
         if not any(name in applies.get(str(kind), known) for kind in kinds):
             raise UserError(f"{place}.{foreign_setting(name, kinds[0])}")
@@ -141,7 +153,10 @@ class StudySpec(BaseModel):
         default=None, min_length=1, description="name of a data set that selects and scores"
     )
     layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
-    saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)]
+    saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)] = ()
+    sae_from: Annotated[tuple[str, ...], BeforeValidator(_sae_from)] = Field(
+        default=(), description="names or paths of SAEs that other programs trained"
+    )
     seeds: int = Field(
         default=1, ge=1, le=MAX_SEEDS, description="SAEs per configuration: its seed, the next one, and so on"
     )
@@ -155,9 +170,7 @@ class StudySpec(BaseModel):
 
     def request(self, settings: Settings, *, folder: Path = Path(), priority: int | None = None) -> SubmitRequest:
         """The request to submit; `folder` is the file's folder, to which a model given as ./folder is relative."""
-        model = self.model or settings.model
-        if model.startswith(("./", "../")):
-            model = str((folder / model).resolve())
+        model = _beside(self.model or settings.model, folder)
         given = self.extraction.model_dump(include=self.extraction.model_fields_set)
         return SubmitRequest(
             name=self.name,
@@ -168,6 +181,7 @@ class StudySpec(BaseModel):
             score_dataset=self.score_dataset,
             layers=self.layers,
             saes=with_seeds(self.saes, self.seeds),
+            sae_from=tuple(_beside(source, folder) for source in self.sae_from),
             extraction=complete_extraction(given, settings),
             scoring=self.scoring,
             comparison=self.comparison,
@@ -205,6 +219,8 @@ def spec_of(content: Any) -> StudySpec:
         spec = _with_own_settings().model_validate(content)
     except ValidationError as error:
         raise UserError(_first_problem(error)) from error
+    if not spec.saes and not spec.sae_from:
+        raise UserError("saes is missing: docs/submit.md shows a study file")
     if len(spec.saes) * spec.seeds > MAX_SAES:
         raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
     if spec.extraction.seed and spec.extraction.n_views == 1:

@@ -22,7 +22,7 @@ from hsae.pipeline.planning.score_dataset import find_datasets, reads_halved
 from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
 from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.queue.notifier import Notification
-from hsae.sae.config import check_config
+from hsae.sae.config import SaeConfig, check_config
 from hsae.settings import Settings
 
 MAX_JOBS = 5_000  # planned in seconds, in which the leases of jobs that are joined cannot be renewed
@@ -128,12 +128,27 @@ def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -
     layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
     for sae in request.saes:
         check_config(sae, spec.d_model)
+        _check_layer(sae, layers)
     _check_size(request, len(layers), n_splits=1)
     return layers
 
 
+def _check_layer(sae: SaeConfig, layers: tuple[int, ...]) -> None:
+    """Refuse an imported SAE for another layer than its own, or for several."""
+    origin = sae.imported
+    if origin is None or layers == (origin.layer,) or (origin.layer is None and len(layers) == 1):
+        return
+    asked = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
+    if origin.layer is None:
+        raise UserError(f"the imported SAE {origin.name} is of one layer, and {asked} are asked for: give its --layer")
+    raise UserError(
+        f"the imported SAE {origin.name} was trained on layer {origin.layer}, and {asked} is asked for: give"
+        f" --layer {origin.layer} alone"
+    )
+
+
 def _check_size(request: SubmitRequest, n_layers: int, *, n_splits: int) -> None:
-    n_jobs = n_splits * n_wanted_jobs(n_layers, len(set(request.saes)), request.own)
+    n_jobs = n_splits * n_wanted_jobs(n_layers, set(request.saes), request.own)
     if n_jobs > MAX_JOBS:
         raise UserError(
             f"{n_jobs} jobs are more than the {MAX_JOBS} of one study: ask for fewer layers or SAEs at once"

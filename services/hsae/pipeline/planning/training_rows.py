@@ -19,6 +19,7 @@ def few_rows_warning(request: SubmitRequest, spec: BackboneSpec, n_images: int) 
     rows_of_view = {
         sae: (n_images - n_held_out(n_images, sae.holdout_share)) * n_tokens(spec, request.extraction.tokens)
         for sae in request.saes
+        if sae.imported is None
     }
     n_views = request.extraction.n_views
     wide = [sae for sae, rows in rows_of_view.items() if rows * n_views < n_latents_of(sae, spec.d_model)]

@@ -1,7 +1,7 @@
 """The jobs that a study needs after its extraction: each stage makes its request from what the study asks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hsae.frozen_model import FrozenModel
@@ -56,16 +56,18 @@ def _told_apart(of_splits: Sequence[tuple[SplitConfig | None, Sequence[WantedJob
     return list(found.values())
 
 
-def n_wanted_jobs(n_layers: int, n_saes: int, own: Mapping[str, FrozenModel]) -> int:
-    """Number of jobs for so many layers and SAEs, and the settings that only one stage has."""
-    scopes = [stage.per for stage in stages() if stage.is_wanted(own)]
-    return n_layers * (scopes.count("layer") + scopes.count("sae") * n_saes)
+def n_wanted_jobs(n_layers: int, saes: Collection[SaeConfig], own: Mapping[str, FrozenModel]) -> int:
+    """Number of jobs for so many layers, for SAEs, and the settings that only one stage has."""
+    wanted = [stage for stage in stages() if stage.is_wanted(own)]
+    of_saes = sum(stage.per == "sae" and stage.is_for(sae) for stage in wanted for sae in saes)
+    return n_layers * (sum(stage.per == "layer" for stage in wanted) + of_saes)
 
 
 def _jobs(scope: Scope, asked: Asked) -> list[WantedJob]:
     found: list[WantedJob] = []
     for stage in stages():
-        if stage.per == scope and stage.is_wanted(asked.own):
+        is_for = asked.sae is None or stage.is_for(asked.sae)
+        if stage.per == scope and is_for and stage.is_wanted(asked.own):
             found.append(WantedJob.of(stage, replace(asked, keys=_with(asked.keys, found))))
     return found
 

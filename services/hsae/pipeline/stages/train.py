@@ -119,12 +119,20 @@ class _Reports:
     def __init__(self, context: StageContext) -> None:
         self._context = context
         self._logged = -_LOG_SECONDS
+        self._rate_halvings = 0
 
     def take(self, report: StepReport) -> None:
         """Report a step; raises if the job must stop."""
         self._context.progress(
             report.step * report.batch_size, report.n_steps * report.batch_size, TRAIN.unit, f"loss {report.loss:.4g}"
         )
+        if report.rate_halvings > self._rate_halvings:
+            self._rate_halvings = report.rate_halvings
+            log.warning(
+                "a number was no longer finite: back at step %d, with half the learning rate (%d of 2 times)",
+                report.step - 1,
+                report.rate_halvings,
+            )
         if time.monotonic() - self._logged >= _LOG_SECONDS or report.step == report.n_steps:
             self._logged = time.monotonic()
             log.info(

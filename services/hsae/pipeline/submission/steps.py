@@ -20,6 +20,7 @@ from hsae.split_config import ScoreSplit
 if TYPE_CHECKING:
     from hsae.datasets.split import ImageSplit
     from hsae.pipeline.submission.registration import Registration
+    from hsae.sae.exchange.read import ReadSae
 
 OnRegistered = Callable[[str, "Registration"], object]
 """Called with `dataset` or `score_dataset`, and what was registered for it."""
@@ -70,6 +71,12 @@ def prepare(
     """
     if register:
         connections.notifier, connections.store  # noqa: B018
+    unregistered: list[tuple[ReadSae, str]] = []
+    if request.sae_from:
+        # torch comes with it, seconds: a submit without imported SAEs does without.
+        from hsae.pipeline.submission.imported_saes import register_sae, with_imported
+
+        request, unregistered = with_imported(connections, request)
     choices = None
     if given is None:
         with transaction(connections.sessions) as session:
@@ -79,6 +86,8 @@ def prepare(
     with transaction(connections.sessions) as session:
         require_set(session, request.scoring.embeddings)
     checked = check_model(request, connections.settings)
+    for found, source in unregistered if register else ():
+        register_sae(connections, found, source)
     if choices is not None:
         request = _settled(connections, request, choices, register=register, on_registered=on_registered)
     return Prepared(request, checked, *_split(connections, request))

@@ -3,14 +3,16 @@
 Stages are deterministic, so the new object has the same bits, and everything derived from it stays valid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, null, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import LIVE_STATES, Job
+from hsae.catalog import LIVE_STATES, Job, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
+from hsae.errors import UserError
 from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
@@ -40,6 +42,27 @@ def forget_object(session: Session, object_key: str, who: str, reason: str) -> N
             .values(state="failed", error=reason, result=null(), finished_at=func.now())
         )
         jobs.record(session, maker, who, reason, reason="failed", state="failed")
+
+
+@contextmanager
+def losses_noted(sessions: sessionmaker[Session], who: str) -> Iterator[None]:
+    """Where the block misses an object, fail the job that made it, so that the next submit makes it again.
+
+    For programs that are no job. Who may only read the catalog, or finds it away, gets the same error without that.
+
+    Args:
+        sessions: of the catalog.
+        who: for the job's history.
+
+    Raises:
+        ObjectMissingError, ObjectCorruptError: as in the block.
+    """
+    try:
+        yield
+    except (ObjectMissingError, ObjectCorruptError) as loss:
+        with suppress(UserError), transaction(sessions) as session:
+            forget_object(session, loss.key, who, str(loss))
+        raise
 
 
 def wait_for_maker(

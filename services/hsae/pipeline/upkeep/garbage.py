@@ -11,7 +11,7 @@ Safe beside a running service:
   submits take turns by and its job's row. Until that transaction ends no submit can enter a job for the artifact, no
   `jobs retry` can queue it and no worker can claim it, so that nobody stores what is being deleted. A row that somebody
   else holds is at work: its artifact is left for the next time.
-- Listings and taxonomies are deleted under the lock under which `dataset add` stores and enters them.
+- Listings, taxonomies and imported SAEs are deleted under the lock under which they are stored and entered.
 - What no row knows at all is deleted only once it is `min_age` old, so that objects stored before the rows that will
   name them are safe also from a clean-up by an older or a mistaken catalog.
 
@@ -28,11 +28,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, or_, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, Job, transaction
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae, Job, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
 from hsae.pipeline.kinds.stage import Stage
-from hsae.store.keys import DATASETS, DOCTOR, LOGS, TAXONOMIES, artifact_of, artifact_prefix
+from hsae.store.keys import DATASETS, DOCTOR, IMPORTS, LOGS, TAXONOMIES, artifact_of, artifact_prefix, imported_key
 from hsae.store.objects import ListedObject, ObjectStore
 
 DATASETS_OF_JOBS = (Job.request["dataset"], Job.request["apart"]["train_dataset"])
@@ -41,6 +41,7 @@ _DELETES_PER_TRANSACTION = 500  # submits wait meanwhile
 _OURS = {
     DATASETS: re.compile(r"datasets/[0-9a-f]{64}/listing-[0-9a-f]{16}\.parquet"),
     TAXONOMIES: re.compile(r"taxonomies/[0-9a-f]{64}\.json"),
+    IMPORTS: re.compile(r"imports/[0-9a-f]{64}/sae-[0-9a-f]{16}\.safetensors"),
     LOGS: re.compile(r"logs/[0-9]{1,18}/.+"),
     DOCTOR: re.compile(r"doctor/[0-9a-f]{16}"),
 }
@@ -143,7 +144,7 @@ def sweep(session: Session, store: ObjectStore, prefixes: Iterable[str]) -> int:
 @contextmanager
 def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Session | None]:
     """A transaction in which nobody can begin to use the folder; None if somebody works on it."""
-    lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES} else SUBMIT_LOCK
+    lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES, IMPORTS} else SUBMIT_LOCK
     with transaction(sessions) as session:
         take_lock(session, lock)
         if stage_of_folder(garbage.kind) is not None and not _hold_ended_jobs(session, *_artifact(garbage.prefix)):
@@ -196,6 +197,8 @@ def _unreferenced(
         return [] if session.get(Job, job_id) is not None else old_enough
     if kind == DATASETS:
         return [listed for listed in old_enough if not _listing_is_named(session, listed.key)]
+    if kind == IMPORTS:
+        return [listed for listed in old_enough if not _import_is_named(session, listed.key)]
     if kind == TAXONOMIES:
         return [listed for listed in old_enough if not _taxonomy_is_named(session, listed.key)]
     return old_enough  # what a check of the service could not delete
@@ -228,6 +231,11 @@ def _listing_is_named(session: Session, object_key: str) -> bool:
         for given in DATASETS_OF_JOBS
     ]
     return session.scalar(select(or_(exists(rows), *map(exists, jobs)))) is True
+
+
+def _import_is_named(session: Session, object_key: str) -> bool:
+    found = session.scalars(select(ImportedSae).where(ImportedSae.key == artifact_of(object_key)[1])).one_or_none()
+    return found is not None and imported_key(found.key, found.weights_sha256) == object_key
 
 
 def _taxonomy_is_named(session: Session, object_key: str) -> bool:

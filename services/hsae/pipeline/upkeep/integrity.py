@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Dataset
+from hsae.catalog import Dataset, ImportedSae
 from hsae.pipeline.kinds.artifact import NamedObject
 from hsae.pipeline.kinds.registry import stages
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
-from hsae.store.keys import listing_key, taxonomy_key
+from hsae.store.keys import imported_key, listing_key, taxonomy_key
 from hsae.store.objects import ObjectStore
 
 _N_THREADS = 8
@@ -27,7 +27,7 @@ class Lost:
 
 def named_objects(session: Session) -> list[NamedObject]:
     """Every object that a row names."""
-    found = list(_of_datasets(session))
+    found = [*_of_datasets(session), *_of_imported_saes(session)]
     for stage in stages():
         found += stage.named_objects(session)
     return found
@@ -38,6 +38,11 @@ def _of_datasets(session: Session) -> Iterator[NamedObject]:
         what = f"data set {dataset.name}"
         yield NamedObject(listing_key(dataset.fingerprint, dataset.listing_sha256), dataset.listing_sha256, what)
         yield NamedObject(taxonomy_key(dataset.taxonomy_key), dataset.taxonomy_key, what)
+
+
+def _of_imported_saes(session: Session) -> Iterator[NamedObject]:
+    for row in session.scalars(select(ImportedSae).order_by(ImportedSae.id)):
+        yield NamedObject(imported_key(row.key, row.weights_sha256), row.weights_sha256, f"imported SAE {row.name}")
 
 
 def find_lost(

@@ -4,10 +4,11 @@ from typing import Any
 
 Figure = dict[str, Any]
 
-# Okabe and Ito 2008, without its yellow, which white swallows, and without black, which dark pages swallow.
-SAE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
-BASELINE = "#E69F00"
-CHANCE = "#888888"
+# The hues of Okabe and Ito 2008, made darker or lighter until each is seen as a line (3:1) on white, on dark pages, and
+# on its own band on both; a violet in the place of the second blue.
+SAE_COLOURS = ("#1f82c0", "#D55E00", "#008f68", "#b95f92", "#7f6fd0")
+BASELINE = "#ad7700"
+CHANCE = "#808080"
 UNKNOWN = "#9a9a9a"
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
 

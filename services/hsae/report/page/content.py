@@ -105,6 +105,7 @@ class ReportContent:
         known: what the model knows best, in a sentence.
         in_sample: whether the images that are scored trained the SAEs.
         unfinished: why the study is not complete; empty where it is.
+        halves: what a cross-fitted study is, and what is averaged; empty for others.
         hero: figures of the first screen, by title.
         layers: figures of the layers, by title.
         pareto: figures of SAEs, by title.
@@ -135,4 +136,5 @@ class ReportContent:
     tables: Sequence[Table]
     version: str
     unfinished: str = ""
+    halves: str = ""
     abouts: Mapping[str, str] = field(default_factory=dict)

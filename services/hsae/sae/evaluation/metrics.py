@@ -63,6 +63,7 @@ class SaeMetrics:
         reconstruction_loss: its reconstruction term.
         sparsity_loss: its sparsity term.
         auxiliary_loss: its auxiliary term.
+        rate_halvings: how often the learning rate was halved because a number was no longer finite.
         of_kind: what only this kind has to say, see `SaeVariant.own_metrics`.
     """
 
@@ -86,6 +87,7 @@ class SaeMetrics:
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
+    rate_halvings: int
     of_kind: Mapping[str, float | bool]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 HOLDOUT_STREAM = 2**63
 SUBSAMPLE_STREAM = 2**63 + 1
 MEASURED_STREAM = 2**63 + 2
+# Plus the number of the step.
+RESAMPLING_STREAM = 2**62
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:

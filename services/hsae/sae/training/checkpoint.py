@@ -23,7 +23,8 @@ class Checkpoint:
     Attributes:
         tensors: "sae.<name>" the SAE's own tensors; "adam.<name>.<moment>" Adam's for every parameter; "silent_steps"
             int64 [n_latents]; "losses" float64 [4] of the last step.
-        metadata: "format", "step" (steps done), "config" (JSON), "n_train_rows", "batch_size", "n_steps".
+        metadata: "format", "step" (steps done), "rate_halvings" (absent: 0), "config" (JSON), "n_train_rows",
+            "batch_size", "n_steps".
     """
 
     tensors: Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class TrainingState:
         silent_steps: int64 [n_latents], steps since the latent last fired.
         step: steps done.
         losses: total, reconstruction, sparsity and auxiliary loss of the last step.
+        rate_halvings: how often the learning rate was halved because a number was no longer finite.
     """
 
     sae: SparseAutoencoder
@@ -47,6 +49,7 @@ class TrainingState:
     silent_steps: Int[Tensor, "n_latents"]
     step: int = 0
     losses: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    rate_halvings: int = 0
 
     @classmethod
     def begin(cls, sae: SparseAutoencoder) -> Self:
@@ -66,7 +69,8 @@ def capture(state: TrainingState, config: SaeConfig, n_train_rows: int, schedule
             tensors[f"adam.{name}.{moment}"] = state.optimiser.state[parameter][moment].detach().cpu().clone()
     tensors["silent_steps"] = state.silent_steps.cpu().clone()
     tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
-    return Checkpoint(tensors, {**_identity(config, n_train_rows, schedule), "step": str(state.step)})
+    progress = {"step": str(state.step), "rate_halvings": str(state.rate_halvings)}
+    return Checkpoint(tensors, {**_identity(config, n_train_rows, schedule), **progress})
 
 
 def restore(
@@ -108,6 +112,7 @@ def restore(
     state = TrainingState.begin(sae.to(device))
     try:
         state.step = int(checkpoint.metadata["step"])
+        state.rate_halvings = int(checkpoint.metadata.get("rate_halvings", "0"))
         state.losses = tuple(tensors["losses"].tolist())
         state.silent_steps.copy_(tensors["silent_steps"])
         for name, parameter in sae.named_parameters():

@@ -23,7 +23,7 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
 
     - input_scale: centred rows have the length sqrt(d_model) on average over all training rows;
     - pre_bias: the geometric median of the training rows (of 8,192 of them, drawn with the seed, if there are more);
-    - decoder: random directions of unit norm; encoder: the same directions;
+    - decoder: random directions of unit norm, or what the kind fits (`SaeVariant.fit`); encoder: the same directions;
     - encoder bias: every latent's pre-activation is positive on the same share of the training rows (of the same
       8,192), the share at which `initial_l0` latents fire on a row. Without it, most directions of an anisotropic layer
       are never among the strongest of any row, and a ReLU SAE starts dense and loses latents while its L1 penalty makes
@@ -48,10 +48,11 @@ def initialise(config: SaeConfig, rows: RowSource, split: RowSplit) -> SparseAut
         sae.input_scale.fill_(input_scale)
         sae.pre_bias.copy_(median * input_scale)
         sae.decoder_weight.copy_(directions)
-        sae.encoder_weight.copy_(directions)
         centred = sae.scale_inputs(sample) - sae.pre_bias
+        config.variant.fit(sae, centred, config.seed)
+        sae.encoder_weight.copy_(sae.decoder_weight)
         firing_share = initial_l0(config, sae.d_model) / sae.n_latents
-        sae.encoder_bias.copy_(-firing_thresholds(centred, directions, firing_share))
+        sae.encoder_bias.copy_(-firing_thresholds(centred, sae.decoder_weight, firing_share))
         config.variant.initialise(sae)
     return sae
 

@@ -5,13 +5,14 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, Schedule, check_config, resolve_dead_after_steps, resolve_k_aux, resolve_schedule
 from hsae.sae.evaluation.metrics import SaeMetrics, dead_share, mean_l0, measure_reconstruction
 from hsae.sae.kernels.encoder_product import product_memory
@@ -22,6 +23,8 @@ from hsae.sae.rows.source import TrainingRows, check_rows, take_rows
 from hsae.sae.rows.split import RowSplit, split_rows, subsample
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
+from hsae.sae.training.last_good import LastGood, NonFiniteError
+from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
@@ -30,7 +33,10 @@ _L0_ROWS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """The state of a training after a step; the losses are those of its batch (see `losses`)."""
+    """The state of a training after a step; the losses are those of its batch (see `losses`).
+
+    A training that went back to an earlier step reports the steps from there once more, with another `rate_halvings`.
+    """
 
     step: int
     n_steps: int
@@ -39,6 +45,7 @@ class StepReport:
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
+    rate_halvings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,8 @@ class CheckpointSaving(NamedTuple):
     """When a training saves its state, and how.
 
     Attributes:
-        due: asked after every step but the last.
-        save: called with the state after a step for which `due` said yes.
+        due: asked after every step but the last, while there is a state that was not saved.
+        save: called with the last state that was kept (see `hsae.sae.training.last_good`) when `due` says yes.
     """
 
     due: Callable[[], bool]
@@ -82,12 +89,13 @@ def train(
         on_step: called after every step; an error that it raises ends the training.
         saving: when the state is saved, and how; None: never.
         micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
-            parts are added up. The auxiliary loss is then taken per part, so the bits differ from those of a whole
-            batch.
+            parts are added up; kinds that choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The
+            auxiliary loss is taken per part, so the bits differ from those of a whole batch.
 
     Raises:
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
-            checkpoint is of another training; the loss is no longer finite.
+            checkpoint is of another training; loss or gradient are not finite, also after two returns to an earlier
+            step with half the learning rate.
     """
     check_rows(rows)
     check_config(config, rows.activations.shape[1])
@@ -95,16 +103,30 @@ def train(
     n_train_rows = split.train.shape[0]
     schedule = resolve_schedule(config, n_train_rows)
     rows = _on_device_if_it_fits(rows, device)
-    if checkpoint is None:
-        state = TrainingState.begin(initialise(config, rows, split).to(device))
-    else:
-        state = restore(checkpoint, config, rows.activations.shape[1], n_train_rows, schedule, device)
+    d_model = rows.activations.shape[1]
+    last_good = LastGood(
+        schedule.n_steps,
+        config.learning_rate,
+        begin=lambda: TrainingState.begin(initialise(config, rows, split).to(device)),
+        capture=lambda state: capture(state, config, n_train_rows, schedule),
+        restore=lambda kept: restore(kept, config, d_model, n_train_rows, schedule, device),
+    )
+    state, saved = last_good.start(checkpoint), last_good.kept
     trainer = _Trainer(config, rows, split, schedule, state, device, micro_batch(schedule.batch_size))
     while state.step < schedule.n_steps:
-        trainer.take_step()
-        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses))
-        if saving is not None and state.step < schedule.n_steps and saving.due():
-            saving.save(capture(state, config, n_train_rows, schedule))
+        try:
+            trainer.take_step()
+            last_good.keep_if_due(state)
+        except NonFiniteError as error:
+            state = trainer.state = last_good.go_back(state, error)
+            continue
+        on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, *state.losses, state.rate_halvings))
+        kept = last_good.kept
+        if saving is None or kept is None or kept is saved or state.step == schedule.n_steps:
+            continue
+        if saving.due():
+            saving.save(kept)
+            saved = kept
     return TrainedSae(state.sae.cpu(), _measure(state, rows, split, schedule, device))
 
 
@@ -141,6 +163,7 @@ class _Trainer:
         self.device = device
         n_train_rows = split.train.shape[0]
         self.batches = BatchOrder(n_train_rows, schedule.batch_size, config.seed)
+        self.aux_coefficient = config.aux_coefficient if config.dead_latents == "auxk" else 0.0
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
         self.dead_after_steps = resolve_dead_after_steps(config, n_train_rows)
         watched = split.holdout if split.holdout.shape[0] else split.measured_train
@@ -150,43 +173,62 @@ class _Trainer:
         """Move the state by one step.
 
         Raises:
-            UserError: the loss is not finite.
+            NonFiniteError: the loss or the gradient is not finite; the weights are as before the step.
         """
         state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
         sae, optimiser, variant = state.sae, state.optimiser, self.config.variant
-        rate = learning_rate(self.config, step, n_steps)
+        rate = learning_rate(self.config, step, n_steps) / 2**state.rate_halvings
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         dead = state.silent_steps >= self.dead_after_steps
-        at = TrainingStep(step, n_steps, self.config.aux_coefficient, self.k_aux, dead)
+        at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
+        notes = []
         batch = self.split.train[self.batches.batch(step)]
-        for part in torch.split(batch, self.micro_batch):
-            x_scaled = sae.scale_inputs(take_rows(self.rows, part, self.device))
-            losses = variant.losses(sae, x_scaled, at)
-            share = part.shape[0] / batch.shape[0]
+        for x_scaled, prepared in self._parts(batch):
+            losses = variant.losses(sae, x_scaled, replace(at, prepared=prepared))
+            share = x_scaled.shape[0] / batch.shape[0]
             of_part = [losses.total.detach(), losses.reconstruction, losses.sparsity, losses.auxiliary]
             terms += share * torch.stack(of_part)
             fired |= losses.fired
+            notes += [] if losses.note is None else [losses.note]
             torch.autograd.backward(share * losses.total)
         values = tuple(terms.tolist())
         if not math.isfinite(values[0]):
-            raise UserError(
-                f"the loss became {values[0]} at step {step + 1} of {n_steps}: choose a learning_rate below "
-                f"{self.config.learning_rate:g}"
-            )
+            raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
         with torch.no_grad():
             variant.before_step(sae)
-            torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
+            norm = float(torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT))
+            if not math.isfinite(norm):
+                raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
             optimiser.step()
             share = rate / self.config.learning_rate
-            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows)))
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows), notes))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values
         state.step = step + 1
+        if self.config.dead_latents == "resample" and is_due(state.step, n_steps):
+            resample(state, self.config.seed, self.dead_after_steps, self._rows_for_directions)
+
+    def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
+        """Raw activations from which dead latents may take their directions at this step."""
+        train = self.split.train
+        chosen = train[drawn_rows(train.shape[0], self.config.seed, self.state.step)]
+        return next(self.rows.chunks(chosen, N_ROWS)).to(self.device)
+
+    def _parts(self, batch: Int[Tensor, "n_rows"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
+        """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
+        sae = self.state.sae
+        parts = [
+            sae.scale_inputs(take_rows(self.rows, part, self.device)) for part in torch.split(batch, self.micro_batch)
+        ]
+        if len(parts) == 1:
+            return iter([(parts[0], None)])
+        with torch.no_grad():
+            return zip(parts, self.config.variant.prepare_batch(sae, parts), strict=True)
 
 
 def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
@@ -228,5 +270,6 @@ def _measure(
         reconstruction_loss=reconstruction_loss,
         sparsity_loss=sparsity_loss,
         auxiliary_loss=auxiliary_loss,
+        rate_halvings=state.rate_halvings,
         of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
     )

@@ -1,4 +1,4 @@
-"""The kinds of SAE. Each module of this package but `variant` defines one; a new kind is a new module."""
+"""The kinds of SAE. A module of this package, or of a package inside, defines one; a new kind is a new module."""
 
 import pkgutil
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ DEFAULT_KIND = "relu"
 
 
 def _defined() -> Iterator[type[SaeVariant]]:
-    for found in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{found.name}")
+    """The classes that have a name; those without one are the bases of others."""
+    for found in pkgutil.walk_packages(__path__, f"{__name__}."):
+        module = import_module(found.name)
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, SaeVariant) and value.__module__ == module.__name__:
+            defined_here = isinstance(value, type) and value.__module__ == module.__name__
+            if defined_here and issubclass(value, SaeVariant) and hasattr(value, "kind"):
                 yield value
 
 
 VARIANTS: dict[str, type[SaeVariant]] = {
-    variant.kind: variant
-    for variant in sorted((found for found in _defined() if found is not SaeVariant), key=lambda found: found.kind)
+    variant.kind: variant for variant in sorted(_defined(), key=lambda found: found.kind)
 }
 """The kinds by name."""
 

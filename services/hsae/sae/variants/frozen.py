@@ -19,6 +19,7 @@ class Frozen(TopK):
     kind = "frozen"
     title = "frozen-decoder SAE"
     style = FigureStyle(colour="#CC79A7", marker="v", control_width=1.0)
+    free_directions = False
 
     def before_step(self, sae: SaeWeights) -> None:
         """Without a gradient Adam's moments stay 0, and so the decoder's bits stay what they were."""

@@ -22,6 +22,7 @@ class SoftFrozen(TopK):
     kind = "soft_frozen"
     title = "soft-frozen-decoder SAE"
     style = FigureStyle(colour="#56B4E9", marker="D", control_width=1.4)
+    free_directions = False
 
     min_cosine: Annotated[
         float,

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from hsae.sae.kernels.entries import Entries
 
 
+FiringPerRow = Annotated[
+    int,
+    Ge(1),
+    Setting(
+        "how many latents a row keeps; batch_topk and matryoshka: on average",
+        option="--k",
+        help="Firing latents per row of an SAE of the TopK family; of some kinds, on average.  [default: 32]",
+    ),
+]
+"""The setting that all kinds with a fixed number of firing latents have in common."""
+
+
 @dataclass(frozen=True)
 class TopK(SaeVariant):
     """`z = relu(pre)` at the k largest of a row, 0 elsewhere; no penalty."""
@@ -28,15 +40,7 @@ class TopK(SaeVariant):
 strongest = pre.relu().topk(config["k"])
 return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)"""
 
-    k: Annotated[
-        int,
-        Ge(1),
-        Setting(
-            "how many latents a row keeps",
-            option="--k",
-            help="Firing latents per row of a TopK SAE, frozen or not.  [default: 32]",
-        ),
-    ] = 32
+    k: FiringPerRow = 32
 
     def latent_counts(self) -> Mapping[str, int]:
         """A row cannot keep more latents than there are."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import types
 import typing
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from hsae.sae.kernels.entries import Entries
@@ -63,6 +62,7 @@ class OwnSetting:
         default: its value where none is given.
         constraints: bounds, as objects of `annotated_types`.
         about: description, option and help.
+        choices: the allowed words of a `Literal`; empty: any value within the bounds.
     """
 
     name: str
@@ -70,6 +70,7 @@ class OwnSetting:
     default: Any
     constraints: tuple[Any, ...]
     about: Setting
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,18 @@ class StepDone:
         rate_share: the step's learning rate over the greatest one.
         l0: measures the mean number of positive latents on rows that stay the same throughout the training: at most
             1,024 held-out rows of view 0, or training rows where nothing is held out.
+        notes: the `StepLosses.note` of every part of the batch; empty for kinds that note nothing.
     """
 
     step: int
     n_steps: int
     rate_share: float
     l0: Callable[[], float]
+    notes: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
-class SaeVariant(ABC):
+class SaeVariant:
     """One kind of SAE with its own settings.
 
     A kind is a frozen dataclass. Its fields are the settings that other kinds do not have; each has a default, and a
@@ -101,20 +104,31 @@ class SaeVariant(ABC):
         kind: the name by which commands, study files and the database call it.
         title: what figures call it.
         style: how figures draw it.
-        export_code: Python lines that end a function and return latents; given `pre`, the pre-activations as
-            float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the stored settings.
+        export_code: Python lines that end a function and return latents; given `x`, raw activations [n, d_model],
+            `pre`, the pre-activations as float32[n, n_latents], `sae`, the stored tensors by name, and `config`, the
+            stored settings.
+        free_directions: whether a direction may be set to any other one, as resampling does.
     """
 
     kind: ClassVar[str]
     title: ClassVar[str]
     style: ClassVar[FigureStyle]
     export_code: ClassVar[str]
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False}
+    free_directions: ClassVar[bool] = True
+    # A list of numbers is a text; YAML reads a list of one as a number.
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"allow_inf_nan": False, "coerce_numbers_to_str": True}
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError where a kind says in no way which latents fire."""
+        own_way = cls.encode is not SaeVariant.encode and cls.losses is not SaeVariant.losses
+        if hasattr(cls, "kind") and cls.firing is SaeVariant.firing and not own_way:
+            raise TypeError(f"{cls.__name__} must define firing, or both encode and losses")
 
     @classmethod
     def settings(cls) -> Mapping[str, OwnSetting]:
         """The kind's own settings by name, in the order of its fields."""
-        return _settings_of(cls)
+        kind: Any = cls  # a class, of which mypy asks that it hashes like its instances
+        return _settings_of(kind)
 
     @classmethod
     def contradiction(cls, given: Collection[str]) -> str | None:
@@ -149,8 +163,19 @@ class SaeVariant(ABC):
         """Names and shapes of the tensors (float32) without a gradient; they belong to the state and are stored."""
         return {}
 
-    def initialise(self, sae: SaeWeights) -> None:  # noqa: B027 -- most kinds have no tensors of their own
+    def initialise(self, sae: SaeWeights) -> None:
         """Set the own tensors of an SAE whose other weights have their first values. They are zeros before."""
+
+    def fit(self, sae: SaeWeights, centred: Float[Tensor, "n_rows d_model"], seed: int) -> None:
+        """Fit the first directions to training rows. Most kinds have no need: theirs are random.
+
+        It comes before the encoder is made from the directions, and before `initialise`.
+
+        Args:
+            sae: zeros, but for `input_scale`, `pre_bias` and the random directions `decoder_weight`.
+            centred: up to 8,192 training rows in scaled space, without `pre_bias`.
+            seed: seed of the training.
+        """
 
     def before_step(self, sae: SaeWeights) -> None:
         """Change the gradients of a step, before they are clipped: the decoder's lose the part along each direction.
@@ -165,6 +190,9 @@ class SaeVariant(ABC):
         """Change the weights after the optimiser's step: directions get unit norm."""
         sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
 
+    def resampled(self, sae: SaeWeights, latents: Int[Tensor, "n"]) -> None:
+        """Set the own tensors of latents whose encoder, bias (0) and direction were set anew."""
+
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """What a trained SAE of this kind has to say besides the metrics of all kinds.
 
@@ -174,9 +202,12 @@ class SaeVariant(ABC):
         """
         return {}
 
-    @abstractmethod
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
-        """Which latents fire, given their pre-activations; the value of each is its pre-activation."""
+        """Which latents fire, given their pre-activations; the value of each is its pre-activation.
+
+        `encode` and `losses` need it here; a kind that has its own of both need not define it.
+        """
+        raise NotImplementedError(f"{self.kind} has no rule that knows the pre-activations alone: call encode")
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """Latents z >= 0 of scaled activations."""
@@ -187,6 +218,29 @@ class SaeVariant(ABC):
     def decode(self, sae: SaeWeights, z: Float[Tensor, "batch n_latents"]) -> Float[Tensor, "batch d_model"]:
         """Scaled activations of latents."""
         return z @ sae.decoder_weight + sae.pre_bias
+
+    def reconstruct(
+        self,
+        sae: SaeWeights,
+        x_scaled: Float[Tensor, "batch d_model"],
+        entries: Entries,
+        z: Float[Tensor, "n_entries"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch d_model"]]:
+        """The reconstruction loss of a batch, and its residual; see `hsae.sae.losses.whole_reconstruction`."""
+        from hsae.sae.losses import whole_reconstruction
+
+        return whole_reconstruction(sae, x_scaled, entries, z)
+
+    def prepare_batch(self, sae: SaeWeights, parts: Sequence[Float[Tensor, "part d_model"]]) -> Sequence[Any]:
+        """What the losses of each part of a batch must know of the others, in the order of the parts.
+
+        It is called without gradients before the losses of a step, only where a batch is more than one part.
+
+        Args:
+            sae: the weights.
+            parts: the rows of the parts in scaled space.
+        """
+        return [None] * len(parts)
 
     def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
         """The losses of one training step, with gradients; see `hsae.sae.losses`."""
@@ -199,6 +253,7 @@ class SaeVariant(ABC):
             firing=self.firing,
             l1_weight=self.l1_weight(sae, at.step, at.n_steps),
             initial_l0=self.initial_l0(sae.n_latents),
+            reconstruct=self.reconstruct,
         )
 
 
@@ -215,11 +270,18 @@ def _settings_of(variant: type[SaeVariant]) -> Mapping[str, OwnSetting]:
             default=field.default,
             constraints=tuple(entry for entry in metadata if entry is not about),
             about=about,
+            choices=_choices(annotated),
         )
     return types.MappingProxyType(found)
 
 
 def _without_none(annotated: Any) -> type:
+    if _choices(annotated):
+        return str
     parts = [part for part in typing.get_args(annotated) if part is not types.NoneType]
     found: type = parts[0] if parts else annotated
     return found
+
+
+def _choices(annotated: Any) -> tuple[str, ...]:
+    return typing.get_args(annotated) if typing.get_origin(annotated) is typing.Literal else ()

@@ -1,6 +1,6 @@
 """Latents by their numbers, one page after the other, and one latent with everything around it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +159,12 @@ def labels_of_latents(analysis: int, latents: Sequence[int]) -> Question:
         ORDER BY l.latent
     """
     return Question(query, {"analysis": analysis, "latents": list(latents)})
+
+
+def beside_labels(labels: Iterable[Row], firing: Iterable[tuple[int, float]]) -> list[Row]:
+    """The rows of `labels_of_latents` with each latent's `activation` on one image, in the order of `firing`."""
+    by_latent = {row["latent"]: row for row in labels}
+    return [by_latent[latent] | {"activation": activation} for latent, activation in firing]
 
 
 def columns_of_bases(analyses: Sequence[int]) -> Question:

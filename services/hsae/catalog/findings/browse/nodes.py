@@ -20,55 +20,56 @@ _BEST = """
 
 def best_at_nodes(analysis: int, nodes: Sequence[int], *, basis: str) -> Question:
     """The best latent of every node in one analysis, beside its controls."""
-    return _best_in_analysis(":nodes", {"analysis": analysis, "nodes": list(nodes), "basis": basis})
+    return _best_in_analysis("= ANY(:nodes)", {"analysis": analysis, "nodes": list(nodes), "basis": basis})
 
 
 def best_in_tree(analysis: int, root: int, *, basis: str) -> Question:
     """The best latent of every node at or under `root` in one analysis, beside its controls."""
-    below = "ARRAY(SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = :root)"
+    below = "IN (SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = :root)"
     return _best_in_analysis(below, {"analysis": analysis, "root": root, "basis": basis})
 
 
-def _best_in_analysis(nodes: str, values: Row) -> Question:
-    """As `beside_controls`, with all bases of all nodes in one pass: for hundreds of nodes of one analysis.
+def _best_in_analysis(is_wanted: str, values: Row) -> Question:
+    """As `beside_controls`, with all controls of all nodes in one pass: for hundreds of nodes of one analysis.
 
     Args:
-        nodes: SQL of an array of synsets.
-        values: `analysis`, `basis`, and what `nodes` needs.
+        is_wanted: the end of an SQL condition on a synset. (An array of a subquery's rows would hide from the planner
+            how many they are.)
+        values: `analysis`, `basis`, and what `is_wanted` needs.
     """
-    of_basis = "max(q.{0}) FILTER (WHERE q.basis = :basis) AS {0}"
-    scores = ("n_images", "latent", "f1_adjusted", "f1", "precision", "recall", "auroc", "q_node")
-    first_seed = ", ".join(f"max(r.{score}) FILTER (WHERE r.seed = 0) AS {score}" for score in scores)
     query = f"""
-        WITH n_draws AS (
-            SELECT s.basis, count(*) AS n FROM layer_score s WHERE s.analysis_id = :analysis GROUP BY s.basis
+        WITH control AS (
+            SELECT s.basis, count(*) AS n, row_number() OVER (ORDER BY s.basis) AS place FROM layer_score s
+            WHERE s.analysis_id = :analysis AND s.basis = ANY(:controls) GROUP BY s.basis
         ), reached AS (
-            SELECT r.synset_id, r.basis, {ADJUSTED_SUM} / max(d.n) AS reached, {first_seed}
-            FROM node_score r JOIN n_draws d ON d.basis = r.basis
-            WHERE r.analysis_id = :analysis AND r.is_node_best AND r.basis = ANY(:bases)
-                  AND r.synset_id = ANY({nodes})
-            GROUP BY r.synset_id, r.basis
-        ), best AS (
-            SELECT q.synset_id, {", ".join(of_basis.format(score) for score in scores)},
-                   max(q.reached) FILTER (WHERE q.basis = ANY(:baselines)) AS baseline_adjusted,
-                   (array_agg(q.basis ORDER BY q.reached DESC, q.basis)
-                    FILTER (WHERE q.basis = ANY(:baselines) AND q.reached IS NOT NULL))[1] AS baseline,
-                   max(q.reached) FILTER (WHERE q.basis = 'shuffled_taxonomy') AS tree_adjusted
-            FROM reached q GROUP BY q.synset_id
+            SELECT r.synset_id, d.place, {ADJUSTED_SUM} / max(d.n) AS reached
+            FROM node_score r JOIN control d ON d.basis = r.basis
+            WHERE r.analysis_id = :analysis AND r.is_node_best AND r.basis = ANY(:controls) AND r.synset_id {is_wanted}
+            GROUP BY r.synset_id, d.place
+        ), baseline AS (
+            SELECT DISTINCT ON (q.synset_id) q.synset_id, d.basis, q.reached
+            FROM reached q JOIN control d ON d.place = q.place
+            WHERE d.basis <> 'shuffled_taxonomy' AND q.reached IS NOT NULL
+            ORDER BY q.synset_id, q.reached DESC, q.place
+        ), tree AS (
+            SELECT q.synset_id, q.reached FROM reached q JOIN control d ON d.place = q.place
+            WHERE d.basis = 'shuffled_taxonomy'
         )
-        SELECT v.*
-        FROM (
-            SELECT i.analysis_id, i.layer, i.sae_kind, y.name AS synset, n.height, n.n_classes,
-                   coalesce(i.n_score, i.n_images) AS n_scored, b.*
-            FROM best b
-            JOIN analysis_input i ON i.analysis_id = :analysis
-            JOIN synset y ON y.id = b.synset_id
-            JOIN dataset_node n ON n.dataset_id = i.dataset_id AND n.synset_id = b.synset_id
-            WHERE b.latent IS NOT NULL) v
-        ORDER BY v.synset
+        SELECT i.analysis_id, i.layer, i.sae_kind, y.name AS synset, n.height, n.n_classes,
+               coalesce(i.n_score, i.n_images) AS n_scored, r.synset_id, r.n_images, r.latent, r.f1_adjusted, r.f1,
+               r.precision, r.recall, r.auroc, r.q_node, b.reached AS baseline_adjusted, b.basis AS baseline,
+               t.reached AS tree_adjusted
+        FROM node_score r
+        JOIN analysis_input i ON i.analysis_id = r.analysis_id
+        JOIN synset y ON y.id = r.synset_id
+        JOIN dataset_node n ON n.dataset_id = i.dataset_id AND n.synset_id = r.synset_id
+        LEFT JOIN baseline b ON b.synset_id = r.synset_id
+        LEFT JOIN tree t ON t.synset_id = r.synset_id
+        WHERE r.analysis_id = :analysis AND r.is_node_best AND r.basis = :basis AND r.seed = 0
+              AND r.synset_id {is_wanted}
+        ORDER BY y.name
     """  # noqa: S608 -- names of columns, ours
-    bases = {"bases": [values["basis"], *BASELINES, "shuffled_taxonomy"], "baselines": list(BASELINES)}
-    return Question(query, values | bases)
+    return Question(query, values | {"controls": [*BASELINES, "shuffled_taxonomy"]})
 
 
 def node_across_layers(node: int, analyses: Sequence[int], *, basis: str) -> Question:

@@ -20,9 +20,8 @@ from hsae.cli.printing.output import csv_text, json_option, print_json, print_ro
 from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
 from hsae.errors import UserError
 from hsae.pipeline.exports.analysis_names import name_saes
-from hsae.pipeline.upkeep.damage import forget_object
+from hsae.pipeline.upkeep.damage import losses_noted
 from hsae.relevancy.config import MAP_METHODS
-from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 
 _COLUMNS = {
     "layer": "layer", "sae": "SAE", "latent": "latent", "label": "label", "label_f1_adjusted": "adjusted F1",
@@ -139,12 +138,8 @@ def _draw(connections: Connections, rows: list[dict[str, Any]], output: Path, si
     from hsae.pipeline.gallery.thumbnails import Thumbnails
     from hsae.relevancy.overlay import sheet
 
-    try:
+    with losses_noted(connections.sessions, "results maps"):
         values = read_maps(connections.store, rows)
-    except (ObjectMissingError, ObjectCorruptError) as loss:
-        with transaction(connections.sessions) as session:
-            forget_object(session, loss.key, "results maps", str(loss))
-        raise
     for row, value in zip(rows, values, strict=True):
         row["values"] = value
     try:

@@ -1,0 +1,80 @@
+"""hsae-admin sae compare."""
+
+from typing import Any
+
+import click
+
+from hsae.catalog import transaction
+from hsae.catalog.queries.saes import show_saes
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.saes.chosen import NUMBER
+from hsae.errors import UserError
+
+_FIGURES = {
+    "n_latents": "latents", "fvu": "FVU", "l0": "L0", "holdout_dead_share": "dead", "train_fvu": "train FVU",
+    "train_l0": "train L0", "coherence_excess": "coherence excess",
+}  # fmt: skip
+_PAIRS = {
+    "sae": "SAE", "other": "other", "n": "latents", "mean_cosine": "mean cosine", "share_above": "above .7",
+    "chance": "at random",
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("saes", nargs=-1, required=True, metavar="SAE...")
+@json_option
+@pass_connections
+def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> None:
+    """Compare SAEs of `sae list`: settings that differ, figures side by side, and how similar their directions are.
+
+    Every latent of one SAE is matched to the most similar direction of the other. "at random" is the mean cosine of as
+    many random directions.
+    """
+    if len(set(saes)) < 2:
+        raise UserError("give the numbers of two SAEs or more: `hsae-admin sae list` lists them")
+    wrong = next((given for given in saes if not NUMBER.fullmatch(given)), None)
+    if wrong is not None:
+        raise UserError(f"{wrong} is no number of an SAE: `hsae-admin sae list` lists them")
+    # torch comes with it, seconds: what is refused before does without.
+    from hsae.pipeline.exports.saes.sae_files import matched_directions
+
+    with transaction(connections.sessions) as session:
+        rows = show_saes(session, [int(given) for given in dict.fromkeys(saes)])
+    pairs = matched_directions(connections.store, rows)
+    differing = _differing(rows)
+    if as_json:
+        figures = [{name: row[name] for name in ("id", "layer", *_FIGURES)} for row in rows]
+        print_json({"settings": differing, "figures": figures, "directions": pairs})
+        return
+    out = console()
+    columns = {"setting": "setting", **{str(row["id"]): f"SAE {row['id']}" for row in rows}}
+    if differing:
+        out.print(table(differing, columns))
+        out.print()
+    figures = [{"figure": heading, **{str(row["id"]): row[name] for row in rows}} for name, heading in _FIGURES.items()]
+    out.print(
+        table(figures, {"figure": "figure", **{name: title for name, title in columns.items() if name != "setting"}})
+    )
+    out.print()
+    if pairs:
+        out.print(table(pairs, _PAIRS))
+    else:
+        click.echo("Their activations have different widths: directions cannot be compared.")
+
+
+def _differing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings that are not the same in all, a row each."""
+    flat = {row["id"]: _flat(row) for row in rows}
+    names = dict.fromkeys(name for settings in flat.values() for name in settings)
+    return [
+        {"setting": name, **{str(number): settings.get(name) for number, settings in flat.items()}}
+        for name in names
+        if len({repr(settings.get(name)) for settings in flat.values()}) > 1
+    ]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    config = {name: value for name, value in row["config"].items() if name != "imported"}
+    about = {name: row[name] for name in ("model", "layer", "dataset", "tokens")}
+    return {**about, "imported": row["imported"], **config}

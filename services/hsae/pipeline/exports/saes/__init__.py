@@ -1,0 +1,1 @@
+"""SAEs as files of other programs, and their directions beside each other."""

@@ -1,0 +1,1 @@
+"""Kinds of jobs that bring in what another program made."""

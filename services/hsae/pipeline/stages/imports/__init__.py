@@ -1,0 +1,1 @@
+"""The code of the jobs that bring in what another program made."""

@@ -1,0 +1,103 @@
+"""The n largest positive entries of a whole matrix, also where it comes in parts: what BatchTopK selects.
+
+Among equal entries the first by row, then by column, are taken, so that exactly n are (fewer where fewer are positive).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hsae.sae.kernels.entries import Entries
+
+_SAMPLE_STRIDE = 97
+_SAMPLED_FROM = 1 << 16
+_SAMPLE_SLACK = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which entries of one part are among the n largest of all parts.
+
+    Attributes:
+        least: float32[], the smallest of the n entries; infinity: there is none.
+        n_equal: int64[], how many entries of this part that equal `least` are among them: the first ones.
+    """
+
+    least: Float[Tensor, ""]
+    n_equal: Int[Tensor, ""]
+
+
+def cuts_of_parts(parts: Iterable[Float[Tensor, "n_rows n_latents"]], n: int) -> list[Cut]:
+    """The cut of every part of a matrix that comes in parts of some rows each.
+
+    Of each part no more than its n largest entries are kept in memory.
+    """
+    return _cuts([_largest(_candidates(part.flatten(), n)[1], n) for part in parts], n)
+
+
+def largest_entries(pre: Float[Tensor, "n_rows n_latents"], n: int) -> tuple[Entries, Float[Tensor, ""]]:
+    """The n largest positive entries of a matrix, and the smallest of them (infinity where there is none)."""
+    places, values = _candidates(pre.flatten(), n)
+    (cut,) = _cuts([values], n)
+    return _entries(pre, places[_within(values, cut)]), cut.least
+
+
+def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
+    """The entries of one part that its cut selects."""
+    flat = pre.flatten()
+    places = torch.nonzero(flat >= cut.least).flatten()
+    return _entries(pre, places[_within(flat[places], cut)])
+
+
+def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
+    """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
+    places = torch.nonzero(flat > _guess(flat, n)).flatten()
+    if places.shape[0] < n:
+        places = torch.nonzero(flat > 0).flatten()
+    return places, flat[places]
+
+
+def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""]:
+    """A number that is probably below the n-th largest, but not far: from a sample. A wrong one costs time only."""
+    zero = flat.new_zeros(())
+    if flat.shape[0] < _SAMPLED_FROM:
+        return zero
+    sample = flat[::_SAMPLE_STRIDE]
+    rank = int(_SAMPLE_SLACK * n / _SAMPLE_STRIDE) + 16
+    if rank >= sample.shape[0]:
+        return zero
+    return sample.kthvalue(sample.shape[0] - rank).values.clamp_min(0)
+
+
+def _largest(values: Float[Tensor, "n_entries"], n: int) -> Float[Tensor, "n"]:
+    return values if values.shape[0] <= n else values.topk(n, sorted=False).values
+
+
+def _cuts(parts: list[Float[Tensor, "n_entries"]], n: int) -> list[Cut]:
+    """The cut of every part, given values among which are the part's n largest."""
+    values = torch.cat(parts)
+    if values.shape[0] == 0:
+        return [Cut(values.new_full((), torch.inf), torch.zeros((), dtype=torch.int64, device=values.device))] * len(
+            parts
+        )
+    least = values.kthvalue(max(1, values.shape[0] - n + 1)).values
+    left = n - (values > least).sum()
+    cuts = []
+    for part in parts:
+        n_equal = torch.minimum((part == least).sum(), left)
+        left = left - n_equal
+        cuts.append(Cut(least, n_equal))
+    return cuts
+
+
+def _within(values: Float[Tensor, "n_entries"], cut: Cut) -> Tensor:
+    equal = values == cut.least
+    return (values > cut.least) | (equal & (equal.cumsum(0) <= cut.n_equal))
+
+
+def _entries(pre: Float[Tensor, "n_rows n_latents"], places: Int[Tensor, "n_entries"]) -> Entries:
+    rows = places.div(pre.shape[1], rounding_mode="floor")
+    return Entries(rows, places - rows * pre.shape[1], *pre.shape)

@@ -1,0 +1,140 @@
+"""Kinds that a penalty makes sparse: its warm-up, and a coefficient that adapts to a target L0."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from annotated_types import Gt
+
+from hsae.sae.variants.variant import SaeVariant, Setting, StepDone
+
+if TYPE_CHECKING:
+    from hsae.sae.weights import SaeWeights
+
+# The controller of `target_l0`. Ours; docs/sae.md describes it.
+_STEPS_BETWEEN = 10
+_PROPORTIONAL = 1.0
+_INTEGRAL = 0.4
+_LARGEST_ERROR = math.log(2)
+_LEAST_COEFFICIENT, _GREATEST_COEFFICIENT = 1e-6, 1e3
+L0_TOLERANCE = 0.1
+"""By which share of the target a trained SAE's L0 may differ from it."""
+
+TargetL0 = Annotated[
+    float | None,
+    Gt(0),
+    Setting(
+        "held-out L0 to which the penalty's coefficient adapts; none: it stays as given",
+        option="--target-l0",
+        help="Held-out L0 that the penalty of a ReLU, JumpReLU or gated SAE adapts to; instead of its coefficient.",
+    ),
+]
+"""The setting that these kinds have in common."""
+
+
+class Penalty(NamedTuple):
+    """The settings of a penalty.
+
+    Attributes:
+        name: the setting with the coefficient; also the tensor that holds it where it adapts.
+        coefficient: the coefficient, or what it starts from where it adapts.
+        warmup_share: the share of the steps over which the penalty rises from 0.
+        target_l0: the L0 to which the coefficient adapts; None: it stays.
+    """
+
+    name: str
+    coefficient: float
+    warmup_share: float
+    target_l0: float | None
+
+
+@dataclass(frozen=True)
+class Penalised(SaeVariant):
+    """A kind whose loss has a penalty of a coefficient, or of a target L0.
+
+    With a target the coefficient is part of the state (a tensor of its setting's name) and changes during the training.
+    `last_l0` is the L0 that it was last set by.
+    """
+
+    @abstractmethod
+    def sparsity_penalty(self) -> Penalty:
+        """The settings of the penalty."""
+
+    def stated_settings(self) -> Mapping[str, Any]:
+        """Either the coefficient or the target."""
+        penalty = self.sparsity_penalty()
+        left_out = "target_l0" if penalty.target_l0 is None else penalty.name
+        return {name: value for name, value in super().stated_settings().items() if name != left_out}
+
+    def latent_counts(self) -> Mapping[str, int]:
+        """A row cannot fire more latents than there are."""
+        target = self.sparsity_penalty().target_l0
+        return {} if target is None else {"target_l0": math.ceil(target)}
+
+    def initial_l0(self, n_latents: int) -> int:
+        """The target, if there is one; else as most kinds."""
+        target = self.sparsity_penalty().target_l0
+        return super().initial_l0(n_latents) if target is None else min(max(1, round(target)), n_latents)
+
+    def own_buffers(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
+        """With a target, the coefficient and what it was last set by."""
+        penalty = self.sparsity_penalty()
+        return {} if penalty.target_l0 is None else {penalty.name: (), "last_l0": ()}
+
+    def initialise(self, sae: SaeWeights) -> None:
+        """Start with the default coefficient, as if the target were met."""
+        penalty = self.sparsity_penalty()
+        if penalty.target_l0 is not None:
+            sae.get_buffer(penalty.name).fill_(penalty.coefficient)
+            sae.get_buffer("last_l0").fill_(penalty.target_l0)
+
+    def penalty_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
+        """The weight of the penalty at a step: a linear rise from near 0 over the warm-up, then the coefficient."""
+        penalty = self.sparsity_penalty()
+        adapts = penalty.target_l0 is not None
+        coefficient = float(sae.get_buffer(penalty.name)) if adapts else penalty.coefficient
+        return coefficient * _rise(penalty, step, n_steps)
+
+    def after_step(self, sae: SaeWeights, done: StepDone) -> None:
+        """Every 10 steps after the warm-up: a proportional-integral controller of the logarithm of the coefficient.
+
+        With `e = log(L0 / target)`, limited to a factor of 2:
+        `log(coefficient) += (e - e_before) + 0.4 * rate_share * e`.
+        """
+        super().after_step(sae, done)
+        penalty = self.sparsity_penalty()
+        target = penalty.target_l0
+        if target is None or _rise(penalty, done.step, done.n_steps) < 1 or (done.step + 1) % _STEPS_BETWEEN:
+            return
+        coefficient, last_l0 = sae.get_buffer(penalty.name), sae.get_buffer("last_l0")
+        l0 = done.l0()
+        error = _error(l0, target)
+        change = _PROPORTIONAL * (error - _error(float(last_l0), target)) + _INTEGRAL * done.rate_share * error
+        changed = float(coefficient) * math.exp(change)
+        coefficient.fill_(min(max(changed, _LEAST_COEFFICIENT), _GREATEST_COEFFICIENT))
+        last_l0.fill_(l0)
+
+    def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
+        """With a target: the last coefficient, and whether the L0 is within a tenth of the target."""
+        penalty = self.sparsity_penalty()
+        if penalty.target_l0 is None:
+            return {}
+        return {
+            penalty.name: float(sae.get_buffer(penalty.name)),
+            "target_l0": penalty.target_l0,
+            "reached_target_l0": abs(l0 / penalty.target_l0 - 1) <= L0_TOLERANCE,
+        }
+
+
+def _rise(penalty: Penalty, step: int, n_steps: int) -> float:
+    return min(1.0, (step + 1) / (penalty.warmup_share * n_steps)) if penalty.warmup_share > 0 else 1.0
+
+
+def _error(l0: float, target: float) -> float:
+    """The logarithm of L0 over the target, limited to that of 2."""
+    error = math.log(max(l0, 1e-3) / target)
+    return min(max(error, -_LARGEST_ERROR), _LARGEST_ERROR)
