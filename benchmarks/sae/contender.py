@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -48,22 +48,8 @@ class Fit(NamedTuple):
     latents: Tensor
 
 
-class Running(Protocol):
-    """A training that goes on step by step."""
-
-    def step(self) -> None:
-        """Take one step on the next batch."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-@runtime_checkable
-class Measurable(Running, Protocol):
-    """One whose result can be used."""
-
-    def fit(self, x: Float[Tensor, "n d_model"]) -> Fit:
-        """Encode and decode rows after the last step."""
+Measure = Callable[[Float[Tensor, "n d_model"]], Fit]
+"""What a trained SAE makes of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +59,45 @@ class Contender:
     Attributes:
         name: who, as the report says it.
         kind: the kind of SAE, by hsae's name.
-        start: begin a training.
+        run: train, and call a function after every step; an error that it raises ends the training. None is returned
+            for what has nothing to measure.
     """
 
     name: str
     kind: str
-    start: Callable[[Setting], Running]
+    run: Callable[[Setting, Callable[[], None]], Measure | None]
+
+    @property
+    def title(self) -> str:
+        """As the report calls it."""
+        return f"{self.kind}, {self.name}"
+
+
+class Stepping(Protocol):
+    """A training that is driven step by step."""
+
+    def step(self) -> None:
+        """Take one step on the next batch."""
+
+
+class Measurable(Stepping, Protocol):
+    """One whose result can be used."""
+
+    def fit(self, x: Float[Tensor, "n d_model"]) -> Fit:
+        """Encode and decode rows after the last step."""
+
+
+def all_steps(training: Stepping, setting: Setting, after_step: Callable[[], None]) -> None:
+    """Take the steps of a setting."""
+    for _ in range(setting.n_steps):
+        training.step()
+        after_step()
+
+
+def measured(training: Measurable, setting: Setting, after_step: Callable[[], None]) -> Measure:
+    """Take the steps of a setting, then measure."""
+    all_steps(training, setting, after_step)
+    return training.fit
 
 
 class Batches:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from benchmarks.sae.contender import Batches, Contender, Fit, Running, Setting
+from benchmarks.sae.contender import Batches, Contender, Fit, Measure, Setting, measured
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +20,8 @@ LEARNING_RATE = 1e-3
 PACKAGES = {"eai-sparsify": "sparsify", "dictionary-learning": "dictionary_learning", "sae-lens": "sae_lens"}
 """Distributions and the modules that they bring."""
 _NOT_HERE = "overcomplete: it imports torchvision, which has no wheel on PyPI for the CPU build of torch"
+_Further = Callable[[Setting], dict[str, Any]]
+_Run = Callable[[Setting, Callable[[], None]], Measure]
 _SHARES = [1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
 
 
@@ -51,7 +53,10 @@ def _warmup(setting: Setting) -> int:
 
 
 def _of_sparsify() -> Iterator[Contender]:
-    yield Contender(f"sparsify {version('eai-sparsify')}", "topk", _Sparsify)
+    def run(setting: Setting, after_step: Callable[[], None]) -> Measure:
+        return measured(_Sparsify(setting), setting, after_step)
+
+    yield Contender(f"sparsify {version('eai-sparsify')}", "topk", run)
 
 
 class _Sparsify:
@@ -93,9 +98,6 @@ class _Sparsify:
             latents.scatter_(1, out.latent_indices, out.latent_acts)
         return Fit(out.sae_out, latents)
 
-    def close(self) -> None:
-        pass
-
 
 def _of_dictionary_learning() -> Iterator[Contender]:
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
@@ -105,8 +107,8 @@ def _of_dictionary_learning() -> Iterator[Contender]:
     from dictionary_learning.trainers.standard import StandardTrainer
     from dictionary_learning.trainers.top_k import TopKTrainer
 
-    def started(trainer: Any, further: Callable[[Setting], dict[str, Any]]) -> Callable[[Setting], Running]:
-        return lambda setting: _DictionaryLearning(trainer, further(setting), setting)
+    def runs(trainer: Any, further: _Further) -> _Run:
+        return lambda setting, after: measured(_DictionaryLearning(trainer, further(setting), setting), setting, after)
 
     def by_count(setting: Setting) -> dict[str, Any]:
         return {"k": setting.k, "threshold_start_step": _warmup(setting)}
@@ -115,7 +117,7 @@ def _of_dictionary_learning() -> Iterator[Contender]:
         return {"sparsity_warmup_steps": _warmup(setting)}
 
     name = f"dictionary_learning {version('dictionary-learning')}"
-    kinds: dict[str, tuple[Any, Callable[[Setting], dict[str, Any]]]] = {
+    kinds: dict[str, tuple[Any, _Further]] = {
         "topk": (TopKTrainer, by_count),
         "batch_topk": (BatchTopKTrainer, by_count),
         "matryoshka": (MatryoshkaBatchTopKTrainer, lambda s: by_count(s) | {"group_fractions": _SHARES}),
@@ -124,7 +126,7 @@ def _of_dictionary_learning() -> Iterator[Contender]:
         "gated": (GatedSAETrainer, by_penalty),
     }
     for kind, (trainer, further) in kinds.items():
-        yield Contender(name, kind, started(trainer, further))
+        yield Contender(name, kind, runs(trainer, further))
 
 
 class _DictionaryLearning:
@@ -157,9 +159,6 @@ class _DictionaryLearning:
             latents = self._trainer.ae.encode(x * self._scale)
             return Fit(self._trainer.ae.decode(latents) / self._scale, latents)
 
-    def close(self) -> None:
-        pass
-
 
 def _of_sae_lens() -> Iterator[Contender]:
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
@@ -172,14 +171,14 @@ def _of_sae_lens() -> Iterator[Contender]:
     from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEConfig
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
-    def started(sae: Any, config: Any, further: Callable[[Setting], dict[str, Any]]) -> Callable[[Setting], Running]:
-        return lambda setting: _SaeLens(sae, config, further(setting), setting)
+    def runs(sae: Any, config: Any, further: _Further) -> _Run:
+        return lambda setting, after: measured(_SaeLens(sae, config, further(setting), setting), setting, after)
 
     def widths(setting: Setting) -> list[int]:
         return [round(sum(_SHARES[: n + 1]) * setting.n_latents) for n in range(len(_SHARES))]
 
     name = f"SAELens {version('sae-lens')}"
-    kinds: dict[str, tuple[Any, Any, Callable[[Setting], dict[str, Any]]]] = {
+    kinds: dict[str, tuple[Any, Any, _Further]] = {
         "topk": (TopKTrainingSAE, TopKTrainingSAEConfig, lambda s: {"k": s.k}),
         "batch_topk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, lambda s: {"k": s.k}),
         "matryoshka": (
@@ -192,7 +191,7 @@ def _of_sae_lens() -> Iterator[Contender]:
         "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, lambda s: {"l1_warm_up_steps": _warmup(s)}),
     }
     for kind, (sae, config, further) in kinds.items():
-        yield Contender(name, kind, started(sae, config, further))
+        yield Contender(name, kind, runs(sae, config, further))
 
 
 class _SaeLens:
@@ -225,6 +224,3 @@ class _SaeLens:
         with torch.no_grad():
             latents = self._sae.encode(x * self._scale)
             return Fit(self._sae.decode(latents) / self._scale, latents)
-
-    def close(self) -> None:
-        pass

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from benchmarks.sae.contender import Batches, Contender, Setting, clip_and_step
+from benchmarks.sae.contender import Batches, Contender, Setting, all_steps, clip_and_step
 
 DENSE = "plain dense step"
 ONE_PRODUCT = "one product (bound of a sparse step)"
@@ -12,9 +12,9 @@ FIVE_PRODUCTS = "five products (bound of a dense step)"
 def plain_contenders() -> list[Contender]:
     """ReLU + L1 as one writes it down, and the two bounds."""
     return [
-        Contender(DENSE, "relu", _Dense),
-        Contender(ONE_PRODUCT, "bound", lambda setting: _Products(setting, backward=False)),
-        Contender(FIVE_PRODUCTS, "bound", lambda setting: _Products(setting, backward=True)),
+        Contender(DENSE, "relu", lambda setting, after: all_steps(_Dense(setting), setting, after)),
+        Contender(ONE_PRODUCT, "bound", lambda setting, after: all_steps(_Products(setting), setting, after)),
+        Contender(FIVE_PRODUCTS, "bound", lambda setting, after: all_steps(_FiveProducts(setting), setting, after)),
     ]
 
 
@@ -41,24 +41,21 @@ class _Dense:
         with torch.no_grad():
             self._decoder.div_(self._decoder.norm(dim=1, keepdim=True))
 
-    def close(self) -> None:
-        pass
-
 
 class _Products:
-    def __init__(self, setting: Setting, *, backward: bool) -> None:
+    def __init__(self, setting: Setting) -> None:
         generator = torch.Generator().manual_seed(setting.seed)
         self._batches = Batches(setting)
         self._weight = torch.randn(setting.n_latents, setting.d_model, generator=generator)
-        self._backward = backward
 
+    def step(self) -> None:
+        _pre = self._batches.next() @ self._weight.T
+
+
+class _FiveProducts(_Products):
     def step(self) -> None:
         x = self._batches.next()
         pre = x @ self._weight.T
-        if self._backward:
-            gradient = pre @ self._weight
-            _of_pre = gradient @ self._weight.T
-            _of_decoder, _of_encoder = pre.T @ gradient, pre.T @ x
-
-    def close(self) -> None:
-        pass
+        gradient = pre @ self._weight
+        _of_pre = gradient @ self._weight.T
+        _of_decoder, _of_encoder = pre.T @ gradient, pre.T @ x

@@ -8,19 +8,18 @@ share.
 import argparse
 import importlib.util
 import os
-import statistics
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
 
 import torch
 from benchmarks.measure import Row, at_least, machine, print_header, print_report, versions
-from benchmarks.sae.contender import Contender, Running, Setting
+from benchmarks.sae.contender import Setting
 from benchmarks.sae.own_trainings import OURS, own_contenders
 from benchmarks.sae.peer_trainings import peer_contenders
 from benchmarks.sae.plain_steps import DENSE, ONE_PRODUCT, plain_contenders
+from benchmarks.sae.steps_in_turns import speeds
 from benchmarks.sae.training_quality import quality_rows
 from jaxtyping import Float
 from torch import Tensor
@@ -42,34 +41,6 @@ def synthetic_rows(n_rows: int, d_model: int, seed: int) -> Float[Tensor, "n_row
     rows = torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=weights, mode="sum")
     rows += 3 * torch.randn(d_model, generator=generator)
     return rows + 0.02 * torch.randn(n_rows, d_model, generator=generator)
-
-
-def speeds(contenders: Sequence[Contender], setting: Setting, n_steps: int) -> tuple[dict[str, float], list[str]]:
-    """Median vectors a second by title; steps in turns, after two that warm up. And what failed."""
-    running: dict[str, Running] = {}
-    failed: list[str] = []
-    seconds: dict[str, list[float]] = {}
-    for turn in range(n_steps + 2):
-        for contender in contenders:
-            title = f"{contender.kind}, {contender.name}"
-            try:
-                if turn == 0:
-                    running[title] = contender.start(setting)
-                if title in running:
-                    start = time.perf_counter()
-                    running[title].step()
-                    if turn >= 2:
-                        seconds.setdefault(title, []).append(time.perf_counter() - start)
-            except Exception as error:
-                if contender.name == OURS:
-                    raise
-                running.pop(title, None)
-                failed.append(f"{title}: {type(error).__name__}: {error}".splitlines()[0])
-    for training in running.values():
-        training.close()
-    for title, values in seconds.items():
-        print(f"  {title}: {', '.join(f'{value:.3f}' for value in values)} s", flush=True)
-    return {title: setting.batch_size / statistics.median(values) for title, values in seconds.items()}, failed
 
 
 def speed_rows(found: Mapping[str, float]) -> Iterator[Row]:
@@ -104,7 +75,7 @@ def main() -> None:
     parser.add_argument("--d-model", type=int, default=768, help="width of the synthetic rows (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=4_096, help="rows a step (default: %(default)s)")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)  # see `steps_in_turns`
     peers, missing, of_peers = peer_contenders()
     where, what = machine(), versions() | of_peers
     print_header("training steps of sparse autoencoders", where, what)
@@ -117,7 +88,8 @@ def main() -> None:
     setting = Setting(
         synthetic_rows(5 * arguments.batch, arguments.d_model, 0), 8 * arguments.d_model, arguments.batch, n_steps=1_000
     )
-    found, failed = speeds([*plain_contenders(), *own, *peers], setting, arguments.steps)
+    found, failed = speeds([*plain_contenders(), *own, *peers], setting, arguments.steps, arguments.threads)
+    torch.set_num_threads(arguments.threads)
     rows = list(speed_rows(found))
     if arguments.quality_steps:
         of_quality, also_failed = quality_rows([*own, *peers], arguments.quality_steps)

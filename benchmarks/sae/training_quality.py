@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from benchmarks.findings.real_layers import RealLayers, known_data
 from benchmarks.measure import Row
-from benchmarks.sae.contender import Contender, Fit, Measurable, Setting
+from benchmarks.sae.contender import Contender, Fit, Setting
 from benchmarks.sae.own_trainings import OURS
 from jaxtyping import Float
 from torch import Tensor
@@ -29,24 +29,20 @@ def quality_rows(contenders: Sequence[Contender], n_steps: int) -> tuple[list[Ro
     rows: list[Row] = []
     failed: list[str] = []
     for contender in contenders:
-        title = f"{contender.kind}, {contender.name}"
         try:
-            rows += _measured(title, contender, setting, unseen)
+            rows += _measured(contender, setting, unseen)
         except Exception as error:
             if contender.name == OURS:
                 raise
-            failed.append(f"{title}: {type(error).__name__}: {error}".splitlines()[0])
+            failed.append(f"{contender.title}: {type(error).__name__}: {error}".splitlines()[0])
     return rows, failed
 
 
-def _measured(title: str, contender: Contender, setting: Setting, unseen: Tensor) -> Iterator[Row]:
-    start = time.perf_counter()
-    training = contender.start(setting)
-    assert isinstance(training, Measurable)
-    for _ in range(setting.n_steps):
-        training.step()
-    fit = training.fit(unseen)
-    training.close()
+def _measured(contender: Contender, setting: Setting, unseen: Tensor) -> Iterator[Row]:
+    start, title = time.perf_counter(), contender.title
+    measure = contender.run(setting, lambda: None)
+    assert measure is not None
+    fit = measure(unseen)
     fvu, l0, dead = _figures(fit, unseen)
     print(f"  {title}: FVU {fvu:.4f}, L0 {l0:.1f}, dead {dead:.3f}, {time.perf_counter() - start:.1f} s", flush=True)
     yield Row(f"{title}: held-out FVU", fvu, "")

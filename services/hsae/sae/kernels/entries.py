@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hsae.sae.kernels.devices import ways
@@ -70,9 +70,14 @@ class Entries:
 
 def positive_entries(pre: Float[Tensor, "n_rows n_latents"]) -> Entries:
     """Where a matrix is above 0."""
-    places = true_places(pre > 0)
-    rows = places // pre.shape[1]
-    return Entries(rows, places - rows * pre.shape[1], *pre.shape)
+    return entries_where(pre > 0)
+
+
+def entries_where(mask: Bool[Tensor, "n_rows n_latents"]) -> Entries:
+    """Where a mask is true."""
+    places = true_places(mask)
+    rows = places // mask.shape[1]
+    return Entries(rows, places - rows * mask.shape[1], *mask.shape)
 
 
 def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:

@@ -63,7 +63,7 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     whole = n_columns - n_columns % group
     n_blocks = whole // _BLOCK
     # Block b has the columns b, b + n_blocks, ...: the maximum of columns far apart is one of whole vectors.
-    maxima = matrix[:, :whole].unflatten(1, (_BLOCK, n_blocks)).amax(dim=1)
+    maxima = matrix[:, :whole].reshape(n_rows, _BLOCK, n_blocks).amax(dim=1)
     of_groups = maxima.view(n_rows, group // _BLOCK, -1).amax(dim=1)
     threshold = of_groups.topk(k, dim=1, sorted=False).values.amin(dim=1)
 
@@ -95,13 +95,14 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     return best.values, columns.gather(1, best.indices)
 
 
-def true_places(mask: Bool[Tensor, "n_rows n_columns"]) -> Int[Tensor, "n"]:
-    """The places of True in a contiguous mask, ascending: `row * n_columns + column`.
+def true_places(mask: Bool[Tensor, "..."]) -> Int[Tensor, "n"]:
+    """The places of True in a contiguous mask, ascending: `mask.flatten().nonzero().flatten()`.
 
     Few are true, so eight at a time are looked at first, on the CPU four times as fast as `nonzero`.
     """
-    if mask.shape[1] % 8 or not ways(mask.device).selects_by_blocks:
-        return mask.view(-1).nonzero().view(-1)
-    words = mask.view(torch.int64).view(-1).nonzero().view(-1)
-    inside = mask.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
+    flat = mask.view(-1)
+    if flat.shape[0] % 8 or not ways(mask.device).selects_by_blocks:
+        return flat.nonzero().view(-1)
+    words = flat.view(torch.int64).nonzero().view(-1)
+    inside = flat.view(-1, 8).index_select(0, words).view(-1).nonzero().view(-1)
     return words[inside >> 3] * 8 + (inside & 7)
