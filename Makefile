@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 # Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-starts bench-sql bench-explorer storm audit clean
+.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-sae bench-starts bench-sql bench-explorer storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -83,6 +83,13 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 	$(BIN)/python -m benchmarks.hierarchy.probes --size demo
 	$(BIN)/python -m benchmarks.hierarchy.probes --size full
 	$(BIN)/python -m benchmarks.hierarchy.node_scores --size full
+
+bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (ten minutes)
+	test -d .venv-bench-peers || $(PYTHON) -m venv .venv-bench-peers
+	.venv-bench-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers]' torchvision==0.28.0
+	# nnsight names torchvision and does not need it; PyPI's cannot be loaded beside the CPU build of torch.
+	.venv-bench-peers/bin/python -m pip uninstall --quiet --yes torchvision
+	.venv-bench-peers/bin/python -m benchmarks.sae.sae_training
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python -m benchmarks.large_study.sql_questions

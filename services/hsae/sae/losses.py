@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hsae.sae.kernels.encoder_product import encoder_product
 from hsae.sae.kernels.entries import Entries, decode_entries, top_k_entries, with_encoder_gradient
 from hsae.sae.weights import SaeWeights
 
@@ -123,7 +123,7 @@ def sparse_losses(
     centred = (x_scaled - sae.pre_bias).detach()
     bias = bias_with_pre_bias_gradient(sae)
     with torch.no_grad():
-        pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
+        pre = encoder_product(centred, sae.encoder_weight, sae.encoder_bias)
         entries = firing(pre)
     z = with_encoder_gradient(centred, sae.encoder_weight, bias, entries, pre[entries.rows, entries.latents])
     reconstruction, residual = reconstruct(sae, x_scaled, entries, z)

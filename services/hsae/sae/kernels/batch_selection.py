@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hsae.sae.kernels.entries import Entries
+from hsae.sae.kernels.selection import true_places
 
 _SAMPLE_STRIDE = 97
 _SAMPLED_FROM = 1 << 16
@@ -48,15 +49,15 @@ def largest_entries(pre: Float[Tensor, "n_rows n_latents"], n: int) -> tuple[Ent
 def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
     """The entries of one part that its cut selects."""
     flat = pre.flatten()
-    places = torch.nonzero(flat >= cut.least).flatten()
+    places = true_places(flat >= cut.least)
     return _entries(pre, places[_within(flat[places], cut)])
 
 
 def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
     """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
-    places = torch.nonzero(flat > _guess(flat, n)).flatten()
+    places = true_places(flat > _guess(flat, n))
     if places.shape[0] < n:
-        places = torch.nonzero(flat > 0).flatten()
+        places = true_places(flat > 0)
     return places, flat[places]
 
 

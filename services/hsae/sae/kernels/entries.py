@@ -1,18 +1,21 @@
 """The matrix products of an SAE without the zeros of its latents.
 
 A row has tens of positive latents out of thousands. The decoder and three of the four products of the backward pass
-need only those, and on the CPU they go through `embedding_bag`, which is 5 to 10 times as fast as the dense products
-(batches of 128..1024, d_model 192..768, 16..32 latents a row). Where more than one entry in twenty is positive, and on
-other devices, the dense products are used: there they are fast and, unlike scattered additions, deterministic.
+need only those. On the CPU that is 5 to 10 times as fast as the dense products (batches of 128..1024, d_model 192..768,
+16..32 latents a row). Dense products are used where more than one entry in twenty is positive, and on devices without
+a sparse one (`hsae.sae.kernels.devices`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from hsae.sae.kernels.devices import ways
+from hsae.sae.kernels.products import Bags, plain_sums, weighted_sums
+from hsae.sae.kernels.selection import largest_of_rows, true_places
 
 _DENSE_FROM_SHARE = 1 / 20
 
@@ -32,17 +35,32 @@ class Entries:
     latents: Int[Tensor, "n_entries"]
     n_rows: int
     n_latents: int
+    _by_latent: list[tuple[Int[Tensor, "n_entries"], Bags]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @property
     def dense_is_faster(self) -> bool:
         """Whether products should go through the dense matrix."""
         many = self.rows.shape[0] > _DENSE_FROM_SHARE * self.n_rows * self.n_latents
-        return many or self.rows.device.type != "cpu"
+        return many or ways(self.rows.device).sparse_product == "none"
 
     def offsets(self) -> Int[Tensor, "n_rows"]:
         """Where the entries of each row begin."""
-        counts = torch.bincount(self.rows, minlength=self.n_rows)
-        return counts.cumsum(0) - counts
+        return _first_places(self.rows, self.n_rows)
+
+    def by_row(self) -> Bags:
+        """The entries as they are: an output is a row, made from rows of a table of latents."""
+        return Bags(self.rows, self.offsets(), self.latents, uneven=False)
+
+    def by_latent(self) -> tuple[Int[Tensor, "n_entries"], Bags]:
+        """The order that sorts the entries by latent, and the entries in it."""
+        if not self._by_latent:
+            # Torch's own gradient of embedding_bag sorts the same way: its sums have the same order, and the same bits.
+            latents, order = torch.sort(self.latents)
+            bags = Bags(latents, _first_places(latents, self.n_latents), self.rows[order], uneven=True)
+            self._by_latent.append((order, bags))
+        return self._by_latent[0]
 
     def to_dense(self, values: Float[Tensor, "n_entries"]) -> Float[Tensor, "n_rows n_latents"]:
         """The matrix with `values` at the entries and zeros elsewhere."""
@@ -52,31 +70,42 @@ class Entries:
 
 def positive_entries(pre: Float[Tensor, "n_rows n_latents"]) -> Entries:
     """Where a matrix is above 0."""
-    rows, latents = torch.nonzero(pre > 0, as_tuple=True)
-    return Entries(rows, latents, *pre.shape)
+    return entries_where(pre > 0)
+
+
+def entries_where(mask: Bool[Tensor, "n_rows n_latents"]) -> Entries:
+    """Where a mask is true."""
+    places = true_places(mask)
+    rows = places // mask.shape[1]
+    return Entries(rows, places - rows * mask.shape[1], *mask.shape)
 
 
 def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
     """Where the k largest entries of each row are, as far as they are above 0."""
-    indices = top_k_indices(pre, k)
-    rows, places = torch.nonzero(pre.gather(1, indices) > 0, as_tuple=True)
+    values, indices = _top_k(pre, k)
+    rows, places = torch.nonzero(values > 0, as_tuple=True)
     return Entries(rows, indices[rows, places], *pre.shape)
 
 
 def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor, "n_rows k"]:
     """The k largest entries of every row, the largest first; among equal ones above 0 the lower latent number wins."""
+    return _top_k(pre, k)[1]
+
+
+def _top_k(pre: Float[Tensor, "n_rows n_latents"], k: int) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
+    """Values and latents of the k largest entries of every row."""
     n_latents = pre.shape[1]
     # One entry more than asked for shows whether equal values straddle the border, where topk may take any of them.
-    values, indices = pre.topk(min(k + 1, n_latents), dim=1)
+    values, indices = largest_of_rows(pre, min(k + 1, n_latents))
     if k >= n_latents:
-        return indices
+        return values, indices
     straddles = (values[:, k - 1] == values[:, k]) & (values[:, k] > 0)
-    indices = indices[:, :k]
+    values, indices = values[:, :k], indices[:, :k]
     if bool(straddles.any()):
         by_value = torch.sort(pre[straddles], dim=1, descending=True, stable=True).indices
         indices = indices.clone()
         indices[straddles] = by_value[:, :k]
-    return indices
+    return values, indices
 
 
 def with_encoder_gradient(
@@ -100,7 +129,26 @@ def decode_entries(
     """`entries.to_dense(values) @ weight`, differentiable in values and weight."""
     if entries.dense_is_faster:
         return entries.to_dense(values) @ weight
-    return F.embedding_bag(entries.latents, weight, entries.offsets(), per_sample_weights=values, mode="sum")
+    decoded = weighted_sums(entries.by_row(), values, weight)
+    tracked: Tensor = _DecoderGradient.apply(decoded, weight, entries, values.detach())  # type: ignore[no-untyped-call]
+    return tracked
+
+
+class _DecoderGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, decoded: Tensor, weight: Tensor, entries: Entries, values: Tensor) -> Tensor:
+        ctx.entries = entries
+        ctx.save_for_backward(values)
+        return decoded.view_as(decoded)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        (values,) = ctx.saved_tensors
+        if not ctx.needs_input_grad[1]:
+            return gradient, None, None, None
+        order, bags = ctx.entries.by_latent()
+        return gradient, weighted_sums(bags, values[order], gradient), None, None
 
 
 class _EncoderGradient(torch.autograd.Function):
@@ -118,15 +166,11 @@ class _EncoderGradient(torch.autograd.Function):
         if entries.dense_is_faster:
             dense = entries.to_dense(gradient)
             return None, dense.T @ inputs, dense.sum(dim=0), None, None
-        bias_gradient = gradient.new_zeros(entries.n_latents).index_add_(0, entries.latents, gradient)
-        return None, _outer_sums(entries, gradient, inputs), bias_gradient, None, None
+        order, bags = entries.by_latent()
+        of_weight = weighted_sums(bags, gradient[order], inputs)
+        return None, of_weight, plain_sums(entries.latents, gradient, order, bags), None, None
 
 
-def _outer_sums(
-    entries: Entries, values: Float[Tensor, "n_entries"], inputs: Float[Tensor, "n_rows d_model"]
-) -> Float[Tensor, "n_latents d_model"]:
-    """`entries.to_dense(values).T @ inputs`: what embedding_bag computes as the gradient of its weight."""
-    with torch.enable_grad():
-        weight = inputs.new_zeros(entries.n_latents, inputs.shape[1], requires_grad=True)
-        (gradient,) = torch.autograd.grad(decode_entries(entries, values.detach(), weight), weight, inputs)
-    return gradient
+def _first_places(ascending: Int[Tensor, "n"], n_numbers: int) -> Int[Tensor, "m"]:
+    """Where each of the numbers 0 .. n_numbers - 1 begins among ascending ones."""
+    return torch.searchsorted(ascending, torch.arange(n_numbers, device=ascending.device))

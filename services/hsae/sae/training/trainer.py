@@ -17,6 +17,7 @@ from torch import Tensor
 from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
 from hsae.sae.evaluation.curve import CurvePoint, CurveRows
 from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
+from hsae.sae.kernels.encoder_product import product_memory
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
@@ -77,6 +78,7 @@ class CheckpointSaving(NamedTuple):
     waiting: Callable[[], None] = lambda: None
 
 
+@product_memory()
 def train(
     config: SaeConfig,
     rows: TrainingRows | StreamedRows,

@@ -68,15 +68,15 @@ return magnitude.relu() * (pre > 0)"""
     def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
         """The losses above and the auxiliary one; products touch open gates only."""
         import torch
-        import torch.nn.functional as F
 
+        from hsae.sae.kernels.encoder_product import encoder_product
         from hsae.sae.kernels.entries import decode_entries, positive_entries, with_encoder_gradient
         from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss
 
         centred = (x_scaled - sae.pre_bias).detach()
         n_rows, d_model = x_scaled.shape
         with torch.no_grad():
-            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
+            pre = encoder_product(centred, sae.encoder_weight, sae.encoder_bias)
             open_gates = positive_entries(pre)
             values = pre[open_gates.rows, open_gates.latents]
         latents = open_gates.latents

@@ -117,9 +117,9 @@ class JumpRelu(Penalised):
     def losses(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"], at: TrainingStep) -> StepLosses:
         """The losses above and the auxiliary one; no product touches an entry far below its threshold."""
         import torch
-        import torch.nn.functional as F
 
-        from hsae.sae.kernels.entries import Entries, decode_entries, with_encoder_gradient
+        from hsae.sae.kernels.encoder_product import encoder_product
+        from hsae.sae.kernels.entries import Entries, decode_entries, entries_where, with_encoder_gradient
         from hsae.sae.kernels.jump import jump_relu, step
         from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss
 
@@ -127,10 +127,10 @@ class JumpRelu(Penalised):
         n_rows = x_scaled.shape[0]
         thresholds = self.thresholds(sae)
         with torch.no_grad():
-            pre = F.linear(centred, sae.encoder_weight, sae.encoder_bias).float()  # bfloat16 under autocast
+            pre = encoder_product(centred, sae.encoder_weight, sae.encoder_bias)
             # Entries that fire, and those whose threshold feels them: all others have neither value nor gradient.
-            rows, latents = torch.nonzero(pre > (thresholds - self.bandwidth / 2).clamp_min(0), as_tuple=True)
-            near = Entries(rows, latents, *pre.shape)
+            near = entries_where(pre > (thresholds - self.bandwidth / 2).clamp_min(0))
+            rows, latents = near.rows, near.latents
             fires = torch.nonzero(pre[rows, latents] > thresholds[latents]).flatten()
             firing = Entries(rows[fires], latents[fires], *pre.shape)
             values = pre[rows, latents]

@@ -1,0 +1,106 @@
+"""Training steps of hsae beside those of other packages, and what they are worth.
+
+Speed: steps on synthetic rows of width 768 with 6,144 latents and batches of 4,096, all in turns on the same batches.
+Worth: each is trained to the same number of vectors on class tokens of the demo's images; held-out FVU, L0 and dead
+share.
+"""
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
+os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
+
+import torch
+from benchmarks.measure import Row, at_least, machine, print_header, print_report, versions
+from benchmarks.sae.contender import Setting
+from benchmarks.sae.own_trainings import OURS, own_contenders
+from benchmarks.sae.peer_trainings import peer_contenders
+from benchmarks.sae.plain_steps import DENSE, ONE_PRODUCT, plain_contenders
+from benchmarks.sae.steps_in_turns import speeds
+from benchmarks.sae.training_quality import quality_rows
+from jaxtyping import Float
+from torch import Tensor
+
+from hsae.pipeline.execution.freed_memory import keep_freed_memory
+
+_SHARE_OF_BOUND = 0.65
+_OVER_SPARSIFY = 2.0
+_OVER_PEERS = 3.0
+_STREAMING = "benchmarks.sae.streaming"
+
+
+def synthetic_rows(n_rows: int, d_model: int, seed: int) -> Float[Tensor, "n_rows d_model"]:
+    """Sums of 20 of 2,000 directions, with an offset and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(2_000, d_model, generator=generator), dim=1)
+    chosen = torch.randint(2_000, (n_rows, 20), generator=generator)
+    weights = torch.rand(n_rows, 20, generator=generator) + 0.5
+    rows = torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=weights, mode="sum")
+    rows += 3 * torch.randn(d_model, generator=generator)
+    return rows + 0.02 * torch.randn(n_rows, d_model, generator=generator)
+
+
+def speed_rows(found: Mapping[str, float]) -> Iterator[Row]:
+    """Vectors a second, and the goals."""
+    for title, value in found.items():
+        yield Row(title, value, "vectors/s")
+    bound = found.get(f"bound, {ONE_PRODUCT}")
+    ours = {title.split(", ")[0]: value for title, value in found.items() if title.endswith(f", {OURS}")}
+    for kind, value in ours.items():
+        others = {t: v for t, v in found.items() if t.startswith(f"{kind}, ") and not t.endswith((OURS, DENSE))}
+        if bound is not None:
+            title = f"{kind}: share of the one-product bound"
+            share = value / bound
+            yield at_least(title, share, "", _SHARE_OF_BOUND) if kind == "topk" else Row(title, share, "")
+        for title, other in others.items():
+            if kind == "topk" and title.startswith("topk, sparsify"):
+                yield at_least(f"{kind}: over {title.split(', ')[1]}", value / other, "times", _OVER_SPARSIFY)
+        if others and kind != "topk":
+            yield at_least(f"{kind}: over the fastest peer", value / max(others.values()), "times", _OVER_PEERS)
+    dense = found.get(f"relu, {DENSE}")
+    if dense is not None and "relu" in ours:
+        yield Row("relu: over the plain dense step", ours["relu"] / dense, "times")
+
+
+def main() -> None:
+    keep_freed_memory()  # as in a job
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of each (default: %(default)s)")
+    parser.add_argument("--quality-steps", type=int, default=400, help="steps of the trainings that are judged")
+    parser.add_argument("--kinds", nargs="*", help="of hsae (default: all)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
+    parser.add_argument("--d-model", type=int, default=768, help="width of the synthetic rows (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=4_096, help="rows a step (default: %(default)s)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # see `steps_in_turns`
+    peers, missing, of_peers = peer_contenders()
+    where, what = machine(), versions() | of_peers
+    print_header("training steps of sparse autoencoders", where, what)
+    own = list(own_contenders(arguments.kinds))
+    shared = {contender.kind for contender in own}
+    peers = [contender for contender in peers if contender.kind in shared]
+    for contender in own:
+        if not any(peer.kind == contender.kind for peer in peers):
+            missing.append(f"{contender.kind}: no installed peer has it")
+    setting = Setting(
+        synthetic_rows(5 * arguments.batch, arguments.d_model, 0), 8 * arguments.d_model, arguments.batch, n_steps=1_000
+    )
+    found, failed = speeds([*plain_contenders(), *own, *peers], setting, arguments.steps, arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    rows = list(speed_rows(found))
+    if arguments.quality_steps:
+        of_quality, also_failed = quality_rows([*own, *peers], arguments.quality_steps)
+        rows += of_quality
+        failed += also_failed
+    if importlib.util.find_spec(_STREAMING) is not None:
+        rows += import_module(_STREAMING).streaming_rows()
+    else:
+        missing.append("rows that are streamed, and several SAEs in one pass")
+    print_report(rows, where, what, [*missing, *failed, "GPUs; a bf16 encoder"])
+
+
+if __name__ == "__main__":
+    main()
