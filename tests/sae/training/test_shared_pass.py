@@ -90,7 +90,8 @@ def test_trainings_of_other_lengths_and_other_rows_may_sit_beside_each_other(sha
 
 def test_one_that_goes_back_to_an_earlier_step_is_waited_for(shards, monkeypatch):
     monkeypatch.setitem(VARIANTS, Fragile.kind, Fragile)
-    monkeypatch.setitem(bearable, "loss", 0.6)
+    for what, limit in {"loss": 0.6, "gradient": 9.0, "weights": 9.0}.items():
+        monkeypatch.setitem(bearable, what, limit)
     fragile = SaeConfig.parse({**FRAGILE, "rows": "stream", "window_shards": 1})
     other = SaeConfig.parse({**FRAGILE, "kind": "topk", "rows": "stream", "window_shards": 1})
     made = at_once({"fragile": training(shards, fragile), "other": training(shards, other)})

@@ -26,8 +26,9 @@ _PAIRS = {
 @json_option
 @pass_connections
 def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> None:
-    """Compare SAEs of `sae list`: settings that differ, figures side by side, and how similar their directions are.
+    """Compare SAEs: settings, figures, and how similar their directions are.
 
+    SAEs are numbers of `sae list` or names of imported ones. Of the settings those are shown that differ.
     Every latent of one SAE is matched to the most similar direction of the other. "at random" is the mean cosine of as
     many random directions.
     """

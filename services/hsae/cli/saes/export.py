@@ -22,10 +22,10 @@ _FORMATS = ("hsae", "saelens", "dictionary_learning", "sparsify")
 @json_option
 @pass_connections
 def export(connections: Connections, sae: str, format_name: str, folder: Path, as_json: bool) -> None:
-    """Write an SAE for another program, or in our own format, as safetensors and JSON.
+    """Write an SAE for another program, or in our own format.
 
-    SAE is a number of `sae list`, or the name of an imported one. For other programs latents are in units of the
-    activations: those of here divided by the SAE's input_scale.
+    The files are safetensors and JSON. SAE is a number of `sae list`, or the name of an imported one. For other
+    programs latents are in units of the activations: those of here divided by the SAE's input_scale.
     """
     # torch comes with it, seconds: help and completion do without.
     from hsae.pipeline.exports.saes.sae_files import export_sae

@@ -25,7 +25,7 @@ _IMPORTED = {
 @json_option
 @pass_connections
 def list_(connections: Connections, imported: bool, as_json: bool) -> None:
-    """List SAEs, or with --imported those of other programs, as they were registered.
+    """List SAEs, or with --imported those of other programs.
 
     FVU and L0 are of held-out rows.
     """

@@ -45,9 +45,9 @@ _OF_ORIGIN = ("format", "hook_point", "layer", "model", "tokens")
 @json_option
 @pass_connections
 def show(connections: Connections, sae: str, plot: Path | None, as_json: bool) -> None:
-    """Show an SAE: its settings, its figures on held-out and training rows, its origin; with --plot its training.
+    """Show an SAE: its settings, its figures on held-out and training rows, its origin.
 
-    SAE is a number of `sae list`, or the name of an imported one.
+    With --plot it also draws its training. SAE is a number of `sae list`, or the name of an imported one.
     """
     with transaction(connections.sessions) as session:
         row = chosen_sae(session, sae)
