@@ -44,11 +44,11 @@ class StepReport:
     step: int
     n_steps: int
     batch_size: int
+    rate_halvings: int
     loss: float
     reconstruction_loss: float
     sparsity_loss: float
     auxiliary_loss: float
-    rate_halvings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +137,10 @@ def train(
                 continue
             finally:
                 batches.done()
-            on_step(_report(state, schedule))
+            on_step(StepReport(state.step, schedule.n_steps, schedule.batch_size, state.rate_halvings, *state.losses))
             if state.step < schedule.n_steps:
                 save_if_due()
     return TrainedSae(state.sae.cpu(), _measure(state, data, schedule, device))
-
-
-def _report(state: TrainingState, schedule: Schedule) -> StepReport:
-    loss, reconstruction_loss, sparsity_loss, auxiliary_loss = state.losses
-    return StepReport(
-        step=state.step,
-        n_steps=schedule.n_steps,
-        batch_size=schedule.batch_size,
-        loss=loss,
-        reconstruction_loss=reconstruction_loss,
-        sparsity_loss=sparsity_loss,
-        auxiliary_loss=auxiliary_loss,
-        rate_halvings=state.rate_halvings,
-    )
 
 
 def learning_rate(config: SaeConfig, step: int, n_steps: int) -> float:
