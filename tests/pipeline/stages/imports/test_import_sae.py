@@ -117,7 +117,7 @@ def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
     again = SparseAutoencoder.from_pretrained(tmp_path / "out")
     assert again.config.imported.key == first.config.imported.key
     admin("sae", "export", ours.id, "--to", tmp_path / "ours")
-    assert SparseAutoencoder.from_pretrained(tmp_path / "ours").config.variant.k == 4
+    assert SparseAutoencoder.from_pretrained(tmp_path / "ours").config.model_dump()["k"] == 4
     admin("sae", "export", "peer", "--to", tmp_path / "named")
 
     assert "imported peer" in admin("results", "layers").output
