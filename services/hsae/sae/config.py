@@ -165,7 +165,7 @@ def _check_resampling(config: SaeConfig) -> None:
     if not config.variant.free_directions:
         free = ", ".join(kind for kind, variant in VARIANTS.items() if variant.free_directions)
         raise UserError(
-            f"dead_latents: resample sets directions anew, which a {config.kind} SAE does not allow: leave it out or "
+            f"dead_latents: resample sets directions anew, which kind {config.kind} does not allow: leave it out or "
             f"choose kind {free}"
         )
     for name in ("aux_coefficient", "k_aux"):

@@ -116,8 +116,8 @@ def test_it_takes_part_in_a_training_that_resumes_to_the_same_bits(kind, planted
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "frozen"}, "resample sets directions anew, which a frozen SAE does not allow"),
-        ({"kind": "soft_frozen"}, "which a soft_frozen SAE does not allow"),
+        ({"kind": "frozen"}, "resample sets directions anew, which kind frozen does not allow"),
+        ({"kind": "soft_frozen"}, "which kind soft_frozen does not allow"),
         (
             {"kind": "topk", "k_aux": 4},
             "k_aux belongs to the auxiliary loss: leave it out or choose dead_latents: auxk",
