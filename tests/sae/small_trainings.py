@@ -13,7 +13,7 @@ KINDS = {
     "frozen": SaeConfig(kind="frozen", k=2, **_SMALL),
     "soft_frozen": SaeConfig(kind="soft_frozen", k=2, min_cosine=0.95, **_SMALL),
     "gated": SaeConfig(kind="gated", l1_coefficient=1.0, l1_warmup_share=0.5, **_SMALL),
-    "jumprelu": SaeConfig(kind="jumprelu", target_l0=3, **_SMALL),
+    "jumprelu": SaeConfig(kind="jumprelu", target_l0=2, **_SMALL),
     "jumprelu with tanh": SaeConfig(
         kind="jumprelu", penalty="tanh", l0_coefficient=0.05, l0_warmup_share=0.5, **_SMALL
     ),

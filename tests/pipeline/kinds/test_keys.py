@@ -54,7 +54,7 @@ OTHER_SAE = {
     "dead_after_steps": 9, "holdout_share": 0.2, "seed": 3,
     "target_l0": 20.0, "min_cosine": 0.5, "l0_coefficient": 0.1, "l0_warmup_share": 0.3, "penalty": "tanh",
     "bandwidth": 0.1, "n_points": 30, "delta": 0.5, "dead_latents": "resample", "groups": "1/2,1", "ks": "4,8",
-    "weighting": "reverse",
+    "weighting": "reverse", "rows": "stream", "window_shards": 8, "precision": "bfloat16",
 }  # fmt: skip
 KIND_WITH = {
     "k": "topk", "min_cosine": "soft_frozen", "n_points": "archetypal", "delta": "archetypal",
@@ -79,6 +79,7 @@ def test_every_field_is_part_of_the_key(spec, config, others):
     for field, value in others.items():
         assert value != defaults[field]
         base = {"kind": KIND_WITH[field]} if field in KIND_WITH else {}  # a setting of other kinds than the default
+        base |= {"rows": "stream"} if field == "window_shards" else {}
         keys = _keys(spec, **{name: config(**{**base, field: value})})
         assert keys not in seen, field
         seen.add(keys)

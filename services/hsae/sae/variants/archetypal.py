@@ -43,7 +43,7 @@ class Archetypal(TopK):
 
     kind = "archetypal"
     title = "Archetypal SAE"
-    style = FigureStyle(colour="#882255", marker="p", control_width=1.0)
+    style = FigureStyle(colour="#661100", marker="p", control_width=1.0)
     free_directions = False
 
     n_points: Annotated[

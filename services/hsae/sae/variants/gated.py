@@ -39,7 +39,7 @@ class Gated(Relu):
 
     kind = "gated"
     title = "Gated SAE"
-    style = FigureStyle(colour="#E69F00", marker="X", control_width=1.4)
+    style = FigureStyle(colour="#999933", marker="h", control_width=1.4)
     export_code = """\
 magnitude = sae["log_magnitude_scale"].exp() * (pre - sae["encoder_bias"]) + sae["magnitude_bias"]
 return magnitude.relu() * (pre > 0)"""

@@ -52,7 +52,7 @@ class JumpRelu(Penalised):
 
     kind = "jumprelu"
     title = "JumpReLU SAE"
-    style = FigureStyle(colour="#009E73", marker="P", control_width=1.4)
+    style = FigureStyle(colour="#332288", marker=">", control_width=1.4)
     export_code = 'return pre * (pre > (10 * sae["tenth_log_threshold"]).exp())'
 
     l0_coefficient: Annotated[
