@@ -66,7 +66,9 @@ CASES = [
     Case("dataset remove unused", ("Removed unused", "images, which still lie in")),
     Case("sae list", ("topk SAE x2", "relu SAE x2", "FVU", "dead"), keys=("id",)),
     Case("sae list --imported", ("peer", "sparsify", "measured"), keys=("name", "kind", "source")),
-    Case("sae show 1", ("SAE 1", "settings", "held-out rows", "training rows", "dead on all rows")),
+    Case(
+        "sae show 1", ("SAE 1", "settings", "held-out rows", "training rows", "dead on all rows", "random directions"),
+    ),
     Case("sae show peer", ("imported SAE peer", "origin", "sparsify", "layers.3")),
     Case("sae compare 1 2", ("setting", "figure", "mean cosine", "at random")),
     Case("sae import {peer} --name peer", ("Already imported peer", "submit --sae-from peer --layer 3")),
