@@ -31,7 +31,7 @@ class ExchangedKind(NamedTuple):
 def _log_threshold(per_latent: Tensors, scale: Tensor, added: Tensor) -> dict[str, Tensor]:
     """A threshold of 0 or below, where the package has a ReLU before, is the least positive number."""
     threshold = per_latent["threshold"].double() * scale
-    return {"log_threshold": threshold.clamp_min(_LEAST_THRESHOLD).log()}
+    return {"tenth_log_threshold": threshold.clamp_min(_LEAST_THRESHOLD).log() / 10}
 
 
 def _one_threshold(per_latent: Tensors, scale: Tensor, added: Tensor) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ KINDS: dict[str, ExchangedKind] = {
     "matryoshka_topk": _TOPK,
     "jumprelu": ExchangedKind(
         to_own=_log_threshold,
-        from_own=lambda own, scale, n_latents: {"threshold": own["log_threshold"].double().exp() / scale},
+        from_own=lambda own, scale, n_latents: {"threshold": (10 * own["tenth_log_threshold"].double()).exp() / scale},
     ),
     "gated": ExchangedKind(
         to_own=_magnitudes,
