@@ -32,18 +32,13 @@ def _beyond(found: dict[str, int], most: int) -> str:
 
 
 def _functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Every function of a file with the number of its parameters; `self`, `cls` and a kernel's constants left out."""
+    """Every function of a file with the number of its parameters, `self` and `cls` left out."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             given = node.args
             parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
-            names = [p.arg for p in parameters if p is not None and not _is_constant(p)]
+            names = [parameter.arg for parameter in parameters if parameter is not None]
             yield f"{_name(path)}: {node.name}", len([name for name in names if name not in ("self", "cls")])
-
-
-def _is_constant(parameter: ast.arg) -> bool:
-    """Whether a GPU kernel is compiled for the value."""
-    return parameter.annotation is not None and ast.unparse(parameter.annotation) == "tl.constexpr"
 
 
 def test_no_file_is_longer_than_a_person_reads_at_once():

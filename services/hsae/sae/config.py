@@ -92,16 +92,20 @@ class SaeConfig(FrozenModel):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Every setting of every kind with its default; those that only some kinds have stand after `expansion`."""
-        no_settings = {"variant", "imported"}
-        shared = {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
+        shared = cls._shared_defaults()
         own = {name: setting.default for name, setting in own_settings().items()}
         return {"kind": DEFAULT_KIND, "expansion": shared["expansion"]} | own | shared
 
     @classmethod
     def settings_of(cls, kind: str) -> set[str]:
         """The names of all settings that a kind has."""
-        shared = {name for name in cls.model_fields if name != "variant"}
-        return {"kind", *VARIANTS[kind].settings(), *shared}
+        return {"kind", *VARIANTS[kind].settings(), *cls._shared_defaults()}
+
+    @classmethod
+    def _shared_defaults(cls) -> dict[str, Any]:
+        """The settings that all kinds have."""
+        no_settings = {"variant", "imported"}
+        return {name: field.default for name, field in cls.model_fields.items() if name not in no_settings}
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Self:

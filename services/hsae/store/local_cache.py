@@ -4,14 +4,13 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from pathlib import Path
 
 from hsae.store.reading import Readable
+from hsae.store.whole_file import write_whole
 
 log = logging.getLogger(__name__)
-_PARTIAL = ".partial-"
 _IN_USE_SECONDS = 3600.0
 
 
@@ -73,15 +72,7 @@ class LocalCache:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._make_room(len(content)):
             return
-        with tempfile.NamedTemporaryFile(prefix=_PARTIAL, dir=self._folder, delete=False) as stream:
-            aside = Path(stream.name)
-            try:
-                stream.write(content)
-                stream.flush()
-                aside.replace(self._folder / sha256)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+        write_whole(self._folder / sha256, content)
 
     def _make_room(self, n_bytes: int) -> bool:
         """Delete files that were not read for an hour, the oldest first, until there is room; returns whether."""

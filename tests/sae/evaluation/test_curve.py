@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.sae.small_trainings import CPU, SHORT, assert_same_tensors
 
 from hsae.sae.config import SaeConfig
-from hsae.sae.evaluation.curve import CurveRows, is_point, n_points
+from hsae.sae.evaluation.curve import CurveMeasure, is_point, n_points
 from hsae.sae.evaluation.metrics import measure_reconstruction
 from hsae.sae.rows.split import split_rows
 from hsae.sae.schedule import Schedule
@@ -73,7 +73,7 @@ def test_nothing_held_out_and_rows_that_do_not_vary_have_none(rows):
     equal = dataclasses.replace(rows, activations=torch.ones_like(rows.activations))
     sae = train(SHORT["topk"], rows, device=CPU).sae
     split = split_rows(rows, holdout_share=0.1, seed=0)
-    point = CurveRows(equal, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
+    point = CurveMeasure(equal, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
     assert (point.fvu, point.train_fvu) == (None, None)
 
 
@@ -81,7 +81,7 @@ def test_blocks_of_rows_change_nothing_but_rounding(rows, monkeypatch):
     sae = train(SaeConfig(kind="topk", k=2, expansion=4, n_steps=20), rows, device=CPU).sae
     split = split_rows(rows, holdout_share=0.5, seed=0)
     monkeypatch.setattr("hsae.sae.evaluation.curve._BLOCK_VALUES", sae.n_latents * 7)
-    found = CurveRows(rows, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
+    found = CurveMeasure(rows, split, Schedule(1, 1), 0, CPU).measure(sae, dead_share=0.0, learning_rate=1.0)
     whole = measure_reconstruction(sae, rows, split.holdout, CPU)
     assert found.fvu == pytest.approx(whole.fvu, rel=1e-6)
     assert found.l0 == whole.l0

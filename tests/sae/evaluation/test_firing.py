@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsae.sae.config import SaeConfig
-from hsae.sae.evaluation.firing import DENSITY_EDGES, Firing, measure_firing
+from hsae.sae.evaluation.firing import DENSITY_EDGES, Firing
+from hsae.sae.evaluation.metrics import measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 
@@ -51,7 +52,7 @@ def test_rows_and_latents_are_counted_over_all_chunks():
     x[:, 0] = 1.0
     x[: n // 2, 1] = 1.0
     index = torch.arange(n)
-    firing = measure_firing(sae, TrainingRows(x, index, 0 * index), index, CPU)
+    firing = measure_reconstruction(sae, TrainingRows(x, index, 0 * index), index, CPU).firing
     assert firing.rows_per_latent.tolist() == [n, n // 2, 0]
     assert firing.l0_quantiles() == [1.0, 1.0, 1.5, 2.0, 2.0]
     assert firing.density_histogram() == [1, *[0] * 11, 2]

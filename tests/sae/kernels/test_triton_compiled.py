@@ -16,7 +16,6 @@ from hsae.sae.kernels import triton_products  # noqa: E402
 
 _NUMBERS = {"d_model": "i32", "n_entries": "i32"}
 _PLACES = ("sources", "first", "last", "left_rows", "right_rows")
-_SIZES = {"ENTRIES": triton_products.ENTRIES, "COLUMNS": triton_products.COLUMNS}
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def _own_cache(monkeypatch, tmp_path):
 def test_compiles_for_an_h100_without_atomic_additions(kernel, dtype):
     jitted = triton.jit(kernel)
     signature = {name: _NUMBERS.get(name, "*i64" if name in _PLACES else f"*{dtype}") for name in jitted.arg_names}
-    source = ASTSource(jitted, signature | dict.fromkeys(_SIZES, "constexpr"), constexprs=_SIZES)
+    source = ASTSource(jitted, signature)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
     assert compiled.asm["cubin"]
     assert ".target sm_90" in compiled.asm["ptx"]

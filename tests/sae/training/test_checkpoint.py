@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_from_a_file_equals_straight(config, rows, step)
     assert set(saved) == {step}
     assert reports == straight_reports[: step + 3]
     assert any(report.auxiliary_loss > 0 for report in straight_reports[:37])
-    assert any(report.auxiliary_loss > 0 for report in straight_reports[17:])
+    assert any(report.auxiliary_loss > 0 for report in straight_reports[step:])
 
     resumed, resumed_saved, rest = train_saving_after(config, rows, {last}, checkpoint=saved[step])
     assert rest == straight_reports[step:]

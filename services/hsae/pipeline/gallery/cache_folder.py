@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
+
+from hsae.store.whole_file import write_whole
 
 # By the first two digits of the key. Each folder holds its share of the bound by itself, so that a process looks at few
 # files when it writes one, and no process needs to know what the others wrote elsewhere.
@@ -44,7 +45,7 @@ class CacheFolder:
             return
         with contextlib.suppress(OSError):  # a cache is no reason to fail
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(file, content)
+            write_whole(file, content)
             self._shrink(file.parent)
 
     def _file(self, key: str) -> Path:
@@ -60,18 +61,6 @@ class CacheFolder:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
             total -= status.st_size
-
-
-def _write(file: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(prefix=".", dir=file.parent, delete=False) as stream:
-        aside = Path(stream.name)
-        try:
-            stream.write(content)
-            stream.flush()
-            aside.replace(file)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Bool
+
 from hsae.datasets.split import ImageSplit, split_images, split_scored_images
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.inputs.stored import read_listing
@@ -10,6 +13,9 @@ from hsae.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WantedImages = Bool[np.ndarray, "n_listed"]
+"""Whether an image of the data set's listing is wanted, by its number there."""
 
 
 def read_split(store: ObjectStore, dataset: DatasetRef, split: SplitConfig | ScoreSplit) -> ImageSplit:

@@ -4,8 +4,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 
+from hsae.pipeline.inputs.image_split import WantedImages
 from hsae.sae.rows.shards import ShardLayout
 from hsae.sae.rows.shared_pass import Seat
 from hsae.sae.rows.source import TrainingRows
@@ -16,8 +16,6 @@ from hsae.store.faults import ObjectCorruptError
 from hsae.store.local_cache import LocalCache
 from hsae.store.objects import ObjectStore
 from hsae.store.reading import Readable
-
-WantedImages = Bool[np.ndarray, "n_listed"]
 
 
 class ShardContext(Protocol):

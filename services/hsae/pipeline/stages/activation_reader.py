@@ -20,14 +20,12 @@ from torch import Tensor
 
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
+from hsae.pipeline.inputs.image_split import WantedImages
 from hsae.sae.rows.source import TrainingRows, check_finite, in_chunks
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
 from hsae.store.keys import manifest_key
 from hsae.store.objects import ObjectStore
-
-WantedImages = Bool[np.ndarray, "n_listed"]
-"""Whether an image of the data set's listing is wanted, by its number there."""
 
 
 class Reading(Protocol):

@@ -19,11 +19,12 @@ from hsae.hierarchy.probes.image_parts import (
     split_by_class,
     stratified_split,
 )
+from hsae.pipeline.inputs.image_split import WantedImages
 from hsae.pipeline.inputs.labels import labelled_rows, listed_labels
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.kinds.probe import PROBE, ProbeRequest
 from hsae.pipeline.kinds.scored_apart import ScoredApart
-from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_plain_rows
+from hsae.pipeline.stages.activation_reader import open_activation_set, read_plain_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.score_rows import class_probe_level_rows, class_probe_values
 from hsae.store.activations import ActivationManifest

@@ -6,21 +6,21 @@ from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Int64
-from sqlalchemy import null, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import null, update
 
-from hsae.catalog import ActivationSet, Dataset, Job, Json, Sae
+from hsae.catalog import ActivationSet, Dataset, Job, Json
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.image_split import split_listing
+from hsae.pipeline.inputs.image_split import WantedImages, split_listing
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.inputs.streamed_set import streamed_rows
 from hsae.pipeline.kinds.train import TRAIN, TrainRequest
-from hsae.pipeline.stages.activation_reader import WantedImages, open_activation_set, read_training_rows
+from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes
 from hsae.pipeline.stages.evaluation.curve_rows import CurveRows
-from hsae.pipeline.stages.evaluation.figures import class_figures, further_figures
+from hsae.pipeline.stages.evaluation.figures import class_figures
+from hsae.pipeline.stages.evaluation.sae_rows import publish_sae, published_summary, store_sae
 from hsae.pipeline.stages.evaluation.sinks import open_sinks
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.streamed_rows import StreamedRows
@@ -29,16 +29,11 @@ from hsae.sae.training.trainer import CheckpointSaving, StepReport
 from hsae.sae.training.trainer import train as train_sae
 from hsae.store.activations import ActivationManifest
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
-from hsae.store.keys import checkpoint_key, checkpoints_prefix, weights_key
+from hsae.store.keys import checkpoint_key, checkpoints_prefix
 from hsae.store.tensors import get_tensors, put_tensors
 
 log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0
-_FIGURES = (
-    "fvu", "cosine", "l0", "holdout_dead_share", "train_fvu", "train_cosine", "train_l0", "train_dead_share",
-    "dead_share",
-)  # fmt: skip
-_SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
 
 
 def train(request: TrainRequest, context: StageContext) -> Json:
@@ -47,7 +42,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
     Raises:
         UserError: the activations cannot be trained on (NaN, constant, too few rows), or the images cannot be split.
     """
-    published = _published(request.key, context)
+    published = published_summary(request.key, context)
     if published is not None:  # a former attempt ended between publishing and saying so
         _Checkpoints(request.key, context).delete()
         return published
@@ -76,12 +71,6 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             micro_batch=context.micro_batch,
         )
     context.check()
-    weights = put_tensors(
-        context.store,
-        weights_key(request.key),
-        trained.sae.to_tensors(),
-        {"config": request.sae.model_dump_json(), "activations": request.activation_key},
-    )
     of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
     metrics = asdict(trained.metrics) | {"classes": of_classes}
     if metrics["of_kind"].get("reached_target_l0") is False:
@@ -91,27 +80,13 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             l0,
             metrics["of_kind"]["target_l0"],
         )
+    values = store_sae(request, trained.sae, metrics, row.id, context)
     with context.transaction() as session:
-        values = {
-            "activation_set_id": row.id,
-            "job_id": context.job_id,
-            "kind": request.sae.kind,
-            "config": config,
-            "expansion": request.sae.expansion,
-            "n_latents": trained.sae.n_latents,
-            "seed": request.sae.seed,
-            "n_steps": trained.metrics.n_steps,
-            **{name: metrics[name] for name in _FIGURES},
-            **further_figures(metrics),
-            "metrics": metrics,
-            "weights_sha256": weights.sha256,
-        }
-        statement = insert(Sae).values(key=request.key, **values)
-        session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+        summary = publish_sae(request.key, values, session)
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))
         curve.add_to(session)
     checkpoints.delete()
-    return {name: values[name] for name in _SUMMARY}
+    return summary
 
 
 def _rows(
@@ -140,18 +115,6 @@ def _images(
         wanted = split_listing(listing, request.split).train
         log.info("%d of %d images train", int(wanted.sum()), len(wanted))
     return wanted, image_classes(listing)
-
-
-def _published(key: str, context: StageContext) -> Json | None:
-    with context.reading() as session:
-        sae = session.execute(select(Sae).where(Sae.key == key)).scalar_one_or_none()
-    if sae is None:
-        return None
-    try:
-        context.store.get(weights_key(key, sae.weights_sha256), sha256=sae.weights_sha256)
-    except (ObjectMissingError, ObjectCorruptError):
-        return None  # lost since: the same weights are trained again
-    return {name: getattr(sae, name) for name in _SUMMARY}
 
 
 class _Reports:

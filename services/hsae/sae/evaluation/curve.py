@@ -43,7 +43,7 @@ class CurvePoint:
     learning_rate: float
 
 
-class CurveRows:
+class CurveMeasure:
     """At most 1,024 held-out rows and as many training rows, drawn with the seed, and how many points there are."""
 
     def __init__(self, rows: ChunkedRows, split: RowSplit, schedule: Schedule, seed: int, device: torch.device) -> None:
@@ -59,6 +59,12 @@ class CurveRows:
         """Held-out rows and training rows on the training's device."""
         holdout, train = (_read(self._source, positions, self._device) for positions in self._positions)
         return holdout, train
+
+    @property
+    def watched(self) -> Float[Tensor, "n_evaluation d_model"]:
+        """The held-out rows; the training rows where none are held out."""
+        holdout, train = self._rows
+        return holdout if len(holdout) else train
 
     def is_due(self, step: int) -> bool:
         """Whether the SAE is measured after so many steps."""

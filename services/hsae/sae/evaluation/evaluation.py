@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hsae.sae.evaluation.decoder_coherence import DecoderCoherence, decoder_coherence
-from hsae.sae.evaluation.firing import measure_firing
+from hsae.sae.evaluation.firing import Firing
 from hsae.sae.evaluation.neighbours import measure_cknna
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import ChunkedRows
@@ -46,16 +46,32 @@ class Evaluation:
     decoder: DecoderCoherence | None
 
 
-def evaluate(sae: SparseAutoencoder, rows: ChunkedRows, split: RowSplit, device: torch.device) -> Evaluation:
-    """Measure an SAE on `device`. It draws from no generator of torch, and changes nothing of the SAE."""
+def evaluate(
+    sae: SparseAutoencoder,
+    rows: ChunkedRows,
+    split: RowSplit,
+    device: torch.device,
+    *,
+    holdout: Firing | None,
+    train: Firing,
+) -> Evaluation:
+    """Measure an SAE on `device`. It draws from no generator of torch, and changes nothing of the SAE.
 
-    def measured(positions: Int[Tensor, "n"]) -> RowEvaluation:
-        firing = measure_firing(sae, rows, positions, device)
+    Args:
+        sae: the SAE.
+        rows: where the activations are.
+        split: which of them measure.
+        device: where the SAE is.
+        holdout: what fires on `split.holdout`; None: nothing was held out.
+        train: what fires on `split.measured_train`.
+    """
+
+    def measured(firing: Firing, positions: Int[Tensor, "n"]) -> RowEvaluation:
         aligned, shuffled = measure_cknna(sae, rows, positions, device)
         return RowEvaluation(firing.l0_quantiles(), firing.density_histogram(), aligned, shuffled)
 
     return Evaluation(
-        measured(split.holdout) if split.holdout.shape[0] else None,
-        measured(split.measured_train),
+        None if holdout is None else measured(holdout, split.holdout),
+        measured(train, split.measured_train),
         decoder_coherence(sae.decoder_weight, sae.config.seed),
     )

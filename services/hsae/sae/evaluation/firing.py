@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Int, Int64
-from torch import Tensor
-
-from hsae.sae.model import SparseAutoencoder
-from hsae.sae.rows.source import ChunkedRows
+from jaxtyping import Int64
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 DENSITY_DECADES = 6
@@ -17,7 +12,6 @@ DENSITY_EDGES = tuple(
     10.0 ** (i / _BINS_PER_DECADE - DENSITY_DECADES) for i in range(DENSITY_DECADES * _BINS_PER_DECADE + 1)
 )
 """Edges of the bins of densities, from 1e-6 to 1, two bins to a factor of ten."""
-_BATCH_ROWS = 2_048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,17 +42,3 @@ class Firing:
         bins = np.clip(np.searchsorted(DENSITY_EDGES, fires, side="right") - 1, 0, len(DENSITY_EDGES) - 2)
         counts = np.bincount(bins, minlength=len(DENSITY_EDGES) - 1)
         return [len(densities) - len(fires), *map(int, counts)]
-
-
-@torch.no_grad()
-def measure_firing(
-    sae: SparseAutoencoder, rows: ChunkedRows, positions: Int[Tensor, "n"], device: torch.device
-) -> Firing:
-    """Encode some rows, at ascending positions, with the SAE on `device`, and count."""
-    per_row = []
-    per_latent = torch.zeros(sae.n_latents, dtype=torch.int64, device=device)
-    for chunk in rows.chunks(positions, _BATCH_ROWS):
-        fires = sae.encode(chunk.to(device)) > 0
-        per_row.append(fires.sum(dim=1).cpu())
-        per_latent += fires.sum(dim=0)
-    return Firing(torch.cat(per_row).numpy(), per_latent.cpu().numpy())

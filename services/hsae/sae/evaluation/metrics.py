@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hsae.sae.evaluation.evaluation import Evaluation
+from hsae.sae.evaluation.firing import Firing
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import ChunkedRows
 from hsae.sae.rows.split import RowSplit
@@ -17,7 +18,7 @@ _BATCH_ROWS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """Means over the measured rows.
+    """Means over the measured rows, and what fires on them.
 
     Attributes:
         fvu: fraction of variance unexplained, `sum |x - x_hat|^2 / sum |x - mean(x)|^2`; None if the rows do not vary.
@@ -26,6 +27,7 @@ class Reconstruction:
         l1: mean sum of the latents of a row, in scaled space.
         dead_share: share of the latents that fire on none of the rows.
         n_rows: number of measured rows.
+        firing: the firing latents by row and by latent.
     """
 
     fvu: float | None
@@ -34,6 +36,7 @@ class Reconstruction:
     l1: float
     dead_share: float
     n_rows: int
+    firing: Firing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,15 @@ def measure_reconstruction(
     for chunk in rows.chunks(positions, _BATCH_ROWS):
         mean += chunk.to(device, torch.float64).sum(dim=0)
     mean /= n_rows
-    totals = torch.zeros(5, dtype=torch.float64, device=device)
-    fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
+    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    latents_per_row = []
+    rows_per_latent = torch.zeros(sae.n_latents, dtype=torch.int64, device=device)
     for chunk in rows.chunks(positions, _BATCH_ROWS):
         x = chunk.to(device)
         z = sae.encode(x)
-        fired |= (z > 0).any(dim=0)
+        fires = z > 0
+        latents_per_row.append(fires.sum(dim=1))
+        rows_per_latent += fires.sum(dim=0)
         x_hat = sae.decode(z).to(torch.float64)
         exact = x.to(torch.float64)
         totals += torch.stack(
@@ -117,13 +123,20 @@ def measure_reconstruction(
                 (exact - x_hat).square().sum(),
                 (exact - mean).square().sum(),
                 torch.cosine_similarity(exact, x_hat, dim=1).sum(),
-                (z > 0).sum().to(torch.float64),
                 z.sum(dtype=torch.float64),
             ]
         )
-    residual, variance, cosine, n_firing, z_sum = totals.tolist()
-    fvu = residual / variance if variance > 0 else None
-    return Reconstruction(fvu, cosine / n_rows, n_firing / n_rows, z_sum / n_rows, _share_false(fired), n_rows)
+    residual, variance, cosine, z_sum = totals.tolist()
+    firing = Firing(torch.cat(latents_per_row).cpu().numpy(), rows_per_latent.cpu().numpy())
+    return Reconstruction(
+        fvu=residual / variance if variance > 0 else None,
+        cosine=cosine / n_rows,
+        l0=int(firing.latents_per_row.sum()) / n_rows,
+        l1=z_sum / n_rows,
+        dead_share=_share_false(rows_per_latent > 0),
+        n_rows=n_rows,
+        firing=firing,
+    )
 
 
 @torch.no_grad()

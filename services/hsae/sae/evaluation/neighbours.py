@@ -42,7 +42,7 @@ def measure_cknna(
         return None, None
     chunks, latents = [], []
     for chunk in rows.chunks(positions, _BATCH_ROWS):
-        chunks.append(chunk.to(torch.float64).numpy())
+        chunks.append(chunk.to("cpu", torch.float64).numpy())
         latents.append(sp.csr_array(sae.encode(chunk.to(device)).to(torch.float64).cpu().numpy()))
     x = np.concatenate(chunks)
     of_x = _cosines(sp.csr_array(x - x.mean(axis=0)))

@@ -27,6 +27,9 @@ ENTRIES = 8
 """How many entries it loads at once."""
 SPLIT = 64
 """The most entries that one program adds up where outputs are uneven."""
+# The kernels are compiled for these; of what stands outside them they may read such constants alone.
+_COLUMNS = tl.constexpr(COLUMNS)
+_ENTRIES = tl.constexpr(ENTRIES)
 
 
 def gather_sums(
@@ -78,7 +81,7 @@ def row_dots(
     if n_entries > 0:
         with _on(left):
             _compiled(_row_dots)[(triton.cdiv(n_entries, ENTRIES),)](
-                left, right, left_rows, right_rows, out, n_entries, d_model, ENTRIES=ENTRIES, COLUMNS=COLUMNS
+                left, right, left_rows, right_rows, out, n_entries, d_model
             )
     return out
 
@@ -92,7 +95,7 @@ def _sums(
     if out.numel() > 0:
         with _on(table):
             _compiled(_gather_sums)[(first.shape[0], triton.cdiv(d_model, COLUMNS))](
-                sources, first, last, values.contiguous(), table, out, d_model, ENTRIES=ENTRIES, COLUMNS=COLUMNS
+                sources, first, last, values.contiguous(), table, out, d_model
             )
     return out
 
@@ -105,19 +108,17 @@ def _gather_sums(
     table: "_Pointer",
     out: "_Pointer",
     d_model: "_Number",
-    ENTRIES: tl.constexpr,
-    COLUMNS: tl.constexpr,
 ) -> None:
     """One output, some columns."""
     output = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.program_id(1) * _COLUMNS + tl.arange(0, _COLUMNS)
     in_table = column < d_model
     wide = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
     begin = tl.load(first + output)
     end = tl.load(last + output)
-    total = tl.zeros((COLUMNS,), dtype=wide)
-    for start in range(begin, end, ENTRIES):
-        entry = start + tl.arange(0, ENTRIES)
+    total = tl.zeros((_COLUMNS,), dtype=wide)
+    for start in range(begin, end, _ENTRIES):
+        entry = start + tl.arange(0, _ENTRIES)
         here = entry < end
         source = tl.load(sources + entry, mask=here, other=0).to(tl.int64)
         value = tl.load(values + entry, mask=here, other=0.0).to(wide)
@@ -135,18 +136,16 @@ def _row_dots(
     out: "_Pointer",
     n_entries: "_Number",
     d_model: "_Number",
-    ENTRIES: tl.constexpr,
-    COLUMNS: tl.constexpr,
 ) -> None:
     """Some entries, all columns."""
-    entry = tl.program_id(0).to(tl.int64) * ENTRIES + tl.arange(0, ENTRIES)
+    entry = tl.program_id(0).to(tl.int64) * _ENTRIES + tl.arange(0, _ENTRIES)
     here = entry < n_entries
     left_row = tl.load(left_rows + entry, mask=here, other=0).to(tl.int64)
     right_row = tl.load(right_rows + entry, mask=here, other=0).to(tl.int64)
     wide = tl.float64 if out.dtype.element_ty == tl.float64 else tl.float32
-    total = tl.zeros((ENTRIES,), dtype=wide)
-    for start in range(0, d_model, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
+    total = tl.zeros((_ENTRIES,), dtype=wide)
+    for start in range(0, d_model, _COLUMNS):
+        column = start + tl.arange(0, _COLUMNS)
         both = here[:, None] & (column < d_model)[None, :]
         of_left = tl.load(left + left_row[:, None] * d_model + column[None, :], mask=both, other=0.0).to(wide)
         of_right = tl.load(right + right_row[:, None] * d_model + column[None, :], mask=both, other=0.0).to(wide)

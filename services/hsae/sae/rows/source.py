@@ -21,7 +21,7 @@ class ChunkedRows(Protocol):
         """Length of a row."""
 
     def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
-        """The rows at ascending positions as float32 on the CPU, `n_rows` at a time; the last chunk has the rest."""
+        """The rows at ascending positions as float32 where they lie, `n_rows` at a time; the last has the rest."""
 
 
 class RowSource(ChunkedRows, Protocol):
@@ -61,7 +61,7 @@ class TrainingRows:
     def chunks(self, positions: Int[Tensor, "n"], n_rows: int) -> Iterator[Float32[Tensor, "chunk d_model"]]:
         """See `RowSource.chunks`."""
         for part in torch.split(positions, n_rows):
-            yield take_rows(self, part, torch.device("cpu"))
+            yield take_rows(self, part, self.activations.device)
 
 
 def check_rows(rows: TrainingRows) -> None:

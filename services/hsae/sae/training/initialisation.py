@@ -36,7 +36,7 @@ def initialise(config: SaeConfig, rows: ChunkedRows, split: RowSplit) -> SparseA
     Raises:
         UserError: all rows are equal.
     """
-    sample = next(rows.chunks(subsample(split.train, MEDIAN_ROWS, config.seed), MEDIAN_ROWS))
+    sample = next(rows.chunks(subsample(split.train, MEDIAN_ROWS, config.seed), MEDIAN_ROWS)).cpu()
     median = geometric_median(sample)
     spread = _mean_distance(rows, split, median)
     if not spread > 1e-9 * float(median.norm()):
@@ -99,5 +99,5 @@ def _mean_distance(rows: ChunkedRows, split: RowSplit, median: Float[Tensor, "d_
     """The mean distance of all training rows to their median, raw units."""
     total = 0.0
     for chunk in rows.chunks(split.train, _CHUNK_ROWS):
-        total += float((chunk.to(torch.float64) - median).norm(dim=1).sum())
+        total += float((chunk.to("cpu", torch.float64) - median).norm(dim=1).sum())
     return total / split.train.shape[0]

@@ -38,5 +38,7 @@ def measure_trained(state: TrainingState, data: TrainingData, schedule: Schedule
         auxiliary_loss=auxiliary_loss,
         rate_halvings=state.rate_halvings,
         of_kind=sae.config.variant.own_metrics(sae, train.l0 if holdout is None else holdout.l0),
-        evaluation=evaluate(sae, rows, split, device),
+        evaluation=evaluate(
+            sae, rows, split, device, holdout=None if holdout is None else holdout.firing, train=train.firing
+        ),
     )

@@ -7,7 +7,6 @@ on from a checkpoint ends with the same bits as one that was never interrupted (
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
-from hsae.sae.evaluation.curve import CurvePoint, CurveRows
+from hsae.sae.evaluation.curve import CurveMeasure, CurvePoint
 from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
 from hsae.sae.kernels.encoder_product import product_memory
 from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
-from hsae.sae.rows.split import subsample
 from hsae.sae.rows.streamed_rows import StreamedRows
 from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
 from hsae.sae.schedule import Schedule, learning_rate, resolve_dead_after_steps, resolve_schedule
@@ -33,7 +31,6 @@ from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
-_L0_ROWS = 1_024
 _WAIT_SECONDS = 0.2
 
 
@@ -172,15 +169,7 @@ class _Trainer:
         self.k_aux = resolve_k_aux(config, state.sae.d_model)
         self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
         self.data = data
-        self.curve = CurveRows(data.rows, data.split, schedule, config.seed, device)
-
-    @cached_property
-    def l0_rows(self) -> Float[Tensor, "n d_model"]:
-        """The rows that L0 is measured on during the training; read when a kind asks for it first."""
-        split = self.data.split
-        watched = split.holdout if split.holdout.shape[0] else split.measured_train
-        chosen = subsample(watched, _L0_ROWS, self.config.seed)
-        return next(self.data.rows.chunks(chosen, _L0_ROWS)).to(self.device)
+        self.curve = CurveMeasure(data.rows, data.split, schedule, config.seed, device)
 
     def report(self) -> StepReport:
         """What the last step did."""
@@ -202,8 +191,12 @@ class _Trainer:
     def _measure(self) -> CurvePoint:
         state = self.state
         n_dead = int((state.silent_steps >= self.dead_after_steps).sum())
-        rate = learning_rate(self.config, state.step - 1, self.schedule.n_steps) / 2**state.rate_halvings
+        rate = self._rate(state.step - 1)
         return self.curve.measure(state.sae, dead_share=n_dead / state.sae.n_latents, learning_rate=rate)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step (counted from 0)."""
+        return learning_rate(self.config, step, self.schedule.n_steps) / 2.0**self.state.rate_halvings
 
     def take_step(self) -> None:
         """Move the state by one step.
@@ -213,7 +206,7 @@ class _Trainer:
         """
         state, step, n_steps = self.state, self.state.step, self.schedule.n_steps
         sae, optimiser, variant = state.sae, state.optimiser, self.config.variant
-        rate = learning_rate(self.config, step, n_steps) / 2**state.rate_halvings
+        rate = self._rate(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
@@ -242,7 +235,7 @@ class _Trainer:
                 raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
             optimiser.step()
             share = rate / self.config.learning_rate
-            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.l0_rows), notes))
+            variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.curve.watched), notes))
             state.silent_steps += 1
             state.silent_steps[fired] = 0
         state.losses = values

@@ -71,7 +71,7 @@ return magnitude.relu() * (pre > 0)"""
 
         from hsae.sae.kernels.encoder_product import encoder_product
         from hsae.sae.kernels.entries import decode_entries, positive_entries, with_encoder_gradient
-        from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss
+        from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss, whole_reconstruction
 
         centred = (x_scaled - sae.pre_bias).detach()
         n_rows, d_model = x_scaled.shape
@@ -87,13 +87,12 @@ return magnitude.relu() * (pre > 0)"""
         own_bias = sae.encoder_bias.index_select(0, latents)
         magnitude = scale * (gate - own_bias) + sae.get_parameter("magnitude_bias").index_select(0, latents)
         z = magnitude.relu()
-        residual = x_scaled - decode_entries(open_gates, z, sae.decoder_weight) - sae.pre_bias
+        reconstruction, residual = whole_reconstruction(sae, x_scaled, open_gates, z)
         by_gate = decode_entries(open_gates, gate, sae.decoder_weight.detach()) + sae.pre_bias.detach()
-        reconstruction = residual.square().sum() / (n_rows * d_model)
         of_gate = (x_scaled - by_gate).square().sum() / (n_rows * d_model)
         sparsity = gate.sum() / (n_rows * d_model**0.5)
         initial_l0 = self.initial_l0(sae.n_latents)
-        auxiliary = dead_latents_loss(sae, centred, pre, residual.detach(), at, initial_l0=initial_l0)
+        auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
         weight = self.penalty_weight(sae, at.step, at.n_steps)
         total = reconstruction + weight * sparsity + of_gate + at.aux_coefficient * auxiliary
         fired = torch.zeros_like(at.dead)

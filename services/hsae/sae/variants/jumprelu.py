@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,6 +54,7 @@ class JumpRelu(Penalised):
     title = "JumpReLU SAE"
     style = FigureStyle(colour="#332288", marker=">", control_width=1.4)
     export_code = 'return pre * (pre > (10 * sae["tenth_log_threshold"]).exp())'
+    coefficient_setting = "l0_coefficient"
 
     l0_coefficient: Annotated[
         float,
@@ -80,16 +81,9 @@ class JumpRelu(Penalised):
         float, Gt(0), Setting("width of the window around a threshold that its gradient comes from, scaled space")
     ] = 1.0
 
-    @classmethod
-    def contradiction(cls, given: Collection[str]) -> str | None:
-        """A coefficient that adapts cannot be given."""
-        if {"l0_coefficient", "target_l0"} <= set(given):
-            return "l0_coefficient and target_l0 cannot be given together: the coefficient adapts to target_l0"
-        return None
-
     def sparsity_penalty(self) -> Penalty:
         """That of the number of firing latents."""
-        return Penalty("l0_coefficient", self.l0_coefficient, self.l0_warmup_share, self.target_l0)
+        return Penalty(self.l0_coefficient, self.l0_warmup_share, self.target_l0)
 
     def own_parameters(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
         """A tenth of the logarithms of the thresholds."""
@@ -119,12 +113,11 @@ class JumpRelu(Penalised):
         import torch
 
         from hsae.sae.kernels.encoder_product import encoder_product
-        from hsae.sae.kernels.entries import Entries, decode_entries, entries_where, with_encoder_gradient
+        from hsae.sae.kernels.entries import Entries, entries_where, with_encoder_gradient
         from hsae.sae.kernels.jump import jump_relu, step
-        from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss
+        from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss, whole_reconstruction
 
         centred = (x_scaled - sae.pre_bias).detach()
-        n_rows = x_scaled.shape[0]
         thresholds = self.thresholds(sae)
         with torch.no_grad():
             pre = encoder_product(centred, sae.encoder_weight, sae.encoder_bias)
@@ -139,12 +132,11 @@ class JumpRelu(Penalised):
         values = values.index_copy(0, fires, above)
         threshold = thresholds.index_select(0, latents)
         z = jump_relu(values, threshold, self.bandwidth)
-        residual = x_scaled - decode_entries(near, z, sae.decoder_weight) - sae.pre_bias
-        reconstruction = residual.square().sum() / (n_rows * sae.d_model)
+        reconstruction, residual = whole_reconstruction(sae, x_scaled, near, z)
         of_entries = step(values, threshold, self.bandwidth) if self.penalty == "l0" else (_TANH_SCALE * z).tanh()
-        sparsity = of_entries.sum() / n_rows
+        sparsity = of_entries.sum() / x_scaled.shape[0]
         initial_l0 = self.initial_l0(sae.n_latents)
-        auxiliary = dead_latents_loss(sae, centred, pre, residual.detach(), at, initial_l0=initial_l0)
+        auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
         weight = self.penalty_weight(sae, at.step, at.n_steps)
         total = reconstruction + weight * sparsity + at.aux_coefficient * auxiliary
         fired = torch.zeros_like(at.dead)

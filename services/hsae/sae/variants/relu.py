@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +30,7 @@ class Relu(Penalised):
     title = "ReLU SAE"
     style = FigureStyle(colour="#0072B2", marker="o", control_width=1.0)
     export_code = "return pre.relu()"
+    coefficient_setting = "l1_coefficient"
 
     l1_coefficient: Annotated[
         float,
@@ -42,16 +42,9 @@ class Relu(Penalised):
     ] = 0.1
     target_l0: TargetL0 = None
 
-    @classmethod
-    def contradiction(cls, given: Collection[str]) -> str | None:
-        """A coefficient that adapts cannot be given."""
-        if {"l1_coefficient", "target_l0"} <= set(given):
-            return "l1_coefficient and target_l0 cannot be given together: the coefficient adapts to target_l0"
-        return None
-
     def sparsity_penalty(self) -> Penalty:
         """That of the L1 norm."""
-        return Penalty("l1_coefficient", self.l1_coefficient, self.l1_warmup_share, self.target_l0)
+        return Penalty(self.l1_coefficient, self.l1_warmup_share, self.target_l0)
 
     def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
         """The weight of the penalty."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 
-from hsae.catalog import Dataset, ImportedSae, Json, Sae
+from hsae.catalog import Dataset, ImportedSae, Json
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import split_listing
@@ -17,20 +16,21 @@ from hsae.pipeline.kinds.imports.import_sae import IMPORT, ImportRequest
 from hsae.pipeline.stages.activation_reader import open_activation_set, read_training_rows
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.evaluation.class_probe import ProbedRows, image_classes
-from hsae.pipeline.stages.evaluation.figures import class_figures, further_figures
+from hsae.pipeline.stages.evaluation.figures import class_figures
+from hsae.pipeline.stages.evaluation.sae_rows import publish_sae, published_summary, store_sae
 from hsae.sae.config import SaeConfig, check_config
 from hsae.sae.evaluation.evaluation import evaluate
+from hsae.sae.evaluation.firing import Firing
 from hsae.sae.evaluation.metrics import Reconstruction, dead_share, measure_reconstruction
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows, check_finite
 from hsae.sae.rows.split import split_rows
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
-from hsae.store.keys import imported_key, weights_key
-from hsae.store.tensors import get_tensors, put_tensors
+from hsae.store.keys import imported_key
+from hsae.store.tensors import get_tensors
 
 log = logging.getLogger(__name__)
 _MEASURED = ("fvu", "cosine", "l0", "l1")
-_SUMMARY = ("fvu", "cosine", "l0", "dead_share", "n_steps")
 
 
 def import_sae(request: ImportRequest, context: StageContext) -> Json:
@@ -40,7 +40,7 @@ def import_sae(request: ImportRequest, context: StageContext) -> Json:
         UserError: the SAE is not registered any more, the activations are of another width or hold NaN, or the images
             cannot be split.
     """
-    published = _published(request.key, context)
+    published = published_summary(request.key, context)
     if published is not None:  # a former attempt ended between publishing and saying so
         return published
     row, manifest = open_activation_set(context, request.activation_key)
@@ -55,30 +55,9 @@ def import_sae(request: ImportRequest, context: StageContext) -> Json:
     probed = ProbedRows.of(rows, request.sae)
     metrics["classes"] = class_figures(sae, probed, image_classes(listing), context.device)
     context.check()
-    weights = put_tensors(
-        context.store,
-        weights_key(request.key),
-        sae.cpu().to_tensors(),
-        {"config": request.sae.model_dump_json(), "activations": request.activation_key},
-    )
-    values = {
-        "activation_set_id": row.id,
-        "job_id": context.job_id,
-        "kind": request.sae.kind,
-        "config": request.sae.model_dump(mode="json"),
-        "expansion": request.sae.expansion,
-        "n_latents": sae.n_latents,
-        "seed": request.sae.seed,
-        "n_steps": 0,
-        **{name: metrics[name] for name in metrics if name in Sae.__table__.c},
-        **further_figures(metrics),
-        "metrics": metrics,
-        "weights_sha256": weights.sha256,
-    }
+    values = store_sae(request, sae.cpu(), metrics, row.id, context)
     with context.transaction() as session:
-        statement = insert(Sae).values(key=request.key, **values)
-        session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
-    return {name: values[name] for name in _SUMMARY}
+        return publish_sae(request.key, values, session)
 
 
 def _registered(config: SaeConfig, context: StageContext) -> SparseAutoencoder:
@@ -111,12 +90,15 @@ def _measured(sae: SparseAutoencoder, rows: TrainingRows, config: SaeConfig, con
     parts = {"": split.holdout, "train_": split.measured_train}
     total = sum(positions.shape[0] for positions in parts.values()) + split.plain.shape[0]
     metrics: dict[str, Any] = {}
+    firing: dict[str, Firing] = {}
     done = 0
     for prefix, positions in parts.items():
         context.progress(done, total, IMPORT.unit)
         found = measure_reconstruction(sae, rows, positions, context.device) if positions.shape[0] else None
         metrics |= {f"{prefix}{name}": _of(found, name) for name in _MEASURED}
         metrics[f"{prefix or 'holdout_'}dead_share"] = _of(found, "dead_share")
+        if found is not None:
+            firing[prefix] = found.firing
         done += positions.shape[0]
     context.progress(done, total, IMPORT.unit)
     metrics["dead_share"] = dead_share(sae, rows, split, context.device)
@@ -130,21 +112,11 @@ def _measured(sae: SparseAutoencoder, rows: TrainingRows, config: SaeConfig, con
         "n_holdout_rows": split.holdout.shape[0],
         "n_steps": 0,
         "of_kind": of_kind,
-        "evaluation": asdict(evaluate(sae, rows, split, context.device)),
+        "evaluation": asdict(
+            evaluate(sae, rows, split, context.device, holdout=firing.get(""), train=firing["train_"])
+        ),
     }
 
 
 def _of(found: Reconstruction | None, name: str) -> float | None:
     return None if found is None else getattr(found, name)
-
-
-def _published(key: str, context: StageContext) -> Json | None:
-    with context.reading() as session:
-        sae = session.execute(select(Sae).where(Sae.key == key)).scalar_one_or_none()
-    if sae is None:
-        return None
-    try:
-        context.store.get(weights_key(key, sae.weights_sha256), sha256=sae.weights_sha256)
-    except (ObjectMissingError, ObjectCorruptError):
-        return None  # lost since: the same weights are stored again
-    return {name: getattr(sae, name) for name in _SUMMARY}

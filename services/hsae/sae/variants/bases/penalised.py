@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Gt
 
@@ -40,13 +40,11 @@ class Penalty(NamedTuple):
     """The settings of a penalty.
 
     Attributes:
-        name: the setting with the coefficient; also the tensor that holds it where it adapts.
         coefficient: the coefficient, or what it starts from where it adapts.
         warmup_share: the share of the steps over which the penalty rises from 0.
         target_l0: the L0 to which the coefficient adapts; None: it stays.
     """
 
-    name: str
     coefficient: float
     warmup_share: float
     target_l0: float | None
@@ -58,7 +56,20 @@ class Penalised(SaeVariant):
 
     With a target the coefficient is part of the state (a tensor of its setting's name) and changes during the training.
     `last_l0` is the L0 that it was last set by.
+
+    Attributes:
+        coefficient_setting: the setting with the coefficient; also the tensor that holds it where it adapts.
     """
+
+    coefficient_setting: ClassVar[str]
+
+    @classmethod
+    def contradiction(cls, given: Collection[str]) -> str | None:
+        """A coefficient that adapts cannot be given."""
+        name = cls.coefficient_setting
+        if {name, "target_l0"} <= set(given):
+            return f"{name} and target_l0 cannot be given together: the coefficient adapts to target_l0"
+        return None
 
     @abstractmethod
     def sparsity_penalty(self) -> Penalty:
@@ -67,7 +78,7 @@ class Penalised(SaeVariant):
     def stated_settings(self) -> Mapping[str, Any]:
         """Either the coefficient or the target."""
         penalty = self.sparsity_penalty()
-        left_out = "target_l0" if penalty.target_l0 is None else penalty.name
+        left_out = "target_l0" if penalty.target_l0 is None else self.coefficient_setting
         return {name: value for name, value in super().stated_settings().items() if name != left_out}
 
     def latent_counts(self) -> Mapping[str, int]:
@@ -83,20 +94,20 @@ class Penalised(SaeVariant):
     def own_buffers(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:
         """With a target, the coefficient and what it was last set by."""
         penalty = self.sparsity_penalty()
-        return {} if penalty.target_l0 is None else {penalty.name: (), "last_l0": ()}
+        return {} if penalty.target_l0 is None else {self.coefficient_setting: (), "last_l0": ()}
 
     def initialise(self, sae: SaeWeights) -> None:
         """Start with the default coefficient, as if the target were met."""
         penalty = self.sparsity_penalty()
         if penalty.target_l0 is not None:
-            sae.get_buffer(penalty.name).fill_(penalty.coefficient)
+            sae.get_buffer(self.coefficient_setting).fill_(penalty.coefficient)
             sae.get_buffer("last_l0").fill_(penalty.target_l0)
 
     def penalty_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
         """The weight of the penalty at a step: a linear rise from near 0 over the warm-up, then the coefficient."""
         penalty = self.sparsity_penalty()
         adapts = penalty.target_l0 is not None
-        coefficient = float(sae.get_buffer(penalty.name)) if adapts else penalty.coefficient
+        coefficient = float(sae.get_buffer(self.coefficient_setting)) if adapts else penalty.coefficient
         return coefficient * _rise(penalty, step, n_steps)
 
     def after_step(self, sae: SaeWeights, done: StepDone) -> None:
@@ -110,7 +121,7 @@ class Penalised(SaeVariant):
         target = penalty.target_l0
         if target is None or _rise(penalty, done.step, done.n_steps) < 1 or (done.step + 1) % _STEPS_BETWEEN:
             return
-        coefficient, last_l0 = sae.get_buffer(penalty.name), sae.get_buffer("last_l0")
+        coefficient, last_l0 = sae.get_buffer(self.coefficient_setting), sae.get_buffer("last_l0")
         l0 = done.l0()
         error = _error(l0, target)
         change = _PROPORTIONAL * (error - _error(float(last_l0), target)) + _INTEGRAL * done.rate_share * error
@@ -124,7 +135,7 @@ class Penalised(SaeVariant):
         if penalty.target_l0 is None:
             return {}
         return {
-            penalty.name: float(sae.get_buffer(penalty.name)),
+            self.coefficient_setting: float(sae.get_buffer(self.coefficient_setting)),
             "target_l0": penalty.target_l0,
             "reached_target_l0": abs(l0 / penalty.target_l0 - 1) <= L0_TOLERANCE,
         }
