@@ -18,7 +18,7 @@ from hsae.embedded.postgres import DATABASE, ROLE, Postgres
 from hsae.embedded.process import ProcessRecord
 from hsae.embedded.seaweedfs import BUCKET, SeaweedFs
 from hsae.embedded.server import Server, bring_up, shut_down
-from hsae.embedded.state import StateFile, locked, prepare_home, remove_settings, write_settings
+from hsae.embedded.state import StateFile, locked, prepare_home, remove_settings, require_space, write_settings
 from hsae.embedded.valkey import Valkey
 from hsae.errors import ServiceError, UserError
 
@@ -99,6 +99,7 @@ class Stack:
             UserError: the servers are not installed, the home cannot be used, or the disk is full.
         """
         with self._reporting(), self._prepared() as state:
+            require_space(self.home)
             before = dict(state.ports)
             self._start_servers(state)
             if any(state.ports[name] != port for name, port in before.items()):

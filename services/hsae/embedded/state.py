@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -23,6 +24,7 @@ STATE_FILE_NAME = "servers.json"
 LOCK_FILE_NAME = "servers.lock"
 _LOCK_SECONDS = 600.0
 _LOCK_POLL_SECONDS = 0.05
+_NEW_STACK_BYTES = 64_000_000  # an empty Postgres and its first log segment
 
 
 class Credentials(BaseModel):
@@ -157,6 +159,22 @@ def prepare_home(home: Path) -> None:
             raise UserError(f"{home} is neither empty nor private: choose another --home, or chmod 700 it")
         home.chmod(0o700)
     (home / "logs").mkdir(mode=0o700, exist_ok=True)
+
+
+def require_space(home: Path) -> None:
+    """Refuse a disk on which a new stack has no room.
+
+    The servers start side by side: on a full disk any of them may be the first to fail, and its log with it.
+
+    Raises:
+        UserError: Postgres has no data yet and could not make them.
+    """
+    free = shutil.disk_usage(home).free
+    if not (home / "postgres" / "PG_VERSION").exists() and free < _NEW_STACK_BYTES:
+        raise UserError(
+            f"the disk of {home} has {free // 10**6} MB left, and a new private stack needs "
+            f"{_NEW_STACK_BYTES // 10**6} MB: free some space, or choose another folder with --home"
+        )
 
 
 def write_settings(home: Path, settings: Mapping[str, str]) -> None:

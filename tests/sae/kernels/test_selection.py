@@ -49,6 +49,18 @@ def test_equals_topk(seed, n_rows, n_columns, k, how):
     torch.testing.assert_close(columns, expected.indices, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("place", [0, 16, 200])
+@pytest.mark.parametrize("n_columns", [17, 243])
+def test_one_nan_is_the_largest(place, n_columns):
+    matrix = torch.randn(3, n_columns, generator=torch.Generator().manual_seed(0))
+    matrix[1, min(place, n_columns - 1)] = torch.nan
+    for k in (1, 2):
+        values, columns = largest_of_rows(matrix, k)
+        expected = matrix.topk(k, dim=1)
+        torch.testing.assert_close(values, expected.values, rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(columns, expected.indices)
+
+
 def test_blocks_are_used_and_leave_a_tail():
     matrix = torch.randn(5, 8 * 30 + 3, generator=torch.Generator().manual_seed(0))
     assert selection._group_size(matrix, 4) == 16

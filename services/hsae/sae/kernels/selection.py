@@ -37,7 +37,8 @@ def largest_of_rows(
         values, columns = matrix.topk(k, dim=1)
         return values, columns
     values, columns = found
-    unclear = (values[:, 1:] == values[:, :-1]).any(dim=1) | ~(values[:, -1] > -torch.inf)
+    # topk takes NaN for the largest value, so one NaN stands in the first column.
+    unclear = (values[:, 1:] == values[:, :-1]).any(dim=1) | ~(values[:, -1] > -torch.inf) | values[:, 0].isnan()
     if bool(unclear.any()):
         values[unclear], columns[unclear] = matrix[unclear].topk(k, dim=1)
     return values, columns
@@ -91,6 +92,8 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     columns.view(-1)[at] = places - row * n_columns
     candidates[:, width:] = matrix[:, whole:]
     columns[:, width:] = torch.arange(whole, n_columns)
+    # No comparison with NaN holds: such a row found no block, and only its last columns are candidates.
+    candidates[threshold.isnan()] = -torch.inf
     best = candidates.topk(k, dim=1)
     return best.values, columns.gather(1, best.indices)
 
