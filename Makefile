@@ -86,10 +86,12 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 
 bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (ten minutes)
 	test -d .venv-bench-peers || $(PYTHON) -m venv .venv-bench-peers
-	.venv-bench-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers]' torchvision==0.28.0
+	.venv-bench-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers,embedded]' torchvision==0.28.0
 	# nnsight names torchvision and does not need it; PyPI's cannot be loaded beside the CPU build of torch.
 	.venv-bench-peers/bin/python -m pip uninstall --quiet --yes torchvision
 	.venv-bench-peers/bin/python -m benchmarks.sae.sae_training
+	.venv-bench-peers/bin/python -m benchmarks.sae.streaming --size full
+	.venv-bench-peers/bin/python -m benchmarks.sae.streaming --size small
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python -m benchmarks.large_study.sql_questions

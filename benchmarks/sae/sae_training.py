@@ -1,21 +1,20 @@
 """Training steps of hsae beside those of other packages, and what they are worth.
 
-Speed: steps on synthetic rows of width 768 with 6,144 latents and batches of 4,096, all in turns on the same batches.
+Speed: steps on synthetic rows of width 768 with 6,144 latents and batches of 4,096. Each kind takes turns with its
+peers and the bounds, on the same batches.
 Worth: each is trained to the same number of vectors on class tokens of the demo's images; held-out FVU, L0 and dead
 share.
 """
 
 import argparse
-import importlib.util
 import os
-from collections.abc import Iterator, Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping, Sequence
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
 
 import torch
 from benchmarks.measure import Row, at_least, machine, print_header, print_report, versions
-from benchmarks.sae.contender import Setting
+from benchmarks.sae.contender import Contender, Setting
 from benchmarks.sae.own_trainings import OURS, own_contenders
 from benchmarks.sae.peer_trainings import peer_contenders
 from benchmarks.sae.plain_steps import DENSE, ONE_PRODUCT, plain_contenders
@@ -29,7 +28,6 @@ from hsae.pipeline.execution.freed_memory import keep_freed_memory
 _SHARE_OF_BOUND = 0.65
 _OVER_SPARSIFY = 2.0
 _OVER_PEERS = 3.0
-_STREAMING = "benchmarks.sae.streaming"
 
 
 def synthetic_rows(n_rows: int, d_model: int, seed: int) -> Float[Tensor, "n_rows d_model"]:
@@ -43,26 +41,41 @@ def synthetic_rows(n_rows: int, d_model: int, seed: int) -> Float[Tensor, "n_row
     return rows + 0.02 * torch.randn(n_rows, d_model, generator=generator)
 
 
-def speed_rows(found: Mapping[str, float]) -> Iterator[Row]:
-    """Vectors a second, and the goals."""
+def speed_rows(kind: str, found: Mapping[str, float]) -> Iterator[Row]:
+    """Vectors a second of one kind, of its peers and of the bounds, and the goals."""
     for title, value in found.items():
-        yield Row(title, value, "vectors/s")
-    bound = found.get(f"bound, {ONE_PRODUCT}")
-    ours = {title.split(", ")[0]: value for title, value in found.items() if title.endswith(f", {OURS}")}
-    for kind, value in ours.items():
-        others = {t: v for t, v in found.items() if t.startswith(f"{kind}, ") and not t.endswith((OURS, DENSE))}
-        if bound is not None:
-            title = f"{kind}: share of the one-product bound"
-            share = value / bound
-            yield at_least(title, share, "", _SHARE_OF_BOUND) if kind == "topk" else Row(title, share, "")
-        for title, other in others.items():
-            if kind == "topk" and title.startswith("topk, sparsify"):
-                yield at_least(f"{kind}: over {title.split(', ')[1]}", value / other, "times", _OVER_SPARSIFY)
-        if others and kind != "topk":
-            yield at_least(f"{kind}: over the fastest peer", value / max(others.values()), "times", _OVER_PEERS)
-    dense = found.get(f"relu, {DENSE}")
-    if dense is not None and "relu" in ours:
-        yield Row("relu: over the plain dense step", ours["relu"] / dense, "times")
+        yield Row(title if title.startswith(kind) else f"{title}, in turns with {kind}", value, "vectors/s")
+    ours = found.get(f"{kind}, {OURS}")
+    if ours is None:
+        return
+    share = ours / found[f"bound, {ONE_PRODUCT}"]
+    title = f"{kind}: share of the one-product bound"
+    yield at_least(title, share, "", _SHARE_OF_BOUND) if kind == "topk" else Row(title, share, "")
+    peers = {t: v for t, v in found.items() if t.startswith(f"{kind}, ") and not t.endswith((OURS, DENSE))}
+    if kind == "topk":
+        for title, speed in peers.items():
+            if title.startswith("topk, sparsify"):
+                yield at_least(f"topk: over {title.split(', ')[1]}", ours / speed, "times", _OVER_SPARSIFY)
+    elif peers:
+        yield at_least(f"{kind}: over the fastest peer", ours / max(peers.values()), "times", _OVER_PEERS)
+    if f"relu, {DENSE}" in found:
+        yield Row("relu: over the plain dense step", ours / found[f"relu, {DENSE}"], "times")
+
+
+def measured_speeds(
+    own: Sequence[Contender], peers: Sequence[Contender], setting: Setting, *, n_steps: int, n_threads: int
+) -> tuple[list[Row], list[str]]:
+    """Each kind in turns with its peers and the bounds; and what failed."""
+    rows: list[Row] = []
+    failed: list[str] = []
+    for contender in own:
+        kind = contender.kind
+        together = [plain for plain in plain_contenders() if plain.kind in ("bound", kind)]
+        together += [contender, *(peer for peer in peers if peer.kind == kind)]
+        found, also_failed = speeds(together, setting, n_steps, n_threads)
+        rows += speed_rows(kind, found)
+        failed += also_failed
+    return rows, failed
 
 
 def main() -> None:
@@ -88,18 +101,13 @@ def main() -> None:
     setting = Setting(
         synthetic_rows(5 * arguments.batch, arguments.d_model, 0), 8 * arguments.d_model, arguments.batch, n_steps=1_000
     )
-    found, failed = speeds([*plain_contenders(), *own, *peers], setting, arguments.steps, arguments.threads)
+    rows, failed = measured_speeds(own, peers, setting, n_steps=arguments.steps, n_threads=arguments.threads)
     torch.set_num_threads(arguments.threads)
-    rows = list(speed_rows(found))
     if arguments.quality_steps:
         of_quality, also_failed = quality_rows([*own, *peers], arguments.quality_steps)
         rows += of_quality
         failed += also_failed
-    if importlib.util.find_spec(_STREAMING) is not None:
-        rows += import_module(_STREAMING).streaming_rows()
-    else:
-        missing.append("rows that are streamed, and several SAEs in one pass")
-    print_report(rows, where, what, [*missing, *failed, "GPUs; a bf16 encoder"])
+    print_report(rows, where, what, [*missing, *failed, "GPUs; a bf16 encoder; streamed rows (benchmarks.sae.streaming)"])
 
 
 if __name__ == "__main__":

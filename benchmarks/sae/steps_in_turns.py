@@ -8,7 +8,6 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 
@@ -18,7 +17,6 @@ from benchmarks.sae.contender import Contender, Setting
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 
 _WARM_UP = 2
-_TOGETHER = 6
 
 
 class _ClosedError(Exception):
@@ -28,21 +26,23 @@ class _ClosedError(Exception):
 def speeds(
     contenders: Sequence[Contender], setting: Setting, n_steps: int, n_threads: int
 ) -> tuple[dict[str, float], list[str]]:
-    """Median vectors a second of each, by its title, after two steps that warm up; and one line for what failed."""
+    """Median vectors a second of each, by its title, after two steps that warm up; and one line for what failed.
+
+    All take turns: what is compared must be in one call.
+    """
     found: dict[str, float] = {}
     failed: list[str] = []
-    for _, group in groupby(enumerate(contenders), key=lambda numbered: numbered[0] // _TOGETHER):
-        together = [_Process(contender, setting, n_threads) for _, contender in group]
-        for process in _in_turns(together, n_steps + _WARM_UP):
-            process.step()
-        for process in together:
-            process.close()
-            seconds = process.seconds[_WARM_UP:]
-            if process.failure is not None:
-                failed.append(f"{process.title}: {process.failure}")
-                continue
-            print(f"  {process.title}: {', '.join(f'{value:.3f}' for value in seconds)} s", flush=True)
-            found[process.title] = setting.batch_size / statistics.median(seconds)
+    together = [_Process(contender, setting, n_threads) for contender in contenders]
+    for process in _in_turns(together, n_steps + _WARM_UP):
+        process.step()
+    for process in together:
+        process.close()
+        seconds = process.seconds[_WARM_UP:]
+        if process.failure is not None:
+            failed.append(f"{process.title}: {process.failure}")
+            continue
+        print(f"  {process.title}: {', '.join(f'{value:.3f}' for value in seconds)} s", flush=True)
+        found[process.title] = setting.batch_size / statistics.median(seconds)
     return found, failed
 
 
