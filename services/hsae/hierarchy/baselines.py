@@ -9,9 +9,8 @@ from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.labelled_parts import rank_parts
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages, SaeActivations
-from hsae.hierarchy.statistics.ranks import RankedActivations
+from hsae.hierarchy.statistics.ranks import RankedActivations, rank_columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +87,7 @@ class Baselines:
         if not columns.n_columns:
             return None
         parts, device = self.parts, self.made_from.device
-        fired = thresholded(
+        on_select, on_score = thresholded(
             columns,
             self.densities.for_columns(columns.n_columns, all_fire=BASES[basis].is_ceiling),
             select=None if parts is None else parts.select,
@@ -96,7 +95,8 @@ class Baselines:
             device=device,
             check=self.made_from.check,
         )
-        scored, selecting = rank_parts(fired, parts, device=device)
+        scored = rank_columns(on_score, device=device)
+        selecting = scored if on_select is on_score else rank_columns(on_select, device=device)
         dense = None
         if draw == 0:
             dense = columns if parts is None else columns.on(parts.score)
