@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import ranges
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings
 from hsae.hierarchy.scores.monosemanticity import embedding_lengths
 
@@ -83,10 +84,14 @@ def mean_images(firings: Firings, embeddings: Float[np.ndarray, "n_images d_embe
     fires = sp.csr_array((np.ones(len(firings.image)), firings.image, firings.indptr), shape=shape)
     n_fire = np.maximum(firings.n_fire, 1)[:, np.newaxis]
     mean = np.empty((firings.n_latents, d_embedding))
-    for first in range(0, d_embedding, _BLOCK_FEATURES):
-        columns = slice(first, first + _BLOCK_FEATURES)
-        block = embeddings[:, columns] / length[:, np.newaxis]
-        mean[:, columns] = (fires @ (block - block.mean(axis=0))) / n_fire
+
+    def average(features: slice) -> None:
+        block = embeddings[:, features] / length[:, np.newaxis]
+        mean[:, features] = (fires @ (block - block.mean(axis=0))) / n_fire
+
+    blocks = (slice(first, first + _BLOCK_FEATURES) for first in range(0, d_embedding, _BLOCK_FEATURES))
+    for _ in map_blocks(average, blocks, "cpu"):
+        pass  # each block writes to its own columns
     unit, lengths = _scaled_to_one(mean)
     return UnitVectors(unit, lengths > _LEAST_LENGTH)
 
