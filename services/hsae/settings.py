@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     gpu_analysis_minutes: float = Field(
         default=math.inf,
         ge=0,
-        description="an analysis that would take more minutes on two processor cores, as estimated when it is submitted,"
-        " goes to the workers of the queue gpu; inf: none does",
+        description="an analysis that would take more minutes on two processor cores, as estimated when it is "
+        "submitted, goes to the workers of the queue gpu; inf: none does",
     )
     trained_together: int = Field(
         default=8, ge=1, description="how many streamed SAEs of one sweep a worker trains over one pass; 1: one by one"

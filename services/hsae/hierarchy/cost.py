@@ -5,7 +5,7 @@ from hsae.hierarchy.config import ControlBasis, ScoringConfig
 _PER_PRODUCT = 1.5e-11
 """Seconds per product of a direction's coordinate with an image's."""
 _PER_VALUE = 3e-9
-"""Seconds per image and column: thresholds, what fires, its ranks and sums, all of them shares of the columns' values."""
+"""Seconds per image and column: thresholds, what fires, its ranks and sums."""
 _PER_COLUMN = 1e-3
 """Seconds per column of every basis, however many images: scores with all nodes, resampled numbers."""
 _CLUSTERING_PRODUCTS = 640
@@ -15,8 +15,8 @@ _CLUSTERING_PRODUCTS = 640
 def cpu_seconds(scoring: ScoringConfig, n_images: int, n_latents: int, d_model: int) -> float:
     """Seconds of an analysis with its controls, for two cores of a server.
 
-    A rough estimate (ours), from `benchmarks/hierarchy/controls.py`: within a factor of two there, for any size. It says
-    which analyses are big, not when one will be done.
+    A rough estimate (ours), within a factor of two of what `benchmarks/hierarchy/controls.py` measures at any of its
+    sizes. It says which analyses are big, not when one will be done.
 
     Args:
         scoring: which controls and shuffles there are.

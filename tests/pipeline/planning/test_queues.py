@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import update
 from tests.pipeline.in_process import job_id, plan_small, run_jobs
 from tests.pipeline.planning.planned import job_row, statuses
-from tests.small import register_small, small_request
+from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import Job, transaction
 from hsae.hierarchy.config import BASELINES, ScoringConfig
@@ -50,14 +50,14 @@ def test_the_queue_is_no_part_of_the_key(service):
     assert keys[0] == keys[float("inf")]
 
 
-@pytest.mark.parametrize(("controls", "queue"), [((), "cpu"), (("random", "exemplar"), "gpu")])
+@pytest.mark.parametrize(("controls", "queue"), [((), "cpu"), (BASELINES, "gpu")])
 def test_the_estimate_knows_images_latents_and_controls(service, controls, queue):
     """The threshold lies between the estimates of the SAE alone and of it with its controls."""
-    dataset, _ = register_small(service, n_classes=2)
-    alone, beside = (ScoringConfig(controls=some, n_shuffles=0, embeddings="own") for some in ((), BASELINES))
-    d_model = 192
-    low, high = (cpu_seconds(one, dataset.n_images, 4 * d_model, d_model) / 60 for one in (alone, beside))
-    with_gpus(service, (low + high) / 2 if controls else high)
-    scoring = beside if controls else alone
-    plan = submit(small_request(layers=(3,), scoring=scoring), service.settings, service.sessions)
+    dataset, _ = register(service, "small", link_classes(service.folder, 2))
+    n_latents, d_model = 4 * 192, 192
+    scorings = [ScoringConfig(controls=some, n_shuffles=0, embeddings="own") for some in ((), BASELINES)]
+    minutes = [cpu_seconds(scoring, dataset.n_images, n_latents, d_model) / 60 for scoring in scorings]
+    with_gpus(service, sum(minutes) / 2)
+    request = small_request(layers=(3,), scoring=scorings[bool(controls)])
+    plan = submit(request, service.settings, service.sessions)
     assert job_row(service, job_id(plan, "analyze")).queue == queue

@@ -81,7 +81,7 @@ class _Members:
         self._start = np.cumsum(self._size) - self._size
         self._sets = sp.csc_array(closure)
 
-    def under(self, node: int) -> Int64[np.ndarray, "n_in"]:
+    def under(self, node: int) -> Int64[np.ndarray, " n_in"]:
         sets = self._sets.indices[self._sets.indptr[node] : self._sets.indptr[node + 1]]
         return self._by_set[ranges(self._start[sets], self._size[sets])[0]]
 

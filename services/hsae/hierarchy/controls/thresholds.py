@@ -107,7 +107,9 @@ def thresholded(
         What fires on the select images, and on the score images, each in their order; one object where both are all.
     """
     in_sample = select is None and score is None
-    parts = [columns if images is None else columns.on(images) for images in ((select,) if in_sample else (select, score))]
+    parts = [
+        columns if images is None else columns.on(images) for images in ((select,) if in_sample else (select, score))
+    ]
     width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // max(part.n_images for part in parts))
 
     def fire(block: slice) -> list[_Fired]:

@@ -201,9 +201,7 @@ class _BestLatents:
         self.latents = np.full((n_nodes, n_best), -1, np.int64)
         self.scores = np.full((n_nodes, n_best), _NO_PAIR)
 
-    def add(
-        self, first: int, latent: Int64[np.ndarray, "n_nodes n"], score: Float64[np.ndarray, "n_nodes n"]
-    ) -> None:
+    def add(self, first: int, latent: Int64[np.ndarray, "n_nodes n"], score: Float64[np.ndarray, "n_nodes n"]) -> None:
         """Merge the best of a block of latents, which are counted from `first`."""
         n_best = self.latents.shape[1]
         all_scores = np.concatenate((self.scores, score), axis=1)

@@ -43,7 +43,8 @@ class PlannedJob:
 class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
-    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes`: `Stage.cpu_minutes`.
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes`: as the stage
+    estimates it.
     """
 
     kind: str
