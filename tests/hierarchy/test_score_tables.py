@@ -65,7 +65,7 @@ def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(rand
     def ranked_of(name, draw):
         columns = CONTROL_CLASSES[name].columns(given, seed + draw)
         n_fire = densities.for_columns(columns.n_columns, all_fire=name == "class_mean")
-        return rank_columns(thresholded(columns, n_fire)[1])
+        return rank_columns(thresholded(columns, columns, n_fire)[1])
 
     for result in run(case, seed=seed, association="mass"):
         is_control = result.basis in CONTROLS

@@ -81,11 +81,11 @@ def test_columns_above_their_thresholds(random_case, seed, width, in_sample):
         if columns.n_columns == 0:
             continue
         n_fire = densities.for_columns(columns.n_columns, all_fire=name == "class_mean")
-        options = {"select": select, "score": score}
+        parts = (columns, columns) if in_sample else (columns.on(select), columns.on(score))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(controls, "_BLOCK_VALUES", 1)
             patch.setattr(controls, "_MIN_BLOCK_COLUMNS", width)
-            found = thresholded(columns, n_fire, **options)
+            found = thresholded(*parts, n_fire)
         assert (found[0] is found[1]) == in_sample
         for part in found:
             assert (part.image.dtype, part.activation.dtype) == (np.int32, np.float32)
@@ -108,7 +108,7 @@ def test_columns_above_their_thresholds(random_case, seed, width, in_sample):
             if firing and len(firing) == n_fire[rank]:  # the scored images have the threshold of the select images
                 cut = (float(values[selected][firing].min()) + float(rest.max())) / 2
                 np.testing.assert_allclose(on_score[:, column], np.maximum(values[scored] - cut, 0), rtol=1e-5)
-        for part, again in zip((on_select, on_score), thresholded(columns, n_fire, **options), strict=True):
+        for part, again in zip((on_select, on_score), thresholded(*parts, n_fire), strict=True):
             np.testing.assert_array_equal(part, dense_of(again))
 
 
@@ -121,7 +121,8 @@ def test_images_in_both_parts_have_one_activation(random_case, seed):
     both = np.intersect1d(select, score)
     for columns in columns_of(case, seed).values():
         n_fire = Densities.of(np.bincount(case.z.indices, minlength=case.z.shape[1])).for_columns(columns.n_columns)
-        on_select, on_score = (dense_of(part) for part in thresholded(columns, n_fire, select=select, score=score))
+        parts = thresholded(columns.on(select), columns.on(score), n_fire)
+        on_select, on_score = (dense_of(part) for part in parts)
         left, right = on_select[np.isin(select, both)], on_score[np.isin(score, both)]
         np.testing.assert_allclose(left, right, atol=1e-5)  # products of floats may depend on the block
 
@@ -133,7 +134,8 @@ def test_the_number_of_threads_changes_no_bit(planted_case):
 
     def everything():
         return {
-            name: thresholded(of_name, densities.for_columns(of_name.n_columns)) for name, of_name in columns.items()
+            name: thresholded(of_name, of_name, densities.for_columns(of_name.n_columns))
+            for name, of_name in columns.items()
         }
 
     try:
@@ -157,6 +159,6 @@ def test_the_densities_of_the_select_images_are_the_saes(planted_case):
     n_fire = np.asarray((planted_case.z[select] > 0).sum(axis=0)).ravel()
     for name, columns in columns_of(planted_case, train=train, select=select).items():
         wanted = Densities.of(n_fire).for_columns(columns.n_columns)
-        on_select, on_score = thresholded(columns, wanted, select=select, score=score)
+        on_select, on_score = thresholded(columns.on(select), columns.on(score), wanted)
         np.testing.assert_array_equal(np.diff(on_select.indptr)[columns.order], wanted, err_msg=name)
         assert 0.5 < (len(on_score.image) / len(score)) / (len(on_select.image) / len(select)) < 2

@@ -82,11 +82,10 @@ def thresholds(
 
 
 def thresholded(
-    columns: Columns,
+    select: Columns,
+    score: Columns,
     n_fire: Int64[np.ndarray, "n_columns"],
     *,
-    select: Int64[np.ndarray, "n_chosen"] | None = None,
-    score: Int64[np.ndarray, "n_chosen"] | None = None,
     device: Device = "cpu",
     check: Callable[[], None] = go_on,
 ) -> tuple[LatentColumns, LatentColumns]:
@@ -96,25 +95,21 @@ def thresholded(
     stay on the device, of which only what fires leaves it.
 
     Args:
-        columns: the columns on all images.
-        n_fire: number of select images for each column, in the order of `columns.order`; 0 only at the end.
-        select: positions of the images that set the thresholds; None: all images.
-        score: positions of the images that are scored; None: all images.
+        select: the columns on the images that set the thresholds.
+        score: the same columns on the images that are scored; in-sample the same object.
+        n_fire: number of select images for each column, in the order of `select.order`; 0 only at the end.
         device: where the columns are projected: one thread per block of columns on the CPU.
         check: called for every block of columns; may raise to stop.
 
     Returns:
-        What fires on the select images, and on the score images, each in their order; one object where both are all.
+        What fires on the select images, and on the score images; in-sample one object.
     """
-    in_sample = select is None and score is None
-    parts = [
-        columns if images is None else columns.on(images) for images in ((select,) if in_sample else (select, score))
-    ]
+    parts = [select] if select is score else [select, score]
     width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // max(part.n_images for part in parts))
 
     def fire(block: slice) -> list[_Fired]:
-        chosen = columns.order[block]
-        values = parts[0].values(chosen)
+        chosen = select.order[block]
+        values = select.values(chosen)
         cut = thresholds(values, n_fire[block])
         found = [_above(values, cut)]
         for part in parts[1:]:
@@ -130,7 +125,7 @@ def thresholded(
         check()
         of_blocks.append(found)
     joined = [
-        _joined([found[place] for found in of_blocks], columns.order, part.n_images) for place, part in enumerate(parts)
+        _joined([found[place] for found in of_blocks], select.order, part.n_images) for place, part in enumerate(parts)
     ]
     return joined[0], joined[-1]
 
