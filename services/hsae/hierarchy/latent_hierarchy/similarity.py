@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -24,14 +25,23 @@ _BLOCK_FEATURES = 64
 """Features of the embedding per product: a block of 50,000 images in float64 is 26 MB."""
 
 
-class UnitVectors(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class UnitVectors:
     """A direction of every latent.
 
-    unit: length 1; zeros where the latent has none. is_known: latents whose similarity to others is defined.
+    Attributes:
+        unit: length 1; zeros where the latent has none.
+        is_known: latents whose similarity to others is defined.
     """
 
     unit: Float64[np.ndarray, "n_latents d"]
     is_known: Bool[np.ndarray, "n_latents"]
+
+    @cached_property
+    def squares(self) -> Float64[np.ndarray, "n_latents"]:
+        """The square of every length: for a hundred clusters of every family it is computed once."""
+        squares: Float64[np.ndarray, "n_latents"] = np.einsum("jd,jd->j", self.unit, self.unit)
+        return squares
 
 
 class SiblingSimilarity(NamedTuple):
@@ -194,7 +204,7 @@ def mean_cosine(
     )
     clusters.sort_indices()  # equal clusters have equal sums, to the last bit
     total = clusters @ vectors.unit
-    squares = clusters @ np.einsum("jd,jd->j", vectors.unit, vectors.unit)
+    squares = clusters @ vectors.squares
     size = clusters.sum(axis=1)
     n_pairs = np.where(size > 1, size * (size - 1.0), np.nan)
     mean: Float64[np.ndarray, "n_clusters"] = (np.einsum("id,id->i", total, total) - squares) / n_pairs
