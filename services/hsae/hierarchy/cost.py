@@ -4,9 +4,9 @@ from hsae.hierarchy.config import ControlBasis, ScoringConfig
 
 _PER_PRODUCT = 1.5e-11
 """Seconds per product of a direction's coordinate with an image's."""
-_PER_VALUE = 3e-9
+_PER_VALUE = 6e-9
 """Seconds per image and column: thresholds, what fires, its ranks and sums."""
-_PER_COLUMN = 1e-3
+_PER_COLUMN = 2e-4
 """Seconds per column of every basis, however many images: scores with all nodes, resampled numbers."""
 _CLUSTERING_PRODUCTS = 640
 """Of k-means, per image and cluster: ten rounds in 64 dimensions."""
@@ -15,8 +15,8 @@ _CLUSTERING_PRODUCTS = 640
 def cpu_seconds(scoring: ScoringConfig, n_images: int, n_latents: int, d_model: int) -> float:
     """Seconds of an analysis with its controls, for two cores of a server.
 
-    A rough estimate (ours), within a factor of two of what `benchmarks/hierarchy/controls.py` measures at any of its
-    sizes. It says which analyses are big, not when one will be done.
+    A rough estimate (ours), from processor seconds of `benchmarks/hierarchy/controls.py` at a part of its images. It
+    says which analyses are big, not when one will be done.
 
     Args:
         scoring: which controls and shuffles there are.
