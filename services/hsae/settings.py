@@ -5,6 +5,7 @@ Order of precedence: arguments, environment, `.env`, then `<home>/stack.json`. `
 """
 
 import json
+import math
 import os
 import shlex
 from pathlib import Path
@@ -88,6 +89,12 @@ class Settings(BaseSettings):
         default=None, description="project of Weights & Biases, to which a worker also sends the curves of trainings"
     )
 
+    gpu_analysis_minutes: float = Field(
+        default=math.inf,
+        ge=0,
+        description="an analysis that would take more minutes on two processor cores, as estimated when it is "
+        "submitted, goes to the workers of the queue gpu; inf: none does",
+    )
     trained_together: int = Field(
         default=8, ge=1, description="how many streamed SAEs of one sweep a worker trains over one pass; 1: one by one"
     )

@@ -20,7 +20,7 @@ from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.scores.pair_sums import NodeScores
 from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import ClassSums
-from hsae.hierarchy.statistics.ranks import rank_activations
+from hsae.hierarchy.statistics.ranks import rank_activations, rank_columns
 
 
 @examples(25)
@@ -62,12 +62,14 @@ def test_every_basis_is_ranked_with_its_own_labels_and_placed_by_every_rule(rand
     densities = Densities.of((case.dense > 0).sum(axis=0))
     given = BaselineInputs(case.neurons, case.labels, case.taxonomy, n_latents, untrained=untrained(case))
 
-    def fired(name, draw):
+    def ranked_of(name, draw):
         columns = CONTROL_CLASSES[name].columns(given, seed + draw)
-        return thresholded(columns, densities.for_columns(columns.n_columns, all_fire=name == "class_mean"))
+        n_fire = densities.for_columns(columns.n_columns, all_fire=name == "class_mean")
+        return rank_columns(thresholded(columns, columns, n_fire)[1])
 
     for result in run(case, seed=seed, association="mass"):
-        ranked = rank_activations(fired(result.basis, result.seed) if result.basis in CONTROLS else case.z)
+        is_control = result.basis in CONTROLS
+        ranked = ranked_of(result.basis, result.seed) if is_control else rank_activations(case.z)
         labels = {
             "shuffled_labels": lambda result=result: shuffle_labels(case.labels, result.seed),
             "shuffled_taxonomy": lambda result=result: shuffle_taxonomy(case.labels, n_classes, result.seed),

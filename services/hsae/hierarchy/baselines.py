@@ -9,9 +9,8 @@ from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.kernels.device import Device
-from hsae.hierarchy.labelled_parts import rank_parts
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages, SaeActivations
-from hsae.hierarchy.statistics.ranks import RankedActivations
+from hsae.hierarchy.statistics.ranks import RankedActivations, rank_columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,19 +86,13 @@ class Baselines:
         columns = BASES[basis].columns(self.made_from, self.seed + draw)
         if not columns.n_columns:
             return None
-        parts, device = self.parts, self.made_from.device
-        fired = thresholded(
-            columns,
-            self.densities.for_columns(columns.n_columns, all_fire=BASES[basis].is_ceiling),
-            select=None if parts is None else parts.select,
-            score=None if parts is None else parts.score,
-            device=device,
-            check=self.made_from.check,
-        )
-        scored, selecting = rank_parts(fired, parts, device=device)
-        dense = None
-        if draw == 0:
-            dense = columns if parts is None else columns.on(parts.score)
+        parts, given = self.parts, self.made_from
+        select, score = (columns, columns) if parts is None else (columns.on(parts.select), columns.on(parts.score))
+        n_fire = self.densities.for_columns(columns.n_columns, all_fire=BASES[basis].is_ceiling)
+        fired = thresholded(select, score, n_fire, device=given.device, check=given.check)
+        scored = rank_columns(fired[1], device=given.device)
+        selecting = scored if parts is None else rank_columns(fired[0], device=given.device)
+        dense = score if draw == 0 else None
         return BasisActivations(basis, scored, draw, dense, selecting=selecting, is_repeat=draw > 0)
 
 

@@ -1,6 +1,7 @@
 """The baselines of a case beside their values by plain definitions."""
 
 import numpy as np
+import scipy.sparse as sp
 
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
@@ -24,6 +25,12 @@ def some_train_images(case, seed):
     n_images = len(case.labels)
     rng = np.random.default_rng(seed)
     return np.sort(rng.permutation(n_images)[: rng.integers(1, n_images + 1)])
+
+
+def dense_of(fired):
+    """float32[n_images, n_columns] of what `thresholded` found on some images."""
+    shape = (fired.n_images, len(fired.indptr) - 1)
+    return sp.csc_array((fired.activation, fired.image, fired.indptr), shape=shape).toarray()
 
 
 def split_by_sign(values):

@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def all_values(columns):
     """float32[n_images, n_columns]"""
-    return columns.values(np.arange(columns.n_columns)).T
+    return columns.values(np.arange(columns.n_columns)).numpy().T
 
 
 def inputs(activations, n_latents=6, **given):

@@ -122,6 +122,6 @@ def test_columns_are_cosines_to_the_means_of_unit_vectors(d_model):
     used, size = np.unique(cluster, return_counts=True)
     centroids = np.array([points[train][cluster == c].mean(axis=0) for c in used])
     expected = points @ (centroids / np.linalg.norm(centroids, axis=1, keepdims=True)).T
-    np.testing.assert_allclose(found.values(np.arange(len(used))).T, expected, atol=1e-5)
+    np.testing.assert_allclose(found.values(np.arange(len(used))).numpy().T, expected, atol=1e-5)
     assert found.order.tolist() == sorted(range(len(used)), key=lambda column: (-size[column], column))
     np.testing.assert_array_equal(KMeans.columns(made_from, 3).directions, found.directions)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.hierarchy.controls.dense_columns import columns_of, some_train_images
+from tests.hierarchy.controls.dense_columns import columns_of, dense_of, some_train_images
 
 from hsae.hierarchy.controls import thresholds as controls
 from hsae.hierarchy.controls.thresholds import Densities, thresholded, thresholds
@@ -34,7 +34,7 @@ def test_a_threshold_fires_on_as_many_as_fit(seed, has_ties):
     if has_ties:
         values = np.round(values)
     wanted = rng.integers(0, n_images + 3, n_columns)
-    cut = thresholds(values, wanted)
+    cut = thresholds(torch.from_numpy(values), wanted).numpy()
     assert cut.dtype == np.float32
     for column in range(n_columns):
         found = np.flatnonzero(values[column] > cut[column]).tolist()
@@ -49,7 +49,8 @@ def test_neighbouring_numbers_are_told_apart():
     below = np.float32(1)
     above = np.nextafter(below, np.float32(2))
     values = np.array([[below, above, 0], [-above, -below, -9]], np.float32)
-    np.testing.assert_array_equal(values > thresholds(values, np.array([1, 1]))[:, None], [[0, 1, 0], [0, 1, 0]])
+    cut = thresholds(torch.from_numpy(values), np.array([1, 1])).numpy()
+    np.testing.assert_array_equal(values > cut[:, None], [[0, 1, 0], [0, 1, 0]])
 
 
 @examples(60)
@@ -80,27 +81,50 @@ def test_columns_above_their_thresholds(random_case, seed, width, in_sample):
         if columns.n_columns == 0:
             continue
         n_fire = densities.for_columns(columns.n_columns, all_fire=name == "class_mean")
-        options = {"select": select, "score": score}
+        parts = (columns, columns) if in_sample else (columns.on(select), columns.on(score))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(controls, "_BLOCK_VALUES", 1)
             patch.setattr(controls, "_MIN_BLOCK_COLUMNS", width)
-            found = thresholded(columns, n_fire, **options)
-        assert found.dtype == np.float32
-        assert found.has_sorted_indices
-        assert (found.data > 0).all()
-        dense = found.toarray()
-        selected = np.arange(n_images) if select is None else select
-        wanted = selected if score is None else np.union1d(select, score)
-        assert (dense[np.setdiff1d(np.arange(n_images), wanted)] == 0).all()
+            found = thresholded(*parts, n_fire)
+        assert (found[0] is found[1]) == in_sample
+        for part in found:
+            assert (part.image.dtype, part.activation.dtype) == (np.int32, np.float32)
+            assert (part.activation > 0).all()
+            for column in range(columns.n_columns):
+                of_column = part.image[part.indptr[column] : part.indptr[column + 1]]
+                assert of_column.tolist() == sorted(set(of_column.tolist()))
+        on_select, on_score = (dense_of(part) for part in found)
+        selected, scored = (np.arange(n_images) if part is None else part for part in (select, score))
+        assert (len(on_select), len(on_score)) == (len(selected), len(scored))
         for rank, column in enumerate(columns.order):
-            firing = np.flatnonzero(dense[selected, column])
-            assert len(firing) <= n_fire[rank]
+            assert len(np.flatnonzero(on_select[:, column])) <= n_fire[rank]
         if name != "untrained":
             continue  # a product of floats may depend on the block; what is stored does not
         for rank, column in enumerate(columns.order):
             values = case.dense[:, column]
-            assert np.flatnonzero(dense[selected, column]).tolist() == fired(values[selected], n_fire[rank])
-        np.testing.assert_array_equal(dense, thresholded(columns, n_fire, **options).toarray())
+            firing = fired(values[selected], n_fire[rank])
+            assert np.flatnonzero(on_select[:, column]).tolist() == firing
+            rest = np.delete(values[selected], firing)
+            if firing and len(firing) == n_fire[rank]:  # the scored images have the threshold of the select images
+                cut = (float(values[selected][firing].min()) + float(rest.max())) / 2
+                np.testing.assert_allclose(on_score[:, column], np.maximum(values[scored] - cut, 0), rtol=1e-5)
+        for part, again in zip((on_select, on_score), thresholded(*parts, n_fire), strict=True):
+            np.testing.assert_array_equal(part, dense_of(again))
+
+
+@examples(20)
+@given(seed=seeds)
+def test_images_in_both_parts_have_one_activation(random_case, seed):
+    """Parts of a data set do not meet, but nothing here may rest on that."""
+    case = random_case(seed)
+    select, score = some_train_images(case, seed), some_train_images(case, seed + 1)
+    both = np.intersect1d(select, score)
+    for columns in columns_of(case, seed).values():
+        n_fire = Densities.of(np.bincount(case.z.indices, minlength=case.z.shape[1])).for_columns(columns.n_columns)
+        parts = thresholded(columns.on(select), columns.on(score), n_fire)
+        on_select, on_score = (dense_of(part) for part in parts)
+        left, right = on_select[np.isin(select, both)], on_score[np.isin(score, both)]
+        np.testing.assert_allclose(left, right, atol=1e-5)  # products of floats may depend on the block
 
 
 def test_the_number_of_threads_changes_no_bit(planted_case):
@@ -110,7 +134,8 @@ def test_the_number_of_threads_changes_no_bit(planted_case):
 
     def everything():
         return {
-            name: thresholded(of_name, densities.for_columns(of_name.n_columns)) for name, of_name in columns.items()
+            name: thresholded(of_name, of_name, densities.for_columns(of_name.n_columns))
+            for name, of_name in columns.items()
         }
 
     try:
@@ -121,9 +146,10 @@ def test_the_number_of_threads_changes_no_bit(planted_case):
     finally:
         torch.set_num_threads(before)
     for name in columns:
-        np.testing.assert_array_equal(alone[name].indptr, together[name].indptr)
-        np.testing.assert_array_equal(alone[name].indices, together[name].indices)
-        np.testing.assert_array_equal(alone[name].data, together[name].data)
+        for left, right in zip(alone[name], together[name], strict=True):
+            np.testing.assert_array_equal(left.indptr, right.indptr)
+            np.testing.assert_array_equal(left.image, right.image)
+            np.testing.assert_array_equal(left.activation, right.activation)
 
 
 def test_the_densities_of_the_select_images_are_the_saes(planted_case):
@@ -133,8 +159,6 @@ def test_the_densities_of_the_select_images_are_the_saes(planted_case):
     n_fire = np.asarray((planted_case.z[select] > 0).sum(axis=0)).ravel()
     for name, columns in columns_of(planted_case, train=train, select=select).items():
         wanted = Densities.of(n_fire).for_columns(columns.n_columns)
-        found = thresholded(columns, wanted, select=select, score=score)
-        np.testing.assert_array_equal(np.bincount(found[select].indices, minlength=columns.n_columns)[columns.order],
-                                      wanted, err_msg=name)  # fmt: skip
-        assert found[train].nnz == 0
-        assert 0.5 < (found[score].nnz / len(score)) / (found[select].nnz / len(select)) < 2
+        on_select, on_score = thresholded(columns.on(select), columns.on(score), wanted)
+        np.testing.assert_array_equal(np.diff(on_select.indptr)[columns.order], wanted, err_msg=name)
+        assert 0.5 < (len(on_score.image) / len(score)) / (len(on_select.image) / len(select)) < 2

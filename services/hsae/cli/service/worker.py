@@ -47,7 +47,8 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     type=click.Choice(QUEUES),
     multiple=True,
     default=QUEUES,
-    help="gpu (extract, train) or cpu (probe, analyze, compare); may be given several times.  [default: both]",
+    help="gpu (extract, train, map, big analyses) or cpu (probe, analyze, compare); may be given several times."
+    "  [default: both]",
 )
 @click.option("--gpu", type=click.IntRange(min=0), help="Use this GPU and no other; start one worker per GPU.")
 @click.option("--name", help="Name in Flower and in logs; must differ from others on this host.  [default: made up]")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float64, Int, Int16, Int32, Int64, Shaped, UInt16
 
 from hsae.hierarchy.coherence.resnik import ResnikSimilarity
 from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.label_sets import Labels, classes_of
 
 _BLOCK_CELLS = 1 << 20
@@ -51,6 +53,46 @@ class PairBlock:
         total = weight.sum(axis=1, keepdims=True)
         return weight / np.where(total > 0, total, np.nan)
 
+    def kept_coherences(
+        self, rows: slice, keeps: "Sequence[Bool[np.ndarray, 'n_classes'] | None]", resnik: ResnikSimilarity
+    ) -> Float64[np.ndarray, "n_keeps n_chosen"]:
+        """`ClassPairs.coherences` of some of the latents."""
+        left, right = self.pairs()
+        # Pairs are rows here, so that the values of a pair are next to one another.
+        weight = np.ascontiguousarray(self.weight[rows].T, np.float64)
+        bits = resnik.bits.take(np.ascontiguousarray(self.code[rows].T))
+        classes = np.ascontiguousarray(self.classes[rows].T)
+        values = np.empty((len(keeps), weight.shape[1]))
+        for place, keep in enumerate(keeps):
+            share = weight.copy()
+            if keep is not None:
+                kept = keep.take(classes)
+                share *= kept.take(left, axis=0) & kept.take(right, axis=0)
+            total = share.sum(axis=0)
+            share /= np.where(total > 0, total, np.nan)
+            share *= bits
+            values[place] = share.sum(axis=0)
+        return values
+
+    def moved_coherences(
+        self, rows: slice, permutations: "Sequence[Int64[np.ndarray, 'n_classes']]", resnik: ResnikSimilarity
+    ) -> Float64[np.ndarray, "n_permutations n_chosen"]:
+        """`ClassPairs.moved_coherences` of some of the latents."""
+        left, right = self.pairs()
+        n_classes, code = resnik.n_classes, resnik.code.ravel()
+        chosen = PairBlock(self.latents[rows], self.classes[rows], self.weight[rows], self.code[rows])
+        share = np.ascontiguousarray(chosen.shares().T)
+        classes = np.ascontiguousarray(chosen.classes.T)
+        values = np.empty((len(permutations), share.shape[1]))
+        for number, places in enumerate(permutations):
+            moved = places.take(classes)
+            cell = (moved * n_classes).take(left, axis=0)
+            cell += moved.take(right, axis=0)
+            bits = resnik.bits.take(code.take(cell))
+            bits *= share
+            values[number] = bits.sum(axis=0)
+        return values
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassPairs:
@@ -86,22 +128,8 @@ class ClassPairs:
         """
         values = np.full((len(keeps), self.n_latents), np.nan)
         for block in self.blocks:
-            left, right = block.pairs()
-            for rows in _chunks(len(block.latents)):
-                check()
-                # Pairs are rows here, so that the values of a pair are next to one another.
-                weight = np.ascontiguousarray(block.weight[rows].T, np.float64)
-                bits = self.resnik.bits.take(np.ascontiguousarray(block.code[rows].T))
-                classes = np.ascontiguousarray(block.classes[rows].T)
-                for place, keep in enumerate(keeps):
-                    share = weight.copy()
-                    if keep is not None:
-                        kept = keep.take(classes)
-                        share *= kept.take(left, axis=0) & kept.take(right, axis=0)
-                    total = share.sum(axis=0)
-                    share /= np.where(total > 0, total, np.nan)
-                    share *= bits
-                    values[place, block.latents[rows]] = share.sum(axis=0)
+            of_rows = partial(block.kept_coherences, keeps=keeps, resnik=self.resnik)
+            _fill(values, block, of_rows, check)
         return values
 
     def moved_coherences(
@@ -114,22 +142,23 @@ class ClassPairs:
             check: called for every chunk; may raise to stop.
         """
         values = np.full((len(permutations), self.n_latents), np.nan)
-        n_classes, code = self.resnik.n_classes, self.resnik.code.ravel()
         for block in self.blocks:
-            left, right = block.pairs()
-            shares = block.shares().T
-            for rows in _chunks(len(block.latents)):
-                check()
-                share = np.ascontiguousarray(shares[:, rows])
-                classes = np.ascontiguousarray(block.classes[rows].T)
-                for number, places in enumerate(permutations):
-                    moved = places.take(classes)
-                    cell = (moved * n_classes).take(left, axis=0)
-                    cell += moved.take(right, axis=0)
-                    bits = self.resnik.bits.take(code.take(cell))
-                    bits *= share
-                    values[number, block.latents[rows]] = bits.sum(axis=0)
+            of_rows = partial(block.moved_coherences, permutations=permutations, resnik=self.resnik)
+            _fill(values, block, of_rows, check)
         return values
+
+
+def _fill(
+    values: Float64[np.ndarray, "n n_latents"],
+    block: PairBlock,
+    of_rows: Callable[[slice], Float64[np.ndarray, "n n_chosen"]],
+    check: Callable[[], None],
+) -> None:
+    """Write the values of a block's latents, chunks of them in threads."""
+    rows = list(_chunks(len(block.latents)))
+    for chunk, found in zip(rows, map_blocks(of_rows, rows, "cpu"), strict=True):
+        check()
+        values[:, block.latents[chunk]] = found
 
 
 def _chunks(n_rows: int) -> Iterator[slice]:

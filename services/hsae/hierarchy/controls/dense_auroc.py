@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+import torch
+from jaxtyping import Float32, Float64, Int, Int64
+from torch import Tensor
 
 from hsae.hierarchy.controls.bases.columns import Columns
-from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.blocks import go_on, ranges
 from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.kernels.greatest import sorted_rows
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 
 _BLOCK_VALUES = 1 << 22
@@ -26,7 +29,8 @@ def dense_auroc(
 ) -> Float64[np.ndarray, "n_pairs"]:
     """AUROC of chosen pairs of a column and a node; NaN where undefined.
 
-    Columns are projected and ranked in blocks, each in one thread. Rank sums are exact integers.
+    Columns are projected and sorted in blocks, each in one thread. Only the images under the node are looked up in the
+    order, so no image has its rank stored. Rank sums are exact integers.
 
     Args:
         columns: the columns on the scored images.
@@ -36,9 +40,8 @@ def dense_auroc(
         device: where the columns are projected.
         check: called for every block of columns; may raise to stop.
     """
-    n_images, n_sets = len(labels), int(closure.shape[0])
-    under = sp.csr_array(closure.T.astype(np.float64))
-    n_node = np.asarray(under @ np.bincount(labels, minlength=n_sets).astype(np.float64))
+    n_images = len(labels)
+    members = _Members(labels, closure)
     auroc = np.full(len(pairs[0]), np.nan)
     used, which = np.unique(pairs[0], return_inverse=True)
     order = np.argsort(which, kind="stable")
@@ -46,14 +49,18 @@ def dense_auroc(
     width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // n_images)
 
     def score(block: slice) -> tuple[np.ndarray, np.ndarray]:
-        ranks, is_constant = doubled_ranks(columns.values(used[block]))
-        cell = np.arange(len(ranks))[:, np.newaxis] * n_sets + labels
-        by_set = np.bincount(cell.ravel(), ranks.ravel(), len(ranks) * n_sets).reshape(-1, n_sets)
-        by_node = np.asarray(under @ by_set.T)
+        values = columns.values(used[block])
+        ordered = sorted_rows(values.clone())
+        is_constant = (ordered[:, 0] == ordered[:, -1]).cpu().numpy()
         here = order[ends[block.start] : ends[block.stop]]
         place, node = which[here] - block.start, pairs[1][here]
-        n_in = n_node[node]
-        deviation = by_node[node, place] - n_in * (n_images + 1)  # twice that of the rank sum from its expectation
+        inside = [torch.from_numpy(members.under(int(one))).to(values.device) for one in node]
+        sums = [
+            doubled_rank_sum(ordered[row], values[row].index_select(0, images))
+            for row, images in zip(place, inside, strict=True)
+        ]
+        n_in = np.array([len(images) for images in inside], np.float64)
+        deviation = torch.stack(sums).cpu().numpy() - n_in * (n_images + 1)  # twice that of the rank sum
         with np.errstate(divide="ignore", invalid="ignore"):
             found = 0.5 + deviation / (2 * n_in * (n_images - n_in))
         return here, np.where((n_in > 0) & (n_in < n_images) & ~is_constant[place], found, np.nan)
@@ -65,18 +72,30 @@ def dense_auroc(
     return auroc
 
 
-def doubled_ranks(
-    values: Float32[np.ndarray, "n_columns n_images"],
-) -> tuple[Int64[np.ndarray, "n_columns n_images"], Bool[np.ndarray, "n_columns"]]:
-    """Twice the mid-rank (1 = weakest) of every value in its row, an integer; and which rows are constant."""
-    n_images = values.shape[1]
-    order = np.argsort(values, axis=1)
-    ordered = np.take_along_axis(values, order, axis=1)
-    is_first = np.ones(values.shape, np.bool_)
-    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=is_first[:, 1:])
-    start = np.flatnonzero(is_first)
-    size = np.diff(start, append=values.size)
-    rank = np.repeat(2 * (start % n_images) + size + 1, size).reshape(values.shape)
-    ranks = np.empty(values.shape, np.int64)
-    np.put_along_axis(ranks, order, rank, axis=1)
-    return ranks, is_first.sum(axis=1) == 1
+class _Members:
+    """The images under every node."""
+
+    def __init__(self, labels: Int64[np.ndarray, "n_images"], closure: "sp.csr_array[np.uint8]") -> None:
+        self._by_set = np.argsort(labels, kind="stable")
+        self._size = np.bincount(labels, minlength=closure.shape[0])
+        self._start = np.cumsum(self._size) - self._size
+        self._sets = sp.csc_array(closure)
+
+    def under(self, node: int) -> Int64[np.ndarray, " n_in"]:
+        sets = self._sets.indices[self._sets.indptr[node] : self._sets.indptr[node + 1]]
+        return self._by_set[ranges(self._start[sets], self._size[sets])[0]]
+
+
+def doubled_rank_sum(ordered: Float32[Tensor, " n"], chosen: Float32[Tensor, " n_chosen"]) -> Int64[Tensor, ""]:
+    """Twice the sum of the mid-ranks (1 = weakest) of some of the values among all of them, an integer.
+
+    A value that is greater than `a` others and not greater than `b`, itself among them, has the mid-rank
+    `(a + b + 1) / 2`.
+
+    Args:
+        ordered: all values, ascending.
+        chosen: some of them, in any order.
+    """
+    lower = torch.searchsorted(ordered, chosen)
+    upper = torch.searchsorted(ordered, chosen, right=True)
+    return (lower + upper + 1).sum()

@@ -7,15 +7,19 @@ latents fire are given to the columns, rank by rank, and a column's threshold is
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
-from jaxtyping import Float32, Int64
+import torch
+from jaxtyping import Float32, Int32, Int64
+from torch import Tensor
 
 from hsae.hierarchy.controls.bases.columns import Columns
-from hsae.hierarchy.kernels.blocks import go_on
-from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.kernels.blocks import go_on, ranges
+from hsae.hierarchy.kernels.device import Device, true_indices
+from hsae.hierarchy.kernels.greatest import greatest_values
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.hierarchy.statistics.latent_columns import LatentColumns
 
 _BLOCK_VALUES = 1 << 22
 _MIN_BLOCK_COLUMNS = 64
@@ -57,72 +61,105 @@ class Densities:
 
 
 def thresholds(
-    values: Float32[np.ndarray, "n_columns n_chosen"], n_fire: Int64[np.ndarray, "n_columns"]
-) -> Float32[np.ndarray, "n_columns"]:
+    values: Float32[Tensor, "n_columns n_chosen"], n_fire: Int64[np.ndarray, "n_columns"]
+) -> Float32[Tensor, "n_columns"]:
     """For every column the threshold above which it has `n_fire` values, or, with ties at the cut, as many as fit.
 
     The threshold lies half-way between the last value that is above and the first that is not (rounded to float32, but
     always below the former). A tie at the cut is not split: none of its values is above. A column fires on one image
     less than all at most; the threshold of one that must not fire is infinite.
+
+    Columns that fire about as often belong together: of each, as many values are put in order as the densest needs.
     """
-    n_columns, n_select = values.shape
-    n_fire = np.minimum(n_fire, n_select - 1)
-    ordered = np.sort(values, axis=1)
-    row = np.arange(n_columns)
-    last = ordered[row, np.minimum(n_select - n_fire, n_select - 1)]
-    next_ = ordered[row, np.maximum(n_select - n_fire - 1, 0)]
-    middle = ((last.astype(np.float64) + next_) / 2).astype(np.float32)
-    cut = np.where(middle < last, middle, next_)
-    return np.where(n_fire > 0, cut, np.float32(np.inf))
+    n_wanted = torch.from_numpy(np.minimum(n_fire, values.shape[1] - 1)).to(values.device)
+    n_greatest = int(np.minimum(n_fire, values.shape[1] - 1).max(initial=0)) + 1
+    greatest = greatest_values(values, n_greatest)
+    last = greatest.gather(1, (n_greatest - n_wanted).clamp(max=n_greatest - 1)[:, None])[:, 0]
+    next_ = greatest.gather(1, (n_greatest - 1 - n_wanted)[:, None])[:, 0]
+    middle = ((last.double() + next_.double()) / 2).float()
+    cut = torch.where(middle < last, middle, next_)
+    return torch.where(n_wanted > 0, cut, torch.inf)
 
 
 def thresholded(
-    columns: Columns,
+    select: Columns,
+    score: Columns,
     n_fire: Int64[np.ndarray, "n_columns"],
     *,
-    select: Int64[np.ndarray, "n_chosen"] | None = None,
-    score: Int64[np.ndarray, "n_chosen"] | None = None,
     device: Device = "cpu",
     check: Callable[[], None] = go_on,
-) -> "sp.csr_array[np.float32]":
+) -> tuple[LatentColumns, LatentColumns]:
     """The columns above their thresholds: `value - threshold` where that is positive, like a ReLU latent with a bias.
 
-    Columns are projected in blocks, each in one thread; besides the result, memory holds a few blocks.
+    Columns are projected in blocks, each in one thread; besides the result, memory holds a few blocks. A block's values
+    stay on the device, of which only what fires leaves it.
 
     Args:
-        columns: the columns on all images.
-        n_fire: number of select images for each column, in the order of `columns.order`; 0 only at the end.
-        select: positions of the images that set the thresholds; None: all images.
-        score: positions of further images that are wanted; None: all images.
+        select: the columns on the images that set the thresholds.
+        score: the same columns on the images that are scored; in-sample the same object.
+        n_fire: number of select images for each column, in the order of `select.order`; 0 only at the end.
         device: where the columns are projected: one thread per block of columns on the CPU.
         check: called for every block of columns; may raise to stop.
 
     Returns:
-        float32[n_images, n_columns]; images that are neither selected nor scored have no entries.
+        What fires on the select images, and on the score images; in-sample one object.
     """
-    n_images, n_columns = columns.n_images, columns.n_columns
-    everything = np.arange(n_images)
-    select = everything if select is None else select
-    images = everything if score is None else np.union1d(select, score)
-    used = columns if len(images) == n_images else columns.on(images)
-    of_select = None if len(select) == len(images) else np.searchsorted(images, select)
-    width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // len(images))
+    parts = [select] if select is score else [select, score]
+    width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // max(part.n_images for part in parts))
 
-    def fire(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        values = used.values(columns.order[block])
-        cut = thresholds(values if of_select is None else values[:, of_select], n_fire[block])
-        row, image = np.divmod(np.flatnonzero(values > cut[:, np.newaxis]), len(images))  # twice as fast as nonzero
-        return columns.order[block][row], image, values[row, image] - cut[row]
+    def fire(block: slice) -> list[_Fired]:
+        chosen = select.order[block]
+        values = select.values(chosen)
+        cut = thresholds(values, n_fire[block])
+        found = [_above(values, cut)]
+        for part in parts[1:]:
+            del values  # one block of values at a time
+            values = part.values(chosen)
+            found.append(_above(values, cut))
+        return found
 
     n_firing = int(np.count_nonzero(n_fire))  # the columns that do not fire come last
     blocks = (slice(first, min(first + width, n_firing)) for first in range(0, n_firing, width))
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for part in map_blocks(fire, blocks, device):
+    of_blocks: list[list[_Fired]] = []
+    for found in map_blocks(fire, blocks, device):
         check()
-        parts.append(part)
-    shape = (n_images, n_columns)
-    nothing = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    column, image, value = (np.concatenate(of_blocks) for of_blocks in zip(nothing, *parts, strict=True))
-    fired = sp.csr_array((value, (images[image], column)), shape=shape)
-    fired.sort_indices()
-    return fired
+        of_blocks.append(found)
+    joined = [
+        _joined([found[place] for found in of_blocks], select.order, part.n_images) for place, part in enumerate(parts)
+    ]
+    return joined[0], joined[-1]
+
+
+class _Fired(NamedTuple):
+    """What fires of some columns, column by column, images ascending.
+
+    n_fire: of every column; image, value: of every firing.
+    """
+
+    n_fire: Int64[np.ndarray, "n_columns"]
+    image: Int32[np.ndarray, "n"]
+    value: Float32[np.ndarray, "n"]
+
+
+def _above(values: Float32[Tensor, "n_columns n_chosen"], cut: Float32[Tensor, "n_columns"]) -> _Fired:
+    n_chosen = values.shape[1]
+    found = true_indices((values > cut[:, None]).reshape(-1))
+    value = values.reshape(-1).index_select(0, found)
+    column, image = found.div(n_chosen, rounding_mode="floor"), found.remainder(n_chosen)
+    value -= cut.index_select(0, column)
+    n_fire = np.bincount(column.cpu().numpy(), minlength=len(values))
+    return _Fired(n_fire, image.int().cpu().numpy(), value.cpu().numpy())
+
+
+def _joined(found: list[_Fired], order: Int64[np.ndarray, "n_columns"], n_images: int) -> LatentColumns:
+    """The columns in their own order, from blocks of them in the order `order`, of which the last may be missing."""
+    n_fire = np.zeros(len(order), np.int64)
+    in_order = [part.n_fire for part in found]
+    n_of = np.concatenate(in_order) if in_order else np.empty(0, np.int64)
+    n_fire[order[: len(n_of)]] = n_of
+    start = np.zeros(len(order), np.int64)
+    start[order[: len(n_of)]] = np.cumsum(n_of) - n_of
+    entry, _ = ranges(start, n_fire)
+    image = np.concatenate([part.image for part in found]) if found else np.empty(0, np.int32)
+    value = np.concatenate([part.value for part in found]) if found else np.empty(0, np.float32)
+    return LatentColumns(n_images, np.concatenate(([0], np.cumsum(n_fire))), image[entry], value[entry])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 from hsae.hierarchy.kernels.blocks import go_on, latent_blocks, ranges
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.ranks import RankedActivations, strongest_first
 
 _BLOCK_PAIRS = 1 << 22
@@ -132,16 +133,20 @@ def implying_pairs(
     mass = sp.csr_array((firings.activation.astype(np.float64), firings.image, firings.indptr), shape=shape)[eligible]
     fires = sp.csr_array((np.ones(mass.nnz), mass.indices, mass.indptr), shape=mass.shape).T.tocsr()
     height = max(1, _BLOCK_PAIRS // max(1, len(eligible)))
-    kept = []
-    for first in range(0, len(eligible), height):
-        check()
+
+    def find(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         # Row c of the product sums a_c over the images on which p fires, in the same order as the mass of c was summed:
         # if p fires on all images of c, the share is exactly 1.
-        both = mass[first : first + height] @ fires
-        c = np.repeat(np.arange(first, first + both.shape[0]), np.diff(both.indptr))
+        both = mass[rows] @ fires
+        c = np.repeat(np.arange(rows.start, rows.start + both.shape[0]), np.diff(both.indptr))
         share = both.data / firings.mass[eligible[c]]
         at = np.flatnonzero((share >= least) & (c != both.indices))
-        kept.append((eligible[c[at]], eligible[both.indices[at]], share[at]))
+        return eligible[c[at]], eligible[both.indices[at]], share[at]
+
+    kept = []
+    for found in map_blocks(find, (slice(first, first + height) for first in range(0, len(eligible), height)), "cpu"):
+        check()
+        kept.append(found)
     if not kept:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     child, parent, share = (np.concatenate(parts) for parts in zip(*kept, strict=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import ranges
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.latent_hierarchy.cofiring import Firings
 from hsae.hierarchy.scores.monosemanticity import embedding_lengths
 
@@ -23,14 +25,23 @@ _BLOCK_FEATURES = 64
 """Features of the embedding per product: a block of 50,000 images in float64 is 26 MB."""
 
 
-class UnitVectors(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class UnitVectors:
     """A direction of every latent.
 
-    unit: length 1; zeros where the latent has none. is_known: latents whose similarity to others is defined.
+    Attributes:
+        unit: length 1; zeros where the latent has none.
+        is_known: latents whose similarity to others is defined.
     """
 
     unit: Float64[np.ndarray, "n_latents d"]
     is_known: Bool[np.ndarray, "n_latents"]
+
+    @cached_property
+    def squares(self) -> Float64[np.ndarray, "n_latents"]:
+        """The square of every length: for a hundred clusters of every family it is computed once."""
+        squares: Float64[np.ndarray, "n_latents"] = np.einsum("jd,jd->j", self.unit, self.unit)
+        return squares
 
 
 class SiblingSimilarity(NamedTuple):
@@ -83,10 +94,14 @@ def mean_images(firings: Firings, embeddings: Float[np.ndarray, "n_images d_embe
     fires = sp.csr_array((np.ones(len(firings.image)), firings.image, firings.indptr), shape=shape)
     n_fire = np.maximum(firings.n_fire, 1)[:, np.newaxis]
     mean = np.empty((firings.n_latents, d_embedding))
-    for first in range(0, d_embedding, _BLOCK_FEATURES):
-        columns = slice(first, first + _BLOCK_FEATURES)
-        block = embeddings[:, columns] / length[:, np.newaxis]
-        mean[:, columns] = (fires @ (block - block.mean(axis=0))) / n_fire
+
+    def average(features: slice) -> None:
+        block = embeddings[:, features] / length[:, np.newaxis]
+        mean[:, features] = (fires @ (block - block.mean(axis=0))) / n_fire
+
+    blocks = (slice(first, first + _BLOCK_FEATURES) for first in range(0, d_embedding, _BLOCK_FEATURES))
+    for _ in map_blocks(average, blocks, "cpu"):
+        pass  # each block writes to its own columns
     unit, lengths = _scaled_to_one(mean)
     return UnitVectors(unit, lengths > _LEAST_LENGTH)
 
@@ -189,7 +204,7 @@ def mean_cosine(
     )
     clusters.sort_indices()  # equal clusters have equal sums, to the last bit
     total = clusters @ vectors.unit
-    squares = clusters @ np.einsum("jd,jd->j", vectors.unit, vectors.unit)
+    squares = clusters @ vectors.squares
     size = clusters.sum(axis=1)
     n_pairs = np.where(size > 1, size * (size - 1.0), np.nan)
     mean: Float64[np.ndarray, "n_clusters"] = (np.einsum("id,id->i", total, total) - squares) / n_pairs

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from hsae.hierarchy.coherence.excess import excess_of
 from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
 from hsae.hierarchy.resampling.resampled import Headline, Quantity
 from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
@@ -173,14 +174,22 @@ def _lch_excess(measured: Measured, rows: Keep, check: Callable[[], None]) -> di
     chance = measured.chance
     if chance is not None:
         sets = sp.csr_array(measured.top_classes[measured.score.latent_fire_counts() >= MIN_FIRED])
-        for row, keep in enumerate(rows):
+
+        def of_replicates(replicates: slice) -> list[tuple[float, int]]:
+            found = []
+            for keep in rows[replicates]:
+                is_left = keep[sets.indices]
+                indptr = np.concatenate(([0], np.cumsum(is_left)))[sets.indptr]
+                size = np.diff(indptr)
+                several = size > 1
+                lowest = chance.hypernyms.of_sets(indptr, sets.indices[is_left])[several]
+                excess = chance.lch_bits[size[several] - 1] - chance.hypernyms.log_classes[lowest]
+                found.append((float(excess.mean()) if len(excess) else np.nan, len(excess)))
+            return found
+
+        each = (slice(row, row + 1) for row in range(len(rows)))
+        for row, ((value, n_latents),) in enumerate(map_blocks(of_replicates, each, "cpu")):
             check()
-            is_left = keep[sets.indices]
-            indptr = np.concatenate(([0], np.cumsum(is_left)))[sets.indptr]
-            size = np.diff(indptr)
-            several = size > 1
-            lowest = chance.hypernyms.of_sets(indptr, sets.indices[is_left])[several]
-            excess = chance.lch_bits[size[several] - 1] - chance.hypernyms.log_classes[lowest]
-            values[row] = excess.mean() if len(excess) else np.nan
-            n = n if row else len(excess)
+            values[row] = value
+            n = n if row else n_latents
     return {"lch_excess_mean": (values, n)}

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.ranks import RankedActivations
 
 _BLOCK_FEATURES = 64
@@ -53,12 +54,17 @@ def monosemanticity(
     pairs = weight_strongest * total + (total**2 - squares.sum(axis=1)) / 2.0
 
     with_strongest, among_others = np.zeros(ranked.n_latents), np.zeros(ranked.n_latents)
-    for first in range(0, d_embedding, _BLOCK_FEATURES):
-        check()
-        block = embeddings[:, first : first + _BLOCK_FEATURES] / length[:, np.newaxis]
+
+    def of_features(features: slice) -> tuple[np.ndarray, np.ndarray]:
+        block = embeddings[:, features] / length[:, np.newaxis]
         summed = weights @ block
-        with_strongest += np.einsum("jd,jd->j", summed, block[strongest])
-        among_others += np.einsum("jd,jd->j", summed, summed)
+        return np.einsum("jd,jd->j", summed, block[strongest]), np.einsum("jd,jd->j", summed, summed)
+
+    blocks = (slice(first, first + _BLOCK_FEATURES) for first in range(0, d_embedding, _BLOCK_FEATURES))
+    for along_strongest, squared in map_blocks(of_features, blocks, "cpu"):
+        check()
+        with_strongest += along_strongest
+        among_others += squared
     among_others -= squares @ (length < np.inf).astype(np.float64)
     similar = weight_strongest * with_strongest + among_others / 2.0
     with np.errstate(divide="ignore", invalid="ignore"):

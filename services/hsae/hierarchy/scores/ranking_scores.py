@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
 from hsae.hierarchy.kernels.blocks import go_on, latent_blocks, ranges
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.label_sets import checked_positions
 from hsae.hierarchy.statistics.ranks import RankedActivations, strongest_first
 
@@ -80,8 +81,8 @@ def ranking_scores(
     order = np.argsort(latents, kind="stable")
     used, n_pairs = np.unique(latents, return_counts=True)
     pair_ends = np.cumsum(n_pairs)
-    for run in latent_blocks(_ends(n_nonzero[used]), max_nonzeros=_BLOCK_ENTRIES):
-        check()
+
+    def score(run: slice) -> None:
         ordered = _Ordered.of(ranked, labels, used[run])
         is_constant[used[run]] |= ordered.is_constant
         low = int(pair_ends[run.start] - n_pairs[run.start])
@@ -94,6 +95,9 @@ def ranking_scores(
             n_hits[chosen] = np.bincount(pair, gained, minlength=width)
             f1 = 2.0 * hits / (group_end + n_node[chosen][pair])
             best_f1[chosen], best_threshold[chosen] = _greatest(f1, value, pair, width)
+
+    for _ in map_blocks(score, latent_blocks(_ends(n_nonzero[used]), max_nonzeros=_BLOCK_ENTRIES), "cpu"):
+        check()  # each block writes to its own pairs
 
     with np.errstate(divide="ignore", invalid="ignore"):
         # The zeros are a group of ties that ends with the last image.

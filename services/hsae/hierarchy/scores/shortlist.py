@@ -1,14 +1,20 @@
 """The pairs to store: best nodes of every latent, best latents of every node, all pairs with a high F1.
 
-One pass over all pairs chooses them. Pairs are scored on the device of the sums and chosen on the CPU.
+One pass over all pairs scores them and chooses, on the device of the sums; only what is chosen leaves it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+import torch
+from jaxtyping import Bool, Float64, Int32, Int64
+from torch import Tensor
 
+from hsae.hierarchy.kernels.device import true_indices
+from hsae.hierarchy.kernels.greatest import best_of_rows
+from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.taxonomy import InducedTaxonomy
@@ -77,35 +83,18 @@ def shortlist(
     """
     if not everything:
         return _best_of_nodes(sums, priority, on_block)
-    n_latents = sums.sums.n_latents
-    is_alive = sums.sums.latent_fire_counts() > 0
-    untested_nodes = np.flatnonzero(~sums.nodes_with_test)
-    empty_nodes = np.flatnonzero(sums.n_node == 0)
-    label = np.full(n_latents, -1, np.int64)
+    label = np.full(sums.sums.n_latents, -1, np.int64)
     by_f1 = _BestLatents(sums.n_nodes, N_BEST)
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
     chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
-    for latents in sums.latent_runs():
-        first = latents.start
-        pairs = sums.block(latents, with_mass=False)
-        f1 = pairs.f1().cpu().numpy()
-        f1[empty_nodes] = _NO_PAIR
-        f1[:, ~is_alive[latents]] = _NO_PAIR
-        node, latent = np.nonzero(f1 >= HIGH_F1)
-        chosen.append((latent + first) * sums.n_nodes + node)
-        auroc = pairs.auroc().cpu().numpy()
-        auroc[untested_nodes] = _NO_PAIR
-        auroc[:, ~sums.latents_with_test[latents]] = _NO_PAIR
-        for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
-            place, score = _best(scores.T.copy(), N_BEST)
-            latent, rank = np.nonzero(score > least)
-            chosen.append((latent + first) * sums.n_nodes + place[latent, rank])
-            if scores is f1:
-                label[latents] = np.where(score[:, 0] > least, place[:, 0], -1)
-        by_auroc.add(first, auroc)
-        by_f1.add(first, f1)
+    search = _Search(sums)
+    for latents, found in map_blocks(search.best_of, sums.latent_runs(), sums.device):
+        chosen.append(found.pairs)
+        label[latents] = found.label
+        by_f1.add(latents.start, *found.of_nodes_by_f1)
+        by_auroc.add(latents.start, *found.of_nodes_by_auroc)
         if on_block is not None:
-            on_block(latents.stop - first)
+            on_block(latents.stop - latents.start)
     best_f1 = np.where(sums.n_node > 0, np.maximum(by_f1.scores[:, 0], 0.0), np.nan)
     best_latent = np.empty(sums.n_nodes, np.int32)
     best_latent[priority] = np.where(by_f1.scores[:, 0] > 0, by_f1.latents[:, 0], -1)
@@ -154,6 +143,57 @@ def node_priority(taxonomy: InducedTaxonomy) -> Int64[np.ndarray, "n_nodes"]:
     return np.lexsort((np.arange(len(depth)), -depth))
 
 
+class _Found(NamedTuple):
+    """What a block of latents adds.
+
+    pairs: best nodes of every latent, and all pairs with a high F1, as latent * n_nodes + node. label: the best node of
+    every latent by F1, -1 without one. of_nodes_by_f1, of_nodes_by_auroc: the best latents of every node, counted from
+    the first of the block, and their scores.
+    """
+
+    pairs: Int64[np.ndarray, "n_pairs"]
+    label: Int64[np.ndarray, "n_latents"]
+    of_nodes_by_f1: tuple[np.ndarray, np.ndarray]
+    of_nodes_by_auroc: tuple[np.ndarray, np.ndarray]
+
+
+class _Search:
+    """Finds the best pairs of a block of latents on the device of the sums; the scores of the others stay there."""
+
+    def __init__(self, sums: NodeSums) -> None:
+        self._sums = sums
+        self._is_alive = sums.sums.latent_fire_counts() > 0
+        self._no_images, self._no_test = (
+            torch.from_numpy(nodes).to(sums.device)[:, None] for nodes in (sums.n_node == 0, ~sums.nodes_with_test)
+        )
+
+    def best_of(self, latents: slice) -> tuple[slice, _Found]:
+        sums, first = self._sums, latents.start
+        block = sums.block(latents, with_mass=False)
+        f1 = self._defined(block.f1(), self._no_images, self._is_alive[latents])
+        auroc = self._defined(block.auroc(), self._no_test, sums.latents_with_test[latents])
+        high = true_indices((f1 >= HIGH_F1).reshape(-1)).cpu().numpy()
+        node, latent = np.divmod(high, f1.shape[1])
+        pairs = [(latent + first) * sums.n_nodes + node]
+        label = np.full(f1.shape[1], -1)
+        for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
+            place, score = best_of_rows(scores.T.clone(memory_format=torch.contiguous_format), N_BEST)
+            latent, rank = np.nonzero(score > least)
+            pairs.append((latent + first) * sums.n_nodes + place[latent, rank])
+            if scores is f1:
+                label = np.where(score[:, 0] > least, place[:, 0], -1)
+        return latents, _Found(np.concatenate(pairs), label, best_of_rows(f1, N_BEST), best_of_rows(auroc, N_BEST))
+
+    def _defined(
+        self,
+        scores: Float64[Tensor, "n_nodes n_latents"],
+        is_undefined: Bool[Tensor, "n_nodes 1"],
+        is_defined: Bool[np.ndarray, "n_latents"],
+    ) -> Float64[Tensor, "n_nodes n_latents"]:
+        scores.masked_fill_(is_undefined, _NO_PAIR)
+        return scores.masked_fill_(~torch.from_numpy(is_defined).to(scores.device), _NO_PAIR)
+
+
 class _BestLatents:
     """The best latents of every node so far; blocks arrive in the order of the latents."""
 
@@ -161,10 +201,9 @@ class _BestLatents:
         self.latents = np.full((n_nodes, n_best), -1, np.int64)
         self.scores = np.full((n_nodes, n_best), _NO_PAIR)
 
-    def add(self, first: int, scores: Float64[np.ndarray, "n_nodes n_latents"]) -> None:
-        """Merge a block of latents, of which `first` is the first; `scores` is overwritten."""
+    def add(self, first: int, latent: Int64[np.ndarray, "n_nodes n"], score: Float64[np.ndarray, "n_nodes n"]) -> None:
+        """Merge the best of a block of latents, which are counted from `first`."""
         n_best = self.latents.shape[1]
-        latent, score = _best(scores, n_best)
         all_scores = np.concatenate((self.scores, score), axis=1)
         all_latents = np.concatenate((self.latents, latent + first), axis=1)
         # Earlier latents come first, so a stable sort resolves ties to the lower latent.
@@ -176,21 +215,6 @@ class _BestLatents:
         """The kept pairs with a score above `least`, as latent * n_nodes + node."""
         node, rank = np.nonzero(self.scores > least)
         return self.latents[node, rank] * n_nodes + node
-
-
-def _best(
-    scores: Float64[np.ndarray, "n_rows n_columns"], n_best: int
-) -> tuple[Int64[np.ndarray, "n_rows n_best"], Float64[np.ndarray, "n_rows n_best"]]:
-    """The best columns of every row and their scores, the lower column on ties; `scores` is overwritten."""
-    n_best = min(n_best, scores.shape[1])
-    rows = np.arange(len(scores))
-    columns = np.empty((len(scores), n_best), np.int64)
-    values = np.empty((len(scores), n_best))
-    for rank in range(n_best):
-        columns[:, rank] = scores.argmax(axis=1)
-        values[:, rank] = scores[rows, columns[:, rank]]
-        scores[rows, columns[:, rank]] = _NO_PAIR
-    return columns, values
 
 
 def _back(

@@ -26,7 +26,7 @@ from hsae.hierarchy.kernels.device import (
     true_indices,
 )
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
-from hsae.hierarchy.statistics.latent_columns import latent_columns
+from hsae.hierarchy.statistics.latent_columns import LatentColumns, latent_columns
 
 N_TOP_IMAGES = 16
 """Number of strongest images that represent a latent (arXiv 2504.02821)."""
@@ -97,6 +97,20 @@ def rank_activations(
     if not (np.isfinite(threshold) and threshold >= 0):
         raise UserError(f"firing threshold {threshold}: it must be a finite number, 0 or greater")
     columns = latent_columns([z] if sp.issparse(z) else z)
+    return rank_columns(columns, threshold=threshold, n_top=n_top, device=device)
+
+
+def rank_columns(
+    columns: LatentColumns, *, threshold: float = 0.0, n_top: int = N_TOP_IMAGES, device: Device = "cpu"
+) -> RankedActivations:
+    """As `rank_activations`, of activations that stand latent by latent already and need no check.
+
+    Args:
+        columns: the non-zeros of every latent.
+        threshold: as for `rank_activations`, a finite number, 0 or greater.
+        n_top: as there.
+        device: as there.
+    """
     n_images, indptr, image, activation = columns.n_images, columns.indptr, columns.image, columns.activation
     n_latents = len(indptr) - 1
     rank_excess = np.empty(len(activation), np.int32)

@@ -51,6 +51,7 @@ class Asked:
         scored_key: the activations of `score_dataset` at the one layer.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
+        n_scored: number of images of `scored`, for estimates.
         own: by kind of job the settings that only its stage has.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
     """
@@ -67,6 +68,7 @@ class Asked:
     scored_key: str | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
+    n_scored: int = 0
     own: Mapping[str, FrozenModel] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -148,7 +150,7 @@ class Stage(ABC, Generic[R]):
     Attributes:
         kind: the name, as in `job.kind`.
         request: the class of the job's request.
-        queue: which workers take it: `gpu` or `cpu`.
+        queue: which workers take it, `gpu` or `cpu`; those of GPUs where `cpu_minutes` exceeds a deployment's setting.
         unit: what its progress counts.
         code: `module:function`, a function of (request, context) that returns a short summary as JSON. It is imported
             when the first job runs.
@@ -193,6 +195,11 @@ class Stage(ABC, Generic[R]):
     @abstractmethod
     def title(self, asked: Asked) -> str:
         """The job in one line, for people."""
+
+    def cpu_minutes(self, asked: Asked) -> float:
+        """Estimated minutes of a job of the queue `cpu` on two processor cores; 0: no matter where it runs."""
+        del asked
+        return 0.0
 
     def needs(self, request: R) -> tuple[str, ...]:
         """Keys of the artifacts that must exist before the job starts."""

@@ -43,7 +43,8 @@ class PlannedJob:
 class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
-    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`.
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes`: as the stage
+    estimates it.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class WantedJob:
     layers: tuple[int, ...]
     sae: SaeConfig | None = None
     half: str = ""
+    cpu_minutes: float = 0.0
 
     def of_half(self, half: str) -> "WantedJob":
         """The same job with the half of the images, which also stands in its title."""
@@ -63,7 +65,20 @@ class WantedJob:
     def of(cls, stage: Stage[Any], asked: Asked) -> "WantedJob":
         """The job with which a stage answers what a study asks."""
         request = stage.ask(asked)
-        return cls(stage.kind, stage.queue, request, stage.title(asked), stage.needs(request), asked.layers, asked.sae)
+        return cls(
+            stage.kind,
+            stage.queue,
+            request,
+            stage.title(asked),
+            stage.needs(request),
+            asked.layers,
+            asked.sae,
+            cpu_minutes=stage.cpu_minutes(asked),
+        )
+
+    def queue_at(self, gpu_minutes: float) -> str:
+        """The queue of the job; that of GPUs if it would take more minutes than these on processor cores."""
+        return "gpu" if self.cpu_minutes > gpu_minutes else self.queue
 
 
 @dataclass(slots=True)

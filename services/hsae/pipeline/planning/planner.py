@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
-from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, JobDependency, Model, StudyJob
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Dataset, Job, JobDependency, Model, StudyJob
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.compare import COMPARE
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
@@ -73,7 +73,11 @@ class Planner:
         if score_dataset is not None:
             self._plan_activations(study, EXTRACT.ask(study))
         embedding = self._inputs(study.of_scored())
-        study = replace(study, embedding_key=None if embedding is None else embedding.key)
+        study = replace(
+            study,
+            embedding_key=None if embedding is None else embedding.key,
+            n_scored=self._session.get_one(Dataset, study.scored.id).n_images,
+        )
         wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
         known = self._known([job.request.key for job in wanted])
         for job in wanted:
@@ -191,7 +195,7 @@ class Planner:
             **self._number(),
             key=wanted.request.key,
             kind=wanted.kind,
-            queue=wanted.queue,
+            queue=self._queue(wanted),
             title=wanted.title,
             request=wanted.request.model_dump(mode="json"),
             state=_first_state(needs),
@@ -202,6 +206,9 @@ class Planner:
         self._steps.append(Step(job, "new", wanted, needs))
         return job
 
+    def _queue(self, wanted: WantedJob) -> str:
+        return wanted.queue_at(self._settings.gpu_analysis_minutes)
+
     def _needed(self, wanted: WantedJob) -> tuple[Job, ...]:
         """The jobs that make what a job needs; one job may make several of its inputs."""
         return tuple(dict.fromkeys(self._makers[key] for key in wanted.needs))
@@ -211,6 +218,7 @@ class Planner:
         if job.state in UNSUCCESSFUL_STATES:
             # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
             job.request = wanted.request.model_dump(mode="json")
+            job.queue = self._queue(wanted)
             requeue(job, _first_state(needs))
             job.max_attempts = self._settings.max_attempts
             job.priority = self._priority

@@ -25,8 +25,8 @@ class Columns(Protocol):
     def order(self) -> Int64[np.ndarray, "n_columns"]:
         """The columns in the order in which they are given the SAE's densities, the densest first."""
 
-    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_chosen n_images"]:
-        """Some columns, each as a row; a new array."""
+    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[Tensor, "n_chosen n_images"]:
+        """Some columns, each as a row; a new tensor, on the device on which they are computed."""
 
     def on(self, images: Int64[np.ndarray, "n_chosen"]) -> "Columns":
         """The same columns on some of the images, by position."""
@@ -60,17 +60,22 @@ class LinearColumns:
         """Columns: a direction, or its two sides."""
         return len(self.order)
 
-    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_chosen n_images"]:
+    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[Tensor, "n_chosen n_images"]:
         """Projections of all images."""
-        n_directions = self.n_columns // 2 if self.is_signed else self.n_columns
+        if not self.is_signed:
+            return self._projected(columns)
+        n_directions = self.n_columns // 2
         used, which = np.unique(columns % n_directions, return_inverse=True)  # both sides from one projection
-        chosen = torch.from_numpy(used).to(self.rows.device)
-        projected = self.rows.T[chosen] if self.directions is None else self.directions[chosen] @ self.rows.T
-        if self.scale is not None:
-            projected *= self.scale
-        values = projected.cpu().numpy()[which]
-        values[columns >= n_directions] *= -1
+        values = self._projected(used)[torch.from_numpy(which).to(self.rows.device)]
+        for place in np.flatnonzero(columns >= n_directions):
+            values[place].neg_()
         return values
+
+    def _projected(self, directions: Int64[np.ndarray, "n_chosen"]) -> Float32[Tensor, "n_chosen n_images"]:
+        chosen = torch.from_numpy(directions).to(self.rows.device)
+        rows = self.rows.T
+        values = rows.index_select(0, chosen) if self.directions is None else self.directions[chosen] @ rows
+        return values if self.scale is None else values.mul_(self.scale)
 
     def on(self, images: Int64[np.ndarray, "n_chosen"]) -> "LinearColumns":
         """The same columns on some of the images."""
@@ -107,9 +112,9 @@ class SparseColumns:
         """Columns of the matrix."""
         return int(self.by_image.shape[1])
 
-    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[np.ndarray, "n_chosen n_images"]:
-        """Activations of all images."""
-        return self.by_column[:, columns].T.toarray()
+    def values(self, columns: Int64[np.ndarray, "n_chosen"]) -> Float32[Tensor, "n_chosen n_images"]:
+        """Activations of all images, in CPU memory."""
+        return torch.from_numpy(self.by_column[:, columns].T.toarray())
 
     def on(self, images: Int64[np.ndarray, "n_chosen"]) -> "SparseColumns":
         """The same columns on some of the images."""
