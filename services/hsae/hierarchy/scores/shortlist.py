@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.device import to_host
 from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.taxonomy import InducedTaxonomy
@@ -85,15 +87,18 @@ def shortlist(
     by_f1 = _BestLatents(sums.n_nodes, N_BEST)
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
     chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
-    for latents in sums.latent_runs():
-        first = latents.start
+
+    def of_block(latents: slice) -> tuple[slice, dict[str, np.ndarray]]:
         pairs = sums.block(latents, with_mass=False)
-        f1 = pairs.f1().cpu().numpy()
+        return latents, to_host({"f1": pairs.f1(), "auroc": pairs.auroc()})
+
+    for latents, scores_of_block in in_parts(of_block, sums.latent_runs(), sums.device):
+        first = latents.start
+        f1, auroc = scores_of_block["f1"], scores_of_block["auroc"]
         f1[empty_nodes] = _NO_PAIR
         f1[:, ~is_alive[latents]] = _NO_PAIR
         node, latent = np.nonzero(f1 >= HIGH_F1)
         chosen.append((latent + first) * sums.n_nodes + node)
-        auroc = pairs.auroc().cpu().numpy()
         auroc[untested_nodes] = _NO_PAIR
         auroc[:, ~sums.latents_with_test[latents]] = _NO_PAIR
         for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
@@ -128,7 +133,7 @@ def _best_of_nodes(
 ) -> Shortlist:
     """The best latent of each node by F1 alone, from the pairs that have an image in common."""
     best = BestOfNodes(sums.n_nodes)
-    for latents in sums.latent_runs():
+    for latents in sums.latent_runs(device="cpu"):
         latent, node, n_both = sums.hits(latents)
         best.add(latent, node, sums.with_known_counts(latent, node, n_both).f1().numpy())
         if on_block is not None:
