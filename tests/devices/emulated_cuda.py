@@ -1,16 +1,19 @@
 """A CUDA device without a GPU: tensors that say `cuda:0`, hold their values in CPU memory, and compute as CUDA does.
 
     with EmulatedCuda() as gpu:
-        found = score(device="cuda")
+        found = score(device="cuda:0")
 
-Unlike torch's fake tensors they have values, so that whole analyses run, whatever their shapes depend on. It shows what
-differs between the devices in meaning; it shows nothing of speed.
+torch asks the driver which device a bare `cuda` is, so name the first one. Unlike torch's fake tensors these have
+values, so that whole analyses run, whatever their shapes depend on. It shows what differs between the devices in
+meaning; it shows nothing of speed.
 """
 
 import weakref
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from tests.devices.cuda_names import cuda_may_be_named
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -51,6 +54,10 @@ class CudaTensor(Tensor):
         """Hold the values."""
         self.held = held
 
+    def tolist(self) -> Any:
+        """As of any tensor; torch refuses it for subclasses."""
+        return self.cpu().tolist()
+
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
@@ -84,20 +91,21 @@ class EmulatedCuda(TorchDispatchMode):
         self.memory = memory
         self._storages: dict[int, list[int]] = {}  # users and bytes of every storage
         self._order = torch.Generator().manual_seed(0)
-        # Under this mode torch does not look for a driver when it sees the name of the device. It computes nothing,
-        # because this one takes all operations first.
-        self._without_driver = FakeTensorMode()
+        self._without_driver = ExitStack()
 
     def __enter__(self) -> "EmulatedCuda":
         """Take all operations of this thread."""
-        self._without_driver.__enter__()
+        self._without_driver.enter_context(cuda_may_be_named())
+        # Under this mode torch looks for no driver when it sees the device's name. It computes nothing, because this
+        # one takes all operations first.
+        self._without_driver.enter_context(FakeTensorMode())
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Be gone; tensors of the device can be freed, and nothing else."""
         super().__exit__(*error)
-        self._without_driver.__exit__(*error)
+        self._without_driver.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on CPU memory, by CUDA's rules if a tensor or an argument is on the device."""

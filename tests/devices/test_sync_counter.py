@@ -29,7 +29,7 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("what", WAITS)
 def test_waiting_is_counted_once(what, device):
     with EmulatedCuda():
@@ -39,7 +39,7 @@ def test_waiting_is_counted_once(what, device):
     assert syncs.total == 1, syncs
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("what", FREE)
 def test_other_operations_are_not(what, device):
     with EmulatedCuda():
@@ -51,14 +51,14 @@ def test_other_operations_are_not(what, device):
 
 def test_copies_between_devices_wait_in_both_directions():
     with EmulatedCuda(), SyncCounter() as syncs:
-        x = torch.ones(3).to("cuda")
+        x = torch.ones(3).to("cuda:0")
         assert dict(syncs.counts) == {"copy from cpu to cuda": 1}
         x.cpu()
         x.to("cpu", torch.float64)
         torch.empty(3).copy_(x)
         assert syncs.counts["copy from cuda to cpu"] == 3
         before = syncs.total
-        torch.ones(3).pin_memory().to("cuda", non_blocking=True)
+        torch.ones(3).pin_memory().to("cuda:0", non_blocking=True)
         torch.ones(3).to("cpu", torch.float64)
         x.double()
         assert syncs.total == before
@@ -68,6 +68,6 @@ def test_tensors_of_other_devices_can_be_left_out():
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
         torch.ones(3).nonzero()
         assert syncs.total == 0
-        torch.ones(3, device="cuda").nonzero()
+        torch.ones(3, device="cuda:0").nonzero()
         assert syncs.total == 1
         assert "nonzero" in str(syncs)

@@ -7,6 +7,7 @@ and go out, and blocks are cut by the numbers of non-zeros. For them an `Emulate
 
 import pytest
 import torch
+from tests.devices.cuda_names import cuda_may_be_named
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hsae.hierarchy.kernels import device as kernels
@@ -19,12 +20,12 @@ N, N_LATENTS, N_NODES = 50, 7, 11
 
 @pytest.fixture
 def fake():
-    with FakeTensorMode():
+    with cuda_may_be_named(), FakeTensorMode():
         yield
 
 
 def _cuda(*shape, dtype=torch.float64):
-    return torch.zeros(shape, dtype=dtype, device="cuda")
+    return torch.zeros(shape, dtype=dtype, device="cuda:0")
 
 
 def _assert_all_on_cuda(parts):

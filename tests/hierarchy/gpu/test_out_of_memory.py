@@ -21,19 +21,19 @@ def whole_blocks():
 def test_with_less_memory_the_scores_are_the_same(planted_case, share):
     expected = every_number(planted_case, "cpu")
     with EmulatedCuda() as gpu:
-        every_number(planted_case, "cuda")
+        every_number(planted_case, "cuda:0")
     with EmulatedCuda(memory=int(share * gpu.n_bytes_peak)) as small:
-        assert_equal(every_number(planted_case, "cuda"), expected)
+        assert_equal(every_number(planted_case, "cuda:0"), expected)
     assert small.n_bytes_peak <= share * gpu.n_bytes_peak
-    assert back_off._n_parts[torch.device("cuda")] > 1
+    assert back_off._n_parts[torch.device("cuda:0")] > 1
 
 
 def test_a_whole_analysis_goes_on(planted_case):
     """The activations of the baselines stay on the device: they must fit beside a block."""
     with EmulatedCuda() as gpu:
-        expected = run(planted_case, device="cuda")
+        expected = run(planted_case, device="cuda:0")
     with EmulatedCuda(memory=int(0.8 * gpu.n_bytes_peak)):
-        found = run(planted_case, device="cuda")
+        found = run(planted_case, device="cuda:0")
     assert_same(expected, found)
     assert back_off._n_parts
 
@@ -55,10 +55,10 @@ def test_an_error_of_cublas_at_any_call(planted_case, monkeypatch, number):
 
     monkeypatch.setattr(torch, "segment_reduce", fails)
     with EmulatedCuda():
-        assert_equal(every_number(planted_case, "cuda"), expected)
+        assert_equal(every_number(planted_case, "cuda:0"), expected)
     assert n_sums > number
 
 
 def test_what_does_not_fit_at_all_is_an_error(planted_case):
     with EmulatedCuda(memory=100), pytest.raises(torch.OutOfMemoryError):
-        every_number(planted_case, "cuda")
+        every_number(planted_case, "cuda:0")

@@ -34,7 +34,7 @@ def test_every_number_is_the_cpus(random_case, seed, threshold, has_several):
         labels = several_labels(case.labels, len(case.taxonomy.classes), np.random.default_rng(seed))
     expected = every_number(case, "cpu", threshold=threshold, labels=labels)
     with EmulatedCuda() as gpu:
-        found = every_number(case, "cuda", threshold=threshold, labels=labels)
+        found = every_number(case, "cuda:0", threshold=threshold, labels=labels)
     assert_equal(found, expected)
     assert gpu.n_accumulations == 0, "CUDA adds what falls into one cell one by one"
 
@@ -46,14 +46,14 @@ def test_sizes_of_blocks_change_no_bit(planted_case, monkeypatch, n_nonzeros):
     monkeypatch.setattr(node_scores, "_BLOCK_LATENTS", 3)
     monkeypatch.setattr(node_scores, "_BLOCK_LATENTS_GPU", 3)
     with EmulatedCuda():
-        assert_equal(every_number(planted_case, "cuda"), expected)
+        assert_equal(every_number(planted_case, "cuda:0"), expected)
 
 
 def test_a_whole_analysis_is_the_cpus(planted_case):
     """All bases, shuffles and controls; no tensor is left on the CPU by mistake."""
     expected = run(planted_case)
     with EmulatedCuda():
-        found = run(planted_case, device="cuda")
+        found = run(planted_case, device="cuda:0")
     assert_same(expected, found)
 
 
@@ -75,7 +75,7 @@ def test_quotients_are_rounded_correctly(n_images, counts):
 
     expected = scores("cpu")
     with EmulatedCuda():
-        for name, values in scores("cuda").items():
+        for name, values in scores("cuda:0").items():
             torch.testing.assert_close(values, expected[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
@@ -91,7 +91,7 @@ def test_a_p_value_is_found_among_those_of_the_tests(random_case, seed):
     every_node = np.tile(np.arange(len(case.taxonomy.synsets)), ranked.n_latents).astype(np.int32)
     found = {}
     with EmulatedCuda():
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda:0"):
             node_sums = NodeSums(sums, sets.closure, device=device)
             tests = node_tests(node_sums, node_sums, distinct_nodes(sets, case.labels, case.taxonomy))
             p = score_pairs(node_sums, every_latent, every_node).p
@@ -99,7 +99,7 @@ def test_a_p_value_is_found_among_those_of_the_tests(random_case, seed):
             least = np.fmin.reduce(p.reshape(ranked.n_latents, -1), axis=0)
             tested = np.flatnonzero(~np.isnan(least) & ~np.isnan(tests.q))
             np.testing.assert_array_equal(tests.q_of(least[tested]), tests.q[tested])
-    assert_equal(found["cuda"], found["cpu"])
+    assert_equal(found["cuda:0"], found["cpu"])
 
 
 def test_sums_are_taken_in_the_order_of_the_values():
@@ -109,6 +109,6 @@ def test_sums_are_taken_in_the_order_of_the_values():
     value = torch.from_numpy(rng.lognormal(0, 9, 30_000))
     expected = np.bincount(cell, value, minlength=50)
     with EmulatedCuda():
-        start, run_number = groups(cell.to("cuda"))
-        sums = segment_sum(run_number, value.to("cuda"), run_lengths(start, len(cell))).cpu()
+        start, run_number = groups(cell.to("cuda:0"))
+        sums = segment_sum(run_number, value.to("cuda:0"), run_lengths(start, len(cell))).cpu()
     np.testing.assert_array_equal(sums[:50], expected)

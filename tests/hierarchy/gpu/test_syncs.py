@@ -1,5 +1,7 @@
 """The host waits for the GPU once per block of latents, whatever is scored."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -28,7 +30,7 @@ def small_blocks(monkeypatch):
 
 
 def _n_blocks(ranked):
-    n_blocks = len(list(latent_blocks(ranked.indptr, device="cuda")))
+    n_blocks = len(list(latent_blocks(ranked.indptr, device="cuda:0")))
     assert n_blocks > 3
     return n_blocks
 
@@ -36,7 +38,7 @@ def _n_blocks(ranked):
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 def test_ranks(planted_case, small_blocks, threshold):
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
-        ranked = rank_activations(planted_case.z, threshold=threshold, device="cuda")
+        ranked = rank_activations(planted_case.z, threshold=threshold, device="cuda:0")
     assert syncs.total <= _n_blocks(ranked), syncs
 
 
@@ -49,14 +51,14 @@ def test_sums_by_class(planted_case, small_blocks, threshold, has_several):
     if has_several:
         labels = several_labels(labels, n_classes, np.random.default_rng(0))
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
-        sum_by_class(ranked, labels, n_classes, device="cuda")
+        sum_by_class(ranked, labels, n_classes, device="cuda:0")
     assert syncs.total <= _n_blocks(ranked), syncs
 
 
 def test_scores_of_all_pairs(planted_case, small_blocks):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
-        n_blocks = sum(1 for _ in iter_node_scores(sums, planted_case.taxonomy.closure, device="cuda"))
+        n_blocks = sum(1 for _ in iter_node_scores(sums, planted_case.taxonomy.closure, device="cuda:0"))
     assert n_blocks > 3
     assert syncs.total <= n_blocks, syncs
 
@@ -64,7 +66,7 @@ def test_scores_of_all_pairs(planted_case, small_blocks):
 def test_sums_of_a_block_wait_for_nothing(planted_case, small_blocks):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
-        node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda")
+        node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0")
         for latents in node_sums.latent_runs():
             pairs = node_sums.block(latents, with_mass=True)
             pairs.f1(), pairs.auroc(), pairs.z(), pairs.mean_outside()
@@ -75,7 +77,7 @@ def test_chosen_pairs(planted_case):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
     chosen = np.arange(20, dtype=np.int32)
     with EmulatedCuda(), SyncCounter("cuda") as syncs:
-        score_pairs(NodeSums(sums, planted_case.taxonomy.closure, device="cuda"), chosen, chosen)
+        score_pairs(NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0"), chosen, chosen)
     assert syncs.total <= 1, syncs
 
 
@@ -90,7 +92,7 @@ def test_the_closure_is_put_on_the_device_once(planted_case, small_blocks, monke
     monkeypatch.setattr(closure_product._Rows, "__init__", counted)
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
     with EmulatedCuda():
-        node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda")
+        node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0")
         n_blocks = sum(1 for latents in node_sums.latent_runs() if node_sums.block(latents, with_mass=True))
     assert n_blocks > 3
     assert len(made) == 2  # the plain product, and that of running sums
@@ -108,8 +110,8 @@ def test_the_closure_is_never_dense_on_the_device():
     matrix.data[:] = 1.0
     right = rng.integers(-(2**40), 2**40, (n_classes, width)).astype(np.float64)
     with EmulatedCuda() as gpu:
-        product = ClosureProduct(matrix, "cuda")
-        on_device = torch.from_numpy(right).to("cuda")
+        product = ClosureProduct(matrix, "cuda:0")
+        on_device = torch.from_numpy(right).to("cuda:0")
         found = product(on_device).cpu(), product.of_integers(on_device.clone()).cpu()
         assert gpu.n_bytes_peak < n_nodes * n_classes * 8 / 4
     for result in found:
@@ -124,7 +126,7 @@ def test_a_dense_matrix_is_compacted_with_one_wait_once_its_density_is_known():
         nonzeros = NonZeros()
         found = []
         for number, block in enumerate(dense):
-            z = torch.from_numpy(block).to("cuda")
+            z = torch.from_numpy(block).to("cuda:0")
             with SyncCounter("cuda") as syncs:
                 found.append(nonzeros.of(z))
             assert syncs.total <= (2 if number == 0 else 1), syncs
@@ -132,3 +134,16 @@ def test_a_dense_matrix_is_compacted_with_one_wait_once_its_density_is_known():
         np.testing.assert_array_equal(sparse.toarray(), block)
         assert (np.diff(sparse.indices) > 0).sum() >= sparse.nnz - len(block)
     assert gpu.n_bytes_to_host < 2 * 8 * np.count_nonzero(dense)
+
+
+def test_blocks_are_as_large_as_suits_the_device(planted_case):
+    """On the CPU they fit a cache; a GPU gets 2^24 non-zeros, and 4,096 latents where their scores fit its memory."""
+    indptr = np.arange(0, (1 << 25) + 1, 1 << 12)
+    of_block = {device: len(list(latent_blocks(indptr, device=device))) for device in ("cpu", "cuda")}
+    assert of_block == {"cpu": 512, "cuda": 2}
+    sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
+    many = dataclasses.replace(sums, n_nonzero=np.zeros(10_000, np.int64), tie_term=np.zeros(10_000))
+    many = dataclasses.replace(many, indptr=np.zeros(10_001, np.int64))
+    node_sums = NodeSums(many, planted_case.taxonomy.closure, device="cuda:0")
+    assert [runs.stop - runs.start for runs in node_sums.latent_runs()] == [4096, 4096, 1808]
+    assert next(node_sums.latent_runs(device="cpu")) == slice(0, 252)

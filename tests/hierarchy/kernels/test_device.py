@@ -66,7 +66,7 @@ def test_arrays_of_many_types_come_back_as_they_were(as_device):
         "sums": torch.tensor([torch.nan, 2.0**60], dtype=torch.float64).expand(3, 2),
     }
     with EmulatedCuda():
-        found = to_host({name: part.to("cuda") if as_device else part for name, part in parts.items()})
+        found = to_host({name: part.to("cuda:0") if as_device else part for name, part in parts.items()})
     assert list(found) == list(parts)
     for name, part in parts.items():
         assert found[name].dtype == part.numpy().dtype

@@ -67,7 +67,7 @@ def _assert_same(found, expected):
 def test_a_gpu_sends_back_what_is_not_zero(monkeypatch, n_tokens):
     expected = _encode(monkeypatch, "cpu", n_tokens)
     with EmulatedCuda() as gpu, SyncCounter("cuda") as syncs:
-        found = _encode(monkeypatch, "cuda", n_tokens)
+        found = _encode(monkeypatch, "cuda:0", n_tokens)
         assert gpu.n_bytes == 0, "the SAEs stay on the device while their latents are scored"
     _assert_same(found, expected)
     n_nonzero = sum(one.z.nnz for one in found[0])
@@ -83,9 +83,9 @@ def test_a_gpu_sends_back_what_is_not_zero(monkeypatch, n_tokens):
 def test_with_little_memory_fewer_images_are_encoded_at_a_time(monkeypatch):
     expected = _encode(monkeypatch, "cpu", 3)
     with EmulatedCuda() as gpu:
-        _encode(monkeypatch, "cuda", 3)
+        _encode(monkeypatch, "cuda:0", 3)
     with EmulatedCuda(memory=int(0.6 * gpu.n_bytes_peak)):
-        found = _encode(monkeypatch, "cuda", 3)
+        found = _encode(monkeypatch, "cuda:0", 3)
     for one, other in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(one.z.toarray(), other.z.toarray(), rtol=1e-6)
     np.testing.assert_array_equal(found[1].mean, expected[1].mean)
