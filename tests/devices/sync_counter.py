@@ -6,7 +6,6 @@ assert syncs.total <= 2, syncs
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,7 +42,7 @@ class SyncCounter(TorchDispatchMode):
     - `repeat_interleave` without `output_size`
     - copies between devices without `non_blocking=True`, in both directions: torch waits for the stream
 
-    Copies can be seen only where there are two devices: with a GPU, or an `EmulatedCuda`, which must be entered first.
+    Copies can be seen only where there are two devices: with a GPU, or an `NumericCuda`, which must be entered first.
     Operations inside a kernel that torch compiled or that Triton runs are not seen.
 
     Attributes:
@@ -71,8 +70,9 @@ class SyncCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count an operation and run it."""
         kwargs = kwargs or {}
-        if self._is_counted(args, kwargs):
-            self.counts.update(_waits(func, args, kwargs))
+        waits = wait_of(func, args, kwargs) if self._is_counted(args, kwargs) else None
+        if waits is not None:
+            self.counts[waits] += 1
         return func(*args, **kwargs)
 
     def _is_counted(self, args: Any, kwargs: Any) -> bool:
@@ -83,23 +83,25 @@ class SyncCounter(TorchDispatchMode):
         return self._device_type in devices
 
 
-def _waits(func: Any, args: Any, kwargs: Any) -> Iterator[str]:
-    """The name of the operation, once, if the host waits for it."""
+def wait_of(func: Any, args: Any, kwargs: Any) -> str | None:
+    """The name of the operation where a GPU's host waits for it; None: it goes on at once."""
     name = func.overloadpacket.__name__
-    if name in _WAIT:
-        yield name
-    elif name in _INDEXING and any(_is_mask(index) for index in args[1]):
-        yield f"{name} with a mask"
-    elif name == "repeat_interleave" and kwargs.get("output_size") is None:
-        yield name
-    elif name == "_to_copy" and not kwargs.get("non_blocking", False):
+    if name in _WAIT or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+        return str(name)
+    if name in _INDEXING and any(_is_mask(index) for index in args[1]):
+        return f"{name} with a mask"
+    if name == "_to_copy":
         device = kwargs.get("device")
-        if device is not None and torch.device(device).type != args[0].device.type:
-            yield f"copy from {args[0].device.type} to {torch.device(device).type}"
-    elif name == "copy_" and args[0].device.type != args[1].device.type:
+        target = args[0].device.type if device is None else torch.device(device).type
+        return None if kwargs.get("non_blocking", False) else _copy(args[0].device.type, target)
+    if name == "copy_":
         is_async = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
-        if not is_async:
-            yield f"copy from {args[1].device.type} to {args[0].device.type}"
+        return None if is_async else _copy(args[1].device.type, args[0].device.type)
+    return None
+
+
+def _copy(source: str, target: str) -> str | None:
+    return None if source == target else f"copy from {source} to {target}"
 
 
 def _is_mask(index: object) -> bool:

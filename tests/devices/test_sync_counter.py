@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.devices.emulated_cuda import EmulatedCuda
+from tests.devices.numeric.numeric_cuda import NumericCuda
 from tests.devices.sync_counter import SyncCounter
 
 WAITS = {
@@ -32,7 +32,7 @@ FREE = {
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("what", WAITS)
 def test_waiting_is_counted_once(what, device):
-    with EmulatedCuda():
+    with NumericCuda():
         x = torch.tensor([1.0, 2.0, 3.0]).to(device)
         with SyncCounter() as syncs:
             WAITS[what](x)
@@ -42,7 +42,7 @@ def test_waiting_is_counted_once(what, device):
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("what", FREE)
 def test_other_operations_are_not(what, device):
-    with EmulatedCuda():
+    with NumericCuda():
         x = torch.tensor([1.0, 2.0, 3.0]).to(device)
         with SyncCounter() as syncs:
             FREE[what](x)
@@ -50,7 +50,7 @@ def test_other_operations_are_not(what, device):
 
 
 def test_copies_between_devices_wait_in_both_directions():
-    with EmulatedCuda(), SyncCounter() as syncs:
+    with NumericCuda(), SyncCounter() as syncs:
         x = torch.ones(3).to("cuda:0")
         assert dict(syncs.counts) == {"copy from cpu to cuda": 1}
         x.cpu()
@@ -65,7 +65,7 @@ def test_copies_between_devices_wait_in_both_directions():
 
 
 def test_tensors_of_other_devices_can_be_left_out():
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         torch.ones(3).nonzero()
         assert syncs.total == 0
         torch.ones(3, device="cuda:0").nonzero()

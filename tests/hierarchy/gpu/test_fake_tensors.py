@@ -2,12 +2,12 @@
 
 Fake tensors have no values. What a function does between the upload of its arrays and the one download of its results
 runs, because there no shape depends on a value. Uploads, downloads and whole analyses do not: NumPy's arrays come in
-and go out, and blocks are cut by the numbers of non-zeros. For them an `EmulatedCuda` stands in (test_same_bits).
+and go out, and blocks are cut by the numbers of non-zeros. For them an `NumericCuda` stands in (test_same_bits).
 """
 
 import pytest
 import torch
-from tests.devices.cuda_names import cuda_may_be_named
+from tests.devices.numeric.cuda_names import cuda_may_be_named
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hsae.hierarchy.kernels import device as kernels

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.devices.emulated_cuda import EmulatedCuda
+from tests.devices.numeric.numeric_cuda import NumericCuda
 from tests.examples import examples
 from tests.hierarchy.all_bases import assert_same, run
 from tests.hierarchy.gpu.cases import assert_equal, every_number, several_labels
@@ -33,7 +33,7 @@ def test_every_number_is_the_cpus(random_case, seed, threshold, has_several):
     if has_several:
         labels = several_labels(case.labels, len(case.taxonomy.classes), np.random.default_rng(seed))
     expected = every_number(case, "cpu", threshold=threshold, labels=labels)
-    with EmulatedCuda() as gpu:
+    with NumericCuda() as gpu:
         found = every_number(case, "cuda:0", threshold=threshold, labels=labels)
     assert_equal(found, expected)
     assert gpu.n_accumulations == 0, "CUDA adds what falls into one cell one by one"
@@ -45,14 +45,14 @@ def test_sizes_of_blocks_change_no_bit(planted_case, monkeypatch, n_nonzeros):
     monkeypatch.setattr(blocks, "_BLOCK_NONZEROS_GPU", n_nonzeros)
     monkeypatch.setattr(node_scores, "_BLOCK_LATENTS", 3)
     monkeypatch.setattr(node_scores, "_BLOCK_LATENTS_GPU", 3)
-    with EmulatedCuda():
+    with NumericCuda():
         assert_equal(every_number(planted_case, "cuda:0"), expected)
 
 
 def test_a_whole_analysis_is_the_cpus(planted_case):
     """All bases, shuffles and controls; no tensor is left on the CPU by mistake."""
     expected = run(planted_case)
-    with EmulatedCuda():
+    with NumericCuda():
         found = run(planted_case, device="cuda:0")
     assert_same(expected, found)
 
@@ -74,7 +74,7 @@ def test_quotients_are_rounded_correctly(n_images, counts):
         return {name: getattr(pairs, name)().cpu() for name in ("z", "f1_adjusted", "auroc", "precision", "recall")}
 
     expected = scores("cpu")
-    with EmulatedCuda():
+    with NumericCuda():
         for name, values in scores("cuda:0").items():
             torch.testing.assert_close(values, expected[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
@@ -90,7 +90,7 @@ def test_a_p_value_is_found_among_those_of_the_tests(random_case, seed):
     every_latent = np.repeat(np.arange(ranked.n_latents), len(case.taxonomy.synsets)).astype(np.int32)
     every_node = np.tile(np.arange(len(case.taxonomy.synsets)), ranked.n_latents).astype(np.int32)
     found = {}
-    with EmulatedCuda():
+    with NumericCuda():
         for device in ("cpu", "cuda:0"):
             node_sums = NodeSums(sums, sets.closure, device=device)
             tests = node_tests(node_sums, node_sums, distinct_nodes(sets, case.labels, case.taxonomy))
@@ -108,7 +108,7 @@ def test_sums_are_taken_in_the_order_of_the_values():
     cell = torch.from_numpy(np.sort(rng.integers(0, 50, 30_000)))
     value = torch.from_numpy(rng.lognormal(0, 9, 30_000))
     expected = np.bincount(cell, value, minlength=50)
-    with EmulatedCuda():
+    with NumericCuda():
         start, run_number = groups(cell.to("cuda:0"))
         sums = segment_sum(run_number, value.to("cuda:0"), run_lengths(start, len(cell))).cpu()
     np.testing.assert_array_equal(sums[:50], expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from tests.devices.emulated_cuda import EmulatedCuda
+from tests.devices.numeric.numeric_cuda import NumericCuda
 from tests.devices.sync_counter import SyncCounter
 from tests.hierarchy.gpu.cases import several_labels
 
@@ -19,7 +19,7 @@ from hsae.hierarchy.scores.node_scores import NodeSums, iter_node_scores, score_
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations
 
-BLOCK_NONZEROS = 600
+BLOCK_NONZEROS = 200
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def _n_blocks(ranked):
 
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 def test_ranks(planted_case, small_blocks, threshold):
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         ranked = rank_activations(planted_case.z, threshold=threshold, device="cuda:0")
     assert syncs.total <= _n_blocks(ranked), syncs
 
@@ -50,14 +50,14 @@ def test_sums_by_class(planted_case, small_blocks, threshold, has_several):
     labels = planted_case.labels
     if has_several:
         labels = several_labels(labels, n_classes, np.random.default_rng(0))
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         sum_by_class(ranked, labels, n_classes, device="cuda:0")
     assert syncs.total <= _n_blocks(ranked), syncs
 
 
 def test_scores_of_all_pairs(planted_case, small_blocks):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         n_blocks = sum(1 for _ in iter_node_scores(sums, planted_case.taxonomy.closure, device="cuda:0"))
     assert n_blocks > 3
     assert syncs.total <= n_blocks, syncs
@@ -65,7 +65,7 @@ def test_scores_of_all_pairs(planted_case, small_blocks):
 
 def test_sums_of_a_block_wait_for_nothing(planted_case, small_blocks):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0")
         for latents in node_sums.latent_runs():
             pairs = node_sums.block(latents, with_mass=True)
@@ -76,7 +76,7 @@ def test_sums_of_a_block_wait_for_nothing(planted_case, small_blocks):
 def test_chosen_pairs(planted_case):
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
     chosen = np.arange(20, dtype=np.int32)
-    with EmulatedCuda(), SyncCounter("cuda") as syncs:
+    with NumericCuda(), SyncCounter("cuda") as syncs:
         score_pairs(NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0"), chosen, chosen)
     assert syncs.total <= 1, syncs
 
@@ -91,7 +91,7 @@ def test_the_closure_is_put_on_the_device_once(planted_case, small_blocks, monke
 
     monkeypatch.setattr(closure_product._Rows, "__init__", counted)
     sums = sum_by_class(rank_activations(planted_case.z), planted_case.labels, len(planted_case.taxonomy.classes))
-    with EmulatedCuda():
+    with NumericCuda():
         node_sums = NodeSums(sums, planted_case.taxonomy.closure, device="cuda:0")
         n_blocks = sum(1 for latents in node_sums.latent_runs() if node_sums.block(latents, with_mass=True))
     assert n_blocks > 3
@@ -109,7 +109,7 @@ def test_the_closure_is_never_dense_on_the_device():
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     right = rng.integers(-(2**40), 2**40, (n_classes, width)).astype(np.float64)
-    with EmulatedCuda() as gpu:
+    with NumericCuda() as gpu:
         product = ClosureProduct(matrix, "cuda:0")
         on_device = torch.from_numpy(right).to("cuda:0")
         found = product(on_device).cpu(), product.of_integers(on_device.clone()).cpu()
@@ -122,7 +122,7 @@ def test_a_dense_matrix_is_compacted_with_one_wait_once_its_density_is_known():
     rng = np.random.default_rng(0)
     dense = (rng.exponential(size=(3, 40, 700)) * (rng.random((3, 40, 700)) < 0.5)).astype(np.float32)
     dense[1, 3] = 0
-    with EmulatedCuda() as gpu:
+    with NumericCuda() as gpu:
         nonzeros = NonZeros()
         found = []
         for number, block in enumerate(dense):

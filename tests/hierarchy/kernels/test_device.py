@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.devices.emulated_cuda import EmulatedCuda
+from tests.devices.numeric.numeric_cuda import NumericCuda
 from tests.examples import examples
 from tests.hierarchy.all_bases import run
 
@@ -65,7 +65,7 @@ def test_arrays_of_many_types_come_back_as_they_were(as_device):
         "number": torch.tensor(3, dtype=torch.int32),
         "sums": torch.tensor([torch.nan, 2.0**60], dtype=torch.float64).expand(3, 2),
     }
-    with EmulatedCuda():
+    with NumericCuda():
         found = to_host({name: part.to("cuda:0") if as_device else part for name, part in parts.items()})
     assert list(found) == list(parts)
     for name, part in parts.items():

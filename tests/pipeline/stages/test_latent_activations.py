@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.devices.emulated_cuda import EmulatedCuda
+from tests.devices.numeric.numeric_cuda import NumericCuda
 from tests.devices.sync_counter import SyncCounter
 
 from hsae.hierarchy.kernels.back_off import forget_parts
@@ -66,7 +66,7 @@ def _assert_same(found, expected):
 @pytest.mark.parametrize("n_tokens", [1, 3])
 def test_a_gpu_sends_back_what_is_not_zero(monkeypatch, n_tokens):
     expected = _encode(monkeypatch, "cpu", n_tokens)
-    with EmulatedCuda() as gpu, SyncCounter("cuda") as syncs:
+    with NumericCuda() as gpu, SyncCounter("cuda") as syncs:
         found = _encode(monkeypatch, "cuda:0", n_tokens)
         assert gpu.n_bytes == 0, "the SAEs stay on the device while their latents are scored"
     _assert_same(found, expected)
@@ -82,9 +82,9 @@ def test_a_gpu_sends_back_what_is_not_zero(monkeypatch, n_tokens):
 
 def test_with_little_memory_fewer_images_are_encoded_at_a_time(monkeypatch):
     expected = _encode(monkeypatch, "cpu", 3)
-    with EmulatedCuda() as gpu:
+    with NumericCuda() as gpu:
         _encode(monkeypatch, "cuda:0", 3)
-    with EmulatedCuda(memory=int(0.6 * gpu.n_bytes_peak)):
+    with NumericCuda(memory=int(0.6 * gpu.n_bytes_peak)):
         found = _encode(monkeypatch, "cuda:0", 3)
     for one, other in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(one.z.toarray(), other.z.toarray(), rtol=1e-6)
@@ -126,13 +126,13 @@ def growth(n_shards):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 torch.set_num_threads(1)
-growth(8)
-n_shards = 96
+growth(4)
+n_shards = 48
 print(growth(n_shards) / (n_shards * ROWS * D_MODEL * 4))
 """
 
 
 def test_memory_holds_the_raw_activations_once():
-    """200 MB of them; a list of shards and their concatenation took twice that."""
+    """100 MB of them; a list of shards and their concatenation took twice that."""
     done = subprocess.run([sys.executable, "-c", _ONE_COPY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.3

@@ -1,6 +1,6 @@
 """A CUDA device without a GPU: tensors that say `cuda:0`, hold their values in CPU memory, and compute as CUDA does.
 
-    with EmulatedCuda() as gpu:
+    with NumericCuda() as gpu:
         found = score(device="cuda:0")
 
 torch asks the driver which device a bare `cuda` is, so name the first one. Unlike torch's fake tensors these have
@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from tests.devices.cuda_names import cuda_may_be_named
+from tests.devices.numeric.cuda_names import cuda_may_be_named
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,7 +29,7 @@ _MAKES_GARBAGE = frozenset({"empty", "empty_like", "empty_strided", "new_empty",
 _TAKES_INDICES_FROM_THE_HOST = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 
 
-class CudaTensor(Tensor):
+class NumericTensor(Tensor):
     """A tensor of the emulated device.
 
     Attributes:
@@ -39,7 +39,7 @@ class CudaTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> "CudaTensor":
+    def __new__(cls, held: Tensor) -> "NumericTensor":
         """Same shape and strides as `held`."""
         return Tensor._make_wrapper_subclass(
             cls,
@@ -63,10 +63,10 @@ class CudaTensor(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Reached in a thread in which the mode is not on, or after it."""
-        raise RuntimeError(f"{func} on a tensor of an emulated GPU outside of its EmulatedCuda")
+        raise RuntimeError(f"{func} on a tensor of an emulated GPU outside of its NumericCuda")
 
 
-class EmulatedCuda(TorchDispatchMode):
+class NumericCuda(TorchDispatchMode):
     """While it is on, `cuda` is a device of CPU memory that computes as CUDA does.
 
     - a floating-point tensor divided by a number is multiplied by the reciprocal
@@ -93,12 +93,18 @@ class EmulatedCuda(TorchDispatchMode):
         self._order = torch.Generator().manual_seed(0)
         self._without_driver = ExitStack()
 
-    def __enter__(self) -> "EmulatedCuda":
+    def __enter__(self) -> "NumericCuda":
         """Take all operations of this thread."""
         self._without_driver.enter_context(cuda_may_be_named())
         # Under this mode torch looks for no driver when it sees the device's name. It computes nothing, because this
         # one takes all operations first.
         self._without_driver.enter_context(FakeTensorMode())
+        # Else `module.to` would put the device's name on a parameter, and leave its values behind.
+        flags = torch.__future__
+        self._without_driver.callback(
+            flags.set_overwrite_module_params_on_conversion, flags.get_overwrite_module_params_on_conversion()
+        )
+        flags.set_overwrite_module_params_on_conversion(True)
         super().__enter__()
         return self
 
@@ -120,7 +126,7 @@ class EmulatedCuda(TorchDispatchMode):
         if name == "is_pinned":
             return False
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        on_device = [leaf for leaf in leaves if isinstance(leaf, CudaTensor)]
+        on_device = [leaf for leaf in leaves if isinstance(leaf, NumericTensor)]
         target = kwargs.get("device")
         is_there = bool(on_device) if target is None else torch.device(target).type == "cuda"
         if not on_device and not is_there:
@@ -163,7 +169,7 @@ class EmulatedCuda(TorchDispatchMode):
             return _garbage(result)
         return result
 
-    def _wrapped(self, part: Any, wrappers: dict[int, CudaTensor]) -> Any:
+    def _wrapped(self, part: Any, wrappers: dict[int, NumericTensor]) -> Any:
         """A result as a tensor of the device; one that was changed in place is the tensor that it was."""
         if not isinstance(part, Tensor):
             return part
@@ -179,7 +185,7 @@ class EmulatedCuda(TorchDispatchMode):
             self.n_bytes += n_bytes
             self.n_bytes_peak = max(self.n_bytes_peak, self.n_bytes)
         self._storages[key][0] += 1
-        wrapper = CudaTensor(part)
+        wrapper = NumericTensor(part)
         weakref.finalize(wrapper, self._dropped, key)
         return wrapper
 
@@ -192,7 +198,7 @@ class EmulatedCuda(TorchDispatchMode):
 
 
 def _held(leaf: Any) -> Any:
-    return leaf.held if isinstance(leaf, CudaTensor) else leaf
+    return leaf.held if isinstance(leaf, NumericTensor) else leaf
 
 
 def _check_devices(name: str, func: Any, args: Any, leaves: list[Tensor]) -> None:
