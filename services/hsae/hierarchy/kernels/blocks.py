@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64
 
-from hsae.hierarchy.kernels.device import Device, is_cpu
-
 _BLOCK_NONZEROS = 1 << 16
 """Small enough that the temporaries of a block fit the cache of a large processor."""
 
@@ -19,14 +17,14 @@ def go_on() -> None:
 
 
 def latent_blocks(
-    indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None, device: Device = "cpu"
+    indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None, on_gpu: bool = False
 ) -> Iterator[slice]:
     """Split the latents into ranges of at most `max_nonzeros` non-zeros each; a range has at least one latent.
 
-    Without `max_nonzeros` a range is as large as suits the device.
+    Without `max_nonzeros` a range is as large as suits the CPU, or a GPU.
     """
     if max_nonzeros is None:
-        max_nonzeros = _BLOCK_NONZEROS if is_cpu(device) else _BLOCK_NONZEROS_GPU
+        max_nonzeros = _BLOCK_NONZEROS_GPU if on_gpu else _BLOCK_NONZEROS
     n_latents = len(indptr) - 1
     first = 0
     while first < n_latents:

@@ -20,6 +20,7 @@ from hsae.hierarchy.kernels.device import (
     Device,
     at_starts,
     groups,
+    is_cpu,
     run_lengths,
     run_numbers,
     segment_count,
@@ -176,7 +177,7 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         n_cells = int(found["counts"].sum())
         return {name: part if name == "counts" else part[:n_cells] for name, part in found.items()}
 
-    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr, device=device), device))
+    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr, on_gpu=not is_cpu(device)), device))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,

@@ -124,7 +124,7 @@ def rank_activations(
         top_images[latents][is_there] = image[first:end][entry]
         top_activations[latents][is_there] = activation[first:end][entry]
 
-    for _ in map_blocks(rank, latent_blocks(indptr, device=device), device):
+    for _ in map_blocks(rank, latent_blocks(indptr, on_gpu=not is_cpu(device)), device):
         pass  # each block writes to its own part of the arrays
     return RankedActivations(
         n_images,
