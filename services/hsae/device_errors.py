@@ -35,5 +35,5 @@ def release_memory(device: torch.device | str) -> None:
     tensors, too, so they are collected first.
     """
     gc.collect()
-    if torch.device(device).type == "cuda" and torch.cuda.is_initialized():
+    if torch.device(device).type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

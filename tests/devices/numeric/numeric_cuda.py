@@ -58,10 +58,12 @@ class NumericTensor(Tensor):
         """As of any tensor; torch refuses it for subclasses."""
         return self.cpu().tolist()
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Reached in a thread in which the mode is not on, or after it."""
         raise RuntimeError(f"{func} on a tensor of an emulated GPU outside of its NumericCuda")
 

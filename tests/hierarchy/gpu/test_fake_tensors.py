@@ -76,7 +76,7 @@ def test_row_sums_and_non_zeros(fake):
 
 def test_a_tensor_without_its_device_is_found(fake, monkeypatch):
     """The mistake that these tests are for."""
-    monkeypatch.setattr(kernels.torch, "arange", lambda *args, device=None, made=torch.arange: made(*args))
+    monkeypatch.setattr(torch, "arange", lambda *args, device=None, made=torch.arange: made(*args))
     value, n_nonzero = _cuda(N, dtype=torch.float32), _cuda(N_LATENTS, dtype=torch.int64)
     with pytest.raises(RuntimeError, match=r"device"):
         ranks._of_block(value, n_nonzero, 100, 0.0, 16)

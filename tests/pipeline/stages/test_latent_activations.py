@@ -28,10 +28,10 @@ def whole_blocks():
 
 
 def _sae(seed):
-    sae = SparseAutoencoder(SaeConfig(expansion=20), D_MODEL)
+    sae = SparseAutoencoder(SaeConfig(expansion=200), D_MODEL)
     with torch.no_grad():
-        sae.encoder_weight.copy_(torch.randn(20 * D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(seed)))
-        sae.encoder_bias.fill_(-3.0)
+        sae.encoder_weight.copy_(torch.randn(200 * D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(seed)))
+        sae.encoder_bias.fill_(-6.0)
     return sae
 
 
@@ -72,9 +72,9 @@ def test_a_gpu_sends_back_what_is_not_zero(monkeypatch, n_tokens):
     _assert_same(found, expected)
     n_nonzero = sum(one.z.nnz for one in found[0])
     n_dense = sum(one.z.shape[0] * one.z.shape[1] for one in found[0])
-    assert 0 < n_nonzero < n_dense / 5
+    assert 0 < n_nonzero < n_dense / 10
     weights = sum(parameter.numel() * 4 for parameter in _sae(0).state_dict().values())
-    assert gpu.n_bytes_to_host - 2 * weights < 4 * n_dense  # dense ones alone take this
+    assert 8 * n_nonzero < gpu.n_bytes_to_host - 2 * weights < 4 * n_dense / 2  # dense ones take 4 bytes each
     n_blocks, n_parameters = N_SHARDS, len(_sae(0).state_dict())
     n_of_saes = 2 * 2 * n_parameters + 2  # to the device and back; and the first density of each is unknown
     assert syncs.total <= 2 * n_blocks + n_of_saes, syncs

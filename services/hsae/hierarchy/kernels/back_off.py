@@ -65,4 +65,5 @@ def forget_parts() -> None:
 
 
 def _width(block: slice, device: torch.device) -> int:
-    return max(1, -(-(block.stop - block.start) // _n_parts.get(device, 1)))
+    n_items: int = block.stop - block.start
+    return max(1, -(-n_items // _n_parts.get(device, 1)))
