@@ -70,6 +70,11 @@ class SyncCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count an operation and run it."""
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # there, operations made of others come as a whole: `to` has copies in it
+            with self:
+                found = func.decompose(*args, **kwargs)
+            if found is not NotImplemented:
+                return found
         waits = wait_of(func, args, kwargs) if self._is_counted(args, kwargs) else None
         if waits is not None:
             self.counts[waits] += 1

@@ -64,6 +64,16 @@ def test_copies_between_devices_wait_in_both_directions():
         assert syncs.total == before
 
 
+def test_operations_made_of_others_are_seen_in_inference_mode():
+    """There torch hands them over as a whole."""
+    with NumericCuda() as gpu, torch.inference_mode():
+        x = torch.arange(3.0).to("cuda:0")
+        with SyncCounter() as syncs:
+            x.cpu(), x.to("cpu", torch.float64), x[0].item(), x[x > 0]
+    assert syncs.total == 4, syncs
+    assert gpu.n_bytes_to_host == 3 * 4 + 3 * 8
+
+
 def test_tensors_of_other_devices_can_be_left_out():
     with NumericCuda(), SyncCounter("cuda") as syncs:
         torch.ones(3).nonzero()

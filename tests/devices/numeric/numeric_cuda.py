@@ -118,6 +118,14 @@ class NumericCuda(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on CPU memory, by CUDA's rules if a tensor or an argument is on the device."""
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # there, operations made of others come as a whole: `to` has copies in it
+            super().__enter__()  # it is off while it takes an operation
+            try:
+                found = func.decompose(*args, **kwargs)
+            finally:
+                super().__exit__(None, None, None)
+            if found is not NotImplemented:
+                return found
         with unset_fake_temporarily():
             return self._run(func, args, kwargs)
 
