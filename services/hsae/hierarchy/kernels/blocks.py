@@ -8,14 +8,23 @@ from jaxtyping import Int64
 _BLOCK_NONZEROS = 1 << 16
 """Small enough that the temporaries of a block fit the cache of a large processor."""
 
+_BLOCK_NONZEROS_GPU = 1 << 24
+"""Enough to keep a GPU busy between two of the host's calls; the temporaries of such a block take about 2 GB."""
+
 
 def go_on() -> None:
     """The default of `check`: never stops the work."""
 
 
-def latent_blocks(indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None) -> Iterator[slice]:
-    """Split the latents into ranges of at most `max_nonzeros` non-zeros each; a range has at least one latent."""
-    max_nonzeros = _BLOCK_NONZEROS if max_nonzeros is None else max_nonzeros
+def latent_blocks(
+    indptr: Int64[np.ndarray, "n_latents+1"], *, max_nonzeros: int | None = None, on_gpu: bool = False
+) -> Iterator[slice]:
+    """Split the latents into ranges of at most `max_nonzeros` non-zeros each; a range has at least one latent.
+
+    Without `max_nonzeros` a range is as large as suits the CPU, or a GPU.
+    """
+    if max_nonzeros is None:
+        max_nonzeros = _BLOCK_NONZEROS_GPU if on_gpu else _BLOCK_NONZEROS
     n_latents = len(indptr) - 1
     first = 0
     while first < n_latents:

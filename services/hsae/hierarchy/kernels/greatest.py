@@ -31,7 +31,7 @@ def greatest_values(values: Float[Tensor, "n_rows n"], n_greatest: int) -> Float
 
 def best_of_rows(
     scores: Float[Tensor, "n_rows n"], n_best: int
-) -> tuple[Int64[np.ndarray, "n_rows n_best"], Float[np.ndarray, "n_rows n_best"]]:
+) -> tuple[Int64[Tensor, "n_rows n_best"], Float[Tensor, "n_rows n_best"]]:
     """The places and values of the greatest scores of every row, greatest first, the lower place on ties.
 
     `torch.topk` leaves the order of ties open. A maximum of every row, `n_best` times, does not.
@@ -42,14 +42,15 @@ def best_of_rows(
     """
     n_best = min(n_best, scores.shape[1])
     if scores.device.type == "cpu":
-        return _best_on_cpu(scores.numpy(), n_best)
+        places_here, values_here = _best_on_cpu(scores.numpy(), n_best)
+        return torch.from_numpy(places_here), torch.from_numpy(values_here)
     places, values = [], []
     for _ in range(n_best):
         place = scores.argmax(dim=1, keepdim=True)  # the first of several greatest ones
         places.append(place)
         values.append(scores.gather(1, place))
         scores.scatter_(1, place, _NOTHING)
-    return torch.cat(places, dim=1).cpu().numpy(), torch.cat(values, dim=1).cpu().numpy()
+    return torch.cat(places, dim=1), torch.cat(values, dim=1)
 
 
 def _best_on_cpu(

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.device import Device, is_cpu
 
 _Result = TypeVar("_Result")
 
@@ -17,9 +18,14 @@ def map_blocks(work: Callable[[slice], _Result], blocks: Iterable[slice], device
 
     torch and NumPy release the GIL while they sort, count and sum. No result depends on another block, so the number of
     threads changes no result. At most one block per thread is computed ahead of the consumer.
+
+    On a GPU a block for which there is no memory is cut, and its parts come in its place (`in_parts`).
     """
+    if not is_cpu(device):
+        yield from in_parts(work, blocks, device)
+        return
     n_threads = torch.get_num_threads()
-    if n_threads == 1 or torch.device(device).type != "cpu":
+    if n_threads == 1:
         yield from map(work, blocks)
         return
     pending: deque[Future[_Result]] = deque()

@@ -9,6 +9,8 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from hsae.errors import UserError
+from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.device import to_device, to_host
 
 TEMPERATURE = 0.07
 """A neighbour of similarity `s` votes with weight `exp(s / TEMPERATURE)`."""
@@ -57,12 +59,16 @@ def nearest_neighbours(
     k = min(k, n_references)
     unit_references = _unit_rows(references).T
     rows, similarity = np.empty((n_queries, k), np.int64), np.empty((n_queries, k))
-    height = max(1, _BLOCK_VALUES // max(1, n_references))
-    for first in range(0, n_queries, height):
+
+    def search(here: slice) -> None:
         check()
-        block = torch.round(_unit_rows(queries[first : first + height]) @ unit_references, decimals=_DECIMALS)
-        here = slice(first, first + len(block))
-        rows[here], similarity[here] = (part.cpu().numpy() for part in _strongest(block, k))
+        block = torch.round(_unit_rows(queries[here]) @ unit_references, decimals=_DECIMALS)
+        rows[here], similarity[here] = _strongest(block, k)
+
+    height = max(1, _BLOCK_VALUES // max(1, n_references))
+    blocks = (slice(first, min(first + height, n_queries)) for first in range(0, n_queries, height))
+    for _ in in_parts(search, blocks, queries.device):
+        pass  # each block writes to its own part of the arrays
     return Neighbours(rows, similarity)
 
 
@@ -94,16 +100,18 @@ def _unit_rows(x: Float[Tensor, "n_rows n_features"]) -> Float64[Tensor, "n_rows
 
 def _strongest(
     similarity: Float64[Tensor, "n_rows n_columns"], k: int
-) -> tuple[Int64[Tensor, "n_rows k"], Float64[Tensor, "n_rows k"]]:
-    """Columns and values of the `k` greatest, greatest first, ties by column."""
+) -> tuple[Int64[np.ndarray, "n_rows k"], Float64[np.ndarray, "n_rows k"]]:
+    """Columns and values of the `k` greatest, greatest first, ties by column; in CPU memory."""
     # Take one more than needed: if it is smaller than the last one, no tie was cut and the set is correct.
     values, columns = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
-    if values.shape[1] > k:
-        is_cut = values[:, k] == values[:, k - 1]
-        values, columns = values[:, :k], columns[:, :k]
-        if bool(is_cut.any()):
-            ordered = similarity[is_cut].sort(dim=1, descending=True, stable=True)
-            values[is_cut], columns[is_cut] = ordered.values[:, :k], ordered.indices[:, :k]
-    columns, order = columns.sort(dim=1)
-    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return columns.gather(1, order), values
+    is_cut = values[:, k:] == values[:, k - 1 : k]
+    columns, order = columns[:, :k].sort(dim=1)
+    values, order = values[:, :k].gather(1, order).sort(dim=1, descending=True, stable=True)
+    found = to_host({"columns": columns.gather(1, order), "values": values, "is_cut": is_cut})
+    cut = np.flatnonzero(found["is_cut"].any(axis=1))
+    if len(cut):
+        rows = similarity.index_select(0, to_device(cut, similarity.device))
+        ordered = rows.sort(dim=1, descending=True, stable=True)
+        whole = to_host({"columns": ordered.indices[:, :k], "values": ordered.values[:, :k]})
+        found["columns"][cut], found["values"][cut] = whole["columns"], whole["values"]
+    return found["columns"], found["values"]

@@ -6,6 +6,7 @@ them is rounded once (AUROC a second time, when 1/2 is added), so pairs that tie
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int32, Int64
 from torch import Tensor
 
+from hsae.hierarchy.kernels.back_off import in_parts
 from hsae.hierarchy.kernels.blocks import latent_blocks, ranges
 from hsae.hierarchy.kernels.closure_product import ClosureProduct, classes_in_runs
-from hsae.hierarchy.kernels.device import Device, dense_columns
+from hsae.hierarchy.kernels.dense_columns import DenseColumns
+from hsae.hierarchy.kernels.device import Device, is_cpu, to_device
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.scores.pair_sums import NodeScores, PairSums
 from hsae.hierarchy.statistics.class_sums import ClassSums
@@ -27,6 +30,10 @@ cache sets."""
 
 _BLOCK_CELLS = 1 << 22
 """Upper bound of latents times classes per product; images with several labels can have many label sets."""
+
+_BLOCK_LATENTS_GPU = 4096
+_BLOCK_CELLS_GPU = 1 << 26
+"""Upper bound of latents times classes, and times nodes, on a GPU: 512 MB for each of about ten matrices."""
 
 _BLOCK_ENTRIES = 1 << 19
 """Class sums of chosen pairs that are added up at a time."""
@@ -72,18 +79,22 @@ class NodeSums:
         order = classes_in_runs(self._closure)
         return np.argsort(order), ClosureProduct(sp.csr_array(ancestors[:, order]), self.device)
 
+    @cached_property
+    def _class_sizes(self) -> Float64[Tensor, "n_classes 1"]:
+        """Number of images of the classes, in their places in the product."""
+        return self._on_device(self.sums.class_sizes[np.argsort(self._product[0])]).double()[:, None]
+
     def block(self, latents: slice, *, with_mass: bool, with_ranks: bool = True) -> PairSums:
         """Sums of a range of latents with every node; the tensors have shape [n_nodes, n_latents of the range]."""
         sums, by_class = self.sums, self._by_class(latents)
-        place, under = self._product
+        under = self._product[1]
         n_both = under.of_integers(by_class(sums.n_fire))
         rank_deviation = None
         if with_ranks:
             deviation = by_class(sums.rank_excess)
             # With R the node's rank sum, U = R - n_v (n_v + 1) / 2; the zeros' ranks cancel.
             n_nonzero = self._on_device(sums.n_nonzero[latents]).double()
-            sizes = self._on_device(sums.class_sizes[np.argsort(place)]).double()
-            deviation.addcmul_(sizes[:, None], n_nonzero, value=-1.0)
+            deviation.addcmul_(self._class_sizes, n_nonzero, value=-1.0)
             rank_deviation = under.of_integers(deviation)[:-1]
         mass = under(by_class(sums.mass)) if with_mass else None
         return PairSums(
@@ -104,7 +115,8 @@ class NodeSums:
         entries = slice(int(sums.indptr[first]), int(sums.indptr[end]))
         indptr = sums.indptr[first : end + 1] - entries.start
         place = self._product[0].take(sums.classes[entries])
-        return lambda values: dense_columns(indptr, place, values[entries], sums.n_classes, self.device)
+        dense = DenseColumns(indptr, place, sums.n_classes, self.device)
+        return lambda values: dense(values[entries])
 
     def pairs(self, latents: Int[np.ndarray, "n_pairs"], nodes: Int[np.ndarray, "n_pairs"]) -> PairSums:
         """Sums of chosen pairs, including masses; the tensors have shape [n_pairs].
@@ -180,11 +192,19 @@ class NodeSums:
         return np.bincount(row, self.sums.mass, minlength=self.sums.n_latents)
 
     def _on_device(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.device)
+        return to_device(values, self.device)
 
-    def latent_runs(self) -> Iterator[slice]:
-        """The blocks of latents in which they are scored."""
-        width = max(1, min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes))
+    def latent_runs(self, *, device: Device | None = None) -> Iterator[slice]:
+        """The blocks of latents in which they are scored.
+
+        Args:
+            device: where they are; None: that of the sums.
+        """
+        if is_cpu(self.device if device is None else device):
+            width = min(_BLOCK_LATENTS, _BLOCK_CELLS // self.sums.n_classes)
+        else:
+            width = min(_BLOCK_LATENTS_GPU, _BLOCK_CELLS_GPU // max(self.sums.n_classes, self.n_nodes))
+        width = max(1, width)
         for first in range(0, self.sums.n_latents, width):
             yield slice(first, min(first + width, self.sums.n_latents))
 
@@ -210,11 +230,20 @@ def iter_node_scores(
     def score(latents: slice) -> tuple[slice, NodeScores]:
         return latents, NodeScores.of(node_sums.block(latents, with_mass=True), transposed=True)
 
-    yield from map_blocks(score, node_sums.latent_runs(), device)
+    # As many at a time as on the CPU: all scores of a pair go there, and its p-value is computed there.
+    yield from map_blocks(score, node_sums.latent_runs(device="cpu"), device)
 
 
 def score_pairs(
     node_sums: NodeSums, latents: Int32[np.ndarray, "n_pairs"], nodes: Int32[np.ndarray, "n_pairs"]
 ) -> NodeScores:
     """Scores of chosen pairs, arrays of shape [n_pairs]."""
-    return NodeScores.of(node_sums.pairs(latents, nodes))
+
+    def score(pairs: slice) -> NodeScores:
+        return NodeScores.of(node_sums.pairs(latents[pairs], nodes[pairs]))
+
+    parts = list(in_parts(score, [slice(0, len(latents))], node_sums.device))
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in fields(NodeScores)]
+    return NodeScores(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

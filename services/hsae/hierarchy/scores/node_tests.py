@@ -73,7 +73,7 @@ def node_tests(
             reaches = reaches[also]
         return *search.best_of(latent, node, n_both), np.bincount(node[reaches], minlength=scored.n_nodes)
 
-    for node, value, n_more in map_blocks(work, scored.latent_runs(), "cpu"):
+    for node, value, n_more in map_blocks(work, scored.latent_runs(device="cpu"), "cpu"):
         check()
         np.minimum.at(log_p, node, value)
         n_reaching += n_more

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from hsae.hierarchy.kernels.device import to_host
 from hsae.hierarchy.statistics.hypergeometric import Hypergeometric
 
 
@@ -59,7 +60,7 @@ class PairSums:
 
     def f1_adjusted(self) -> Float64[Tensor, "*shape"]:
         """F1 corrected for the size of the node, as `adjusted_f1`."""
-        share = torch.where(self.n_node == self.n_images, torch.nan, self.n_node) / self.n_images
+        share = _quotient(torch.where(self.n_node == self.n_images, torch.nan, self.n_node), self.n_images)
         always = 2.0 * share / (1.0 + share)
         return (self.f1() - always) / (1.0 - always)
 
@@ -68,14 +69,11 @@ class PairSums:
 
         The upper tail of the hypergeometric distribution (Fisher's exact test, one-sided), for this pair alone; 0 where
         it is below the smallest float64. It is computed for pairs above chance, `n_both > N_j n_v / N`; others have
-        NaN.
+        NaN. It is computed on the CPU on every device, as it is in `node_tests`: p-values are looked up among others,
+        and logarithms differ between devices.
         """
-        shape = self.n_both.shape
-        above = self.n_both * self.n_images > self.n_fire * self.n_node
-        counts = (part.expand(shape)[above].cpu().numpy() for part in (self.n_both, self.n_fire, self.n_node))
-        p = torch.full(shape, torch.nan, dtype=torch.float64, device=self.n_both.device)
-        p[above] = torch.from_numpy(np.exp(Hypergeometric.of(self.n_images).log_tail(*counts))).to(p.device)
-        return p
+        counts = (part.cpu().numpy() for part in (self.n_both, self.n_fire, self.n_node))
+        return torch.from_numpy(_exact_p(self.n_images, *counts)).to(self.n_both.device)
 
     def auroc(self, *, out: Tensor | None = None) -> Float64[Tensor, "*shape"]:
         """`U / (n_v (N - n_v))`, as `1/2 + rank_deviation / (2 n_v (N - n_v))`.
@@ -93,7 +91,7 @@ class PairSums:
         Nonparametrics, 1975, section 1.4).
         """
         n_pairs = self.n_node * (self.n_images - self.n_node)
-        spread = torch.sqrt(_or_nan(n_pairs) / 3.0) * torch.sqrt(_or_nan(self.rank_variance))
+        spread = torch.sqrt(_quotient(_or_nan(n_pairs), 3.0)) * torch.sqrt(_or_nan(self.rank_variance))
         return torch.div(self.ranks(), spread, out=spread)
 
     def mass_share(self) -> Float64[Tensor, "*shape"]:
@@ -159,10 +157,33 @@ class NodeScores:
     def of(cls, pairs: PairSums, *, transposed: bool = False) -> "NodeScores":
         """Call the method of every field; `transposed` swaps the two axes of the results."""
         counts = {"n_images": pairs.n_node, "n_fire": pairs.n_fire, "n_both": pairs.n_both}
-        scores = {name: count.long().expand(pairs.n_both.shape) for name, count in counts.items()}
-        scores |= {field.name: getattr(pairs, field.name)() for field in fields(cls) if field.name not in counts}
-        arrays = {name: values.cpu().numpy() for name, values in scores.items()}
+        named = (field.name for field in fields(cls) if field.name not in counts and field.name != "p")
+        # All scores leave the device at once, and p-values are computed where they arrive.
+        arrays = to_host(counts | {name: getattr(pairs, name)() for name in named})
+        n_node, n_fire, n_both = (arrays[name] for name in counts)
+        arrays["p"] = _exact_p(pairs.n_images, n_both, n_fire, n_node)
+        shape = n_both.shape
+        arrays |= {name: np.broadcast_to(arrays[name].astype(np.int64), shape) for name in counts}
         return cls(**{name: values.T if transposed else values for name, values in arrays.items()})
+
+
+def _exact_p(
+    n_images: int,
+    n_both: Float64[np.ndarray, "*shape"],
+    n_fire: Float64[np.ndarray, "*#shape"],
+    n_node: Float64[np.ndarray, "*#shape"],
+) -> Float64[np.ndarray, "*shape"]:
+    """`PairSums.p` of counts in CPU memory."""
+    above = n_both * n_images > n_fire * n_node
+    counts = (np.broadcast_to(part, above.shape)[above] for part in (n_both, n_fire, n_node))
+    p = np.full(above.shape, np.nan)
+    p[above] = np.exp(Hypergeometric.of(n_images).log_tail(*counts))
+    return p
+
+
+def _quotient(values: Float64[Tensor, "*shape"], divisor: float) -> Float64[Tensor, "*shape"]:
+    """The correctly rounded quotient. CUDA multiplies by the reciprocal of a number, and divides by a tensor."""
+    return values / torch.full_like(values, divisor)
 
 
 def _or_nan(values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:

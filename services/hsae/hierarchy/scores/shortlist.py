@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float64, Int32, Int64
 from torch import Tensor
 
-from hsae.hierarchy.kernels.device import true_indices
+from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.device import is_cpu, to_device, to_host
 from hsae.hierarchy.kernels.greatest import best_of_rows
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
@@ -88,7 +89,8 @@ def shortlist(
     by_auroc = _BestLatents(sums.n_nodes, N_BEST)
     chosen: list[np.ndarray] = []  # pairs as latent * n_nodes + node, with nodes in priority order
     search = _Search(sums)
-    for latents, found in map_blocks(search.best_of, sums.latent_runs(), sums.device):
+    in_blocks = map_blocks if is_cpu(sums.device) else in_parts
+    for latents, found in in_blocks(search.best_of, sums.latent_runs(), sums.device):
         chosen.append(found.pairs)
         label[latents] = found.label
         by_f1.add(latents.start, *found.of_nodes_by_f1)
@@ -117,7 +119,7 @@ def _best_of_nodes(
 ) -> Shortlist:
     """The best latent of each node by F1 alone, from the pairs that have an image in common."""
     best = BestOfNodes(sums.n_nodes)
-    for latents in sums.latent_runs():
+    for latents in sums.latent_runs(device="cpu"):
         latent, node, n_both = sums.hits(latents)
         best.add(latent, node, sums.with_known_counts(latent, node, n_both).f1().numpy())
         if on_block is not None:
@@ -164,7 +166,7 @@ class _Search:
         self._sums = sums
         self._is_alive = sums.sums.latent_fire_counts() > 0
         self._no_images, self._no_test = (
-            torch.from_numpy(nodes).to(sums.device)[:, None] for nodes in (sums.n_node == 0, ~sums.nodes_with_test)
+            to_device(nodes, sums.device)[:, None] for nodes in (sums.n_node == 0, ~sums.nodes_with_test)
         )
 
     def best_of(self, latents: slice) -> tuple[slice, _Found]:
@@ -172,17 +174,23 @@ class _Search:
         block = sums.block(latents, with_mass=False)
         f1 = self._defined(block.f1(), self._no_images, self._is_alive[latents])
         auroc = self._defined(block.auroc(), self._no_test, sums.latents_with_test[latents])
-        high = true_indices((f1 >= HIGH_F1).reshape(-1)).cpu().numpy()
-        node, latent = np.divmod(high, f1.shape[1])
+        on_device = {"high": f1 >= HIGH_F1}
+        for name, scores in (("f1", f1), ("auroc", auroc)):
+            of_latents = scores.T.clone(memory_format=torch.contiguous_format)
+            on_device[f"{name}, nodes"], on_device[f"{name}, of latents"] = best_of_rows(of_latents, N_BEST)
+            on_device[f"{name}, latents"], on_device[f"{name}, of nodes"] = best_of_rows(scores, N_BEST)
+        here = to_host(on_device)
+        node, latent = np.nonzero(here["high"])
         pairs = [(latent + first) * sums.n_nodes + node]
-        label = np.full(f1.shape[1], -1)
-        for scores, least in ((f1, 0.0), (auroc, _NO_PAIR)):
-            place, score = best_of_rows(scores.T.clone(memory_format=torch.contiguous_format), N_BEST)
-            latent, rank = np.nonzero(score > least)
-            pairs.append((latent + first) * sums.n_nodes + place[latent, rank])
-            if scores is f1:
-                label = np.where(score[:, 0] > least, place[:, 0], -1)
-        return latents, _Found(np.concatenate(pairs), label, best_of_rows(f1, N_BEST), best_of_rows(auroc, N_BEST))
+        for name, least in (("f1", 0.0), ("auroc", _NO_PAIR)):
+            latent, rank = np.nonzero(here[f"{name}, of latents"] > least)
+            pairs.append((latent + first) * sums.n_nodes + here[f"{name}, nodes"][latent, rank])
+        return latents, _Found(
+            np.concatenate(pairs),
+            np.where(here["f1, of latents"][:, 0] > 0.0, here["f1, nodes"][:, 0], -1),
+            (here["f1, latents"], here["f1, of nodes"]),
+            (here["auroc, latents"], here["auroc, of nodes"]),
+        )
 
     def _defined(
         self,
@@ -191,7 +199,7 @@ class _Search:
         is_defined: Bool[np.ndarray, "n_latents"],
     ) -> Float64[Tensor, "n_nodes n_latents"]:
         scores.masked_fill_(is_undefined, _NO_PAIR)
-        return scores.masked_fill_(~torch.from_numpy(is_defined).to(scores.device), _NO_PAIR)
+        return scores.masked_fill_(to_device(~is_defined, scores.device), _NO_PAIR)
 
 
 class _BestLatents:

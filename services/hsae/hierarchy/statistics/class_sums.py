@@ -10,19 +10,24 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
+from torch import Tensor
+from torch.nn.functional import pad
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import latent_blocks
 from hsae.hierarchy.kernels.device import (
     Device,
+    at_starts,
     groups,
+    is_cpu,
     run_lengths,
     run_numbers,
     segment_count,
     segment_sum,
     stable_sort,
+    to_device,
+    to_host,
 )
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.label_sets import Labels, LabelSets, checked_labels, classes_of, closure_of_sets
@@ -161,32 +166,18 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
 
     def add_up(latents: slice) -> dict[str, np.ndarray]:
         first, end = ranked.indptr[latents.start], ranked.indptr[latents.stop]
-        width = latents.stop - latents.start
-        n_nonzero = torch.from_numpy(np.diff(ranked.indptr[latents.start : latents.stop + 1])).to(device)
-        row = run_numbers(n_nonzero, int(end - first))
-        value = torch.from_numpy(ranked.activation[first:end]).to(device)
-        rank = torch.from_numpy(ranked.rank_excess[first:end]).to(device)
-        entry, label = (torch.from_numpy(part).to(device) for part in classes_of(labels, ranked.image[first:end]))
-        if len(entry) > len(row):
-            row, value, rank = row[entry], value[entry], rank[entry]
-        ordered, order = stable_sort((row << class_bits) | label, (width << class_bits) - 1)
-        start, cell = groups(ordered)
-        value, rank = value.index_select(0, order), rank.index_select(0, order)
-        occupied = ordered.index_select(0, start)
-        if ranked.threshold > 0:
-            n_fire = segment_count(cell, (value > ranked.threshold).long(), len(start))
-        else:  # every non-zero fires
-            n_fire = run_lengths(start, len(order))
-        parts = {
-            "classes": (occupied & ((1 << class_bits) - 1)).int(),
-            "n_fire": n_fire.int(),
-            "mass": segment_sum(cell, value.double(), len(start)),
-            "rank_excess": segment_count(cell, rank.long(), len(start)),
-            "counts": segment_count(occupied >> class_bits, torch.ones_like(occupied), width),
-        }
-        return {name: part.cpu().numpy() for name, part in parts.items()}
+        entry, label = classes_of(labels, ranked.image[first:end])
+        value, rank = ranked.activation[first:end], ranked.rank_excess[first:end]
+        n_entries = np.diff(ranked.indptr[latents.start : latents.stop + 1])
+        if len(entry) > len(value):  # images with several labels
+            value, rank = value[entry], rank[entry]
+            n_entries = np.diff(np.searchsorted(entry, ranked.indptr[latents.start : latents.stop + 1] - first))
+        on_device = (to_device(part, device) for part in (label, value, rank, n_entries))
+        found = to_host(_of_block(*on_device, class_bits=class_bits, threshold=ranked.threshold))
+        n_cells = int(found["counts"].sum())
+        return {name: part if name == "counts" else part[:n_cells] for name, part in found.items()}
 
-    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr), device))
+    parts = list(map_blocks(add_up, latent_blocks(ranked.indptr, on_gpu=not is_cpu(device)), device))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return ClassSums(
         n_images=ranked.n_images,
@@ -197,3 +188,48 @@ def sum_by_class(ranked: RankedActivations, labels: Labels, n_classes: int, *, d
         tie_term=ranked.tie_term,
         **joined,
     )
+
+
+def _of_block(
+    label: Int64[Tensor, " n"],
+    value: Float32[Tensor, " n"],
+    rank: Int32[Tensor, " n"],
+    n_entries: Int64[Tensor, " n_latents"],
+    *,
+    class_bits: int,
+    threshold: float,
+) -> dict[str, Tensor]:
+    """Sums by (latent, class) of some latents from their entries, latent by latent, on the device of these.
+
+    On a GPU there are as many sums as entries, because it alone knows how many are needed; those beyond the last mean
+    nothing.
+
+    Args:
+        label: class of every entry.
+        value: its activation.
+        rank: its `rank_excess`.
+        n_entries: number of entries of every latent.
+        class_bits: bits of the greatest class.
+        threshold: a latent fires above it.
+
+    Returns:
+        Fields of `ClassSums` for these latents; and `counts`, the number of each one's classes.
+    """
+    n, width = len(label), len(n_entries)
+    row = run_numbers(n_entries, n)
+    ordered, order = stable_sort((row << class_bits) | label, (width << class_bits) - 1)
+    start, cell = groups(ordered)
+    length = run_lengths(start, n)
+    value, rank = value.index_select(0, order), rank.index_select(0, order)
+    n_fire = length  # every non-zero fires
+    if threshold > 0:
+        n_fire = segment_count(cell, (value > threshold).long(), length)
+    end = n_entries.cumsum(0)
+    n_cells = pad(cell + 1, (1, 0))  # in all entries before each
+    return {
+        "classes": (at_starts(ordered, start) & ((1 << class_bits) - 1)).int(),
+        "n_fire": n_fire.int(),
+        "mass": segment_sum(cell, value.double(), length),
+        "rank_excess": segment_count(cell, rank.long(), length),
+        "counts": n_cells.index_select(0, end) - n_cells.index_select(0, end - n_entries),
+    }

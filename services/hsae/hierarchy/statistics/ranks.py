@@ -12,17 +12,21 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float32, Float64, Int32, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import latent_blocks
 from hsae.hierarchy.kernels.device import (
     Device,
     groups,
+    is_cpu,
     run_lengths,
     run_numbers,
     segment_count,
     segment_sum,
     stable_sort,
+    to_device,
+    to_host,
     true_indices,
 )
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
@@ -122,30 +126,19 @@ def rank_columns(
 
     def rank(latents: slice) -> None:
         first, end = int(indptr[latents.start]), int(indptr[latents.stop])
-        borders = torch.from_numpy(indptr[latents.start : latents.stop + 1]).to(device) - first
-        n_nonzero = borders.diff()
-        width = len(n_nonzero)
-        column = run_numbers(n_nonzero, end - first)
-        value = torch.from_numpy(activation[first:end]).to(device)
-        order, first_of_tie, tie = strongest_first(column, value)
-        ranks, ties = _ranks(column, order, first_of_tie, tie, borders[:-1], n_nonzero, n_images)
-        rank_excess[first:end], tie_term[latents] = ranks.cpu().numpy(), ties.cpu().numpy()
+        n_nonzero = np.diff(indptr[latents.start : latents.stop + 1])
+        value = to_device(activation[first:end], device)
+        found = to_host(_of_block(value, to_device(n_nonzero, device), n_images, threshold, n_top))
+        rank_excess[first:end] = found["rank_excess"]
+        tie_term[latents], fire_mass[latents] = found["tie_term"], found["fire_mass"]
+        # At the threshold 0 every non-zero fires.
+        n_fire[latents] = fire_counts = found["n_fire"] if threshold > 0 else n_nonzero
+        is_there = np.arange(n_top) < fire_counts[:, np.newaxis]
+        entry = found["strongest"][is_there]
+        top_images[latents][is_there] = image[first:end][entry]
+        top_activations[latents][is_there] = activation[first:end][entry]
 
-        fire_counts = n_nonzero  # at the threshold 0 every non-zero fires
-        if threshold > 0:
-            fires = value > threshold
-            fire_counts = segment_count(column, fires.long(), width)
-            value = torch.where(fires, value, 0.0)
-        n_fire[latents] = fire_counts.cpu().numpy()
-        fire_mass[latents] = segment_sum(column, value.double(), width).cpu().numpy()
-        place = torch.arange(n_top, device=device)
-        is_there = place < fire_counts[:, None]
-        entry = order[(borders[:-1, None] + place)[is_there]].cpu().numpy()
-        is_there_cpu = is_there.cpu().numpy()
-        top_images[latents][is_there_cpu] = image[first:end][entry]
-        top_activations[latents][is_there_cpu] = activation[first:end][entry]
-
-    for _ in map_blocks(rank, latent_blocks(indptr), device):
+    for _ in map_blocks(rank, latent_blocks(indptr, on_gpu=not is_cpu(device)), device):
         pass  # each block writes to its own part of the arrays
     return RankedActivations(
         n_images,
@@ -162,18 +155,52 @@ def rank_columns(
     )
 
 
+def _of_block(
+    value: Float32[Tensor, " n"], n_nonzero: Int64[Tensor, " n_columns"], n_images: int, threshold: float, n_top: int
+) -> dict[str, Tensor]:
+    """What is known of some columns from their non-zeros, column by column, on the device of these.
+
+    Shapes depend on those of the arguments alone, so that the host need not wait for a GPU.
+
+    Returns:
+        Fields of `RankedActivations` (`n_fire` for a threshold above 0); and `strongest`, int64[n_columns, n_top]: the
+        positions of each column's strongest entries, of which those beyond the last mean nothing.
+    """
+    n, width = len(value), len(n_nonzero)
+    column = run_numbers(n_nonzero, n)
+    start = n_nonzero.cumsum(0) - n_nonzero
+    order, first_of_tie, tie = strongest_first(column, value, n_columns=width)
+    ranks, ties = _ranks(column, (order, first_of_tie, tie), start, n_nonzero, n_images)
+    found = {"rank_excess": ranks, "tie_term": ties}
+    if threshold > 0:
+        fires = value > threshold
+        found["n_fire"] = segment_count(column, fires.long(), n_nonzero)
+        value = torch.where(fires, value, 0.0)
+    found["fire_mass"] = segment_sum(column, value.double(), n_nonzero)
+    place = (start[:, None] + torch.arange(n_top, device=value.device)).clamp(max=n)
+    found["strongest"] = pad(order, (0, 1)).index_select(0, place.view(-1)).view(place.shape)
+    return found
+
+
 def strongest_first(
-    column: Int64[Tensor, " n"], value: Float32[Tensor, " n"]
+    column: Int64[Tensor, " n"], value: Float32[Tensor, " n"], *, n_columns: int | None = None
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n_ties"], Int64[Tensor, " n"]]:
     """Order entries by (column, value descending, position); columns must ascend, values must be greater than 0.
 
     The bit patterns of positive floats have the same order as the floats, so column and value fit one integer key.
 
+    Args:
+        column: column of every entry.
+        value: its value.
+        n_columns: number of columns; None: up to the last one with an entry, for which the host waits for a GPU.
+
     Returns:
-        The order; and for the ordered entries their groups of ties (an untied entry is a group of one): the start of
-        each group, and the group of every entry.
+        The order; and for the ordered entries their groups of ties (an untied entry is a group of one), as from
+        `groups`: the start of each group, and the group of every entry.
     """
-    greatest = 0 if len(column) == 0 else ((int(column[-1]) + 1) << _VALUE_BITS) - 1
+    if n_columns is None:
+        n_columns = 0 if len(column) == 0 else int(column[-1]) + 1
+    greatest = max(0, (n_columns << _VALUE_BITS) - 1)
     key = column << _VALUE_BITS
     key |= value.contiguous().view(torch.int32) ^ (2**_VALUE_BITS - 1)  # the greatest value has the smallest key
     ordered, order = stable_sort(key, greatest)
@@ -182,9 +209,7 @@ def strongest_first(
 
 def _ranks(
     column: Int64[Tensor, " n"],
-    order: Int64[Tensor, " n"],
-    first_of_tie: Int64[Tensor, " n_ties"],
-    tie: Int64[Tensor, " n"],
+    in_order: tuple[Int64[Tensor, " n"], Int64[Tensor, " n_ties"], Int64[Tensor, " n"]],
     start: Int64[Tensor, " n_columns"],
     n_nonzero: Int64[Tensor, " n_columns"],
     n_images: int,
@@ -192,23 +217,53 @@ def _ranks(
     """Excess of twice the mid-ranks over that of the zeros, and the tie terms.
 
     The order keeps the entries of a column together, so `column` holds for the ordered entries as well.
+
+    Args:
+        column: column of every entry.
+        in_order: from `strongest_first`.
+        start: first entry of every column.
+        n_nonzero: entries of every column.
+        n_images: number of images.
     """
+    order, first, tie = in_order
     n_zero = n_images - n_nonzero
-    size = run_lengths(first_of_tie, len(order))
-    owner = column.index_select(0, first_of_tie)
+    size = run_lengths(first, len(order))
+    if is_cpu(column.device):
+        owner = column.index_select(0, first)
+    else:  # a GPU does not say how many groups there are: what holds for a group is written at each of its entries
+        first, size, owner = first.index_select(0, tie), size.index_select(0, tie), column
     # A group of t images after s stronger ones has ranks N-s-t+1 .. N-s: twice the mid-rank is 2N - 2s - t + 1.
     # For the zeros it is n_zero + 1 = N - n_nonzero + 1.
-    excess = (n_images + n_nonzero + 2 * start).index_select(0, owner) - 2 * first_of_tie
+    excess = (n_images + n_nonzero + 2 * start).index_select(0, owner) - 2 * first
     excess = (excess - size).int()
     if len(size) < len(order):
         excess = excess.index_select(0, tie)
     ranks = torch.empty_like(excess).scatter_(0, order, excess)
-    tied = true_indices(size > 1)  # a group of one adds nothing to the tie term
     high, low = (
-        segment_count(owner[tied], of_groups, len(start)) + of_zeros
-        for of_groups, of_zeros in zip(_cubes(size[tied]), _cubes(n_zero), strict=True)
+        of_groups + of_zeros
+        for of_groups, of_zeros in zip(_tie_sums(owner, first, size, n_nonzero), _cubes(n_zero), strict=True)
     )
     return ranks, high.double() * 2.0**_TIE_BITS + low.double()
+
+
+def _tie_sums(
+    owner: Int64[Tensor, " n_groups"],
+    first: Int64[Tensor, " n_groups"],
+    size: Int64[Tensor, " n_groups"],
+    n_nonzero: Int64[Tensor, " n_columns"],
+) -> tuple[Int64[Tensor, " n_columns"], Int64[Tensor, " n_columns"]]:
+    """The sums of `_cubes` over every column's groups of ties; a group of one adds nothing."""
+    n_columns = len(n_nonzero)
+    if is_cpu(owner.device):
+        tied = true_indices(size > 1)
+        of_column = owner[tied]
+        high, low = (
+            torch.zeros(n_columns, dtype=torch.int64).scatter_add_(0, of_column, part) for part in _cubes(size[tied])
+        )
+        return high, low
+    counts = torch.arange(len(first), device=first.device) == first  # a group counts at its first entry
+    high, low = (segment_count(owner, part * counts, n_nonzero) for part in _cubes(size))
+    return high, low
 
 
 def _cubes(size: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

@@ -111,13 +111,16 @@ def read_plain_rows(
     context: Reading, manifest: ActivationManifest, wanted: WantedImages | None = None
 ) -> tuple[Int32[np.ndarray, "n_images"], Float32[np.ndarray, "n_images d_model"]]:
     """The wanted images that could be read, and one row of activations for each (patch tokens: their mean)."""
-    images, activations = [np.empty(0, np.int32)], [np.empty((0, manifest.d_model), np.float32)]
+    n_there = manifest.n_rows // (manifest.n_tokens * manifest.n_views)
+    n_most = n_there if wanted is None else min(n_there, int(np.count_nonzero(wanted)))
+    images, activations = np.empty(n_most, np.int32), np.empty((n_most, manifest.d_model), np.float32)
+    end = 0
     for plain in iterate_plain_images(context, manifest):
         index = plain.image_index.numpy()
-        chosen = slice(None) if wanted is None else wanted[index]
-        images.append(index[chosen])
-        activations.append(plain.means().numpy()[chosen])
-    return np.concatenate(images), np.concatenate(activations)
+        chosen = np.ones(len(index), np.bool_) if wanted is None else wanted[index]
+        first, end = end, end + int(np.count_nonzero(chosen))
+        images[first:end], activations[first:end] = index[chosen], plain.means().numpy()[chosen]
+    return images[:end], activations[:end]
 
 
 def read_training_rows(

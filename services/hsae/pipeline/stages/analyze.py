@@ -108,8 +108,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
         read = streamed_rows if sae.config.rows == "stream" else StoredRows
         saes.append(untrained_sae(sae.config, read(context, manifest, trained)))
     scored_manifest = manifest if apart is None else open_activation_set(context, apart.activation_key)[1]
-    (latents, *untrained), raw = encode_images(saes, scored_manifest, context)
     further = None if apart is None else _only_training(context, manifest, apart.train_dataset, taxonomy)
+    n_further = 0 if further is None else len(further.activations)
+    (latents, *untrained), raw = encode_images(saes, scored_manifest, context, n_further=n_further)
     scored = listing.take(latents.images)
     labels = joined_labels([scored] if further is None else [scored, further.labelled], taxonomy)
     n_nodes = len(taxonomy.synsets)
@@ -122,7 +123,7 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
 
     given = SaeActivations(
         latents.z,
-        raw.mean if further is None else np.concatenate((raw.mean, further.activations)),
+        raw.mean if further is None else raw.followed_by(further.activations),
         decoder=sae.decoder_weight.detach().cpu().numpy(),
         untrained=untrained[0].z if untrained else None,
         pooled_neurons=raw.pooled,

@@ -1,6 +1,6 @@
 """Every latent's activation on every image: computed, stored and read back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,9 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float32, Int32
 
+from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.device import to_device
+from hsae.hierarchy.kernels.nonzeros import NonZeros, joined
 from hsae.pipeline.stages.activation_reader import iterate_plain_images
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.model import SparseAutoencoder
@@ -24,13 +27,26 @@ class RawActivations:
     """The input of the SAE.
 
     Attributes:
-        mean: float32[n_images, d_model]; for patch tokens their mean.
+        rows: float32[n_images + n_further, d_model]; for patch tokens their mean. The last rows are room for further
+            images, so that nobody needs a copy of all rows to put others behind them.
+        n_images: how many images were encoded.
         pooled: for patch tokens, every neuron's greatest positive part over an image's patches, then the greatest
             negative parts, float32[n_images, 2 * d_model]: pooled like the latents. None for one token per image.
     """
 
-    mean: Float32[np.ndarray, "n_images d_model"]
+    rows: Float32[np.ndarray, "n d_model"]
+    n_images: int
     pooled: "sp.csr_array[np.float32] | None"
+
+    @property
+    def mean(self) -> Float32[np.ndarray, "n_images d_model"]:
+        """Those of the images that were encoded."""
+        return self.rows[: self.n_images]
+
+    def followed_by(self, further: Float32[np.ndarray, "n_further d_model"]) -> Float32[np.ndarray, "n d_model"]:
+        """The same rows, then those of further images, for which there must be room."""
+        self.rows[self.n_images :] = further
+        return self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +63,78 @@ class LatentActivations:
 
 
 def encode_images(
-    saes: Sequence[SparseAutoencoder], manifest: ActivationManifest, context: StageContext
+    saes: Sequence[SparseAutoencoder], manifest: ActivationManifest, context: StageContext, *, n_further: int = 0
 ) -> tuple[list[LatentActivations], RawActivations]:
     """Encode the plain view of every image with each SAE; also returns the raw activations.
 
     The maximum over an image's patches is this project's definition: a latent fires on an image if it fires on any part
     of it.
+
+    Memory holds the raw activations once, the latents' non-zeros at most twice, and one shard. Where the device runs
+    out of memory, fewer images at a time are encoded. On a GPU this may change last digits: cuBLAS chooses by the
+    number of rows how it adds up a product. The SAEs come back to the CPU.
+
+    Args:
+        saes: on the CPU.
+        manifest: of the activations.
+        context: the job's.
+        n_further: rows for which there is room behind the raw activations.
     """
-    n_tokens = manifest.n_tokens
-    saes = [sae.to(context.device) for sae in saes]
+    n_tokens, device = manifest.n_tokens, context.device
+    n_images = manifest.n_rows // (n_tokens * manifest.n_views)
+    rows = np.empty((n_images + n_further, manifest.d_model), np.float32)
+    image_index = np.empty(n_images, np.int32)
     latents: list[list[sp.csr_array]] = [[] for _ in saes]
-    raw: list[torch.Tensor] = []
     pooled: list[sp.csr_array] = []
-    images: list[torch.Tensor] = []
+    encoder = _Encoder(saes, device)
+    end = 0
     with torch.inference_mode():
         for plain in iterate_plain_images(context, manifest):
             x = plain.activations
-            raw.append(plain.means())
+            first, end = end, end + len(x)
+            rows[first:end], image_index[first:end] = plain.means().numpy(), plain.image_index.numpy()
             if n_tokens > 1:
                 greatest = torch.cat((x.amax(1), -x.amin(1)), dim=1).clamp(min=0)
                 pooled.append(sp.csr_array(greatest.numpy()))
-            images.append(plain.image_index)
-            for part_cpu in torch.split(x, max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)):
-                part = part_cpu.to(context.device)
-                for sae, encoded in zip(saes, latents, strict=True):
-                    z = sae.encode(part.flatten(0, 1)).view(-1, n_tokens, sae.n_latents).amax(1)
-                    encoded.append(sp.csr_array(z.cpu().numpy()))
+            width = max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)
+            blocks = (slice(row, min(row + width, len(x))) for row in range(0, len(x), width))
+            for of_block in in_parts(encoder.on(x.numpy()), blocks, device):
+                for encoded, z in zip(latents, of_block, strict=True):
+                    encoded.append(z)
             context.check()
-    image_index = torch.cat(images).numpy()
+    encoder.free()
     activations = [
-        LatentActivations(sp.csr_array(sp.vstack(encoded, format="csr")), image_index) for encoded in latents
+        LatentActivations(joined(encoded, sae.n_latents), image_index)
+        for sae, encoded in zip(saes, latents, strict=True)
     ]
-    whole = sp.csr_array(sp.vstack(pooled, format="csr")) if pooled else None
-    return activations, RawActivations(torch.cat(raw).numpy(), whole)
+    whole = joined(pooled, 2 * manifest.d_model) if pooled else None
+    return activations, RawActivations(rows, n_images, whole)
+
+
+class _Encoder:
+    """Encodes images with several SAEs on a device; only what is not 0 comes back."""
+
+    def __init__(self, saes: Sequence[SparseAutoencoder], device: torch.device) -> None:
+        self._saes = [(sae.to(device), NonZeros()) for sae in saes]
+        self._device = device
+
+    def on(self, x: Float32[np.ndarray, "n_images n_tokens d_model"]) -> Callable[[slice], list[sp.csr_array]]:
+        """What encodes some of these images."""
+        n_tokens = x.shape[1]
+
+        def encode(images: slice) -> list[sp.csr_array]:
+            part = to_device(x[images], self._device).flatten(0, 1)
+            return [
+                nonzeros.of(sae.encode(part).view(-1, n_tokens, sae.n_latents).amax(1)) for sae, nonzeros in self._saes
+            ]
+
+        return encode
+
+    def free(self) -> None:
+        """Leave the device: what follows needs its memory."""
+        for sae, _ in self._saes:
+            sae.to("cpu")
+        self._saes = []
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:
