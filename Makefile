@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 # Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-sae bench-starts bench-sql bench-explorer storm audit clean
+.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -98,6 +98,9 @@ bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic stud
 
 bench-explorer: $(VENV)/.dev  ## Every page of the explorer on a large synthetic study (ten minutes, 5 GB of disk)
 	$(BIN)/python -m benchmarks.large_study.explorer_pages
+
+gpu-check: $(VENV)/.dev  ## All CUDA tests and benchmarks on this machine's GPU (eight minutes); without one it says what it would run
+	$(BIN)/python -m benchmarks.gpu.check
 
 storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
 	$(BIN)/python -m benchmarks.service.kill_storm
