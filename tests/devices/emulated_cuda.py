@@ -9,13 +9,16 @@ Nothing here says that CUDA's kernels work; no line of them runs.
 
 from collections import Counter
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from tests.devices.sync_counter import wait_of
+from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
+COPY = "copy between cpu and cuda"
 _waits: Counter[str] = Counter()
 # CUDA copies indices to the device by itself; _to_copy and copy_ are what brings numbers there.
 _TAKES_BOTH = {"aten::copy_", "aten::_to_copy"}
@@ -90,12 +93,9 @@ def _check_devices(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if not on_cpu:
         return
     if name in _TAKES_BOTH:
-        non_blocking = kwargs.get("non_blocking") or (len(args) > 2 and args[2])
-        if not non_blocking:
-            _waits["copy between host and device"] += 1
         return
     if name in _TAKES_INDICES:
-        _waits[f"{name} copies to the device"] += len(on_cpu)
+        _waits[COPY] += len(on_cpu)
         return
     if any(tensor.dim() > 0 for tensor in on_cpu):
         shapes = [list(tensor.shape) for tensor in on_cpu]
@@ -116,8 +116,19 @@ class EmulatedCuda(TorchFunctionMode):
 
     def __enter__(self) -> "EmulatedCuda":
         self.reset()
+        # A module that moves gets new parameters, whose type is the emulated one.
+        self._overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        # Written in C++, it asks the tensors in a way that cannot be answered here.
+        self._grouping = patch.object(clip_grad, "_group_tensors_by_device_and_dtype", _grouped)
+        self._grouping.start()
         super().__enter__()
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._grouping.stop()
+        torch.__future__.set_overwrite_module_params_on_conversion(self._overwrites)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -136,9 +147,15 @@ class EmulatedCuda(TorchFunctionMode):
                 raise TypeError("can't convert cuda:0 device type tensor to numpy: copy it to the host first")
         if _is_cuda(kwargs.get("device")):
             if func in (torch.tensor, torch.as_tensor):
-                _waits["copy between host and device"] += 1
+                _waits[COPY] += 1
             return _on_device(func(*args, **(kwargs | {"device": "cpu"})))
         return func(*args, **kwargs)
+
+
+def _grouped(tensors: Any, *_: Any) -> Any:
+    """All tensors as one group, on the device of the first one."""
+    first = tensors[0][0]
+    return {(first.device, first.dtype): (tensors, [])}
 
 
 def _is_cuda(device: Any) -> bool:
@@ -164,7 +181,7 @@ def _moved(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if is_on_device == goes_to_device:
         return torch.Tensor.to(tensor, *rest, **kwargs) if rest or kwargs else tensor
     if not non_blocking:
-        _waits["copy between host and device"] += 1
+        _waits[COPY] += 1
     elem = _elem(tensor).detach()
     copied = torch.Tensor.to(elem, *rest, **({"copy": True} | kwargs)) if rest or kwargs else elem.clone()
     return EmulatedTensor(copied) if goes_to_device else copied

@@ -1,52 +1,108 @@
-"""Counts what would make the host wait for a GPU, on any device."""
+"""Counts where a host waits for its GPU, without one: the operations that do are known by name.
+
+with SyncCounter() as syncs:
+    step()
+assert syncs.total <= 2, syncs
+"""
 
 from collections import Counter
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-# Each has a result whose shape, or whose value, the host must know before it goes on.
-_WAITING = {
-    "aten::nonzero",
-    "aten::_local_scalar_dense",
-    "aten::masked_select",
-    "aten::_unique",
-    "aten::_unique2",
-    "aten::unique_dim",
-    "aten::unique_consecutive",
-    "aten::bincount",
-    "aten::equal",
-}
-_WITH_MASKS = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+_WAIT = frozenset(
+    {
+        "_local_scalar_dense",  # item, int, float, bool, a tensor in an if
+        "_unique",
+        "_unique2",
+        "bincount",  # asks for the greatest value
+        "equal",
+        "is_nonzero",
+        "item",
+        "masked_select",
+        "nonzero",
+        "unique_consecutive",
+        "unique_dim",
+        "unique_dim_consecutive",
+    }
+)
+"""Operations whose result, or the size of it, the host must know."""
 
-
-def wait_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The name of the operation where a GPU's host waits for its result; None: it goes on at once."""
-    name = func._schema.name
-    if name in _WAITING:
-        return str(name)
-    if name == "aten::repeat_interleave" and kwargs.get("output_size") is None:
-        return str(name)
-    if name in _WITH_MASKS and any(index is not None and index.dtype == torch.bool for index in args[1]):
-        return f"{name} by a mask"
-    return None
+_INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"})
 
 
 class SyncCounter(TorchDispatchMode):
-    """Inside, `counts` gathers the operations that wait, by name.
+    """Counts every operation for which the host waits until a GPU has done all its work.
 
-    On the CPU a copy to another device is none, and `tolist` is no operation: `EmulatedCuda` counts these, too.
+    - results or sizes that the host must know: `nonzero`, `masked_select`, `unique`, `item` and a tensor in an `if`
+    - an index that is a mask (it is a `nonzero`)
+    - `repeat_interleave` without `output_size`
+    - copies between devices without `non_blocking=True`, in both directions: torch waits for the stream
+
+    Copies can be seen only where there are two devices: with a GPU, or an `NumericCuda`, which must be entered first.
+    Operations inside a kernel that torch compiled or that Triton runs are not seen.
+
+    Attributes:
+        counts: how often each was done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device_type: str | None = None) -> None:
+        """Count the operations on tensors of one type of device ("cuda"); None: on all tensors, also on the CPU.
+
+        On the CPU nobody waits. There, count all of them to know what a GPU would do with the same code.
+        """
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self._device_type = device_type
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        waits = wait_of(func, args, kwargs or {})
+    @property
+    def total(self) -> int:
+        """How often the host would have waited."""
+        return self.counts.total()
+
+    def __str__(self) -> str:
+        """What was counted, for an assertion's message."""
+        return f"{self.total} waits: {dict(self.counts)}"
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count an operation and run it."""
+        kwargs = kwargs or {}
+        waits = wait_of(func, args, kwargs) if self._is_counted(args, kwargs) else None
         if waits is not None:
             self.counts[waits] += 1
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _is_counted(self, args: Any, kwargs: Any) -> bool:
+        if self._device_type is None:
+            return True
+        devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        devices |= {leaf.type for leaf in tree_leaves(kwargs) if isinstance(leaf, torch.device)}
+        return self._device_type in devices
+
+
+def wait_of(func: Any, args: Any, kwargs: Any) -> str | None:
+    """The name of the operation where a GPU's host waits for it; None: it goes on at once."""
+    name = func.overloadpacket.__name__
+    if name in _WAIT or (name == "repeat_interleave" and kwargs.get("output_size") is None):
+        return str(name)
+    if name in _INDEXING and any(_is_mask(index) for index in args[1]):
+        return f"{name} with a mask"
+    if name == "_to_copy":
+        device = kwargs.get("device")
+        target = args[0].device.type if device is None else torch.device(device).type
+        return None if kwargs.get("non_blocking", False) else _copy(args[0].device.type, target)
+    if name == "copy_":
+        is_async = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        return None if is_async else _copy(args[1].device.type, args[0].device.type)
+    return None
+
+
+def _copy(source: str, target: str) -> str | None:
+    return None if source == target else f"copy from {source} to {target}"
+
+
+def _is_mask(index: object) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.devices.emulated_cuda import CUDA, EmulatedCuda
+from tests.devices.emulated_cuda import COPY, CUDA, EmulatedCuda
 from tests.extraction.conftest import listing_of
 
 from hsae.backbones.backbone import Backbone
@@ -50,7 +50,7 @@ def test_a_batch_waits_once_and_comes_to_the_same(spec, images, tokens, dtype):
             cuda.reset()
 
         found = extract(backbone, images, on_batch=on_batch, tokens=tokens, dtype=dtype, part_images=2)
-    assert counted == [{"copy between host and device": 1}] * 3
+    assert counted == [{COPY: 1}] * 3
     for layer in LAYERS:
         assert type(found.activations[layer]) is torch.Tensor
         torch.testing.assert_close(found.activations[layer], expected.activations[layer], rtol=2e-2, atol=1e-4)

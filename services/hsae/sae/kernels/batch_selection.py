@@ -60,21 +60,24 @@ def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
 
 def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
     """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
-    places = true_places(flat > _guess(flat, n))
-    if places.shape[0] < n:
+    guess = _guess(flat, n)
+    places = true_places(flat > (0 if guess is None else guess))
+    if guess is not None and places.shape[0] < n:
         places = true_places(flat > 0)
     return places, flat[places]
 
 
-def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""]:
-    """A number that is probably below the n-th largest, but not far: from a sample. A wrong one costs time only."""
-    zero = flat.new_zeros(())
+def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""] | None:
+    """A number that is probably below the n-th largest, but not far: from a sample. A wrong one costs time only.
+
+    None where a sample would not pay.
+    """
     if flat.shape[0] < _SAMPLED_FROM:
-        return zero
+        return None
     sample = flat[::_SAMPLE_STRIDE]
     rank = int(_SAMPLE_SLACK * n / _SAMPLE_STRIDE) + 16
     if rank >= sample.shape[0]:
-        return zero
+        return None
     return _kth_largest(sample, rank + 1).clamp_min(0)
 
 
