@@ -32,6 +32,7 @@ from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
+_SURELY_BELOW_LIMIT = GRADIENT_NORM_LIMIT * (1 - 1e-5)
 _WAIT_SECONDS = 0.2
 
 
@@ -250,15 +251,19 @@ class _Trainer:
             torch.autograd.backward(share * losses.total)
         with torch.no_grad():
             variant.before_step(sae)
-            norm = torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT)
+            parameters = list(sae.parameters())
+            norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
             silent_steps = (state.silent_steps + 1).masked_fill_(fired, 0)
             n_dead = (silent_steps >= self.dead_after_steps).sum()
             # All that the host must know, in one piece: every number that it asks for makes it wait for the device.
-            *values, norm_value, n_dead_value = torch.cat([terms, torch.stack([norm, n_dead])]).tolist()
+            *values, length, n_dead_value = torch.cat([terms, torch.stack([norm, n_dead])]).tolist()
             if not math.isfinite(values[0]):
                 raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
-            if not math.isfinite(norm_value):
-                raise NonFiniteError(f"the gradient's norm became {norm_value} at step {step + 1}")
+            if not math.isfinite(length):
+                raise NonFiniteError(f"the gradient's norm became {length} at step {step + 1}")
+            # A gradient below the limit is not multiplied by 1, which would go through all of it.
+            if length > _SURELY_BELOW_LIMIT:
+                torch.nn.utils.clip_grads_with_norm_(parameters, GRADIENT_NORM_LIMIT, norm)
             optimiser.step()
             share = rate / self.config.learning_rate
             variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.curve.watched), notes))
