@@ -130,11 +130,24 @@ class EmulatedCuda(TorchFunctionMode):
         self._grouping.stop()
         torch.__future__.set_overwrite_module_params_on_conversion(self._overwrites)
 
+    def _backward(self, loss: torch.Tensor) -> None:
+        """The backward pass of a scalar, with the mode on: our own gradients name the device, too."""
+        ones = torch.ones_like(loss)
+        super().__enter__()
+        try:
+            torch.autograd.Variable._execution_engine.run_backward(
+                (loss,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True
+            )
+        finally:
+            super().__exit__(None, None, None)
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        if func is torch.autograd.backward and len(args) == 1 and tensor is not None:
+            return self._backward(tensor)
         if func is torch.Tensor.to and tensor is not None:
             return _moved(tensor, args[1:], kwargs)
         if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:
