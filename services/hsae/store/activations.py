@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import Literal, Self
 
 import torch
@@ -177,18 +178,25 @@ def write_shards(
         ValueError: the tensors are no such shards.
     """
 
+    failed = Event()
+
     def write(key: str) -> ShardEntry:
-        check()
-        return write_shard(store, key, shards[key], first_image=first_image, end_image=end_image)
+        if failed.is_set():
+            raise CancelledError
+        try:
+            check()
+            return write_shard(store, key, shards[key], first_image=first_image, end_image=end_image)
+        except BaseException:
+            failed.set()
+            raise
 
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="shards") as pool:
         futures = [pool.submit(write, key) for key in shards]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            future.cancel()
-    begun = [future.result() for future in futures if not future.cancelled()]
-    assert len(begun) == len(futures)  # noqa: S101 -- an error that kept one from beginning was raised
-    return begun
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    for error in errors:
+        if not isinstance(error, CancelledError):
+            raise error
+    return [future.result() for future in futures]
 
 
 def read_shard(store: Readable, entry: ShardEntry) -> ActivationRows:
