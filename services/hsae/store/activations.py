@@ -177,7 +177,6 @@ def write_shards(
     Raises:
         ValueError: the tensors are no such shards.
     """
-
     failed = Event()
 
     def write(key: str) -> ShardEntry:
