@@ -146,8 +146,9 @@ class EmulatedCuda(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        if func is torch.autograd.backward and len(args) == 1 and tensor is not None:
-            return self._backward(tensor)
+        if func is torch.autograd.backward:
+            (loss,) = args[0]
+            return self._backward(loss)
         if func is torch.Tensor.to and tensor is not None:
             return _moved(tensor, args[1:], kwargs)
         if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:
