@@ -78,7 +78,7 @@ def run(part: Part, root: Path) -> Outcome:
         return Outcome(part.name, seconds, None, [])
     try:
         rows = json.loads(lines[-1])["rows"]
-    except (IndexError, KeyError, ValueError):
+    except (IndexError, KeyError, TypeError, ValueError):
         return Outcome(part.name, seconds, "its last line has no figures", [])
     return Outcome(part.name, seconds, None, [row | {"name": f"{part.name}: {row['name']}"} for row in rows])
 

@@ -45,21 +45,21 @@ class EmulatedTensor(torch.Tensor):
     def __init__(self, elem: torch.Tensor) -> None:
         self.elem = elem
 
-    @property
+    @property  # type: ignore[override]
     def device(self) -> torch.device:
         return CUDA
 
-    @property
+    @property  # type: ignore[override]
     def is_cuda(self) -> bool:
         return True
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"EmulatedTensor({self.elem})"
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}

@@ -1,5 +1,6 @@
 """A worker whose device broke in a job leaves this job to others; another worker does it."""
 
+import os
 from textwrap import dedent
 
 import pytest
@@ -67,15 +68,13 @@ def test_a_real_worker_leaves_it_to_another_one(planned, tmp_path):
     service, number = planned
     (tmp_path / "sitecustomize.py").write_text(BREAKS)
     quick = {"HSAE_RETRY_SECONDS": "0", "HSAE_RECONCILE_SECONDS": "0.5"}
-    import os
-
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     service.start_worker(PYTHONPATH=path, **quick)
     with transaction(service.sessions) as session:
         notifications = jobs.notifications_for(session, [number])
     Notifier(service.settings).notify(notifications)
 
-    wait_for(lambda: f"job {number} is left to other workers" in service.logs(), message=service.logs)
+    wait_for(lambda: f"job {number} is left to other workers" in service.logs(), 500, service.logs)
     with transaction(service.sessions) as session:
         job = session.get_one(Job, number)
         assert (job.state, job.attempt) == ("queued", 1)
@@ -86,7 +85,7 @@ def test_a_real_worker_leaves_it_to_another_one(planned, tmp_path):
         with transaction(service.sessions) as session:
             return session.get_one(Job, number).state == "succeeded"
 
-    wait_for(is_done, message=service.logs)
+    wait_for(is_done, 500, service.logs)
     with transaction(service.sessions) as session:
         claims = session.scalars(select(JobEvent.who).where(JobEvent.job_id == number, JobEvent.reason == "claimed"))
         assert len({who.rpartition(":")[0] for who in claims}) == 2

@@ -61,7 +61,7 @@ def test_determinism_is_asked_for_on_cuda_alone():
         assert not torch.are_deterministic_algorithms_enabled()
     with same_bits(torch.device("cuda")), same_bits(torch.device("cuda")):
         assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     assert not torch.are_deterministic_algorithms_enabled()
 
 

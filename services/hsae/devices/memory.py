@@ -12,5 +12,5 @@ def release_memory(device: torch.device) -> None:
     first. Call it outside the `except` block of an error whose traceback holds tensors.
     """
     gc.collect()
-    if device.type == "cuda" and torch.cuda.is_initialized():
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

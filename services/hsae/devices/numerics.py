@@ -84,7 +84,7 @@ def _turn_tf32(on: bool) -> None:
 def _turn_deterministic(on: bool) -> None:
     torch.use_deterministic_algorithms(on)
     # Nothing here reads memory before it is written, and filling it with NaN would cost a pass over every result.
-    torch.utils.deterministic.fill_uninitialized_memory = not on
+    torch.utils.deterministic.fill_uninitialized_memory = not on  # type: ignore[attr-defined]
 
 
 _tf32 = _Switch(_turn_tf32)
