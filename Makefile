@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 # Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-controls bench-sae bench-starts bench-sql bench-explorer storm audit clean
+.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-controls bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -84,15 +84,11 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 	$(BIN)/python -m benchmarks.hierarchy.probes --size full
 	$(BIN)/python -m benchmarks.hierarchy.node_scores --size full
 
-<<<<<<< HEAD
 bench-controls: $(VENV)/.dev  ## One analysis with all of its controls, at full size and at an eighth of ImageNet's training set (half an hour, 10 GB)
 	$(BIN)/python -m benchmarks.hierarchy.controls --size train
 	$(BIN)/python -m benchmarks.hierarchy.controls --size full
 
-bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (ten minutes)
-=======
 bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (half an hour)
->>>>>>> main
 	test -d .venv-bench-peers || $(PYTHON) -m venv .venv-bench-peers
 	.venv-bench-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers,embedded]' torchvision==0.28.0
 	# nnsight names torchvision and does not need it; PyPI's cannot be loaded beside the CPU build of torch.
@@ -106,6 +102,9 @@ bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic stud
 
 bench-explorer: $(VENV)/.dev  ## Every page of the explorer on a large synthetic study (ten minutes, 5 GB of disk)
 	$(BIN)/python -m benchmarks.large_study.explorer_pages
+
+gpu-check: $(VENV)/.dev  ## All CUDA tests and benchmarks on this machine's GPU (eight minutes); without one it says what it would run
+	$(BIN)/python -m benchmarks.gpu.check
 
 storm: $(VENV)/.dev  ## 50 kills of workers and servers while a study runs; docs/reliability.md has the figures
 	$(BIN)/python -m benchmarks.service.kill_storm

@@ -76,7 +76,9 @@ def test_our_services_run_as_nobody_in_particular_and_write_nothing(service: str
     assert definition["read_only"] is True
     assert definition["init"] is True
     for volume in definition.get("volumes", []):
-        assert volume.endswith(":ro") or volume == "models:/var/lib/hsae/models"
+        is_cache = volume == "models:/var/lib/hsae/models"
+        is_cache |= service == "worker-gpu" and volume == "kernels:/var/lib/hsae/kernels"
+        assert volume.endswith(":ro") or is_cache
 
 
 @pytest.mark.parametrize(("service", "definition"), MAIN_SERVICES)
@@ -102,6 +104,17 @@ def test_work_starts_after_healthy_servers_and_the_migration(service: str) -> No
         "s3": "service_healthy",
         "migrate": "service_completed_successfully",
     }
+
+
+def test_a_gpu_worker_can_compile_kernels_and_share_memory() -> None:
+    """A tmpfs is noexec, and Docker's /dev/shm has 64 MB."""
+    content = compose.read(MAIN)
+    worker = content["services"]["worker-gpu"]
+    assert "kernels:/var/lib/hsae/kernels" in worker["volumes"]
+    assert set(content["services"]["worker-cpu"]["volumes"]) < set(worker["volumes"])
+    assert compose.with_defaults(worker["shm_size"]) == "2g"
+    for file in (MAIN, compose.SECOND_MACHINE):
+        assert "kernels" in compose.read(file)["volumes"]
 
 
 @pytest.mark.parametrize("service", ["worker-gpu", "worker-cpu"])

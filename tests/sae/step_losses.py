@@ -11,6 +11,6 @@ def step_losses(
     sae: SparseAutoencoder, x_scaled: Tensor, *, l1_weight: float, aux_coefficient: float, k_aux: int, dead: Tensor
 ) -> StepLosses:
     """What `SaeVariant.losses` gives at the step whose L1 weight is `l1_weight`."""
-    at = TrainingStep(0, 1, aux_coefficient, k_aux, dead)
+    at = TrainingStep(0, 1, aux_coefficient, k_aux, dead, int(dead.sum()))
     firing, l0 = sae.config.variant.firing, initial_l0(sae.config, sae.d_model)
     return sparse_losses(sae, x_scaled, at, firing=firing, l1_weight=l1_weight, initial_l0=l0)

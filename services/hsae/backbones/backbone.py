@@ -18,6 +18,8 @@ from hsae.backbones.random_init import check_libraries
 from hsae.backbones.sources import Source, find, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.backbones.traced_pass import TracedPass, traced_pass
+from hsae.devices.numerics import narrow_products, products
+from hsae.devices.precision import Precision
 from hsae.errors import UserError
 
 # Not needed here, and inconsistent with a lower number of blocks.
@@ -39,6 +41,7 @@ class Backbone:
         options: dict[str, Any],
         preprocessing: Preprocessing,
         dtype: torch.dtype,
+        precision: Precision = "float32",
     ) -> None:
         """Used by `load`. `model` has exactly the blocks 0 to `layers[-1]`; `options` are passed to its forward."""
         self.spec = spec
@@ -48,6 +51,7 @@ class Backbone:
         self._options = options
         self._preprocessing = preprocessing
         self._dtype = dtype
+        self._precision = precision
 
     @classmethod
     def load(
@@ -58,6 +62,7 @@ class Backbone:
         device: torch.device,
         cache_dir: Path | None = None,
         dtype: torch.dtype = torch.float32,
+        precision: Precision = "float32",
     ) -> Self:
         """Load the blocks up to the deepest of `layers` onto `device`.
 
@@ -67,6 +72,7 @@ class Backbone:
             device: device for the computation.
             cache_dir: cache of hub downloads; None: the hub's own.
             dtype: weights are cast to this dtype.
+            precision: of the matrix products and convolutions of `activations`; the residual stream is `dtype`.
 
         Raises:
             ServiceError: the hub cannot be reached, and its cache lacks the weights.
@@ -95,7 +101,7 @@ class Backbone:
         seed = None if random is None else random.seed
         model = _load_model(source, architecture, config, n_blocks=layers[-1] + 1, dtype=dtype, seed=seed)
         model.eval().requires_grad_(False).to(device)
-        return cls(spec, layers, model, options, preprocessing, dtype)
+        return cls(spec, layers, model, options, preprocessing, dtype, precision)
 
     @property
     def device(self) -> torch.device:
@@ -125,8 +131,15 @@ class Backbone:
         """
         check_tokens(self.spec, tokens)
         collected: dict[int, Tensor] = {}
-        with torch.no_grad(), self._collecting(collected, tokens):
-            self._model(pixel_values.to(self.device, self._dtype), **self._options)
+        device = self.device
+        with (
+            torch.no_grad(),
+            products(self._precision),
+            narrow_products(device, self._precision),
+            self._collecting(collected, tokens),
+        ):
+            # Not waited for: the host prepares the next part meanwhile.
+            self._model(pixel_values.to(device, self._dtype, non_blocking=True), **self._options)
         return {layer: collected[layer] for layer in self.layers}
 
     @property

@@ -14,7 +14,7 @@ from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
-from hsae.extraction.config import StoredDtype, complete_extraction
+from hsae.extraction.config import ComputeDtype, StoredDtype, chosen_precision, complete_extraction
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
@@ -65,6 +65,18 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     default="float32",
     show_default=True,
     help="Stored type of the activations.",
+)
+@click.option(
+    "--compute-dtype",
+    type=click.Choice(get_args(ComputeDtype)),
+    default="float32",
+    show_default=True,
+    help="Of the backbone's products: tf32 and bfloat16 are faster on a GPU and round; auto is that of --dtype.",
+)
+@click.option(
+    "--part-images",
+    type=click.IntRange(min=1),
+    help="Images that go through the backbone at once, for GPUs with little memory.  [default: 32, a batch]",
 )
 @click.option(
     "--views",
@@ -238,11 +250,12 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
             {
                 "tokens": options["tokens"],
                 "dtype": options["dtype"],
+                "precision": chosen_precision(options["compute_dtype"], options["dtype"]),
                 "n_views": options["views"],
                 # Only the augmented views need a seed: another one must not extract the plain images anew.
                 "seed": options["seed"] if options["views"] > 1 else 0,
             }
-            | ({"shard_images": options["shard_images"]} if options["shard_images"] else {}),
+            | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
             connections.settings,
         )
         scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])

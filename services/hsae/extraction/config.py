@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from hsae.backbones.spec import Tokens
+from hsae.devices.precision import Precision
 from hsae.frozen_model import FrozenModel
 from hsae.settings import Settings
 
 StoredDtype = Literal["float32", "bfloat16"]
+ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
+"""What a user may ask for: a precision, or auto, which is that of the stored type."""
+# Added later, and therefore left out at their default: the keys of earlier activations stay.
+_LEFT_OUT = ("precision", "part_images")
 
 
 class ExtractionConfig(FrozenModel):
@@ -28,6 +33,31 @@ class ExtractionConfig(FrozenModel):
         default=178_956_970, gt=0, description="larger images are skipped (decompression bombs)"
     )
     seed: int = Field(default=0, ge=0, description="seed of the augmented views")
+    precision: Precision = Field(
+        default="float32", description="of the backbone's matrix products and convolutions; its sums are float32"
+    )
+    part_images: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**5,
+        description="images of a batch that go through the backbone at once; none: all. It decides the last bits",
+    )
+
+    @model_serializer(mode="wrap")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        defaults = {name: type(self).model_fields[name].default for name in _LEFT_OUT}
+        return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images go through the backbone at once, at most."""
+        return min(self.part_images or self.batch_size, self.batch_size)
+
+
+def chosen_precision(asked: ComputeDtype, stored: StoredDtype) -> Precision:
+    """The precision that a user asked for; that of the stored type for `auto`."""
+    return stored if asked == "auto" else asked
 
 
 def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import ImageSource, SkippedImage
+from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.held_batch import HeldBatch, n_tokens_of
 from hsae.extraction.prepare import ListedImage
 
 
@@ -39,7 +41,7 @@ def extract_shard(
     extraction: ExtractionConfig,
     *,
     on_batch: Callable[[int], None],
-    micro_batch: int | None = None,
+    spare_memory: bool = False,
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
@@ -51,47 +53,51 @@ def extract_shard(
         listed: the images, in the order of the rows.
         extraction: tokens, stored type, views and batches.
         on_batch: called with the number of images of the range that are through; may raise to stop.
-        micro_batch: how many images at most are put through the backbone at once; None: a whole batch.
+        spare_memory: hold as little as possible on the device; slower, with the same bits.
 
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
     """
+    n_tokens = n_tokens_of(backbone, extraction.tokens)
+    most_rows = len(listed) * extraction.n_views * n_tokens
     dtype: torch.dtype = getattr(torch, extraction.dtype)
+    activations = {layer: torch.empty(most_rows, backbone.spec.d_model, dtype=dtype) for layer in backbone.layers}
     paths = {entry.image: entry.path for entry in listed}
-    activations: dict[int, list[torch.Tensor]] = {layer: [] for layer in backbone.layers}
     image_index: list[torch.Tensor] = []
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
-    n_done = 0
-    for batch in iterate_batches(backbone, source, listed, extraction):
-        skipped.extend(batch.skipped)
-        n_done += len(batch.images) + len(batch.skipped)
-        for view, pixel_values in enumerate(batch.views):
-            n_tokens = 0
-            first = 0
-            for part in torch.split(pixel_values, micro_batch or extraction.batch_size):
-                for layer, values in backbone.activations(part, extraction.tokens).items():
-                    finite = torch.isfinite(values).flatten(1).all(1)
-                    if not bool(finite.all()):
-                        image = batch.images[first + int((~finite).nonzero()[0])]
-                        raise UserError(
-                            f"layer {layer} of {backbone.spec.name} gives NaN or infinite activations for"
-                            f" {paths[image]}: check the model's weights and the image"
-                        )
-                    n_tokens = values.shape[1]
-                    activations[layer].append(values.flatten(0, 1).to("cpu", dtype))
-                first += len(part)
-            images = torch.tensor(batch.images, dtype=torch.int32)
-            image_index.append(images.repeat_interleave(n_tokens))
-            view_index.append(torch.full((len(images) * n_tokens,), view, dtype=torch.int16))
-        on_batch(n_done)
+    n_done = n_rows = 0
+    with same_bits(backbone.device):
+        for batch in iterate_batches(backbone, source, listed, extraction):
+            skipped.extend(batch.skipped)
+            n_done += len(batch.images) + len(batch.skipped)
+            for view, pixel_values in enumerate(batch.views):
+                held = HeldBatch(backbone, extraction, len(batch.images), spare_memory=spare_memory)
+                first = 0
+                for part in torch.split(pixel_values, extraction.images_at_once):
+                    held.put(first, backbone.activations(part, extraction.tokens))
+                    first += len(part)
+                held.to_cpu()
+                _check_finite(held, backbone, [paths[image] for image in batch.images])
+                rows = slice(n_rows, n_rows + len(batch.images) * n_tokens)
+                for layer, values in zip(backbone.layers, held.values, strict=True):
+                    activations[layer][rows] = values.flatten(0, 1)
+                n_rows = rows.stop
+                image_index.append(torch.tensor(batch.images, dtype=torch.int32).repeat_interleave(n_tokens))
+                view_index.append(torch.full((len(batch.images) * n_tokens,), view, dtype=torch.int16))
+            on_batch(n_done)
     # The empty tensors stand for a range of which no image could be read: its shards have no rows.
     rows_image = torch.cat([torch.empty(0, dtype=torch.int32), *image_index])
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
-    no_rows = torch.empty(0, backbone.spec.d_model, dtype=dtype)
-    joined = {
-        # Popped one by one: the parts of a layer are freed before the next layer is joined.
-        layer: torch.cat([no_rows, *activations.pop(layer)])
-        for layer in backbone.layers
-    }
-    return ShardResult(joined, rows_image, rows_view, tuple(skipped))
+    read = {layer: values[:n_rows] for layer, values in activations.items()}
+    return ShardResult(read, rows_image, rows_view, tuple(skipped))
+
+
+def _check_finite(held: HeldBatch, backbone: Backbone, paths: Sequence[str]) -> None:
+    if bool(held.is_finite.all()):
+        return
+    place, image = (~held.is_finite).nonzero()[0].tolist()
+    raise UserError(
+        f"layer {backbone.layers[place]} of {backbone.spec.name} gives NaN or infinite activations for"
+        f" {paths[image]}: check the model's weights and the image"
+    )

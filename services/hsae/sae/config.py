@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from hsae.devices.precision import Precision
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
 from hsae.pydantic_errors import first_line
@@ -23,7 +24,7 @@ from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
 MAX_EXPANSION = 512
-_LEFT_OUT = {"dead_latents", "rows", "window_shards", "precision"}
+_LEFT_OUT = {"dead_latents", "rows", "window_shards", "precision", "part_rows"}
 
 
 class SaeConfig(FrozenModel):
@@ -72,8 +73,13 @@ class SaeConfig(FrozenModel):
     window_shards: int = Field(
         default=16, ge=1, le=10**6, description="shards whose rows are shuffled together where rows are streamed"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         default="float32", description="of the training's matrix products; weights, sums and losses are float32"
+    )
+    part_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="rows of a batch that go through the device at once; none: all. It decides the last bits",
     )
     imported: SaeOrigin | None = Field(
         default=None, description="where an SAE comes from that another program trained; none: it is trained here"

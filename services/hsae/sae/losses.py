@@ -17,8 +17,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hsae.sae.kernels.devices import ways
 from hsae.sae.kernels.encoder_product import encoder_product
-from hsae.sae.kernels.entries import Entries, decode_entries, top_k_entries, with_encoder_gradient
+from hsae.sae.kernels.entries import (
+    Entries,
+    all_top_k_entries,
+    decode_entries,
+    top_k_entries,
+    with_encoder_gradient,
+)
 from hsae.sae.weights import SaeWeights
 
 # A residual below this share of the rows' own size is rounding: nothing for dead latents to learn.
@@ -35,6 +42,7 @@ class TrainingStep:
         aux_coefficient: weight of the auxiliary loss.
         k_aux: dead latents that reconstruct the residual of a row.
         dead: bool[n_latents], the latents that the auxiliary loss may use.
+        n_dead: how many they are, so that nobody must ask the device.
         prepared: what `SaeVariant.prepare_batch` said of this part of the batch; None: the part is the whole batch.
     """
 
@@ -43,6 +51,7 @@ class TrainingStep:
     aux_coefficient: float
     k_aux: int
     dead: Bool[Tensor, "n_latents"]
+    n_dead: int
     prepared: Any = None
 
 
@@ -130,8 +139,7 @@ def sparse_losses(
     sparsity = z.sum() / (x_scaled.shape[0] * sae.d_model**0.5)
     auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
     total = reconstruction + l1_weight * sparsity + at.aux_coefficient * auxiliary
-    fired = torch.zeros_like(at.dead)
-    fired[entries.latents] = True
+    fired = torch.zeros_like(at.dead).index_fill_(0, entries.latents, True)
     return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)
 
 
@@ -163,9 +171,9 @@ def dead_latents_loss(
         at: where the training stands.
         initial_l0: how many latents fired on a row before the first step.
     """
-    dead_latents = torch.nonzero(at.dead).flatten()
-    if not at.aux_coefficient > 0 or dead_latents.shape[0] == 0:
+    if not at.aux_coefficient > 0 or at.n_dead == 0:
         return residual.new_zeros(())
+    dead_latents = torch.nonzero_static(at.dead, size=at.n_dead).flatten()
     excitement = pre[:, dead_latents]
     excitement = excitement - lift(excitement, initial_l0 / sae.n_latents)
     encoder = LinearEncoder(centred, sae.encoder_weight, sae.encoder_bias)
@@ -194,10 +202,14 @@ def auxiliary_loss(
         dead_latents: their numbers.
         k_aux: how many of them reconstruct a row.
     """
-    picked = top_k_entries(excitement, min(k_aux, dead_latents.shape[0]))
+    k, asks = min(k_aux, dead_latents.shape[0]), ways(excitement.device).counts_are_cheap
+    # Only their positive entries count. Where the host would wait to know how many these are, all k stay, as zeros.
+    picked = top_k_entries(excitement, k) if asks else all_top_k_entries(excitement, k)
     values = excitement[picked.rows, picked.latents]
     entries = Entries(picked.rows, dead_latents[picked.latents], residual.shape[0], decoder_weight.shape[0])
     z = with_encoder_gradient(*encoder, entries, values)
+    if not asks:
+        z = z * (values > 0)
     error = residual - decode_entries(entries, z, decoder_weight)
     energy = residual.square().sum().clamp_min(_RESIDUAL_FLOOR * residual.numel())
     return error.square().sum() / energy

@@ -1,7 +1,10 @@
 """An activation set: shards of rows as safetensors objects, and the manifest that makes them one artifact."""
 
 import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import Literal, Self
 
 import torch
@@ -21,6 +24,8 @@ SHARD_FORMAT = "hsae.activation-shard"
 MANIFEST_FORMAT = "hsae.activation-manifest"
 FORMAT_VERSION = 1
 
+# Shards that are written at once; of each there is a copy in memory.
+_WRITERS = 4
 _ACTIVATION_DTYPES = (torch.bfloat16, torch.float32)
 
 
@@ -68,6 +73,7 @@ class ActivationManifest(BaseModel):
     layer: int
     tokens: Literal["cls", "patches", "mean"]
     dtype: Literal["bfloat16", "float32"]
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     d_model: int
     n_rows: int
     n_images: int
@@ -77,8 +83,14 @@ class ActivationManifest(BaseModel):
     skipped: tuple[SkippedEntry, ...]
 
     def to_json(self) -> str:
-        """Canonical JSON (sorted keys, no spaces): the same manifest is always the same text."""
-        content = {"format": MANIFEST_FORMAT, "version": FORMAT_VERSION, **self.model_dump(mode="json")}
+        """Canonical JSON (sorted keys, no spaces): the same manifest is always the same text.
+
+        `precision`, which was added later, is left out at its default, so that earlier manifests keep their text.
+        """
+        fields = self.model_dump(mode="json")
+        if self.precision == "float32":
+            del fields["precision"]
+        content = {"format": MANIFEST_FORMAT, "version": FORMAT_VERSION, **fields}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -138,6 +150,52 @@ def write_shard(store: ObjectStore, key: str, shard: ActivationRows, *, first_im
     }
     stored = put_tensors(store, key, tensors, metadata)
     return ShardEntry(stored, shard.activations.shape[0], first_image, end_image)
+
+
+def write_shards(
+    store: ObjectStore,
+    shards: Mapping[str, ActivationRows],
+    *,
+    first_image: int,
+    end_image: int,
+    check: Callable[[], None] = lambda: None,
+) -> list[ShardEntry]:
+    """Store the shards of several layers, some at a time: a server's answer takes longer than its bytes.
+
+    After an error none is begun any more. Those on their way are waited for, so that nothing is written afterwards.
+
+    Args:
+        store: the object store.
+        shards: by key, as for `write_shard`.
+        first_image: the first image of the range of all of them.
+        end_image: the image after the last.
+        check: called before each, in a thread; what it raises is an error like any other.
+
+    Returns:
+        The entries in the order of the shards.
+
+    Raises:
+        ValueError: the tensors are no such shards.
+    """
+    failed = Event()
+
+    def write(key: str) -> ShardEntry:
+        if failed.is_set():
+            raise CancelledError
+        try:
+            check()
+            return write_shard(store, key, shards[key], first_image=first_image, end_image=end_image)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="shards") as pool:
+        futures = [pool.submit(write, key) for key in shards]
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    for error in errors:
+        if not isinstance(error, CancelledError):
+            raise error
+    return [future.result() for future in futures]
 
 
 def read_shard(store: Readable, entry: ShardEntry) -> ActivationRows:

@@ -60,11 +60,14 @@ def test_workers_of_the_stack(monkeypatch):
     assert _environments(set(), ()) == _environments({"worker", "worker-cpu"}, ()) == {"worker": {}, "worker-cpu": {}}
     monkeypatch.setattr(stack, "_GPU_DRIVERS", (Path("/dev/no-such-gpu"), Path("/dev/null")))
     assert _environments(set(), ()) == _environments({"worker"}, ()) == {"worker": {}}
-    each = {"worker-gpu0": {"CUDA_VISIBLE_DEVICES": "0"}, "worker-gpu1": {"CUDA_VISIBLE_DEVICES": "1"}}
+    each = {
+        "worker-gpu0": {"CUDA_VISIBLE_DEVICES": "0", "HSAE_DEVICE": "cuda"},
+        "worker-gpu1": {"CUDA_VISIBLE_DEVICES": "1", "HSAE_DEVICE": "cuda"},
+    }
     assert _environments(set(), (0, 1)) == each
     assert _environments(set(each), ()) == {}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert _environments(set(), (1,)) == {"worker-gpu1": {"CUDA_VISIBLE_DEVICES": "5"}}
+    assert _environments(set(), (1,)) == {"worker-gpu1": {"CUDA_VISIBLE_DEVICES": "5", "HSAE_DEVICE": "cuda"}}
     with pytest.raises(UserError, match="no GPU 2"):
         _environments(set(), (2,))
     with pytest.raises(UserError, match="hsae-admin down"):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.devices.test_device_errors import NO_MEMORY, OTHERS
+from tests.devices.test_errors import BROKEN, NEITHER, NO_MEMORY
 
 from hsae.hierarchy.kernels import back_off
 from hsae.hierarchy.kernels.back_off import forget_parts, in_parts
@@ -75,7 +75,7 @@ def test_every_error_that_means_it_is_known(error):
     assert list(map_blocks(work, [slice(0, 4)], "cuda")) == [slice(0, 2), slice(2, 4)]
 
 
-@pytest.mark.parametrize("error", [error for error in OTHERS if isinstance(error, Exception)], ids=repr)
+@pytest.mark.parametrize("error", [error for error in [*BROKEN, *NEITHER] if isinstance(error, Exception)], ids=repr)
 def test_other_errors_pass(error):
     def work(block):
         raise error

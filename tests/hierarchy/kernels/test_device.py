@@ -19,8 +19,8 @@ from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.ranks import rank_activations
 
 seeds = st.integers(0, 2**32 - 1)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])])
 
 
 @on_every_device
@@ -87,7 +87,8 @@ def test_tie_terms_of_many_images(n_images):
         assert rank_activations(z).tie_term[0] == pytest.approx(float(exact), rel=2**-52)
 
 
-@needs_cuda
+@pytest.mark.gpu
+@no_cuda
 @examples(20)
 @given(seed=seeds)
 def test_cuda_gives_the_cpus_scores(random_case, seed):
@@ -104,7 +105,8 @@ def test_cuda_gives_the_cpus_scores(random_case, seed):
         np.testing.assert_array_equal(scores["cuda"][name], expected, err_msg=name)
 
 
-@needs_cuda
+@pytest.mark.gpu
+@no_cuda
 def test_cuda_chooses_the_cpus_pairs_and_repeats_its_bits(planted_case):
     on_cpu, on_cuda, again = (run(planted_case, device=device) for device in ("cpu", "cuda", "cuda"))
     for left, right, repeated in zip(on_cpu, on_cuda, again, strict=True):

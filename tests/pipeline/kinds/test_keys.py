@@ -43,6 +43,8 @@ OTHER_EXTRACTION = {
     "max_image_pixels": 10**6,
     "batch_size": 5,
     "seed": 3,
+    "precision": "tf32",
+    "part_images": 4,
 }
 OTHER_SCORING = {
     "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,
@@ -55,6 +57,7 @@ OTHER_SAE = {
     "target_l0": 20.0, "min_cosine": 0.5, "l0_coefficient": 0.1, "l0_warmup_share": 0.3, "penalty": "tanh",
     "bandwidth": 0.1, "n_points": 30, "delta": 0.5, "dead_latents": "resample", "groups": "1/2,1", "ks": "4,8",
     "weighting": "reverse", "rows": "stream", "window_shards": 8, "precision": "bfloat16",
+    "part_rows": 5,
 }  # fmt: skip
 KIND_WITH = {
     "k": "topk", "min_cosine": "soft_frozen", "n_points": "archetypal", "delta": "archetypal",
@@ -70,7 +73,7 @@ KIND_WITH = {
 )
 def test_every_field_is_part_of_the_key(spec, config, others):
     # A new field needs a line above. Of the embeddings the key that they are resolved to counts.
-    defaults = SaeConfig.defaults() if config is SaeConfig else config().model_dump()
+    defaults = SaeConfig.defaults() if config is SaeConfig else dict(config())
     assert set(others) | {"embeddings"} == set(defaults) | {"embeddings"}
     name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
     first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]

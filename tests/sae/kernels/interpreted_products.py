@@ -23,7 +23,7 @@ def through_triton(monkeypatch):
     """As if the CPU were a GPU with Triton."""
 
     def as_cuda(device):
-        return Ways("triton", selects_by_blocks=False, keeps_memory=False)
+        return Ways("triton", selects_by_blocks=False, keeps_memory=False, counts_are_cheap=False)
 
     monkeypatch.setattr(products, "ways", as_cuda)
     monkeypatch.setattr(entries_module, "ways", as_cuda)

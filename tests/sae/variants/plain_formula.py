@@ -30,7 +30,7 @@ def at_step(sae, dead=(), k_aux=2) -> TrainingStep:
     """A step at which some latents are dead."""
     mask = torch.zeros(sae.n_latents, dtype=torch.bool)
     mask[list(dead)] = True
-    return TrainingStep(0, 10, 0.5, k_aux, mask)
+    return TrainingStep(0, 10, 0.5, k_aux, mask, int(mask.sum()))
 
 
 def leaves(sae) -> list[Tensor]:

@@ -114,7 +114,7 @@ def test_a_batch_in_parts_selects_what_the_whole_batch_selects(kind, ties):
 def test_a_training_in_micro_batches_is_that_of_whole_batches(kind, rows):
     config = SHORT[kind].model_copy(update={"aux_coefficient": 0.0, "n_steps": 15})
     whole = train(config, rows, device=CPU)
-    parts = train(config, rows, device=CPU, micro_batch=lambda n_rows: n_rows // 3)
+    parts = train(config.model_copy(update={"part_rows": config.batch_size // 3}), rows, device=CPU)
     for name, tensor in whole.sae.to_tensors().items():
         torch.testing.assert_close(parts.sae.to_tensors()[name], tensor, rtol=1e-3, atol=1e-4)
     assert float(whole.sae.get_buffer("threshold")) > 0

@@ -52,7 +52,7 @@ def test_the_parts_of_a_batch_add_up(kind, rows):
     # The auxiliary loss is taken per part.
     config = KINDS[kind].model_copy(update={"n_steps": 4, "aux_coefficient": 0.0, "learning_rate": 1e-3})
     whole = train(config, rows, device=CPU)
-    parts = train(config, rows, device=CPU, micro_batch=lambda n_rows: 12)
+    parts = train(config.model_copy(update={"part_rows": 12}), rows, device=CPU)
     found = parts.sae.to_tensors()
     for name, tensor in whole.sae.to_tensors().items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=2e-4)

@@ -65,7 +65,7 @@ def test_the_encoder_is_the_dictionary(rows):
 def test_a_training_in_micro_batches_is_that_of_whole_batches(rows):
     config = SHORT["matching_pursuit"].model_copy(update={"aux_coefficient": 0.0, "n_steps": 15})
     whole = train(config, rows, device=CPU)
-    parts = train(config, rows, device=CPU, micro_batch=lambda n_rows: n_rows // 3)
+    parts = train(config.model_copy(update={"part_rows": config.batch_size // 3}), rows, device=CPU)
     for name, tensor in whole.sae.to_tensors().items():
         torch.testing.assert_close(parts.sae.to_tensors()[name], tensor, rtol=1e-3, atol=1e-4)
 

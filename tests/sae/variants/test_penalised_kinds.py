@@ -30,7 +30,7 @@ def on_a_grid(config: SaeConfig, d_model: int, seed: int) -> SparseAutoencoder:
 def at_last_step(sae: SparseAutoencoder, aux_coefficient: float = 0.0, dead=()) -> TrainingStep:
     flags = torch.zeros(sae.n_latents, dtype=torch.bool)
     flags[list(dead)] = True
-    return TrainingStep(99, 100, aux_coefficient, 2, flags)
+    return TrainingStep(99, 100, aux_coefficient, 2, flags, int(flags.sum()))
 
 
 def doubles(sae):

@@ -2,15 +2,22 @@
 
 import torch
 
+from hsae.devices.numerics import prepare_device
 from hsae.errors import UserError
 
 
 def chosen_device(device: str) -> torch.device:
-    """The device of a name; `auto` takes cuda if there is one.
+    """The device of a name, ready for use; `auto` takes cuda if there is one.
 
     Raises:
         UserError: it is no device of torch, or cuda is asked for and there is none.
     """
+    found = _named(device)
+    prepare_device(found)
+    return found
+
+
+def _named(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,11 +17,13 @@ from hsae.catalog.server.schema_version import require_current_schema, schema_ve
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.printing.output import json_option, print_json
 from hsae.cli.service import deep_check
+from hsae.cli.service.gpu_findings import gpu_findings
 from hsae.errors import HsaeError, UserError
 from hsae.pipeline.upkeep.integrity import Lost
 from hsae.store.objects import ObjectStore
 from hsae.taxonomy.wordnet_check import check_wordnet
 
+_CUDA = "cuda"
 _PACKAGES = ("torch", "transformers", "sqlalchemy", "celery", "minio", "nltk", "scipy")
 
 
@@ -61,6 +63,11 @@ def doctor(connections: Connections, as_json: bool, deep: bool, repair: bool) ->
         findings.append(finding)
         if not as_json:
             _print(finding)
+        if part == "device" and finding.ok and finding.detail.startswith(_CUDA):
+            for found in _gpu():
+                findings.append(found)
+                if not as_json:
+                    _print(found)
     rows: list[dict[str, Any]] = [{"part": f.part, "ok": f.ok, "detail": f.detail} for f in findings]
     if deep:
         finding, lost = _objects(connections, as_json=as_json, repair=repair)
@@ -165,8 +172,24 @@ def _device(connections: Connections) -> str:
 
     device = pick_device(connections.settings)
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+        return f"{_CUDA}: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _gpu() -> Iterator[Finding]:
+    """What there is to say of the GPU that workers would use; torch is loaded by now."""
+    import torch
+
+    from hsae.pipeline.execution.gpu_facts import gpu_facts
+
+    try:
+        facts = gpu_facts(torch.device("cuda"))
+    except RuntimeError as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        yield Finding("GPU", False, f"it does not work ({first}): look at `nvidia-smi` and `dmesg`")
+        return
+    for found in gpu_findings(facts):
+        yield Finding(*found)
 
 
 def _cuda_is_possible() -> bool:

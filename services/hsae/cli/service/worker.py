@@ -24,10 +24,10 @@ def worker_command(
 
 
 def gpu_environment(gpu: int) -> dict[str, str]:
-    """The variables that give a worker GPU number `gpu` and no other.
+    """The variables that give a worker GPU number `gpu`, no other, and never the CPU in its place.
 
     Raises:
-        UserError: torch sees fewer GPUs; such a worker would compute on the CPU instead.
+        UserError: torch sees fewer GPUs.
     """
     # torch takes seconds to load: only --gpu asks it.
     import torch
@@ -36,7 +36,8 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     if gpu >= n_gpus:
         raise UserError(f"there is no GPU {gpu}: torch sees {n_gpus}; leave --gpu out for a worker without a GPU")
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return {"CUDA_VISIBLE_DEVICES": visible[gpu] if visible else str(gpu)}
+    # Without the device a child that finds its driver gone would go on with the CPU.
+    return {"CUDA_VISIBLE_DEVICES": visible[gpu] if visible else str(gpu), "HSAE_DEVICE": "cuda"}
 
 
 @click.command(context_settings={"ignore_unknown_options": False})

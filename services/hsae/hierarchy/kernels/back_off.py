@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import torch
 
-from hsae.device_errors import is_out_of_memory, release_memory
+from hsae.devices.errors import is_out_of_memory
+from hsae.devices.memory import release_memory
 from hsae.hierarchy.kernels.device import Device
 
 log = logging.getLogger(__name__)

@@ -1,21 +1,60 @@
-"""The device on which tensors are computed."""
+"""Which device the computations run on."""
+
+import os
+from pathlib import Path
 
 import torch
 
+from hsae.devices.numerics import prepare_device
 from hsae.errors import UserError
 from hsae.settings import Settings
 
+_GPU = Path("/dev/nvidiactl")
+
 
 def pick_device(settings: Settings) -> torch.device:
-    """The device of the settings; `auto` takes cuda if there is one.
+    """The device of the settings, ready for use; `auto` takes cuda if there is one.
 
     Raises:
-        UserError: cuda is required and there is none.
+        UserError: cuda is required and there is none; `auto` finds a GPU that torch cannot use; or it cannot compute.
     """
+    device = _wanted(settings)
+    prepare_device(device)
+    if device.type == "cuda":
+        _check(device)
+    return device
+
+
+def _wanted(settings: Settings) -> torch.device:
     if settings.device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if settings.device == "cuda":
-        raise UserError("HSAE_DEVICE is cuda, but torch sees no CUDA device: install a CUDA build or set it to auto")
+        raise UserError(
+            "HSAE_DEVICE is cuda (or --gpu was given), but torch sees no CUDA device: look at `nvidia-smi`; without a"
+            " GPU set HSAE_DEVICE to auto and leave --gpu out"
+        )
+    if torch.version.cuda is not None and _has_gpu():
+        raise UserError(
+            "this machine has an NVIDIA GPU that torch cannot use: look at `nvidia-smi` (docs/gpu.md says which driver"
+            " is needed), or set HSAE_DEVICE to cpu"
+        )
     return torch.device("cpu")
+
+
+def _has_gpu() -> bool:
+    """Whether the machine shows a GPU to this process that nobody has hidden from it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    return not hidden and _GPU.exists()
+
+
+def _check(device: torch.device) -> None:
+    """Raise where the device is listed and does not work: a GPU may be lost, or in use by one process alone."""
+    try:
+        found = float(torch.ones(8, device=device).sum())
+    except RuntimeError as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"the GPU does not work ({first}): look at `nvidia-smi` and `dmesg`") from error
+    if found != 8.0:
+        raise UserError(f"the GPU adds eight ones to {found:g}: replace it, or give the worker another one")

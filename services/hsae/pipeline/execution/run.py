@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import Json, connect, session_factory, transaction
+from hsae.devices.errors import is_broken_device, is_out_of_memory
+from hsae.devices.memory import release_memory
 from hsae.errors import HsaeError, JobCancelledError, LeaseLostError, ServiceError, UserError, WorkerStoppingError
 from hsae.pipeline.execution.companions import companions, find_companions
 from hsae.pipeline.execution.device import pick_device
@@ -19,7 +21,7 @@ from hsae.pipeline.execution.freed_memory import freed_memory_kept
 from hsae.pipeline.execution.job_log import JobLog
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.kinds.stage import Stage, StageRequest
-from hsae.pipeline.queue import jobs
+from hsae.pipeline.queue import broken_devices, jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.pipeline.queue.notifier import Notification, Notifier
 from hsae.pipeline.stages.context import StageContext
@@ -56,8 +58,8 @@ def run_job(
         on_stuck: called if the work does not stop although the job was cancelled or lost.
 
     Raises:
-        UserError: this worker cannot work: its database cannot be reached, or its object store or device is set
-            wrongly. The job stays queued, and a reconciler sends its message again.
+        UserError: this worker cannot work: its database cannot be reached, its object store or device is set wrongly,
+            or its device broke in this job. The job stays queued, and a reconciler sends its message again.
     """
     # Looked at first: a worker that cannot work must not take jobs from those that can.
     store = ObjectStore.from_settings(settings)
@@ -91,6 +93,12 @@ class _Worker:
         with transaction(self.sessions) as session, transaction(self.sessions) as second:
             second.connection()
             job = jobs.claim(session, job_id, self.owner, self.settings.lease_seconds)
+            is_for_others = job is None and broken_devices.leave_to_others(session, job_id, self.owner)
+        if is_for_others:
+            raise UserError(
+                f"it met a broken {self.device.type} device on this worker, which another one may not have: look at"
+                " `nvidia-smi` and `dmesg`, then start this worker anew"
+            )
         if job is None:
             log.info("job %d is not queued: nothing to do", job_id)
         return job
@@ -168,23 +176,28 @@ def _attempt(
     except Exception as error:
         log.exception("job %d: %s", job.lease.job_id, _in_one_line(error))
         with context.transaction() as session:
-            again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds)
+            detail = broken_devices.event_detail(job.lease.owner) if is_broken_device(error) else None
+            again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds, detail)
         return CRASHED_AND_QUEUED if again else CRASHED, _nothing
     log.info("job %d: finished: %s", job.lease.job_id, result)
     return "succeeded", lambda: _notify(settings, notifications, heartbeat)
 
 
 def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) -> Json:
-    try:
-        return stage.run(request, context)
-    except torch.OutOfMemoryError as error:
-        if not context.halve_micro_batch():
-            raise
-        message = f"out of GPU memory, trying again with half the micro-batch ({_in_one_line(error)})"
-    # Outside the handler, whose traceback keeps the failed attempt's tensors alive.
-    context.event(message, {"micro_batch": "half"})
-    torch.cuda.empty_cache()
-    return stage.run(request, context)
+    """Run it; where its device lacks memory, again with less on it, as often as that helps.
+
+    What was stored is found again: finished shards, the checkpoint of a training.
+    """
+    while True:
+        try:
+            return stage.run(request, context)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not context.back_off():
+                raise
+            reason = _in_one_line(error)
+        # Outside the handler, whose traceback keeps the failed attempt's tensors alive.
+        release_memory(context.device)
+        context.event(f"out of memory on {context.device}, going on with less on it ({reason})", {"memory": "spared"})
 
 
 def _input_lost(

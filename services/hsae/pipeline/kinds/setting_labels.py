@@ -7,6 +7,7 @@ from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE, ScoreSplit, SplitConfig
 
+_NO_WORDS = {"tokens", "shard_images", "batch_size", "part_images", "max_image_pixels"}
 _NO_OWN_SETTINGS = {"kind", "expansion", "imported"}
 
 
@@ -27,7 +28,7 @@ def seedless_label(sae: SaeConfig) -> str:
 
 def extraction_label(extraction: ExtractionConfig) -> str:
     """Which activations: the tokens, and every setting that is not the default and changes more than rounding."""
-    chosen = _chosen(extraction, ExtractionConfig(), {"tokens", "shard_images", "batch_size", "max_image_pixels"})
+    chosen = _chosen(extraction, ExtractionConfig(), _NO_WORDS)
     return extraction.tokens + (f" ({', '.join(chosen)})" if chosen else "")
 
 

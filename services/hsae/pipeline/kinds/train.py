@@ -76,7 +76,10 @@ class TrainStage(Stage[TrainRequest]):
         return (request.activation_key,)
 
     def pass_key(self, request: TrainRequest) -> str | None:
-        """Streamed trainings on the same rows in the same order; they may differ in kind, size, rates and length."""
+        """Streamed trainings on the same rows in the same order; they may differ in kind, size, rates and length.
+
+        Whether float32 is rounded to TF32 is a setting of the process, so they must agree in that.
+        """
         sae = request.sae
         if sae.rows != "stream":
             return None
@@ -86,7 +89,7 @@ class TrainStage(Stage[TrainRequest]):
             "batch_size": sae.batch_size,
             "holdout_share": sae.holdout_share,
             "seed": sae.seed,
-        }
+        } | ({"tf32": True} if sae.precision == "tf32" else {})
         return artifact_key("pass", SAE_FORMAT, order | split_content(request.split))
 
     def pass_bytes(self, request: TrainRequest, session: Session) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Job, JobDependency, JobEvent, Json
 from hsae.errors import JobCancelledError, LeaseLostError
 from hsae.logs import redact
+from hsae.pipeline.queue import broken_devices
 from hsae.pipeline.queue.notifier import Notification
 
 _MAX_PAUSE_SECONDS = 300.0
@@ -69,10 +70,10 @@ def is_due() -> Any:
 
 
 def claim(session: Session, job_id: int, owner: str, lease_seconds: float) -> ClaimedJob | None:
-    """Take a queued job; None if it is not queued any more (a duplicate or late message) or waits for a pause."""
+    """Take a queued job; None if it is not queued (a duplicate or late message), or waits: a pause, another worker."""
     row = session.execute(
         update(Job)
-        .where(Job.id == job_id, Job.state == "queued", is_due())
+        .where(Job.id == job_id, Job.state == "queued", is_due(), ~broken_devices.met_here(job_id, owner))
         .values(
             state="running",
             owner=owner,
@@ -148,14 +149,16 @@ def fail(session: Session, lease: Lease, error: str) -> None:
     end(session, lease.job_id, lease.owner, "failed", error)
 
 
-def retry_after_crash(session: Session, lease: Lease, error: str, retry_seconds: float) -> bool:
+def retry_after_crash(
+    session: Session, lease: Lease, error: str, retry_seconds: float, detail: Json | None = None
+) -> bool:
     """End a held attempt that crashed; the job is queued again while attempts are left. Returns whether it was."""
     attempt, max_attempts = session.execute(select(Job.attempt, Job.max_attempts).where(Job.id == lease.job_id)).one()
     if attempt >= max_attempts:
         end(session, lease.job_id, lease.owner, "failed", f"{error} (attempt {attempt} of {max_attempts})")
         return False
     _queue_again(session, lease.job_id, error, pause_seconds=_pause(retry_seconds, attempt))
-    record(session, lease.job_id, lease.owner, error, reason="retried", state="queued")
+    record(session, lease.job_id, lease.owner, error, reason="retried", state="queued", detail=detail)
     return True
 
 

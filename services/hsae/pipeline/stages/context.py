@@ -1,7 +1,8 @@
 """What a stage gets: its resources, transactions that only the lease's holder can commit, and progress."""
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the command line imports this module, and starts without to
     from hsae.sae.rows.shared_pass import Seat
 
 log = logging.getLogger(__name__)
+_MOST_MICRO_BATCHES = 64
 
 
 class StageContext:
@@ -104,16 +106,42 @@ class StageContext:
         """The columns of the job's row with its progress, as last reported."""
         return self._heartbeat.last_progress
 
+    @property
+    def spares_memory(self) -> bool:
+        """Whether the device ran out of memory in this job: as little as possible is held on it until the job's end."""
+        return self._n_micro_batches > 1
+
     def micro_batch(self, n_rows: int) -> int:
-        """How many of a batch's `n_rows` go through the device at once: all, or half after it ran out of memory."""
+        """How many of `n_rows` go through the device at once: all, or a half, a quarter, .. after it lacked memory.
+
+        For work whose bits do not depend on that. Where they do, the config has a size of its own; see `device_memory`.
+        """
         return max(1, n_rows // self._n_micro_batches)
 
-    def halve_micro_batch(self) -> bool:
-        """Halve what goes through the device at once; False if this was done before."""
-        if self._n_micro_batches > 1:
+    def back_off(self) -> bool:
+        """Put less on the device for the rest of the job; False once there is nothing left to halve."""
+        if self._n_micro_batches >= _MOST_MICRO_BATCHES:
             return False
-        self._n_micro_batches = 2
+        self._n_micro_batches *= 2
         return True
+
+    @contextmanager
+    def device_memory(self, remedy: str) -> Iterator[None]:
+        """Around work whose config decides what is on the device at once, for the bits of the result depend on it.
+
+        Out of memory is the caller's to try again once, with as little as possible beside it. Then it is final.
+
+        Raises:
+            OutOfDeviceMemoryError: with `remedy`, which says what does not fit and what to change.
+        """
+        from hsae.devices.errors import OutOfDeviceMemoryError, is_out_of_memory
+
+        try:
+            yield
+        except RuntimeError as error:
+            if self.spares_memory and is_out_of_memory(error):
+                raise OutOfDeviceMemoryError(f"out of memory on {self.device}: {remedy}") from error
+            raise
 
     def event(self, message: str, detail: Json | None = None) -> None:
         """Add a remark to the job's history."""

@@ -26,7 +26,7 @@ from hsae.store.activations import (
     ShardEntry,
     SkippedEntry,
     write_manifest,
-    write_shard,
+    write_shards,
 )
 from hsae.store.keys import shard_key
 from hsae.store.objects import StoredObject
@@ -75,6 +75,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             layers=tuple(open_ids),
             device=context.device,
             cache_dir=context.settings.model_cache,
+            precision=request.extraction.precision,
         )
         for shard, images in enumerate(ranges):
             if shard in done:
@@ -103,14 +104,17 @@ def _extract_range(
         context.progress(n_before + n_done, n_total, EXTRACT.unit)
         context.check()
 
-    return extract_shard(
-        backbone,
-        source_at(request.dataset.root),
-        images,
-        extraction,
-        on_batch=on_batch,
-        micro_batch=context.micro_batch(extraction.batch_size),
-    )
+    at_once = extraction.images_at_once
+    fewer = f"submit with --part-images {max(1, at_once // 2)}, which is part of the key, or shallower layers"
+    with context.device_memory(f"{at_once} images at once do not fit: {fewer}"):
+        return extract_shard(
+            backbone,
+            source_at(request.dataset.root),
+            images,
+            extraction,
+            on_batch=on_batch,
+            spare_memory=context.spares_memory,
+        )
 
 
 def _store(
@@ -123,13 +127,12 @@ def _store(
 ) -> None:
     first, end = images[0].image, images[-1].image + 1
     skipped = [asdict(entry) for entry in result.skipped]
-    rows = []
-    for layer, activations in result.activations.items():
-        context.check()
-        key = shard_key(request.activation_key(layer), shard)
-        of_layer = ActivationRows(activations, result.image_index, result.view)
-        entry = write_shard(context.store, key, of_layer, first_image=first, end_image=end)
-        rows.append((layer, entry.object, entry.n_rows))
+    shards = {
+        shard_key(request.activation_key(layer), shard): ActivationRows(values, result.image_index, result.view)
+        for layer, values in result.activations.items()
+    }
+    entries = write_shards(context.store, shards, first_image=first, end_image=end, check=context.check)
+    rows = [(layer, entry.object, entry.n_rows) for layer, entry in zip(result.activations, entries, strict=True)]
     with context.transaction() as session:
         for layer, stored, n_rows in rows:
             values = {
@@ -182,6 +185,7 @@ def _publish(
             layer=layer,
             tokens=request.extraction.tokens,
             dtype=request.extraction.dtype,
+            precision=request.extraction.precision,
             d_model=request.model.d_model,
             n_rows=n_rows,
             n_images=n_listed,

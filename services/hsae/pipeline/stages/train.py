@@ -61,15 +61,17 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             curve.write()
             checkpoints.save(state)
 
-        trained = train_sae(
-            request.sae,
-            rows,
-            device=context.device,
-            checkpoint=checkpoint,
-            on_step=reports.take,
-            saving=CheckpointSaving(checkpoints.due, save, waiting=context.check),
-            micro_batch=context.micro_batch,
-        )
+        saving = CheckpointSaving(checkpoints.due, save, waiting=context.check)
+        with context.device_memory(f"the training does not fit: {_smaller(request)}"):
+            trained = train_sae(
+                request.sae,
+                rows,
+                device=context.device,
+                checkpoint=checkpoint,
+                on_step=reports.take,
+                saving=saving,
+                spare_memory=context.spares_memory,
+            )
     context.check()
     of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
     metrics = asdict(trained.metrics) | {"classes": of_classes}
@@ -87,6 +89,13 @@ def train(request: TrainRequest, context: StageContext) -> Json:
         curve.add_to(session)
     checkpoints.delete()
     return summary
+
+
+def _smaller(request: TrainRequest) -> str:
+    """How to train with less memory."""
+    sae = request.sae
+    now = "all rows of a batch" if sae.part_rows is None else f"{sae.part_rows} rows"
+    return f"set part_rows of the SAE ({now} at once now), which is part of the key, or take a smaller expansion"
 
 
 def _rows(

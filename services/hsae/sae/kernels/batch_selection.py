@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hsae.sae.kernels.devices import ways
 from hsae.sae.kernels.entries import Entries
 from hsae.sae.kernels.selection import true_places
 
@@ -43,7 +44,11 @@ def largest_entries(pre: Float[Tensor, "n_rows n_latents"], n: int) -> tuple[Ent
     """The n largest positive entries of a matrix, and the smallest of them (infinity where there is none)."""
     places, values = _candidates(pre.flatten(), n)
     (cut,) = _cuts([values], n)
-    return _entries(pre, places[_within(values, cut)]), cut.least
+    within = _within(values, cut)
+    if ways(pre.device).counts_are_cheap:
+        return _entries(pre, places[within]), cut.least
+    chosen = torch.nonzero_static(within, size=min(n, places.shape[0])).flatten()  # so many there are, ties or not
+    return _entries(pre, places[chosen]), cut.least
 
 
 def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
@@ -55,22 +60,25 @@ def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
 
 def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
     """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
-    places = true_places(flat > _guess(flat, n))
-    if places.shape[0] < n:
+    guess = _guess(flat, n)
+    places = true_places(flat > (0 if guess is None else guess))
+    if guess is not None and places.shape[0] < n:
         places = true_places(flat > 0)
     return places, flat[places]
 
 
-def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""]:
-    """A number that is probably below the n-th largest, but not far: from a sample. A wrong one costs time only."""
-    zero = flat.new_zeros(())
+def _guess(flat: Float[Tensor, "all"], n: int) -> Float[Tensor, ""] | None:
+    """A number that is probably below the n-th largest, but not far: from a sample. A wrong one costs time only.
+
+    None where a sample would not pay.
+    """
     if flat.shape[0] < _SAMPLED_FROM:
-        return zero
+        return None
     sample = flat[::_SAMPLE_STRIDE]
     rank = int(_SAMPLE_SLACK * n / _SAMPLE_STRIDE) + 16
     if rank >= sample.shape[0]:
-        return zero
-    return sample.kthvalue(sample.shape[0] - rank).values.clamp_min(0)
+        return None
+    return _kth_largest(sample, rank + 1).clamp_min(0)
 
 
 def _largest(values: Float[Tensor, "n_entries"], n: int) -> Float[Tensor, "n"]:
@@ -84,7 +92,7 @@ def _cuts(parts: list[Float[Tensor, "n_entries"]], n: int) -> list[Cut]:
         return [Cut(values.new_full((), torch.inf), torch.zeros((), dtype=torch.int64, device=values.device))] * len(
             parts
         )
-    least = values.kthvalue(max(1, values.shape[0] - n + 1)).values
+    least = _kth_largest(values, min(n, values.shape[0]))
     left = n - (values > least).sum()
     cuts = []
     for part in parts:
@@ -92,6 +100,13 @@ def _cuts(parts: list[Float[Tensor, "n_entries"]], n: int) -> list[Cut]:
         left = left - n_equal
         cuts.append(Cut(least, n_equal))
     return cuts
+
+
+def _kth_largest(values: Float[Tensor, "n_entries"], k: int) -> Float[Tensor, ""]:
+    # On CUDA kthvalue is no deterministic algorithm by torch's book: which of equals it takes may change.
+    if values.device.type == "cpu":
+        return values.kthvalue(values.shape[0] - k + 1).values
+    return values.topk(k).values[-1]
 
 
 def _within(values: Float[Tensor, "n_entries"], cut: Cut) -> Tensor:

@@ -82,9 +82,25 @@ def entries_where(mask: Bool[Tensor, "n_rows n_latents"]) -> Entries:
 
 def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
     """Where the k largest entries of each row are, as far as they are above 0."""
-    values, indices = _top_k(pre, k)
-    rows, places = torch.nonzero(values > 0, as_tuple=True)
+    if ways(pre.device).counts_are_cheap:
+        values, indices = _top_k(pre, k)
+        rows, places = torch.nonzero(values > 0, as_tuple=True)
+    else:
+        values, indices, straddles = _top_k_and_ties(pre, k)
+        is_positive = values > 0
+        # Both numbers in one piece, so that the host waits once.
+        n_positive, n_straddling = torch.stack([is_positive.sum(), straddles.sum()]).tolist()
+        if n_straddling:
+            indices = _lowest_of_equals(pre, indices, straddles)
+        rows, places = torch.nonzero_static(is_positive, size=n_positive).unbind(dim=1)
     return Entries(rows, indices[rows, places], *pre.shape)
+
+
+def all_top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
+    """Where the k largest entries of each row are, also those that are not above 0; equal ones in any order."""
+    indices = pre.topk(k, dim=1, sorted=False).indices.sort(dim=1).values
+    rows = torch.arange(pre.shape[0], device=pre.device)[:, None].expand(-1, k)
+    return Entries(rows.flatten(), indices.flatten(), *pre.shape)
 
 
 def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor, "n_rows k"]:
@@ -94,18 +110,31 @@ def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor,
 
 def _top_k(pre: Float[Tensor, "n_rows n_latents"], k: int) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
     """Values and latents of the k largest entries of every row."""
+    values, indices, straddles = _top_k_and_ties(pre, k)
+    return values, _lowest_of_equals(pre, indices, straddles) if bool(straddles.any()) else indices
+
+
+def _top_k_and_ties(
+    pre: Float[Tensor, "n_rows n_latents"], k: int
+) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"], Bool[Tensor, "n_rows"]]:
+    """Those, and the rows in which equal values above 0 straddle the border, where topk may take any of them."""
     n_latents = pre.shape[1]
-    # One entry more than asked for shows whether equal values straddle the border, where topk may take any of them.
+    # One entry more than asked for shows it.
     values, indices = largest_of_rows(pre, min(k + 1, n_latents))
     if k >= n_latents:
-        return values, indices
+        return values, indices, torch.zeros(pre.shape[0], dtype=torch.bool, device=pre.device)
     straddles = (values[:, k - 1] == values[:, k]) & (values[:, k] > 0)
-    values, indices = values[:, :k], indices[:, :k]
-    if bool(straddles.any()):
-        by_value = torch.sort(pre[straddles], dim=1, descending=True, stable=True).indices
-        indices = indices.clone()
-        indices[straddles] = by_value[:, :k]
-    return values, indices
+    return values[:, :k], indices[:, :k], straddles
+
+
+def _lowest_of_equals(
+    pre: Float[Tensor, "n_rows n_latents"], indices: Int[Tensor, "n_rows k"], straddles: Bool[Tensor, "n_rows"]
+) -> Int[Tensor, "n_rows k"]:
+    """The latents with those of some rows chosen anew, the lower ones of equals."""
+    by_value = torch.sort(pre[straddles], dim=1, descending=True, stable=True).indices
+    indices = indices.clone()
+    indices[straddles] = by_value[:, : indices.shape[1]]
+    return indices
 
 
 def with_encoder_gradient(

@@ -51,7 +51,8 @@ def gather_sums(
             second pass. A latent that fires on every row would otherwise keep one program busy for the whole batch.
     """
     n_entries, n_outputs = sources.shape[0], offsets.shape[0]
-    ends = torch.cat([offsets[1:], offsets.new_tensor([n_entries])[: min(n_outputs, 1)]])
+    # Filled on the device: a number that is copied there makes the host wait.
+    ends = torch.cat([offsets[1:], offsets.new_full((min(n_outputs, 1),), n_entries)])
     if not uneven or n_outputs == 0:
         return _sums(sources, offsets, ends, values, table)
     parts_before = torch.cat([offsets.new_zeros(1), ((ends - offsets + SPLIT - 1) // SPLIT).cumsum(0)])

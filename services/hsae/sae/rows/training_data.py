@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -76,6 +77,17 @@ def open_training_data(
     return TrainingData(kept, split, len(split.train), _in_memory(config, kept, split))
 
 
+def on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
+    """The rows in the memory of a GPU if they take less than half of what is free, otherwise unchanged."""
+    if device.type != "cuda":
+        return rows
+    free, _total = torch.cuda.mem_get_info(device)
+    n_bytes = rows.activations.numel() * rows.activations.element_size()
+    if n_bytes > free // 2:
+        return rows
+    return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
+
+
 def split_of_stream(config: SaeConfig, rows: StreamedRows) -> StreamedSplit:
     """The split of streamed rows by a config."""
     return split_streamed(rows.layout, holdout_share=config.holdout_share, seed=config.seed)
@@ -92,7 +104,7 @@ class _MemoryBatches:
 
     def batch(self, step: int) -> Float[Tensor, "batch d_model"]:
         activations = self._rows.activations
-        return activations[self._split.train[self._order.batch(step)].to(activations.device)]
+        return activations[self._split.train[self._order.batch(step)].to(activations.device, non_blocking=True)]
 
     def done(self) -> None:
         pass

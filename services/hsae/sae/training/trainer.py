@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.devices.numerics import narrow_products, products, same_bits
 from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
 from hsae.sae.evaluation.curve import CurveMeasure, CurvePoint
 from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
@@ -21,7 +22,7 @@ from hsae.sae.losses import TrainingStep
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.rows.streamed_rows import StreamedRows
-from hsae.sae.rows.training_data import Batches, TrainingData, open_training_data
+from hsae.sae.rows.training_data import Batches, TrainingData, on_device_if_it_fits, open_training_data
 from hsae.sae.schedule import Schedule, learning_rate, resolve_dead_after_steps, resolve_schedule
 from hsae.sae.training.checkpoint import Checkpoint, TrainingState, capture, restore
 from hsae.sae.training.initialisation import initialise
@@ -85,7 +86,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[StepReport], None] = lambda report: None,
     saving: CheckpointSaving | None = None,
-    micro_batch: Callable[[int], int] = lambda n_rows: n_rows,
+    spare_memory: bool = False,
 ) -> TrainedSae:
     """Train an SAE, from a checkpoint where one is given, and measure it.
 
@@ -96,16 +97,31 @@ def train(
         checkpoint: the state to continue from; None: from the start.
         on_step: called after every step; an error that it raises ends the training.
         saving: when the state is saved, and how; None: never.
-        micro_batch: given the rows of a batch, how many of them go through the device at once. The gradients of the
-            parts are added up; kinds that choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The
-            auxiliary loss is taken per part, so the bits differ from those of a whole batch.
+        spare_memory: hold as little as possible on the device; slower, with the same bits.
+
+    A batch goes through the device in parts of `config.part_rows`. The gradients of the parts are added up; kinds that
+    choose latents by the whole batch do so (`SaeVariant.prepare_batch`). The auxiliary loss is taken per part, so the
+    bits differ from those of a whole batch.
 
     Raises:
         UserError: the config does not fit the rows; the rows hold NaN or infinity, are too few or all equal; the
             checkpoint is of another training; loss or gradient are not finite, also after two returns to an earlier
             step with half the learning rate.
     """
-    data = open_training_data(config, rows, lambda held: _on_device_if_it_fits(held, device))
+    with products(config.precision), same_bits(device):
+        return _train(config, rows, device, checkpoint, on_step, saving, spare_memory)
+
+
+def _train(
+    config: SaeConfig,
+    rows: TrainingRows | StreamedRows,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+    on_step: Callable[[StepReport], None],
+    saving: CheckpointSaving | None,
+    spare_memory: bool,
+) -> TrainedSae:
+    data = open_training_data(config, rows, lambda held: held if spare_memory else on_device_if_it_fits(held, device))
     check_config(config, rows.d_model)
     n_train_rows = data.n_train_rows
     schedule = resolve_schedule(config, n_train_rows)
@@ -128,7 +144,7 @@ def train(
         return True
 
     with data.batches(state.step, schedule) as batches:
-        trainer = _Trainer(config, data, batches, schedule, state, device, micro_batch(schedule.batch_size))
+        trainer = _Trainer(config, data, batches, schedule, state, device)
         while state.step < schedule.n_steps:
             while not batches.ready(state.step, _WAIT_SECONDS):
                 if not save_if_due() and saving is not None:
@@ -137,14 +153,16 @@ def train(
                 trainer.take_step()
                 last_good.keep_if_due(state)
             except NonFiniteError as error:
-                state = trainer.state = last_good.go_back(state, error)
+                state = last_good.go_back(state, error)
+                trainer.go_on_from(state)
                 continue
             finally:
                 batches.done()
             on_step(trainer.report())
             if state.step < schedule.n_steps:
                 save_if_due()
-    return TrainedSae(state.sae.cpu(), measure_trained(state, data, schedule, device))
+    metrics = measure_trained(state, data, schedule, device)  # moves the SAE to the device
+    return TrainedSae(state.sae.cpu(), metrics)
 
 
 class _Trainer:
@@ -158,9 +176,8 @@ class _Trainer:
         schedule: Schedule,
         state: TrainingState,
         device: torch.device,
-        micro_batch: int,
     ) -> None:
-        self.micro_batch = micro_batch
+        self.part_rows = min(config.part_rows or schedule.batch_size, schedule.batch_size)
         self.config = config
         self.batches = batches
         self.schedule = schedule
@@ -171,6 +188,13 @@ class _Trainer:
         self.dead_after_steps = resolve_dead_after_steps(config, data.n_train_rows)
         self.data = data
         self.curve = CurveMeasure(data.rows, data.split, schedule, config.seed, device)
+        self.n_dead = 0
+        self.go_on_from(state)
+
+    def go_on_from(self, state: TrainingState) -> None:
+        """Take the next step from a state that no step of this trainer has made."""
+        self.state = state
+        self.n_dead = int((state.silent_steps >= self.dead_after_steps).sum())
 
     def report(self) -> StepReport:
         """What the last step did."""
@@ -191,9 +215,8 @@ class _Trainer:
 
     def _measure(self) -> CurvePoint:
         state = self.state
-        n_dead = int((state.silent_steps >= self.dead_after_steps).sum())
         rate = self._rate(state.step - 1)
-        return self.curve.measure(state.sae, dead_share=n_dead / state.sae.n_latents, learning_rate=rate)
+        return self.curve.measure(state.sae, dead_share=self.n_dead / state.sae.n_latents, learning_rate=rate)
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step (counted from 0)."""
@@ -212,7 +235,7 @@ class _Trainer:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         dead = state.silent_steps >= self.dead_after_steps
-        at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead)
+        at = TrainingStep(step, n_steps, self.aux_coefficient, self.k_aux, dead, self.n_dead)
         fired = torch.zeros_like(dead)
         terms = torch.zeros(4, device=self.device)
         notes = []
@@ -226,35 +249,30 @@ class _Trainer:
             fired |= losses.fired
             notes += [] if losses.note is None else [losses.note]
             torch.autograd.backward(share * losses.total)
-        values = tuple(terms.tolist())
-        if not math.isfinite(values[0]):
-            raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
         with torch.no_grad():
             variant.before_step(sae)
-            self._clip(step)
+            parameters = list(sae.parameters())
+            norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+            silent_steps = (state.silent_steps + 1).masked_fill_(fired, 0)
+            n_dead = (silent_steps >= self.dead_after_steps).sum()
+            # All that the host must know, in one piece: every number that it asks for makes it wait for the device.
+            *values, length, n_dead_value = torch.cat([terms, torch.stack([norm, n_dead])]).tolist()
+            if not math.isfinite(values[0]):
+                raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
+            if not math.isfinite(length):
+                raise NonFiniteError(f"the gradient's norm became {length} at step {step + 1}")
+            # A gradient below the limit is not multiplied by 1, which would go through all of it.
+            if length > _SURELY_BELOW_LIMIT:
+                torch.nn.utils.clip_grads_with_norm_(parameters, GRADIENT_NORM_LIMIT, norm)
             optimiser.step()
             share = rate / self.config.learning_rate
             variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.curve.watched), notes))
-            state.silent_steps += 1
-            state.silent_steps[fired] = 0
-        state.losses = values
+        state.silent_steps, self.n_dead = silent_steps, int(n_dead_value)
+        state.losses = tuple(values)
         state.step = step + 1
         if self.config.dead_latents == "resample" and is_due(state.step, n_steps):
             resample(state, self.config.seed, self.dead_after_steps, self._rows_for_directions)
-
-    def _clip(self, step: int) -> None:
-        """Shorten the gradient to its limit; one below it is not multiplied by 1, which would go through all of it.
-
-        Raises:
-            NonFiniteError: it is not finite.
-        """
-        parameters = list(self.state.sae.parameters())
-        norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
-        length = float(norm)
-        if not math.isfinite(length):
-            raise NonFiniteError(f"the gradient's norm became {length} at step {step + 1}")
-        if length > _SURELY_BELOW_LIMIT:
-            torch.nn.utils.clip_grads_with_norm_(parameters, GRADIENT_NORM_LIMIT, norm)
+            self.go_on_from(state)
 
     def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
         """Raw activations from which dead latents may take their directions at this step."""
@@ -265,7 +283,11 @@ class _Trainer:
     def _parts(self, batch: Float[Tensor, "n d_model"]) -> Iterator[tuple[Float[Tensor, "part d_model"], Any]]:
         """The rows of each micro-batch in scaled space, and what the kind says of it in view of the whole batch."""
         sae = self.state.sae
-        parts = [sae.scale_inputs(part.to(self.device, torch.float32)) for part in torch.split(batch, self.micro_batch)]
+        # Not waited for: what the host does next depends on no number of the rows.
+        parts = [
+            sae.scale_inputs(part.to(self.device, torch.float32, non_blocking=True))
+            for part in torch.split(batch, self.part_rows)
+        ]
         if len(parts) == 1:
             return iter([(parts[0], None)])
         with torch.no_grad(), self._autocast():
@@ -273,15 +295,4 @@ class _Trainer:
 
     def _autocast(self) -> torch.autocast:
         """Matrix products in bfloat16 where the config asks for that."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
-
-
-def _on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
-    """The rows in the memory of a GPU if they take less than half of what is free, otherwise unchanged."""
-    if device.type != "cuda":
-        return rows
-    free, _total = torch.cuda.mem_get_info(device)
-    n_bytes = rows.activations.numel() * rows.activations.element_size()
-    if n_bytes > free // 2:
-        return rows
-    return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
+        return narrow_products(self.device, self.config.precision)

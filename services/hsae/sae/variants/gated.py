@@ -95,6 +95,5 @@ return magnitude.relu() * (pre > 0)"""
         auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
         weight = self.penalty_weight(sae, at.step, at.n_steps)
         total = reconstruction + weight * sparsity + of_gate + at.aux_coefficient * auxiliary
-        fired = torch.zeros_like(at.dead)
-        fired[latents[z > 0]] = True
+        fired = torch.zeros_like(at.dead, dtype=torch.int32).index_add_(0, latents, (z > 0).int()) > 0
         return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)

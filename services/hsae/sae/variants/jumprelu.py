@@ -139,6 +139,5 @@ class JumpRelu(Penalised):
         auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
         weight = self.penalty_weight(sae, at.step, at.n_steps)
         total = reconstruction + weight * sparsity + at.aux_coefficient * auxiliary
-        fired = torch.zeros_like(at.dead)
-        fired[firing.latents] = True
+        fired = torch.zeros_like(at.dead).index_fill_(0, firing.latents, True)
         return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)

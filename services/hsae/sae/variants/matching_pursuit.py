@@ -103,14 +103,14 @@ return latents"""
         reconstruction = residual.square().sum() / residual.numel()
         sparsity = values.sum() / (residual.shape[0] * sae.d_model**0.5)
         auxiliary = torch.zeros_like(reconstruction)
-        dead = torch.nonzero(at.dead).flatten()
-        if at.aux_coefficient > 0 and dead.shape[0] > 0:
+        if at.aux_coefficient > 0 and at.n_dead > 0:
+            dead = torch.nonzero_static(at.dead, size=at.n_dead).flatten()
             left = residual.detach()
             excitement = left @ sae.decoder_weight.detach()[dead].T
             excitement -= lift(excitement, self.initial_l0(sae.n_latents) / sae.n_latents)
             encoder = LinearEncoder(left, sae.decoder_weight, torch.zeros_like(sae.encoder_bias))
             auxiliary = auxiliary_loss(encoder, sae.decoder_weight, excitement, left, dead, at.k_aux)
         total = reconstruction + at.aux_coefficient * auxiliary
-        fired = torch.zeros_like(at.dead)
-        fired[picks[values > 0]] = True
+        fires = (values > 0).flatten().int()
+        fired = torch.zeros_like(at.dead, dtype=torch.int32).index_add_(0, picks.flatten(), fires) > 0
         return StepLosses(total, reconstruction.detach(), sparsity, auxiliary.detach(), fired)

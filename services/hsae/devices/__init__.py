@@ -1,0 +1,1 @@
+"""What the computing parts know of devices: precision, determinism, memory and broken hardware."""

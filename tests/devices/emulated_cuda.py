@@ -1,0 +1,201 @@
+"""A CUDA device that is none: tensors that say they are on cuda:0, and whose numbers are made on the CPU.
+
+What holds of CUDA holds of them: a tensor of the CPU beside one of the device is an error (unless it has no dimension,
+or is an index), only a copy brings numbers to the other side, and the host waits for copies and for operations whose
+result it must know. `EmulatedCuda.waits` counts these. Shapes may depend on data, which fake tensors do not allow.
+
+Nothing here says that CUDA's kernels work; no line of them runs.
+"""
+
+from collections import Counter
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from tests.devices.sync_counter import wait_of
+from torch.nn.utils import clip_grad
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+CUDA = torch.device("cuda", 0)
+COPY = "copy between cpu and cuda"
+_waits: Counter[str] = Counter()
+# CUDA copies indices to the device by itself; _to_copy and copy_ are what brings numbers there.
+_TAKES_BOTH = {"aten::copy_", "aten::_to_copy"}
+_TAKES_INDICES = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+
+
+class EmulatedTensor(torch.Tensor):
+    """A tensor on the emulated device; `elem` has its numbers."""
+
+    elem: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, elem: torch.Tensor) -> "EmulatedTensor":
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            elem.size(),
+            strides=elem.stride(),
+            storage_offset=elem.storage_offset(),
+            dtype=elem.dtype,
+            device=elem.device,
+            requires_grad=False,
+        )
+
+    def __init__(self, elem: torch.Tensor) -> None:
+        self.elem = elem
+
+    @property  # type: ignore[override]
+    def device(self) -> torch.device:
+        return CUDA
+
+    @property  # type: ignore[override]
+    def is_cuda(self) -> bool:
+        return True
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"EmulatedTensor({self.elem})"
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        waits = wait_of(func, args, kwargs)
+        if waits is not None:
+            _waits[waits] += 1
+        _check_devices(func, args, kwargs)
+        found = func(*tree_map(_elem, args), **tree_map(_elem, kwargs))
+        if kwargs.get("out") is not None:
+            return kwargs["out"]
+        first = func._schema.arguments[0].alias_info if func._schema.arguments else None
+        if func._schema.returns and first is not None and first.is_write:
+            return args[0]
+        return tree_map(_on_device, found)
+
+
+def _elem(value: Any) -> Any:
+    return value.elem if isinstance(value, EmulatedTensor) else value
+
+
+def _on_device(value: Any) -> Any:
+    is_plain = isinstance(value, torch.Tensor) and not isinstance(value, EmulatedTensor)
+    return EmulatedTensor(value) if is_plain else value
+
+
+def _check_devices(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    name = func._schema.name
+    found: list[torch.Tensor] = []
+    tree_map(lambda value: found.append(value) if isinstance(value, torch.Tensor) else None, (args, kwargs))
+    on_cpu = [tensor for tensor in found if not isinstance(tensor, EmulatedTensor)]
+    if not on_cpu:
+        return
+    if name in _TAKES_BOTH:
+        return
+    if name in _TAKES_INDICES:
+        _waits[COPY] += len(on_cpu)
+        return
+    if any(tensor.dim() > 0 for tensor in on_cpu):
+        shapes = [list(tensor.shape) for tensor in on_cpu]
+        raise RuntimeError(f"Expected all tensors to be on the same device: {name} got {shapes} on the CPU")
+
+
+class EmulatedCuda(TorchFunctionMode):
+    """Inside, `cuda` is the emulated device; `waits` counts what the host waits for, by name."""
+
+    @property
+    def waits(self) -> Counter[str]:
+        """What was counted since `reset`."""
+        return _waits
+
+    def reset(self) -> None:
+        """Count anew."""
+        _waits.clear()
+
+    def __enter__(self) -> "EmulatedCuda":
+        self.reset()
+        # A module that moves gets new parameters, whose type is the emulated one.
+        self._overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        # Written in C++, it asks the tensors in a way that cannot be answered here.
+        self._grouping = patch.object(clip_grad, "_group_tensors_by_device_and_dtype", _grouped)
+        self._grouping.start()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._grouping.stop()
+        torch.__future__.set_overwrite_module_params_on_conversion(self._overwrites)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        """The backward pass of a scalar, with the mode on: our own gradients name the device, too."""
+        ones = torch.ones_like(loss)
+        super().__enter__()
+        try:
+            torch.autograd.Variable._execution_engine.run_backward(
+                (loss,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True
+            )
+        finally:
+            super().__exit__(None, None, None)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        if func is torch.autograd.backward:
+            (loss,) = args[0]
+            return self._backward(loss)
+        if func is torch.Tensor.to and tensor is not None:
+            return _moved(tensor, args[1:], kwargs)
+        if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:
+            return _moved(tensor, ("cpu" if func is torch.Tensor.cpu else CUDA,), {})
+        if isinstance(tensor, EmulatedTensor):
+            if func is torch.Tensor.tolist:
+                _waits["tolist"] += 1
+                return tensor.elem.tolist()
+            if func is torch.Tensor.numpy:
+                raise TypeError("can't convert cuda:0 device type tensor to numpy: copy it to the host first")
+        if _is_cuda(kwargs.get("device")):
+            if func in (torch.tensor, torch.as_tensor):
+                _waits[COPY] += 1
+            return _on_device(func(*args, **(kwargs | {"device": "cpu"})))
+        return func(*args, **kwargs)
+
+
+def _grouped(tensors: Any, *_: Any) -> Any:
+    """All tensors as one group, on the device of the first one."""
+    first = tensors[0][0]
+    return {(first.device, first.dtype): (tensors, [])}
+
+
+def _is_cuda(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cuda"
+
+
+def _moved(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """`tensor.to(...)`: by a device, a type, both, or like another tensor."""
+    non_blocking = bool(kwargs.pop("non_blocking", False))
+    device: Any = kwargs.pop("device", None)
+    rest: list[Any] = []
+    for place, value in enumerate(args):
+        if isinstance(value, torch.Tensor):
+            device, kwargs = value.device, kwargs | {"dtype": value.dtype}
+        elif isinstance(value, str | torch.device):
+            device = value
+        elif isinstance(value, bool):
+            non_blocking |= value and place == len(args) - 1
+        elif value is not None:
+            rest.append(value)
+    is_on_device = isinstance(tensor, EmulatedTensor)
+    goes_to_device = is_on_device if device is None else _is_cuda(device)
+    if is_on_device == goes_to_device:
+        return torch.Tensor.to(tensor, *rest, **kwargs) if rest or kwargs else tensor
+    if not non_blocking:
+        _waits[COPY] += 1
+    elem = _elem(tensor).detach()
+    copied = torch.Tensor.to(elem, *rest, **({"copy": True} | kwargs)) if rest or kwargs else elem.clone()
+    return EmulatedTensor(copied) if goes_to_device else copied

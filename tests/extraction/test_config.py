@@ -1,0 +1,37 @@
+"""What a config writes of itself, and what a user's words become."""
+
+import pytest
+from pydantic import ValidationError
+
+from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_extraction
+from hsae.settings import Settings
+
+
+def test_settings_that_came_later_are_written_only_where_they_are_not_the_default():
+    assert {"precision", "part_images"}.isdisjoint(ExtractionConfig().model_dump())
+    config = ExtractionConfig(precision="tf32", part_images=8)
+    assert config.model_dump()["precision"] == "tf32"
+    assert ExtractionConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "precision"),
+    [
+        ("float32", "bfloat16", "float32"),
+        ("tf32", "float32", "tf32"),
+        ("auto", "float32", "float32"),
+        ("auto", "bfloat16", "bfloat16"),
+    ],
+)
+def test_the_precision_that_was_asked_for(asked, stored, precision):
+    assert chosen_precision(asked, stored) == precision
+    given = {"dtype": stored, "precision": chosen_precision(asked, stored)}
+    assert complete_extraction(given, Settings()).precision == precision
+
+
+def test_images_at_once():
+    assert ExtractionConfig(batch_size=8).images_at_once == 8
+    assert ExtractionConfig(batch_size=8, part_images=3).images_at_once == 3
+    assert ExtractionConfig(batch_size=8, part_images=30).images_at_once == 8
+    with pytest.raises(ValidationError):
+        ExtractionConfig(part_images=0)
