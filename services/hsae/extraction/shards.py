@@ -12,6 +12,7 @@ from hsae.datasets import ImageSource, SkippedImage
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.patch_sample import drawn_patches
 from hsae.extraction.prepare import ListedImage
 
 
@@ -70,10 +71,12 @@ def extract_shard(
             n_tokens = 0
             first = 0
             for part in torch.split(pixel_values, micro_batch or extraction.batch_size):
-                for layer, values in backbone.activations(part, extraction.tokens).items():
+                of_part = batch.images[first : first + len(part)]
+                for layer, found in backbone.activations(part, extraction.tokens).items():
+                    values = drawn_patches(found, of_part, view, extraction)
                     finite = torch.isfinite(values).flatten(1).all(1)
                     if not bool(finite.all()):
-                        image = batch.images[first + int((~finite).nonzero()[0])]
+                        image = of_part[int((~finite).nonzero()[0])]
                         raise UserError(
                             f"layer {layer} of {backbone.spec.name} gives NaN or infinite activations for"
                             f" {paths[image]}: check the model's weights and the image"
@@ -88,10 +91,9 @@ def extract_shard(
     # The empty tensors stand for a range of which no image could be read: its shards have no rows.
     rows_image = torch.cat([torch.empty(0, dtype=torch.int32), *image_index])
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
-    no_rows = torch.empty(0, backbone.spec.d_model, dtype=dtype)
     joined = {
         # Popped one by one: the parts of a layer are freed before the next layer is joined.
-        layer: torch.cat([no_rows, *activations.pop(layer)])
+        layer: torch.cat([torch.empty(0, backbone.shape(layer).width, dtype=dtype), *activations.pop(layer)])
         for layer in backbone.layers
     }
     return ShardResult(joined, rows_image, rows_view, tuple(skipped))

@@ -11,12 +11,14 @@ from jaxtyping import Float32
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.images import ImageLike, image_activations
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.hooks.places import SettledHook
+from hsae.backbones.inspection import describe
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 from hsae.pipeline.planning.layer_list import parse_layers
 
-_TOKENS: tuple[Tokens, ...] = ("cls", "patches", "mean")
+_TOKENS: tuple[Tokens, ...] = ("cls", "registers", "patches", "mean")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +27,8 @@ class Extracted:
 
     Attributes:
         spec: identity and shape of the backbone.
-        tokens: `cls`, `patches` or `mean`.
-        activations: by layer float32[n_images, d_model]; for patches float32[n_images, n_tokens, d_model].
+        tokens: `cls`, `registers`, `patches` or `mean`.
+        activations: by layer float32[n_images, d_model]; for patches and registers float32[n_images, n_tokens, d_model].
     """
 
     spec: BackboneSpec
@@ -63,34 +65,41 @@ def extract(
     revision: str | None = None,
     device: str = "auto",
     batch_size: int = 32,
+    hook: str = RESIDUAL,
 ) -> Extracted:
-    """Compute a vision transformer's residual stream for images, without any server.
+    """Compute a vision model's residual stream, or other activations, for images, without any server.
 
     The images are read, checked and preprocessed as by the pipeline. All activations are kept in memory.
 
     Args:
         images: paths, Pillow images, or uint8[height, width, 3].
         model: hub id or folder.
-        layers: numbers of blocks from 0, a list such as "0-3,8", or "all".
-        tokens: class token ("cls"), every patch token ("patches"), or the mean of the patch tokens ("mean").
+        layers: numbers of blocks from 0, a list such as "0-3,8", or "all"; of a hook point with one layer, that.
+        tokens: class token ("cls"), register tokens ("registers"), every patch token ("patches"), or the mean of the
+            patch tokens ("mean").
         revision: branch, tag or commit of a hub model.
         device: "auto", "cpu" or "cuda".
         batch_size: images per forward pass; may change the last bits.
+        hook: "residual", "attention", "mlp", "embedding", or the path of a module, with a * for every block.
 
     Raises:
-        UserError: the model or a layer does not exist, or an image cannot be used; one line.
+        UserError: the model, the hook point or a layer does not exist, or an image cannot be used; one line.
         ServiceError: the model hub cannot be reached.
     """
     if tokens not in _TOKENS:
         raise UserError(f"tokens {tokens!r} is not known: choose from {', '.join(_TOKENS)}")
-    spec = inspect_backbone(str(model), revision=revision)
-    check_tokens(spec, tokens)
+    described = describe(str(model), revision=revision)
+    settled = SettledHook(RESIDUAL) if hook == RESIDUAL else described.settled(hook)
+    spec = described.at(settled.hook)
+    check_tokens(spec, tokens, hook=settled.hook)
+    if settled.layer is not None and layers == "all":
+        layers = settled.layer
     wanted = check_layers(spec, _layers(layers, spec))
-    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(device))
+    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(device), hook=settled.hook)
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
     for batch in image_activations(backbone, images, tokens, batch_size=batch_size):
         for layer, values in batch.items():
-            found[layer].append(values.numpy() if tokens == "patches" else values[:, 0].numpy())
+            found[layer].append(values.numpy() if tokens in ("patches", "registers") else values[:, 0].numpy())
     return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted})
 
 

@@ -75,6 +75,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             layers=tuple(open_ids),
             device=context.device,
             cache_dir=context.settings.model_cache,
+            hook=request.extraction.hook,
         )
         for shard, images in enumerate(ranges):
             if shard in done:
@@ -182,7 +183,7 @@ def _publish(
             layer=layer,
             tokens=request.extraction.tokens,
             dtype=request.extraction.dtype,
-            d_model=request.model.d_model,
+            d_model=request.model.shape(layer, request.extraction.hook).width,
             n_rows=n_rows,
             n_images=n_listed,
             n_views=request.extraction.n_views,

@@ -1,0 +1,37 @@
+"""A model that is ready to run, whichever library it comes from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from hsae.backbones.hooks.family import Family
+from hsae.backbones.hooks.places import block_paths
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with its weights.
+
+    Attributes:
+        model: the model.
+        family: where its blocks lie.
+        arguments: makes the arguments of its forward of pixel values float[batch, 3, height, width].
+        is_cut: whether the model ends after the deepest block that is needed. If not, later blocks are in it but may
+            not be run.
+        is_traceable: whether its blocks take and give the residual stream as tokens, as explanations need it.
+    """
+
+    model: nn.Module
+    family: Family
+    arguments: Callable[[Tensor], Mapping[str, Any]]
+    is_cut: bool
+    is_traceable: bool
+
+
+def drop_blocks(model: nn.Module, family: Family, n_blocks: int) -> None:
+    """Free the weights of all blocks but the first ones; a pass must end before it reaches the others."""
+    for path in block_paths(model, family)[n_blocks:]:
+        parent, _, number = path.rpartition(".")
+        setattr(model.get_submodule(parent), number, nn.Identity())
