@@ -166,5 +166,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         Backbone.load(inspect_backbone(str(tmp_path), random_seed=0), layers=[0], device=CPU)
     assert "\n" not in str(error.value)
     edit_json(tmp_path / "config.json", model_type="vision_transformer", architecture="vit_base_patch14")
-    with pytest.raises(UserError, match="is of type vision_transformer, which is no supported vision transformer"):
+    with pytest.raises(UserError, match="is of type vision_transformer, which is no supported vision model"):
         inspect_backbone(str(tmp_path), random_seed=0)

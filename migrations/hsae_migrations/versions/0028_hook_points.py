@@ -43,7 +43,7 @@ _ANALYSIS_INPUT = """
                e.config AS sae_config,
                s.id AS activation_set_id, s.key AS activation_key, s.layer, s.tokens, s.dtype, s.n_views,
                m.id AS model_id, m.name AS model, m.revision, {d_model},
-               d.id AS dataset_id, d.name AS dataset, a.split, a.n_select, a.n_score{further}
+               d.id AS dataset_id, d.name AS dataset, a.split, a.n_train, a.n_select, a.n_score{further}
         FROM analysis a
         JOIN sae e ON e.id = a.sae_id
         JOIN activation_set s ON s.id = e.activation_set_id

@@ -95,8 +95,13 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             blocks="model.stages.*.layers.*",
             **(_CONVOLUTIONAL | {"processor": "DINOv3ViTImageProcessor"}),
         ),
-        "vit": Architecture(example="google/vit-base-patch16-224",
-            config_class="ViTConfig", model_class="ViTModel", model_options=_NO_POOLER, **_PLAIN),
+        "vit": Architecture(
+            example="google/vit-base-patch16-224",
+            config_class="ViTConfig",
+            model_class="ViTModel",
+            model_options=_NO_POOLER,
+            **_PLAIN,
+        ),
         "deit": Architecture(
             example="facebook/deit-base-distilled-patch16-224",
             config_class="DeiTConfig",

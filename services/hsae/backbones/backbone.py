@@ -29,8 +29,8 @@ class Backbone:
     """A vision model up to the deepest requested layer.
 
     Layer k is a hook point of block k, counted from 0: the residual stream after it, before the final norm, unless
-    another one is asked for. The activations of a layer do not depend on the other requested layers; their last bits may
-    depend on the batch size.
+    another one is asked for. The activations of a layer do not depend on the other requested layers; their last bits
+    may depend on the batch size.
     """
 
     def __init__(

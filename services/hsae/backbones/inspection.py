@@ -38,8 +38,8 @@ def inspect_backbone(
 
     Raises:
         ServiceError: the hub cannot be reached, and its cache lacks the model.
-        UserError: there is no such model or revision; its type is not supported; its preprocessor cannot be used; it has
-            no such hook point; or a folder lacks the configuration or safetensors weights.
+        UserError: there is no such model or revision; its type is not supported; its preprocessor cannot be used; it
+            has no such hook point; or a folder lacks the configuration or safetensors weights.
     """
     described = describe(name, revision=revision, cache_dir=cache_dir, random_seed=random_seed, accept=accept)
     return described.at(hook)
@@ -76,9 +76,9 @@ def describe(
 
 def _described(source: Source, random: RandomInit | None) -> "Described":
     # here, because it loads torch; a wrong name fails before
-    from hsae.backbones.loading.described import Described
     from hsae.backbones.inputs import n_patches_of, preprocessing_of
     from hsae.backbones.loading.arguments import arguments_of
+    from hsae.backbones.loading.described import Described
     from hsae.backbones.loading.transformers_models import family_of, skeleton
 
     model_type = vision_type(read_json(source.folder / CONFIG_FILE), source.name)

@@ -11,7 +11,7 @@ from hsae.errors import UserError
 
 Tokens = Literal["cls", "registers", "patches", "mean"]
 Axes = Literal["vector", "tokens", "channels_first", "channels_last"]
-"""Of what a module gives: [batch, width], [batch, token, width], [batch, width, row, column], [batch, row, column, width]"""
+"""Of what a module gives: [batch, width], [batch, token, width], [batch, width, row, column], or with the width last."""
 
 
 class RandomInit(BaseModel):

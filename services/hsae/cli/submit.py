@@ -35,7 +35,8 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option("--layers", help="Layers as a list of numbers and ranges (0-3,8), or `all`.")
 @click.option(
     "--model",
-    help="Backbone: hub id or local folder; timm:NAME or open_clip:NAME/PRETRAINED.  [default: HSAE_MODEL, facebook/dinov2-base]",
+    help="Backbone: hub id or local folder, timm:NAME or open_clip:NAME/PRETRAINED.  [default: HSAE_MODEL,"
+    " facebook/dinov2-base]",
 )
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 @click.option(

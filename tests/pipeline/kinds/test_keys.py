@@ -43,6 +43,8 @@ OTHER_EXTRACTION = {
     "max_image_pixels": 10**6,
     "batch_size": 5,
     "seed": 3,
+    "hook": "mlp",
+    "patches_per_image": 4,
 }
 OTHER_SCORING = {
     "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,

@@ -28,7 +28,8 @@ class Extracted:
     Attributes:
         spec: identity and shape of the backbone.
         tokens: `cls`, `registers`, `patches` or `mean`.
-        activations: by layer float32[n_images, d_model]; for patches and registers float32[n_images, n_tokens, d_model].
+        activations: by layer float32[n_images, d_model]; for patches and registers
+            float32[n_images, n_tokens, d_model].
     """
 
     spec: BackboneSpec

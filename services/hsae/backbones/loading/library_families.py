@@ -14,21 +14,33 @@ TIMM: Mapping[str, Family] = MappingProxyType(
         "Eva": replace(_TOKENS, example="timm:eva02_base_patch14_224.mim_in22k"),
         "Beit": replace(_TOKENS, example="timm:beitv2_base_patch16_224"),
         "SwinTransformer": Family(
-        example="timm:swin_base_patch4_window7_224",
-            blocks="layers.*.blocks.*", attention=Addition("drop_path1"), mlp=Addition("drop_path2"), is_staged=True
+            example="timm:swin_base_patch4_window7_224",
+            blocks="layers.*.blocks.*",
+            attention=Addition("drop_path1"),
+            mlp=Addition("drop_path2"),
+            is_staged=True,
         ),
         "SwinTransformerV2": Family(
-        example="timm:swinv2_base_window8_256",
-            blocks="layers.*.blocks.*", attention=Addition("drop_path1"), mlp=Addition("drop_path2"), is_staged=True
+            example="timm:swinv2_base_window8_256",
+            blocks="layers.*.blocks.*",
+            attention=Addition("drop_path1"),
+            mlp=Addition("drop_path2"),
+            is_staged=True,
         ),
         "ConvNeXt": Family(
-        example="timm:convnext_base",
-            blocks="stages.*.blocks.*", mlp=Addition("drop_path"), is_staged=True, map_axes="channels_first"
+            example="timm:convnext_base",
+            blocks="stages.*.blocks.*",
+            mlp=Addition("drop_path"),
+            is_staged=True,
+            map_axes="channels_first",
         ),
     }
 )
 
 OPEN_CLIP = Family(
     example="open_clip:ViT-B-32/laion2b_s34b_b79k",
-    blocks="transformer.resblocks.*", attention=Addition("ls_1"), mlp=Addition("ls_2"), embedding=Embedding("")
+    blocks="transformer.resblocks.*",
+    attention=Addition("ls_1"),
+    mlp=Addition("ls_2"),
+    embedding=Embedding(""),
 )

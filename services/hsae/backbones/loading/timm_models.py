@@ -1,4 +1,4 @@
-"""Models of timm: `timm:ARCHITECTURE`, `timm:OWNER/REPOSITORY`, `timm:FOLDER` or `timm:ARCHITECTURE/FILE.safetensors`."""
+"""Models of timm: `timm:NAME`, `timm:OWNER/REPOSITORY`, `timm:FOLDER` or `timm:ARCHITECTURE/FILE.safetensors`."""
 
 import dataclasses
 import math
@@ -79,7 +79,7 @@ def load(files: LibraryFiles) -> nn.Module:
 
 
 def image_processor(files: LibraryFiles) -> dict[str, Any]:
-    """timm's preparation for evaluation as an image processor of transformers.
+    """Timm's preparation for evaluation as an image processor of transformers.
 
     Raises:
         UserError: timm pads the images, or cuts another part out.

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,7 +67,7 @@ def load_model(
     """
     model_class = _model_class(architecture, hook)
     full = _changed(config, architecture, hook)
-    wanted = full if architecture.is_staged else type(full).from_dict(full.to_dict() | {"num_hidden_layers": n_blocks})
+    wanted = full if architecture.is_staged else _changed(config, architecture, hook, num_hidden_layers=n_blocks)
     with _only_errors_logged():
         try:
             given = tower_weights(source.folder) if seed is None else None
@@ -119,10 +118,10 @@ def _model_class(architecture: Architecture, hook: str) -> Any:
     return getattr(transformers, of_hook or architecture.model_class)
 
 
-def _changed(config: Any, architecture: Architecture, hook: str) -> Any:
+def _changed(config: Any, architecture: Architecture, hook: str, **changes: Any) -> Any:
     """The configuration without what is not needed; for the embedding the head stays."""
     kept = {key: value for key, value in config.to_dict().items() if key not in _BACKBONE_API}
-    return type(config).from_dict(kept | ({} if hook == EMBEDDING else architecture.config_changes))
+    return type(config).from_dict(kept | ({} if hook == EMBEDDING else architecture.config_changes) | changes)
 
 
 def _random_weights(model_class: Any, config: Any, architecture: Architecture, seed: int) -> dict[str, Tensor]:
