@@ -10,7 +10,7 @@ import transformers
 from hsae.backbones.architectures import ARCHITECTURES
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
-from hsae.backbones.spec import check_alike, check_tokens, n_tokens
+from hsae.backbones.spec import check_equal_rows, check_tokens, n_tokens
 from hsae.errors import UserError
 
 from .conftest import STAGED, image_processor, new_model, random_images, save
@@ -128,11 +128,11 @@ def test_tokens_of_stages(model_folder: Callable[[str], Path]) -> None:
         check_tokens(spec, "patches", n_sampled=17)
     assert [n_tokens(spec, "patches", layer=layer) for layer in range(3)] == list(N_PATCHES)
     assert n_tokens(spec, "patches", n_sampled=5) == 5
-    check_alike(spec, [1, 2], "patches")
-    check_alike(spec, [0, 1, 2], "mean")
-    check_alike(spec, [0, 1, 2], "patches", n_sampled=16)
+    check_equal_rows(spec, [1, 2], "patches")
+    check_equal_rows(spec, [0, 1, 2], "mean")
+    check_equal_rows(spec, [0, 1, 2], "patches", n_sampled=16)
     with pytest.raises(UserError, match=r"64 at layer 0, 16 at layer 1\): ask for them one by one"):
-        check_alike(spec, [0, 1], "patches")
+        check_equal_rows(spec, [0, 1], "patches")
 
 
 def test_what_sums_up_is_the_mean() -> None:

@@ -11,7 +11,7 @@ from hsae.errors import UserError
 
 Tokens = Literal["cls", "registers", "patches", "mean"]
 Axes = Literal["vector", "tokens", "channels_first", "channels_last"]
-"""Of what a module gives: [batch, width], [batch, token, width], [batch, width, row, column], or with the width last."""
+"""Of what a module gives: [batch, width], [batch, token, width], [batch, width, row, column], or the width last."""
 
 
 class RandomInit(BaseModel):
@@ -70,7 +70,7 @@ class BackboneSpec(BaseModel):
         preprocessing: everything that determines how an image becomes the model's input.
         random_init: from what random weights are drawn; None: the model's own weights.
         n_registers: how many of the tokens before the patches are registers, the last ones.
-        shapes: by layer what the residual stream is like; None: alike in all layers.
+        shapes: by layer what the residual stream is like; None: the same in all layers.
         hook_shapes: by layer what the hook point that was asked about gives; None: none but the residual stream.
     """
 
@@ -162,7 +162,7 @@ def check_tokens(spec: BackboneSpec, tokens: Tokens, *, hook: str = RESIDUAL, n_
         raise UserError(f"{n_sampled} patches cannot be drawn of the {fewest} that {where} has: ask for fewer, or all")
 
 
-def check_alike(
+def check_equal_rows(
     spec: BackboneSpec, layers: Sequence[int], tokens: Tokens, *, hook: str = RESIDUAL, n_sampled: int = 0
 ) -> None:
     """Check that all layers give as many rows of an image, as those of one extraction must.

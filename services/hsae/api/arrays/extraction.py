@@ -11,9 +11,7 @@ from jaxtyping import Float32
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.images import ImageLike, image_activations
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.hooks.names import RESIDUAL
-from hsae.backbones.hooks.places import SettledHook
-from hsae.backbones.inspection import describe
+from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 from hsae.pipeline.planning.layer_list import parse_layers
@@ -66,37 +64,31 @@ def extract(
     revision: str | None = None,
     device: str = "auto",
     batch_size: int = 32,
-    hook: str = RESIDUAL,
 ) -> Extracted:
-    """Compute a vision model's residual stream, or other activations, for images, without any server.
+    """Compute a vision model's residual stream for images, without any server.
 
     The images are read, checked and preprocessed as by the pipeline. All activations are kept in memory.
 
     Args:
         images: paths, Pillow images, or uint8[height, width, 3].
         model: hub id or folder.
-        layers: numbers of blocks from 0, a list such as "0-3,8", or "all"; of a hook point with one layer, that.
+        layers: numbers of blocks from 0, a list such as "0-3,8", or "all".
         tokens: class token ("cls"), register tokens ("registers"), every patch token ("patches"), or the mean of the
             patch tokens ("mean").
         revision: branch, tag or commit of a hub model.
         device: "auto", "cpu" or "cuda".
         batch_size: images per forward pass; may change the last bits.
-        hook: "residual", "attention", "mlp", "embedding", or the path of a module, with a * for every block.
 
     Raises:
-        UserError: the model, the hook point or a layer does not exist, or an image cannot be used; one line.
+        UserError: the model or a layer does not exist, or an image cannot be used; one line.
         ServiceError: the model hub cannot be reached.
     """
     if tokens not in _TOKENS:
         raise UserError(f"tokens {tokens!r} is not known: choose from {', '.join(_TOKENS)}")
-    described = describe(str(model), revision=revision)
-    settled = SettledHook(RESIDUAL) if hook == RESIDUAL else described.settled(hook)
-    spec = described.at(settled.hook)
-    check_tokens(spec, tokens, hook=settled.hook)
-    if settled.layer is not None and layers == "all":
-        layers = settled.layer
+    spec = inspect_backbone(str(model), revision=revision)
+    check_tokens(spec, tokens)
     wanted = check_layers(spec, _layers(layers, spec))
-    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(device), hook=settled.hook)
+    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(device))
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
     for batch in image_activations(backbone, images, tokens, batch_size=batch_size):
         for layer, values in batch.items():

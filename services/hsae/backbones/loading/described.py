@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +12,8 @@ from hsae.backbones.hooks.places import SettledHook, block_paths, hook_path, off
 from hsae.backbones.hooks.shapes import layer_of_module, measured_shapes
 from hsae.backbones.spec import BackboneSpec, HookShape
 from hsae.errors import UserError
+
+Layers = tuple[int, ...] | Literal["all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,28 @@ class Described:
             return SettledHook(settled.hook, layer)
         return settled
 
+    def settled_layers(self, hook: str, layers: Layers) -> tuple[str, Layers]:
+        """The canonical name of a hook point, and the layers that are asked for there.
+
+        Args:
+            hook: as the user wrote it.
+            layers: numbers or "all"; none where the hook point is to name its layer.
+
+        Raises:
+            UserError: there is no such hook point, it is at another layer, or it names none and none is asked for.
+        """
+        settled = self.settled(hook)
+        if settled.layer is None:
+            if not layers:
+                raise UserError(
+                    f"the hook point {hook} is in every block: add --layer 8, --layers 0-3,8 or --layers all"
+                )
+            return settled.hook, layers
+        if layers not in ((), "all", (settled.layer,)):
+            listed = ", ".join(map(str, layers))
+            raise UserError(f"the hook point {hook} is at layer {settled.layer}, not {listed}: leave the layers out")
+        return settled.hook, (settled.layer,)
+
     def at(self, hook: str) -> BackboneSpec:
         """The spec with what a hook point gives at each of its layers.
 
@@ -72,8 +96,8 @@ class Described:
         shapes = self._shapes(RESIDUAL, SettledHook(RESIDUAL))
         last = max(shapes)
         counts = {"n_layers": last + 1, "d_model": shapes[last].width, "n_patches": shapes[last].n_patches}
-        is_alike = not self.family(RESIDUAL).is_staged
-        spec = self.spec.model_copy(update=counts | {"shapes": None if is_alike else shapes})
+        is_plain = not self.family(RESIDUAL).is_staged
+        spec = self.spec.model_copy(update=counts | {"shapes": None if is_plain else shapes})
         return replace(self, spec=spec)
 
     def modules(self) -> tuple[str, ...]:

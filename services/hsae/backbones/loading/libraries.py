@@ -1,4 +1,4 @@
-"""Models of libraries beside transformers: described, drawn and loaded alike."""
+"""Models of libraries beside transformers: described, drawn and loaded in one way."""
 
 from pathlib import Path
 from typing import Any, Protocol

@@ -8,7 +8,7 @@ from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS
 from hsae.backbones.inputs import preprocessing_of
 from hsae.backbones.inspection import read_config
 from hsae.backbones.loading.libraries import load_library_model
-from hsae.backbones.loading.loaded import Loaded
+from hsae.backbones.loading.loaded import Loaded, Wanted
 from hsae.backbones.loading.transformers_models import load_model
 from hsae.backbones.names import library_of
 from hsae.backbones.preprocessing import Preprocessing
@@ -54,11 +54,8 @@ def load_described(
         source,
         architecture,
         config,
-        n_blocks=n_blocks,
-        image_size=preprocessing.image_size,
-        dtype=dtype,
-        seed=None if random is None else random.seed,
-        hook=hook,
+        preprocessing.image_size,
+        Wanted(hook, n_blocks, dtype, seed=None if random is None else random.seed),
     )
     return loaded, preprocessing
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hsae.backbones.hooks.family import Family
@@ -28,6 +29,23 @@ class Loaded:
     arguments: Callable[[Tensor], Mapping[str, Any]]
     is_cut: bool
     is_traceable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a model.
+
+    Attributes:
+        hook: the hook point that is to be read.
+        n_blocks: how many blocks are needed.
+        dtype: weights are cast to this dtype.
+        seed: of drawn weights; None: the model's own.
+    """
+
+    hook: str
+    n_blocks: int
+    dtype: torch.dtype
+    seed: int | None
 
 
 def drop_blocks(model: nn.Module, family: Family, n_blocks: int) -> None:

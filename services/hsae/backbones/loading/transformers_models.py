@@ -13,7 +13,7 @@ from hsae.backbones.architectures import Architecture
 from hsae.backbones.hooks.family import Family
 from hsae.backbones.hooks.names import EMBEDDING
 from hsae.backbones.loading.arguments import arguments_of
-from hsae.backbones.loading.loaded import Loaded, drop_blocks
+from hsae.backbones.loading.loaded import Loaded, Wanted, drop_blocks
 from hsae.backbones.loading.tower_weights import tower_weights
 from hsae.backbones.sources import Source
 from hsae.errors import UserError
@@ -50,24 +50,17 @@ def skeleton(architecture: Architecture, config: Any, hook: str) -> nn.Module:
 
 
 def load_model(
-    source: Source,
-    architecture: Architecture,
-    config: Any,
-    *,
-    n_blocks: int,
-    image_size: tuple[int, int],
-    dtype: torch.dtype,
-    seed: int | None,
-    hook: str,
+    source: Source, architecture: Architecture, config: Any, image_size: tuple[int, int], wanted: Wanted
 ) -> Loaded:
     """The first blocks; with a seed their weights are drawn instead of read.
 
     Raises:
         UserError: weights are missing, damaged or of another architecture.
     """
+    hook, n_blocks, seed = wanted.hook, wanted.n_blocks, wanted.seed
     model_class = _model_class(architecture, hook)
     full = _changed(config, architecture, hook)
-    wanted = full if architecture.is_staged else _changed(config, architecture, hook, num_hidden_layers=n_blocks)
+    cut = full if architecture.is_staged else _changed(config, architecture, hook, num_hidden_layers=n_blocks)
     with _only_errors_logged():
         try:
             given = tower_weights(source.folder) if seed is None else None
@@ -76,8 +69,8 @@ def load_model(
             model, report = model_class.from_pretrained(
                 source.folder if given is None else None,
                 state_dict=given,
-                config=wanted,
-                dtype=dtype,
+                config=cut,
+                dtype=wanted.dtype,
                 attn_implementation="sdpa",
                 use_safetensors=True,
                 trust_remote_code=False,

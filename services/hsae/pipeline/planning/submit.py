@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSize, BackboneSpec, check_alike, check_layers, check_tokens
+from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, check_layers, check_tokens
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
@@ -105,7 +105,7 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     extraction = request.extraction
     which = {"hook": extraction.hook, "n_sampled": extraction.patches_per_image}
     check_tokens(spec, extraction.tokens, **which)
-    check_alike(spec, layers, extraction.tokens, **which)
+    check_equal_rows(spec, layers, extraction.tokens, **which)
     return spec, layers
 
 
@@ -135,7 +135,7 @@ def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -
     for sae in request.saes:
         for width in widths:
             check_config(sae, width)
-        _check_layer(sae, layers)
+        _check_layer(sae, layers, request.extraction.hook)
     _check_size(request, len(layers), n_splits=1)
     return layers
 
@@ -160,25 +160,16 @@ def settled_hook(request: SubmitRequest, settings: Settings) -> SubmitRequest:
     described = describe(
         request.model, revision=request.revision, cache_dir=settings.model_cache, random_seed=request.random_init
     )
-    settled = described.settled(hook)
-    layers = request.layers
-    if settled.layer is not None:
-        if layers not in ((), "all", (settled.layer,)):
-            listed = ", ".join(map(str, layers))
-            raise UserError(f"the hook point {hook} is at layer {settled.layer}, not {listed}: leave the layers out")
-        layers = (settled.layer,)
-    if not layers:
-        raise UserError(f"the hook point {hook} is in every block: add --layer 8, --layers 0-3,8 or --layers all")
-    extraction = request.extraction.model_copy(update={"hook": settled.hook})
+    hook, layers = described.settled_layers(hook, request.layers)
+    extraction = request.extraction.model_copy(update={"hook": hook})
     return request.model_copy(update={"extraction": extraction, "layers": layers})
 
 
-def _check_layer(sae: SaeConfig, layers: tuple[int, ...]) -> None:
-    """Refuse an imported SAE for another layer than its own, or for several.
-
-    SAEs at other hook points than the residual stream are not imported.
-    """
+def _check_layer(sae: SaeConfig, layers: tuple[int, ...], hook: str) -> None:
+    """Refuse an imported SAE for another layer or hook point than its own, or for several."""
     origin = sae.imported
+    if origin is not None and hook != RESIDUAL:
+        raise UserError(f"the imported SAE {origin.name} is of the residual stream: leave --hook out, or the SAE")
     if origin is None or layers == (origin.layer,) or (origin.layer is None and len(layers) == 1):
         return
     asked = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
