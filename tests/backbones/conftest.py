@@ -1,5 +1,7 @@
 """Tiny models with random weights, one of each supported type, as folders that save_pretrained wrote."""
 
+import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -92,17 +94,22 @@ STAGED: dict[str, tuple[str, str, dict[str, Any], str]] = {
 def import_torchvision() -> None:
     """Import torchvision, if it is installed, also one of another build than torch: it has no operators then.
 
-    timm and open_clip use none of them, only its Python code, which asks for one when it is imported.
+    timm and open_clip use none of them, only its Python code, which asks for some when it is imported.
     """
-    try:
-        import torchvision
-    except ImportError:
-        return
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
+    for operator in (None, "nms", "qnms"):
+        if operator is not None:
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            with contextlib.suppress(RuntimeError):  # declared by an earlier call
+                torch.library.define(f"torchvision::{operator}", schema)
+        try:
+            importlib.import_module("torchvision")
+        except ModuleNotFoundError:
+            return
+        except RuntimeError:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+        else:
+            return
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

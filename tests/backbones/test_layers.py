@@ -171,6 +171,7 @@ def test_the_vision_tower_of_an_image_and_text_model(kind: str, tmp_path: Path) 
     config_class, model_class = {
         "clip": (transformers.CLIPConfig, transformers.CLIPModel),
         "siglip": (transformers.SiglipConfig, transformers.SiglipModel),
+        "siglip2": (transformers.Siglip2Config, transformers.Siglip2Model),
     }[kind]
     model = randomise(model_class(config_class(text_config=text, vision_config=MODELS[tower][2])))
     spec = inspect_backbone(str(save(tmp_path, model, image_processor(MODELS[tower][3]))))
@@ -178,7 +179,9 @@ def test_the_vision_tower_of_an_image_and_text_model(kind: str, tmp_path: Path) 
     backbone = Backbone.load(spec, layers=[1], device=CPU)
     pixel_values = backbone.pixel_values(random_images(2))
     with torch.no_grad():
-        expected = model.vision_model(pixel_values, output_hidden_states=True).hidden_states[2]  # type: ignore[operator]
+        expected = model.vision_model(  # type: ignore[operator]
+            **inputs(tower, model, pixel_values), output_hidden_states=True
+        ).hidden_states[2]
     got = backbone.activations(pixel_values, "patches")[1]
     assert torch.equal(got, expected[:, spec.n_prefix_tokens :])
 

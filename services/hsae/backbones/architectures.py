@@ -238,7 +238,7 @@ def vision_type(config: Mapping[str, Any], name: str) -> str:
         found = named if isinstance(named, str) else ""
         if found not in ARCHITECTURES:
             raise UserError(
-                f"{name} sees through a vision tower of type {found or named!r}, which is not supported: choose one"
+                f"{name} sees through a vision tower of type {found or named}, which is not supported: choose one"
                 f" with {', '.join(sorted(ARCHITECTURES))}"
             )
     if found in ARCHITECTURES:

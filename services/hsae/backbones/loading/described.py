@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from hsae.backbones.hooks.family import Family
-from hsae.backbones.hooks.names import RESIDUAL, is_path
+from hsae.backbones.hooks.names import ATTENTION, MLP, RESIDUAL, is_path
 from hsae.backbones.hooks.places import SettledHook, block_paths, hook_path, offered_hooks, settle_hook
 from hsae.backbones.hooks.shapes import layer_of_module, measured_shapes
 from hsae.backbones.spec import BackboneSpec, HookShape
@@ -85,7 +85,12 @@ class Described:
         spec = self.counted().spec if self.family(RESIDUAL).is_staged else self.spec
         if hook == RESIDUAL:
             return spec
-        return spec.model_copy(update={"hook_shapes": self._shapes(hook, self.settled(hook))})
+        settled = self.settled(hook)
+        if hook in (ATTENTION, MLP) and not self.family(hook).is_staged:  # what is added to the stream is as the stream
+            shapes = {layer: spec.shape(layer) for layer in range(spec.n_layers)}
+        else:
+            shapes = self._shapes(hook, settled)
+        return spec.model_copy(update={"hook_shapes": shapes})
 
     def counted(self) -> "Described":
         """The same with the blocks counted by running the model without numbers.

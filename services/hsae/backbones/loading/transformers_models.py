@@ -43,10 +43,14 @@ def skeleton(architecture: Architecture, config: Any, hook: str) -> nn.Module:
     """
     try:
         with torch.device("meta"):
-            return _model_class(architecture, hook)(_changed(config, architecture, hook), **architecture.model_options)
+            model: nn.Module = _model_class(architecture, hook)(
+                _changed(config, architecture, hook), **architecture.model_options
+            )
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"a {architecture.model_class} cannot be made ({reason}): correct its config.json") from error
+    # These look at their inputs while they run. Their numbers do not matter.
+    return model.to_empty(device="cpu") if architecture.inputs == "square_patches" else model
 
 
 def load_model(
@@ -71,7 +75,7 @@ def load_model(
                 state_dict=given,
                 config=cut,
                 dtype=wanted.dtype,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa" if architecture.attention is not None else None,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
