@@ -53,7 +53,7 @@ STAGED: dict[str, tuple[str, dict[str, Any]]] = {
         "swinv2_tiny_window8_256",
         {"img_size": 32, "embed_dim": 12, "depths": (1, 2), "num_heads": (2, 2), "window_size": 4},
     ),
-    "convnext": ("convnext_atto", {"depths": (1, 2), "dims": (12, 24)}),
+    "convnext": ("convnext_atto", {"depths": (1, 2, 1, 1), "dims": (12, 24, 24, 24)}),
 }
 
 
@@ -108,17 +108,18 @@ def test_blocks_of_stages(kind: str, tmp_path: Path) -> None:
     architecture, arguments = STAGED[kind]
     folder, model = saved(tmp_path / "model", architecture, arguments)
     spec = inspect_backbone(f"timm:{folder}")
-    assert [spec.shape(layer).width for layer in range(spec.n_layers)] == [12, 24, 24]
+    n_layers = 5 if kind == "convnext" else 3
+    assert [spec.shape(layer).width for layer in range(spec.n_layers)] == [12] + [24] * (n_layers - 1)
     found: list[torch.Tensor] = []
     for module in model.eval().modules():
         if type(module).__name__ in ("SwinTransformerBlock", "SwinTransformerV2Block", "ConvNeXtBlock"):
             module.register_forward_hook(lambda module, given, output: found.append(output))
-    backbone = Backbone.load(spec, layers=range(3), device=CPU)
+    backbone = Backbone.load(spec, layers=range(n_layers), device=CPU)
     pixel_values = backbone.pixel_values(random_images(2))
     with torch.no_grad():
         model(pixel_values)
     patches = backbone.activations(pixel_values, "patches")
-    for layer in range(3):
+    for layer in range(n_layers):
         torch.testing.assert_close(patches[layer], tokens_of(found[layer], kind), rtol=0, atol=0)
         alone = Backbone.load(spec, layers=[layer], device=CPU).activations(pixel_values, "patches")
         assert torch.equal(alone[layer], patches[layer])

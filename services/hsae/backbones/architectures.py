@@ -47,9 +47,9 @@ class Architecture(Family):
 _NO_POOLER = MappingProxyType({"add_pooling_layer": False})
 _NO_HEAD = MappingProxyType({"vision_use_head": False})
 # Blocks that scale what they add by a learned vector.
-_SCALED = {"attention": Addition("layer_scale1"), "mlp": Addition("layer_scale2")}
-_PLAIN = {"attention": Addition("attention"), "mlp": Addition("mlp")}
-_TOWER = {"blocks": "encoder.layers.*", "attention": Addition("self_attn"), "mlp": Addition("mlp")}
+_SCALED: dict[str, Any] = {"attention": Addition("layer_scale1"), "mlp": Addition("layer_scale2")}
+_PLAIN: dict[str, Any] = {"attention": Addition("attention"), "mlp": Addition("mlp")}
+_TOWER: dict[str, Any] = {"blocks": "encoder.layers.*", "attention": Addition("self_attn"), "mlp": Addition("mlp")}
 # Networks in stages: each halves the rows and columns, and doubles the width. They have patches alone.
 _STAGED: dict[str, Any] = {"has_class_token": False, "n_special_tokens": 0, "is_staged": True}
 _CONVOLUTIONAL: dict[str, Any] = {

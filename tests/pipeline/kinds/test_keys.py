@@ -72,7 +72,11 @@ KIND_WITH = {
 )
 def test_every_field_is_part_of_the_key(spec, config, others):
     # A new field needs a line above. Of the embeddings the key that they are resolved to counts.
-    defaults = SaeConfig.defaults() if config is SaeConfig else config().model_dump()
+    made = config()
+    fields = {
+        each: getattr(made, each) for each in config.model_fields
+    }  # also those that are left out at their default
+    defaults = SaeConfig.defaults() if config is SaeConfig else fields
     assert set(others) | {"embeddings"} == set(defaults) | {"embeddings"}
     name = {ExtractionConfig: "extraction", ScoringConfig: "scoring", SaeConfig: "sae"}[config]
     first_changed = {"extraction": 0, "sae": 2, "scoring": 3}[name]

@@ -46,7 +46,7 @@ def find(rest: str, *, revision: str | None, cache_dir: Path | None, weights: bo
         )
     elif config is not None:
         return _tagged(architecture, pretrained, config, revision, cache_dir, weights=weights, fetch=fetch)
-    elif "/" in rest:
+    elif "/" in rest and pretrained not in {tag for _, tag in open_clip.list_pretrained()}:
         return hub_files(
             f"open_clip:{rest}",
             rest,
