@@ -50,7 +50,11 @@ def measured_shapes(
 
     def note_stream(layer: int) -> Callable[[nn.Module, Any, Any], None]:
         place = place_of(model, family, RESIDUAL, layer, name)
-        return lambda module, given, output: streams.__setitem__(layer, tuple(place.read(output).shape))
+
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            streams[layer] = tuple(place.read(output).shape)
+
+        return hook
 
     def note(layer: int) -> Callable[[nn.Module, Any, Any], None]:
         place = place_of(model, family, settled.hook, layer, name)
@@ -98,12 +102,15 @@ def layer_of_module(
         nonlocal n_ended
         n_ended += 1
 
+    def note(module: nn.Module, given: Any, output: Any) -> None:
+        at.append(n_ended)
+
     device = next(model.parameters()).device
     with ExitStack() as stack, torch.no_grad():
         for block in paths:
             stack.callback(model.get_submodule(block).register_forward_hook(end).remove)
         module = model.get_submodule(path)
-        stack.callback(module.register_forward_hook(lambda *given: at.append(n_ended)).remove)
+        stack.callback(module.register_forward_hook(note).remove)
         model(**arguments(torch.zeros(_N_IMAGES, 3, *image_size, device=device)))
     return min(at[0], len(paths) - 1) if at else len(paths) - 1
 

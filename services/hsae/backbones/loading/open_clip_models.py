@@ -25,7 +25,7 @@ from hsae.backbones.loading.library_files import (
 from hsae.backbones.spec import HookShape
 from hsae.errors import UserError
 
-PACKAGES = ("torch", "open_clip_torch", "timm")
+PACKAGES: tuple[str, ...] = ("torch", "open_clip_torch", "timm")
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
 _VISUAL = "visual."

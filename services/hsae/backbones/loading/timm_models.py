@@ -21,7 +21,7 @@ from hsae.backbones.loading.library_files import (
 from hsae.backbones.spec import HookShape
 from hsae.errors import UserError
 
-PACKAGES = ("torch", "timm")
+PACKAGES: tuple[str, ...] = ("torch", "timm")
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors",)
 
 
