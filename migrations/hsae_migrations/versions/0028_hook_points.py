@@ -43,7 +43,7 @@ _ANALYSIS_INPUT = """
                e.config AS sae_config,
                s.id AS activation_set_id, s.key AS activation_key, s.layer, s.tokens, s.dtype, s.n_views,
                m.id AS model_id, m.name AS model, m.revision, {d_model},
-               d.id AS dataset_id, d.name AS dataset, a.split, a.n_train, a.n_select, a.n_score{further}
+               d.id AS dataset_id, d.name AS dataset, a.split, a.n_train, a.n_select, a.n_score
         FROM analysis a
         JOIN sae e ON e.id = a.sae_id
         JOIN activation_set s ON s.id = e.activation_set_id
@@ -58,16 +58,15 @@ def upgrade() -> None:
         "activation_set", sa.Column("hook", sa.Text(), nullable=False, server_default="residual", comment=_HOOK)
     )
     op.add_column("activation_set", sa.Column("d_model", sa.BigInteger(), nullable=True, comment=_D_MODEL))
-    view = _ANALYSIS_INPUT.format(d_model="coalesce(s.d_model, m.d_model) AS d_model", further=", s.hook")
+    view = _ANALYSIS_INPUT.format(d_model="coalesce(s.d_model, m.d_model) AS d_model")
     op.execute(f"CREATE OR REPLACE VIEW analysis_input AS {view}")
-    _comment("analysis_input", "hook", _HOOK)
     for (relation, column), (_, comment) in _COMMENTS.items():
         _comment(relation, column, comment)
 
 
 def downgrade() -> None:
-    """Revert. Views that read the view are there, so its column stays, as null."""
-    view = _ANALYSIS_INPUT.format(d_model="m.d_model", further=", NULL::text AS hook")
+    """Revert."""
+    view = _ANALYSIS_INPUT.format(d_model="m.d_model")
     op.execute(f"CREATE OR REPLACE VIEW analysis_input AS {view}")
     # Earlier versions know the residual stream alone: what is of other places would look as if it were of that.
     op.drop_column("activation_set", "d_model")
