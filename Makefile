@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 # Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-faults test-peers lint format docs commands-page bench bench-scores bench-controls bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
+.PHONY: install demo test test-faults test-peers test-libraries lint format docs commands-page bench bench-scores bench-controls bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -51,6 +51,12 @@ test-peers:  ## SAEs made by the code of other packages, in an environment of th
 	.venv-peers/bin/python -m pip install --quiet --editable . --constraint constraints.txt pytest
 	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement tests/sae/exchange/peers.txt
 	HSAE_PEERS=required .venv-peers/bin/python -m pytest tests/sae/exchange/test_peers.py -rs --noconftest --override-ini "addopts=--import-mode=importlib"
+
+test-libraries:  ## Models of timm and open_clip, in an environment of their own (.venv-libraries)
+	test -d .venv-libraries || $(PYTHON) -m venv .venv-libraries
+	.venv-libraries/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[timm,open-clip]' pytest
+	HF_HUB_OFFLINE=1 .venv-libraries/bin/python -m pytest tests/backbones/test_timm.py tests/backbones/test_open_clip.py -rs \
+		--noconftest --override-ini "addopts=--import-mode=importlib"
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .

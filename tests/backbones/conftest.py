@@ -1,6 +1,9 @@
 """Tiny models with random weights, one of each supported type, as folders that save_pretrained wrote."""
 
+import contextlib
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +45,71 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "clip_vision_model": ("CLIPVisionConfig", "CLIPVisionModel", _WIDE, "CLIPImageProcessorPil"),
     "siglip_vision_model": ("SiglipVisionConfig", "SiglipVisionModel", _WIDE, "SiglipImageProcessorPil"),
     "ijepa": ("IJepaConfig", "IJepaModel", _WIDE, "ViTImageProcessorPil"),
+    "beit": ("BeitConfig", "BeitModel", {**_WIDE, "use_relative_position_bias": True}, "BeitImageProcessorPil"),
+    "vit_mae": ("ViTMAEConfig", "ViTMAEModel", {**_WIDE, "mask_ratio": 0.75}, "ViTImageProcessorPil"),
+    "siglip2_vision_model": (
+        "Siglip2VisionConfig",
+        "Siglip2VisionModel",
+        {**{key: value for key, value in _WIDE.items() if key != "image_size"}, "num_patches": 16},
+        "Siglip2ImageProcessorPil",
+    ),
 }
-N_SPECIAL = {"dinov2_with_registers": 4, "dinov3_vit": 3, "deit": 2, "siglip_vision_model": 0, "ijepa": 0}
+N_SPECIAL = {
+    "dinov2_with_registers": 4,
+    "dinov3_vit": 3,
+    "deit": 2,
+    "siglip_vision_model": 0,
+    "siglip2_vision_model": 0,
+    "ijepa": 0,
+}
+# Types whose blocks stand in stages of different widths; all have the widths 12, 24 and 1, 2 blocks.
+STAGED: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "swin": (
+        "SwinConfig",
+        "SwinModel",
+        {"embed_dim": 12, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4, "image_size": 32, "patch_size": 4},
+        "ViTImageProcessorPil",
+    ),
+    "convnext": (
+        "ConvNextConfig",
+        "ConvNextModel",
+        {"hidden_sizes": [12, 24], "depths": [1, 2], "num_stages": 2, "image_size": 32},
+        "ViTImageProcessorPil",
+    ),
+    "convnextv2": (
+        "ConvNextV2Config",
+        "ConvNextV2Model",
+        {"hidden_sizes": [12, 24], "depths": [1, 2], "num_stages": 2, "image_size": 32},
+        "ViTImageProcessorPil",
+    ),
+    "dinov3_convnext": (
+        "DINOv3ConvNextConfig",
+        "DINOv3ConvNextModel",
+        {"hidden_sizes": [12, 24], "depths": [1, 2], "image_size": 32},
+        "ViTImageProcessorPil",
+    ),
+}
+
+
+def import_torchvision() -> None:
+    """Import torchvision, if it is installed, also one of another build than torch: it has no operators then.
+
+    timm and open_clip use none of them, only its Python code, which asks for some when it is imported.
+    """
+    for operator in (None, "nms", "qnms"):
+        if operator is not None:
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            with contextlib.suppress(RuntimeError):  # declared by an earlier call
+                torch.library.define(f"torchvision::{operator}", schema)
+        try:
+            importlib.import_module("torchvision")
+        except ModuleNotFoundError:
+            return
+        except RuntimeError:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+        else:
+            return
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -56,6 +122,8 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def image_processor(class_name: str, size: int = 32, **changes: Any) -> Any:
+    if class_name.startswith("Siglip2"):  # whose images have as many patches of 8 pixels as fit
+        return getattr(transformers, class_name)(patch_size=8, max_num_patches=(size // 8) ** 2, **changes)
     square = {"height": size, "width": size}
     crops = class_name.startswith(("Bit", "CLIP", "DeiT"))
     arguments = {"size": square} | ({"crop_size": square} if crops else {}) | changes
@@ -63,7 +131,7 @@ def image_processor(class_name: str, size: int = 32, **changes: Any) -> Any:
 
 
 def new_model(kind: str, **settings: Any) -> Any:
-    config_class, model_class, tiny, _ = MODELS[kind]
+    config_class, model_class, tiny, _ = (MODELS | STAGED)[kind]
     config = getattr(transformers, config_class)(**{**tiny, **settings})
     return randomise(getattr(transformers, model_class)(config))
 
@@ -95,7 +163,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     def make(kind: str) -> Path:
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
-            made[kind] = save(folder, new_model(kind), image_processor(MODELS[kind][3]))
+            made[kind] = save(folder, new_model(kind), image_processor((MODELS | STAGED)[kind][3]))
         return made[kind]
 
     return make

@@ -194,7 +194,7 @@ def test_repositories_that_lack_something(hub: Hub, tmp_path: Path) -> None:
     def inspect() -> object:
         return inspect_backbone("somebody/lacking", cache_dir=tmp_path / "hub")
 
-    assert "has no config.json, so it is no transformers model" in refusal(inspect)
+    assert "has no config.json, so it is no model that can be read" in refusal(inspect)
     config = {"model_type": "dinov2", "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2}
     (folder / "config.json").write_text(json.dumps(config))
     assert "has no preprocessor_config.json" in refusal(inspect)

@@ -14,13 +14,14 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.spec import check_tokens, n_tokens
 from hsae.errors import UserError
 
-from .conftest import MODELS, N_SPECIAL, edit_json, image_processor, new_model, random_images, randomise, save
+from .conftest import MODELS, N_SPECIAL, STAGED, edit_json, image_processor, new_model, random_images, randomise, save
 
 CPU = torch.device("cpu")
 FINAL_NORM = {
     "dinov3_vit": "norm",
     "clip_vision_model": None,  # its last_hidden_state comes before the norm
     "siglip_vision_model": "post_layernorm",
+    "siglip2_vision_model": "post_layernorm",
 }
 
 
@@ -31,14 +32,35 @@ def reference(
     model = getattr(transformers, MODELS[kind][1]).from_pretrained(folder, dtype=torch.float32).eval()
     flag = {"interpolate_pos_encoding": interpolate} if ARCHITECTURES[kind].interpolation_flag else {}
     with torch.no_grad():
-        output = model(pixel_values, output_hidden_states=True, **flag)
+        output = model(**inputs(kind, model, pixel_values), output_hidden_states=True, **flag)
     norm_name = FINAL_NORM.get(kind, "layernorm")
     norm = getattr(model, norm_name) if norm_name else torch.nn.Identity()
     return output.hidden_states, norm, output.last_hidden_state
 
 
+def inputs(kind: str, model: torch.nn.Module, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the model is given by itself, made patch by patch."""
+    if kind == "vit_mae":
+        model.config.mask_ratio = 0.0
+        n_patches = pixel_values[0, 0].numel() // 64
+        return {"pixel_values": pixel_values, "noise": torch.linspace(0, 1, n_patches).repeat(len(pixel_values), 1)}
+    if kind != "siglip2_vision_model":
+        return {"pixel_values": pixel_values}
+    side = pixel_values.shape[-1] // 8
+    patches = [
+        [image[:, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].permute(1, 2, 0).reshape(-1)
+         for row in range(side) for column in range(side)]
+        for image in pixel_values
+    ]  # fmt: skip
+    return {
+        "pixel_values": torch.stack([torch.stack(rows) for rows in patches]),
+        "pixel_attention_mask": torch.ones(len(pixel_values), side * side, dtype=torch.int64),
+        "spatial_shapes": torch.tensor([[side, side]] * len(pixel_values)),
+    }
+
+
 def test_every_type_that_is_listed_is_tested() -> None:
-    assert set(MODELS) == set(ARCHITECTURES)
+    assert set(MODELS) | set(STAGED) == set(ARCHITECTURES)
     assert set(TOWERS.values()) <= set(MODELS)
 
 
@@ -149,6 +171,7 @@ def test_the_vision_tower_of_an_image_and_text_model(kind: str, tmp_path: Path) 
     config_class, model_class = {
         "clip": (transformers.CLIPConfig, transformers.CLIPModel),
         "siglip": (transformers.SiglipConfig, transformers.SiglipModel),
+        "siglip2": (transformers.Siglip2Config, transformers.Siglip2Model),
     }[kind]
     model = randomise(model_class(config_class(text_config=text, vision_config=MODELS[tower][2])))
     spec = inspect_backbone(str(save(tmp_path, model, image_processor(MODELS[tower][3]))))
@@ -156,7 +179,9 @@ def test_the_vision_tower_of_an_image_and_text_model(kind: str, tmp_path: Path) 
     backbone = Backbone.load(spec, layers=[1], device=CPU)
     pixel_values = backbone.pixel_values(random_images(2))
     with torch.no_grad():
-        expected = model.vision_model(pixel_values, output_hidden_states=True).hidden_states[2]  # type: ignore[operator]
+        expected = model.vision_model(  # type: ignore[operator]
+            **inputs(tower, model, pixel_values), output_hidden_states=True
+        ).hidden_states[2]
     got = backbone.activations(pixel_values, "patches")[1]
     assert torch.equal(got, expected[:, spec.n_prefix_tokens :])
 

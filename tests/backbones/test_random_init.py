@@ -19,6 +19,7 @@ from hsae.backbones.spec import BackboneSpec, RandomInit
 from hsae.errors import UserError
 
 from .conftest import MODELS, N_SPECIAL, edit_json, image_processor, new_model, random_images
+from .test_layers import inputs
 
 CPU = torch.device("cpu")
 
@@ -71,7 +72,7 @@ def test_the_weights_are_those_of_a_new_model_of_transformers(kind: str, describ
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(7)
         model = getattr(transformers, architecture.model_class)(config, **architecture.model_options).eval()
-        hidden_states = model(pixel_values, output_hidden_states=True).hidden_states
+        hidden_states = model(**inputs(kind, model, pixel_values), output_hidden_states=True).hidden_states
     found = backbone.activations(pixel_values, "patches")
     for layer in range(3):  # some types apply their final norm to the last entry
         assert torch.equal(found[layer], hidden_states[layer + 1][:, N_SPECIAL.get(kind, 1) :])
@@ -166,5 +167,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         Backbone.load(inspect_backbone(str(tmp_path), random_seed=0), layers=[0], device=CPU)
     assert "\n" not in str(error.value)
     edit_json(tmp_path / "config.json", model_type="vision_transformer", architecture="vit_base_patch14")
-    with pytest.raises(UserError, match="is of type vision_transformer, which is no supported vision transformer"):
+    with pytest.raises(UserError, match="is of type vision_transformer, which is no supported vision model"):
         inspect_backbone(str(tmp_path), random_seed=0)

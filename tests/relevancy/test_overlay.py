@@ -5,7 +5,7 @@ import pytest
 import transformers
 from PIL import Image
 
-from hsae.backbones.preprocessing import Preprocessing
+from hsae.backbones.preprocessing import Preprocessing, processor_content
 from hsae.relevancy.overlay import VisiblePart, overlay, sheet, visible_part
 
 _CROP = {"crop_size": {"height": 32, "width": 32}}
@@ -22,7 +22,7 @@ PROCESSORS = {
 def test_the_visible_part_is_where_the_model_s_pixels_come_from(name, size, tmp_path):
     class_name, settings = PROCESSORS[name]
     getattr(transformers, class_name)(**settings).save_pretrained(tmp_path)
-    preprocessing = Preprocessing(tmp_path, "model", "BitImageProcessor")
+    preprocessing = Preprocessing(processor_content(tmp_path), "model", "BitImageProcessor")
     part = visible_part(preprocessing.description, size)
     width, height = size
     # Brightness grows from left to right, or from top to bottom: the model's first and last pixels say where it looks.

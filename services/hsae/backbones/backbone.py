@@ -1,57 +1,60 @@
-"""A loaded backbone: computes the residual stream after chosen blocks for images."""
+"""A loaded backbone: computes the activations at a hook point of chosen blocks for images."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hsae.backbones.architectures import ARCHITECTURES, Architecture
-from hsae.backbones.inspection import pair, read_config
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.hooks.places import block_paths, place_of
+from hsae.backbones.hooks.selection import all_tokens, selected
+from hsae.backbones.inputs import pair
+from hsae.backbones.loading.load import load_described
+from hsae.backbones.loading.loaded import Loaded
 from hsae.backbones.preprocessing import Picture, Preprocessing
-from hsae.backbones.random_init import check_libraries
-from hsae.backbones.sources import Source, find, with_weights
-from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
+from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
 from hsae.backbones.traced_pass import TracedPass, traced_pass
 from hsae.devices.numerics import narrow_products, products
 from hsae.devices.precision import Precision
 from hsae.errors import UserError
 
-# Not needed here, and inconsistent with a lower number of blocks.
-_BACKBONE_API = ("out_features", "out_indices", "stage_names")
+
+class _AllReadError(Exception):
+    """Nothing of the rest of a pass is needed."""
 
 
 class Backbone:
-    """A vision transformer up to the deepest requested layer.
+    """A vision model up to the deepest requested layer.
 
-    Layer k is the residual stream after block k, counted from 0, before the final norm. The activations of a layer do
-    not depend on the other requested layers; their last bits may depend on the batch size.
+    Layer k is a hook point of block k, counted from 0: the residual stream after it, before the final norm, unless
+    another one is asked for. The activations of a layer do not depend on the other requested layers; their last bits
+    may depend on the batch size.
     """
 
     def __init__(
         self,
         spec: BackboneSpec,
         layers: tuple[int, ...],
-        model: nn.Module,
-        options: dict[str, Any],
+        loaded: Loaded,
         preprocessing: Preprocessing,
         dtype: torch.dtype,
         precision: Precision = "float32",
+        hook: str = RESIDUAL,
     ) -> None:
-        """Used by `load`. `model` has exactly the blocks 0 to `layers[-1]`; `options` are passed to its forward."""
+        """Used by `load`. The model has at least the blocks 0 to `layers[-1]`."""
         self.spec = spec
         self.layers = layers
-        self._model = model
-        self._blocks = _blocks(model, layers[-1] + 1)
-        self._options = options
+        self.hook = hook
+        self._loaded = loaded
+        self._model = loaded.model
         self._preprocessing = preprocessing
         self._dtype = dtype
         self._precision = precision
+        self._places = {layer: place_of(loaded.model, loaded.family, hook, layer, spec.name) for layer in layers}
 
     @classmethod
     def load(
@@ -63,45 +66,32 @@ class Backbone:
         cache_dir: Path | None = None,
         dtype: torch.dtype = torch.float32,
         precision: Precision = "float32",
+        hook: str = RESIDUAL,
     ) -> Self:
         """Load the blocks up to the deepest of `layers` onto `device`.
 
         Args:
-            spec: identity of the backbone.
+            spec: identity of the backbone, with the shapes of the hook point.
             layers: requested layers.
             device: device for the computation.
             cache_dir: cache of hub downloads; None: the hub's own.
             dtype: weights are cast to this dtype.
             precision: of the matrix products and convolutions of `activations`; the residual stream is `dtype`.
+            hook: which activations of a layer, by the canonical name of the hook point.
 
         Raises:
             ServiceError: the hub cannot be reached, and its cache lacks the weights.
-            UserError: a layer does not exist; the weights are missing, damaged, incomplete or not those of
-                `spec.revision`; or the preprocessing differs from `spec.preprocessing`.
+            UserError: a layer or the hook point does not exist; the weights are missing, damaged, incomplete or not
+                those of `spec.revision`; or the preprocessing differs from `spec.preprocessing`.
         """
         layers = check_layers(spec, layers)
-        architecture = ARCHITECTURES[spec.model_type]
-        random = spec.random_init
-        if random is None:
-            folder = with_weights(spec.name, spec.revision, cache_dir=cache_dir)
-        else:
-            check_libraries(random, spec.name)
-            folder = find(random.files, revision=random.files_revision, cache_dir=cache_dir, weights=False).folder
-        source = Source(spec.name, spec.revision, folder)
-        preprocessing = Preprocessing(folder, spec.name, architecture.processor)
-        if preprocessing.description != spec.preprocessing:
-            raise UserError(
-                f"the preprocessing of {spec.name} is another one here than where the job was submitted: install "
-                "the same versions of transformers (and torchvision, if any) on both, or submit anew"
-            )
-        config = read_config(source, architecture)
-        options: dict[str, Any] = {}
-        if architecture.interpolation_flag:
-            options["interpolate_pos_encoding"] = pair(config.image_size) != preprocessing.image_size
-        seed = None if random is None else random.seed
-        model = _load_model(source, architecture, config, n_blocks=layers[-1] + 1, dtype=dtype, seed=seed)
-        model.eval().requires_grad_(False).to(device)
-        return cls(spec, layers, model, options, preprocessing, dtype, precision)
+        for layer in layers:
+            spec.shape(layer, hook)
+        loaded, preprocessing = load_described(
+            spec, hook, n_blocks=layers[-1] + 1, dtype=dtype, cache_dir=cache_dir
+        )  # fmt: skip
+        loaded.model.eval().requires_grad_(False).to(device)
+        return cls(spec, layers, loaded, preprocessing, dtype, precision, hook)
 
     @property
     def device(self) -> torch.device:
@@ -124,12 +114,13 @@ class Backbone:
 
         Args:
             pixel_values: float32[batch, 3, height, width], from `pixel_values`.
-            tokens: "cls" (n_tokens 1), "patches" (all patch tokens) or "mean" (mean of the patch tokens, n_tokens 1).
+            tokens: "cls" (n_tokens 1), "registers", "patches" (all patch tokens) or "mean" (mean of the patch tokens,
+                n_tokens 1).
 
         Returns:
-            float32[batch, n_tokens, d_model] on the device, by layer.
+            float32[batch, n_tokens, width] on the device, by layer.
         """
-        check_tokens(self.spec, tokens)
+        check_tokens(self.spec, tokens, hook=self.hook)
         collected: dict[int, Tensor] = {}
         device = self.device
         with (
@@ -137,10 +128,15 @@ class Backbone:
             products(self._precision),
             narrow_products(device, self._precision),
             self._collecting(collected, tokens),
+            suppress(_AllReadError),
         ):
             # Not waited for: the host prepares the next part meanwhile.
-            self._model(pixel_values.to(device, self._dtype, non_blocking=True), **self._options)
+            self._model(**self._loaded.arguments(pixel_values.to(device, self._dtype, non_blocking=True)))
         return {layer: collected[layer] for layer in self.layers}
+
+    def shape(self, layer: int) -> HookShape:
+        """What is read at a layer."""
+        return self.spec.shape(layer, self.hook)
 
     @property
     def patch_grid(self) -> tuple[int, int]:
@@ -151,17 +147,30 @@ class Backbone:
         return height // patch_height, width // patch_width
 
     def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
-        """One pass with a graph down to the embeddings; see `hsae.backbones.traced_pass`."""
+        """One pass with a graph down to the embeddings; see `hsae.backbones.traced_pass`.
+
+        Raises:
+            NoAttentionWeightsError: as `traced_pass`.
+            UserError: the blocks of this family do not pass on the residual stream as tokens.
+        """
+        if not self._loaded.is_traceable or self.hook != RESIDUAL:
+            raise UserError(
+                f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be explained: relevancy maps need the"
+                " residual stream of a vision transformer of transformers"
+            )
         images = pixel_values.to(self.device, self._dtype)
-        traced = traced_pass(self._model, self._blocks, images, self._options, attention=attention)
-        self._check_shape(traced.stream)
+        paths = block_paths(self._model, self._loaded.family)
+        blocks = nn.ModuleList([self._model.get_submodule(path) for path in paths])
+        options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}
+        traced = traced_pass(self._model, blocks, images, options, attention=attention)
+        all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
         return traced
 
     @contextmanager
     def _collecting(self, collected: dict[int, Tensor], tokens: Tokens) -> Iterator[None]:
         handles = [
-            self._blocks[layer].register_forward_hook(self._collector(layer, collected, tokens))
-            for layer in self.layers
+            place.module.register_forward_hook(self._collector(layer, collected, tokens))
+            for layer, place in self._places.items()
         ]
         try:
             yield
@@ -172,108 +181,13 @@ class Backbone:
     def _collector(
         self, layer: int, collected: dict[int, Tensor], tokens: Tokens
     ) -> Callable[[nn.Module, Any, Any], None]:
+        place, shape = self._places[layer], self.shape(layer)
+        is_last = layer == self.layers[-1] and not self._loaded.is_cut
+
         def collect(module: nn.Module, arguments: Any, output: Any) -> None:
-            stream = output if isinstance(output, Tensor) else output[0]
-            collected[layer] = self._select(stream, tokens)
+            stream = all_tokens(place.read(output), shape, self.spec.name)
+            collected[layer] = selected(stream, shape, tokens)
+            if is_last:
+                raise _AllReadError
 
         return collect
-
-    def _select(
-        self, stream: Float[Tensor, "batch n_all d_model"], tokens: Tokens
-    ) -> Float[Tensor, "batch n_tokens d_model"]:
-        n_prefix = self.spec.n_prefix_tokens
-        self._check_shape(stream)
-        if tokens == "cls":
-            return stream[:, :1].clone().float()  # a copy, so that the other tokens can be freed
-        patches = stream[:, n_prefix:].float()
-        return patches.mean(dim=1, keepdim=True) if tokens == "mean" else patches
-
-    def _check_shape(self, stream: Float[Tensor, "batch n_all d_model"]) -> None:
-        expected = (self.spec.n_prefix_tokens + self.spec.n_patches, self.spec.d_model)
-        if tuple(stream.shape[1:]) != expected:
-            raise UserError(
-                f"{self.spec.name} gives {tuple(stream.shape[1:])} (tokens, d_model) instead of {expected}: "
-                "its configuration contradicts its preprocessor"
-            )
-
-
-def _load_model(
-    source: Source, architecture: Architecture, full: Any, *, n_blocks: int, dtype: torch.dtype, seed: int | None
-) -> nn.Module:
-    """The first blocks; with a seed their weights are drawn instead of read."""
-    import transformers  # here, because the import takes seconds
-
-    kept = {key: value for key, value in full.to_dict().items() if key not in _BACKBONE_API}
-    kept |= architecture.config_changes
-    config = type(full).from_dict(kept | {"num_hidden_layers": n_blocks})
-    model_class = getattr(transformers, architecture.model_class)
-    with _only_errors_logged():
-        try:
-            drawn = None
-            if seed is not None:
-                drawn = _random_weights(model_class, type(full).from_dict(kept), architecture, seed)
-            model, report = model_class.from_pretrained(
-                source.folder if drawn is None else None,
-                state_dict=drawn,
-                config=config,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-                **architecture.model_options,
-            )
-        except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            if seed is not None:
-                raise UserError(f"{source.name} cannot be initialised ({reason}): correct its config.json") from error
-            raise UserError(
-                f"the weights of {source.name} cannot be loaded ({reason}): fetch the model again"
-            ) from error
-    if report["missing_keys"]:  # transformers would go on with random values
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise UserError(
-            f"the weights of {source.name} lack {len(report['missing_keys'])} tensors ({missing}...): "
-            "they are incomplete or belong to another architecture; fetch the model again"
-        )
-    return model  # type: ignore[no-any-return]
-
-
-def _random_weights(
-    model_class: type[nn.Module], config: Any, architecture: Architecture, seed: int
-) -> dict[str, Tensor]:
-    """The weights of a whole new model as transformers initialises it, float32 on the CPU.
-
-    A weight depends on all numbers that were drawn before it, and in some types on the number of blocks. So the blocks
-    that nobody needs are drawn, too.
-    """
-    with torch.random.fork_rng(devices=[]):  # the random numbers of the process stay as they are
-        torch.default_generator.manual_seed(seed)
-        return model_class(config, **architecture.model_options).state_dict()
-
-
-def _blocks(model: nn.Module, n_blocks: int) -> nn.ModuleList:
-    # The location of the blocks differs between types and versions of transformers. But they are always the only list
-    # of that length.
-    found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_blocks]
-    if len(found) != 1:
-        raise RuntimeError(f"{type(model).__name__} has {len(found)} lists of {n_blocks} modules instead of one")
-    return found[0]
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    # transformers reports every weight of the blocks that are left out.
-    from transformers.utils import logging as transformers_logging
-
-    before = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

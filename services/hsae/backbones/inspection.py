@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hsae.backbones.architectures import ARCHITECTURES, TOWERS, Architecture, vision_type
+from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS, TOWERS, Architecture, vision_type
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.names import library_of
 from hsae.backbones.random_init import as_random
 from hsae.backbones.sources import CONFIG_FILE, Source, find, read_json
-from hsae.backbones.spec import BackboneSize, BackboneSpec
+from hsae.backbones.spec import BackboneSize, BackboneSpec, RandomInit
 from hsae.errors import UserError
+
+if TYPE_CHECKING:
+    from hsae.backbones.loading.described import Described
 
 
 def inspect_backbone(
@@ -18,26 +23,46 @@ def inspect_backbone(
     cache_dir: Path | None = None,
     random_seed: int | None = None,
     accept: Callable[[BackboneSize], object] = lambda size: None,
+    hook: str = RESIDUAL,
 ) -> BackboneSpec:
     """Describe a model. Weights are not loaded; only the checksum of a local folder reads them.
 
     Args:
-        name: hub id or folder.
+        name: hub id or folder; behind a prefix (timm:, open_clip:) a model of another library.
         revision: commit, branch or tag on the hub; None: the main branch.
         cache_dir: cache of hub downloads; None: the hub's own.
         random_seed: the model with weights drawn from this seed, of which only configuration and preprocessor must be
             there; None: with its own weights.
         accept: called with the size, where config.json tells it, before torch is loaded (seconds); may raise.
+        hook: the hook point that `shapes` of the result are of, by its canonical name.
 
     Raises:
         ServiceError: the hub cannot be reached, and its cache lacks the model.
-        UserError: there is no such model or revision; its type is not supported; its preprocessor cannot be used; or a
-            folder lacks the configuration or safetensors weights.
+        UserError: there is no such model or revision; its type is not supported; its preprocessor cannot be used; it
+            has no such hook point; or a folder lacks the configuration or safetensors weights.
     """
+    described = describe(name, revision=revision, cache_dir=cache_dir, random_seed=random_seed, accept=accept)
+    return described.at(hook)
+
+
+def describe(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    random_seed: int | None = None,
+    accept: Callable[[BackboneSize], object] = lambda size: None,
+) -> "Described":
+    """What `inspect_backbone` knows of a model, with its modules to look at. Arguments and errors are the same."""
+    if library_of(name) is not None:
+        # torch comes with it, and the library.
+        from hsae.backbones.loading.libraries import describe_library_model
+
+        return describe_library_model(name, revision=revision, cache_dir=cache_dir, random_seed=random_seed)
 
     def accept_config(path: Path) -> None:
         config = read_json(path)
-        vision_type(config.get("model_type"), name)
+        vision_type(config, name)
         size = _size(config, name)
         if size is not None:
             accept(size)
@@ -46,39 +71,48 @@ def inspect_backbone(
     random = None
     if random_seed is not None:
         source, random = as_random(source, random_seed)
-    from hsae.backbones.preprocessing import Preprocessing  # here, because it loads torch; a wrong name fails before
+    return _described(source, random)
 
-    model_type = vision_type(read_json(source.folder / CONFIG_FILE).get("model_type"), name)
+
+def _described(source: Source, random: RandomInit | None) -> "Described":
+    # here, because it loads torch; a wrong name fails before
+    from hsae.backbones.inputs import n_patches_of, preprocessing_of
+    from hsae.backbones.loading.arguments import arguments_of
+    from hsae.backbones.loading.described import Described
+    from hsae.backbones.loading.transformers_models import family_of, skeleton
+
+    model_type = vision_type(read_json(source.folder / CONFIG_FILE), source.name)
     architecture = ARCHITECTURES[model_type]
     config = read_config(source, architecture)
-    preprocessing = Preprocessing(source.folder, source.name, architecture.processor)
-    height, width = preprocessing.image_size
-    patch_height, patch_width = pair(config.patch_size)
-    n_patches = (height // patch_height) * (width // patch_width)
-    if n_patches == 0:
-        raise UserError(
-            f"{source.name}: its preprocessor gives images of {height}×{width} pixels, less than one patch of "
-            f"{patch_height}×{patch_width}: correct the sizes in its preprocessor_config.json"
-        )
+    preprocessing = preprocessing_of(architecture, config, source.folder, source.name)
     n_registers = int(config.num_register_tokens) if architecture.has_registers else 0
-    return BackboneSpec(
+    spec = BackboneSpec(
         name=source.name,
         revision=source.revision,
         model_type=model_type,
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
+        # Of a staged model these are counted where it is run.
+        n_layers=sum(config.depths) if architecture.is_staged else config.num_hidden_layers,
+        d_model=0 if architecture.is_staged else config.hidden_size,
         n_prefix_tokens=architecture.n_special_tokens + n_registers,
         has_class_token=architecture.has_class_token,
-        n_patches=n_patches,
+        n_patches=0 if architecture.is_staged else n_patches_of(config, preprocessing, source.name),
         preprocessing=preprocessing.description,
         random_init=random,
+        n_registers=n_registers,
+    )
+    return Described(
+        spec,
+        family=lambda hook: family_of(architecture, hook),
+        skeleton=lambda hook: skeleton(architecture, config, hook),
+        arguments=arguments_of(architecture, config, preprocessing.image_size),
     )
 
 
 def _size(config: dict[str, Any], name: str) -> BackboneSize | None:
     """The size of the vision tower; None where transformers' default counts, or a value is no good."""
-    tower = config.get("vision_config") if config.get("model_type") in TOWERS else config
-    if not isinstance(tower, dict):
+    model_type = config.get("model_type")
+    tower = config.get("vision_config") if model_type in {*TOWERS, *LANGUAGE_MODELS} else config
+    if not isinstance(tower, dict) or ARCHITECTURES[vision_type(config, name)].is_staged:
         return None
     n_layers, d_model = tower.get("num_hidden_layers"), tower.get("hidden_size")
     if type(n_layers) is not int or type(d_model) is not int or min(n_layers, d_model) < 1:
@@ -95,22 +129,20 @@ def read_config(source: Source, architecture: Architecture) -> Any:
     import transformers  # here, because the import takes seconds
     from huggingface_hub.errors import StrictDataclassError
 
-    config_class = getattr(transformers, architecture.config_class)
+    content = read_json(source.folder / CONFIG_FILE)
+    config_class = getattr(transformers, LANGUAGE_MODELS.get(content["model_type"], architecture.config_class))
     try:
         config = config_class.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{source.name}: its {CONFIG_FILE} is no good ({reason}): fetch the model again") from error
+    if content["model_type"] in LANGUAGE_MODELS:
+        config = config.vision_config
+    projection = content.get("projection_dim")
+    if content["model_type"] in TOWERS and type(projection) is int:  # of the pair; the tower's own may be the default
+        config.projection_dim = projection
     if config.num_channels != 3:
         raise UserError(
             f"{source.name} reads {config.num_channels} channels, not red, green and blue: choose another model"
         )
     return config
-
-
-def pair(size: Any) -> tuple[int, int]:
-    """(height, width) of a size in a configuration; one number means a square."""
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width

@@ -4,7 +4,7 @@ It uses the PIL backend if transformers has it, so that results do not depend on
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,11 +61,11 @@ class Preprocessing:
         description: everything that determines the result, as JSON values.
     """
 
-    def __init__(self, folder: Path, name: str, default_processor: str) -> None:
-        """Read the preprocessor file in `folder`.
+    def __init__(self, content: Mapping[str, Any], name: str, default_processor: str) -> None:
+        """Make the processor that a preprocessor file describes.
 
         Args:
-            folder: folder of the model.
+            content: of the file, as `processor_content` reads it.
             name: name of the model, for messages.
             default_processor: image processor to use if the file has no `image_processor_type`, as old files.
 
@@ -73,7 +73,7 @@ class Preprocessing:
             UserError: transformers has no such processor, or needs torchvision for it, which is not installed; or the
                 output size depends on the image.
         """
-        content = _processor_content(folder)
+        content = dict(content)
         base, backend, processor_class = _processor_class(content, name, default_processor)
         try:
             self._processor = processor_class.from_dict(content)
@@ -175,7 +175,12 @@ class Preprocessing:
         return height, width
 
 
-def _processor_content(folder: Path) -> dict[str, Any]:
+def processor_content(folder: Path) -> dict[str, Any]:
+    """What the preprocessor file in a model's folder says of its image processor.
+
+    Raises:
+        UserError: it says nothing.
+    """
     path = next(folder / file for file in PROCESSOR_FILES if (folder / file).is_file())
     content = read_json(path)
     if path.name == "processor_config.json":

@@ -19,6 +19,7 @@ WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 
 _LOCAL_REVISION = "sha256-"
+_TOWER = ".vision_tower."
 # Raised by the HTTP client during a transfer; its library differs between hub versions.
 _TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 _GIVE_LOCAL = "give a local folder (--model PATH, or HSAE_MODEL)"
@@ -64,29 +65,44 @@ def find(
         raise UserError(f"{name} is a file: give the folder that holds the model's {CONFIG_FILE}")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise UserError(f"there is no folder {name}: correct the path, or give a hub id such as facebook/dinov2-base")
-    config = _download(name, CONFIG_FILE, revision=revision, cache_dir=cache_dir)
+    config = hub_file(name, CONFIG_FILE, revision=revision, cache_dir=cache_dir)
     accept(config)
     commit = config.parent.name
-    if _first(name, PROCESSOR_FILES, commit=commit, cache_dir=cache_dir) is None:
+    if first_hub_file(name, PROCESSOR_FILES, commit=commit, cache_dir=cache_dir) is None:
         raise _no_processor(f"{name} at revision {commit}")
     return Source(name, commit, config.parent)
 
 
-def with_weights(name: str, revision: str, *, cache_dir: Path | None) -> Path:
-    """The folder that `find` returns, with the weights; they are downloaded if necessary."""
+def with_weights(
+    name: str, revision: str, *, cache_dir: Path | None, wanted: Callable[[str], bool] = lambda tensor: True
+) -> Path:
+    """The folder that `find` returns, with the weights; they are downloaded if necessary.
+
+    Of weights in several files only those are downloaded that have a tensor whose name is `wanted`.
+    """
     folder = find(name, revision=revision, cache_dir=cache_dir).folder
     if revision.startswith(_LOCAL_REVISION):
         return folder
-    found = _first(name, (WEIGHTS_FILE, WEIGHTS_INDEX_FILE), commit=revision, cache_dir=cache_dir)
+    found = first_hub_file(name, (WEIGHTS_FILE, WEIGHTS_INDEX_FILE), commit=revision, cache_dir=cache_dir)
     if found is None:
-        raise _no_weights(f"{name} at revision {revision}")
+        raise no_weights(f"{name} at revision {revision}")
     if found.name == WEIGHTS_INDEX_FILE:
         weight_map = read_json(found).get("weight_map")
         if not isinstance(weight_map, dict):
             raise UserError(f"{found} lists no weights: fetch the model again")
-        for file in sorted(set(weight_map.values())):
-            _download(name, file, revision=revision, cache_dir=cache_dir)
+        for file in sorted({file for tensor, file in weight_map.items() if wanted(tensor)}):
+            hub_file(name, file, revision=revision, cache_dir=cache_dir)
     return folder
+
+
+def is_of_tower(tensor: str) -> bool:
+    """Whether a tensor of a language model that sees belongs to its vision tower."""
+    return _TOWER in f".{tensor}"
+
+
+def tower_key(tensor: str) -> str:
+    """The name that such a tensor has in the tower by itself."""
+    return f".{tensor}".partition(_TOWER)[2]
 
 
 def description_files(folder: Path) -> list[Path]:
@@ -127,7 +143,7 @@ def _local(folder: Path, revision: str | None, accept: Callable[[Path], object],
     if weights:
         stored = list(folder.glob("*.safetensors"))
         if not stored:
-            raise _no_weights(f"folder {folder}")
+            raise no_weights(f"folder {folder}")
         others = [folder / file for file in (CONFIG_FILE, *PROCESSOR_FILES, WEIGHTS_INDEX_FILE)]
         files = [*stored, *(path for path in others if path.is_file())]
     else:
@@ -140,8 +156,13 @@ def _local(folder: Path, revision: str | None, accept: Callable[[Path], object],
     return Source(str(folder), actual, folder)
 
 
-def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> Path:
-    """One file of a hub repository, from the cache if possible."""
+def hub_file(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> Path:
+    """One file of a hub repository, from the cache if possible.
+
+    Raises:
+        ServiceError: the hub cannot be reached, and its cache lacks the file.
+        UserError: there is no such repository, revision or file, or no access to it.
+    """
     at = f" at revision {revision}" if revision else ""
     try:
         if not _is_cached(name, file, revision=revision, cache_dir=cache_dir):
@@ -174,7 +195,7 @@ def _download(name: str, file: str, *, revision: str | None, cache_dir: Path | N
             f"or {_GIVE_LOCAL}"
         ) from error
     except errors.EntryNotFoundError as error:
-        raise UserError(f"{name}{at} has no {file}, so it is no transformers model: choose another one") from error
+        raise UserError(f"{name}{at} has no {file}, so it is no model that can be read: choose another one") from error
     except (errors.HfHubHTTPError, _TRANSPORT_ERROR, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ServiceError(f"cannot fetch {file} of {name}{at} from the hub ({reason}): try again") from error
@@ -210,8 +231,11 @@ def _ask_for(name: str, file: str, revision: str | None) -> None:
         raise _UnreachableError(str(error)) from error
 
 
-def _first(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | None) -> Path | None:
-    """The first of `files` that the repository has at `commit`; without a connection if the file is in the cache."""
+def first_hub_file(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | None) -> Path | None:
+    """The first of `files` that the repository has at `commit`; without a connection if the file is in the cache.
+
+    None: it has none. Raises as `hub_file`.
+    """
     unreachable: ServiceError | None = None
     for file in files:
         cached = huggingface_hub.try_to_load_from_cache(name, file, cache_dir=cache_dir, revision=commit)
@@ -220,7 +244,7 @@ def _first(name: str, files: Sequence[str], *, commit: str, cache_dir: Path | No
         if cached is not None or unreachable is not None:  # known to be absent, or the hub is unreachable
             continue
         try:
-            return _download(name, file, revision=commit, cache_dir=cache_dir)
+            return hub_file(name, file, revision=commit, cache_dir=cache_dir)
         except ServiceError as error:
             unreachable = error
         except UserError as error:
@@ -238,7 +262,8 @@ def _no_processor(where: str) -> UserError:
     )
 
 
-def _no_weights(where: str) -> UserError:
+def no_weights(where: str) -> UserError:
+    """The mistake that a model has no weights that may be read."""
     return UserError(
         f"{where} has no weights in safetensors format (pickled ones are not read): "
         "convert the model with transformers' save_pretrained, or take random weights with --random-init SEED"

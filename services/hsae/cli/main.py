@@ -20,6 +20,7 @@ _COMMANDS = {
     "gc": LazyCommand("hsae.cli.service.gc:gc", "Delete objects of the bucket that no row of the catalog refers to."),
     "jobs": LazyCommand("hsae.cli.jobs:jobs", "List, show, watch, cancel and retry jobs."),
     "metrics": LazyCommand("hsae.cli.service.metrics:metrics", "Serve Prometheus metrics of jobs, queues and workers."),
+    "models": LazyCommand("hsae.cli.models:models", "List and show the models whose activations can be read."),
     "report": LazyCommand(
         "hsae.cli.report:report", "Write a STUDY as one HTML file that opens in any browser, without a network."
     ),

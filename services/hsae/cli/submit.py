@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
+from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL, is_path
 from hsae.backbones.spec import Tokens
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
@@ -32,7 +33,11 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.command()
 @click.option("--layer", "layer", type=int, multiple=True, help="0-based layer; may be given several times.")
 @click.option("--layers", help="Layers as a list of numbers and ranges (0-3,8), or `all`.")
-@click.option("--model", help="Backbone: hub id or local folder.  [default: HSAE_MODEL, facebook/dinov2-base]")
+@click.option(
+    "--model",
+    help="Backbone: hub id or local folder, timm:NAME or open_clip:NAME/PRETRAINED.  [default: HSAE_MODEL,"
+    " facebook/dinov2-base]",
+)
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 @click.option(
     "--random-init",
@@ -57,8 +62,21 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     type=click.Choice(get_args(Tokens)),
     default="cls",
     show_default=True,
-    help="Which activations of an image: class token, every patch token, or the mean of the patch tokens.",
+    help="Which activations of an image: class token, register tokens, every patch token, or the mean of the patch"
+    " tokens.",
 )
+@click.option(
+    "--hook",
+    default=RESIDUAL,
+    show_default=True,
+    metavar="NAME|PATH",
+    help="Where in the model: residual (the stream after a block), attention or mlp (what they add to it), embedding"
+    " (after the projection), or the path of a module (encoder.layer.8.mlp; a * for every block). See `models show`.",
+)
+@click.option(
+    "--patches-per-image", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="With --tokens patches: how many are drawn of every image by --seed; 0: all.",
+)  # fmt: skip
 @click.option(
     "--dtype",
     type=click.Choice(get_args(StoredDtype)),
@@ -192,8 +210,10 @@ def submit(
         ctx.exit(1)
 
 
-def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...] | Literal['all']":
-    """The layers given by `--layer` and `--layers`.
+def chosen_layers(
+    layer: tuple[int, ...], layers: str | None, *, may_be_none: bool = False
+) -> "tuple[int, ...] | Literal['all']":
+    """The layers given by `--layer` and `--layers`; none if that is allowed, as where a hook point names its layer.
 
     Raises:
         UserError: none is given, or the list cannot be read.
@@ -205,7 +225,7 @@ def chosen_layers(layer: tuple[int, ...], layers: str | None) -> "tuple[int, ...
     if listed == "all":
         return "all"
     chosen = {*layer, *listed}
-    if not chosen:
+    if not chosen and not may_be_none:
         raise UserError("no layer is given: add --layer 8, --layers 0-3,8, --layers all, or --spec study.yaml")
     return tuple(sorted(chosen))
 
@@ -229,7 +249,8 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
 
-    layers = chosen_layers(options["layer"], options["layers"])
+    names_layer = options["hook"] == EMBEDDING or is_path(options["hook"])
+    layers = chosen_layers(options["layer"], options["layers"], may_be_none=names_layer)
     if options["sae_from"] and not options["trains"]:
         options = options | {"kinds": ()}
     tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "rows", "seed")
@@ -252,8 +273,10 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
                 "dtype": options["dtype"],
                 "precision": chosen_precision(options["compute_dtype"], options["dtype"]),
                 "n_views": options["views"],
-                # Only the augmented views need a seed: another one must not extract the plain images anew.
-                "seed": options["seed"] if options["views"] > 1 else 0,
+                # Only what is drawn needs a seed: another one must not extract the plain images anew.
+                "seed": options["seed"] if options["views"] > 1 or options["patches_per_image"] else 0,
+                "hook": options["hook"],
+                "patches_per_image": options["patches_per_image"],
             }
             | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
             connections.settings,

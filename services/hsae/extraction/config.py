@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import Tokens
 from hsae.devices.precision import Precision
 from hsae.frozen_model import FrozenModel
@@ -14,13 +15,15 @@ StoredDtype = Literal["float32", "bfloat16"]
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
 """What a user may ask for: a precision, or auto, which is that of the stored type."""
 # Added later, and therefore left out at their default: the keys of earlier activations stay.
-_LEFT_OUT = ("precision", "part_images")
+_LEFT_OUT = ("precision", "part_images", "hook", "patches_per_image")
 
 
 class ExtractionConfig(FrozenModel):
     """How images become stored activations; every field changes the stored bytes."""
 
-    tokens: Tokens = Field(default="cls", description="class token, patch tokens, or the mean of the patch tokens")
+    tokens: Tokens = Field(
+        default="cls", description="class token, register tokens, patch tokens, or the mean of the patch tokens"
+    )
     dtype: StoredDtype = Field(default="float32", description="stored type of the activations")
     n_views: int = Field(
         default=1, ge=1, le=64, description="1 + augmented views per image, used as training rows only"
@@ -32,7 +35,7 @@ class ExtractionConfig(FrozenModel):
     max_image_pixels: int = Field(
         default=178_956_970, gt=0, description="larger images are skipped (decompression bombs)"
     )
-    seed: int = Field(default=0, ge=0, description="seed of the augmented views")
+    seed: int = Field(default=0, ge=0, description="seed of the augmented views and of drawn patches")
     precision: Precision = Field(
         default="float32", description="of the backbone's matrix products and convolutions; its sums are float32"
     )
@@ -41,6 +44,14 @@ class ExtractionConfig(FrozenModel):
         ge=1,
         le=10**5,
         description="images of a batch that go through the backbone at once; none: all. It decides the last bits",
+    )
+    hook: str = Field(
+        default=RESIDUAL,
+        min_length=1,
+        description="hook point: residual, attention, mlp, embedding, or the path of a module",
+    )
+    patches_per_image: int = Field(
+        default=0, ge=0, description="with tokens patches, how many are drawn of every view by the seed; 0: all"
     )
 
     @model_serializer(mode="wrap")
@@ -53,6 +64,11 @@ class ExtractionConfig(FrozenModel):
     def images_at_once(self) -> int:
         """How many images go through the backbone at once, at most."""
         return min(self.part_images or self.batch_size, self.batch_size)
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn at random, so that the seed counts."""
+        return self.n_views > 1 or self.patches_per_image > 0
 
 
 def chosen_precision(asked: ComputeDtype, stored: StoredDtype) -> Precision:
@@ -67,5 +83,6 @@ def complete_extraction(given: Mapping[str, Any], settings: Settings) -> Extract
         pydantic.ValidationError: for values that cannot be.
     """
     # An image has hundreds of patch tokens, so fewer images make a shard of the same size.
-    shard_images = 64 if given.get("tokens") == "patches" else ExtractionConfig.model_fields["shard_images"].default
+    all_patches = given.get("tokens") == "patches" and not given.get("patches_per_image")
+    shard_images = 64 if all_patches else ExtractionConfig.model_fields["shard_images"].default
     return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": settings.max_image_pixels, **given})

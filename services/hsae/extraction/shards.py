@@ -1,6 +1,6 @@
 """One pass of a backbone over a range of images: the activations of every layer asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.held_batch import HeldBatch, n_tokens_of
+from hsae.extraction.held_batch import HeldBatch, n_rows_of_image
+from hsae.extraction.patch_sample import drawn_patches
 from hsae.extraction.prepare import ListedImage
 
 
@@ -58,10 +59,10 @@ def extract_shard(
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
     """
-    n_tokens = n_tokens_of(backbone, extraction.tokens)
+    n_tokens = n_rows_of_image(backbone, extraction)
     most_rows = len(listed) * extraction.n_views * n_tokens
     dtype: torch.dtype = getattr(torch, extraction.dtype)
-    activations = {layer: torch.empty(most_rows, backbone.spec.d_model, dtype=dtype) for layer in backbone.layers}
+    activations = {layer: torch.empty(most_rows, backbone.shape(layer).width, dtype=dtype) for layer in backbone.layers}
     paths = {entry.image: entry.path for entry in listed}
     image_index: list[torch.Tensor] = []
     view_index: list[torch.Tensor] = []
@@ -75,7 +76,7 @@ def extract_shard(
                 held = HeldBatch(backbone, extraction, len(batch.images), spare_memory=spare_memory)
                 first = 0
                 for part in torch.split(pixel_values, extraction.images_at_once):
-                    held.put(first, backbone.activations(part, extraction.tokens))
+                    held.put(first, _kept(backbone.activations(part, extraction.tokens), batch.images[first : first + len(part)], view, extraction))
                     first += len(part)
                 held.to_cpu()
                 _check_finite(held, backbone, [paths[image] for image in batch.images])
@@ -91,6 +92,16 @@ def extract_shard(
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
     read = {layer: values[:n_rows] for layer, values in activations.items()}
     return ShardResult(read, rows_image, rows_view, tuple(skipped))
+
+
+def _kept(
+    found: Mapping[int, Float[Tensor, "batch n_tokens width"]],
+    images: Sequence[int],
+    view: int,
+    extraction: ExtractionConfig,
+) -> dict[int, Float[Tensor, "batch n_kept width"]]:
+    """What is stored of the activations of some images, by layer."""
+    return {layer: drawn_patches(values, images, view, extraction) for layer, values in found.items()}
 
 
 def _check_finite(held: HeldBatch, backbone: Backbone, paths: Sequence[str]) -> None:

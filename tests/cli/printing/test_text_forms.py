@@ -15,9 +15,9 @@ from hsae.cli.printing.output import cell
 ELSEWHERE = {
     "up": "tests/embedded", "down": "tests/embedded", "demo": "tests/demo",
     "worker": "tests/cli/service/test_worker.py", "explore": "tests/explorer",
-    "metrics": "tests/monitoring", "db reader": "tests/security/test_reader.py",
+    "models show": "tests/cli/models", "metrics": "tests/monitoring", "db reader": "tests/security/test_reader.py",
 }  # fmt: skip
-"""Commands that print no rows and start servers, or change what all databases of a server share."""
+"""Commands that print no rows and start servers, or change what all databases of a server share, or load torch."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ CASES = [
     Case("sae export 1 --to {peer}-out", ("Wrote SAE 1 to", "model.safetensors", "from_pretrained")),
     Case("taxonomy show dog.n.01", ("canine.n.02", "puppy.n.01", "direct hyponyms")),
     Case("db query 'SELECT id, state, result FROM job ORDER BY id'", ("n_images", "cancelled"), keys=("id", "state")),
+    Case("models list", ("dinov2_with_registers", "timm:vit_base_patch14_dinov2"), keys=("type", "library", "tokens")),
     Case("db current", ("up to date",)),
     Case("db upgrade", ("up to date",)),
     Case("db url", ("postgresql://",)),

@@ -155,7 +155,7 @@ def test_a_model_type_that_is_not_supported(admin, ready, described, tmp_path):
     (folder / "config.json").write_text('{"model_type": "timm_wrapper", "architecture": "vit_base_patch14_dinov2"}')
     assert_one_line(
         admin(ready, "submit", "--layer", 1, "--model", folder, "--random-init", 0),
-        "is of type timm_wrapper, which is no supported vision transformer",
+        "is of type timm_wrapper, which is no supported vision model",
     )
 
 

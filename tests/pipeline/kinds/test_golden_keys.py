@@ -62,6 +62,17 @@ _NOT_RESAMPLED = {"n_replicates": 0, "n_tree_shuffles": 0}  # as before there we
             "023505898ee3976e494a592bbb3614df353137d57fa0c4982e5f3f1dfa359643",
         ),
         (ExtractionConfig(tokens="mean"), 11, "8d0b93e6e74f0ac36b02278a17ea4d1f5a707065e3f06a803a3c7ed1f153ebd7"),
+        (ExtractionConfig(hook="mlp"), 8, "523494103e1f33009c43c4dffb5e05b03d54ab2b824b8b7bffa05d8d9eb39058"),
+        (
+            ExtractionConfig(tokens="patches", patches_per_image=16, seed=3),
+            8,
+            "bc48f0cfcce8fd5030f989a7ffa50e150db616164f69d338acd5a6b4123bdf0c",
+        ),
+        (
+            ExtractionConfig(hook="encoder.layer.*.mlp.fc1", tokens="registers"),
+            8,
+            "a95c68b2b53f67d622cf35ba9a3d2594a69cbf730b040eaad097434b088218b4",
+        ),
     ],
 )
 def test_activation_sets(extraction, layer, key):

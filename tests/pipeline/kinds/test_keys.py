@@ -45,6 +45,8 @@ OTHER_EXTRACTION = {
     "seed": 3,
     "precision": "tf32",
     "part_images": 4,
+    "hook": "mlp",
+    "patches_per_image": 4,
 }
 OTHER_SCORING = {
     "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,

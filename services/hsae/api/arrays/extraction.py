@@ -16,7 +16,7 @@ from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 from hsae.pipeline.planning.layer_list import parse_layers
 
-_TOKENS: tuple[Tokens, ...] = ("cls", "patches", "mean")
+_TOKENS: tuple[Tokens, ...] = ("cls", "registers", "patches", "mean")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +25,9 @@ class Extracted:
 
     Attributes:
         spec: identity and shape of the backbone.
-        tokens: `cls`, `patches` or `mean`.
-        activations: by layer float32[n_images, d_model]; for patches float32[n_images, n_tokens, d_model].
+        tokens: `cls`, `registers`, `patches` or `mean`.
+        activations: by layer float32[n_images, d_model]; for patches and registers
+            float32[n_images, n_tokens, d_model].
     """
 
     spec: BackboneSpec
@@ -64,7 +65,7 @@ def extract(
     device: str = "auto",
     batch_size: int = 32,
 ) -> Extracted:
-    """Compute a vision transformer's residual stream for images, without any server.
+    """Compute a vision model's residual stream for images, without any server.
 
     The images are read, checked and preprocessed as by the pipeline. All activations are kept in memory.
 
@@ -72,7 +73,8 @@ def extract(
         images: paths, Pillow images, or uint8[height, width, 3].
         model: hub id or folder.
         layers: numbers of blocks from 0, a list such as "0-3,8", or "all".
-        tokens: class token ("cls"), every patch token ("patches"), or the mean of the patch tokens ("mean").
+        tokens: class token ("cls"), register tokens ("registers"), every patch token ("patches"), or the mean of the
+            patch tokens ("mean").
         revision: branch, tag or commit of a hub model.
         device: "auto", "cpu" or "cuda".
         batch_size: images per forward pass; may change the last bits.
@@ -90,7 +92,7 @@ def extract(
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
     for batch in image_activations(backbone, images, tokens, batch_size=batch_size):
         for layer, values in batch.items():
-            found[layer].append(values.numpy() if tokens == "patches" else values[:, 0].numpy())
+            found[layer].append(values.numpy() if tokens in ("patches", "registers") else values[:, 0].numpy())
     return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted})
 
 

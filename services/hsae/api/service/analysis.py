@@ -140,6 +140,7 @@ class Analysis(AnalysisTables):
             layers=(self.layer,),
             device=pick_device(settings),
             cache_dir=settings.model_cache,
+            hook=self._extraction.extraction.hook,
         )
 
     @cached_property

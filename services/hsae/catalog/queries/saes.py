@@ -19,8 +19,8 @@ _SAES = """
            e.cknna, e.cknna_shuffled, e.train_cknna, e.decoder_coherence, e.decoder_coherence_max,
            e.decoder_coherence_random, e.class_accuracy, e.class_accuracy_reconstructed, e.class_accuracy_chance,
            e.train_fvu, e.train_cosine, e.train_l0, e.train_dead_share, e.dead_share, e.metrics,
-           e.weights_sha256, e.created_at, e.job_id, t.layer, t.tokens, t.id AS activation_set, m.name AS model,
-           m.d_model, d.name AS dataset, e.config -> 'imported' ->> 'name' AS imported,
+           e.weights_sha256, e.created_at, e.job_id, t.layer, t.tokens, t.hook, t.id AS activation_set, m.name AS model,
+           coalesce(t.d_model, m.d_model) AS d_model, d.name AS dataset, e.config -> 'imported' ->> 'name' AS imported,
            (SELECT max(a.id) FROM analysis a WHERE a.sae_id = e.id) AS analysis_id
     FROM sae e JOIN activation_set t ON t.id = e.activation_set_id
     JOIN model m ON m.id = t.model_id JOIN dataset d ON d.id = t.dataset_id

@@ -24,8 +24,10 @@ class ActivationSet(Base):
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), comment="the backbone")
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), comment="the data set")
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that makes it")
-    layer: Mapped[int] = mapped_column(SmallInteger, comment="0-based block whose output (residual stream) it is")
-    tokens: Mapped[str] = mapped_column(comment="cls, patches or mean")
+    layer: Mapped[int] = mapped_column(
+        SmallInteger, comment="0-based block whose output (residual stream) it is, unless hook says otherwise"
+    )
+    tokens: Mapped[str] = mapped_column(comment="cls, registers, patches or mean")
     dtype: Mapped[str] = mapped_column(comment="stored type: float32 or bfloat16")
     n_views: Mapped[int] = mapped_column(comment="1 + augmented views per image (training rows only)")
     n_rows: Mapped[int | None] = mapped_column(comment="stored rows; null until published")
@@ -35,6 +37,14 @@ class ActivationSet(Base):
         comment="checksum of activations/<key>/manifest-<checksum>.json; null until published"
     )
     created_at: Mapped[CreatedAt]
+    hook: Mapped[str] = mapped_column(
+        server_default="residual",
+        comment="which activations of the layer: residual (the stream after the block), attention, mlp, embedding, or"
+        " the path of a module",
+    )
+    d_model: Mapped[int | None] = mapped_column(
+        comment="numbers in a row; null in sets of earlier versions, whose rows are as wide as the model's d_model"
+    )
 
 
 class ActivationShard(Base):

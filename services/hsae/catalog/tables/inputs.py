@@ -17,12 +17,21 @@ class Model(Base):
     )
 
     id: Mapped[Identity64] = mapped_column(comment="primary key")
-    name: Mapped[str] = mapped_column(comment="hub id (facebook/dinov2-base) or local folder")
+    name: Mapped[str] = mapped_column(
+        comment="hub id (facebook/dinov2-base) or local folder, behind timm: or open_clip: of those libraries"
+    )
     revision: Mapped[str] = mapped_column(comment="hub commit hash, or sha256-... over the files of a local folder")
-    model_type: Mapped[str] = mapped_column(comment="architecture as transformers names it, such as dinov2")
+    model_type: Mapped[str] = mapped_column(
+        comment="architecture as transformers names it, such as dinov2; of other libraries timm or open_clip and the"
+        " class"
+    )
     n_layers: Mapped[int] = mapped_column(comment="number of transformer blocks; layers count from 0")
-    d_model: Mapped[int] = mapped_column(comment="width of the residual stream")
-    n_patches: Mapped[int] = mapped_column(comment="patch tokens per image after preprocessing")
+    d_model: Mapped[int] = mapped_column(
+        comment="width of the residual stream; where blocks differ, after the last one"
+    )
+    n_patches: Mapped[int] = mapped_column(
+        comment="patch tokens per image after preprocessing; where blocks differ, after the last one"
+    )
     preprocessing: Mapped[Json] = mapped_column(comment="settings of the image processor")
     created_at: Mapped[CreatedAt]
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import BackboneSpec
 from hsae.datasets import DecodedImage, ImageFile, MemoryBudget, UnreadableImageError
 from hsae.errors import ServiceError, UserError
@@ -31,7 +32,10 @@ class ModelAbsentError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An analysis as an encoder needs it; `dtype` is the one in which its extraction keeps activations."""
+    """An analysis as an encoder needs it; `dtype` is the one in which its extraction keeps activations.
+
+    `hook` is the hook point whose activations they are.
+    """
 
     spec: BackboneSpec
     layer: int
@@ -41,6 +45,7 @@ class Wanted:
     sae_config: dict[str, Any]
     weights_sha256: str
     threshold: float
+    hook: str = RESIDUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
     """
     query = """
         SELECT j.request -> 'model' AS spec, i.layer, i.tokens, i.dtype, i.sae_key, i.sae_config,
-               e.weights_sha256, i.scoring
+               e.weights_sha256, i.scoring, s.hook
         FROM analysis_input i
         JOIN sae e ON e.id = i.sae_id
         JOIN activation_set s ON s.id = i.activation_set_id
@@ -73,7 +78,8 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
         raise UserError("This analysis does not say which backbone it is of: submit it again.") from error
     threshold = float((row.scoring or {}).get("threshold", 0.0))
     return Wanted(
-        spec, row.layer, row.tokens, row.dtype, row.sae_key, row.sae_config, row.weights_sha256, threshold
+        spec, row.layer, row.tokens, row.dtype, row.sae_key, row.sae_config, row.weights_sha256, threshold,
+        row.hook,
     )  # fmt: skip
 
 
@@ -84,7 +90,7 @@ class Encoder:
         self._settings, self._store = settings, store
         self._budget = MemoryBudget(_BYTES_IN_FLIGHT)
         self._lock = Lock()
-        self._backbone: tuple[tuple[str, int], Any] | None = None
+        self._backbone: tuple[tuple[str, int, str], Any] | None = None
         self._sae: tuple[str, Any] | None = None
 
     def encode(self, content: bytes, wanted: Wanted) -> EncodedImage:
@@ -122,7 +128,7 @@ class Encoder:
     def _load_backbone(self, wanted: Wanted) -> Any:
         from hsae.backbones.backbone import Backbone  # as torch
 
-        key = (wanted.spec.revision, wanted.layer)
+        key = (wanted.spec.revision, wanted.layer, wanted.hook)
         if self._backbone is None or self._backbone[0] != key:
             import torch  # as above
 
@@ -133,6 +139,7 @@ class Encoder:
                     layers=(wanted.layer,),
                     device=torch.device("cpu"),
                     cache_dir=self._settings.model_cache,
+                    hook=wanted.hook,
                 )
             except UserError as error:
                 raise ModelAbsentError(str(error)) from error

@@ -111,7 +111,8 @@ class Asked:
             return self
         extraction = self.extraction
         if extraction.n_views > 1:
-            extraction = extraction.model_copy(update={"n_views": 1, "seed": 0})
+            seed = extraction.seed if extraction.patches_per_image else 0
+            extraction = extraction.model_copy(update={"n_views": 1, "seed": seed})
         return replace(self, dataset=self.score_dataset, score_dataset=None, extraction=extraction)
 
     @property

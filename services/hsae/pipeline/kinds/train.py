@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import delete, exists, null, select, update
+from sqlalchemy import delete, exists, func, null, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, Model, Sae, SaeCurve
@@ -94,7 +94,8 @@ class TrainStage(Stage[TrainRequest]):
 
     def pass_bytes(self, request: TrainRequest, session: Session) -> int:
         """In float32 encoder and decoder, their gradients and Adam's two moments of each; the latents of a batch."""
-        of_set = select(Model.d_model).join(ActivationSet, ActivationSet.model_id == Model.id)
+        width = func.coalesce(ActivationSet.d_model, Model.d_model)
+        of_set = select(width).select_from(Model).join(ActivationSet, ActivationSet.model_id == Model.id)
         d_model = session.execute(of_set.where(ActivationSet.key == request.activation_key)).scalar_one_or_none() or 0
         n_latents = request.sae.expansion * d_model
         return 4 * n_latents * (4 * 2 * d_model + (request.sae.batch_size or _LARGEST_BATCH))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec, Tokens
 from hsae.catalog import ActivationSet, Dataset, Job, Model
@@ -37,11 +38,10 @@ def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionCo
     itself, it is the study's own extraction (of augmented views only the plain one is used), so nothing is made twice.
     """
     tokens: Tokens = "cls" if spec.has_class_token else "mean"
-    if extraction.tokens != tokens:
+    if (extraction.tokens, extraction.hook) != (tokens, RESIDUAL):
         shard_images: int = ExtractionConfig.model_fields["shard_images"].default
-        extraction = extraction.model_copy(
-            update={"tokens": tokens, "n_views": 1, "seed": 0, "shard_images": shard_images}
-        )
+        plain = {"n_views": 1, "seed": 0, "shard_images": shard_images, "patches_per_image": 0}
+        extraction = extraction.model_copy(update={"tokens": tokens, "hook": RESIDUAL, **plain})
     return ExtractRequest(model=spec, dataset=dataset, layers=(spec.n_layers - 1,), extraction=extraction)
 
 

@@ -179,6 +179,8 @@ class Planner:
                 "tokens": request.extraction.tokens,
                 "dtype": request.extraction.dtype,
                 "n_views": request.extraction.n_views,
+                "hook": request.extraction.hook,
+                "d_model": spec.shape(layer, request.extraction.hook).width,
             }
             self._session.execute(
                 insert(ActivationSet)

@@ -223,8 +223,11 @@ def spec_of(content: Any) -> StudySpec:
         raise UserError("saes is missing: docs/submit.md shows a study file")
     if len(spec.saes) * spec.seeds > MAX_SAES:
         raise UserError(f"seeds: {len(spec.saes)} SAEs of {spec.seeds} seeds are more than {MAX_SAES} per layer")
-    if spec.extraction.seed and spec.extraction.n_views == 1:
-        raise UserError("extraction.seed is that of augmented views: set extraction.n_views above 1, or leave it out")
+    if spec.extraction.seed and not spec.extraction.draws:
+        raise UserError(
+            "extraction.seed is that of augmented views and drawn patches: set extraction.n_views above 1 or"
+            " extraction.patches_per_image, or leave it out"
+        )
     return spec
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSize, BackboneSpec, check_layers, check_tokens
+from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, check_layers, check_tokens
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
@@ -90,6 +91,7 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
             cache_dir=settings.model_cache,
             random_seed=possible.random_init,
             accept=accept,
+            hook=request.extraction.hook,
         )
     except _NothingElseError:
         raise UserError("; ".join(mistakes)) from None
@@ -100,7 +102,10 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     if mistakes:
         raise UserError("; ".join(mistakes))
     layers = _settled_layers(request, spec)
-    check_tokens(spec, request.extraction.tokens)
+    extraction = request.extraction
+    which = {"hook": extraction.hook, "n_sampled": extraction.patches_per_image}
+    check_tokens(spec, extraction.tokens, **which)
+    check_equal_rows(spec, layers, extraction.tokens, **which)
     return spec, layers
 
 
@@ -126,16 +131,45 @@ def _impossible_numbers(request: SubmitRequest) -> tuple[list[str], SubmitReques
 def _settled_layers(request: SubmitRequest, spec: BackboneSpec | BackboneSize) -> tuple[int, ...]:
     """The request's layers: all are in the backbone, whose width allows the SAEs. Raises as `check_model`."""
     layers = check_layers(spec, range(spec.n_layers) if request.layers == "all" else request.layers)
+    widths = _widths(request, spec, layers)
     for sae in request.saes:
-        check_config(sae, spec.d_model)
-        _check_layer(sae, layers)
+        for width in widths:
+            check_config(sae, width)
+        _check_layer(sae, layers, request.extraction.hook)
     _check_size(request, len(layers), n_splits=1)
     return layers
 
 
-def _check_layer(sae: SaeConfig, layers: tuple[int, ...]) -> None:
-    """Refuse an imported SAE for another layer than its own, or for several."""
+def _widths(request: SubmitRequest, spec: BackboneSpec | BackboneSize, layers: tuple[int, ...]) -> list[int]:
+    """The widths of the activations; none where only the width of the residual stream is known, and another counts."""
+    hook = request.extraction.hook
+    if isinstance(spec, BackboneSize):
+        return [spec.d_model] if hook == RESIDUAL else []
+    return sorted({spec.shape(layer, hook).width for layer in layers})
+
+
+def settled_hook(request: SubmitRequest, settings: Settings) -> SubmitRequest:
+    """The request with its hook point by the canonical name, and with the layer where the hook point names it.
+
+    Raises:
+        UserError: the model has no such hook point, the request asks for other layers, or for none.
+    """
+    hook = request.extraction.hook
+    if hook == RESIDUAL:
+        return request
+    described = describe(
+        request.model, revision=request.revision, cache_dir=settings.model_cache, random_seed=request.random_init
+    )
+    hook, layers = described.settled_layers(hook, request.layers)
+    extraction = request.extraction.model_copy(update={"hook": hook})
+    return request.model_copy(update={"extraction": extraction, "layers": layers})
+
+
+def _check_layer(sae: SaeConfig, layers: tuple[int, ...], hook: str) -> None:
+    """Refuse an imported SAE for another layer or hook point than its own, or for several."""
     origin = sae.imported
+    if origin is not None and hook != RESIDUAL:
+        raise UserError(f"the imported SAE {origin.name} is of the residual stream: leave --hook out, or the SAE")
     if origin is None or layers == (origin.layer,) or (origin.layer is None and len(layers) == 1):
         return
     asked = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
@@ -172,7 +206,9 @@ def submit(
         UserError: what `check_model` raises, and for unknown data sets or two that cannot be used together, or images
             that cannot be split.
     """
-    checked = checked or check_model(request, settings)
+    if checked is None:
+        request = settled_hook(request, settings)
+        checked = check_model(request, settings)
     is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:
         return _enter_study(session, request, settings, *checked, is_halved=is_halved)
@@ -187,7 +223,9 @@ def preview(
     is_halved: bool | None = None,
 ) -> Preview:
     """What `submit` would do now: it is done and taken back, so that the two cannot disagree. Raises as `submit`."""
-    checked = checked or check_model(request, settings)
+    if checked is None:
+        request = settled_hook(request, settings)
+        checked = check_model(request, settings)
     is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:
         # Rows that are taken back have negative numbers: those of the catalog stay for what is entered.

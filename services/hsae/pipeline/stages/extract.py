@@ -76,6 +76,7 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
             device=context.device,
             cache_dir=context.settings.model_cache,
             precision=request.extraction.precision,
+            hook=request.extraction.hook,
         )
         for shard, images in enumerate(ranges):
             if shard in done:
@@ -186,7 +187,7 @@ def _publish(
             tokens=request.extraction.tokens,
             dtype=request.extraction.dtype,
             precision=request.extraction.precision,
-            d_model=request.model.d_model,
+            d_model=request.model.shape(layer, request.extraction.hook).width,
             n_rows=n_rows,
             n_images=n_listed,
             n_views=request.extraction.n_views,

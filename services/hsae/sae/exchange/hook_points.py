@@ -7,6 +7,7 @@ enters block l + 1 (`blocks.<l + 1>.hook_resid_pre`) is the same stream.
 import re
 from typing import NamedTuple
 
+from hsae.backbones.hooks.names import RESIDUAL, prisma_name
 from hsae.errors import UserError
 
 _POST = re.compile(r"blocks\.(\d+)\.hook_resid_post|resid_post_layer_(\d+)")
@@ -73,6 +74,6 @@ def _layer_of_hook_point(hook_point: str) -> int | None:
     return None
 
 
-def hook_point_of(layer: int) -> str:
-    """What TransformerLens and Prisma call the output of a block."""
-    return f"blocks.{layer}.hook_resid_post"
+def hook_point_of(layer: int, hook: str = RESIDUAL) -> str:
+    """What TransformerLens, SAELens and Prisma call a hook point of a block; its own name where they have none."""
+    return prisma_name(hook, layer) or hook

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
-from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.hook_points import TrainedAt, hook_point_of
 from hsae.sae.exchange.write import write_folder, written_files
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
@@ -29,7 +30,7 @@ def export_sae(store: ObjectStore, row: Mapping[str, Any], folder: Path, format_
 
     Args:
         store: with the weights.
-        row: of the SAE: id (None: of an imported one), key, config, weights_sha256, layer, model, tokens.
+        row: of the SAE: id (None: of an imported one), key, config, weights_sha256, layer, model, tokens, hook.
         folder: made if it is missing.
         format_name: one of `WRITTEN_FORMATS`.
 
@@ -40,7 +41,7 @@ def export_sae(store: ObjectStore, row: Mapping[str, Any], folder: Path, format_
     sae = SparseAutoencoder.from_tensors(_weights(store, row), config)
     origin = config.imported
     trained_at = TrainedAt(
-        hook_point=None if origin is None else origin.hook_point,
+        hook_point=hook_point_of(row["layer"], row.get("hook", RESIDUAL)) if origin is None else origin.hook_point,
         layer=row["layer"],
         model=row["model"] if origin is None else origin.model,
         tokens=row["tokens"],

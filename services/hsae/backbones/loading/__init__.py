@@ -1,0 +1,1 @@
+"""Models of each library, built and filled with their weights."""

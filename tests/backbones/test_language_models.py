@@ -1,0 +1,98 @@
+"""The vision tower inside a language model: the same activations as the tower in its place, and nothing else read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.loading.tower_weights import tower_weights
+from hsae.backbones.spec import BackboneSize
+from hsae.errors import UserError
+
+from .conftest import MODELS, edit_json, image_processor, random_images, randomise, save
+
+CPU = torch.device("cpu")
+_TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 40,
+    "head_dim": 8,
+}
+# The language model, its classes, and the tower that it has usually.
+LANGUAGE_MODELS = {
+    "llava": ("LlavaConfig", "LlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+    "llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+    "llava_onevision": (
+        "LlavaOnevisionConfig",
+        "LlavaOnevisionForConditionalGeneration",
+        "siglip_vision_model",
+        "Qwen2Config",
+    ),
+    "vipllava": ("VipLlavaConfig", "VipLlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+}
+
+
+def language_model(kind: str) -> Any:
+    config_class, model_class, tower, text_class = LANGUAGE_MODELS[kind]
+    vision = getattr(transformers, MODELS[tower][0])(**MODELS[tower][2])
+    config = getattr(transformers, config_class)(
+        vision_config=vision, text_config=getattr(transformers, text_class)(**_TEXT), image_token_index=39
+    )
+    return randomise(getattr(transformers, model_class)(config))
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_the_tower_of_a_language_model(kind: str, tmp_path: Path) -> None:
+    tower = LANGUAGE_MODELS[kind][2]
+    model = language_model(kind)
+    folder = save(tmp_path, model, image_processor(MODELS[tower][3]))
+    spec = inspect_backbone(str(folder))
+    assert (spec.model_type, spec.n_layers, spec.d_model) == (tower, 4, 24)
+    backbone = Backbone.load(spec, layers=range(3), device=CPU)
+    pixel_values = backbone.pixel_values(random_images(2))
+    inner = model.model.vision_tower
+    with torch.no_grad():
+        hidden_states = inner(pixel_values, output_hidden_states=True).hidden_states
+    for layer, found in backbone.activations(pixel_values, "patches").items():
+        torch.testing.assert_close(found, hidden_states[layer + 1][:, spec.n_prefix_tokens :], rtol=0, atol=0)
+
+
+def test_only_the_tower_is_read(tmp_path: Path) -> None:
+    folder = save(tmp_path, language_model("llava"), image_processor(MODELS["clip_vision_model"][3]))
+    weights = tower_weights(folder)
+    assert weights is not None
+    assert not [name for name in weights if "language" in name or "projector" in name]
+
+
+def test_the_size_is_known_at_once(tmp_path: Path) -> None:
+    folder = save(tmp_path, language_model("llava"), image_processor(MODELS["clip_vision_model"][3]))
+    seen: list[BackboneSize] = []
+    inspect_backbone(str(folder), accept=seen.append)
+    assert [(size.n_layers, size.d_model) for size in seen] == [(4, 24)]
+
+
+def test_random_weights_of_the_tower_alone(tmp_path: Path) -> None:
+    folder = save(tmp_path, language_model("llava"), image_processor(MODELS["clip_vision_model"][3]))
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    first, second = (
+        Backbone.load(inspect_backbone(str(folder), random_seed=1), layers=layers, device=CPU)
+        for layers in ([0], [3, 0])
+    )
+    pixel_values = first.pixel_values(random_images(1))
+    assert torch.equal(first.activations(pixel_values, "cls")[0], second.activations(pixel_values, "cls")[0])
+
+
+def test_a_tower_that_is_not_supported(tmp_path: Path) -> None:
+    folder = save(tmp_path, language_model("llava"), image_processor(MODELS["clip_vision_model"][3]))
+    edit_json(folder / "config.json", vision_config={"model_type": "pixtral"})
+    with pytest.raises(UserError, match="sees through a vision tower of type pixtral, which is not supported") as error:
+        inspect_backbone(str(folder))
+    assert "\n" not in str(error.value)
