@@ -15,6 +15,7 @@ from hsae.backbones.architectures import ARCHITECTURES, Architecture
 from hsae.backbones.inspection import pair, read_config
 from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.random_init import check_libraries
+from hsae.backbones.restarted_pass import RecordedPass, recorded_pass
 from hsae.backbones.sources import Source, find, with_weights
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.backbones.traced_pass import TracedPass, traced_pass
@@ -143,6 +144,13 @@ class Backbone:
         traced = traced_pass(self._model, self._blocks, images, self._options, attention=attention)
         self._check_shape(traced.stream)
         return traced
+
+    def recorded(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> RecordedPass:
+        """One pass that keeps the streams of all requested layers and can go on from any of them."""
+        images = pixel_values.to(self.device, self._dtype)
+        recorded = recorded_pass(self._model, self._blocks, images, self._options, self.layers)
+        self._check_shape(recorded.streams[self.layers[-1]])
+        return recorded
 
     @contextmanager
     def _collecting(self, collected: dict[int, Tensor], tokens: Tokens) -> Iterator[None]:
