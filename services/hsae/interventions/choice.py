@@ -6,7 +6,7 @@ attribution  gradient x activation on the node's log-odds
 given        by hand
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,7 +173,7 @@ class Attributed:
 
 def attribution(
     attributed: Attributed,
-    batches: Sequence[tuple[LaterBlocks, Tensor]],
+    batches: Iterable[tuple[LaterBlocks, Tensor]],
     is_inside: Sequence[Bool[np.ndarray, "n_classes"]],
     check: Callable[[], None] = lambda: None,
 ) -> list[Float64[np.ndarray, "n_latents"]]:
