@@ -1,0 +1,349 @@
+"""Stage intervene on the bundled backbone and images: birds are taken away, and the rows say what else was lost."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import select, text
+from tests.pipeline.in_process import attempt, job_id, run_jobs
+from tests.small import bare_scoring, register_small, small_request
+
+from hsae.backbones.backbone import Backbone
+from hsae.catalog import Analysis, Dataset, InterventionSet, Job, Sae, transaction
+from hsae.datasets import ImageFile, source_at
+from hsae.datasets.split import split_images
+from hsae.hierarchy.probes.ridge_probe import ridge_probes
+from hsae.interventions.config import CONTROLS, InterveneSettings
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.labels import listed_labels
+from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
+from hsae.pipeline.kinds.registry import stage_of
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.stages.interventions import intervene as stage
+from hsae.sae.config import SaeConfig
+from hsae.sae.model import SparseAutoencoder
+from hsae.split_config import SplitConfig
+from hsae.store.keys import weights_key
+from hsae.store.tensors import get_tensors
+
+N_CLASSES = 130
+BIRDS = InterveneSettings(
+    nodes=("bird.n.01", "mammal.n.01"), choose="selectivity", n_latents=12, doses=(0.0, 0.5, 1.0), n_shuffles=199
+)
+SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=400)
+
+
+def plan_interventions(service, settings, *, layers=(3,), sae=SAE, tokens="cls", n_views=1, **changes):
+    request = small_request(
+        layers=layers, saes=(sae,), scoring=bare_scoring(), own={"intervene": settings}, split=SplitConfig(), **changes
+    )
+    extraction = request.extraction.model_copy(update={"tokens": tokens, "n_views": n_views})
+    return submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
+
+
+def query(service, statement, **values):
+    with transaction(service.sessions) as session:
+        return [dict(row) for row in session.execute(text(statement), values).mappings()]
+
+
+_EDITS = """
+    SELECT i.*, y.name AS node, a.layer FROM intervention i JOIN intervention_set s ON s.id = i.intervention_set_id
+    JOIN analysis_input a ON a.analysis_id = s.analysis_id JOIN synset y ON y.id = i.synset_id
+    ORDER BY s.id, i.number, i.readout
+"""
+
+
+@pytest.fixture(scope="module")
+def made(make_service):
+    """Birds and mammals are edited in a middle layer and in the last one."""
+    service = make_service()
+    register_small(service, n_classes=N_CLASSES)
+    plan = plan_interventions(service, BIRDS, layers=(3, 5), n_views=4)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    return SimpleNamespace(service=service, plan=plan)
+
+
+def edits_of(made, layer, node, arm, dose=0.0, readout="probe"):
+    wanted = {"layer": layer, "node": node, "arm": arm, "dose": dose, "readout": readout}
+    return [row for row in query(made.service, _EDITS) if {name: row[name] for name in wanted} == wanted]
+
+
+@pytest.mark.parametrize("layer", [3, 5])
+def test_taking_the_latents_of_birds_away_takes_birds_away(made, layer):
+    (birds,) = edits_of(made, layer, "bird.n.01", "latents")
+    assert birds["accuracy_inside_before"] > 0.5
+    assert birds["accuracy_inside_after"] < birds["accuracy_inside_before"]
+    assert birds["specificity"] > 0
+    assert birds["specificity_log_odds_low"] > 0
+    assert birds["forgetting"] > 0
+    assert birds["retention"] > 0.7
+    assert birds["moved_inside"] > birds["moved_outside"] > 0
+    random = edits_of(made, layer, "bird.n.01", "random")
+    assert len(random) == 4
+    assert [row["draw"] for row in random] == [0, 1, 2, 3]
+    mean = np.mean([row["specificity_log_odds"] for row in random])
+    assert mean < birds["specificity_log_odds"] / 2
+    chosen = set(birds["latents"])
+    assert len(chosen) == 12
+    for row in random:
+        assert len(set(row["latents"]) - chosen) == 12
+
+
+def test_gamma_one_changes_nothing(made):
+    for row in query(made.service, _EDITS):
+        if row["dose"] == 1.0:
+            assert row["accuracy_inside_before"] == row["accuracy_inside_after"]
+            assert row["accuracy_outside_before"] == row["accuracy_outside_after"]
+            assert (row["moved_inside"], row["moved_outside"]) == (0, 0)
+            assert row["specificity"] in (0, None)
+    same = query(
+        made.service,
+        "SELECT count(*) AS n FROM intervention_effect e JOIN intervention i USING (intervention_set_id, number, readout)"
+        " WHERE i.dose = 1 AND (log_odds_before IS DISTINCT FROM log_odds_after"
+        " OR accuracy_before IS DISTINCT FROM accuracy_after)",
+    )
+    assert same == [{"n": 0}]
+
+
+def test_doses_and_arms_are_all_there(made):
+    rows = query(made.service, _EDITS)
+    arms = {(row["arm"], row["draw"]) for row in rows}
+    assert arms == {("latents", 0), *(("random", draw) for draw in range(4)), *((name, 0) for name in CONTROLS[1:])}
+    assert len(rows) == 2 * 2 * len(arms) * 3 * 2  # layers, nodes, arms, doses, readouts
+    for layer in (3, 5):
+        strong, half, none = (edits_of(made, layer, "bird.n.01", "latents", dose)[0] for dose in (0.0, 0.5, 1.0))
+        assert strong["specificity_log_odds"] > half["specificity_log_odds"] > none["specificity_log_odds"] == 0
+    for row in rows:
+        assert (row["latents"] is None) == (row["arm"] not in ("latents", "random"))
+        assert (row["specificity_log_odds"] is None) == (row["readout"] == "knn")
+
+
+def test_the_distance_curve_falls(made):
+    for layer in (3, 5):
+        (birds,) = edits_of(made, layer, "bird.n.01", "latents")
+        curve = query(
+            made.service,
+            "SELECT * FROM intervention_distance WHERE intervention_set_id = :set AND number = :number"
+            " AND readout = 'probe' ORDER BY distance",
+            set=birds["intervention_set_id"], number=birds["number"],
+        )  # fmt: skip
+        assert [row["distance"] for row in curve][:2] == [0, curve[1]["distance"]]
+        target, *others = curve
+        assert target["n_classes"] == birds["n_inside"]
+        assert sum(row["n_classes"] for row in others) == birds["n_outside"]
+        assert all(target["log_odds_drop"] > row["log_odds_drop"] for row in others)
+        assert target["log_odds_low"] > max(row["log_odds_null_high"] for row in others if row["n_classes"] > 2)
+        assert target["accuracy_null_low"] is None
+        assert birds["distance_correlation"] < 0
+        assert 0 < birds["distance_p"] <= 1
+
+
+def test_effects_are_of_every_node_at_its_distance(made):
+    (birds,) = edits_of(made, 3, "bird.n.01", "latents")
+    effects = query(
+        made.service,
+        "SELECT e.*, y.name FROM intervention_effect e JOIN synset y ON y.id = e.synset_id"
+        " WHERE intervention_set_id = :set AND number = :number AND readout = 'probe'",
+        set=birds["intervention_set_id"], number=birds["number"],
+    )  # fmt: skip
+    by_name = {row["name"]: row for row in effects}
+    assert {row["split"] for row in effects} == {"score"}
+    assert by_name["bird.n.01"]["distance"] == 0
+    assert by_name["owl.n.01"]["distance"] == 0
+    assert by_name["vertebrate.n.01"]["distance"] == 1
+    assert by_name["mammal.n.01"]["distance"] == 2
+    assert by_name["entity.n.01"]["log_odds_before"] is None
+    assert by_name["entity.n.01"]["accuracy_before"] == 1
+    bird = by_name["bird.n.01"]
+    assert bird["log_odds_after"] < bird["log_odds_before"]
+    assert bird["accuracy_after"] < bird["accuracy_before"]
+    assert bird["n_images"] == sum(
+        row["n_images"] for row in effects if row["name"] in {"bird.n.01"}
+    )
+
+
+def test_controls_are_contrasted_over_nodes_and_at_equal_forgetting(made):
+    rows = query(made.service, "SELECT * FROM intervention_contrast ORDER BY id")
+    assert len(rows) == 2 * 2 * len(CONTROLS) * 3  # layers, readouts, controls, two nodes and all
+    for row in rows:
+        if row["synset_id"] is None:
+            assert row["n_nodes"] == 2
+            assert row["specificity_p"] in (0.5, 1.0)  # two nodes have four signs
+        else:
+            assert row["specificity_p"] is None
+            assert row["n_nodes"] == 1
+        if row["equal_forgetting"] is not None and row["equal_forgetting"] > 0 and row["synset_id"] is not None:
+            assert row["cost"] is not None
+
+
+def test_readouts_stand_beside_what_the_sae_costs(made):
+    service = made.service
+    rows = query(service, "SELECT r.*, a.layer FROM intervention_readout r JOIN intervention_set s ON"
+                 " s.id = r.intervention_set_id JOIN analysis_input a ON a.analysis_id = s.analysis_id")  # fmt: skip
+    assert {(row["layer"], row["readout"]) for row in rows} == {(3, "probe"), (3, "knn"), (5, "probe"), (5, "knn")}
+    for row in rows:
+        assert row["accuracy"] > 10 * row["chance"]
+        assert 0 < row["accuracy_through_sae"]
+        assert row["moved_through_sae"] > 0
+        assert (row["log_odds"] is None) == (row["readout"] == "knn")
+
+
+def test_the_unedited_probe_is_that_of_the_whole_model(made):
+    """Extract the last layer again, and probe it with the kernel of the stage probe."""
+    service = made.service
+    with transaction(service.sessions) as session:
+        dataset = dataset_ref(session.execute(select(Dataset)).scalar_one())
+        job = session.get_one(Job, next(job.id for job in made.plan.jobs if job.kind == "intervene"))
+    request = stage_of("intervene").request.model_validate(job.request)
+    listing, taxonomy = read_listing(service.store, dataset), read_taxonomy(service.store, dataset)
+    labels = listed_labels(listing, taxonomy)
+    split = split_images(listing, SplitConfig())
+    backbone = Backbone.load(request.model, layers=(5,), device=torch.device("cpu"))
+    source, rows = source_at(dataset.root), []
+    for path in listing["path"].to_pylist():
+        with source.open(path) as stream, ImageFile(stream, path, max_pixels=10**8) as file:
+            rows.append(backbone.activations(backbone.pixel_values([file.decode()]), "cls")[5][0, 0].numpy())
+    x = np.stack(rows)
+    present, y = np.unique(labels[split.train], return_inverse=True)
+    (probe,) = ridge_probes(x[split.train], y, x[split.score], [np.arange(len(present))])
+    expected = (present[probe.predicted] == labels[split.score]).mean()
+    found = query(service, "SELECT accuracy, n_images, n_train FROM intervention_readout r JOIN intervention_set s"
+                  " ON s.id = r.intervention_set_id WHERE readout = 'probe'")  # fmt: skip
+    for row in found:
+        assert row["accuracy"] == pytest.approx(expected, abs=2 / split.score.sum())
+        assert (row["n_images"], row["n_train"]) == (split.score.sum(), split.train.sum())
+
+
+def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made):
+    service = made.service
+    starts = query(service, "SELECT s.id, s.start, a.layer FROM intervention_set s JOIN analysis_input a"
+                   " ON a.analysis_id = s.analysis_id ORDER BY s.id")  # fmt: skip
+    assert [(row["layer"], row["start"]) for row in starts] == [(3, "images"), (5, "stored")]
+    settings = BIRDS.model_copy(update={"start": "images", "controls": (), "doses": (0.0,), "nodes": ("bird.n.01",)})
+    plan = plan_interventions(service, settings, layers=(3, 5), n_views=4)
+    assert plan.study_id == made.plan.study_id  # interventions change no result
+    assert {job.status for job in plan.jobs if job.kind != "intervene"} == {"reused"}
+    assert run_jobs(service, plan, "intervene") == ["succeeded"] * 2
+    again = query(service, "SELECT i.* FROM intervention i JOIN intervention_set s ON s.id = i.intervention_set_id"
+                  " JOIN analysis_input a ON a.analysis_id = s.analysis_id WHERE s.config ->> 'start' = 'images'"
+                  " AND a.layer = 5 AND i.readout = 'probe'")  # fmt: skip
+    (stored,) = edits_of(SimpleNamespace(service=service), 5, "bird.n.01", "latents")[:1]
+    assert again[0]["latents"] == stored["latents"]
+    assert again[0]["specificity_log_odds"] == pytest.approx(stored["specificity_log_odds"], rel=1e-3)
+    with transaction(service.sessions) as session:
+        for row in session.scalars(select(InterventionSet).where(InterventionSet.start == "images")):
+            if row.config["start"] == "images":
+                session.delete(row)
+
+
+def test_latents_of_a_label_are_those_under_the_node(made):
+    service = made.service
+    settings = InterveneSettings(nodes=("bird.n.01",), controls=(), readouts=("probe",), n_latents=5)
+    plan = plan_interventions(service, settings, layers=(5,), n_views=4)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    labelled = query(
+        service,
+        "SELECT l.latent FROM latent l JOIN analysis_input a ON a.analysis_id = l.analysis_id JOIN synset t ON"
+        " t.name = 'bird.n.01' WHERE a.layer = 5 AND l.basis = 'sae' AND NOT l.is_dead AND l.label_synset_id IN"
+        " (SELECT c.descendant_id FROM hypernym_closure c WHERE c.ancestor_id = t.id)",
+    )
+    (row,) = query(service, "SELECT i.latents FROM intervention i JOIN intervention_set s ON"
+                   " s.id = i.intervention_set_id WHERE s.config ->> 'choose' = 'label'")  # fmt: skip
+    assert set(row["latents"]) <= {each["latent"] for each in labelled}
+    assert len(row["latents"]) == min(5, len(labelled))
+
+
+@pytest.mark.parametrize("tokens", ["patches", "mean"])
+def test_other_tokens_and_attribution(service, tokens):
+    register_small(service, n_classes=30)
+    settings = InterveneSettings(
+        nodes=("bird.n.01",), choose="attribution", n_latents=6, max_density=1.0, readouts=("probe",), n_random=1,
+        edit="add", doses=(-4.0, 4.0),
+    )  # fmt: skip
+    plan = plan_interventions(service, settings, sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60), tokens=tokens)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    rows = {(row["arm"], row["dose"]): row for row in query(service, _EDITS)}
+    assert set(rows) == {(arm, dose) for arm in ("latents", "random") for dose in (-4.0, 4.0)}
+    assert rows["latents", -4.0]["specificity_log_odds"] > rows["latents", 4.0]["specificity_log_odds"]
+
+
+def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service):
+    register_small(service, n_classes=30)
+    settings = InterveneSettings(
+        nodes=("bird.n.01",), choose="selectivity", max_density=1.0, n_shuffles=9, n_random=1, batch_size=8
+    )
+    sae = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
+    plan = plan_interventions(service, settings, sae=sae)
+    run_jobs(service, plan, "extract", "train", "analyze")
+    number = job_id(plan, "intervene")
+    with attempt(service, number, stop_at=8) as (request, context), pytest.raises(OSError, match="at 8 of"):
+        stage.intervene(request, context)
+    assert query(service, "SELECT id FROM intervention_set") == []
+    with attempt(service, number) as (request, context):
+        summary = stage.intervene(request, context)
+    rows = query(service, _EDITS)
+    with attempt(service, number) as (request, context):  # the worker died after publishing: nothing is made again
+        assert stage.intervene(request, context) == summary
+    with transaction(service.sessions) as session:
+        session.execute(text("DELETE FROM intervention_set"))
+    with attempt(service, number) as (request, context):
+        stage.intervene(request, context)
+    again = query(service, _EDITS)
+    assert [row | {"intervention_set_id": 0} for row in again] == [row | {"intervention_set_id": 0} for row in rows]
+    job = query(service, "SELECT title, queue, progress_unit FROM job WHERE kind = 'intervene'")
+    assert job == [
+        {
+            "title": "intervene on topk SAE x2 (k=8, n_steps=60) of dinov2-emoji layer 3 on small (nodes=bird.n.01,"
+            " choose=selectivity, max_density=1.0, n_random=1, n_shuffles=9, batch_size=8)",
+            "queue": "gpu",
+            "progress_unit": "images",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"nodes": ("bird.n.99", "unicorn.n.01")}, "the data set has no node bird.n.99, unicorn.n.01: `hsae-admin"),
+        ({"nodes": ("entity.n.01",)}, "entity.n.01 has all classes under it, so that nothing is outside"),
+        ({"choose": "given", "latents": (5, 384)}, "latent 384 is of another SAE: this one has 384 latents, 0 to 383"),
+        ({"choose": "selectivity", "max_density": 1e-9}, "bird.n.01 has no latent"),
+        ({"start": "stored"}, "layer 3 has no stored tokens that a pass could start from: only cls of"),
+        ({"readouts": ("classifier",)}, "has no classifier of its own: leave the readout classifier out"),
+        ({"tokens": (0, 70)}, "has no token 70: give numbers from 0 to 64"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(refusing, changes, line):
+    service = refusing
+    settings = InterveneSettings(**{"nodes": ("bird.n.01",), "n_shuffles": 9, **changes})
+    plan = plan_interventions(service, settings, sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60))
+    assert run_jobs(service, plan, "intervene") == ["failed"]
+    (job,) = query(service, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
+    assert line in job["error"]
+    assert "\n" not in job["error"].strip()
+    assert "Traceback" not in job["error"]
+
+
+@pytest.fixture(scope="module")
+def refusing(make_service):
+    """An analysis of layer 3, on which no interventions were made."""
+    service = make_service()
+    register_small(service, n_classes=30)
+    plain = plan_interventions(
+        service, InterveneSettings(), sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
+    )
+    assert "intervene" not in {job.kind for job in plain.jobs}
+    assert set(run_jobs(service, plain)) == {"succeeded"}
+    return service
+
+
+def test_the_planted_analysis_is_that_of_its_sae(made):
+    """The row's analysis has the SAE whose latents were edited."""
+    with transaction(made.service.sessions) as session:
+        for row in session.scalars(select(InterventionSet)):
+            analysis = session.get_one(Analysis, row.analysis_id)
+            sae = session.get_one(Sae, analysis.sae_id)
+            tensors, _ = get_tensors(made.service.store, weights_key(sae.key, sae.weights_sha256), sha256=None)
+            own = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae.config))
+            assert own.n_latents == 4 * 192
