@@ -17,7 +17,8 @@ def test_the_commands_of_this_version():
         "jobs cancel", "jobs retry", "metrics", "report",
         "sae list", "sae show", "sae compare", "sae import", "sae export",
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
-        "results study", "results edges", "results levels", "results absorption", "results maps", "results interventions",
+        "results study", "results edges", "results levels", "results absorption", "results maps",
+        "results interventions",
     }  # fmt: skip
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.linear_model import LinearRegression
 
 from hsae.errors import UserError
 from hsae.interventions.choice import LatentUse, best_latents, labelled_latents
 from hsae.interventions.controls import leace, projection, random_latents
 from hsae.interventions.edits import VisitedRows
-from scipy import sparse
 
 
 def rows(n=300, d=9, seed=0, *, rank=None):
@@ -75,7 +75,9 @@ def test_directions_take_their_own_projection_away():
     apart = np.abs(x[inside].mean(0) - x[~inside].mean(0)) / x.std(0)
     assert set(np.flatnonzero(neurons.read.sum(0))) == set(np.argsort(-apart)[:3])
     edited = applied(neurons, x)
-    np.testing.assert_allclose(edited[:, np.argsort(-apart)[:3]], np.tile(x.mean(0)[np.argsort(-apart)[:3]], (300, 1)), atol=1e-4)
+    np.testing.assert_allclose(
+        edited[:, np.argsort(-apart)[:3]], np.tile(x.mean(0)[np.argsort(-apart)[:3]], (300, 1)), atol=1e-4
+    )
     np.testing.assert_allclose(edited[:, np.argsort(-apart)[3:]], x[:, np.argsort(-apart)[3:]], atol=1e-5)
     probe = projection("probe", x, inside, 1, "node").read[0]
     fitted = LinearRegression().fit(x, inside).coef_
@@ -94,7 +96,11 @@ def random_use(seed, n=200, n_latents=60):
     rng = np.random.default_rng(seed)
     density = rng.random(n_latents) ** 3
     density[:5] = 0
-    z = (rng.random((n, n_latents)) < density) * rng.exponential(1, (n, n_latents)) * np.exp(rng.normal(0, 1, n_latents))
+    z = (
+        (rng.random((n, n_latents)) < density)
+        * rng.exponential(1, (n, n_latents))
+        * np.exp(rng.normal(0, 1, n_latents))
+    )
     inside = rng.random(n) < 0.2
     return LatentUse.of(sparse.csr_array(z.astype(np.float32)), inside), z, inside
 

@@ -88,7 +88,7 @@ def test_what_is_chosen_is_what_carries_the_node(model):
     by_selectivity = best_latents(use.selectivity(), use, "bird", n_latents=2, max_density=1.0)
     assert by_selectivity.tolist() == [NODE, UNUSED]
     attributed = Attributed(model.sae, 0, 1, PLACES, model.probe)
-    of_birds = [(b.blocks, b.stream[torch.from_numpy(inside_classes[b.labels])]) for b in model.batches()]
+    of_birds = [(b.blocks, b.stream[torch.from_numpy(inside_classes[b.labels])]) for b in model.batches(10_000)]
     (scores,) = attribution(attributed, of_birds, [inside_classes])
     assert scores.argmax() == NODE
     assert scores[UNUSED] == 0
@@ -102,7 +102,8 @@ def test_controls_that_know_the_labels_take_the_node_away(model):
         for control in ("probe", "class_mean", "leace")
     ]
     for one in figures_of(model, edits):
-        assert one.forgetting > 0.4
+        assert one.forgetting > 0.2
+        assert one.specificity_log_odds.value > 2
     kept = [
         projection(control, x, inside, 1, "bird").edit(1.0, torch.device("cpu"))
         for control in ("neurons", "probe", "class_mean", "leace")
@@ -111,11 +112,12 @@ def test_controls_that_know_the_labels_take_the_node_away(model):
         assert one.specificity.value == 0
 
 
-def test_the_curve_falls_where_near_classes_lose_more(model):
-    """`animal` is carried by the tools' directions alone: what is near the tools, nothing, loses nothing."""
+def test_the_curve_is_of_the_classes_at_each_distance(model):
+    """One of two tools loses the direction that tells it apart; nothing else reads that direction."""
     one, through = figures_of(model, [latent_edit(model, 4), ThroughSae(model.sae)], node="tool")
-    assert [point.distance for point in one.curve] == [0, 4]
-    assert one.curve[0].accuracy.value == pytest.approx(0.5, abs=0.05)
-    assert one.curve[0].n_classes == 2
+    assert [(point.distance, point.n_classes) for point in one.curve] == [(0, 2), (4, 4)]
+    assert one.curve[0].accuracy.value > 0.1
+    assert one.curve[0].log_odds.value > 1
     assert one.curve[1].accuracy.value == 0
+    assert one.curve[1].log_odds.value == pytest.approx(0, abs=0.1)
     assert through.retention > 0.9

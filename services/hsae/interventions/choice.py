@@ -98,9 +98,7 @@ def best_latents(
     return np.sort(chosen)
 
 
-def labelled_latents(
-    ranked: Sequence[tuple[int, bool]], node: str, n_latents: int
-) -> Int64[np.ndarray, "n_chosen"]:
+def labelled_latents(ranked: Sequence[tuple[int, bool]], node: str, n_latents: int) -> Int64[np.ndarray, "n_chosen"]:
     """The surest latents whose label is at or under a node.
 
     Args:
@@ -192,4 +190,3 @@ def _added(stream: Tensor, places: TokenPlaces, change: Tensor) -> Tensor:
     whole = torch.zeros(stream.shape, device=stream.device, dtype=torch.float32)
     index = torch.tensor(numbers, device=stream.device)
     return stream + whole.index_add(1, index, added.contiguous()).to(stream.dtype)
-

@@ -34,9 +34,7 @@ def sign_flip_p(differences: Sequence[float], n_flips: int, seed: int) -> float:
     return float((1 + (np.abs(drawn @ values) >= found - tolerance).sum()) / (1 + n_flips))
 
 
-def cost_at(
-    forgetting: Float64[np.ndarray, "n_doses"], cost: Float64[np.ndarray, "n_doses"], wanted: float
-) -> float:
+def cost_at(forgetting: Float64[np.ndarray, "n_doses"], cost: Float64[np.ndarray, "n_doses"], wanted: float) -> float:
     """The cost at which doses reach a forgetting, interpolated linearly between neighbours in forgetting (ours).
 
     Without an edit both are 0. NaN where no dose reaches so much, or nothing is to be forgotten.

@@ -47,7 +47,7 @@ class Edit(ABC):
 
     @abstractmethod
     def change(self, rows: VisitedRows) -> Rows:
-        """x' - x; exactly 0 where nothing changes."""
+        """X' - x; exactly 0 where nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,4 @@ def check_latents(latents: list[int], n_latents: int) -> None:
     """
     beyond = [latent for latent in latents if not 0 <= latent < n_latents]
     if beyond:
-        raise UserError(
-            f"latent {beyond[0]} is of another SAE: this one has {n_latents} latents, 0 to {n_latents - 1}"
-        )
+        raise UserError(f"latent {beyond[0]} is of another SAE: this one has {n_latents} latents, 0 to {n_latents - 1}")

@@ -1,7 +1,8 @@
 """What a readout says of every image and node, before or after an edit.
 
 The log-odds of a node on an image are log p - log(1 - p), p the readout's probability of all classes under the node.
-Probabilities are at least 1e-20, so that log-odds are finite. The root, which has all classes, has none.
+Sums of probabilities count as 1e-300 at least, so that log-odds are finite. Undefined (NaN) are those of the root,
+which has all classes, and of nodes that have none, or all, of the classes that the readout knows.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from scipy.sparse.csgraph import shortest_path
 from hsae.interventions.readouts import Reading
 from hsae.taxonomy import InducedTaxonomy
 
-_LEAST = 1e-20
+_LEAST = 1e-300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +61,9 @@ class Effect:
         if reading.logits is None:
             return
         p = _softmax(reading.logits)
+        known = (~np.isneginf(reading.logits).all(axis=0)).astype(np.float64)
         odds = _log_odds(p, tree)
+        odds[:, (known @ tree.inside == 0) | (known @ (1.0 - tree.inside) == 0)] = np.nan
         under = tree.inside[labels]
         sums = np.where(under > 0, odds, 0.0).sum(axis=0)
         self.node_log_odds = sums if self.node_log_odds is None else self.node_log_odds + sums
@@ -68,7 +71,7 @@ class Effect:
         own = p[np.arange(len(p)), labels]
         rest = p.copy()
         rest[np.arange(len(p)), labels] = 0.0
-        self.own_log_odds.append(_logs(own) - _logs(rest.sum(axis=1)))
+        self.own_log_odds.append(np.where(known[labels] > 0, _logs(own) - _logs(rest.sum(axis=1)), np.nan))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -141,7 +141,8 @@ def figures(before: Readings, after: Readings, target: Target, tree: Tree, *, n_
 
 
 def interval(values: Float64[np.ndarray, "n"]) -> Mean:
-    """The mean of some classes with its t interval."""
+    """The mean of some classes with its t interval; those that are NaN are left out."""
+    values = values[~np.isnan(values)]
     n = len(values)
     if n < 2:
         return Mean(_mean(values), _NAN, _NAN)
@@ -150,7 +151,11 @@ def interval(values: Float64[np.ndarray, "n"]) -> Mean:
 
 
 def difference(one: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"]) -> Mean:
-    """The difference of two means over classes with Welch's t interval; a part of one class has no interval."""
+    """The difference of two means over classes with Welch's t interval; a part of one class has no interval.
+
+    Classes that are NaN are left out.
+    """
+    one, other = one[~np.isnan(one)], other[~np.isnan(other)]
     value = _mean(one) - _mean(other)
     if len(one) < 2 or len(other) < 2:
         return Mean(value, _NAN, _NAN)
@@ -185,7 +190,8 @@ def _class_means(
 
 
 def _mean(values: Float64[np.ndarray, "n"]) -> float:
-    return float(values.mean()) if len(values) else _NAN
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else _NAN
 
 
 def _shuffles(n: int, n_shuffles: int, seed: int) -> Int64[np.ndarray, "n_shuffles n"]:
@@ -197,7 +203,7 @@ def _falls(
     distance: Int64[np.ndarray, "n"], effect: Float64[np.ndarray, "n"], shuffles: Int64[np.ndarray, "n_shuffles n"]
 ) -> tuple[float, float]:
     """The Spearman correlation of distance and effect, and how rarely a shuffled tree has one as low."""
-    if len(distance) < 3 or np.isnan(effect).any():
+    if len(distance) < 3 or np.isnan(effect).any():  # a class that the readout does not know has no place in a rank
         return _NAN, _NAN
     x, y = rankdata(distance) - (len(distance) + 1) / 2, rankdata(effect) - (len(distance) + 1) / 2
     norm = float(np.sqrt((x @ x) * (y @ y)))
@@ -218,10 +224,12 @@ def _curve(
         inside = [interval(drop[is_inside]) for drop in drops]
         points.append(CurvePoint(0, int(is_inside.sum()), inside[0], (_NAN, _NAN), inside[1], (_NAN, _NAN)))
     outside = [drop[~is_inside] for drop in drops]
-    places = distance[~is_inside]
-    for step in np.unique(places).tolist():
-        there = places == step
-        means = [interval(drop[there]) for drop in outside]
-        nulls = [np.quantile(drop[shuffles][:, there].mean(axis=1), (0.025, 0.975)).tolist() for drop in outside]
-        points.append(CurvePoint(step, int(there.sum()), means[0], tuple(nulls[0]), means[1], tuple(nulls[1])))
+    steps, places = np.unique(distance[~is_inside], return_inverse=True)
+    share = np.eye(len(steps))[places] / np.maximum(1, np.bincount(places, minlength=len(steps)))
+    nulls = [np.quantile(drop[shuffles] @ share, (0.025, 0.975), axis=0).T for drop in outside]
+    for at, step in enumerate(steps.tolist()):
+        there = places == at
+        accuracy, odds = (interval(drop[there]) for drop in outside)
+        of_accuracy, of_odds = ((float(null[at, 0]), float(null[at, 1])) for null in nulls)
+        points.append(CurvePoint(step, int(there.sum()), accuracy, of_accuracy, odds, of_odds))
     return tuple(points)

@@ -131,9 +131,7 @@ def measure(
             _record(before, plain, rows, batch.labels, reader)
             sums = sums + rows.sum(0).cpu().numpy() if len(sums) else rows.sum(0).cpu().numpy()
             squares += float((rows**2).sum())
-            found = outcomes(
-                batch.blocks, start, batch.stream, [each.intervention for each in planned], last, check
-            )
+            found = outcomes(batch.blocks, start, batch.stream, [each.intervention for each in planned], last, check)
             for recorded, stream in zip(after, found, strict=True):
                 _record(recorded, stream, rows, batch.labels, reader)
     if not labels:

@@ -100,9 +100,7 @@ def load_classifier(
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == spec.n_layers]
     if len(lists) != 1:
         raise RuntimeError(f"{type(model).__name__} has {len(lists)} lists of {spec.n_layers} modules instead of one")
-    return OwnClassifier(
-        model.eval().requires_grad_(False).to(device), lists[0], (rule[0], rule[1]), options, outputs
-    )
+    return OwnClassifier(model.eval().requires_grad_(False).to(device), lists[0], (rule[0], rule[1]), options, outputs)
 
 
 def matched_outputs(labels: dict[int, str], classes: Sequence[Synset]) -> Int64[np.ndarray, "n_classes"]:

@@ -70,7 +70,7 @@ class LinearReadout(Readout):
     Attributes:
         rows: what it reads.
         weight: float64[d_model, n_classes].
-        intercept: float64[n_classes]; -inf for classes that it was not trained on.
+        intercept: float64[n_classes]; 0, as the weights, for classes that it was not trained on.
     """
 
     rows: ReadRows
@@ -123,8 +123,11 @@ def train_probe(
 ) -> LinearReadout:
     """The ridge probe of `ridge_probes`, with logits (ours): its scores times the factor that fits other images best.
 
-    The factor has the least mean -log p of the true class on the images of `select`, p the softmax over the classes.
-    Log-odds of edited and unedited activations then have one scale, whatever the penalty shrank.
+    The factor has the least cross-entropy of the softmax on the images of `select`. The true class has the target
+    1 - 1/(n + 2) of n images, as in Platt (1999), and the others have the rest, so that a probe without error gets a
+    finite factor. Log-odds of edited and unedited activations then have one scale, whatever the penalty shrank.
+
+    A class without training images has the score 0, which a ridge regression gives it, and which is never the greatest.
 
     Raises:
         UserError: the training images are of one class.
@@ -139,7 +142,7 @@ def train_probe(
         scores = select.x[known].astype(np.float64) @ fit.weight + fit.intercept
         factor = _factor(scores, np.searchsorted(present, select.labels[known]))
     weight = np.zeros((train.x.shape[1], n_classes))
-    intercept = np.full(n_classes, -np.inf)
+    intercept = np.zeros(n_classes)
     weight[:, present], intercept[present] = fit.weight * factor, fit.intercept * factor
     return LinearReadout(rows, torch.from_numpy(weight).to(device), torch.from_numpy(intercept).to(device))
 
@@ -153,11 +156,15 @@ def train_neighbours(train: LabelledRows, k: int, rows: ReadRows, device: torch.
 
 
 def _factor(scores: Float64[np.ndarray, "n n_present"], y: Int64[np.ndarray, "n"]) -> float:
-    own = scores[np.arange(len(y)), y]
+    n, n_classes = scores.shape
+    target = np.full((n, n_classes), 1 / (n + 2) / max(1, n_classes - 1))
+    target[np.arange(n), y] = 1 - 1 / (n + 2)
+    wanted = (target * scores).sum(axis=1)
 
     def loss(log_factor: float) -> float:
-        scaled = scores * np.exp(log_factor)
+        factor = np.exp(log_factor)
+        scaled = scores * factor
         top = scaled.max(axis=1)
-        return float((top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1)) - own * np.exp(log_factor)).mean())
+        return float((top + np.log(np.exp(scaled - top[:, np.newaxis]).sum(axis=1)) - wanted * factor).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x))

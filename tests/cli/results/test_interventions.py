@@ -88,9 +88,7 @@ def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, t
         keys.add(job["id"])
     assert len(keys) == 1
     request = read_spec(block).request(service.settings, folder=tmp_path)
-    assert request.own["intervene"] == InterveneSettings(
-        nodes=("bird.n.01",), choose="attribution", doses=(0.0, 0.5)
-    )
+    assert request.own["intervene"] == InterveneSettings(nodes=("bird.n.01",), choose="attribution", doses=(0.0, 0.5))
     assert type(request).model_validate_json(request.model_dump_json()) == request
 
 

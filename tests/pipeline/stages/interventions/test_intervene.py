@@ -99,7 +99,8 @@ def test_gamma_one_changes_nothing(made):
             assert row["specificity"] in (0, None)
     same = query(
         made.service,
-        "SELECT count(*) AS n FROM intervention_effect e JOIN intervention i USING (intervention_set_id, number, readout)"
+        "SELECT count(*) AS n FROM intervention_effect e"
+        " JOIN intervention i USING (intervention_set_id, number, readout)"
         " WHERE i.dose = 1 AND (log_odds_before IS DISTINCT FROM log_odds_after"
         " OR accuracy_before IS DISTINCT FROM accuracy_after)",
     )
@@ -158,9 +159,7 @@ def test_effects_are_of_every_node_at_its_distance(made):
     bird = by_name["bird.n.01"]
     assert bird["log_odds_after"] < bird["log_odds_before"]
     assert bird["accuracy_after"] < bird["accuracy_before"]
-    assert bird["n_images"] == sum(
-        row["n_images"] for row in effects if row["name"] in {"bird.n.01"}
-    )
+    assert bird["n_images"] == sum(row["n_images"] for row in effects if row["name"] in {"bird.n.01"})
 
 
 def test_controls_are_contrasted_over_nodes_and_at_equal_forgetting(made):
@@ -184,7 +183,7 @@ def test_readouts_stand_beside_what_the_sae_costs(made):
     assert {(row["layer"], row["readout"]) for row in rows} == {(3, "probe"), (3, "knn"), (5, "probe"), (5, "knn")}
     for row in rows:
         assert row["accuracy"] > 10 * row["chance"]
-        assert 0 < row["accuracy_through_sae"]
+        assert row["accuracy_through_sae"] > 0
         assert row["moved_through_sae"] > 0
         assert (row["log_odds"] is None) == (row["readout"] == "knn")
 
@@ -261,7 +260,9 @@ def test_other_tokens_and_attribution(service, tokens):
         nodes=("bird.n.01",), choose="attribution", n_latents=6, max_density=1.0, readouts=("probe",), n_random=1,
         edit="add", doses=(-4.0, 4.0),
     )  # fmt: skip
-    plan = plan_interventions(service, settings, sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60), tokens=tokens)
+    plan = plan_interventions(
+        service, settings, sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60), tokens=tokens
+    )
     assert set(run_jobs(service, plan)) == {"succeeded"}
     rows = {(row["arm"], row["dose"]): row for row in query(service, _EDITS)}
     assert set(rows) == {(arm, dose) for arm in ("latents", "random") for dose in (-4.0, 4.0)}
@@ -330,9 +331,7 @@ def refusing(make_service):
     """An analysis of layer 3, on which no interventions were made."""
     service = make_service()
     register_small(service, n_classes=30)
-    plain = plan_interventions(
-        service, InterveneSettings(), sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
-    )
+    plain = plan_interventions(service, InterveneSettings(), sae=SaeConfig(kind="topk", k=8, expansion=2, n_steps=60))
     assert "intervene" not in {job.kind for job in plain.jobs}
     assert set(run_jobs(service, plain)) == {"succeeded"}
     return service

@@ -27,9 +27,7 @@ class InterventionEffect(Base):
     number: Mapped[int] = mapped_column(Integer, primary_key=True, comment="the edit")
     readout: Mapped[str] = mapped_column(primary_key=True, comment=READOUT)
     synset_id: Mapped[int] = mapped_column(ForeignKey("synset.id"), primary_key=True, comment="the node")
-    distance: Mapped[int] = mapped_column(
-        Integer, comment="edges from the target; 0 for the target and all under it"
-    )
+    distance: Mapped[int] = mapped_column(Integer, comment="edges from the target; 0 for the target and all under it")
     split: Mapped[str] = mapped_column(comment="part of the images: score")
     n_images: Mapped[int] = mapped_column(Integer, comment="scored images under the node")
     log_odds_before: Mapped[float | None] = mapped_column(

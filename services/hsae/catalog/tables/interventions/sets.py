@@ -112,7 +112,8 @@ class Intervention(Base):
     forgetting: Mapped[float | None] = mapped_column(Double, comment="share of the accuracy inside that is lost")
     retention: Mapped[float | None] = mapped_column(Double, comment="share of the accuracy outside that is left")
     distance_correlation: Mapped[float | None] = mapped_column(
-        Double, comment="Spearman correlation of distance and drop over the classes outside: below 0, near ones lose more"
+        Double,
+        comment="Spearman correlation of distance and drop over the classes outside: below 0, near ones lose more",
     )
     distance_p: Mapped[float | None] = mapped_column(
         Double, comment="share of shuffled trees with a correlation as low"

@@ -18,7 +18,7 @@ from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.interventions.readouts import LinearReadout
 from hsae.pipeline.stages.activation_reader import read_plain_rows
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.interventions.scene import Scene
+from hsae.pipeline.stages.interventions.scene import Scene, some_images
 from hsae.pipeline.stages.interventions.streams import Streams
 from hsae.sae.model import SparseAutoencoder
 
@@ -110,9 +110,7 @@ class ArmMaker:
             ]
         scores = [use.selectivity() for use in uses] if settings.choose == "selectivity" else self._attribution(probe)
         return [
-            best_latents(
-                score, use, scene.name(node), n_latents=settings.n_latents, max_density=settings.max_density
-            )
+            best_latents(score, use, scene.name(node), n_latents=settings.n_latents, max_density=settings.max_density)
             for score, use, node in zip(scores, uses, scene.nodes, strict=True)
         ]
 
@@ -142,7 +140,8 @@ class ArmMaker:
         for node in scene.nodes:
             inside = scene.is_inside(node)
             select = scene.parts.select
-            images = select[inside[scene.labels[select]]][: self._settings.n_images]
+            of_node = select[inside[scene.labels[select]]]
+            images = some_images(of_node, scene.labels, self._settings.n_images, self._settings.seed)
             batches = ((batch.blocks, batch.stream) for batch in self._streams.of(images))
             found += attribution(attributed, batches, [inside], self._context.check)
         return found

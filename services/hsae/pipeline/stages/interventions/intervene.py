@@ -27,7 +27,7 @@ from hsae.pipeline.stages.interventions.rows import (
     readout_rows,
     table_of,
 )
-from hsae.pipeline.stages.interventions.scene import Scene, read_scene
+from hsae.pipeline.stages.interventions.scene import Scene, read_scene, some_images
 from hsae.pipeline.stages.interventions.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -75,26 +75,25 @@ def _train_readouts(
 ) -> tuple[tuple[Readout, ...], LinearReadout | None, int]:
     """The readouts, the probe if it is one of them or attribution needs it, and how many images trained them."""
     settings, parts, device = request.intervene, scene.parts, context.device
+    found: dict[str, Readout] = {}
+    if "classifier" in settings.readouts:  # first, as a model may have none
+        classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
+        found["classifier"] = load_classifier(request.model, classes, device, context.settings.model_cache)
     images, x = streams.last_rows(parts.train)
     train = LabelledRows(x, scene.labels[images])
     probe = None
     if "probe" in settings.readouts or settings.choose == "attribution":
         # The factor of the logits is fitted to images that did not train, where there are some.
-        others = parts.select[: settings.n_train]
+        others = some_images(parts.select, scene.labels, settings.n_train, settings.seed)
         select_ = train
         if not np.array_equal(parts.select, parts.train):
             images, x = streams.last_rows(others)
             select_ = LabelledRows(x, scene.labels[images])
         probe = train_probe(train, select_, len(scene.tree.inside), streams.rows, device, context.check)
-    found: dict[str, Readout] = {}
     if probe is not None and "probe" in settings.readouts:
         found["probe"] = probe
     if "knn" in settings.readouts:
         found["knn"] = train_neighbours(train, settings.n_neighbours, streams.rows, device)
-    if "classifier" in settings.readouts:
-        classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
-        cache = context.settings.model_cache
-        found["classifier"] = load_classifier(request.model, classes, device, cache)
     return tuple(found[name] for name in settings.readouts), probe, len(train.labels)
 
 
@@ -132,7 +131,12 @@ def _copy(session: Session, name: str, table: pa.Table, set_id: int) -> None:
 
 
 def _without_nan(row: Row) -> Row:
-    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()}
+    """The row without what is undefined; what a row lacks is NULL."""
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and not (isinstance(value, float) and np.isnan(value))
+    }
 
 
 def _summary(session: Session, row: InterventionSet) -> Json:

@@ -145,9 +145,9 @@ def _parts(
         train, select_, score = own.train, own.select, own.score
     seed = settings.seed
     found = Parts(
-        _some(np.flatnonzero(train & is_there), labels, settings.n_train, seed),
+        some_images(np.flatnonzero(train & is_there), labels, settings.n_train, seed),
         np.flatnonzero(select_ & is_there),
-        _some(np.flatnonzero(score & is_there), labels, settings.n_images, seed),
+        some_images(np.flatnonzero(score & is_there), labels, settings.n_images, seed),
     )
     for images, use in ((found.train, "train"), (found.select, "select"), (found.score, "score")):
         if not len(images):
@@ -155,7 +155,7 @@ def _parts(
     return found
 
 
-def _some(
+def some_images(
     images: Int64[np.ndarray, "n"], labels: Int64[np.ndarray, "n_listed"], most: int, seed: int
 ) -> Int64[np.ndarray, "m"]:
     """So many of the images, about, the same share of every class; all if there are fewer."""
