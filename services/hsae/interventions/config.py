@@ -23,6 +23,8 @@ Start = Literal["auto", "stored", "images"]
 
 MAX_NODES = 200
 MAX_DOSES = 20
+MAX_EDITS = 5_000
+"""Each has a pass over all scored images, and a row for every node and readout."""
 
 
 class InterveneSettings(FrozenModel):
@@ -92,6 +94,12 @@ class InterveneSettings(FrozenModel):
         if negative:
             raise ValueError(f"there is no latent {negative[0]}: latents count from 0")
         return self
+
+    @property
+    def n_edits(self) -> int:
+        """How many edits there are: of every node, arm, draw and dose."""
+        n_arms = 1 + sum(self.n_random if name == "random" else 1 for name in self.made_controls)
+        return len(self.nodes) * n_arms * len(self.doses)
 
     @property
     def made_controls(self) -> tuple[Control, ...]:

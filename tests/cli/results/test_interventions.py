@@ -113,6 +113,14 @@ def test_a_file_that_is_no_good_is_refused_in_one_line(service, admin, tmp_path,
     assert_one_line(refused, str(path), line)
 
 
+def test_more_edits_than_anybody_reads_are_refused(service, admin, tmp_path):
+    register_small(service, n_classes=2)
+    path = tmp_path / "many.yaml"
+    path.write_text(f"nodes: [a, b, c]\nn_random: 100\ndoses: {[dose / 20 for dose in range(20)]}\n")
+    refused = admin(service, "submit", "--layer", 1, *MODEL, "--split", "none", "--intervene", path)
+    assert_one_line(refused, "asks for 6300 edits per SAE", "more than 5000")
+
+
 def test_without_interventions_one_line_says_how_to_make_them(make_service, admin):
     service = make_service()
     register_small(service, n_classes=2)

@@ -21,12 +21,12 @@ def request_of(settings, **changes):
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        (InterveneSettings(nodes=("bird.n.01",)), "KEY0"),
+        (InterveneSettings(nodes=("bird.n.01",)), "025dba70210a2d57614dd2322d7fa10a8840e3ba4231a5f07cf611a6fd388e10"),
         (
             InterveneSettings(
                 nodes=("bird.n.01", "dog.n.01"), choose="attribution", edit="add", doses=(-2, 2), tokens=(0, 5), seed=3
             ),
-            "KEY1",
+            "a44b9c287324491e72923f9aea141d2a3cd1c05f1d3ff9722f631ef922f6f7a8",
         ),
     ],
 )

@@ -5,9 +5,10 @@ from typing import Any
 
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import InterventionSet
+from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
-from hsae.interventions.config import InterveneSettings
+from hsae.interventions.config import MAX_EDITS, InterveneSettings
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import artifact_key
 from hsae.pipeline.kinds.setting_labels import settings_label
@@ -78,7 +79,12 @@ class InterveneStage(Stage[InterveneRequest]):
     def ask(self, asked: Asked) -> InterveneRequest:
         """Interventions on the SAE's latents, on the images that were scored."""
         (layer,) = asked.layers
-        apart = asked.apart
+        apart, settings = asked.apart, asked.settings(InterveneSettings)
+        if settings.n_edits > MAX_EDITS:
+            raise UserError(
+                f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses), more than {MAX_EDITS}:"
+                " ask for fewer nodes, doses or draws of random latents"
+            )
         return InterveneRequest(
             analysis_key=asked.one_key("analyze"),
             sae_key=asked.sae_key,
@@ -87,7 +93,7 @@ class InterveneStage(Stage[InterveneRequest]):
             layer=layer,
             dataset=asked.scored,
             extraction=asked.extraction,
-            intervene=asked.settings(InterveneSettings),
+            intervene=settings,
             split=asked.division,
         )
 

@@ -149,7 +149,11 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
         {name: None if isinstance(row.get(name), float) and np.isnan(row[name]) else row.get(name) for name in names}
         for row in rows
     ]
-    return pa.Table.from_pylist(clean)
+    table = pa.Table.from_pylist(clean)
+    for at, column in enumerate(table.schema):
+        if pa.types.is_null(column.type):  # undefined in every row
+            table = table.set_column(at, column.name, table[column.name].cast(pa.float64()))
+    return table
 
 
 def _contrast(results: Results, of_edits: EditRows, readout: str, control: str, node: int) -> Row:
