@@ -57,7 +57,7 @@ def test_leace_leaves_nothing_to_a_linear_probe_and_moves_no_more_than_it_must(r
 def test_leace_is_that_of_the_package():
     package = pytest.importorskip("concept_erasure", reason="the extra leace is not installed")
     x, inside = rows()
-    fitter = package.LeaceFitter(x.shape[1], 1, dtype=torch.float64, shrinkage=False)
+    fitter = package.LeaceFitter(x.shape[1], 1, dtype=torch.float64, shrinkage=False, constrain_cov_trace=False)
     fitter.update(torch.from_numpy(x).double(), torch.from_numpy(inside).double()[:, None])
     expected = fitter.eraser(torch.from_numpy(x).double()).numpy()
     np.testing.assert_allclose(applied(leace(x.astype(np.float64), inside), x), expected, atol=1e-3)

@@ -1,8 +1,8 @@
 """The choices of interventions, by name. A request names them without loading what computes them."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hsae.frozen_model import FrozenModel
 
@@ -52,7 +52,9 @@ class InterveneSettings(FrozenModel):
         default=("probe", "knn"), min_length=1, description="probe, knn, classifier"
     )
     controls: tuple[Control, ...] = Field(
-        default=CONTROLS, description="random, neurons, probe, class_mean, leace; of clamp and add random alone"
+        default=CONTROLS,
+        validate_default=True,
+        description="random, neurons, probe, class_mean, leace; of clamp and add random alone",
     )
     n_random: int = Field(default=4, ge=1, le=100, description="draws of random latents")
     n_train: int = Field(default=10_000, ge=2, description="at most so many images train the readouts")
@@ -63,11 +65,6 @@ class InterveneSettings(FrozenModel):
     start: Start = Field(default="auto", description="stored, images, or auto: stored where all tokens are kept")
     seed: int = Field(default=0, ge=0, description="seed of the random latents, the shuffles and the choice of images")
 
-    @model_serializer(mode="wrap")
-    def _what_counts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """All fields; the controls of an edit that has none but `random` are those that are made."""
-        return serialise(self) | {"controls": self.made_controls}
-
     @field_validator("readouts")
     @classmethod
     def _readouts_in_one_order(cls, names: tuple[ReadoutName, ...]) -> tuple[ReadoutName, ...]:
@@ -76,8 +73,10 @@ class InterveneSettings(FrozenModel):
 
     @field_validator("controls")
     @classmethod
-    def _controls_in_one_order(cls, names: tuple[Control, ...]) -> tuple[Control, ...]:
-        return tuple(name for name in CONTROLS if name in names)
+    def _controls_that_are_made(cls, names: tuple[Control, ...], info: ValidationInfo) -> tuple[Control, ...]:
+        """In one order; directions and neurons have no activations that could be clamped or added to."""
+        possible = CONTROLS if info.data.get("edit", "scale") == "scale" else ("random",)
+        return tuple(name for name in CONTROLS if name in names and name in possible)
 
     @field_validator("doses")
     @classmethod
@@ -98,10 +97,5 @@ class InterveneSettings(FrozenModel):
     @property
     def n_edits(self) -> int:
         """How many edits there are: of every node, arm, draw and dose."""
-        n_arms = 1 + sum(self.n_random if name == "random" else 1 for name in self.made_controls)
+        n_arms = 1 + sum(self.n_random if name == "random" else 1 for name in self.controls)
         return len(self.nodes) * n_arms * len(self.doses)
-
-    @property
-    def made_controls(self) -> tuple[Control, ...]:
-        """The controls that the edit has: directions and neurons have no activations to clamp or to add."""
-        return self.controls if self.edit == "scale" else tuple(name for name in self.controls if name == "random")

@@ -44,7 +44,7 @@ def test_the_same_choices_have_the_same_key():
     assert request_of(one).key == request_of(other).key
     # Controls that an edit does not have are not made.
     added = InterveneSettings(nodes=("a",), edit="add", controls=CONTROLS)
-    assert added.made_controls == ("random",)
+    assert added.controls == ("random",)
     assert request_of(added).key == request_of(InterveneSettings(nodes=("a",), edit="add", controls=("random",))).key
 
 

@@ -73,14 +73,14 @@ class ArmMaker:
         uses = [LatentUse.of(self._z, scene.is_inside(node)[self._select_labels]) for node in scene.nodes]
         chosen = self._chosen(uses, probe)
         images, x = np.empty(0, np.int64), np.empty((0, scene.sae.d_model), np.float32)
-        if set(settings.made_controls) - {"random"}:
+        if set(settings.controls) - {"random"}:
             images, x = read_plain_rows(self._context, scene.manifest, scene.wanted(scene.parts.train))
         train_labels = scene.labels[images]
         norms = scene.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
         found: list[Arm] = []
         for node, use, latents in zip(scene.nodes, uses, chosen, strict=True):
             found += self._of_latents(node, LATENTS, 0, latents, use)
-            for control in settings.made_controls:
+            for control in settings.controls:
                 if control == "random":
                     for draw in range(settings.n_random):
                         seed = int(np.random.SeedSequence([settings.seed, node, draw]).generate_state(1)[0])

@@ -119,7 +119,7 @@ def contrast_rows(results: Results, of_edits: EditRows) -> list[Row]:
     settings, scene = results.settings, results.scene
     found = []
     for readout in settings.readouts:
-        for control in settings.made_controls:
+        for control in settings.controls:
             of_nodes = [_contrast(results, of_edits, readout, control, node) for node in scene.nodes]
             found += [
                 {"readout": readout, "control": control, "synset_id": int(results.synset_ids[node]), "n_nodes": 1} | row
