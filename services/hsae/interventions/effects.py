@@ -61,7 +61,7 @@ class Effect:
         if reading.logits is None:
             return
         p = _softmax(reading.logits)
-        known = (~np.isneginf(reading.logits).all(axis=0)).astype(np.float64)
+        known = np.asarray(~np.isneginf(reading.logits).all(axis=0), np.float64)
         odds = _log_odds(p, tree)
         odds[:, (known @ tree.inside == 0) | (known @ (1.0 - tree.inside) == 0)] = np.nan
         under = tree.inside[labels]
@@ -120,7 +120,7 @@ def distances_from(taxonomy: InducedTaxonomy, node: int) -> Int64[np.ndarray, "n
     lengths = shortest_path(edges, method="D", directed=False, unweighted=True, indices=[node])[0]
     pairs = taxonomy.node_closure()
     lengths[pairs[pairs[:, 1] == node, 0]] = 0
-    return lengths.astype(np.int64)
+    return np.asarray(lengths, np.int64)
 
 
 def _softmax(logits: Float64[np.ndarray, "batch n_classes"]) -> Float64[np.ndarray, "batch n_classes"]:
@@ -136,4 +136,4 @@ def _log_odds(p: Float64[np.ndarray, "batch n_classes"], tree: Tree) -> Float64[
 
 
 def _logs(p: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(p, _LEAST))
+    return np.asarray(np.log(np.maximum(p, _LEAST)))

@@ -171,7 +171,7 @@ def difference(one: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"]) -
 def _right(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
     under = tree.inside[:, target.node] > 0
     labels, predicted = target.labels, readings.predicted
-    return np.where(under[labels], under[predicted], predicted == labels).astype(np.float64)
+    return np.asarray(np.where(under[labels], under[predicted], predicted == labels), np.float64)
 
 
 def _odds(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
