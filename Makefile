@@ -84,7 +84,7 @@ bench-scores: $(VENV)/.dev  ## Scores at full size against scikit-learn, numpy a
 	$(BIN)/python -m benchmarks.hierarchy.probes --size full
 	$(BIN)/python -m benchmarks.hierarchy.node_scores --size full
 
-bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (ten minutes)
+bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and SAELens, in .venv-bench-peers (half an hour)
 	test -d .venv-bench-peers || $(PYTHON) -m venv .venv-bench-peers
 	.venv-bench-peers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench-peers,embedded]' torchvision==0.28.0
 	# nnsight names torchvision and does not need it; PyPI's cannot be loaded beside the CPU build of torch.

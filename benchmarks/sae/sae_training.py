@@ -107,7 +107,8 @@ def main() -> None:
         of_quality, also_failed = quality_rows([*own, *peers], arguments.quality_steps)
         rows += of_quality
         failed += also_failed
-    print_report(rows, where, what, [*missing, *failed, "GPUs; a bf16 encoder; streamed rows (benchmarks.sae.streaming)"])
+    elsewhere = "GPUs; a bf16 encoder; streamed rows and sweeps (benchmarks.sae.streaming)"
+    print_report(rows, where, what, [*missing, *failed, elsewhere])
 
 
 if __name__ == "__main__":

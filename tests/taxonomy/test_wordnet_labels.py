@@ -21,6 +21,8 @@ from hsae.taxonomy.imagenet import imagenet_wnids
         ("airplanes", "airplane.n.01", Rule.ONE_SENSE),
         ("wolfhounds", "wolfhound.n.01", Rule.ONE_SENSE),
         ("001.Black_footed_Albatross", "black-footed_albatross.n.01", Rule.ONE_SENSE),
+        ("tench, Tinca tinca", "tench.n.01", Rule.COMMON_SENSE),
+        ("great white shark,white shark, man-eater, man-eating shark", "great_white_shark.n.01", Rule.COMMON_SENSE),
         ("n01440764_tench", "tench.n.01", Rule.WNID_AND_NAME),
         ("n01440764_tench, Tinca tinca", "tench.n.01", Rule.WNID_AND_NAME),
         ("n02085620-Chihuahua", "chihuahua.n.03", Rule.WNID_AND_NAME),
@@ -43,6 +45,9 @@ def test_a_label_with_one_meaning(wordnet, label, name, rule):
         ("dog.n.08", "'dog.n.08' is no synset", ["dog.n.01", "frump.n.01"]),
         ("craen", "'craen' is no wnid, synset name or noun of WordNet 3.0; did you mean", []),
         ("qzxqzx", "'qzxqzx' is no wnid", []),
+        ("dog, qzxqzx", "'dog, qzxqzx': 'qzxqzx' is no noun of WordNet 3.0", []),
+        ("airplane, tench", "the words of 'airplane, tench' have no sense in common", ["airplane.n.01", "tench.n.01"]),
+        (",", "'' is no noun", []),
         ("007", "'007' is no wnid", []),
         ("_", "'_' is no wnid", []),
         ("n99999999", "no noun synset 'n99999999'", []),
@@ -62,6 +67,19 @@ def test_a_label_without_one_meaning_has_its_candidates(wordnet, label, problem,
     assert bool(candidates) == bool(meaning.candidates)
     for synset in meaning.candidates[:12]:
         assert f"{synset.name} ({synset.id}: " in meaning.message
+
+
+def test_all_words_of_imagenets_classes_mean_their_class(wordnet):
+    """As `imagenet-1k` of the hub names its classes. Of classes with a single word some are ambiguous."""
+    several = [synset for synset in map(wordnet.synset, imagenet_wnids()) if len(synset.lemmas) > 1]
+    labels = {synset: ", ".join(lemma.replace("_", " ") for lemma in synset.lemmas) for synset in several}
+    found = {synset: wordnet.interpret(label, hint=False).synset for synset, label in labels.items()}
+    assert [labels[synset] for synset, meaning in found.items() if meaning not in {None, synset}] == []
+    # Two synsets of the very same words, such as two genera of echidnas: only one of them is ImageNet's.
+    undecided = [synset for synset, meaning in found.items() if meaning is None]
+    assert len(undecided) == 6
+    assert [wordnet.interpret(labels[synset], senses="imagenet").synset for synset in undecided] == undecided
+    assert len(several) == 492
 
 
 def test_the_closest_word_has_its_senses_since_the_word_alone_would_be_refused(wordnet):

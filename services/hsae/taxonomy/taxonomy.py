@@ -38,6 +38,7 @@ class Rule(StrEnum):
     NAME = "name"
     WNID_AND_NAME = "wnid and name"
     ONE_SENSE = "one sense"
+    COMMON_SENSE = "sense of all words"
     IMAGENET = "ImageNet's sense"
 
 

@@ -43,6 +43,7 @@ def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *,
     - a word with one noun sense. Case and plural do not matter, the parts may be joined by spaces, "_" or "-", and a
       leading number is ignored (`001.Laysan_Albatross`). For a word that is also a plural (`shoes`), the senses of both
       count;
+    - several words between commas that have exactly one noun sense in common (`tench, Tinca tinca`);
     - with `senses`: a word with exactly one sense in the hierarchy of ImageNet-1k's classes.
     """
     label = label.strip()
@@ -51,9 +52,9 @@ def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *,
     if WNID.fullmatch(label) or _is_synset_name(label):
         return read_name(nouns, label, hint=hint)
     word = label if word_senses(nouns, label) else _NUMBER.sub("", label, count=1)
-    found = word_senses(nouns, word)
+    found = _common_senses(nouns, word)
     if len(found) == 1:
-        return Interpretation(found[0], Rule.ONE_SENSE)
+        return Interpretation(found[0], Rule.COMMON_SENSE if "," in word else Rule.ONE_SENSE)
     problem = "does not say which synset is meant"
     if found and senses == "imagenet":
         known = [synset for synset in found if synset.id in nouns.imagenet_nodes]
@@ -61,6 +62,15 @@ def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *,
             return Interpretation(known[0], Rule.IMAGENET)
         problem += f", and ImageNet has {len(known) or 'none'} of its senses"
     return _unclear(nouns, label, word, problem, hint=hint)
+
+
+def _common_senses(nouns: "WordNetNouns", words: str) -> tuple[Synset, ...]:
+    """The noun senses that all words between commas have; of several the one that has no other words."""
+    first, *others = (word_senses(nouns, word) for word in words.split(","))
+    common = tuple(synset for synset in first if all(synset in senses for senses in others))
+    given = {word.strip().lower() for word in words.split(",")}
+    exact = tuple(synset for synset in common if {lemma.replace("_", " ").lower() for lemma in synset.lemmas} == given)
+    return exact if others and len(exact) == 1 else common
 
 
 def word_senses(nouns: "WordNetNouns", word: str) -> tuple[Synset, ...]:
@@ -113,15 +123,27 @@ def _not_a_noun(label: str) -> Interpretation:
 
 def _unclear(nouns: "WordNetNouns", label: str, word: str, problem: str, *, hint: bool) -> Interpretation:
     """The problem, with the senses of `word` as candidates, or with similar words if it has no sense."""
-    candidates = word_senses(nouns, word)
+    candidates = _common_senses(nouns, word)
     if candidates:
         return Interpretation(None, problem=f"{label!r} {problem}", candidates=candidates)
+    if "," in word:
+        return _no_common_sense(nouns, label, word)
     close = ""
     if hint:
         close = close_matches_hint(word.replace(" ", "_").lower(), nouns.lemmas(), lambda lemma: _listed(nouns, lemma))
     return Interpretation(
         None, problem=f"{label!r} is no wnid, synset name or noun of WordNet {REQUIRED_VERSION}{close}"
     )
+
+
+def _no_common_sense(nouns: "WordNetNouns", label: str, words: str) -> Interpretation:
+    of_words = {word.strip(): word_senses(nouns, word) for word in words.split(",")}
+    unknown = [word for word, senses in of_words.items() if not senses]
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        return Interpretation(None, problem=f"{label!r}: {names} is no noun of WordNet {REQUIRED_VERSION}")
+    candidates = tuple({synset.id: synset for senses in of_words.values() for synset in senses}.values())
+    return Interpretation(None, problem=f"the words of {label!r} have no sense in common", candidates=candidates)
 
 
 def _listed(nouns: "WordNetNouns", lemma: str) -> str:

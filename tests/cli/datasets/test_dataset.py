@@ -145,7 +145,7 @@ def test_a_csv_that_has_a_registered_name(connections, service, tmp_path, monkey
     assert chosen(connections, "mine.csv") == "mine"
     assert chosen(connections, "mine") == "mine"
     add(connections, "mine.csv", pets(tmp_path / "other", 50))
-    with pytest.raises(UserError, match=rf"ambiguous.*a different CSV lies here, {listing}.*--dataset \./mine\.csv"):
+    with pytest.raises(UserError, match=rf"ambiguous.*a different file lies here, {listing}.*--dataset \./mine\.csv"):
         choose_dataset(connections, "mine.csv")
     # The folder of the CSV is a data set of its own, be it of the same images.
     add_image(folder / "cat" / "c.png", 7)

@@ -107,7 +107,7 @@ def test_wrong_labels_and_missing_toys_are_one_line(admin, service, tree):
     for uri, parts in {
         "toy://cat,unicorn": ("unicorn", "label 'unicorn' of toy://cat,unicorn", "correct the label"),
         "toy://cat": ("toy://cat: all images are of one class",),
-        "tar://cat,dog": ("no image source for tar://", "file://", "toy://"),
+        "ftp://cat,dog": ("no image source for ftp://", "file://", "toy://"),
     }.items():
         assert_one_line(admin(service, "dataset", "add", "toys", uri, "--taxonomy", tree), *parts)
-    assert_one_line(admin(service, "submit", "--layer", "1", "--dataset", "tar://cat"), "no image source for tar://")
+    assert_one_line(admin(service, "submit", "--layer", "1", "--dataset", "ftp://cat"), "no image source for ftp://")

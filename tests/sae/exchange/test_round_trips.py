@@ -13,9 +13,10 @@ from hsae.sae.exchange.write import WRITTEN_FORMATS
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
-SETTINGS = {"topk": {"k": 5}, "batch_topk": {"k": 5}, "frozen": {"k": 4}, "soft_frozen": {"k": 4}}
+SETTINGS = {"topk": {"k": 5}, "batch_topk": {"k": 5}, "frozen": {"k": 4}, "soft_frozen": {"k": 4},
+            "archetypal": {"k": 5}}  # fmt: skip
 KINDS = [kind for kind in ("relu", "topk", "frozen", "soft_frozen", "jumprelu", "batch_topk", "gated", "matryoshka",
-                           "matryoshka_topk") if kind in VARIANTS]  # fmt: skip
+                           "matryoshka_topk", "archetypal") if kind in VARIANTS]  # fmt: skip
 NOT_WRITTEN = {"sparsify": {"relu", "jumprelu", "batch_topk", "gated", "matryoshka"}}
 
 
@@ -62,6 +63,13 @@ def test_written_and_read_again(tmp_path, kind, format_name):
     assert all((value - twice.state_dict()[name]).abs().max() <= 1e-6 for name, value in once.state_dict().items())
     if kind in ("relu", "topk"):
         assert twice.config.imported.key == once.config.imported.key
+
+
+@pytest.mark.parametrize("format_name", [name for name in WRITTEN_FORMATS if name != "hsae"])
+def test_matching_pursuit_is_written_in_our_own_format_alone(tmp_path, format_name):
+    with pytest.raises(UserError, match="no other package here encodes like a matching_pursuit SAE: .*--format hsae"):
+        an_sae("matching_pursuit").save_pretrained(tmp_path / "sae", format=format_name)
+    assert not (tmp_path / "sae").exists()
 
 
 def test_an_imported_sae_in_our_own_format_says_where_it_is_from(tmp_path):

@@ -63,6 +63,26 @@ def test_the_less_a_decoder_may_learn_the_less_it_finds(planted_rows):
     assert all(r.metrics.l0 <= 3 for r in results)
 
 
+@pytest.mark.parametrize("kind", ["frozen", "soft_frozen"])
+def test_latents_of_a_dictionary_that_is_their_own_are_recovered(kind, planted, as_rows):
+    """A frozen decoder finds no other directions. Where the rows are made of its own, the encoder finds the codes."""
+    config = SaeConfig(kind=kind, **SETTINGS | {"expansion": 1, "n_steps": 800})
+    directions = untrained_sae(config, as_rows(planted(2000, 16, 24, 3)[0])).decoder_weight.detach()
+    generator = torch.Generator().manual_seed(1)
+    chosen = torch.rand(2000, 16, generator=generator).argsort(dim=1)[:, :3]
+    codes = torch.zeros(2000, 16).scatter_(1, chosen, 0.5 + torch.rand(2000, 3, generator=generator))
+    rows = as_rows(codes @ directions + torch.randn(16, generator=generator))
+    trained, before = train(config, rows, device=CPU).sae, untrained_sae(config, rows)
+
+    def mean_correlation(sae):
+        z = sae.encode(rows.activations).detach()
+        both = torch.stack([torch.corrcoef(torch.stack([z[:, j], codes[:, j]]))[0, 1] for j in range(16)])
+        return float(both.nan_to_num().mean())
+
+    assert mean_correlation(trained) > 0.9 > mean_correlation(before)
+    assert ((trained.decoder_weight * directions).sum(dim=1) > 0.97).all()
+
+
 def nearest_within(first, direction, min_cosine):
     """The direction turned towards `first`, by bisection over the arc between them, until the cosine is allowed."""
     if float(first @ direction) >= min_cosine:

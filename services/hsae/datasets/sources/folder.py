@@ -21,6 +21,8 @@ _IMAGE_SUFFIXES = frozenset({
 
 _Identity = tuple[int, int]
 
+_PACKED = {".parquet": "parquet", ".tar": "tar"}
+
 
 class FolderSource(LocalFiles):
     """A folder with a folder of images for each class; the folders' names are the labels."""
@@ -41,7 +43,10 @@ class FolderSource(LocalFiles):
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UserError(f"{str(self.path)!r}: cannot be read ({error})") from error
         if not stat.S_ISDIR(mode):
-            raise UserError(f"{self.path}: is neither a folder of class folders nor a .csv with the columns path,label")
+            raise UserError(
+                f"{self.path}: is neither a folder of class folders nor a .csv with the columns path,label, nor a"
+                " .parquet or .tar"
+            )
 
     def labels(self) -> dict[str, str]:
         """See `ImageSource`."""
@@ -87,6 +92,12 @@ class FolderSource(LocalFiles):
                 beside.files[kind_of(entry.name)] += 1
         if not folders:
             found = f" (found: {beside.text()})" if beside else ""
+            for suffix, scheme in _PACKED.items():
+                if beside.files[suffix]:
+                    raise UserError(
+                        f"{self.path}: holds no class folders{found}; to use images inside {suffix} files, give those"
+                        f" of one split: '{scheme}://{self.path}/train-*{suffix}'"
+                    )
             raise UserError(
                 f"{self.path}: holds no class folders{found}; put the images of each class into a folder of its own, or"
                 " list them with their labels in a CSV path,label and give that"
@@ -97,7 +108,7 @@ class FolderSource(LocalFiles):
 def _has_images_only_below(folder: Path) -> bool:
     """Whether a folder holds folders and no image directly, as the "train" of a data set with splits does."""
     entries = _entries(folder, LeftOut())
-    return any(entry.is_dir() for entry in entries) and not any(_is_image(entry.name) for entry in entries)
+    return any(entry.is_dir() for entry in entries) and not any(is_image(entry.name) for entry in entries)
 
 
 def _folders_above(root: Path) -> frozenset[_Identity]:
@@ -125,7 +136,7 @@ def _walk(root: Path, folder: str, above: frozenset[_Identity], left_out: LeftOu
         path = f"{folder}/{entry.name}"
         if entry.is_dir():
             yield from _walk(root, check_utf8(path), above | {identity}, left_out)
-        elif _is_image(entry.name):
+        elif is_image(entry.name):
             check_utf8(path)
             if not entry.is_file():
                 raise UserError(f"{root / path}: is named like an image and is no regular file; remove it")
@@ -160,5 +171,6 @@ def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
     return entries
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file's suffix is that of an image."""
     return PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES

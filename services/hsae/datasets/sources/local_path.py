@@ -6,22 +6,28 @@ from urllib.parse import unquote, urlsplit
 
 from hsae.datasets.sources.csv_listing import CSV_SUFFIX, CsvSource
 from hsae.datasets.sources.folder import FolderSource
-from hsae.datasets.sources.local_files import LocalFiles
+from hsae.datasets.sources.imagenet_val import ImageNetValSource, holds_imagenet_val
+from hsae.datasets.sources.packed.parquet import PARQUET_SUFFIX, ParquetSource
+from hsae.datasets.sources.packed.webdataset import TAR_SUFFIX, WebDatasetSource
 from hsae.datasets.sources.registry import register_source, scheme_of
+from hsae.datasets.sources.source import ImageSource
 from hsae.errors import UserError
 
 
 @register_source("", "file")
-def local_source(location: str) -> LocalFiles:
-    """A CSV source for a file, otherwise a folder source; if nothing is there, its `check` says so.
+def local_source(location: str) -> ImageSource:
+    """The source that the name of a path tells, a folder source for a folder; if nothing is there, its `check` says so.
 
     Raises:
         UserError: a file:// URI of another machine.
     """
     path = _path_in(location).absolute()
-    return (
-        CsvSource(path) if path.suffix.lower() == CSV_SUFFIX and _is_there_and_no_folder(path) else FolderSource(path)
-    )
+    suffix = path.suffix.lower()
+    if suffix == PARQUET_SUFFIX:
+        return ParquetSource(str(path))
+    if suffix in {CSV_SUFFIX, TAR_SUFFIX} and _is_there_and_no_folder(path):
+        return CsvSource(path) if suffix == CSV_SUFFIX else WebDatasetSource(str(path))
+    return ImageNetValSource(path) if holds_imagenet_val(path) else FolderSource(path)
 
 
 def local_path(location: str | Path) -> Path | None:

@@ -1,6 +1,7 @@
 """The data set that `submit --dataset` means: a registered one by its name, or images by their path or URI."""
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
 _N_NAMES = 100
+_FILES = (".csv", ".parquet", ".tar")
+_WILDCARD = re.compile(r"[-_.]?[*?\[{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def choose_dataset(
         if _is_dataset(path) and not _is_at(path, roots[name]):
             raise UserError(
                 f"{option} {given} is ambiguous: {name} is registered (images of {roots[name]}), and a different"
-                f" {'CSV' if _is_csv(path) else 'folder'} lies here, {path.absolute()}: write {option} ./{given} for"
+                f" {'file' if _is_file(path) else 'folder'} lies here, {path.absolute()}: write {option} ./{given} for"
                 f" what lies here, or register it with `hsae-admin dataset add NAME ./{given}`; for the registered one"
                 f" submit from another folder, or rename it: `hsae-admin dataset rename {name} NEW`"
             )
@@ -169,11 +172,22 @@ def _registered_roots(connections: Connections) -> dict[str, str]:
 
 
 def _own_name(location: str) -> str:
-    """The name of a folder, CSV or URI itself; from a name such as imagenet.v1.0 nothing is dropped."""
+    """The name of a folder, file or URI itself; from a name such as imagenet.v1.0 nothing is dropped.
+
+    From the end of a URI that names files, such as train-*.parquet?label=breed, the settings, the suffix and what
+    follows the first wildcard are dropped.
+    """
     if "://" in location:
-        return location.rstrip("/").rsplit("/", 1)[1]
+        name = location.partition("?")[0].rstrip("/").rsplit("/", 1)[1]
+        suffix = Path(name).suffix.lower()
+        return _WILDCARD.split(name.removesuffix(suffix))[0] or name if suffix in _FILES else name
     path = Path(location)
-    return path.stem if _is_csv(path) else path.name
+    return path.stem if _is_file(path) else path.name
+
+
+def _is_file(path: Path) -> bool:
+    """Whether the path is a file that lists or holds images."""
+    return path.suffix.lower() in _FILES and stat.S_ISREG(_mode(path) or 0)
 
 
 def _is_csv(path: Path) -> bool:
@@ -181,7 +195,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _is_dataset(path: Path) -> bool:
-    return stat.S_ISDIR(_mode(path) or 0) or _is_csv(path)
+    return stat.S_ISDIR(_mode(path) or 0) or _is_file(path)
 
 
 def _mode(path: Path) -> int | None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.errors import UserError
-from hsae.sae.exchange.kinds import require_kind
+from hsae.sae.exchange.kinds import KINDS, require_kind, written_kind
 
 _EXACT = 1e-6
 _ROUNDING = 1e-3
@@ -171,7 +171,8 @@ def _unit_directions(
 def unfold(kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ForeignSae:
     """Our SAE in the terms of other packages: no scale of inputs, directions of unit norm, `b_dec` subtracted.
 
-    Latents are those of here divided by `input_scale`: in the units of the activations.
+    Latents are those of here divided by `input_scale`: in the units of the activations. An archetypal SAE becomes a
+    TopK one: the mixtures that its directions were made from are left out.
 
     Args:
         kind: its kind.
@@ -182,7 +183,8 @@ def unfold(kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
         UserError: no package has such a kind.
     """
     scale = tensors["input_scale"].double()
-    per_latent = require_kind(kind).from_own(tensors, scale, len(tensors["encoder_bias"]))
+    kind = written_kind(kind)
+    per_latent = KINDS[kind].from_own(tensors, scale, len(tensors["encoder_bias"]))
     return ForeignSae(
         kind=kind,
         encoder=tensors["encoder_weight"],

@@ -76,6 +76,8 @@ KINDS: dict[str, ExchangedKind] = {
 }
 """The kinds that are read or written, by name."""
 _ROW_TOPK = {"topk", "frozen", "soft_frozen"}
+# Only its training differs: with its directions as they are, it encodes and decodes like the other kind.
+_WRITTEN_AS = {"archetypal": "topk"}
 
 
 def require_kind(kind: str) -> ExchangedKind:
@@ -88,6 +90,18 @@ def require_kind(kind: str) -> ExchangedKind:
         possible = ", ".join(known for known in VARIANTS if known in KINDS)
         raise UserError(f"this version has no kind {kind} to import an SAE as: it imports {possible}")
     return KINDS[kind]
+
+
+def written_kind(kind: str) -> str:
+    """The kind as which an SAE is written for other packages.
+
+    Raises:
+        UserError: none of them has a kind that encodes alike.
+    """
+    written = _WRITTEN_AS.get(kind, kind)
+    if written not in KINDS:
+        raise UserError(f"no other package here encodes like a {kind} SAE: write it in our own format (--format hsae)")
+    return written
 
 
 def row_k(kind: str, settings: Mapping[str, Any]) -> int | None:

@@ -37,8 +37,10 @@ def largest_of_rows(
         values, columns = matrix.topk(k, dim=1)
         return values, columns
     values, columns = found
-    # topk takes NaN for the largest value, so one NaN stands in the first column.
-    unclear = (values[:, 1:] == values[:, :-1]).any(dim=1) | ~(values[:, -1] > -torch.inf) | values[:, 0].isnan()
+    # Which of two equal values is the k-th shows in the next one. topk takes NaN for the largest value, so one NaN
+    # stands in the first column.
+    unclear = (values[:, 1:] == values[:, :-1]).any(dim=1) | ~(values[:, k - 1] > -torch.inf) | values[:, 0].isnan()
+    values, columns = values[:, :k].contiguous(), columns[:, :k].contiguous()
     if bool(unclear.any()):
         values[unclear], columns[unclear] = matrix[unclear].topk(k, dim=1)
     return values, columns
@@ -58,7 +60,8 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     """See the module. Columns after the last whole group are candidates in every row.
 
     Returns:
-        None where so many entries reach the threshold that nothing is gained. A row with NaN has values of -infinity.
+        The k + 1 largest, of which the last may be the -infinity that fills a row; None where so many entries reach the
+        threshold that nothing is gained. A row with NaN has values of -infinity.
     """
     n_rows, n_columns = matrix.shape
     whole = n_columns - n_columns % group
@@ -81,7 +84,7 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
 
     starts = torch.searchsorted(row, torch.arange(n_rows))
     rank = torch.arange(row.shape[0]) - starts[row]
-    width = max(k, int(rank.max()) + 1) if row.shape[0] > 0 else k
+    width = max(k + 1, int(rank.max()) + 1) if row.shape[0] > 0 else k + 1
     if width > max(2 * k, int(_MOST_CANDIDATES * n_columns)):
         return None
     n_tail = n_columns - whole
@@ -94,7 +97,7 @@ def _by_blocks(matrix: Tensor, k: int, group: int) -> tuple[Tensor, Tensor] | No
     columns[:, width:] = torch.arange(whole, n_columns)
     # No comparison with NaN holds: such a row found no block, and only its last columns are candidates.
     candidates[threshold.isnan()] = -torch.inf
-    best = candidates.topk(k, dim=1)
+    best = candidates.topk(k + 1, dim=1)
     return best.values, columns.gather(1, best.indices)
 
 

@@ -31,6 +31,7 @@ from hsae.sae.training.resampling import N_ROWS, drawn_rows, is_due, resample
 from hsae.sae.variants.variant import StepDone
 
 GRADIENT_NORM_LIMIT = 1.0
+_SURELY_BELOW_LIMIT = GRADIENT_NORM_LIMIT * (1 - 1e-5)
 _WAIT_SECONDS = 0.2
 
 
@@ -230,9 +231,7 @@ class _Trainer:
             raise NonFiniteError(f"the loss became {values[0]} at step {step + 1}")
         with torch.no_grad():
             variant.before_step(sae)
-            norm = float(torch.nn.utils.clip_grad_norm_(sae.parameters(), GRADIENT_NORM_LIMIT))
-            if not math.isfinite(norm):
-                raise NonFiniteError(f"the gradient's norm became {norm} at step {step + 1}")
+            self._clip(step)
             optimiser.step()
             share = rate / self.config.learning_rate
             variant.after_step(sae, StepDone(step, n_steps, share, lambda: mean_l0(sae, self.curve.watched), notes))
@@ -242,6 +241,20 @@ class _Trainer:
         state.step = step + 1
         if self.config.dead_latents == "resample" and is_due(state.step, n_steps):
             resample(state, self.config.seed, self.dead_after_steps, self._rows_for_directions)
+
+    def _clip(self, step: int) -> None:
+        """Shorten the gradient to its limit; one below it is not multiplied by 1, which would go through all of it.
+
+        Raises:
+            NonFiniteError: it is not finite.
+        """
+        parameters = list(self.state.sae.parameters())
+        norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        length = float(norm)
+        if not math.isfinite(length):
+            raise NonFiniteError(f"the gradient's norm became {length} at step {step + 1}")
+        if length > _SURELY_BELOW_LIMIT:
+            torch.nn.utils.clip_grads_with_norm_(parameters, GRADIENT_NORM_LIMIT, norm)
 
     def _rows_for_directions(self) -> Float[Tensor, "n d_model"]:
         """Raw activations from which dead latents may take their directions at this step."""

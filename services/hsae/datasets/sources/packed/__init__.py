@@ -1,0 +1,6 @@
+"""Sources of many images in few large files."""
+
+from hsae.datasets.sources.packed.parquet import ParquetSource
+from hsae.datasets.sources.packed.webdataset import WebDatasetSource
+
+__all__ = ["ParquetSource", "WebDatasetSource"]

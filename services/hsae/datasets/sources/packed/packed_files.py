@@ -1,0 +1,148 @@
+"""Images inside large files of this machine: which files a location means, and how its images are called."""
+
+import errno
+import glob
+import itertools
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from hsae.datasets.sources.local_files import check_utf8
+from hsae.datasets.sources.registry import scheme_of
+from hsae.datasets.sources.similar_names import similar_name_hint
+from hsae.datasets.sources.source import ImageSource
+from hsae.errors import UserError
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_FILES = 100_000
+_SHOWN = 5
+
+
+class PackedFiles(ImageSource):
+    """Images that lie together in files; an image's path is `FILE/PLACE`, with the file relative to `folder`.
+
+    A location is a path or a URI `SCHEME:///PATH?SETTING=VALUE`. The path may be a folder, or a pattern with `*`, `?`,
+    `[...]` and `{000..012}`.
+    """
+
+    suffix: str
+    """Of the files."""
+    settings_known: tuple[str, ...]
+    """What may stand behind the question mark."""
+
+    def __init__(self, location: str) -> None:
+        """Make the source of a location; nothing is opened.
+
+        Raises:
+            UserError: the location names another machine, or a setting that there is none of.
+        """
+        path, settings = _parsed(location, self.settings_known)
+        self.pattern = path.absolute()
+        self.settings: Mapping[str, str] = settings
+        scheme = scheme_of(location)
+        query = "".join(f"{'&' if n else '?'}{key}={value}" for n, (key, value) in enumerate(settings.items()))
+        super().__init__(location, f"{scheme}://{self.pattern}{query}" if scheme else str(self.pattern))
+
+    @cached_property
+    def folder(self) -> Path:
+        """What the names of the files are relative to: the part of the pattern before its first wildcard."""
+        if self.pattern.is_dir():
+            return self.pattern
+        parts = self.pattern.parts[:-1]
+        plain = itertools.takewhile(lambda part: not glob.has_magic(part) and not _RANGE.search(part), parts)
+        return Path(*plain)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The files by their names, sorted.
+
+        Raises:
+            UserError: there is none, one is missing, or one cannot be stored by its name.
+        """
+        written = str(self.pattern / f"*{self.suffix}") if self.pattern.is_dir() else str(self.pattern)
+        found: list[Path] = []
+        missing: list[Path] = []
+        for path in _without_ranges(written):
+            if glob.has_magic(path) and not Path(path).exists():
+                found += _matching(path)
+            else:
+                (found if Path(path).is_file() else missing).append(Path(path))
+        if missing:
+            shown = ", ".join(map(str, missing[:_SHOWN])) + (
+                f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            )
+            raise UserError(f"{self.uri}: there is no file {shown}{similar_name_hint(missing[0])}")
+        if not found:
+            raise UserError(f"{self.uri}: no {self.suffix} file is there (looked for {written})")
+        return {check_utf8(path.relative_to(self.folder).as_posix()): path for path in sorted(found)}
+
+    def check(self) -> None:
+        """See `ImageSource`."""
+        check_utf8(str(self.pattern))
+        _ = self.files
+
+    def locate(self, path: str) -> str:
+        """See `ImageSource`."""
+        return str(self.folder / path)
+
+    def opened_file(self, path: str) -> tuple[str, Path, str]:
+        """The file that holds an image, by its name in the listing and as a path, and the image's place in it.
+
+        Whether the file is there is not looked at.
+
+        Raises:
+            FileNotFoundError: the path names no file of this kind.
+        """
+        name, found, place = path.partition(f"{self.suffix}/")
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, f"the path names no {self.suffix} file")
+        name += self.suffix
+        return name, self.folder / name, place
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """See `ImageSource`."""
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files of an absolute pattern."""
+    root = Path(pattern).anchor
+    return [path for path in Path(root).glob(pattern.removeprefix(root)) if path.is_file()]
+
+
+def _parsed(location: str, known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+    if not scheme_of(location):
+        return Path(location), {}
+    # "?" is a wildcard elsewhere; in a URI it begins the settings.
+    parts = urlsplit(location)
+    if parts.netloc not in {"", "localhost"}:
+        scheme = parts.scheme
+        raise UserError(f"{location}: write {scheme}:///PATH, with three slashes, for an absolute path of this machine")
+    settings = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UserError(f"{location}: there is no setting {', '.join(unknown)}; known: {', '.join(known)}")
+    return Path(unquote(parts.path)), settings
+
+
+def _without_ranges(pattern: str) -> list[str]:
+    """The pattern with every `{000..012}` written out.
+
+    Raises:
+        UserError: that would be very many.
+    """
+    found = _RANGE.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < _MOST_FILES:
+        raise UserError(f"{pattern}: {found[0]} is no range of at most {_MOST_FILES:,} rising numbers")
+    width = len(found[1])
+    return [
+        path
+        for number in range(first, last + 1)
+        for path in _without_ranges(f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}")
+    ]

@@ -1,0 +1,118 @@
+"""Tars in the way of WebDataset: samples, labels, damage."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from tests.datasets.sources.test_parquet import png
+
+from hsae.datasets import check_images, scan, source_at
+from hsae.datasets.sources.packed import WebDatasetSource
+from hsae.errors import UserError
+from hsae.taxonomy import load_taxonomy
+
+
+def write(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            content = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def labelled(source):
+    return {image.path: image.labels for image in source.list().images}
+
+
+def test_labels_in_cls_json_and_folders(tmp_path):
+    members = [
+        ("a.png", png(1)), ("a.cls", "dog.n.01\n"),
+        ("deep/b.jpg", png(2)), ("deep/b.json", json.dumps({"label": ["cat.n.01", "dog.n.01"], "who": 3})),
+        ("crane.n.05/c.v2.png", png(3)), ("crane.n.05/c.txt", "a caption"), ("crane.n.05/._c.png", "AppleDouble"),
+    ]  # fmt: skip
+    path = write(tmp_path / "train.tar", members)
+    source = source_at(str(path))
+    assert isinstance(source, WebDatasetSource)
+    contents = source.list()
+    assert {image.path: image.labels for image in contents.images} == {
+        "train.tar/a.png": ("dog.n.01",),
+        "train.tar/deep/b.jpg": ("cat.n.01", "dog.n.01"),
+        "train.tar/crane.n.05/c.v2.png": ("crane.n.05",),
+    }
+    assert contents.left_out.text() == "1 .txt, 1 hidden"
+    grouped = source_at(f"tar://{path}?group=who").list().images
+    assert [image.group for image in grouped] == [None, "3", None]
+    dataset = scan(path, load_taxonomy())
+    again = source_at(dataset.source.root)
+    assert {path: again.read(path) for path in dataset.listing["path"].to_pylist()} == {
+        "train.tar/a.png": png(1),
+        "train.tar/crane.n.05/c.v2.png": png(3),
+        "train.tar/deep/b.jpg": png(2),
+    }
+    assert check_images(dataset, max_pixels=1000) == []
+
+
+def test_numbers_over_several_tars(tmp_path):
+    for number in range(3):
+        write(tmp_path / f"{number:03}.tar", [("x.png", png(number)), ("x.cls", str(number % 2))])
+    location = f"tar://{tmp_path}/{{000..002}}.tar"
+    with pytest.raises(UserError, match=r"000\.tar, x\.png: the label is the number 0, and nothing names the classes"):
+        source_at(location).list()
+    (tmp_path / "classes.txt").write_text("dog.n.01\ncat.n.01\n")
+    assert labelled(source_at(location)) == {
+        "000.tar/x.png": ("dog.n.01",),
+        "001.tar/x.png": ("cat.n.01",),
+        "002.tar/x.png": ("dog.n.01",),
+    }
+    assert labelled(source_at(f"tar://{tmp_path}")) == labelled(source_at(location))
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("a.png", b"x"), ("a.png", b"y")], "holds the member a.png twice"),
+        ([("a.png", b"x"), ("a.jpg", b"y"), ("a.cls", "dog")], "sample './a' has the images a.png and a.jpg"),
+        ([("a.png", b"x")], "a.png: has no label; put it into a member of the same name"),
+        ([("a.png", b"x"), ("a.json", "{")], "a.png: its .json cannot be read"),
+        ([("a.png", b"x"), ("a.json", "[1]")], "a.png: its .json holds no object"),
+        ([("a.png", b"x"), ("a.cls", b"\xff")], "the label in .cls is not UTF-8"),
+        ([("n01440764.tar", b"x")], "holds no image; it holds tars: unpack it first"),
+        ([], "holds no image"),
+    ],
+)
+def test_tars_that_cannot_be_used(tmp_path, members, problem):
+    with pytest.raises(UserError, match=problem):
+        source_at(str(write(tmp_path / "x.tar", members))).list()
+
+
+def test_a_damaged_tar_names_the_last_member_that_was_whole(tmp_path):
+    path = write(tmp_path / "x.tar", [(f"{number}.png", png(number)) for number in range(4)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 5 * 512 + 100])
+    with pytest.raises(UserError, match=r"x\.tar: cannot be read as a tar after the member 2\.png"):
+        source_at(str(path)).list()
+    path.write_bytes(whole[: 4 * 512])
+    with pytest.raises(UserError, match="after the member 1.png .the next header is damaged or missing"):
+        source_at(str(path)).list()
+    broken = bytearray(whole)
+    broken[2 * 512 : 2 * 512 + 100] = b"\xff" * 100
+    path.write_bytes(broken)
+    with pytest.raises(UserError, match=r"cannot be read as a tar after the member 0\.png"):
+        source_at(str(path)).list()
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
+        tar.add(path, "a.png")
+    with pytest.raises(UserError, match="a compressed tar must be decompressed first"):
+        source_at(str(tmp_path / "packed.tar")).list()
+
+
+def test_an_image_that_is_gone_is_an_error_of_the_image(tmp_path):
+    path = write(tmp_path / "x.tar", [("dog.n.01/a.png", png(1))])
+    source = source_at(str(path))
+    with pytest.raises(OSError, match=r"no member 'b\.png'"):
+        source.read("x.tar/b.png")
+    path.write_bytes(b"")
+    with pytest.raises(OSError, match="cannot be read as a tar|ends inside"):
+        source_at(str(path)).read("x.tar/dog.n.01/a.png")
