@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sqlalchemy import select, text
-from tests.pipeline.in_process import attempt, job_id, run_jobs
-from tests.small import bare_scoring, register_small, small_request
+from sqlalchemy import select
+from tests.pipeline.in_process import run_jobs
+from tests.pipeline.stages.interventions.small_plans import EDITS, plan_interventions, query
+from tests.small import register_small
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import Dataset, InterventionSet, Job, transaction
@@ -19,8 +20,6 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
 from hsae.pipeline.kinds.registry import stage_of
-from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.stages.interventions import intervene as stage
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 
@@ -29,27 +28,6 @@ BIRDS = InterveneSettings(
     nodes=("bird.n.01", "mammal.n.01"), choose="selectivity", n_latents=12, doses=(0.0, 0.5, 1.0), n_shuffles=199
 )
 SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=400)
-QUICK = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
-
-
-def plan_interventions(service, settings, *, layers=(3,), sae=SAE, tokens="cls", n_views=1, **changes):
-    request = small_request(
-        layers=layers, saes=(sae,), scoring=bare_scoring(), own={"intervene": settings}, split=SplitConfig(), **changes
-    )
-    extraction = request.extraction.model_copy(update={"tokens": tokens, "n_views": n_views})
-    return submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
-
-
-def query(service, statement, **values):
-    with transaction(service.sessions) as session:
-        return [dict(row) for row in session.execute(text(statement), values).mappings()]
-
-
-_EDITS = """
-    SELECT i.*, y.name AS node, a.layer FROM intervention i JOIN intervention_set s ON s.id = i.intervention_set_id
-    JOIN analysis_input a ON a.analysis_id = s.analysis_id JOIN synset y ON y.id = i.synset_id
-    ORDER BY s.id, i.number, i.readout
-"""
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +35,14 @@ def made(make_service):
     """Birds and mammals are edited in a middle layer and in the last one."""
     service = make_service()
     register_small(service, n_classes=N_CLASSES)
-    plan = plan_interventions(service, BIRDS, layers=(3, 5), n_views=4)
+    plan = plan_interventions(service, BIRDS, sae=SAE, layers=(3, 5), n_views=4)
     assert set(run_jobs(service, plan)) == {"succeeded"}
     return SimpleNamespace(service=service, plan=plan)
 
 
 def edits_of(made, layer, node, arm, dose=0.0, readout="probe"):
     wanted = {"layer": layer, "node": node, "arm": arm, "dose": dose, "readout": readout}
-    return [row for row in query(made.service, _EDITS) if {name: row[name] for name in wanted} == wanted]
+    return [row for row in query(made.service, EDITS) if {name: row[name] for name in wanted} == wanted]
 
 
 @pytest.mark.parametrize("layer", [3, 5])
@@ -89,7 +67,7 @@ def test_taking_the_latents_of_birds_away_takes_birds_away(made, layer):
 
 
 def test_gamma_one_changes_nothing(made):
-    for row in query(made.service, _EDITS):
+    for row in query(made.service, EDITS):
         if row["dose"] == 1.0:
             assert row["accuracy_inside_before"] == row["accuracy_inside_after"]
             assert row["accuracy_outside_before"] == row["accuracy_outside_after"]
@@ -106,7 +84,7 @@ def test_gamma_one_changes_nothing(made):
 
 
 def test_doses_and_arms_are_all_there(made):
-    rows = query(made.service, _EDITS)
+    rows = query(made.service, EDITS)
     arms = {(row["arm"], row["draw"]) for row in rows}
     assert arms == {("latents", 0), *(("random", draw) for draw in range(4)), *((name, 0) for name in CONTROLS[1:])}
     assert len(rows) == 2 * 2 * len(arms) * 3 * 2  # layers, nodes, arms, doses, readouts
@@ -217,7 +195,7 @@ def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made
                    " ON a.analysis_id = s.analysis_id ORDER BY s.id")  # fmt: skip
     assert [(row["layer"], row["start"]) for row in starts] == [(3, "images"), (5, "stored")]
     settings = BIRDS.model_copy(update={"start": "images", "controls": (), "doses": (0.0,), "nodes": ("bird.n.01",)})
-    plan = plan_interventions(service, settings, layers=(3, 5), n_views=4)
+    plan = plan_interventions(service, settings, sae=SAE, layers=(3, 5), n_views=4)
     assert plan.study_id == made.plan.study_id  # interventions change no result
     assert {job.status for job in plan.jobs if job.kind != "intervene"} == {"reused"}
     assert run_jobs(service, plan, "intervene") == ["succeeded"] * 2
@@ -236,7 +214,7 @@ def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made
 def test_latents_of_a_label_are_those_under_the_node(made):
     service = made.service
     settings = InterveneSettings(nodes=("bird.n.01",), controls=(), readouts=("probe",), n_latents=5)
-    plan = plan_interventions(service, settings, layers=(5,), n_views=4)
+    plan = plan_interventions(service, settings, sae=SAE, layers=(5,), n_views=4)
     assert set(run_jobs(service, plan)) == {"succeeded"}
     labelled = query(
         service,
@@ -248,92 +226,3 @@ def test_latents_of_a_label_are_those_under_the_node(made):
                    " s.id = i.intervention_set_id WHERE s.config ->> 'choose' = 'label'")  # fmt: skip
     assert set(row["latents"]) <= {each["latent"] for each in labelled}
     assert len(row["latents"]) == min(5, len(labelled))
-
-
-@pytest.mark.parametrize("tokens", ["patches", "mean"])
-def test_other_tokens_and_attribution(service, tokens):
-    register_small(service, n_classes=30)
-    settings = InterveneSettings(
-        nodes=("bird.n.01",), choose="attribution", n_latents=6, max_density=1.0, readouts=("probe",), n_random=1,
-        edit="add", doses=(-4.0, 4.0),
-    )  # fmt: skip
-    plan = plan_interventions(service, settings, sae=QUICK, tokens=tokens)
-    assert set(run_jobs(service, plan)) == {"succeeded"}
-    rows = {(row["arm"], row["dose"]): row for row in query(service, _EDITS)}
-    assert set(rows) == {(arm, dose) for arm in ("latents", "random") for dose in (-4.0, 4.0)}
-    assert rows["latents", -4.0]["specificity_log_odds"] > rows["latents", 4.0]["specificity_log_odds"]
-
-
-def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service):
-    register_small(service, n_classes=30)
-    settings = InterveneSettings(
-        nodes=("bird.n.01",), choose="selectivity", max_density=1.0, n_shuffles=9, n_random=1, batch_size=8
-    )
-    plan = plan_interventions(service, settings, sae=QUICK)
-    run_jobs(service, plan, "extract", "train", "analyze")
-    number = job_id(plan, "intervene")
-    with attempt(service, number, stop_at=8) as (request, context), pytest.raises(OSError, match="at 8 of"):
-        stage.intervene(request, context)
-    assert query(service, "SELECT id FROM intervention_set") == []
-    with attempt(service, number) as (request, context):
-        summary = stage.intervene(request, context)
-    rows = query(service, _EDITS)
-    with attempt(service, number) as (request, context):  # the worker died after publishing: nothing is made again
-        assert stage.intervene(request, context) == summary
-    with transaction(service.sessions) as session:
-        session.execute(text("DELETE FROM intervention_set"))
-    with attempt(service, number) as (request, context):
-        stage.intervene(request, context)
-    again = query(service, _EDITS)
-    assert [row | {"intervention_set_id": 0} for row in again] == [row | {"intervention_set_id": 0} for row in rows]
-    job = query(service, "SELECT title, queue, progress_unit FROM job WHERE kind = 'intervene'")
-    assert job == [
-        {
-            "title": "intervene on topk SAE x2 (k=8, n_steps=60) of dinov2-emoji layer 3 on small (nodes=bird.n.01,"
-            " choose=selectivity, max_density=1.0, n_random=1, n_shuffles=9, batch_size=8)",
-            "queue": "gpu",
-            "progress_unit": "images",
-        }
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"nodes": ("bird.n.99", "unicorn.n.01")}, "the data set has no node bird.n.99, unicorn.n.01: `hsae-admin"),
-        ({"nodes": ("entity.n.01",)}, "entity.n.01 has all classes under it, so that nothing is outside"),
-        ({"choose": "given", "latents": (5, 384)}, "latent 384 is of another SAE: this one has 384 latents, 0 to 383"),
-        ({"start": "stored"}, "layer 3 has no stored tokens that a pass could start from: only cls of"),
-        ({"readouts": ("classifier",)}, "has no classifier of its own: leave the readout classifier out"),
-        ({"tokens": (0, 70)}, "has no token 70: give numbers from 0 to 64"),
-    ],
-)
-def test_what_cannot_be_had_is_one_line(refusing, changes, line):
-    service = refusing
-    settings = InterveneSettings(**{"nodes": ("bird.n.01",), "n_shuffles": 9, **changes})
-    plan = plan_interventions(service, settings, sae=QUICK)
-    assert run_jobs(service, plan, "intervene") == ["failed"]
-    (job,) = query(service, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
-    assert line in job["error"]
-    assert "\n" not in job["error"].strip()
-    assert "Traceback" not in job["error"]
-
-
-@pytest.fixture(scope="module")
-def refusing(make_service):
-    """An analysis of layer 3, on which no interventions were made."""
-    service = make_service()
-    register_small(service, n_classes=30)
-    plain = plan_interventions(service, InterveneSettings(), sae=QUICK)
-    assert "intervene" not in {job.kind for job in plain.jobs}
-    assert set(run_jobs(service, plain)) == {"succeeded"}
-    return service
-
-
-def test_a_node_without_latents_is_one_line(refusing):
-    with transaction(refusing.sessions) as session:
-        session.execute(text("UPDATE latent SET label_f1 = NULL"))
-    plan = plan_interventions(refusing, InterveneSettings(nodes=("bird.n.01",), n_shuffles=9), sae=QUICK)
-    assert run_jobs(refusing, plan, "intervene") == ["failed"]
-    (job,) = query(refusing, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
-    assert "bird.n.01 has no latent: no label of this SAE is at or under it: choose by selectivity" in job["error"]
