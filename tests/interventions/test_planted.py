@@ -66,8 +66,8 @@ def test_steering_is_monotone_in_the_dose(model):
     assert (share[0], share[-1]) == (0, 1)
     # Down by scaling, too.
     found = measured(model, [plan(model, latent_edit(model, NODE, "scale", gamma)) for gamma in (0.0, 0.5, 1.0, 1.5)])
-    odds = [after.readings[0].node_log_odds[model.node("bird")] for after in found.after]
-    assert odds == sorted(odds)
+    means = [after.readings[0].node_log_odds[model.node("bird")] for after in found.after]
+    assert means == sorted(means)
 
 
 def test_gamma_one_changes_nothing_to_the_bit(model):

@@ -8,6 +8,7 @@ from tests.relevancy.small_backbones import CPU, pixels, random_sae, saved
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.errors import UserError
+from hsae.interventions.config import EditKind
 from hsae.interventions.edits import LatentEdit, TokenPlaces, edited, visited
 from hsae.interventions.passes import Intervention, LayerEdit, outcomes
 
@@ -75,7 +76,8 @@ def test_an_edit_is_its_formula(kind, folders):
     stream = backbone.recorded(pixels(backbone, 2)).streams[1]
     latents = torch.tensor([3, 11, 40])
     values = torch.tensor([0.5, 2.0, -1.0])
-    for name, given in (("scale", torch.tensor([0.3])), ("clamp", values), ("add", values)):
+    doses: dict[EditKind, torch.Tensor] = {"scale": torch.tensor([0.3]), "clamp": values, "add": values}
+    for name, given in doses.items():
         edit = LatentEdit(sae, latents, name, given)
         for place in ("cls", "patches", "all", (0, 7)):
             places = TokenPlaces.of(place, "cls", backbone.spec)

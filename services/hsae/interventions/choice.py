@@ -49,7 +49,7 @@ class LatentUse:
         def mean(rows: "sp.csr_array[np.float64]") -> Float64[np.ndarray, "n_latents"]:
             return np.asarray(rows.sum(axis=0)).ravel() / max(1, rows.shape[0])
 
-        n_fire = np.asarray(fires.sum(axis=0)).ravel()
+        n_fire: Float64[np.ndarray, "n_latents"] = np.asarray(fires.sum(axis=0)).ravel()
         typical = np.asarray(exact.sum(axis=0)).ravel() / np.maximum(1, n_fire)
         return cls(
             mean(exact[is_inside]), mean(exact[~is_inside]), mean(fires[~is_inside]), n_fire / max(1, len(is_inside)),

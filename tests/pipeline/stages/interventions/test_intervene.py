@@ -171,7 +171,7 @@ def test_the_unedited_probe_is_that_of_the_whole_model(made):
         job = session.get_one(Job, next(job.id for job in made.plan.jobs if job.kind == "intervene"))
     request = stage_of("intervene").request.model_validate(job.request)
     listing, taxonomy = read_listing(service.store, dataset), read_taxonomy(service.store, dataset)
-    labels = listed_labels(listing, taxonomy)
+    labels = np.asarray(listed_labels(listing, taxonomy))
     split = split_images(listing, SplitConfig())
     backbone = Backbone.load(request.model, layers=(5,), device=torch.device("cpu"))
     source, rows = source_at(dataset.root), []

@@ -163,7 +163,7 @@ class ArmMaker:
     def _unit(self, latents: Int64[np.ndarray, "n_chosen"], use: LatentUse) -> Float32[np.ndarray, "n_chosen"]:
         """What a dose is a multiple of, for each latent: 1, a quantile of its activations, or their mean."""
         if self._settings.edit == "add":
-            return use.typical[latents].astype(np.float32)
+            return np.asarray(use.typical[latents], np.float32)
         quantile = self._settings.quantile
         if quantile is None:
             return np.ones(len(latents), np.float32)

@@ -117,7 +117,7 @@ def edit_rows(results: Results) -> EditRows:
 def contrast_rows(results: Results, of_edits: EditRows) -> list[Row]:
     """Rows of intervention_contrast: each node and control, and each control over all nodes."""
     settings, scene = results.settings, results.scene
-    found = []
+    found: list[Row] = []
     for readout in settings.readouts:
         for control in settings.controls:
             of_nodes = [_contrast(results, of_edits, readout, control, node) for node in scene.nodes]

@@ -162,7 +162,7 @@ def some_images(
     if len(images) <= most:
         return images
     y = np.unique(labels[images], return_inverse=True)[1]
-    return images[stratified_split(y, most / len(images), seed)]
+    return np.asarray(images[stratified_split(y, most / len(images), seed)])
 
 
 def _nodes(names: Sequence[str], taxonomy: InducedTaxonomy) -> tuple[int, ...]:
