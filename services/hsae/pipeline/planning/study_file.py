@@ -248,7 +248,8 @@ def read_block(path: Path, kind: str, *, needed: str) -> Any:
         block = content.get(kind, content) if isinstance(content, Mapping) else content
         if not isinstance(block, Mapping) or not block.get(needed):
             raise UserError(f"{kind}.{needed} is missing: docs/submit.md shows a study file")
-        return create_model("Block", **{kind: (own_settings()[kind], ...)}).model_validate({kind: block}).__dict__[kind]
+        field: Any = (own_settings()[kind], ...)
+        return create_model("Block", **{kind: field}).model_validate({kind: block}).__dict__[kind]
     except ValidationError as error:
         raise UserError(f"{path}: {_first_problem(error)}") from error
     except UserError as error:
