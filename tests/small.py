@@ -146,6 +146,10 @@ _RESULTS = {
     "map sets": "SELECT a.key, v.* FROM map_set v JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, v.key",
     "maps": "SELECT s.key, v.* FROM latent_map v JOIN map_set s ON s.id = v.map_set_id"
     " ORDER BY 1, v.method, v.latent, v.rank",
+    "intervention sets": "SELECT a.key, v.* FROM intervention_set v JOIN analysis a ON a.id = v.analysis_id"
+    " ORDER BY 1, v.key",
+    "interventions": "SELECT s.key, y.wnid, v.* FROM intervention v JOIN intervention_set s"
+    " ON s.id = v.intervention_set_id JOIN synset y ON y.id = v.synset_id ORDER BY 1, v.number, v.readout",
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",
@@ -172,6 +176,7 @@ _IDS = {
     "comparison_id",
     "class_probe_id",
     "map_set_id",
+    "intervention_set_id",
     "activation_set_id",
     "dataset_id",
     "job_id",

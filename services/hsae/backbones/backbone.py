@@ -16,6 +16,7 @@ from hsae.backbones.inputs import pair
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
 from hsae.backbones.preprocessing import Picture, Preprocessing
+from hsae.backbones.restarted_pass import RecordedPass, recorded_pass
 from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
 from hsae.backbones.traced_pass import TracedPass, traced_pass
 from hsae.devices.numerics import narrow_products, products
@@ -153,18 +154,34 @@ class Backbone:
             NoAttentionWeightsError: as `traced_pass`.
             UserError: the blocks of this family do not pass on the residual stream as tokens.
         """
+        blocks, images, options = self._stream_of("relevancy maps", pixel_values)
+        traced = traced_pass(self._model, blocks, images, options, attention=attention)
+        all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
+        return traced
+
+    def recorded(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> RecordedPass:
+        """One pass that keeps the streams of all requested layers and can go on from any of them.
+
+        Raises:
+            UserError: the blocks of this family do not pass on the residual stream as tokens.
+        """
+        blocks, images, options = self._stream_of("interventions", pixel_values)
+        recorded = recorded_pass(self._model, blocks, images, options, self.layers)
+        all_tokens(recorded.streams[self.layers[-1]], self.shape(self.layers[-1]), self.spec.name)
+        return recorded
+
+    def _stream_of(self, who: str, pixel_values: Tensor) -> tuple[nn.ModuleList, Tensor, dict[str, Any]]:
+        """The blocks, and the images and further arguments of a pass, for what needs the stream between blocks."""
         if not self._loaded.is_traceable or self.hook != RESIDUAL:
             raise UserError(
-                f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be explained: relevancy maps need the"
-                " residual stream of a vision transformer of transformers"
+                f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be used: {who} need the residual stream"
+                " of a vision transformer of transformers"
             )
         images = pixel_values.to(self.device, self._dtype)
         paths = block_paths(self._model, self._loaded.family)
         blocks = nn.ModuleList([self._model.get_submodule(path) for path in paths])
         options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}
-        traced = traced_pass(self._model, blocks, images, options, attention=attention)
-        all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
-        return traced
+        return blocks, images, options
 
     @contextmanager
     def _collecting(self, collected: dict[int, Tensor], tokens: Tokens) -> Iterator[None]:

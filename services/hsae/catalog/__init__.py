@@ -13,6 +13,8 @@ from hsae.catalog.tables.comparisons import (
     LatentStability,
 )
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
+from hsae.catalog.tables.interventions.effects import InterventionContrast, InterventionDistance, InterventionEffect
+from hsae.catalog.tables.interventions.sets import Intervention, InterventionReadout, InterventionSet
 from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
 from hsae.catalog.tables.maps import LatentMap, MapSet
 from hsae.catalog.tables.replicates import LayerReplicate, LayerTreeShuffle
@@ -54,6 +56,12 @@ __all__ = [
     "Hypernym",
     "HypernymClosure",
     "ImportedSae",
+    "Intervention",
+    "InterventionContrast",
+    "InterventionDistance",
+    "InterventionEffect",
+    "InterventionReadout",
+    "InterventionSet",
     "Job",
     "JobDependency",
     "JobEvent",

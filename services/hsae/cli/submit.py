@@ -16,6 +16,7 @@ from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
 from hsae.extraction.config import ComputeDtype, StoredDtype, chosen_precision, complete_extraction
+from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
@@ -165,6 +166,10 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     "--maps", type=click.IntRange(0, MAX_LATENTS), default=0, show_default=True, metavar="N",
     help="Relevancy maps of the N latents of every SAE that have the surest labels: where in an image each comes from.",
 )  # fmt: skip
+@click.option(
+    "--intervene", "interventions", type=click.Path(path_type=Path), metavar="FILE",
+    help="Edit latents of some nodes, as FILE (YAML) says: the block `intervene` of a study file, or its fields alone.",
+)  # fmt: skip
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -248,6 +253,7 @@ def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -
 def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
     # The catalog comes with it: see `submit`.
     from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
+    from hsae.pipeline.planning.study_file import read_block
 
     names_layer = options["hook"] == EMBEDDING or is_path(options["hook"])
     layers = chosen_layers(options["layer"], options["layers"], may_be_none=names_layer)
@@ -285,6 +291,11 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         split = parse_split(options["split"])
     except ValidationError as error:
         raise UserError(one_line(error, lambda it: f"{it.place} = {it.value!r}: {it.reason}")) from error
+    own_of_stages: dict[str, FrozenModel] = {}
+    if options["maps"]:
+        own_of_stages["map"] = MapSettings(latents=options["maps"])
+    if options["interventions"] is not None:
+        own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed="nodes")
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],
@@ -296,6 +307,6 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         scoring=scoring,
         split=split,
         cross_fit=options["cross_fit"],
-        own={"map": MapSettings(latents=options["maps"])} if options["maps"] else {},
+        own=own_of_stages,
         priority=options["priority"] or 0,
     )

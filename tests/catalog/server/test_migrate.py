@@ -23,6 +23,8 @@ TABLES = {
     "class_probe", "class_probe_level", "node_absorption", "layer_replicate", "layer_tree_shuffle",
     "comparison", "comparison_score", "comparison_difference", "comparison_analysis", "comparison_trend",
     "latent_stability", "synset", "hypernym", "hypernym_closure", "map_set", "latent_map", "sae_curve",
+    "intervention_set", "intervention_readout", "intervention", "intervention_effect", "intervention_distance",
+    "intervention_contrast",
 }  # fmt: skip
 
 

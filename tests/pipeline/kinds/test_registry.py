@@ -26,6 +26,7 @@ def test_a_stage_is_behind_those_that_it_needs():
         "train",
         "analyze",
         "compare",
+        "intervene",
         "map",
     ]
 

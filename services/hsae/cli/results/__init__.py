@@ -20,6 +20,10 @@ _COMMANDS = {
         "hsae.cli.results.files.export:export",
         "Write analyses as files: activations, images, taxonomy and every pair's scores, and the SAE with its weights.",
     ),
+    "interventions": LazyCommand(
+        "hsae.cli.results.interventions:interventions",
+        "Edits of latents: what the readouts lost inside the target node, outside it, and by distance from it.",
+    ),
     "latents": LazyCommand("hsae.cli.results.latents:latents", "Latents with their labels, best F1 first."),
     "layers": LazyCommand("hsae.cli.results.layers:layers", "Scores of every layer, each SAE beside its controls."),
     "levels": LazyCommand(

@@ -89,6 +89,47 @@ def ridge_probes(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RidgeScores:
+    """A ridge classifier as a linear function: `x @ weight + intercept`, the greatest score is the group.
+
+    Attributes:
+        weight: of every group.
+        intercept: of every group.
+        penalty: as in `RidgeProbe`.
+    """
+
+    weight: Float64[np.ndarray, "d_model n_groups"]
+    intercept: Float64[np.ndarray, "n_groups"]
+    penalty: float
+
+
+def ridge_scores(
+    x_train: Float32[np.ndarray, "n_train d_model"],
+    y_train: Int64[np.ndarray, "n_train"],
+    *,
+    check: Callable[[], None] = go_on,
+) -> RidgeScores:
+    """The classifier of `ridge_probes` for one labelling, to be applied to any activations.
+
+    Args:
+        x_train: the training images, at least 2; all values finite.
+        y_train: group of every training image, all of 0 to the greatest.
+        check: called at every penalty; may raise to stop.
+    """
+    train = _decompose(x_train.astype(np.float64))
+    check()
+    n_groups = int(y_train.max()) + 1
+    join = _joins(np.arange(n_groups))
+    members = sp.csr_array((np.ones(len(y_train)), (y_train, np.arange(len(y_train)))), (n_groups, len(y_train)))
+    sums = np.asarray(members @ train.rows)
+    (errors,) = _loo_errors(train, members, sums, [join], check)
+    penalty = PENALTIES[int(errors.argmin())]
+    weight = train.axes @ (sums / (train.eigenvalues + penalty * train.unit)).T
+    share = np.bincount(y_train, minlength=n_groups) / len(y_train)
+    return RidgeScores(weight, share - train.mean @ weight, penalty)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Decomposition:
     """The centred training images in the basis of their principal axes.
 

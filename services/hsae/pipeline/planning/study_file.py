@@ -244,6 +244,21 @@ def read_spec(path: Path) -> StudySpec:
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
 
 
+def read_block(path: Path, kind: str, *, needed: str) -> Any:
+    """The settings of one stage: a file's block of that name, or else the whole file. Raises as `read_spec`."""
+    try:
+        content = load_yaml(path)
+        block = content.get(kind, content) if isinstance(content, Mapping) else content
+        if not isinstance(block, Mapping) or not block.get(needed):
+            raise UserError(f"{kind}.{needed} is missing: docs/submit.md shows a study file")
+        field: Any = (own_settings()[kind], ...)
+        return create_model("Block", **{kind: field}).model_validate({kind: block}).__dict__[kind]
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_problem(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
 def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{place}[{i}]", value) for i, value in enumerate(values))
 

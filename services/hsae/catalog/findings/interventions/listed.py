@@ -1,0 +1,73 @@
+"""Rows of the tables of interventions, with the analysis and the node that they are of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from hsae.catalog.queries.conditions import Row, of_scores
+from hsae.catalog.queries.score_filter import ScoreFilter
+
+InterventionTable = Literal["edits", "contrasts", "distances", "effects", "readouts"]
+"""What can be listed: figures of merit, controls, distance curves, single nodes, unedited readouts."""
+TABLES: tuple[InterventionTable, ...] = get_args(InterventionTable)
+
+_EDIT = "e.synset_id AS target_id, t.name AS target, e.arm, e.draw, e.dose"
+_OF_EDIT = """
+    JOIN intervention e ON e.intervention_set_id = x.intervention_set_id AND e.number = x.number
+         AND e.readout = x.readout
+    JOIN synset t ON t.id = e.synset_id
+"""
+_NODE = "JOIN synset y ON y.id = x.synset_id"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Where rows come from: further columns, the table, what it is joined with, and the order within a set."""
+
+    columns: str
+    table: str
+    joined: str
+    order: str
+
+
+_LISTED: dict[InterventionTable, _Listed] = {
+    "edits": _Listed("y.name AS synset", "intervention", _NODE, "v.number, v.readout"),
+    "contrasts": _Listed("y.name AS synset", "intervention_contrast", f"LEFT {_NODE}", "v.readout, v.id"),
+    "distances": _Listed(
+        f"e.synset_id, {_EDIT}", "intervention_distance", _OF_EDIT, "v.number, v.readout, v.distance"
+    ),
+    "effects": _Listed(
+        f"y.name AS synset, {_EDIT}", "intervention_effect", _OF_EDIT + _NODE,
+        "v.number, v.readout, v.distance, v.synset",
+    ),
+    "readouts": _Listed("NULL::bigint AS synset_id", "intervention_readout", "", "v.readout"),
+}  # fmt: skip
+
+
+def listing(table: InterventionTable) -> Callable[[Session, ScoreFilter], list[Row]]:
+    """The query of one table, for `filtered_rows`.
+
+    A node of the filter is the target, of `effects` the node at which the effect is. Rows are ordered by analysis, set
+    and edit.
+    """
+    listed = _LISTED[table]
+
+    def query(session: Session, wanted: ScoreFilter) -> list[Row]:
+        values: Row = {"limit": wanted.limit}
+        statement = f"""
+            SELECT v.* FROM (
+                SELECT i.analysis_id, i.model, i.dataset, i.layer, i.tokens, i.sae_kind, {listed.columns}, x.*
+                FROM {listed.table} x
+                JOIN intervention_set s ON s.id = x.intervention_set_id
+                JOIN analysis_input i ON i.analysis_id = s.analysis_id
+                {listed.joined}
+            ) v
+            WHERE true{of_scores(wanted, values)}
+            ORDER BY v.layer, v.analysis_id, v.intervention_set_id, {listed.order} LIMIT :limit
+        """  # noqa: S608 -- our own texts, values are bound
+        return [dict(row) for row in session.execute(text(statement), values).mappings()]
+
+    return query

@@ -1,0 +1,86 @@
+"""hsae-admin results interventions: what edits of latents took away."""
+
+from typing import Any
+
+import click
+
+from hsae.catalog.findings.interventions.listed import TABLES, InterventionTable, listing
+from hsae.catalog.queries.score_filter import ScoreFilter
+from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.results.filters import (
+    analysis_option,
+    filtered_rows,
+    in_sample,
+    layer_option,
+    limit_option,
+    sae_option,
+    study_option,
+)
+
+_ANALYSIS = {"analysis_id": "analysis", "layer": "layer", "sae": "SAE"}
+_EDIT = {"arm": "arm", "draw": "draw", "dose": "dose"}
+_COLUMNS: dict[InterventionTable, dict[str, str]] = {
+    "edits": {
+        **_ANALYSIS, "readout": "readout", "synset": "node", **_EDIT, "accuracy_inside_before": "inside",
+        "accuracy_inside_after": "after", "accuracy_outside_before": "outside", "accuracy_outside_after": "after ",
+        "specificity": "specificity", "specificity_low": "from", "specificity_high": "to", "forgetting": "forgetting",
+        "retention": "retention", "distance_correlation": "by distance", "distance_p": "p",
+    },
+    "contrasts": {
+        **_ANALYSIS, "readout": "readout", "control": "control", "synset": "node", "n_nodes": "nodes",
+        "specificity_difference": "specificity difference", "specificity_p": "p", "equal_forgetting": "forgetting",
+        "cost": "cost", "cost_control": "of control", "cost_p": "p ",
+    },
+    "distances": {
+        **_ANALYSIS, "readout": "readout", "target": "node", **_EDIT, "distance": "distance", "n_classes": "classes",
+        "accuracy_drop": "accuracy drop", "accuracy_low": "from", "accuracy_high": "to", "accuracy_null_low": "~tree",
+        "accuracy_null_high": "to ", "log_odds_drop": "log-odds drop", "log_odds_null_low": "~tree ",
+        "log_odds_null_high": "to  ",
+    },
+    "effects": {
+        **_ANALYSIS, "readout": "readout", "target": "target", **_EDIT, "synset": "node", "distance": "distance",
+        "n_images": "images", "accuracy_before": "accuracy", "accuracy_after": "after", "log_odds_before": "log-odds",
+        "log_odds_after": "after ",
+    },
+    "readouts": {
+        **_ANALYSIS, "readout": "readout", "accuracy": "accuracy", "accuracy_through_sae": "through SAE",
+        "chance": "chance", "log_odds": "log-odds", "log_odds_through_sae": "through SAE ",
+        "moved_through_sae": "moved",
+    },
+}  # fmt: skip
+_IMPORTANCE = (
+    "synset", "target", "arm", "control", "specificity", "specificity_difference", "accuracy_inside_before",
+    "accuracy_inside_after", "accuracy_outside_before", "accuracy_outside_after", "distance", "accuracy_drop",
+    "accuracy_before", "accuracy_after", "accuracy", "accuracy_through_sae", "dose", "readout", "layer", "sae",
+)  # fmt: skip
+_EMPTY = (
+    "No interventions fit: `hsae-admin submit` with the same options and --intervene FILE makes them and reuses all the"
+    " rest."
+)
+
+
+@click.command()
+@analysis_option
+@study_option
+@layer_option
+@sae_option
+@click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")
+@click.option("--under", help="Only nodes at or below this one.")
+@click.option(
+    "--table", "which", type=click.Choice(TABLES), default="edits", show_default=True,
+    help="Figures of merit of edits; contrasts with controls; drops by distance; effects at nodes; readouts alone.",
+)  # fmt: skip
+@limit_option
+@json_option
+@pass_connections
+def interventions(connections: Connections, /, which: InterventionTable, as_json: bool, **wanted: Any) -> None:
+    """Edits of latents: what the readouts lost inside the target node, outside it, and by distance from it.
+
+    Accuracies are means over classes, with the target as one class beside every class outside it. Specificity is the
+    drop inside minus the drop outside, with a 95 % interval over classes; docs/interventions.md defines the rest. Of
+    effects, --node is the node at which the effect is, otherwise the target.
+    """
+    rows = filtered_rows(connections, listing(which), ScoreFilter, quiet=as_json, **wanted)
+    title = None if as_json else in_sample(connections, rows)
+    print_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)

@@ -1,0 +1,101 @@
+"""The choices of interventions, by name. A request names them without loading what computes them."""
+
+from typing import Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from hsae.frozen_model import FrozenModel
+
+EditKind = Literal["scale", "clamp", "add"]
+"""How the latents change; `hsae.interventions.edits` says what each is."""
+Choice = Literal["label", "selectivity", "attribution", "given"]
+"""How the latents of a node are chosen; `hsae.interventions.choice` says what each is."""
+Place = Literal["own", "cls", "patches", "all"]
+"""Which tokens are edited; `own`: those that the SAE was trained on."""
+ReadoutName = Literal["probe", "knn", "classifier"]
+READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
+Control = Literal["random", "neurons", "probe", "class_mean", "leace"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+LATENTS = "latents"
+"""The arm that the controls are compared with."""
+Start = Literal["auto", "stored", "images"]
+"""Where the pass begins: at the stored activations of the layer, or at the images."""
+
+MAX_NODES = 200
+MAX_DOSES = 20
+MAX_EDITS = 5_000
+"""Each has a pass over all scored images, and a row for every node and readout."""
+
+
+class InterveneSettings(FrozenModel):
+    """Which nodes are edited, how, and what is read afterwards."""
+
+    nodes: tuple[str, ...] = Field(
+        default=(), max_length=MAX_NODES, description="nodes to act on, such as bird.n.01 or n01503061; none: no job"
+    )
+    choose: Choice = Field(default="label", description="how the latents of a node are chosen")
+    latents: tuple[int, ...] = Field(default=(), description="with `choose: given`, the latents")
+    n_latents: int = Field(default=16, ge=1, le=10_000, description="at most so many latents per node")
+    max_density: float = Field(
+        default=0.25, gt=0, le=1, description="latents that fire on a larger share of the images outside are not chosen"
+    )
+    edit: EditKind = Field(default="scale", description="scale, clamp or add")
+    doses: tuple[float, ...] = Field(
+        default=(0.0,), min_length=1, max_length=MAX_DOSES,
+        description="factors of the latents; of clamp and add: of the quantile, or of the mean when they fire",
+    )  # fmt: skip
+    quantile: float | None = Field(
+        default=None, ge=0, le=1, description="clamp to doses x this quantile of the activations; none: to the doses"
+    )
+    tokens: Place | tuple[int, ...] = Field(default="own", description="own, cls, patches, all, or numbers of tokens")
+    readouts: tuple[ReadoutName, ...] = Field(
+        default=("probe", "knn"), min_length=1, description="probe, knn, classifier"
+    )
+    controls: tuple[Control, ...] = Field(
+        default=CONTROLS,
+        validate_default=True,
+        description="random, neurons, probe, class_mean, leace; of clamp and add random alone",
+    )
+    n_random: int = Field(default=4, ge=1, le=100, description="draws of random latents")
+    n_train: int = Field(default=10_000, ge=2, description="at most so many images train the readouts")
+    n_images: int = Field(default=2_000, ge=1, description="at most so many images are scored")
+    n_shuffles: int = Field(default=999, ge=1, le=100_000, description="shuffled trees and flipped signs")
+    n_neighbours: int = Field(default=20, ge=1, description="neighbours that vote")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="images per forward pass")
+    start: Start = Field(default="auto", description="stored, images, or auto: stored where all tokens are kept")
+    seed: int = Field(default=0, ge=0, description="seed of the random latents, the shuffles and the choice of images")
+
+    @field_validator("readouts")
+    @classmethod
+    def _readouts_in_one_order(cls, names: tuple[ReadoutName, ...]) -> tuple[ReadoutName, ...]:
+        """The same readouts have the same key, however they are listed."""
+        return tuple(name for name in READOUTS if name in names)
+
+    @field_validator("controls")
+    @classmethod
+    def _controls_that_are_made(cls, names: tuple[Control, ...], info: ValidationInfo) -> tuple[Control, ...]:
+        """In one order; directions and neurons have no activations that could be clamped or added to."""
+        possible = CONTROLS if info.data.get("edit", "scale") == "scale" else ("random",)
+        return tuple(name for name in CONTROLS if name in names and name in possible)
+
+    @field_validator("doses")
+    @classmethod
+    def _doses_once(cls, doses: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(doses))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "InterveneSettings":
+        if (self.choose == "given") != bool(self.latents):
+            raise ValueError("latents are listed with `choose: given`, and only with it: give both, or neither")
+        if self.quantile is not None and self.edit != "clamp":
+            raise ValueError("a quantile is what latents are clamped to: leave it out, or set `edit: clamp`")
+        negative = [latent for latent in self.latents if latent < 0]
+        if negative:
+            raise ValueError(f"there is no latent {negative[0]}: latents count from 0")
+        return self
+
+    @property
+    def n_edits(self) -> int:
+        """How many edits there are: of every node, arm, draw and dose."""
+        n_arms = 1 + sum(self.n_random if name == "random" else 1 for name in self.controls)
+        return len(self.nodes) * n_arms * len(self.doses)

@@ -1,0 +1,152 @@
+"""Many interventions on the same images, read by all readouts: what a job runs, on tensors alone."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from hsae.errors import UserError
+from hsae.interventions.effects import Effect, Readings, Tree
+from hsae.interventions.passes import Intervention, LaterBlocks, outcomes
+from hsae.interventions.readouts import Readout, ReadRows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredBatch:
+    """Images that are scored.
+
+    Attributes:
+        blocks: what follows the layer of the stream, for this batch.
+        stream: all tokens after that layer, unedited.
+        labels: the class of every image, a position in the taxonomy.
+    """
+
+    blocks: LaterBlocks
+    stream: Tensor
+    labels: Int64[np.ndarray, "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An intervention, and the node that it is about; None: none in particular."""
+
+    intervention: Intervention
+    target: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        readings: of every readout, in their order.
+        moved: of every image, the squared length of what changed in the row that readouts see.
+    """
+
+    readings: tuple[Readings, ...]
+    moved: Float64[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """All interventions on the same images.
+
+    Attributes:
+        labels: the class of every image.
+        before: the unedited images.
+        after: of every intervention, in their order.
+        spread: mean squared distance of the unedited rows from their mean: the unit of `Outcome.moved`.
+    """
+
+    labels: Int64[np.ndarray, "n"]
+    before: Outcome
+    after: tuple[Outcome, ...]
+    spread: float
+
+
+@dataclass(slots=True, eq=False)
+class _Recorded:
+    effects: tuple[Effect, ...]
+    moved: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, n_readouts: int, targets: Sequence[int]) -> "_Recorded":
+        return cls(tuple(Effect(tuple(targets)) for _ in range(n_readouts)))
+
+    def outcome(self, labels: Int64[np.ndarray, "n"], tree: Tree) -> Outcome:
+        return Outcome(tuple(Readings.of(effect, labels, tree) for effect in self.effects), np.concatenate(self.moved))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How outcomes are read.
+
+    Attributes:
+        layer: the layer of the streams that are given.
+        last: the layer that readouts see.
+        rows: the row of a stream that they see.
+        readouts: the readouts.
+        tree: the taxonomy.
+    """
+
+    layer: int
+    last: int
+    rows: ReadRows
+    readouts: tuple[Readout, ...]
+    tree: Tree
+
+
+def measure(
+    batches: Iterable[ScoredBatch],
+    planned: Sequence[Planned],
+    reader: Reader,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Run every intervention on every batch, each from the stream of its batch.
+
+    Args:
+        batches: the images.
+        planned: the interventions.
+        reader: how they are read.
+        check: called before each pass; may raise to stop.
+
+    Raises:
+        UserError: there is no image.
+    """
+    targets = list(dict.fromkeys(each.target for each in planned if each.target is not None))
+    before = _Recorded.of(len(reader.readouts), targets)
+    after = [_Recorded.of(len(reader.readouts), [] if each.target is None else [each.target]) for each in planned]
+    labels: list[np.ndarray] = []
+    sums, squares = np.zeros(0), 0.0
+    with torch.no_grad():
+        for batch in batches:
+            labels.append(batch.labels)
+            start, last = reader.layer, reader.last
+            plain = batch.blocks.resume(batch.stream, start, last) if last > start else batch.stream
+            rows = reader.rows(plain).double()
+            _record(before, plain, rows, batch.labels, reader)
+            sums = sums + rows.sum(0).cpu().numpy() if len(sums) else rows.sum(0).cpu().numpy()
+            squares += float((rows**2).sum())
+            found = outcomes(batch.blocks, start, batch.stream, [each.intervention for each in planned], last, check)
+            for recorded, stream in zip(after, found, strict=True):
+                _record(recorded, stream, rows, batch.labels, reader)
+    if not labels:
+        raise UserError("no image is left to score: give more images, or another split")
+    every = np.concatenate(labels)
+    spread = squares / len(every) - float((sums / len(every)) @ (sums / len(every)))
+    return Measured(
+        every, before.outcome(every, reader.tree), tuple(each.outcome(every, reader.tree) for each in after), spread
+    )
+
+
+def _record(
+    recorded: _Recorded, stream: Tensor, plain: Tensor, labels: Int64[np.ndarray, "batch"], reader: Reader
+) -> None:
+    change = reader.rows(stream).double() - plain
+    recorded.moved.append((change**2).sum(1).cpu().numpy())
+    for readout, effect in zip(reader.readouts, recorded.effects, strict=True):
+        effect.add(readout.read(stream), labels, reader.tree)

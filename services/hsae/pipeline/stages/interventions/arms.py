@@ -1,0 +1,180 @@
+"""Which latents stand for each node, and every edit of a job: the latents and their controls, at every dose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from sqlalchemy import text
+
+from hsae.catalog.queries.conditions import SUREST_FIRST
+from hsae.interventions.choice import Attributed, LatentUse, attribution, best_latents, labelled_latents
+from hsae.interventions.config import LATENTS, InterveneSettings
+from hsae.interventions.controls import projection, random_latents
+from hsae.interventions.edits import Edit, LatentEdit, ThroughSae, TokenPlaces, check_latents
+from hsae.interventions.measure import Planned
+from hsae.interventions.passes import Intervention, LayerEdit
+from hsae.interventions.readouts import LinearReadout
+from hsae.pipeline.stages.activation_reader import read_plain_rows
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.interventions.scene import Scene, some_images
+from hsae.pipeline.stages.interventions.streams import Streams
+from hsae.sae.model import SparseAutoencoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """One edit of a job: `planned` is what is run.
+
+    Attributes:
+        node: the target.
+        arm: `latents` or the control.
+        draw: of random latents.
+        dose: the factor.
+        latents: the edited ones; None of edits of raw activations.
+        planned: the intervention.
+    """
+
+    node: int
+    arm: str
+    draw: int
+    dose: float
+    latents: Int64[np.ndarray, "n_chosen"] | None
+    planned: Planned
+
+
+class ArmMaker:
+    """Chooses latents and makes the edits."""
+
+    def __init__(
+        self, settings: InterveneSettings, context: StageContext, scene: Scene, streams: Streams, places: TokenPlaces
+    ) -> None:
+        """Remember what is acted on; nothing is computed yet."""
+        self._settings = settings
+        self._context = context
+        self._scene = scene
+        self._streams = streams
+        self._places = places
+        selected = np.flatnonzero(scene.wanted(scene.parts.select)[scene.latents.images])
+        self._z = scene.latents.z[selected]
+        self._select_labels = scene.labels[scene.latents.images[selected]]
+
+    def arms(self, probe: LinearReadout | None) -> list[Arm]:
+        """Every edit, by node, arm, draw and dose.
+
+        Args:
+            probe: the readout that attribution differentiates.
+
+        Raises:
+            UserError: a node has no latent, a latent is of another SAE, or a control cannot be learnt.
+        """
+        scene, settings = self._scene, self._settings
+        uses = [LatentUse.of(self._z, scene.is_inside(node)[self._select_labels]) for node in scene.nodes]
+        chosen = self._chosen(uses, probe)
+        images, x = np.empty(0, np.int64), np.empty((0, scene.sae.d_model), np.float32)
+        if set(settings.controls) - {"random"}:
+            images, x = read_plain_rows(self._context, scene.manifest, scene.wanted(scene.parts.train))
+        train_labels = scene.labels[images]
+        norms = scene.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
+        found: list[Arm] = []
+        for node, use, latents in zip(scene.nodes, uses, chosen, strict=True):
+            found += self._of_latents(node, LATENTS, 0, latents, use)
+            for control in settings.controls:
+                if control == "random":
+                    for draw in range(settings.n_random):
+                        seed = int(np.random.SeedSequence([settings.seed, node, draw]).generate_state(1)[0])
+                        found += self._of_latents(node, "random", draw, random_latents(latents, use, norms, seed), use)
+                    continue
+                inside = scene.is_inside(node)[train_labels]
+                taken = projection(control, x, inside, len(latents), scene.name(node))
+                for dose in settings.doses:
+                    edit = taken.edit(dose, self._context.device)
+                    found.append(Arm(node, control, 0, dose, None, self._planned(edit, node)))
+            self._context.check()
+        return found
+
+    def _chosen(self, uses: Sequence[LatentUse], probe: LinearReadout | None) -> list[Int64[np.ndarray, "n_chosen"]]:
+        scene, settings = self._scene, self._settings
+        if settings.choose == "given":
+            check_latents(list(settings.latents), scene.sae.n_latents)
+            return [np.array(sorted(set(settings.latents)), np.int64)] * len(scene.nodes)
+        if settings.choose == "label":
+            ranked = self._labels()
+            under = [{descendant for descendant, at in self._pairs() if at == node} for node in scene.nodes]
+            return [
+                labelled_latents(
+                    [(latent, label in nodes) for latent, label in ranked], scene.name(node), settings.n_latents
+                )
+                for node, nodes in zip(scene.nodes, under, strict=True)
+            ]
+        scores = [use.selectivity() for use in uses] if settings.choose == "selectivity" else self._attribution(probe)
+        return [
+            best_latents(score, use, scene.name(node), n_latents=settings.n_latents, max_density=settings.max_density)
+            for score, use, node in zip(scores, uses, scene.nodes, strict=True)
+        ]
+
+    def _labels(self) -> list[tuple[int, int]]:
+        """Every labelled latent and the node of its label, the surest first."""
+        query = f"""
+            SELECT l.latent, y.wnid FROM latent l JOIN synset y ON y.id = l.label_synset_id
+            WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND NOT l.is_dead AND l.label_f1 > 0
+            ORDER BY {SUREST_FIRST}
+        """  # noqa: S608 -- names of columns, ours
+        with self._context.reading() as session:
+            rows = session.execute(text(query), {"analysis": self._scene.analysis_id}).all()
+        known = {synset.id: node for node, synset in enumerate(self._scene.taxonomy.synsets)}
+        return [(row.latent, known[row.wnid]) for row in rows]
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Every node with each node that it is at or under."""
+        return [(int(below), int(above)) for below, above, _ in self._scene.taxonomy.node_closure().tolist()]
+
+    def _attribution(self, probe: LinearReadout | None) -> list[Float64[np.ndarray, "n_latents"]]:
+        """Of every node, over its images among those that select."""
+        scene = self._scene
+        if probe is None:
+            raise ValueError("attribution needs the probe")
+        attributed = Attributed(scene.sae, self._streams.layer, self._streams.last, self._places, probe)
+        found = []
+        for node in scene.nodes:
+            inside = scene.is_inside(node)
+            select = scene.parts.select
+            of_node = select[inside[scene.labels[select]]]
+            images = some_images(of_node, scene.labels, self._settings.n_images, self._settings.seed)
+            batches = ((batch.blocks, batch.stream) for batch in self._streams.of(images))
+            found += attribution(attributed, batches, [inside], self._context.check)
+        return found
+
+    def _of_latents(
+        self, node: int, arm: str, draw: int, latents: Int64[np.ndarray, "n_chosen"], use: LatentUse
+    ) -> list[Arm]:
+        unit = self._unit(latents, use)
+        device = self._context.device
+        sae, kind = self._scene.sae, self._settings.edit
+        index = torch.from_numpy(latents).to(device)
+        found = []
+        for dose in self._settings.doses:
+            values = torch.tensor([dose]) if kind == "scale" else torch.from_numpy(unit * np.float32(dose))
+            edit = LatentEdit(sae, index, kind, values.to(device, torch.float32))
+            found.append(Arm(node, arm, draw, dose, latents, self._planned(edit, node)))
+        return found
+
+    def _unit(self, latents: Int64[np.ndarray, "n_chosen"], use: LatentUse) -> Float32[np.ndarray, "n_chosen"]:
+        """What a dose is a multiple of, for each latent: 1, a quantile of its activations, or their mean."""
+        if self._settings.edit == "add":
+            return np.asarray(use.typical[latents], np.float32)
+        quantile = self._settings.quantile
+        if quantile is None:
+            return np.ones(len(latents), np.float32)
+        columns = self._z.tocsc()[:, latents]
+        fired = [columns.data[columns.indptr[at] : columns.indptr[at + 1]] for at in range(len(latents))]
+        return np.array([np.quantile(each, quantile) if len(each) else 0.0 for each in fired], np.float32)
+
+    def _planned(self, edit: Edit, node: int) -> Planned:
+        return Planned(Intervention((LayerEdit(self._streams.layer, self._places, edit),)), node)
+
+
+def through_sae(sae: SparseAutoencoder, layer: int, places: TokenPlaces) -> Planned:
+    """The pass whose edited tokens are the SAE's reconstructions."""
+    return Planned(Intervention((LayerEdit(layer, places, ThroughSae(sae)),)), None)

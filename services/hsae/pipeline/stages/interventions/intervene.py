@@ -1,0 +1,147 @@
+"""Stage intervene: one analysis and its images -> what edits of latents take away, in Postgres."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Intervention, InterventionSet, Json
+from hsae.catalog.server.bulk_copy import copy_rows
+from hsae.interventions.edits import TokenPlaces
+from hsae.interventions.measure import Reader, ScoredBatch, measure
+from hsae.interventions.own_classifier import load_classifier
+from hsae.interventions.readouts import LabelledRows, LinearReadout, Readout, train_neighbours, train_probe
+from hsae.pipeline.inputs.stored import node_ids
+from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.interventions.arms import ArmMaker, through_sae
+from hsae.pipeline.stages.interventions.rows import (
+    EditRows,
+    Results,
+    Row,
+    contrast_rows,
+    edit_rows,
+    readout_rows,
+    table_of,
+)
+from hsae.pipeline.stages.interventions.scene import Scene, read_scene, some_images
+from hsae.pipeline.stages.interventions.streams import Streams
+
+log = logging.getLogger(__name__)
+
+
+def intervene(request: InterveneRequest, context: StageContext) -> Json:
+    """Edit, read, and publish everything in one transaction.
+
+    Raises:
+        UserError: what the settings ask for cannot be had; one line.
+    """
+    with context.reading() as session:
+        done = session.scalars(select(InterventionSet).where(InterventionSet.key == request.key)).one_or_none()
+        if done is not None:  # a former attempt ended between publishing and saying so
+            return _summary(session, done)
+    settings = request.intervene
+    scene = read_scene(request, context)
+    places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
+    streams = Streams(request, context, scene, places)
+    readouts, probe, n_train = _train_readouts(request, context, scene, streams)
+    arms = ArmMaker(settings, context, scene, streams, places).arms(probe)
+    log.info("%d edits of %d images, read by %s", len(arms), len(scene.parts.score), ", ".join(settings.readouts))
+    planned = [through_sae(scene.sae, request.layer, places), *(arm.planned for arm in arms)]
+    reader = Reader(request.layer, streams.last, streams.rows, readouts, scene.tree)
+    measured = measure(_scored(scene, streams, context), planned, reader, check=context.check)
+    with context.reading() as session:
+        ids = node_ids(session, request.dataset.id, scene.taxonomy)
+    results = Results(settings, scene, arms, measured, ids)
+    of_edits = edit_rows(results)
+    context.check()
+    row = InterventionSet(
+        key=request.key,
+        analysis_id=scene.analysis_id,
+        job_id=context.job_id,
+        config=request.config,
+        n_images=len(measured.labels),
+        n_train=n_train,
+        start="stored" if streams.from_stored else "images",
+    )
+    return _publish(context, row, results, of_edits)
+
+
+def _train_readouts(
+    request: InterveneRequest, context: StageContext, scene: Scene, streams: Streams
+) -> tuple[tuple[Readout, ...], LinearReadout | None, int]:
+    """The readouts, the probe if it is one of them or attribution needs it, and how many images trained them."""
+    settings, parts, device = request.intervene, scene.parts, context.device
+    found: dict[str, Readout] = {}
+    if "classifier" in settings.readouts:  # first, as a model may have none
+        classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
+        found["classifier"] = load_classifier(request.model, classes, device, context.settings.model_cache)
+    images, x = streams.last_rows(parts.train)
+    train = LabelledRows(x, scene.labels[images])
+    probe = None
+    if "probe" in settings.readouts or settings.choose == "attribution":
+        # The factor of the logits is fitted to images that did not train, where there are some.
+        others = some_images(parts.select, scene.labels, settings.n_train, settings.seed)
+        select_ = train
+        if not np.array_equal(parts.select, parts.train):
+            images, x = streams.last_rows(others)
+            select_ = LabelledRows(x, scene.labels[images])
+        probe = train_probe(train, select_, len(scene.tree.inside), streams.rows, device, context.check)
+    if probe is not None and "probe" in settings.readouts:
+        found["probe"] = probe
+    if "knn" in settings.readouts:
+        found["knn"] = train_neighbours(train, settings.n_neighbours, streams.rows, device)
+    return tuple(found[name] for name in settings.readouts), probe, len(train.labels)
+
+
+def _scored(scene: Scene, streams: Streams, context: StageContext) -> Iterator[ScoredBatch]:
+    n_done, n_all = 0, len(scene.parts.score)
+    context.progress(0, n_all, INTERVENE.unit)
+    for batch in streams.of(scene.parts.score):
+        yield ScoredBatch(batch.blocks, batch.stream, scene.labels[batch.images])
+        n_done += len(batch.images)
+        context.progress(n_done, n_all, INTERVENE.unit)
+
+
+def _publish(context: StageContext, row: InterventionSet, results: Results, of_edits: EditRows) -> Json:
+    with context.transaction() as session:
+        session.add(row)
+        session.flush()
+        tables: list[tuple[str, list[Row]]] = [
+            ("intervention_readout", readout_rows(results)),
+            ("intervention_distance", of_edits.distances),
+            ("intervention_contrast", contrast_rows(results, of_edits)),
+        ]
+        for each in of_edits.interventions:
+            session.add(Intervention(intervention_set_id=row.id, **_without_nan(each)))
+        session.flush()
+        for name, rows in tables:
+            if rows:
+                _copy(session, name, table_of(rows), row.id)
+        if of_edits.effects:
+            _copy(session, "intervention_effect", pa.concat_tables(of_edits.effects), row.id)
+        return _summary(session, row)
+
+
+def _copy(session: Session, name: str, table: pa.Table, set_id: int) -> None:
+    copy_rows(session, name, table.append_column("intervention_set_id", pa.repeat(set_id, len(table))))
+
+
+def _without_nan(row: Row) -> Row:
+    """The row without what is undefined; what a row lacks is NULL."""
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and not (isinstance(value, float) and np.isnan(value))
+    }
+
+
+def _summary(session: Session, row: InterventionSet) -> Json:
+    """What the job's row says of the result."""
+    n_edits = session.execute(
+        select(func.count(Intervention.number.distinct())).where(Intervention.intervention_set_id == row.id)
+    ).scalar_one()
+    return {"intervention_set": row.id, "n_edits": n_edits, "n_images": row.n_images}

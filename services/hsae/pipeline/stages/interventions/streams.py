@@ -1,0 +1,158 @@
+"""The streams of images after the layer that is edited: from stored activations, or from one pass over the images."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from hsae.backbones.backbone import Backbone
+from hsae.backbones.spec import BackboneSpec
+from hsae.datasets import source_at
+from hsae.errors import UserError
+from hsae.extraction.batches import iterate_batches
+from hsae.extraction.prepare import ListedImage
+from hsae.interventions.edits import TokenPlaces
+from hsae.interventions.passes import LaterBlocks
+from hsae.interventions.readouts import ReadRows
+from hsae.pipeline.kinds.interventions.intervene import InterveneRequest
+from hsae.pipeline.stages.activation_reader import iterate_plain_images
+from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.interventions.scene import Scene
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamBatch:
+    """Images whose pass stands at the layer.
+
+    Attributes:
+        blocks: what follows the layer.
+        stream: all tokens after it; where only the class token is stored, and nothing follows, that token.
+        images: their numbers in the listing.
+        final: all tokens after the last block, where the pass went so far.
+    """
+
+    blocks: LaterBlocks
+    stream: Tensor
+    images: Int64[np.ndarray, "batch"]
+    final: Tensor | None = None
+
+
+class NoBlocks:
+    """What follows the last layer."""
+
+    def resume(self, stream: Tensor, start: int, stop: int) -> Tensor:
+        """The stream itself."""
+        if start != stop:
+            raise ValueError(f"no block follows layer {start}")
+        return stream
+
+
+class Streams:
+    """Gives the streams of images, as often as asked."""
+
+    def __init__(self, request: InterveneRequest, context: StageContext, scene: Scene, places: TokenPlaces) -> None:
+        """Decide where passes begin.
+
+        Raises:
+            UserError: stored activations are asked for, and the layer's lack tokens that later blocks read.
+        """
+        self._request = request
+        self._context = context
+        self._scene = scene
+        self.layer, self.last = request.layer, request.model.n_layers - 1
+        kept = tokens_kept(request.extraction.tokens, request.model, places, is_last=self.layer == self.last)
+        wanted = request.intervene.start
+        if wanted == "stored" and not kept:
+            raise UserError(
+                f"layer {self.layer} has no stored tokens that a pass could start from: only"
+                f" {request.extraction.tokens} of {request.model.name} is stored; write `start: images`"
+            )
+        self.from_stored = kept and wanted != "images"
+        self._backbone: Backbone | None = None
+
+    @property
+    def rows(self) -> ReadRows:
+        """The row of a stream that readouts see."""
+        return ReadRows(self._request.model.n_prefix_tokens, self._request.model.has_class_token)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The whole backbone, loaded when it is first used."""
+        if self._backbone is None:
+            layers = sorted({self.layer, self.last})
+            self._backbone = Backbone.load(
+                self._request.model,
+                layers=layers,
+                device=self._context.device,
+                cache_dir=self._context.settings.model_cache,
+            )
+        return self._backbone
+
+    def of(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
+        """The streams of images in the listing's order, a batch at a time; unreadable images are left out."""
+        return self._stored(images) if self.from_stored else self._passed(images)
+
+    def last_rows(
+        self, images: Int64[np.ndarray, "n"]
+    ) -> tuple[Int64[np.ndarray, "m"], Float32[np.ndarray, "m d_model"]]:
+        """The images that could be read, and the row of the last layer that readouts see of each, unedited."""
+        numbers, found = [], []
+        with torch.no_grad():
+            for batch in self.of(images):
+                stream = batch.final
+                if stream is None:
+                    stream = batch.blocks.resume(batch.stream, self.layer, self.last)
+                numbers.append(batch.images)
+                found.append(self.rows(stream).cpu().numpy())
+                self._context.check()
+        if not numbers:
+            raise UserError("no image that trains the readouts could be read: check the images")
+        return np.concatenate(numbers), np.concatenate(found)
+
+    def _stored(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
+        wanted = self._scene.wanted(images)
+        size = self._context.micro_batch(self._request.intervene.batch_size)
+        blocks: LaterBlocks = NoBlocks()
+        if self.last > self.layer:
+            # How the model calls its blocks depends on the size of an image and not on what it shows.
+            height, width = self.backbone.preprocessing.image_size
+            blocks = self.backbone.recorded(torch.zeros(1, 3, height, width))
+        for plain in iterate_plain_images(self._context, self._scene.manifest):
+            index = plain.image_index.numpy().astype(np.int64)
+            chosen = np.flatnonzero(wanted[index])
+            for start in range(0, len(chosen), size):
+                part = chosen[start : start + size]
+                stream = plain.activations[torch.from_numpy(part)].to(self._context.device)
+                yield StreamBatch(blocks, stream, index[part])
+
+    def _passed(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
+        request, scene = self._request, self._scene
+        size = self._context.micro_batch(request.intervene.batch_size)
+        extraction = request.extraction.model_copy(update={"batch_size": size, "n_views": 1, "seed": 0})
+        paths, sha256 = scene.listing["path"].to_pylist(), scene.listing["sha256"].to_pylist()
+        listed = [ListedImage(number, paths[number], sha256[number]) for number in images.tolist()]
+        for batch in iterate_batches(self.backbone, source_at(request.dataset.root), listed, extraction):
+            for skipped in batch.skipped:
+                log.warning("image %s is left out: it could not be read", skipped.path)
+            if not batch.images:
+                continue
+            recorded = self.backbone.recorded(batch.views[0])
+            streams, numbers = recorded.streams, np.array(batch.images, np.int64)
+            yield StreamBatch(recorded, streams[self.layer], numbers, streams[self.last])
+
+
+def tokens_kept(stored: str, spec: BackboneSpec, places: TokenPlaces, *, is_last: bool) -> bool:
+    """Whether stored activations of a layer have all that later blocks, edits and readouts read.
+
+    Patch tokens are all tokens where the backbone has no others. After the last block nothing mixes tokens, so that the
+    class token suffices where it alone is edited and read.
+    """
+    if stored == "patches":
+        return spec.n_prefix_tokens == 0
+    return stored == "cls" and is_last and spec.has_class_token and places == TokenPlaces((0,))

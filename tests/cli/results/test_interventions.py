@@ -1,0 +1,131 @@
+"""hsae-admin results interventions and submit --intervene: from a file to tables, and one line where it is no good."""
+
+import json
+
+import pytest
+from tests.cli.refusals import MODEL, assert_one_line
+from tests.pipeline.in_process import run_study
+from tests.small import bare_scoring, register_small, small_request
+
+from hsae.catalog import transaction
+from hsae.catalog.findings.interventions.listed import TABLES, listing
+from hsae.catalog.queries.score_filter import ScoreFilter
+from hsae.interventions.config import InterveneSettings
+from hsae.pipeline.planning.study_file import read_spec
+from hsae.pipeline.planning.submit import submit
+from hsae.sae.config import SaeConfig
+
+SETTINGS = InterveneSettings(
+    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9
+)
+SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
+
+
+@pytest.fixture(scope="module")
+def edited(make_service):
+    """Interventions in layers 1 and 3, each of its own analysis."""
+    service = make_service()
+    register_small(service, n_classes=25)
+    request = small_request(saes=(SAE,), scoring=bare_scoring(), own={"intervene": SETTINGS}, name="edited")
+    plan = submit(request, service.settings, service.sessions)
+    assert {job["state"] for job in run_study(service, plan.study_id)} == {"succeeded"}
+    return service
+
+
+def test_tables_for_people_and_programs(edited, admin):
+    with transaction(edited.sessions) as session:
+        expected = {table: listing(table)(session, ScoreFilter(limit=100_000)) for table in TABLES}
+    for table in TABLES:
+        found = admin(edited, "results", "interventions", "--table", table, "--limit", 100_000, "--json")
+        assert found.exit_code == 0, found.output
+        rows = json.loads(found.stdout)
+        assert len(rows) == len(expected[table]) > 0
+        assert {row["sae"] for row in rows} == {"topk x2"} or all(row["sae"] for row in rows)
+        printed = admin(edited, "results", "interventions", "--table", table, "--limit", 3)
+        assert printed.exit_code == 0, printed.output
+        assert "readout" in printed.stdout or "probe" in printed.stdout
+    edits = expected["edits"]
+    assert {row["synset"] for row in edits} == {"bird.n.01", "fish.n.01"}
+    assert {row["layer"] for row in edits} == {1, 3}
+
+
+def test_filters(edited, admin):
+    def rows(*arguments):
+        found = admin(edited, "results", "interventions", *arguments, "--limit", 100_000, "--json")
+        assert found.exit_code == 0, found.output
+        return json.loads(found.stdout)
+
+    assert {row["synset"] for row in rows("--node", "bird.n.01")} == {"bird.n.01"}
+    assert {row["layer"] for row in rows("--layer", 3, "--table", "distances")} == {3}
+    effects = rows("--table", "effects", "--node", "fish.n.01", "--layer", 1)
+    assert {(row["synset"], row["target"]) for row in effects} == {
+        ("fish.n.01", "bird.n.01"), ("fish.n.01", "fish.n.01"),
+    }  # fmt: skip
+    assert {row["synset"] for row in rows("--under", "bird.n.01")} == {"bird.n.01"}
+    assert len(rows("--table", "readouts", "--layer", 1)) == 2
+    refused = admin(edited, "results", "interventions", "--node", "bird.n.77")
+    assert_one_line(refused, "no data set has a node bird.n.77")
+
+
+def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, tmp_path):
+    register_small(service, n_classes=2)
+    command = ("submit", "--layer", 1, *MODEL, "--split", "none", "--sae", "topk", "--k", 4, "--expansion", 2)
+    plain = json.loads(admin(service, *command, "--json").stdout)
+    assert "intervene" not in {job["kind"] for job in plain["jobs"]}
+    fields = "nodes: [bird.n.01]\nchoose: attribution\ndoses: [0, 0.5]\n"
+    own, block = tmp_path / "own.yaml", tmp_path / "study.yaml"
+    own.write_text(fields)
+    block.write_text(
+        f"layers: 1\nmodel: {MODEL[1]}\nsplit: none\nsaes: [{{kind: topk, k: 4, expansion: 2}}]\nintervene:\n"
+        + "".join(f"  {line}\n" for line in fields.splitlines())
+    )
+    keys = set()
+    for path in (own, block):
+        planned = json.loads(admin(service, *command, "--intervene", path, "--json").stdout)
+        (job,) = (job for job in planned["jobs"] if job["kind"] == "intervene")
+        assert "(nodes=bird.n.01, choose=attribution, doses=0.0+0.5)" in job["title"]
+        assert planned["study"] == plain["study"]
+        keys.add(job["id"])
+    assert len(keys) == 1
+    request = read_spec(block).request(service.settings, folder=tmp_path)
+    assert request.own["intervene"] == InterveneSettings(nodes=("bird.n.01",), choose="attribution", doses=(0.0, 0.5))
+    assert type(request).model_validate_json(request.model_dump_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("nodes: []\n", "intervene.nodes is missing"),
+        ("[1, 2]\n", "intervene.nodes is missing"),
+        ("nodes: [bird.n.01]\ndoses: [.inf]\n", "intervene.doses.0: inf is not valid"),
+        ("nodes: [bird.n.01]\ndoses: [.nan]\n", "intervene.doses.0: nan is not valid"),
+        ("nodes: [bird.n.01]\nreadouts: [clip]\n", "intervene.readouts.0: 'clip' is not valid"),
+        ("nodes: [bird.n.01]\nlatents: [4]\n", "latents are listed with `choose: given`"),
+        ("nodes: [bird.n.01]\nquantile: 0.5\n", "a quantile is what latents are clamped to"),
+        ("intervene: {nodes: [bird.n.01], dose: 0}\n", "intervene.dose is no field of a study: did you mean doses?"),
+        ("nodes: [bird.n.01\n", "line 2"),
+    ],
+)
+def test_a_file_that_is_no_good_is_refused_in_one_line(service, admin, tmp_path, content, line):
+    path = tmp_path / "birds.yaml"
+    path.write_text(content)
+    refused = admin(service, "submit", "--layer", 1, *MODEL, "--intervene", path)
+    assert_one_line(refused, str(path), line)
+
+
+def test_more_edits_than_anybody_reads_are_refused(service, admin, tmp_path):
+    register_small(service, n_classes=2)
+    path = tmp_path / "many.yaml"
+    path.write_text(f"nodes: [a, b, c]\nn_random: 100\ndoses: {[dose / 20 for dose in range(20)]}\n")
+    refused = admin(service, "submit", "--layer", 1, *MODEL, "--split", "none", "--intervene", path)
+    assert_one_line(refused, "asks for 6300 edits per SAE", "more than 5000")
+
+
+def test_without_interventions_one_line_says_how_to_make_them(make_service, admin):
+    service = make_service()
+    register_small(service, n_classes=2)
+    request = small_request(layers=(1,), saes=(SAE,), scoring=bare_scoring())
+    run_study(service, submit(request, service.settings, service.sessions).study_id)
+    found = admin(service, "results", "interventions")
+    assert found.exit_code == 0
+    assert "No interventions fit" in found.stdout

@@ -1,0 +1,73 @@
+"""Settings of interventions: what is refused, what counts in the key, and the literal keys of stored sets."""
+
+import pytest
+from pydantic import ValidationError
+from tests.pipeline.kinds.test_golden_keys import _DATASET, _MODEL, _SAE
+
+from hsae.extraction.config import ExtractionConfig
+from hsae.interventions.config import CONTROLS, InterveneSettings
+from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
+from hsae.split_config import SplitConfig
+
+
+def request_of(settings, **changes):
+    values = {
+        "analysis_key": "7" * 64, "sae_key": _SAE, "activation_key": "6" * 64, "model": _MODEL, "layer": 8,
+        "dataset": _DATASET, "extraction": ExtractionConfig(), "intervene": settings,
+    }  # fmt: skip
+    return InterveneRequest(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (InterveneSettings(nodes=("bird.n.01",)), "025dba70210a2d57614dd2322d7fa10a8840e3ba4231a5f07cf611a6fd388e10"),
+        (
+            InterveneSettings(
+                nodes=("bird.n.01", "dog.n.01"), choose="attribution", edit="add", doses=(-2, 2), tokens=(0, 5), seed=3
+            ),
+            "a44b9c287324491e72923f9aea141d2a3cd1c05f1d3ff9722f631ef922f6f7a8",
+        ),
+    ],
+)
+def test_golden_keys(settings, key):
+    request = request_of(settings)
+    assert request.key == key
+    assert InterveneRequest.model_validate(request.model_dump(mode="json")) == request
+    # The analysis' key stands for these.
+    assert request_of(settings, layer=3, split=SplitConfig(), activation_key="5" * 64).key == key
+
+
+def test_the_same_choices_have_the_same_key():
+    one = InterveneSettings(nodes=("a",), readouts=("knn", "probe"), controls=("leace", "random"), doses=(0, 0.5, 0))
+    other = InterveneSettings(nodes=("a",), readouts=("probe", "knn"), controls=("random", "leace"), doses=(0, 0.5))
+    assert request_of(one).key == request_of(other).key
+    # Controls that an edit does not have are not made.
+    added = InterveneSettings(nodes=("a",), edit="add", controls=CONTROLS)
+    assert added.controls == ("random",)
+    assert request_of(added).key == request_of(InterveneSettings(nodes=("a",), edit="add", controls=("random",))).key
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"doses": (float("inf"),)},
+        {"doses": ()},
+        {"choose": "given"},
+        {"latents": (3,)},
+        {"choose": "given", "latents": (-1,)},
+        {"quantile": 0.5},
+        {"readouts": ("clip",)},
+        {"tokens": "registers"},
+        {"max_density": 0},
+    ],
+)
+def test_what_cannot_be_is_refused(given):
+    with pytest.raises(ValidationError):
+        InterveneSettings(nodes=("a",), **given)
+
+
+def test_only_a_study_that_names_nodes_asks_for_interventions():
+    assert not INTERVENE.is_wanted({})
+    assert not INTERVENE.is_wanted({"intervene": InterveneSettings()})
+    assert INTERVENE.is_wanted({"intervene": InterveneSettings(nodes=("a",))})

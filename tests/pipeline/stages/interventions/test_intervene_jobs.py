@@ -1,0 +1,100 @@
+"""Stage intervene as a job: its tokens, ended attempts, and one line for what cannot be had."""
+
+import pytest
+from sqlalchemy import text
+from tests.pipeline.in_process import attempt, job_id, run_jobs
+from tests.pipeline.stages.interventions.small_plans import EDITS, QUICK, plan_interventions, query
+from tests.small import register_small
+
+from hsae.catalog import transaction
+from hsae.interventions.config import InterveneSettings
+from hsae.pipeline.stages.interventions import intervene as stage
+
+
+@pytest.mark.parametrize("tokens", ["patches", "mean"])
+def test_other_tokens_and_attribution(service, tokens):
+    register_small(service, n_classes=30)
+    settings = InterveneSettings(
+        nodes=("bird.n.01",), choose="attribution", n_latents=6, max_density=1.0, readouts=("probe",), n_random=1,
+        edit="add", doses=(-4.0, 4.0),
+    )  # fmt: skip
+    plan = plan_interventions(service, settings, sae=QUICK, tokens=tokens)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    rows = {(row["arm"], row["dose"]): row for row in query(service, EDITS)}
+    assert set(rows) == {(arm, dose) for arm in ("latents", "random") for dose in (-4.0, 4.0)}
+    assert rows["latents", -4.0]["specificity_log_odds"] > rows["latents", 4.0]["specificity_log_odds"]
+
+
+def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service):
+    register_small(service, n_classes=30)
+    settings = InterveneSettings(
+        nodes=("bird.n.01",), choose="selectivity", max_density=1.0, n_shuffles=9, n_random=1, batch_size=8
+    )
+    plan = plan_interventions(service, settings, sae=QUICK)
+    run_jobs(service, plan, "extract", "train", "analyze")
+    number = job_id(plan, "intervene")
+    with attempt(service, number, stop_at=8) as (request, context), pytest.raises(OSError, match="at 8 of"):
+        stage.intervene(request, context)
+    assert query(service, "SELECT id FROM intervention_set") == []
+    with attempt(service, number) as (request, context):
+        summary = stage.intervene(request, context)
+    rows = query(service, EDITS)
+    with attempt(service, number) as (request, context):  # the worker died after publishing: nothing is made again
+        assert stage.intervene(request, context) == summary
+    with transaction(service.sessions) as session:
+        session.execute(text("DELETE FROM intervention_set"))
+    with attempt(service, number) as (request, context):
+        stage.intervene(request, context)
+    again = query(service, EDITS)
+    assert [row | {"intervention_set_id": 0} for row in again] == [row | {"intervention_set_id": 0} for row in rows]
+    job = query(service, "SELECT title, queue, progress_unit FROM job WHERE kind = 'intervene'")
+    assert job == [
+        {
+            "title": "intervene on topk SAE x2 (k=8, n_steps=60) of dinov2-emoji layer 3 on small (nodes=bird.n.01,"
+            " choose=selectivity, max_density=1.0, n_random=1, n_shuffles=9, batch_size=8)",
+            "queue": "gpu",
+            "progress_unit": "images",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"nodes": ("bird.n.99", "unicorn.n.01")}, "the data set has no node bird.n.99, unicorn.n.01: `hsae-admin"),
+        ({"nodes": ("entity.n.01",)}, "entity.n.01 has all classes under it, so that nothing is outside"),
+        ({"choose": "given", "latents": (5, 384)}, "latent 384 is of another SAE: this one has 384 latents, 0 to 383"),
+        ({"start": "stored"}, "layer 3 has no stored tokens that a pass could start from: only cls of"),
+        ({"readouts": ("classifier",)}, "has no classifier of its own: leave the readout classifier out"),
+        ({"tokens": (0, 70)}, "has no token 70: give numbers from 0 to 64"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(refusing, changes, line):
+    service = refusing
+    settings = InterveneSettings(**{"nodes": ("bird.n.01",), "n_shuffles": 9, **changes})
+    plan = plan_interventions(service, settings, sae=QUICK)
+    assert run_jobs(service, plan, "intervene") == ["failed"]
+    (job,) = query(service, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
+    assert line in job["error"]
+    assert "\n" not in job["error"].strip()
+    assert "Traceback" not in job["error"]
+
+
+@pytest.fixture(scope="module")
+def refusing(make_service):
+    """An analysis of layer 3, on which no interventions were made."""
+    service = make_service()
+    register_small(service, n_classes=30)
+    plain = plan_interventions(service, InterveneSettings(), sae=QUICK)
+    assert "intervene" not in {job.kind for job in plain.jobs}
+    assert set(run_jobs(service, plain)) == {"succeeded"}
+    return service
+
+
+def test_a_node_without_latents_is_one_line(refusing):
+    with transaction(refusing.sessions) as session:
+        session.execute(text("UPDATE latent SET label_f1 = NULL"))
+    plan = plan_interventions(refusing, InterveneSettings(nodes=("bird.n.01",), n_shuffles=9), sae=QUICK)
+    assert run_jobs(refusing, plan, "intervene") == ["failed"]
+    (job,) = query(refusing, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
+    assert "bird.n.01 has no latent: no label of this SAE is at or under it: choose by selectivity" in job["error"]
