@@ -76,7 +76,15 @@ def extract_shard(
                 held = HeldBatch(backbone, extraction, len(batch.images), spare_memory=spare_memory)
                 first = 0
                 for part in torch.split(pixel_values, extraction.images_at_once):
-                    held.put(first, _kept(backbone.activations(part, extraction.tokens), batch.images[first : first + len(part)], view, extraction))
+                    held.put(
+                        first,
+                        _kept(
+                            backbone.activations(part, extraction.tokens),
+                            batch.images[first : first + len(part)],
+                            view,
+                            extraction,
+                        ),
+                    )
                     first += len(part)
                 held.to_cpu()
                 _check_finite(held, backbone, [paths[image] for image in batch.images])
