@@ -8,7 +8,7 @@ import torch
 from tests.backbones.conftest import MODELS, N_SPECIAL
 from tests.relevancy.small_backbones import loaded, pixels, random_sae, saved, slow_chefer
 
-from hsae.backbones.traced_pass import NoAttentionWeightsError
+from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
 from hsae.errors import UserError
 from hsae.relevancy.config import MAP_METHODS
 from hsae.relevancy.objective import LatentObjective

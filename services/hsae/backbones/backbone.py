@@ -15,10 +15,10 @@ from hsae.backbones.hooks.selection import all_tokens, selected
 from hsae.backbones.inputs import pair
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
+from hsae.backbones.passes.restarted_pass import RecordedPass, recorded_pass
+from hsae.backbones.passes.traced_pass import TracedPass, traced_pass
 from hsae.backbones.preprocessing import Picture, Preprocessing
-from hsae.backbones.restarted_pass import RecordedPass, recorded_pass
 from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
-from hsae.backbones.traced_pass import TracedPass, traced_pass
 from hsae.devices.numerics import narrow_products, products
 from hsae.devices.precision import Precision
 from hsae.errors import UserError
@@ -148,7 +148,7 @@ class Backbone:
         return height // patch_height, width // patch_width
 
     def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
-        """One pass with a graph down to the embeddings; see `hsae.backbones.traced_pass`.
+        """One pass with a graph down to the embeddings; see `hsae.backbones.passes.traced_pass`.
 
         Raises:
             NoAttentionWeightsError: as `traced_pass`.

@@ -2,20 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
-from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL, is_path
-from hsae.backbones.spec import Tokens
+from hsae.backbones.hooks.names import EMBEDDING, is_path
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.extraction_options import extraction_options
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
-from hsae.extraction.config import ComputeDtype, StoredDtype, chosen_precision, complete_extraction
+from hsae.extraction.config import chosen_precision, complete_extraction
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
@@ -58,53 +58,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     " --dataset train.",
     shell_complete=complete_datasets,
 )
-@click.option(
-    "--tokens",
-    type=click.Choice(get_args(Tokens)),
-    default="cls",
-    show_default=True,
-    help="Which activations of an image: class token, register tokens, every patch token, or the mean of the patch"
-    " tokens.",
-)
-@click.option(
-    "--hook",
-    default=RESIDUAL,
-    show_default=True,
-    metavar="NAME|PATH",
-    help="Where in the model: residual (the stream after a block), attention or mlp (what they add to it), embedding"
-    " (after the projection), or the path of a module (encoder.layer.8.mlp; a * for every block). See `models show`.",
-)
-@click.option(
-    "--patches-per-image", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-    help="With --tokens patches: how many are drawn of every image by --seed; 0: all.",
-)  # fmt: skip
-@click.option(
-    "--dtype",
-    type=click.Choice(get_args(StoredDtype)),
-    default="float32",
-    show_default=True,
-    help="Stored type of the activations.",
-)
-@click.option(
-    "--compute-dtype",
-    type=click.Choice(get_args(ComputeDtype)),
-    default="float32",
-    show_default=True,
-    help="Of the backbone's products: tf32 and bfloat16 are faster on a GPU and round; auto is that of --dtype.",
-)
-@click.option(
-    "--part-images",
-    type=click.IntRange(min=1),
-    help="Images that go through the backbone at once, for GPUs with little memory.  [default: 32, a batch]",
-)
-@click.option(
-    "--views",
-    type=int,
-    default=1,
-    show_default=True,
-    help="1 + augmented views per image, used as further training rows only.",
-)
-@click.option("--shard-images", type=click.IntRange(min=1), help="Images per shard.  [default: 1024; patches: 64]")
+@extraction_options
 @click.option(
     "--sae",
     "kinds",

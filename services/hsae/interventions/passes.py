@@ -14,7 +14,7 @@ Stream = Float[Tensor, "batch n_all d_model"]
 
 
 class LaterBlocks(Protocol):
-    """The blocks after the layer that is edited (`hsae.backbones.restarted_pass.RecordedPass` has them)."""
+    """The blocks after the layer that is edited (`hsae.backbones.passes.restarted_pass.RecordedPass` has them)."""
 
     def resume(self, stream: Stream, start: int, stop: int) -> Stream:
         """The stream after block `stop`, where it is `stream` after block `start`."""

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
+from hsae.backbones.passes.traced_pass import TracedPass
 from hsae.backbones.spec import Tokens, check_tokens
-from hsae.backbones.traced_pass import TracedPass
 from hsae.relevancy.config import MAP_METHODS, WITH_ATTENTION, MapMethod
 from hsae.relevancy.formulas import Propagation, grad_cam, gradient_norm, last_attention
 from hsae.relevancy.objective import Objective

@@ -229,7 +229,7 @@ def test_objects_are_named_kept_and_missed(made):
 
 
 def test_a_backbone_without_attention_weights_gets_grad_cam_and_the_job_says_so(service, monkeypatch):
-    from hsae.backbones.traced_pass import NoAttentionWeightsError
+    from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
 
     register_small(service, n_classes=2)
     plan = plan_maps(service, MapSettings(latents=2, images=2, methods=("chefer", "attention", "gradient")))

@@ -251,12 +251,11 @@ def read_block(path: Path, kind: str, *, needed: str) -> Any:
         block = content.get(kind, content) if isinstance(content, Mapping) else content
         if not isinstance(block, Mapping) or not block.get(needed):
             raise UserError(f"{kind}.{needed} is missing: docs/submit.md shows a study file")
-        field: Any = (own_settings()[kind], ...)
-        return create_model("Block", **{kind: field}).model_validate({kind: block}).__dict__[kind]
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        fields: dict[str, Any] = {kind: (own_settings()[kind], ...)}
+        return create_model("Block", **fields).model_validate({kind: block}).__dict__[kind]
+    except (ValidationError, UserError) as error:
+        reason = _first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path}: {reason}") from error
 
 
 def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -273,8 +272,7 @@ def _placed(place: str, function: Any, value: Any) -> Any:
 
 def _meant(name: object, known: Iterable[str]) -> str:
     """The name that a mistyped one probably stands for, and all names."""
-    names = list(known)
-    other = _OTHER_NAMES.get(str(name))
+    names, other = list(known), _OTHER_NAMES.get(str(name))
     close = [other] if other in names else difflib.get_close_matches(str(name), names, n=1)
     return f": did you mean {close[0]}?" if close else f": choose from {', '.join(names)}"
 

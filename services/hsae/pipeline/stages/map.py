@@ -11,7 +11,7 @@ import torch
 from sqlalchemy import delete, select
 
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.traced_pass import NoAttentionWeightsError
+from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
 from hsae.catalog import Analysis, Json, LatentMap, MapSet, Sae
 from hsae.catalog.findings.maps import latents_to_map
 from hsae.catalog.server.bulk_copy import copy_rows

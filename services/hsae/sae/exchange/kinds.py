@@ -96,7 +96,7 @@ def written_kind(kind: str) -> str:
     """The kind as which an SAE is written for other packages.
 
     Raises:
-        UserError: none of them has a kind that encodes alike.
+        UserError: none of them encodes as this kind does.
     """
     written = _WRITTEN_AS.get(kind, kind)
     if written not in KINDS:

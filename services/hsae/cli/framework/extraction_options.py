@@ -1,0 +1,74 @@
+"""The options of `submit` that say how activations are extracted."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import click
+
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.spec import Tokens
+from hsae.extraction.config import ComputeDtype, StoredDtype
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--tokens",
+        type=click.Choice(get_args(Tokens)),
+        default="cls",
+        show_default=True,
+        help="Which activations of an image: class token, register tokens, every patch token, or the mean of the patch"
+        " tokens.",
+    ),
+    click.option(
+        "--hook",
+        default=RESIDUAL,
+        show_default=True,
+        metavar="NAME|PATH",
+        help="Where in the model: residual (the stream after a block), attention or mlp (what they add to it),"
+        " embedding (after the projection), or the path of a module (encoder.layer.8.mlp; a * for every block). See"
+        " `models show`.",
+    ),
+    click.option(
+        "--patches-per-image",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="With --tokens patches: how many are drawn of every image by --seed; 0: all.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(get_args(StoredDtype)),
+        default="float32",
+        show_default=True,
+        help="Stored type of the activations.",
+    ),
+    click.option(
+        "--compute-dtype",
+        type=click.Choice(get_args(ComputeDtype)),
+        default="float32",
+        show_default=True,
+        help="Of the backbone's products: tf32 and bfloat16 are faster on a GPU and round; auto is that of --dtype.",
+    ),
+    click.option(
+        "--part-images",
+        type=click.IntRange(min=1),
+        help="Images that go through the backbone at once, for GPUs with little memory.  [default: 32, a batch]",
+    ),
+    click.option(
+        "--views",
+        type=int,
+        default=1,
+        show_default=True,
+        help="1 + augmented views per image, used as further training rows only.",
+    ),
+    click.option("--shard-images", type=click.IntRange(min=1), help="Images per shard.  [default: 1024; patches: 64]"),
+)
+
+
+def extraction_options(command: _Command) -> _Command:
+    """Add the options to a command, in their order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
