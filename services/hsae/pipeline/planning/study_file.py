@@ -281,8 +281,7 @@ def _first_problem(error: ValidationError) -> str:
     problems = mistakes(error)
     # A mistyped field is also missing under its right name.
     problem = next((found for found in problems if found.kind == "extra_forbidden"), problems[0])
-    place = problem.place
-    if problem.kind == "extra_forbidden":
+    if (place := problem.place) and problem.kind == "extra_forbidden":
         parts: dict[Any, type[BaseModel]] = {
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,

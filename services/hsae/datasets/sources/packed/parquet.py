@@ -179,12 +179,12 @@ def _image_column(schema: pa.Schema, given: str | None, path: Path) -> str:
         raise UserError(
             f"{path}: has {many} among {', '.join(schema.names)}; name the images' column: parquet://{path}?image=NAME"
         )
-    return found[0]
+    return str(found[0])
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

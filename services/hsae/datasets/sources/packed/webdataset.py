@@ -177,7 +177,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
                 if member.isreg():
                     yield member
                     last = f"the member {member.name}"
-                tar.members = []  # tarfile would keep a description of every member
+                tar.members = []  # type: ignore[attr-defined]  # it would keep a description of every member
             # tarfile takes a damaged header for the end, which is a block of zeros.
             with path.open("rb") as opened:
                 opened.seek(tar.offset)
