@@ -50,7 +50,7 @@ test-peers:  ## SAEs made by the code of other packages, in an environment of th
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --editable . --constraint constraints.txt pytest
 	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement tests/sae/exchange/peers.txt
-	.venv-peers/bin/python -m pytest tests/sae/exchange/test_peers.py -rs --noconftest --override-ini "addopts=--import-mode=importlib"
+	HSAE_PEERS=required .venv-peers/bin/python -m pytest tests/sae/exchange/test_peers.py -rs --noconftest --override-ini "addopts=--import-mode=importlib"
 
 lint: $(VENV)/.dev  ## Style, types, and the direction of imports
 	$(BIN)/ruff check .

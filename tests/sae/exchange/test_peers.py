@@ -6,6 +6,7 @@ read by its own code.
 
 import importlib
 import json
+import os
 from typing import Any
 
 import pytest
@@ -18,6 +19,13 @@ from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
 X = rows(n=256)
+
+
+def module_of(package: str, module: str) -> Any:
+    """A module of a package; without the package the test is skipped, unless `make test-peers` runs it."""
+    if os.environ.get("HSAE_PEERS") == "required":
+        return importlib.import_module(module)
+    return pytest.importorskip(module, reason=f"{package} is not installed: make test-peers", exc_type=ImportError)
 
 
 def filled(module: Any, seed: int = 0) -> Any:
@@ -45,7 +53,7 @@ def skip_without(kind: str) -> None:
 
 # First, as its beartype must be imported before what other packages change.
 def test_saev(tmp_path):
-    peer = pytest.importorskip("saev.nn", reason="saev is not installed: make test-peers", exc_type=ImportError)
+    peer = module_of("saev", "saev.nn")
     config = peer.config.SparseAutoencoder(d_vit=D_MODEL, exp_factor=4)
     sae = filled(peer.SparseAutoencoder(config))
     save_file(sae.state_dict(), tmp_path / "sae.safetensors")
@@ -59,9 +67,7 @@ def test_saev(tmp_path):
 @pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
 @pytest.mark.parametrize("subtracts", [True, False])
 def test_sae_lens(tmp_path, architecture, subtracts):
-    peer = pytest.importorskip(
-        "sae_lens.saes", reason="SAELens is not installed: make test-peers", exc_type=ImportError
-    )
+    peer = module_of("SAELens", "sae_lens.saes")
     skip_without({"standard": "relu"}.get(architecture, architecture))
     more = {"k": K, "rescale_acts_by_decoder_norm": True} if architecture == "topk" else {}
     name = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU", "gated": "Gated"}[architecture] + "SAE"
@@ -81,7 +87,7 @@ def test_sae_lens(tmp_path, architecture, subtracts):
 
 @pytest.mark.parametrize("kind", ["relu", "topk", "jumprelu", "gated"])
 def test_sae_lens_reads_ours(tmp_path, kind):
-    peer = pytest.importorskip("sae_lens", reason="SAELens is not installed: make test-peers", exc_type=ImportError)
+    peer = module_of("SAELens", "sae_lens")
     skip_without(kind)
     ours = an_sae(kind)
     theirs = peer.SAE.load_from_disk(ours.save_pretrained(tmp_path, format="saelens", layer=3, model="vit"))
@@ -97,11 +103,10 @@ def test_sae_lens_reads_ours(tmp_path, kind):
      "MatryoshkaBatchTopKSAE"],
 )  # fmt: skip
 def test_dictionary_learning(tmp_path, name):
-    reason = "dictionary_learning is not installed: make test-peers"
-    classes = pytest.importorskip("dictionary_learning.dictionary", reason=reason, exc_type=ImportError)
+    classes = module_of("dictionary_learning", "dictionary_learning.dictionary")
     skip_without({"JumpReluAutoEncoder": "jumprelu", "GatedAutoEncoder": "gated", "BatchTopKSAE": "batch_topk",
                   "MatryoshkaBatchTopKSAE": "matryoshka"}.get(name, "relu"))  # fmt: skip
-    trainers = pytest.importorskip("dictionary_learning.trainers", reason=reason, exc_type=ImportError)
+    trainers = module_of("dictionary_learning", "dictionary_learning.trainers")
     if name == "AutoEncoderTopK":
         made = trainers.top_k.AutoEncoderTopK(D_MODEL, N_LATENTS, K)
     elif name == "BatchTopKSAE":
@@ -135,7 +140,7 @@ def _lengths(peer: Any) -> torch.Tensor:
 
 
 def test_sparsify(tmp_path):
-    peer = pytest.importorskip("sparsify", reason="sparsify is not installed: make test-peers", exc_type=ImportError)
+    peer = module_of("sparsify", "sparsify")
     coder = peer.SparseCoder(D_MODEL, peer.SparseCoderConfig(num_latents=N_LATENTS, k=K))
     with torch.no_grad():
         coder.encoder.bias.normal_()
