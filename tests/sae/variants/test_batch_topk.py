@@ -100,7 +100,7 @@ def test_a_batch_in_parts_selects_what_the_whole_batch_selects(kind, ties):
     n_fired = 0
     for part, cut in zip(parts, prepared, strict=True):
         at = at_step(sae)
-        losses = config.variant.losses(sae, part, type(at)(at.step, at.n_steps, 0.0, 1, at.dead, cut))
+        losses = config.variant.losses(sae, part, type(at)(at.step, at.n_steps, 0.0, 1, at.dead, at.n_dead, cut))
         (losses.total * part.shape[0] / x.shape[0]).backward()
         assert float(losses.note) == pytest.approx(float(whole.note))
         selection = sae.pre_activations(part) >= cut.least
