@@ -8,11 +8,15 @@ import torch
 from tests.backbones.conftest import MODELS, N_SPECIAL
 from tests.relevancy.small_backbones import loaded, pixels, random_sae, saved, slow_chefer
 
+from hsae.backbones.architectures import is_traceable
 from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
 from hsae.errors import UserError
 from hsae.relevancy.config import MAP_METHODS
 from hsae.relevancy.objective import LatentObjective
 from hsae.relevancy.relevance import relevance, relevance_maps
+
+# The types whose blocks pass on the residual stream, as an explanation needs it.
+TRACED = [kind for kind in MODELS if is_traceable(kind)]
 
 LAYER = 2
 
@@ -21,7 +25,7 @@ LAYER = 2
 def folders(tmp_path_factory):
     """The folder of every architecture, by its name."""
     root = tmp_path_factory.mktemp("backbones")
-    return {kind: saved(kind, root) for kind in MODELS}
+    return {kind: saved(kind, root) for kind in TRACED}
 
 
 def latents_that_fire(backbone, images, sae, tokens, layer=LAYER):
@@ -31,7 +35,7 @@ def latents_that_fire(backbone, images, sae, tokens, layer=LAYER):
     return torch.tensor([int(torch.nonzero(row).flatten()[i % 3]) for i, row in enumerate(z)])
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", TRACED)
 def test_plain_attention_gives_the_activations_of_the_fast_kernels(kind, folders):
     backbone = loaded(folders[kind], LAYER)
     images = pixels(backbone, 3)
@@ -47,7 +51,7 @@ def test_plain_attention_gives_the_activations_of_the_fast_kernels(kind, folders
 
 
 @pytest.mark.parametrize("tokens", ["cls", "mean", "patches"])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", TRACED)
 def test_chefer_is_the_paper_s_matrix(kind, tokens, folders):
     if tokens == "cls" and N_SPECIAL.get(kind, 1) == 0:
         pytest.skip("it has no class token")

@@ -118,7 +118,7 @@ def _model_class(architecture: Architecture, hook: str) -> Any:
 def _changed(config: Any, architecture: Architecture, hook: str, **changes: Any) -> Any:
     """The configuration without what is not needed; for the embedding the head stays."""
     kept = {key: value for key, value in config.to_dict().items() if key not in _BACKBONE_API}
-    return type(config).from_dict(kept | ({} if hook == EMBEDDING else architecture.config_changes) | changes)
+    return type(config).from_dict(kept | (changes if hook == EMBEDDING else {**architecture.config_changes, **changes}))
 
 
 def _random_weights(model_class: Any, config: Any, architecture: Architecture, seed: int) -> dict[str, Tensor]:

@@ -103,9 +103,9 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
         raise UserError("; ".join(mistakes))
     layers = _settled_layers(request, spec)
     extraction = request.extraction
-    which = {"hook": extraction.hook, "n_sampled": extraction.patches_per_image}
-    check_tokens(spec, extraction.tokens, **which)
-    check_equal_rows(spec, layers, extraction.tokens, **which)
+    tokens, hook, n_sampled = extraction.tokens, extraction.hook, extraction.patches_per_image
+    check_tokens(spec, tokens, hook=hook, n_sampled=n_sampled)
+    check_equal_rows(spec, layers, tokens, hook=hook, n_sampled=n_sampled)
     return spec, layers
 
 
