@@ -25,6 +25,7 @@ from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.resampling.resampled import Headline
 from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
@@ -36,7 +37,10 @@ COUNTS = ("k", "target_l0")
 """How a kind is told its L0, if one number tells it."""
 NESTED = "matryoshka_topk"
 """Keeps several ks; the greatest is its L0, the others are its halves."""
-SCORES = {"coherence_excess": "coherence excess, bits", "f1_adjusted_inner_mean": "adjusted inner F1"}
+SCORES: dict[Headline, str] = {
+    "coherence_excess": "coherence excess, bits",
+    "f1_adjusted_inner_mean": "adjusted inner F1",
+}
 WITH_BASELINES = "topk"
 
 

@@ -5,6 +5,7 @@ import torch
 from tests.backbones.conftest import MODELS, N_SPECIAL
 from tests.relevancy.small_backbones import CPU, pixels, random_sae, saved
 
+from hsae.backbones.architectures import is_traceable
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.errors import UserError
@@ -13,19 +14,21 @@ from hsae.interventions.edits import LatentEdit, TokenPlaces, edited, visited
 from hsae.interventions.passes import Intervention, LayerEdit, outcomes
 
 LAST = 3
+# The types whose blocks pass on the residual stream as tokens.
+TRACED = [kind for kind in MODELS if is_traceable(kind)]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("backbones")
-    return {kind: saved(kind, root) for kind in MODELS}
+    return {kind: saved(kind, root) for kind in TRACED}
 
 
 def whole(folder, layers=(0, 1, 2, 3)):
     return Backbone.load(inspect_backbone(str(folder)), layers=layers, device=CPU)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", TRACED)
 def test_a_restart_has_the_bits_of_the_whole_pass(kind, folders):
     backbone = whole(folders[kind])
     images = pixels(backbone, 3)
@@ -39,7 +42,7 @@ def test_a_restart_has_the_bits_of_the_whole_pass(kind, folders):
             assert torch.equal(recorded.resume(recorded.streams[0], 0, layer), recorded.streams[layer])
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", TRACED)
 def test_how_blocks_are_called_does_not_depend_on_the_images(kind, folders):
     """What a pass from stored activations rests on."""
     backbone = whole(folders[kind])

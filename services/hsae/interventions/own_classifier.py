@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hsae.backbones.architectures import ARCHITECTURES
-from hsae.backbones.inspection import pair
+from hsae.backbones.inputs import pair
 from hsae.backbones.sources import CONFIG_FILE, read_json, with_weights
 from hsae.backbones.spec import BackboneSpec
 from hsae.errors import UserError
@@ -73,7 +73,9 @@ def load_classifier(
     """
     import transformers  # here, because the import takes seconds
 
-    folder = None if spec.random_init else with_weights(spec.name, spec.revision, cache_dir=cache_dir)
+    architecture = ARCHITECTURES.get(spec.model_type)
+    has_none = spec.random_init is not None or architecture is None
+    folder = None if has_none else with_weights(spec.name, spec.revision, cache_dir=cache_dir)
     named = read_json(folder / CONFIG_FILE).get("architectures") if folder is not None else None
     found = [name for name in named or () if isinstance(name, str) and name.endswith(_SUFFIX)]
     if folder is None or not found or not hasattr(transformers, found[0]):
@@ -95,7 +97,7 @@ def load_classifier(
         )
     rule = spec.preprocessing["image_size"]
     options: dict[str, Any] = {}
-    if ARCHITECTURES[spec.model_type].interpolation_flag:
+    if architecture is not None and architecture.interpolation_flag:
         options["interpolate_pos_encoding"] = pair(model.config.image_size) != tuple(rule)
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == spec.n_layers]
     if len(lists) != 1:
