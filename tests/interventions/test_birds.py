@@ -44,15 +44,9 @@ def test_birds_are_lost_and_random_latents_lose_nothing():
     use = LatentUse.of(sp.csr_array(sae.encode(torch.from_numpy(x[select])).numpy()), inside[labels[select]])
     chosen = best_latents(use.selectivity(), use, "bird.n.01", n_latents=N_LATENTS, max_density=0.25)
     drawn = [random_latents(chosen, use, np.ones(len(use.density)), seed) for seed in range(3)]
-    planned = [
-        Planned(
-            Intervention(
-                (LayerEdit(LAYER, TokenPlaces((0,)), LatentEdit(sae, torch.from_numpy(latents), "scale", torch.zeros(1))),)
-            ),
-            bird,
-        )
-        for latents in (chosen, *drawn)
-    ]  # fmt: skip
+    edits = [LatentEdit(sae, torch.from_numpy(latents), "scale", torch.zeros(1)) for latents in (chosen, *drawn)]
+    places = TokenPlaces((0,))
+    planned = [Planned(Intervention((LayerEdit(LAYER, places, edit),)), bird) for edit in edits]
     batch = ScoredBatch(NoLaterBlocks(), torch.from_numpy(x[score])[:, None], labels[score])
     found = measure([batch], planned, Reader(LAYER, LAYER, rows, (readout,), tree))
     target = Target(bird, distances_from(taxonomy, bird)[taxonomy.classes], found.labels)
