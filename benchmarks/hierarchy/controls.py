@@ -110,7 +110,7 @@ def make_work(size: Size) -> Work:
 def _encoded(x: np.ndarray, directions: np.ndarray, is_dead: np.ndarray, l0: int) -> "sp.csr_array[np.float32]":
     rows, values = [], []
     dead = torch.from_numpy(is_dead)
-    for block in torch.from_numpy(x).split(_BLOCK_IMAGES):
+    for block in torch.split(torch.from_numpy(x), _BLOCK_IMAGES):
         projected = block @ torch.from_numpy(directions).T
         strongest = projected.masked_fill_(dead, 0.0).clamp_(min=0).topk(l0, dim=1)
         rows.append(strongest.indices.int().numpy())

@@ -88,7 +88,8 @@ def test_columns_above_their_thresholds(random_case, seed, width, in_sample):
             found = thresholded(*parts, n_fire)
         assert (found[0] is found[1]) == in_sample
         for part in found:
-            assert (part.image.dtype, part.activation.dtype) == (np.int32, np.float32)
+            assert part.image.dtype == np.int32
+            assert part.activation.dtype == np.float32
             assert (part.activation > 0).all()
             for column in range(columns.n_columns):
                 of_column = part.image[part.indptr[column] : part.indptr[column + 1]]

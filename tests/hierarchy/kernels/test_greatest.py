@@ -45,7 +45,7 @@ def test_the_best_come_first_and_of_ties_the_lower_place(device, seed, n):
     scores[~np.isfinite(scores)] = -1.0  # what is not defined is left out by the caller
     places, values = best_of_rows(torch.from_numpy(scores.copy()).to(device), n)
     for row, place, value in zip(scores, places, values, strict=True):
-        expected = sorted(range(len(row)), key=lambda at, row=row: (-row[at], at))[:n]
+        expected = np.lexsort((np.arange(len(row)), -row))[:n].tolist()
         assert place.tolist() == expected
         assert value.tolist() == row[expected].tolist()
 

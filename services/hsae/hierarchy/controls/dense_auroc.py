@@ -83,7 +83,8 @@ class _Members:
 
     def under(self, node: int) -> Int64[np.ndarray, " n_in"]:
         sets = self._sets.indices[self._sets.indptr[node] : self._sets.indptr[node + 1]]
-        return self._by_set[ranges(self._start[sets], self._size[sets])[0]]
+        found: Int64[np.ndarray, " n_in"] = self._by_set[ranges(self._start[sets], self._size[sets])[0]]
+        return found
 
 
 def doubled_rank_sum(ordered: Float32[Tensor, " n"], chosen: Float32[Tensor, " n_chosen"]) -> Int64[Tensor, ""]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,10 +45,10 @@ def _encode(monkeypatch, device, n_tokens, *, n_further=0):
             yield PlainImages(x, torch.arange(shard * ROWS, (shard + 1) * ROWS, dtype=torch.int32))
 
     monkeypatch.setattr(latent_activations, "iterate_plain_images", shards)
-    manifest = SimpleNamespace(
+    manifest: Any = SimpleNamespace(
         n_rows=2 * N_SHARDS * ROWS * n_tokens, n_images=N_SHARDS * ROWS, n_tokens=n_tokens, n_views=2, d_model=D_MODEL
     )
-    context = SimpleNamespace(device=torch.device(device), check=lambda: None, micro_batch=lambda n: n)
+    context: Any = SimpleNamespace(device=torch.device(device), check=lambda: None, micro_batch=lambda n: n)
     return encode_images([_sae(0), _sae(1)], manifest, context, n_further=n_further)
 
 
@@ -103,6 +104,7 @@ def test_further_images_come_behind_without_a_copy(monkeypatch):
 _ONE_COPY = """
 import resource, sys
 from types import SimpleNamespace
+from typing import Any
 import torch
 from hsae.pipeline.stages import latent_activations
 from hsae.pipeline.stages.activation_reader import PlainImages
@@ -117,7 +119,7 @@ def growth(n_shards):
             yield PlainImages(torch.full((ROWS, 1, D_MODEL), 0.5), torch.arange(ROWS, dtype=torch.int32))
     latent_activations.iterate_plain_images = shards
     manifest = SimpleNamespace(n_rows=n_shards * ROWS, n_tokens=1, n_views=1, d_model=D_MODEL)
-    context = SimpleNamespace(device=torch.device("cpu"), check=lambda: None, micro_batch=lambda n: 256)
+    context: Any = SimpleNamespace(device=torch.device("cpu"), check=lambda: None, micro_batch=lambda n: 256)
     sae = SparseAutoencoder(SaeConfig(expansion=1), D_MODEL)
     with torch.no_grad():
         sae.encoder_bias.fill_(-1e6)
