@@ -37,11 +37,12 @@ COUNTS = ("k", "target_l0")
 """How a kind is told its L0, if one number tells it."""
 NESTED = "matryoshka_topk"
 """Keeps several ks; the greatest is its L0, the others are its halves."""
-SCORES: dict[Headline, str] = {
+SCORES = {
     "coherence_excess": "coherence excess, bits",
     "f1_adjusted_inner_mean": "adjusted inner F1",
 }
 WITH_BASELINES = "topk"
+_HEADLINES: tuple[Headline, ...] = ("coherence_excess", "f1_adjusted_inner_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def scores_of(result: BasisResult) -> dict[str, float | None]:
     """The headline numbers of a basis."""
     if result.resampled is None:
         raise RuntimeError("this basis has no replicates")
-    return {name: result.resampled.replicates[name].value for name in SCORES}
+    return {name: result.resampled.replicates[name].value for name in _HEADLINES}
 
 
 def all_measured(

@@ -9,6 +9,7 @@ from tests.small import bare_scoring, register_small, small_request
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.shards import extract_shard
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import extract as extract_stage
 
@@ -74,7 +75,7 @@ def service(make_service):
 @pytest.mark.parametrize("call", [1, 5])
 def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturbed, error, call):
     spared: list[bool] = []
-    plain = extract_stage.extract_shard
+    plain = extract_shard
 
     def noted(*args, spare_memory, **kwargs):
         spared.append(spare_memory)
