@@ -93,7 +93,7 @@ def test_tokens(pictures):
     [
         ({"layers": [99]}, "has no layer 99: choose from 0 to 5"),
         ({"layers": "a-b"}, "layers a-b cannot be read"),
-        ({"tokens": "all"}, "tokens 'all' is not known: choose from cls, patches, mean"),
+        ({"tokens": "all"}, "tokens 'all' is not known: choose from cls, registers, patches, mean"),
         ({"layers": [1.0]}, "layer 1.0 is no number of a block: give whole numbers from 0"),
         ({"layers": None}, "layer None is no number of a block"),
         ({"device": "tpu9"}, "'tpu9' is no device"),

@@ -130,13 +130,13 @@ class EmulatedCuda(TorchFunctionMode):
         self._grouping.stop()
         torch.__future__.set_overwrite_module_params_on_conversion(self._overwrites)
 
-    def _backward(self, loss: torch.Tensor) -> None:
-        """The backward pass of a scalar, with the mode on: our own gradients name the device, too."""
-        ones = torch.ones_like(loss)
+    def _backward(self, output: torch.Tensor, gradient: torch.Tensor | None) -> None:
+        """The backward pass of one tensor, with the mode on: our own gradients name the device, too."""
+        given = torch.ones_like(output) if gradient is None else gradient
         super().__enter__()
         try:
             torch.autograd.Variable._execution_engine.run_backward(
-                (loss,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True
+                (output,), (given,), False, False, (), allow_unreachable=True, accumulate_grad=True
             )
         finally:
             super().__exit__(None, None, None)
@@ -147,8 +147,10 @@ class EmulatedCuda(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if func is torch.autograd.backward:
-            (loss,) = args[0]
-            return self._backward(loss)
+            (output,) = args[0] if isinstance(args[0], tuple | list) else (args[0],)
+            given = kwargs.get("grad_tensors")
+            (gradient,) = given if isinstance(given, tuple | list) else (given,)
+            return self._backward(output, gradient)
         if func is torch.Tensor.to and tensor is not None:
             return _moved(tensor, args[1:], kwargs)
         if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:

@@ -151,7 +151,7 @@ def test_a_model_type_that_is_not_supported(admin, ready, described, tmp_path):
     folder = Path(shutil.copytree(described, tmp_path / "timm"))
     (folder / "config.json").write_text('{"architecture": "vit_base_patch14_dinov2", "num_features": 768}')
     command = ("submit", "--layer", -1, "--model", folder, "--random-init", -1)
-    assert_one_line(admin(ready, *command), "no layer -1", "seed -1", "names no model_type; supported are clip,")
+    assert_one_line(admin(ready, *command), "no layer -1", "seed -1", "names no model_type; supported are beit, clip,")
     (folder / "config.json").write_text('{"model_type": "timm_wrapper", "architecture": "vit_base_patch14_dinov2"}')
     assert_one_line(
         admin(ready, "submit", "--layer", 1, "--model", folder, "--random-init", 0),

@@ -158,7 +158,7 @@ def test_at_most_two_windows_are_held_and_none_is_read_twice_a_pass():
     with reader.reading(range(order.batches_per_epoch)) as reading:
         for step in range(order.batches_per_epoch):
             reading.batch(step)
-    assert most == WINDOWS_HELD
+    assert 1 <= most <= WINDOWS_HELD  # whether the second is read beside the first is a matter of speed
     assert sorted(shards.read_shards) == list(range(12))
 
 

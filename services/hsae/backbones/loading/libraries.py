@@ -1,5 +1,6 @@
 """Models of libraries beside transformers: described, drawn and loaded in one way."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,7 +134,7 @@ def _library(name: str) -> tuple[str, _Library]:
         raise ValueError(f"{name} has no prefix of a library")
     extra = prefix.replace("_", "-")
     try:
-        __import__(prefix)
+        import_module(prefix)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{name} needs {error.name}, which is not installed: pip install 'hsae[{extra}]', and the torchvision that"

@@ -178,6 +178,7 @@ def _device(connections: Connections) -> str:
 
 def _gpu() -> Iterator[Finding]:
     """What there is to say of the GPU that workers would use; torch is loaded by now."""
+    # torch takes seconds, and a machine without a GPU needs none of it.
     import torch
 
     from hsae.pipeline.execution.gpu_facts import gpu_facts

@@ -92,7 +92,8 @@ def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
         n_positive, n_straddling = torch.stack([is_positive.sum(), straddles.sum()]).tolist()
         if n_straddling:
             indices = _lowest_of_equals(pre, indices, straddles)
-        rows, places = torch.nonzero_static(is_positive, size=n_positive).unbind(dim=1)
+        # Contiguous, as the kernels read them; columns of the pairs are not.
+        rows, places = torch.nonzero_static(is_positive, size=n_positive).T.contiguous()
     return Entries(rows, indices[rows, places], *pre.shape)
 
 

@@ -117,7 +117,7 @@ def test_the_points_of_a_published_sae_stay_and_go_with_its_job(whole):
 
 
 def test_the_queries_of_the_cookbook_find_it(whole):
-    cookbook = (Path(__file__).parents[3] / "docs" / "sql.md").read_text()
+    cookbook = (Path(__file__).parents[4] / "docs" / "sql.md").read_text()
     queries = re.findall(r"```sql\n(.*?)```", cookbook, flags=re.DOTALL)
     of_trainings = [query for query in queries if "cknna" in query or "sae_curve" in query]
     assert len(of_trainings) == 2
