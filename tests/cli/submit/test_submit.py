@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.filesize import decimal
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line, counts
 from tests.interrupts import heed_ctrl_c
 from tests.small import link_classes, register_small, small_request
+from tests.waiting import rows_of
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
@@ -87,6 +89,18 @@ def test_a_dry_run_shows_the_plan_and_enters_nothing(admin, ready, study):
         assert {(job["id"], job["status"]) for job in plan["jobs"]} == {(None, "new")}
         assert f"{len(plan['jobs'])} jobs would be queued" in result.stdout
     assert counts(ready) == before
+
+
+def test_a_dry_run_estimates_what_is_stored(admin, ready):
+    arguments = ("--layer", "1", *MODEL, "--sae", "topk", "--expansion", "2", "--views", "3", "--dry-run")
+    plan = json.loads(admin(ready, "submit", *arguments, "--json").stdout)
+    (dataset,) = rows_of(ready, "SELECT n_images FROM dataset")
+    # Monosemanticity compares images by the last layer, which has the same views.
+    assert {tuple(job["layers"]) for job in plan["jobs"] if job["kind"] == "extract"} == {(1, 5)}
+    activations = dataset["n_images"] * 3 * 192 * 4 * 2
+    assert plan["estimated_bytes"] == {"extract": activations, "train": 2 * 384 * 192 * 4}
+    shown = admin(ready, "submit", *arguments).stdout
+    assert f"New in the object store, about: {decimal(activations)} by extract, 589.8 kB by train." in shown
 
 
 def test_the_plan_tells_what_is_new_reused_joined_and_queued_again(admin, service, study):

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import click
+from rich.filesize import decimal
 
 from hsae.backbones.names import short_model_name
 from hsae.cli.printing.output import console, table
@@ -41,6 +42,17 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     is_imported = any(job.sae is not None and job.sae.imported is not None for job in preview.jobs)
     made = "train or import" if is_imported else "train"
     out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": made, "analyze": "analyze"}))
+    sizes = [f"{decimal(n_bytes)} by {kind}" for kind, n_bytes in _new_bytes(preview).items()]
+    if sizes:
+        click.echo(f"New in the object store, about: {', '.join(sizes)}.", err=err)
+
+
+def _new_bytes(preview: Preview) -> dict[str, int]:
+    """By kind of job the bytes that its new jobs will store, as far as they are estimated."""
+    sizes: Counter[str] = Counter()
+    for job in preview.jobs:
+        sizes[job.kind] += job.n_bytes
+    return {kind: n_bytes for kind, n_bytes in sizes.items() if n_bytes}
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:
@@ -99,6 +111,7 @@ def plan_json(plan: Preview) -> dict[str, Any]:
         "score_dataset": None if plan.score_dataset is None else plan.score_dataset.name,
         "layers": list(plan.layers),
         "embeddings": plan.embeddings,
+        "estimated_bytes": _new_bytes(plan),
         "jobs": [
             {
                 "id": None if job.status == "new" and not entered else job.id,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from hsae.backbones.spec import BackboneSpec
+from hsae.backbones.spec import BackboneSpec, n_tokens
 from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
@@ -72,6 +72,16 @@ class ExtractStage(Stage[ExtractRequest]):
         """Which tokens of which layers, of which images."""
         tokens = extraction_label(asked.extraction)
         return f"extract {tokens} of {asked.model_name} layer {ranges(asked.layers)} over {asked.dataset.name}"
+
+    def stored_bytes(self, asked: Asked) -> int:
+        """Rows times width times the size of a number, of all layers."""
+        spec, extraction = asked.model, asked.extraction
+        of_image = sum(
+            n_tokens(spec, extraction.tokens, hook=extraction.hook, n_sampled=extraction.patches_per_image, layer=layer)
+            * spec.shape(layer, extraction.hook).width
+            for layer in asked.layers
+        )
+        return asked.n_images * extraction.n_views * of_image * (2 if extraction.dtype == "bfloat16" else 4)
 
     def artifact_keys(self, request: ExtractRequest) -> tuple[str, ...]:
         """An activation set per layer."""

@@ -51,6 +51,7 @@ class Asked:
         scored_key: the activations of `score_dataset` at the one layer.
         sae: the SAE; None outside the scope `sae`.
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
+        n_images: number of images of `dataset`, for estimates.
         n_scored: number of images of `scored`, for estimates.
         own: by kind of job the settings that only its stage has.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
@@ -68,6 +69,7 @@ class Asked:
     scored_key: str | None = None
     sae: SaeConfig | None = None
     embedding_key: str | None = None
+    n_images: int = 0
     n_scored: int = 0
     own: Mapping[str, FrozenModel] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -113,7 +115,9 @@ class Asked:
         if extraction.n_views > 1:
             seed = extraction.seed if extraction.patches_per_image else 0
             extraction = extraction.model_copy(update={"n_views": 1, "seed": seed})
-        return replace(self, dataset=self.score_dataset, score_dataset=None, extraction=extraction)
+        return replace(
+            self, dataset=self.score_dataset, score_dataset=None, extraction=extraction, n_images=self.n_scored
+        )
 
     @property
     def one_sae(self) -> SaeConfig:
@@ -201,6 +205,11 @@ class Stage(ABC, Generic[R]):
         """Estimated minutes of a job of the queue `cpu` on two processor cores; 0: no matter where it runs."""
         del asked
         return 0.0
+
+    def stored_bytes(self, asked: Asked) -> int:
+        """Estimated bytes of the artifact in the object store; 0: little beside those of the other kinds."""
+        del asked
+        return 0
 
     def needs(self, request: R) -> tuple[str, ...]:
         """Keys of the artifacts that must exist before the job starts."""

@@ -10,7 +10,7 @@ from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_conten
 from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label, split_suffix
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.report.ranges import ranges
-from hsae.sae.config import SaeConfig
+from hsae.sae.config import SaeConfig, n_latents_of
 from hsae.split_config import SplitConfig
 from hsae.store.keys import SAES, weights_key
 
@@ -70,6 +70,12 @@ class TrainStage(Stage[TrainRequest]):
     def title(self, asked: Asked) -> str:
         """Which SAE of which layer."""
         return f"train {described(asked)}{split_suffix(asked.training_split)}"
+
+    def stored_bytes(self, asked: Asked) -> int:
+        """Encoder and decoder in float32."""
+        (layer,) = asked.layers
+        width = asked.model.shape(layer, asked.extraction.hook).width
+        return 2 * 4 * width * n_latents_of(asked.one_sae, width)
 
     def needs(self, request: TrainRequest) -> tuple[str, ...]:
         """The activations."""

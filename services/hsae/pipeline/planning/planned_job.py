@@ -26,6 +26,7 @@ class PlannedJob:
         layers: its layers.
         sae: the SAE that it trains or scores; None where the job is of all SAEs.
         half: of cross-fitting, which half of the images it scores, or leaves to be scored; else empty.
+        n_bytes: what it will store, as its stage estimates it; 0 where it has its artifact, or keeps it of an attempt.
     """
 
     id: int
@@ -37,14 +38,15 @@ class PlannedJob:
     layers: tuple[int, ...]
     sae: SaeConfig | None
     half: str = ""
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
-    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes`: as the stage
-    estimates it.
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes` and
+    `n_bytes`: as the stage estimates them.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class WantedJob:
     sae: SaeConfig | None = None
     half: str = ""
     cpu_minutes: float = 0.0
+    n_bytes: int = 0
 
     def of_half(self, half: str) -> "WantedJob":
         """The same job with the half of the images, which also stands in its title."""
@@ -74,6 +77,7 @@ class WantedJob:
             asked.layers,
             asked.sae,
             cpu_minutes=stage.cpu_minutes(asked),
+            n_bytes=stage.stored_bytes(asked),
         )
 
     def queue_at(self, gpu_minutes: float) -> str:
@@ -93,6 +97,16 @@ class Step:
     def planned(self) -> PlannedJob:
         """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
+        n_bytes = wanted.n_bytes if self.status == "new" else 0
         return PlannedJob(
-            job.id, job.key, job.kind, wanted.title, self.status, job.state, wanted.layers, wanted.sae, wanted.half
+            job.id,
+            job.key,
+            job.kind,
+            wanted.title,
+            self.status,
+            job.state,
+            wanted.layers,
+            wanted.sae,
+            wanted.half,
+            n_bytes,
         )

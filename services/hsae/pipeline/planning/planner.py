@@ -69,20 +69,22 @@ class Planner:
             split=request.split,
             score_dataset=score_dataset,
             own=request.own,
+            n_images=self._n_images(dataset),
+            n_scored=self._n_images(score_dataset or dataset),
         )
         if score_dataset is not None:
             self._plan_activations(study, EXTRACT.ask(study))
         embedding = self._inputs(study.of_scored())
-        study = replace(
-            study,
-            embedding_key=None if embedding is None else embedding.key,
-            n_scored=self._session.get_one(Dataset, study.scored.id).n_images,
-        )
+        study = replace(study, embedding_key=None if embedding is None else embedding.key)
         wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
         known = self._known([job.request.key for job in wanted])
         for job in wanted:
             self._makers[job.request.key] = self._job(known.get(job.request.key), job)
         (self.comparison_key,) = (job.request.key for job in wanted if job.kind == COMPARE.kind)
+
+    def _n_images(self, dataset: DatasetRef) -> int:
+        n_images: int = self._session.get_one(Dataset, dataset.id).n_images
+        return n_images
 
     def _inputs(self, study: Asked) -> GivenSet | None:
         """Plan the scored activations of all layers; returns the set that monosemanticity compares images in."""
