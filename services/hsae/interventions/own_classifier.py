@@ -74,11 +74,12 @@ def load_classifier(
     import transformers  # here, because the import takes seconds
 
     architecture = ARCHITECTURES.get(spec.model_type)
-    has_none = spec.random_init is not None or architecture is None
-    folder = None if has_none else with_weights(spec.name, spec.revision, cache_dir=cache_dir)
-    named = read_json(folder / CONFIG_FILE).get("architectures") if folder is not None else None
-    found = [name for name in named or () if isinstance(name, str) and name.endswith(_SUFFIX)]
-    if folder is None or not found or not hasattr(transformers, found[0]):
+    found: list[str] = []
+    if spec.random_init is None and architecture is not None:
+        folder = with_weights(spec.name, spec.revision, cache_dir=cache_dir)
+        named = read_json(folder / CONFIG_FILE).get("architectures") or ()
+        found = [name for name in named if isinstance(name, str) and name.endswith(_SUFFIX)]
+    if architecture is None or not found or not hasattr(transformers, found[0]):
         raise UserError(f"{spec.name} has no classifier of its own: {_LEAVE_OUT}")
     try:
         model = getattr(transformers, found[0]).from_pretrained(
@@ -97,7 +98,7 @@ def load_classifier(
         )
     rule = spec.preprocessing["image_size"]
     options: dict[str, Any] = {}
-    if architecture is not None and architecture.interpolation_flag:
+    if architecture.interpolation_flag:
         options["interpolate_pos_encoding"] = pair(model.config.image_size) != tuple(rule)
     lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == spec.n_layers]
     if len(lists) != 1:

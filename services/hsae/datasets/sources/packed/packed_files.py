@@ -4,7 +4,6 @@ import errno
 import glob
 import itertools
 import re
-from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +87,8 @@ class PackedFiles(ImageSource):
         """See `ImageSource`."""
         return str(self.folder / path)
 
-    def opened_file(self, path: str) -> tuple[str, Path, str]:
-        """The file that holds an image, by its name in the listing and as a path, and the image's place in it.
+    def file_and_place(self, path: str) -> tuple[Path, str]:
+        """The file that holds an image, and the image's place in it.
 
         Whether the file is there is not looked at.
 
@@ -99,12 +98,7 @@ class PackedFiles(ImageSource):
         name, found, place = path.partition(f"{self.suffix}/")
         if not found:
             raise FileNotFoundError(errno.ENOENT, f"the path names no {self.suffix} file")
-        name += self.suffix
-        return name, self.folder / name, place
-
-    @abstractmethod
-    def read(self, path: str) -> bytes:
-        """See `ImageSource`."""
+        return self.folder / f"{name}{self.suffix}", place
 
 
 def _matching(pattern: str) -> list[Path]:

@@ -59,7 +59,7 @@ class ParquetSource(PackedFiles):
 
     def read(self, path: str) -> bytes:
         """See `ImageSource`. The row group of the last image of a file stays in memory, once for each thread."""
-        _, file, place = self.opened_file(path)
+        file, place = self.file_and_place(path)
         if not place.isdecimal():
             raise FileNotFoundError(errno.ENOENT, f"{place!r} is no number of a row")
         cell = self._rows_of(file).cell(int(place))

@@ -72,7 +72,7 @@ class WebDatasetSource(PackedFiles):
 
     def read(self, path: str) -> bytes:
         """See `ImageSource`. Where the images of a tar are is found once; of the last tars it is remembered."""
-        _, file, member = self.opened_file(path)
+        file, member = self.file_and_place(path)
         places = self._places_in(file)
         if member not in places:
             raise FileNotFoundError(errno.ENOENT, f"the tar has no member {member!r}")
