@@ -156,7 +156,9 @@ def services_on(
         if migrate:
             make_template()
         with psycopg.connect(stack.database_url, autocommit=True) as admin:
-            admin.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if migrate else ""))
+            admin.execute(
+                f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}" STRATEGY FILE_COPY' if migrate else "")
+            )
         folder = tmp_path_factory.mktemp(f"service-{number}")
         values: dict[str, Any] = {
             "home": folder / "home",

@@ -19,13 +19,13 @@ def run(*options):
 
 def test_a_small_run_has_kinds_and_baselines_and_goes_on_from_what_it_kept(tmp_path):
     keep = tmp_path / "kept.jsonl"
-    options = ["--kinds", "topk", "relu", "matryoshka_topk", "--l0", "8", "--seeds", "2", "--steps", "3"]
+    options = ["--kinds", "topk", "relu", "--l0", "8", "--seeds", "2", "--steps", "3"]
     report = json.loads(run(*options, "--keep", str(keep))[-1])
     rows = {row["name"]: row for row in report["table"]["rows"]}
-    assert {"topk", "relu", "matryoshka_topk", "baseline exemplar", "baseline random"} <= set(rows)
-    assert {rows[kind]["n_seeds"] for kind in ("topk", "relu", "matryoshka_topk")} == {2}
+    assert {"topk", "relu", "baseline exemplar", "baseline random"} <= set(rows)
+    assert {rows[kind]["n_seeds"] for kind in ("topk", "relu")} == {2}
     assert 0 < rows["topk"]["measured_l0"] <= 8
     lines = keep.read_text().splitlines(keepends=True)
-    assert len(lines) == 6
+    assert len(lines) == 4
     keep.write_text("".join(lines[:-1]))
     assert json.loads(run(*options, "--keep", str(keep))[-1])["table"] == report["table"]

@@ -98,7 +98,7 @@ def _in_the_middle(service, kind: str) -> list[int]:
 def test_a_worker_that_trains_a_sweep_over_one_pass_is_killed_and_every_sae_ends_with_the_same_bits(make_service):
     service = make_service(checkpoint_seconds=0.2)
     register_small(service, n_classes=12)
-    common = {"rows": "stream", "window_shards": 1, "batch_size": 16, "expansion": 2, "n_steps": 2000}
+    common = {"rows": "stream", "window_shards": 1, "batch_size": 16, "expansion": 2, "n_steps": 1000}
     saes = tuple(SaeConfig(kind="topk", k=k, **common) for k in (2, 4))
     plan = submit_small(service, layers=(3,), saes=saes, extraction=ExtractionConfig(shard_images=10, batch_size=10))
     worker = service.start_worker()
