@@ -25,9 +25,9 @@ from hsae.split_config import SplitConfig
 
 N_CLASSES = 130
 BIRDS = InterveneSettings(
-    nodes=("bird.n.01", "mammal.n.01"), choose="selectivity", n_latents=12, doses=(0.0, 0.5, 1.0), n_shuffles=199
+    nodes=("bird.n.01", "mammal.n.01"), choose="selectivity", n_latents=12, doses=(0.0, 0.5, 1.0), n_images=260, n_shuffles=99
 )
-SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=400)
+SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=300)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def made(make_service):
     """Birds and mammals are edited in a middle layer and in the last one."""
     service = make_service()
     register_small(service, n_classes=N_CLASSES)
-    plan = plan_interventions(service, BIRDS, sae=SAE, layers=(3, 5), n_views=4)
+    plan = plan_interventions(service, BIRDS, sae=SAE, layers=(3, 5), n_views=2)
     assert set(run_jobs(service, plan)) == {"succeeded"}
     return SimpleNamespace(service=service, plan=plan)
 
@@ -189,7 +189,7 @@ def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made
                    " ON a.analysis_id = s.analysis_id ORDER BY s.id")  # fmt: skip
     assert [(row["layer"], row["start"]) for row in starts] == [(3, "images"), (5, "stored")]
     settings = BIRDS.model_copy(update={"start": "images", "controls": (), "doses": (0.0,), "nodes": ("bird.n.01",)})
-    plan = plan_interventions(service, settings, sae=SAE, layers=(3, 5), n_views=4)
+    plan = plan_interventions(service, settings, sae=SAE, layers=(3, 5), n_views=2)
     assert plan.study_id == made.plan.study_id  # interventions change no result
     assert {job.status for job in plan.jobs if job.kind != "intervene"} == {"reused"}
     assert run_jobs(service, plan, "intervene") == ["succeeded"] * 2
@@ -208,7 +208,7 @@ def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made
 def test_latents_of_a_label_are_those_under_the_node(made):
     service = made.service
     settings = InterveneSettings(nodes=("bird.n.01",), controls=(), readouts=("probe",), n_latents=5)
-    plan = plan_interventions(service, settings, sae=SAE, layers=(5,), n_views=4)
+    plan = plan_interventions(service, settings, sae=SAE, layers=(5,), n_views=2)
     assert run_jobs(service, plan, "intervene") == ["succeeded"]
     labelled = query(
         service,
