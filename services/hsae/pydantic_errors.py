@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from hsae.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +41,40 @@ def one_line(error: ValidationError, tell: Callable[[Mistake], str]) -> str:
     return "; ".join(tell(mistake) for mistake in mistakes(error))
 
 
-def first_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]], whole: str) -> str:
-    """The first thing that is wrong, in plain words.
+def plain_line(error: ValidationError, bounded: Mapping[str, Iterable[Any]], whole: str) -> str:
+    """Everything that is wrong with the input, in plain words and in one line.
 
     Args:
         error: what pydantic raised.
         bounded: constraints of the fields, by name.
         whole: what the input as a whole is called.
     """
-    first, *_ = mistakes(error)
-    name = first.place or whole
-    bounds = _bounds(bounded.get(name, ()))
-    if bounds and first.kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
-        return f"{name} {first.value} is out of range: choose {bounds}"
-    return f"{name} {first.value!r} is not valid: {first.reason[0].lower()}{first.reason[1:]}"
+
+    def tell(mistake: Mistake) -> str:
+        name = mistake.place or whole
+        bounds = _bounds(bounded.get(name, ()))
+        if bounds and mistake.kind in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}:
+            return f"{name} {mistake.value} is out of range: choose {bounds}"
+        return f"{name} {mistake.value!r} is not valid: {mistake.reason[0].lower()}{mistake.reason[1:]}"
+
+    return one_line(error, tell)
+
+
+SAID = "said"
+"""The kind of a mistake whose reason is a whole sentence, with the place."""
+
+
+def collected(validator: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The validator, its `UserError` one mistake among the others of the input: by itself it would hide them."""
+
+    @wraps(validator)
+    def collecting(value: Any) -> Any:
+        try:
+            return validator(value)
+        except UserError as error:
+            raise PydanticCustomError(SAID, "{said}", {"said": str(error)}) from error
+
+    return collecting
 
 
 def _bounds(constraints: Iterable[Any]) -> str:

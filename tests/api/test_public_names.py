@@ -110,7 +110,7 @@ def test_without_pandas_only_tables_are_refused(monkeypatch):
     for table in (scores.latents, scores.nodes, scores.to_pandas):
         with pytest.raises(UserError) as refused:
             table()
-        assert 'pip install "hsae[notebook]"' in str(refused.value)
+        assert "pip install '.[notebook]'" in str(refused.value)
         assert "\n" not in str(refused.value)
 
 

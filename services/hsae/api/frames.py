@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hsae.errors import UserError
+from hsae.extras import install_extra
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ADVICE = 'install it with `pip install "hsae[notebook]"` (in a checkout: `pip install --editable ".[notebook]"`)'
+_ADVICE = install_extra("notebook")
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> "pd.DataFrame":

@@ -18,7 +18,7 @@ from pydantic import (
 from hsae.devices.precision import Precision
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
-from hsae.pydantic_errors import first_line
+from hsae.pydantic_errors import plain_line
 from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
@@ -151,7 +151,7 @@ class SaeConfig(FrozenModel):
             config = handler(_with_variant(data) if isinstance(data, Mapping) else data)
         except ValidationError as error:
             bounded = {name: field.metadata for name, field in cls.model_fields.items()}
-            raise UserError(first_line(error, bounded, "the SAE config")) from error
+            raise UserError(plain_line(error, bounded, "the SAE config")) from error
         if config.lr_warmup_share + config.lr_decay_share > 1:
             raise UserError(
                 f"lr_warmup_share {config.lr_warmup_share:g} and lr_decay_share {config.lr_decay_share:g} overlap: "
@@ -208,7 +208,7 @@ def _with_variant(values: Mapping[Any, Any]) -> dict[str, Any]:
         variant = _adapter(VARIANTS[kind]).validate_python(own)
     except ValidationError as error:
         bounded = {name: setting.constraints for name, setting in settings.items()}
-        raise UserError(first_line(error, bounded, "the SAE config")) from error
+        raise UserError(plain_line(error, bounded, "the SAE config")) from error
     for name, value in values.items():
         if name not in {"kind", *own, *shared} and value != known[name]:
             raise UserError(foreign_setting(name, kind))

@@ -225,6 +225,34 @@ def test_every_mistake_is_one_line_with_the_file(study, text, words):
         assert word in message, message
 
 
+def test_all_mistakes_are_said_at_once(study):
+    with pytest.raises(UserError) as caught:
+        study(
+            "layer: 3\nlayers: [a, -1]\nfoo: 1\nbar: 2\nseeds: 0\nscoring: {treshold: 1, embeddings: [1]}\n"
+            "saes: [{kind: topk, k: 0}, {kind: relu, k: 3, zzz: 1, seed: []}, 5]\n"
+        )
+    message = str(caught.value)
+    for words in (
+        "layers[0]: a cannot be read",
+        "layers[1]: -1 is no layer",
+        "foo is no field of a study: choose from name, model",
+        "bar is no field of a study",
+        "seeds: 0 is not valid",
+        "did you mean threshold?",
+        "saes[0]: k 0 is out of range",
+        "saes[1].zzz is no setting",
+        "saes[1].seed is an empty list",
+        "saes[2]: 5 is no block",
+    ):
+        assert words in message, message
+    assert message.count("choose from name, model") == 1
+    assert "beyond these" not in message
+    with pytest.raises(UserError) as caught:
+        study(PLAIN + "intervene: {nodes: [bird.n.01], choose: nearest, n_latents: 0}\n")
+    assert "intervene.choose: 'nearest' is not valid" in str(caught.value)
+    assert "intervene.n_latents: 0 is not valid" in str(caught.value)
+
+
 def test_aliases_of_aliases_do_not_swell(study):
     levels = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
     with pytest.raises(UserError) as caught:

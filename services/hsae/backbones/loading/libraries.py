@@ -17,6 +17,7 @@ from hsae.backbones.preprocessing import Preprocessing
 from hsae.backbones.random_init import check_libraries, random_revision, versions
 from hsae.backbones.spec import BackboneSpec, HookShape, RandomInit
 from hsae.errors import UserError
+from hsae.extras import install_extra
 
 
 class _Library(Protocol):
@@ -137,8 +138,8 @@ def _library(name: str) -> tuple[str, _Library]:
         import_module(prefix)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{name} needs {error.name}, which is not installed: pip install 'hsae[{extra}]', and the torchvision that"
-            " fits your torch"
+            f"{name} needs {error.name}, which is not installed: {install_extra(extra)}, and install the"
+            " torchvision that fits your torch"
         ) from error
     except (ImportError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]

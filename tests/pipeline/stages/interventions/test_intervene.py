@@ -25,7 +25,12 @@ from hsae.split_config import SplitConfig
 
 N_CLASSES = 130
 BIRDS = InterveneSettings(
-    nodes=("bird.n.01", "mammal.n.01"), choose="selectivity", n_latents=12, doses=(0.0, 0.5, 1.0), n_images=260, n_shuffles=99
+    nodes=("bird.n.01", "mammal.n.01"),
+    choose="selectivity",
+    n_latents=12,
+    doses=(0.0, 0.5, 1.0),
+    n_images=260,
+    n_shuffles=99,
 )
 SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=300)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from hsae.catalog import Json
 from hsae.errors import UserError
+from hsae.extras import install_extra
 from hsae.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ def open_sinks(settings: Settings, key: str, title: str, config: Json, *, first_
 def _require(package: str, variable: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise UserError(
-            f'{variable} is set, but the package {package} is not installed: pip install "hsae[{package}]" on the'
-            f" workers, or unset {variable}"
+            f"{variable} is set, but the package {package} is not installed: on the workers, {install_extra(package)};"
+            f" or unset {variable}"
         )
 
 

@@ -1,14 +1,7 @@
-"""A study as a YAML file: one model, one data set, some layers, and sweeps over SAE configurations.
+"""The content of a study file, checked."""
 
-`docs/submit.md` describes the file. Every mistake in it is a `UserError` of one line: file, field, and what to do.
-"""
-
-import difflib
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -20,58 +13,38 @@ from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import MAX_SEEDS, SubmitRequest, with_seeds
-from hsae.pipeline.planning.yaml_file import load_yaml
-from hsae.pydantic_errors import mistakes
-from hsae.sae.config import SaeConfig, foreign_setting
-from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
+from hsae.pipeline.planning.study_file.gathering import gathered, numbered, placed, shown
+from hsae.pipeline.planning.study_file.sweeps import MAX_SAES, OTHER_NAMES, as_settings, meant, read_saes
+from hsae.pipeline.planning.study_file.yaml_file import load_yaml
+from hsae.pydantic_errors import SAID, Mistake, collected, mistakes
+from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 from hsae.split_config import SplitConfig, parse_split
 
-MAX_SAES = 1000
+MAX_MISTAKES = 10
 _MAX_LAYERS = 10_000
-_shown = Repr()  # short, whatever an alias of YAML may stand for
-_shown.maxlevel = 2
-# What the command line calls some settings: a study file may call them so, too.
-_OF_THE_COMMAND_LINE = {"steps": "n_steps", "views": "n_views"} | {
-    option: setting for setting, option in option_names().items()
-}
-# What other tools call them.
-_OTHER_NAMES = {
-    "width": "expansion", "widths": "expansion", "lr": "learning_rate", "type": "kind", "sae": "saes",
-    "layer": "layers", **_OF_THE_COMMAND_LINE,
-}  # fmt: skip
 
 
 def _layers(value: Any) -> tuple[int, ...] | Literal["all"]:
-    chosen: set[int] = set()
     if isinstance(value, str):
-        parsed = _placed("layers", parse_layers, value)
+        parsed = placed("layers", parse_layers, value)
         if parsed == "all":
             return "all"
-        chosen |= set(parsed)
-        value = []
-    for place, entry in _numbered("layers", value if isinstance(value, list) else [value]):
-        if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < _MAX_LAYERS:
-            chosen.add(entry)
-        elif isinstance(entry, str) and (parsed := _placed(place, parse_layers, entry)) != "all":
-            chosen |= set(parsed)
-        else:
-            raise UserError(f"{place}: {_shown.repr(entry)} is no layer: write numbers, ranges, or `layers: all`")
+        chosen = set(parsed)
+    else:
+        listed = numbered("layers", value if isinstance(value, list) else [value])
+        chosen = {layer for layers in gathered(_layer_entry, listed) for layer in layers}
     if not chosen:
         raise UserError("layers: none is given: write all, a number, or a list such as [0, 4, 8-11]")
     return tuple(sorted(chosen))
 
 
-def _saes(value: Any) -> tuple[SaeConfig, ...]:
-    if not isinstance(value, list) or not value:
-        raise UserError("saes: write a list of blocks, each such as `- {kind: topk, expansion: [4, 8], k: 32}`")
-    configs: dict[SaeConfig, None] = {}
-    for place, block in _numbered("saes", value):
-        for config in _sweep(place, block):
-            configs[config] = None
-        if len(configs) > MAX_SAES:
-            raise UserError(f"{place}: more than {MAX_SAES} SAEs per layer: split the study")
-    return tuple(configs)
+def _layer_entry(place: str, entry: Any) -> tuple[int, ...]:
+    if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < _MAX_LAYERS:
+        return (entry,)
+    if isinstance(entry, str) and (parsed := placed(place, parse_layers, entry)) != "all":
+        return tuple(parsed)
+    raise UserError(f"{place}: {shown.repr(entry)} is no layer: write numbers, ranges, or `layers: all`")
 
 
 def _sae_from(value: Any) -> tuple[str, ...]:
@@ -86,55 +59,11 @@ def _beside(place: str, folder: Path) -> str:
     return str((folder / place).resolve()) if place.startswith(("./", "../")) else place
 
 
-def _sweep(place: str, block: Any) -> Iterator[SaeConfig]:
-    """The product of a block's lists; if it names several kinds, each takes the settings that apply to it."""
-    if not isinstance(block, Mapping):
-        raise UserError(f"{place}: {_shown.repr(block)} is no block: write {{kind: topk, k: [16, 32]}} or the like")
-    known = SaeConfig.defaults()
-    values: dict[str, list[Any]] = {}
-    for name, given in _as_settings(place, block).items():
-        if name not in known:
-            raise UserError(f"{place}.{name} is no setting of an SAE{_meant(name, known)}")
-        values[name] = given if isinstance(given, list) else [given]
-        if not values[name]:
-            raise UserError(f"{place}.{name} is an empty list: give at least one value, or leave it out")
-        for entry in values[name]:
-            if isinstance(entry, list | Mapping | bool):
-                raise UserError(
-                    f"{place}.{name}: {_shown.repr(entry)} is no single value: write one value, or a list of values"
-                )
-    n_configs = math.prod(len(listed) for listed in values.values())
-    if n_configs > MAX_SAES:
-        raise UserError(f"{place} is a sweep over {n_configs} SAEs per layer, more than {MAX_SAES}: split the study")
-    kinds = values.get("kind", [DEFAULT_KIND])
-    applies = {kind: SaeConfig.settings_of(kind) for kind in VARIANTS}
-    for name in values:
-        if not any(name in applies.get(str(kind), known) for kind in kinds):
-            raise UserError(f"{place}.{foreign_setting(name, kinds[0])}")
-    for combination in itertools.product(*values.values()):
-        given = dict(zip(values, combination, strict=True))
-        own = applies.get(str(given.get("kind", DEFAULT_KIND)), known)
-        yield _placed(place, SaeConfig.parse, {name: value for name, value in given.items() if name in own})
-
-
-def _as_settings(place: str, block: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The block with the command line's names (`steps`, `batch-size`) replaced by those of the settings."""
-    settings: dict[Any, Any] = {}
-    given: dict[Any, Any] = {}
-    for name, value in block.items():
-        plain = name.replace("-", "_") if isinstance(name, str) else name
-        setting = _OF_THE_COMMAND_LINE.get(plain, plain)
-        if setting in settings:
-            raise UserError(f"{place}: {given[setting]} and {name} are the same setting: leave one out")
-        settings[setting], given[setting] = value, name
-    return settings
-
-
 def _split(value: Any) -> Any:
     """Shares as on the command line, or a block, which pydantic reads."""
     if value is None:
         raise UserError("split: it is empty: write none, or shares such as {train: 0.5, select: 0.25, score: 0.25}")
-    return _placed("split", parse_split, value) if isinstance(value, str) else value
+    return placed("split", parse_split, value) if isinstance(value, str) else value
 
 
 class StudySpec(BaseModel):
@@ -152,9 +81,9 @@ class StudySpec(BaseModel):
     score_dataset: str | None = Field(
         default=None, min_length=1, description="name of a data set that selects and scores"
     )
-    layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_layers)]
-    saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(_saes)] = ()
-    sae_from: Annotated[tuple[str, ...], BeforeValidator(_sae_from)] = Field(
+    layers: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(collected(_layers))]
+    saes: Annotated[tuple[SaeConfig, ...], BeforeValidator(collected(read_saes))] = ()
+    sae_from: Annotated[tuple[str, ...], BeforeValidator(collected(_sae_from))] = Field(
         default=(), description="names or paths of SAEs that other programs trained"
     )
     seeds: int = Field(
@@ -164,7 +93,7 @@ class StudySpec(BaseModel):
     scoring: ScoringConfig = ScoringConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     probe: ProbeConfig = ProbeConfig()
-    split: Annotated[SplitConfig | None, BeforeValidator(_split)] = SplitConfig()
+    split: Annotated[SplitConfig | None, BeforeValidator(collected(_split))] = SplitConfig()
     cross_fit: bool = Field(default=True, description="halves of few images are used in both ways")
     priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
@@ -215,10 +144,10 @@ def spec_of(content: Any) -> StudySpec:
             raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
         extraction = content.get("extraction")
         if isinstance(extraction, Mapping):
-            content = {**content, "extraction": _as_settings("extraction", extraction)}
+            content = {**content, "extraction": as_settings("extraction", extraction)}
         spec = _with_own_settings().model_validate(content)
     except ValidationError as error:
-        raise UserError(_first_problem(error)) from error
+        raise UserError(_problems(error)) from error
     if not spec.saes and not spec.sae_from:
         raise UserError("saes is missing: docs/submit.md shows a study file")
     if len(spec.saes) * spec.seeds > MAX_SAES:
@@ -254,35 +183,38 @@ def read_block(path: Path, kind: str, *, needed: str) -> Any:
         fields: dict[str, Any] = {kind: (own_settings()[kind], ...)}
         return create_model("Block", **fields).model_validate({kind: block}).__dict__[kind]
     except (ValidationError, UserError) as error:
-        reason = _first_problem(error) if isinstance(error, ValidationError) else str(error)
+        reason = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path}: {reason}") from error
 
 
-def _numbered(place: str, values: list[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"{place}[{i}]", value) for i, value in enumerate(values))
+def _problems(error: ValidationError) -> str:
+    """Everything that is wrong, in one line; of very many mistakes the first ones."""
+    found = mistakes(error)
+    lines = list(dict.fromkeys(_problem(one) for one in found if one.kind != "missing"))
+    for one in found:  # a mistyped field is also missing under its right name
+        if one.kind == "missing" and not any(f"did you mean {one.place.split('.')[-1]}?" in line for line in lines):
+            lines.append(f"{one.place} is missing: docs/submit.md shows a study file")
+    lines = _names_listed_once(lines)
+    more = [f"mistakes beyond these: {len(lines) - MAX_MISTAKES}"] if len(lines) > MAX_MISTAKES else []
+    return "; ".join(lines[:MAX_MISTAKES] + more)
 
 
-def _placed(place: str, function: Any, value: Any) -> Any:
-    """`function(value)`; a `UserError` gets the value's place in the file."""
-    try:
-        return function(value)
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+def _names_listed_once(lines: list[str]) -> list[str]:
+    """The lines; where several end with the same names to choose from, the first alone has them."""
+    seen: set[str] = set()
+    shortened = []
+    for line in lines:
+        said, _, names = line.partition(": choose from ")
+        shortened.append(said if names in seen else line)
+        seen |= {names} if names else set()
+    return shortened
 
 
-def _meant(name: object, known: Iterable[str]) -> str:
-    """The name that a mistyped one probably stands for, and all names."""
-    names, other = list(known), _OTHER_NAMES.get(str(name))
-    close = [other] if other in names else difflib.get_close_matches(str(name), names, n=1)
-    return f": did you mean {close[0]}?" if close else f": choose from {', '.join(names)}"
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = mistakes(error)
-    # A mistyped field is also missing under its right name.
-    problem = next((found for found in problems if found.kind == "extra_forbidden"), problems[0])
+def _problem(problem: Mistake) -> str:
+    if problem.kind == SAID:
+        return problem.reason
     if (place := problem.place) and problem.kind == "extra_forbidden":
-        parts: dict[Any, type[BaseModel]] = {
+        parts: dict[str, type[BaseModel]] = {
             "extraction": ExtractionConfig,
             "scoring": ScoringConfig,
             "comparison": ComparisonConfig,
@@ -291,10 +223,8 @@ def _first_problem(error: ValidationError) -> str:
             **own_settings(),
         }
         section, *inside = place.split(".")
-        part = parts.get(section, StudySpec) if inside else _with_own_settings()
-        if {place, place.removesuffix("s"), _OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
+        part = parts[section] if inside else _with_own_settings()
+        if {place, place.removesuffix("s"), OTHER_NAMES.get(place)} & set(SaeConfig.defaults()):
             return f"{place} is a setting of an SAE: write it into a block of saes"
-        return f"{place} is no field of a study{_meant(place.split('.')[-1], part.model_fields)}"
-    if problem.kind == "missing":
-        return f"{place} is missing: docs/submit.md shows a study file"
-    return f"{place}: {_shown.repr(problem.value)} is not valid: {problem.reason[0].lower()}{problem.reason[1:]}"
+        return f"{place} is no field of a study{meant(place.split('.')[-1], part.model_fields)}"
+    return f"{place}: {shown.repr(problem.value)} is not valid: {problem.reason[0].lower()}{problem.reason[1:]}"
