@@ -22,7 +22,7 @@ def test_a_setting_without_its_package_is_one_line(package, setting, monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     variable = f"HSAE_{next(iter(setting)).upper()}"
     with (
-        pytest.raises(UserError, match=rf'^{variable} is set, .* {package} .*pip install "hsae\[{package}\]"') as error,
+        pytest.raises(UserError, match=rf"^{variable} is set, .* {package} .*pip install '.\[{package}\]'") as error,
         open_sinks(Settings(**setting), KEY, TITLE, {}, first_step=0),
     ):
         pytest.fail("opened")
