@@ -77,7 +77,8 @@ class Backbone:
             device: device for the computation.
             cache_dir: cache of hub downloads; None: the hub's own.
             dtype: weights are cast to this dtype.
-            precision: of the matrix products and convolutions of `activations`; the residual stream is `dtype`.
+            precision: of the matrix products and convolutions of `activations` and `traced`; the residual stream is
+                `dtype`.
             hook: which activations of a layer, by the canonical name of the hook point.
 
         Raises:
@@ -93,6 +94,11 @@ class Backbone:
         )  # fmt: skip
         loaded.model.eval().requires_grad_(False).to(device)
         return cls(spec, layers, loaded, preprocessing, dtype, precision, hook)
+
+    @property
+    def precision(self) -> Precision:
+        """Of its products and convolutions."""
+        return self._precision
 
     @property
     def device(self) -> torch.device:
@@ -150,12 +156,15 @@ class Backbone:
     def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
         """One pass with a graph down to the embeddings; see `hsae.backbones.passes.traced_pass`.
 
+        A backward pass has the types of the forward pass; who makes it says with `products` whether it may be tf32.
+
         Raises:
             NoAttentionWeightsError: as `traced_pass`.
             UserError: the blocks of this family do not pass on the residual stream as tokens.
         """
         blocks, images, options = self._stream_of("relevancy maps", pixel_values)
-        traced = traced_pass(self._model, blocks, images, options, attention=attention)
+        with products(self._precision), narrow_products(self.device, self._precision):
+            traced = traced_pass(self._model, blocks, images, options, attention=attention)
         all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
         return traced
 

@@ -129,7 +129,7 @@ def top_k_and_ties(
 def lowest_of_equals(
     pre: Float[Tensor, "n_rows n_latents"], indices: Int[Tensor, "n_rows k"], rows: Int[Tensor, "n"]
 ) -> Int[Tensor, "n_rows k"]:
-    """The k largest latents of every row, those of some rows chosen anew: the lower ones of equals, in falling order."""
+    """The k largest latents of every row, in some rows chosen anew: the lower ones of equals, in falling order."""
     by_value = torch.sort(pre[rows], dim=1, descending=True, stable=True).indices
     indices = indices.clone()
     indices[rows] = by_value[:, : indices.shape[1]]
