@@ -32,7 +32,7 @@ class EmulatedTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, elem: torch.Tensor) -> "EmulatedTensor":
-        return torch.Tensor._make_wrapper_subclass(
+        wrapper = torch.Tensor._make_wrapper_subclass(
             cls,
             elem.size(),
             strides=elem.stride(),
@@ -41,6 +41,10 @@ class EmulatedTensor(torch.Tensor):
             device=elem.device,
             requires_grad=False,
         )
+        # It has no memory of its own. Code that reads memory by its address would read from address 0 and end the
+        # process; now it gets an error.
+        torch._C._set_throw_on_mutable_data_ptr(wrapper)
+        return wrapper
 
     def __init__(self, elem: torch.Tensor) -> None:
         self.elem = elem

@@ -16,6 +16,15 @@ def test_a_tensor_of_the_cpu_beside_one_of_the_device_is_an_error():
             there.numpy()
 
 
+def test_its_memory_cannot_be_read_by_address():
+    """There is none: to read it from address 0, as code of another language may, would end the process."""
+    with EmulatedCuda():
+        there = torch.ones(3, device=CUDA)
+        for read in (torch.Tensor.data_ptr, torch.utils.dlpack.to_dlpack):
+            with pytest.raises(RuntimeError, match="Cannot access data pointer"):
+                read(there)
+
+
 def test_it_counts_what_the_host_waits_for():
     with EmulatedCuda() as cuda:
         there = torch.arange(4.0).to("cuda", non_blocking=True)
