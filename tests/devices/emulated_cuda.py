@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
 COPY = "copy between cpu and cuda"
+UNPINNED = "copy from memory that is not pinned"
 _waits: Counter[str] = Counter()
 # CUDA copies indices to the device by itself; _to_copy and copy_ are what brings numbers there.
 _TAKES_BOTH = {"aten::copy_", "aten::_to_copy"}
@@ -157,6 +158,10 @@ class EmulatedCuda(TorchFunctionMode):
             return self._backward(output, gradient)
         if func is torch.Tensor.to and tensor is not None:
             return _moved(tensor, args[1:], kwargs)
+        if func is torch.Tensor.pin_memory and tensor is not None:
+            pinned = tensor.clone()
+            pinned.is_pinned_here = True  # type: ignore[attr-defined]
+            return pinned
         if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:
             return _moved(tensor, ("cpu" if func is torch.Tensor.cpu else CUDA,), {})
         if isinstance(tensor, EmulatedTensor):
@@ -202,6 +207,8 @@ def _moved(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return torch.Tensor.to(tensor, *rest, **kwargs) if rest or kwargs else tensor
     if not non_blocking:
         _waits[COPY] += 1
+    elif goes_to_device and not hasattr(tensor, "is_pinned_here"):
+        _waits[UNPINNED] += 1
     elem = _elem(tensor).detach()
     copied = torch.Tensor.to(elem, *rest, **({"copy": True} | kwargs)) if rest or kwargs else elem.clone()
     return EmulatedTensor(copied) if goes_to_device else copied

@@ -69,6 +69,12 @@ def test_a_coefficient_adapts_without_waiting(settings, rows, no_triton):
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type")
+def test_rows_that_stay_in_the_host_s_memory_are_not_waited_for(rows, no_triton):
+    """They come from pinned memory, in their stored type."""
+    assert all(sum(waits.values()) <= BUDGET for waits in waits_of_steps(SHORT["topk"], rows, spare_memory=True))
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type")
 def test_a_part_of_a_batch_waits_twice_where_the_whole_batch_chooses(rows, no_triton):
     """Once for the part's largest entries, once for those of them that are among the batch's."""
     config = SHORT["batch_topk"].model_copy(update={"part_rows": 8})
@@ -103,7 +109,7 @@ def test_ties_and_samples_are_as_on_the_cpu_and_ask_no_more(kind):
         assert torch.equal(latents, expected.latents)
 
 
-def waits_of_steps(config, rows, n_steps=9) -> list[dict[str, int]]:
+def waits_of_steps(config, rows, n_steps=9, **how) -> list[dict[str, int]]:
     """What the host waits for in the fourth to the last of some steps; the first one also places the rows."""
     counted: list[dict[str, int]] = []
 
@@ -119,7 +125,7 @@ def waits_of_steps(config, rows, n_steps=9) -> list[dict[str, int]]:
             cuda.reset()
 
         with pytest.raises(EnoughError):
-            train(config.model_copy(update={"n_steps": 2_000}), rows, device=CUDA, on_step=on_step)
+            train(config.model_copy(update={"n_steps": 2_000}), rows, device=CUDA, on_step=on_step, **how)
     return counted[3:]
 
 

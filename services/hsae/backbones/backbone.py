@@ -21,6 +21,7 @@ from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
 from hsae.devices.numerics import narrow_products, products
 from hsae.devices.precision import Precision
+from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 
 
@@ -120,7 +121,7 @@ class Backbone:
         """The activations of every requested layer, in one forward pass.
 
         Args:
-            pixel_values: float32[batch, 3, height, width], from `pixel_values`.
+            pixel_values: float32[batch, 3, height, width], from `pixel_values`; on the CPU or on the device.
             tokens: "cls" (n_tokens 1), "registers", "patches" (all patch tokens) or "mean" (mean of the patch tokens,
                 n_tokens 1).
 
@@ -138,7 +139,7 @@ class Backbone:
             suppress(_AllReadError),
         ):
             # Not waited for: the host prepares the next part meanwhile.
-            self._model(**self._loaded.arguments(pixel_values.to(device, self._dtype, non_blocking=True)))
+            self._model(**self._loaded.arguments(uploaded(pixel_values, device).to(self._dtype)))
         return {layer: collected[layer] for layer in self.layers}
 
     def shape(self, layer: int) -> HookShape:
@@ -186,7 +187,7 @@ class Backbone:
                 f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be used: {who} need the residual stream"
                 " of a vision transformer of transformers"
             )
-        images = pixel_values.to(self.device, self._dtype)
+        images = uploaded(pixel_values, self.device).to(self._dtype)
         paths = block_paths(self._model, self._loaded.family)
         blocks = nn.ModuleList([self._model.get_submodule(path) for path in paths])
         options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}
