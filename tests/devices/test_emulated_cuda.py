@@ -20,7 +20,7 @@ def test_its_memory_cannot_be_read_by_address():
     """There is none: to read it from address 0, as code of another language may, would end the process."""
     with EmulatedCuda():
         there = torch.ones(3, device=CUDA)
-        for read in (torch.Tensor.data_ptr, torch.utils.dlpack.to_dlpack):
+        for read in (torch.Tensor.data_ptr, torch.utils.dlpack.to_dlpack):  # type: ignore[attr-defined]
             with pytest.raises(RuntimeError, match="Cannot access data pointer"):
                 read(there)
 
