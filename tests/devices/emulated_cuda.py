@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
 COPY = "copy between cpu and cuda"
+UNPINNED = "copy from memory that is not pinned"
 _waits: Counter[str] = Counter()
 # CUDA copies indices to the device by itself; _to_copy and copy_ are what brings numbers there.
 _TAKES_BOTH = {"aten::copy_", "aten::_to_copy"}
@@ -32,7 +33,7 @@ class EmulatedTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, elem: torch.Tensor) -> "EmulatedTensor":
-        return torch.Tensor._make_wrapper_subclass(
+        wrapper = torch.Tensor._make_wrapper_subclass(
             cls,
             elem.size(),
             strides=elem.stride(),
@@ -41,6 +42,10 @@ class EmulatedTensor(torch.Tensor):
             device=elem.device,
             requires_grad=False,
         )
+        # It has no memory of its own. Code that reads memory by its address would read from address 0 and end the
+        # process; now it gets an error.
+        torch._C._set_throw_on_mutable_data_ptr(wrapper)
+        return wrapper
 
     def __init__(self, elem: torch.Tensor) -> None:
         self.elem = elem
@@ -153,6 +158,10 @@ class EmulatedCuda(TorchFunctionMode):
             return self._backward(output, gradient)
         if func is torch.Tensor.to and tensor is not None:
             return _moved(tensor, args[1:], kwargs)
+        if func is torch.Tensor.pin_memory and tensor is not None:
+            pinned = tensor.clone()
+            pinned.is_pinned_here = True  # type: ignore[attr-defined]
+            return pinned
         if func in (torch.Tensor.cpu, torch.Tensor.cuda) and tensor is not None:
             return _moved(tensor, ("cpu" if func is torch.Tensor.cpu else CUDA,), {})
         if isinstance(tensor, EmulatedTensor):
@@ -198,6 +207,8 @@ def _moved(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return torch.Tensor.to(tensor, *rest, **kwargs) if rest or kwargs else tensor
     if not non_blocking:
         _waits[COPY] += 1
+    elif goes_to_device and not hasattr(tensor, "is_pinned_here"):
+        _waits[UNPINNED] += 1
     elem = _elem(tensor).detach()
     copied = torch.Tensor.to(elem, *rest, **({"copy": True} | kwargs)) if rest or kwargs else elem.clone()
     return EmulatedTensor(copied) if goes_to_device else copied

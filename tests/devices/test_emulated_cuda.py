@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.devices.emulated_cuda import COPY, CUDA, EmulatedCuda
+from tests.devices.emulated_cuda import COPY, CUDA, UNPINNED, EmulatedCuda
 
 
 def test_a_tensor_of_the_cpu_beside_one_of_the_device_is_an_error():
@@ -16,9 +16,18 @@ def test_a_tensor_of_the_cpu_beside_one_of_the_device_is_an_error():
             there.numpy()
 
 
+def test_its_memory_cannot_be_read_by_address():
+    """There is none: to read it from address 0, as code of another language may, would end the process."""
+    with EmulatedCuda():
+        there = torch.ones(3, device=CUDA)
+        for read in (torch.Tensor.data_ptr, torch.utils.dlpack.to_dlpack):  # type: ignore[attr-defined]
+            with pytest.raises(RuntimeError, match="Cannot access data pointer"):
+                read(there)
+
+
 def test_it_counts_what_the_host_waits_for():
     with EmulatedCuda() as cuda:
-        there = torch.arange(4.0).to("cuda", non_blocking=True)
+        there = torch.arange(4.0).pin_memory().to("cuda", non_blocking=True)
         doubled = (there * 2).sum()
         assert not cuda.waits
         assert float(doubled) == 12.0
@@ -27,6 +36,8 @@ def test_it_counts_what_the_host_waits_for():
         assert there.cpu().tolist() == [0.0, 1.0, 2.0, 3.0]
         assert bool((there.sum() > 0).item())
         names = dict(cuda.waits)
+        torch.arange(4.0).to("cuda", non_blocking=True)
+    assert cuda.waits[UNPINNED] == 1
     assert names.pop("_local_scalar_dense") == 2
     assert names.pop("nonzero") == 1
     assert names.pop("tolist") == 1

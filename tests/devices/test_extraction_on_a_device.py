@@ -9,7 +9,9 @@ from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.datasets import source_at
 from hsae.demo import backbone_folder, images_folder
+from hsae.extraction import shards
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.held_batch import HeldBatch
 from hsae.extraction.shards import extract_shard
 
 LAYERS = (0, 2, 3)
@@ -54,6 +56,22 @@ def test_a_batch_waits_once_and_comes_to_the_same(spec, images, tokens, dtype):
     for layer in LAYERS:
         assert type(found.activations[layer]) is torch.Tensor
         torch.testing.assert_close(found.activations[layer], expected.activations[layer], rtol=2e-2, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type")
+@pytest.mark.parametrize("spare_memory", [False, True])
+def test_the_next_batch_is_sent_while_this_one_is_computed(spec, images, monkeypatch, spare_memory):
+    """Unless memory is lacking."""
+    seen: list[str] = []
+    on_device, to_cpu = shards._on_device, HeldBatch.to_cpu
+    monkeypatch.setattr(shards, "_on_device", lambda *args: seen.append("sent") or on_device(*args))
+    monkeypatch.setattr(HeldBatch, "to_cpu", lambda held: seen.append("fetched") or to_cpu(held))
+    with EmulatedCuda():
+        backbone = Backbone.load(spec, layers=LAYERS, device=CUDA)
+        done = []
+        extract(backbone, images, on_batch=done.append, spare_memory=spare_memory)
+    assert done == [4, 8, 9]
+    assert seen == ["fetched"] * 3 if spare_memory else ["sent", *["sent", "fetched"] * 2, "fetched"]
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type")

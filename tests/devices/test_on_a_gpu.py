@@ -42,7 +42,7 @@ def test_every_kind_trains_to_the_same_bits_twice_and_nearly_those_of_the_cpu(co
         torch.testing.assert_close(first[name], tensor, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["relu", "topk", "batch_topk"])
+@pytest.mark.parametrize("kind", SHORT)
 def test_a_step_waits_twice_at_most(kind, rows):
     """torch says of every operation that waits, if it is asked to."""
     config = SHORT[kind].model_copy(update={"n_steps": 2_000, "dead_after_steps": 2})

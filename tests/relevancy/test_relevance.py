@@ -9,6 +9,7 @@ from tests.backbones.conftest import MODELS, N_SPECIAL
 from tests.relevancy.small_backbones import loaded, pixels, random_sae, saved, slow_chefer
 
 from hsae.backbones.architectures import is_traceable
+from hsae.backbones.backbone import Backbone
 from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
 from hsae.errors import UserError
 from hsae.relevancy.config import MAP_METHODS
@@ -185,3 +186,22 @@ def test_a_backbone_that_gives_no_attention_weights_says_so(folders, monkeypatch
     ):
         relevance(backbone, LAYER, objective, images)
     assert relevance(backbone, LAYER, objective, images, "gradcam").shape == (1, 4, 4)
+
+
+def test_maps_have_the_precision_of_the_backbone(folders):
+    """Products in bfloat16, forwards and backwards; what is added up is float32."""
+    exact = loaded(folders["dinov2"], LAYER)
+    narrow = Backbone.load(exact.spec, layers=[LAYER], device=torch.device("cpu"), precision="bfloat16")
+    sae, images = random_sae(), pixels(exact, 3)
+    latents = latents_that_fire(exact, images, sae, "cls")
+    of_exact, of_narrow = (
+        relevance_maps(backbone, LAYER, LatentObjective(sae, latents, "cls"), images, ("chefer", "gradcam"))
+        for backbone in (exact, narrow)
+    )
+    stream = narrow.traced(images, attention=False).stream.detach()
+    assert torch.equal(stream[:, 0], narrow.activations(images, "cls")[LAYER][:, 0])
+    for method, maps in of_exact.maps.items():
+        found = of_narrow.maps[method]
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, maps)
+        assert (found - maps).norm() < 0.1 * maps.norm()

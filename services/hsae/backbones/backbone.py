@@ -21,6 +21,7 @@ from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
 from hsae.devices.numerics import narrow_products, products
 from hsae.devices.precision import Precision
+from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 
 
@@ -77,7 +78,8 @@ class Backbone:
             device: device for the computation.
             cache_dir: cache of hub downloads; None: the hub's own.
             dtype: weights are cast to this dtype.
-            precision: of the matrix products and convolutions of `activations`; the residual stream is `dtype`.
+            precision: of the matrix products and convolutions of `activations` and `traced`; the residual stream is
+                `dtype`.
             hook: which activations of a layer, by the canonical name of the hook point.
 
         Raises:
@@ -93,6 +95,11 @@ class Backbone:
         )  # fmt: skip
         loaded.model.eval().requires_grad_(False).to(device)
         return cls(spec, layers, loaded, preprocessing, dtype, precision, hook)
+
+    @property
+    def precision(self) -> Precision:
+        """Of its products and convolutions."""
+        return self._precision
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +121,7 @@ class Backbone:
         """The activations of every requested layer, in one forward pass.
 
         Args:
-            pixel_values: float32[batch, 3, height, width], from `pixel_values`.
+            pixel_values: float32[batch, 3, height, width], from `pixel_values`; on the CPU or on the device.
             tokens: "cls" (n_tokens 1), "registers", "patches" (all patch tokens) or "mean" (mean of the patch tokens,
                 n_tokens 1).
 
@@ -132,7 +139,7 @@ class Backbone:
             suppress(_AllReadError),
         ):
             # Not waited for: the host prepares the next part meanwhile.
-            self._model(**self._loaded.arguments(pixel_values.to(device, self._dtype, non_blocking=True)))
+            self._model(**self._loaded.arguments(uploaded(pixel_values, device).to(self._dtype)))
         return {layer: collected[layer] for layer in self.layers}
 
     def shape(self, layer: int) -> HookShape:
@@ -150,12 +157,15 @@ class Backbone:
     def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
         """One pass with a graph down to the embeddings; see `hsae.backbones.passes.traced_pass`.
 
+        A backward pass has the types of the forward pass; who makes it says with `products` whether it may be tf32.
+
         Raises:
             NoAttentionWeightsError: as `traced_pass`.
             UserError: the blocks of this family do not pass on the residual stream as tokens.
         """
         blocks, images, options = self._stream_of("relevancy maps", pixel_values)
-        traced = traced_pass(self._model, blocks, images, options, attention=attention)
+        with products(self._precision), narrow_products(self.device, self._precision):
+            traced = traced_pass(self._model, blocks, images, options, attention=attention)
         all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
         return traced
 
@@ -177,7 +187,7 @@ class Backbone:
                 f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be used: {who} need the residual stream"
                 " of a vision transformer of transformers"
             )
-        images = pixel_values.to(self.device, self._dtype)
+        images = uploaded(pixel_values, self.device).to(self._dtype)
         paths = block_paths(self._model, self._loaded.family)
         blocks = nn.ModuleList([self._model.get_submodule(path) for path in paths])
         options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}

@@ -1,7 +1,7 @@
 """One pass of a backbone over a range of images: the activations of every layer asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int16, Int32
@@ -10,8 +10,9 @@ from torch import Tensor
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import ImageSource, SkippedImage
 from hsae.devices.numerics import same_bits
+from hsae.devices.uploads import OneAhead, uploaded
 from hsae.errors import UserError
-from hsae.extraction.batches import iterate_batches
+from hsae.extraction.batches import Batch, iterate_batches
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.held_batch import HeldBatch, n_rows_of_image
 from hsae.extraction.patch_sample import drawn_patches
@@ -68,8 +69,14 @@ def extract_shard(
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
     n_done = n_rows = 0
-    with same_bits(backbone.device):
-        for batch in iterate_batches(backbone, source, listed, extraction):
+    device = backbone.device
+    holds_next = device.type == "cuda" and not spare_memory
+    batches = OneAhead(
+        iterate_batches(backbone, source, listed, extraction),
+        lambda batch: _on_device(batch, device) if holds_next else batch,
+    )
+    with same_bits(device):
+        for batch in batches:
             skipped.extend(batch.skipped)
             n_done += len(batch.images) + len(batch.skipped)
             for view, pixel_values in enumerate(batch.views):
@@ -86,6 +93,8 @@ def extract_shard(
                         ),
                     )
                     first += len(part)
+                if holds_next:  # the next batch is put together and sent while the device computes this one
+                    batches.look_ahead()
                 held.to_cpu()
                 _check_finite(held, backbone, [paths[image] for image in batch.images])
                 rows = slice(n_rows, n_rows + len(batch.images) * n_tokens)
@@ -100,6 +109,10 @@ def extract_shard(
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
     read = {layer: values[:n_rows] for layer, values in activations.items()}
     return ShardResult(read, rows_image, rows_view, tuple(skipped))
+
+
+def _on_device(batch: Batch, device: torch.device) -> Batch:
+    return replace(batch, views=tuple(uploaded(view, device) for view in batch.views))
 
 
 def _kept(

@@ -36,7 +36,9 @@ class MapSettings(FrozenModel):
     methods: tuple[MapMethod, ...] = Field(
         default=("chefer",), min_length=1, description="chefer, gradcam, or a control"
     )
-    batch_size: int = Field(default=16, ge=1, le=4096, description="images per forward and backward pass")
+    batch_size: int = Field(
+        default=16, ge=1, le=4096, description="images per forward and backward pass; at most part_images of extraction"
+    )
     seed: int = Field(default=0, ge=0, description="seed of the control random")
 
     def key_fields(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import Tensor
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.passes.traced_pass import TracedPass
 from hsae.backbones.spec import Tokens, check_tokens
+from hsae.devices.numerics import products
+from hsae.devices.precision import Precision
 from hsae.relevancy.config import MAP_METHODS, WITH_ATTENTION, MapMethod
 from hsae.relevancy.formulas import Propagation, grad_cam, gradient_norm, last_attention
 from hsae.relevancy.objective import Objective
@@ -99,14 +101,14 @@ def relevance_maps(
         if "attention" in methods:
             found["attention"] = last_attention(rows, traced.attentions[-1])[:, n_prefix:]
     value = each.gather(1, by.argmax(1, keepdim=True))
-    found |= _by_gradient(traced, value, rows, n_prefix, methods)
+    found |= _by_gradient(traced, value, rows, n_prefix, methods, backbone.precision)
     maps = {method: found[method].float().cpu().view(-1, *grid) for method in methods}
     return Relevance(fires.amax(1).float().cpu(), maps)
 
 
 def _by_gradient(
     traced: TracedPass, value: Float[Tensor, "batch 1"], rows: Float[Tensor, "batch n_all"], n_prefix: int,
-    methods: Sequence[MapMethod],
+    methods: Sequence[MapMethod], precision: Precision,
 ) -> dict[MapMethod, Float[Tensor, "batch n_patches"]]:  # fmt: skip
     """The maps of the methods that need a backward pass: one for all of them."""
     if not {"chefer", "gradcam", "gradient"} & set(methods):
@@ -116,7 +118,8 @@ def _by_gradient(
     if "chefer" in methods:
         for attention in traced.attentions:
             propagation.through(attention)
-    of_block, of_embeddings = torch.autograd.grad(value.sum(), (traced.block_input, traced.embeddings))
+    with products(precision):
+        of_block, of_embeddings = torch.autograd.grad(value.sum(), (traced.block_input, traced.embeddings))
     if "chefer" in methods:
         found["chefer"] = propagation.row[:, n_prefix:]
     if "gradcam" in methods:

@@ -114,7 +114,7 @@ def sparse_losses(
     at: TrainingStep,
     *,
     firing: Callable[[Float[Tensor, "batch n_latents"]], Entries],
-    l1_weight: float,
+    l1_weight: float | Tensor,
     initial_l0: int,
     reconstruct: Callable[..., tuple[Tensor, Tensor]] = whole_reconstruction,
 ) -> StepLosses:

@@ -41,7 +41,7 @@ class NumericTensor(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor) -> "NumericTensor":
         """Same shape and strides as `held`."""
-        return Tensor._make_wrapper_subclass(
+        wrapper = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -49,6 +49,9 @@ class NumericTensor(Tensor):
             dtype=held.dtype,
             device=torch.device("cuda:0"),
         )
+        # It has no memory of its own: whoever asks for its address gets an error, and not 0.
+        torch._C._set_throw_on_mutable_data_ptr(wrapper)
+        return wrapper
 
     def __init__(self, held: Tensor) -> None:
         """Hold the values."""

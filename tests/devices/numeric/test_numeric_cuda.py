@@ -18,6 +18,11 @@ def test_values_are_those_of_the_cpu():
             y.numpy()
 
 
+def test_its_memory_cannot_be_read_by_address():
+    with NumericCuda(), pytest.raises(RuntimeError, match="Cannot access data pointer"):
+        torch.ones(3, device="cuda:0").data_ptr()
+
+
 def test_a_number_divides_by_its_reciprocal_and_a_tensor_does_not():
     values = torch.arange(1.0, 200.0, dtype=torch.float64)
     with NumericCuda():

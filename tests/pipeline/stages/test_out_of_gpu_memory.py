@@ -3,15 +3,19 @@
 import pytest
 import torch
 from sqlalchemy import select
-from tests.pipeline.in_process import TINY_SAE, run_jobs
+from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
 from hsae.backbones.backbone import Backbone
-from hsae.catalog import ActivationShard, Job, JobEvent, Sae, transaction
+from hsae.catalog import ActivationShard, Job, JobEvent, MapSet, Sae, transaction
+from hsae.devices.errors import OutOfDeviceMemoryError
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages import extract as extract_stage
+from hsae.pipeline.stages.map import make_maps
+from hsae.relevancy.config import MapSettings
+from hsae.store.keys import maps_key
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -21,12 +25,13 @@ ERRORS = [
 SMALL_SAE = TINY_SAE.model_copy(update={"batch_size": 12, "n_steps": 12})
 
 
-def _plan(service, sae=SMALL_SAE, **extraction):
+def _plan(service, sae=SMALL_SAE, maps=None, **extraction):
     request = small_request(
         layers=(1,),
         saes=(sae,),
         extraction=ExtractionConfig(**{"batch_size": 8, "shard_images": 8} | extraction),
         scoring=bare_scoring(),
+        own={} if maps is None else {"map": maps},
     )
     return submit(request, service.settings, service.sessions)
 
@@ -46,7 +51,7 @@ def _fail_at(monkeypatch, owner, name, errors):
     sizes: list[int] = []
 
     def failing(self, *args, **kwargs):
-        sizes.append(len(args[0] if name == "activations" else args[1]))
+        sizes.append(len(args[1] if name == "losses" else args[0]))
         if len(sizes) in errors:
             raise errors[len(sizes)]
         return plain(self, *args, **kwargs)
@@ -131,3 +136,35 @@ def test_a_gpu_that_is_too_small_for_a_training_is_told_what_to_do(service, monk
     assert "set part_rows of the SAE (all rows of a batch at once now)" in error
     in_parts = SMALL_SAE.model_copy(update={"part_rows": 6})
     assert run_jobs(service, _plan(service, sae=in_parts), "train") == ["succeeded"]
+
+
+def test_maps_go_on_in_the_same_parts_or_say_what_to_do(service, monkeypatch):
+    """How many images are in a pass decides last digits, so it never changes by itself."""
+    plan = _plan(service, maps=MapSettings(latents=2, images=3, batch_size=4), part_images=2, precision="bfloat16")
+    assert run_jobs(service, plan, "extract", "train", "analyze") == ["succeeded"] * 3
+    precisions: list[str] = []
+    load = Backbone.load
+
+    def noted(*args, precision, **kwargs):
+        precisions.append(precision)
+        return load(*args, precision=precision, **kwargs)
+
+    monkeypatch.setattr(Backbone, "load", noted)
+    with attempt(service, job_id(plan, "map")) as (request, context):
+        make_maps(request, context)
+        with transaction(service.sessions) as session:
+            made = session.scalars(select(MapSet)).one()
+        stored = maps_key(made.key, made.maps_sha256)
+        service.store.delete(stored)
+        with monkeypatch.context() as patched:
+            sizes = _fail_at(patched, Backbone, "traced", {2: ERRORS[0]})
+            with pytest.raises(torch.OutOfMemoryError):
+                make_maps(request, context)
+            context.back_off()
+            make_maps(request, context)
+        service.store.get(stored, sha256=made.maps_sha256)  # the same bits
+        assert (max(sizes), set(precisions)) == (2, {"bfloat16"})
+        service.store.delete(stored)
+        _fail_at(monkeypatch, Backbone, "traced", {1: ERRORS[2]})
+        with pytest.raises(OutOfDeviceMemoryError, match="maps of 2 images at once do not fit: write `map: {batch_si"):
+            make_maps(request, context)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from hsae.sae.kernels.entries import Entries
-from hsae.sae.kernels.nested import nested_reconstruction, ranked_entries, ranks
+from hsae.sae.kernels.nested import groups_of, nested_reconstruction, ranked_entries, ranks
 
 
 @examples(150)
@@ -27,6 +27,12 @@ def test_entries_are_ranked_with_ties_at_every_count(seed, shape, drawn):
             best = sorted(range(shape[1]), key=lambda latent: (-values[latent], latent))[:count]
             found = entries.latents[(entries.rows == row) & (places < count)].tolist()
             assert sorted(found) == sorted(latent for latent in best if values[latent] > 0)
+
+
+@pytest.mark.parametrize("ends", [[8], [3, 8], [1, 4, 5, 8]])
+def test_a_group_ends_before_its_end(ends):
+    found = groups_of(torch.arange(8), ends)
+    assert found.tolist() == [next(group for group, end in enumerate(ends) if number < end) for number in range(8)]
 
 
 @pytest.mark.parametrize(("n_latents", "share"), [(9, 0.5), (400, 0.02), (9, 0.0)])

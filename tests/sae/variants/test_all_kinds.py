@@ -58,7 +58,7 @@ def test_an_untrained_sae_fires_as_often_as_a_trained_one_is_meant_to(kind, fire
     config = SaeConfig(kind=kind, expansion=2, n_steps=3, batch_size=64, **setting)
     assert initial_l0(config, 16) == n
     sae = untrained_sae(config, rows)
-    l0 = mean_l0(sae, rows.activations)
+    l0 = float(mean_l0(sae, rows.activations))
     # At most all that are positive; and a pursuit may take a direction more than once.
     assert 0.3 * n <= l0 <= 1.05 * n
     trained = train(config, rows, device=CPU)

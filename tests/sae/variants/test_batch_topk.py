@@ -40,7 +40,7 @@ def test_a_batch_by_hand_and_inference_above_the_threshold():
 
     torch.testing.assert_close(sae.encode(rows), rows.relu())  # before the first step: whatever is positive
     with torch.no_grad():
-        config.variant.after_step(sae, StepDone(0, 10, 1.0, lambda: 0.0, [losses.note]))
+        config.variant.after_step(sae, StepDone(0, 10, 1.0, lambda: torch.zeros(()), [losses.note]))
     assert float(sae.get_buffer("threshold")) == 2.0
     expected = torch.tensor([[5.0, 3.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])  # above it, not at it
     torch.testing.assert_close(sae.encode(rows), expected)
@@ -54,13 +54,15 @@ def test_the_threshold_is_a_mean_first_and_an_exponential_one_later(n_steps, win
         least = 1.0 + (step * 7 % 13) / 13
         seen.append(least)
         with torch.no_grad():
-            sae.config.variant.after_step(sae, StepDone(step, n_steps, 1.0, lambda: 0.0, [torch.tensor(least)]))
+            sae.config.variant.after_step(
+                sae, StepDone(step, n_steps, 1.0, lambda: torch.zeros(()), [torch.tensor(least)])
+            )
         expected = sum(seen) / len(seen) if step < window else expected + (least - expected) / window
         assert float(threshold) == pytest.approx(expected, rel=1e-5)
     before = float(threshold)
     with torch.no_grad():
         none_fired = [torch.tensor(float("inf"))]
-        sae.config.variant.after_step(sae, StepDone(n_steps - 1, n_steps, 1.0, lambda: 0.0, none_fired))
+        sae.config.variant.after_step(sae, StepDone(n_steps - 1, n_steps, 1.0, lambda: torch.zeros(()), none_fired))
     assert float(threshold) == before
 
 

@@ -107,7 +107,7 @@ def test_directions_outside_the_cone_go_to_the_nearest_inside(min_cosine):
         sae.decoder_weight.copy_(first)
         config.variant.initialise(sae)
         sae.decoder_weight.copy_(3 * moved)  # of any length
-        config.variant.after_step(sae, StepDone(0, 1, 1.0, lambda: 0.0))
+        config.variant.after_step(sae, StepDone(0, 1, 1.0, lambda: torch.zeros(())))
     expected = torch.stack(
         [nearest_within(f, m, min_cosine) for f, m in zip(first.double(), moved.double(), strict=True)]
     )
@@ -121,5 +121,5 @@ def test_the_opposite_of_a_first_direction_comes_back_to_it():
         sae.decoder_weight[:, 1] = 1
         config.variant.initialise(sae)
         sae.decoder_weight.neg_()
-        config.variant.after_step(sae, StepDone(0, 1, 1.0, lambda: 0.0))
+        config.variant.after_step(sae, StepDone(0, 1, 1.0, lambda: torch.zeros(())))
     assert torch.equal(sae.decoder_weight.detach(), sae.initial_directions)  # type: ignore[arg-type]

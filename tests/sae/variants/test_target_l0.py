@@ -57,16 +57,20 @@ def test_the_coefficient_follows_the_formula():
         sae.encoder_weight.fill_(1)
         sae.decoder_weight.fill_(1)
         variant.initialise(sae)
-    assert variant.l1_weight(sae, 0, 100) == pytest.approx(0.03)  # a tenth of the warm-up
+    assert float(variant.l1_weight(sae, 0, 100)) == pytest.approx(0.03)  # a tenth of the warm-up
     expected, before = 0.3, 0.0
     measured = {19: 15.0, 29: 12.0, 39: 1000.0, 49: 0.0}
+
+    def l0_of(step):
+        return torch.tensor(measured.get(step, 10.0), dtype=torch.float64)
+
     for step in range(5, 50):
         share = 1.0 if step < 40 else 0.5
         asked = []
         with torch.no_grad():
             variant.after_step(
                 sae,
-                StepDone(step, 100, share, lambda s=step, a=asked: a.append(s) or measured.get(s, 10.0)),  # type: ignore[misc]
+                StepDone(step, 100, share, lambda s=step, a=asked: a.append(s) or l0_of(s)),  # type: ignore[misc]
             )
         assert bool(asked) == (step >= 9 and (step + 1) % 10 == 0)
         if asked:
@@ -76,7 +80,7 @@ def test_the_coefficient_follows_the_formula():
             expected *= math.exp(1.0 * (error - before) + 0.4 * share * error)
             before = error
         assert float(sae.l1_coefficient) == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
-    assert variant.l1_weight(sae, 99, 100) == pytest.approx(expected, rel=1e-5)
+    assert float(variant.l1_weight(sae, 99, 100)) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(sae.decoder_weight.detach().norm(dim=1), torch.ones(sae.n_latents))
 
 

@@ -52,12 +52,27 @@ class MapRequest(StageRequest):
     @property
     def key(self) -> str:
         """Key of the set of maps. The analysis' key stands for model, layer, images and SAE."""
-        return artifact_key("maps", MAPS_FORMAT, {"analysis": self.analysis_key, "maps": self.maps.key_fields()})
+        fields = {"analysis": self.analysis_key, "maps": self.maps.key_fields(), **self._of_the_pass()}
+        return artifact_key("maps", MAPS_FORMAT, fields)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images go through the backbone at once, at most: no more than in the extraction."""
+        return min(self.maps.batch_size, self.extraction.part_images or self.maps.batch_size)
+
+    def _of_the_pass(self) -> dict[str, Any]:
+        """What the pass has of the extraction, and what decides last digits; nothing at the defaults."""
+        fields: dict[str, Any] = {}
+        if self.extraction.precision != "float32":
+            fields["precision"] = self.extraction.precision
+        if self.images_at_once != self.maps.batch_size:
+            fields["part_images"] = self.images_at_once
+        return fields
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings as the set's row stores them."""
-        return self.maps.model_dump(mode="json") | {"format": MAPS_FORMAT}
+        return self.maps.model_dump(mode="json") | self._of_the_pass() | {"format": MAPS_FORMAT}
 
 
 class MapStage(Stage[MapRequest]):

@@ -16,6 +16,7 @@ from hsae.catalog import Analysis, Json, LatentMap, MapSet, Sae
 from hsae.catalog.findings.maps import latents_to_map
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.datasets import source_at
+from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.extraction.batches import Batch, iterate_batches
 from hsae.extraction.prepare import ListedImage
@@ -115,7 +116,11 @@ def make_maps(request: MapRequest, context: StageContext) -> Json:
     )
     sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae_row.config)).requires_grad_(False)
     backbone = Backbone.load(
-        request.model, layers=(request.layer,), device=context.device, cache_dir=context.settings.model_cache
+        request.model,
+        layers=(request.layer,),
+        device=context.device,
+        cache_dir=context.settings.model_cache,
+        precision=request.extraction.precision,
     )
     maker = _Maker(request, context, backbone, sae.to(context.device))
     found = maker.all_maps(pairs)
@@ -158,7 +163,7 @@ class _Maker:
         unread = {skipped.image for skipped in batch.skipped}
         read = [pair for pair in pairs if pair.image not in unread]
         results: list[Relevance] = []
-        n_rows = self._context.micro_batch(self._request.maps.batch_size)
+        n_rows = self._request.images_at_once
         for start in range(0, len(read), n_rows):
             part = read[start : start + n_rows]
             results.append(self._maps(part, batch.views[0][start : start + n_rows]))
@@ -177,8 +182,14 @@ class _Maker:
         latents = torch.tensor([pair.latent for pair in pairs], device=self._context.device)
         objective = LatentObjective(self._sae, latents, request.extraction.tokens)
         seeds = [_seed(request.maps.seed, pair) for pair in pairs]
+        at_once = request.images_at_once
+        fewer = f"write `map: {{batch_size: {max(1, at_once // 2)}}}` in a study file, or choose a shallower layer"
         try:
-            return relevance_maps(self._backbone, request.layer, objective, images, self.methods, seeds=seeds)
+            with (
+                self._context.device_memory(f"maps of {at_once} images at once do not fit: {fewer}"),
+                same_bits(self._context.device),
+            ):
+                return relevance_maps(self._backbone, request.layer, objective, images, self.methods, seeds=seeds)
         except NoAttentionWeightsError as error:
             without = [method for method in self.methods if method not in WITH_ATTENTION]
             self.methods = tuple(dict.fromkeys([INSTEAD, *without]))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from hsae.sae.evaluation.evaluation import Evaluation
@@ -140,9 +140,10 @@ def measure_reconstruction(
 
 
 @torch.no_grad()
-def mean_l0(sae: SparseAutoencoder, x: Float[Tensor, "n d_model"]) -> float:
-    """The mean number of positive latents of raw activations on the SAE's device."""
-    return int((sae.encode(x) > 0).sum()) / x.shape[0]
+def mean_l0(sae: SparseAutoencoder, x: Float[Tensor, "n d_model"]) -> Float64[Tensor, ""]:
+    """The mean number of positive latents of raw activations, on the SAE's device, which also has the activations."""
+    n_positive = (sae.encode(x) > 0).sum().double()
+    return n_positive / torch.full_like(n_positive, x.shape[0])
 
 
 @torch.no_grad()

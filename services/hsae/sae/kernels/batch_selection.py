@@ -54,16 +54,29 @@ def largest_entries(pre: Float[Tensor, "n_rows n_latents"], n: int) -> tuple[Ent
 def entries_of_cut(pre: Float[Tensor, "n_rows n_latents"], cut: Cut) -> Entries:
     """The entries of one part that its cut selects."""
     flat = pre.flatten()
-    places = true_places(flat >= cut.least)
-    return _entries(pre, places[_within(flat[places], cut)])
+    reaches = flat >= cut.least
+    if ways(pre.device).counts_are_cheap:
+        places = true_places(reaches)
+        return _entries(pre, places[_within(flat[places], cut)])
+    # Both numbers in one piece, so that the host waits once.
+    n_reaching, n_within = torch.stack([reaches.sum(), (flat > cut.least).sum() + cut.n_equal]).tolist()
+    places = true_places(reaches, n_reaching)
+    return _entries(pre, places[true_places(_within(flat[places], cut), n_within)])
 
 
 def _candidates(flat: Float[Tensor, "all"], n: int) -> tuple[Int[Tensor, "n_entries"], Float[Tensor, "n_entries"]]:
     """Places and values of positive entries, in order; the n largest are among them, with all that equal these."""
     guess = _guess(flat, n)
-    places = true_places(flat > (0 if guess is None else guess))
-    if guess is not None and places.shape[0] < n:
+    if guess is None:
         places = true_places(flat > 0)
+    elif ways(flat.device).counts_are_cheap:
+        places = true_places(flat > guess)
+        if places.shape[0] < n:
+            places = true_places(flat > 0)
+    else:  # it is asked at once what would be asked after a wrong guess, so that the host waits once
+        above, positive = flat > guess, flat > 0
+        n_above, n_positive = torch.stack([above.sum(), positive.sum()]).tolist()
+        places = true_places(above, n_above) if n_above >= n else true_places(positive, n_positive)
     return places, flat[places]
 
 

@@ -73,9 +73,9 @@ def positive_entries(pre: Float[Tensor, "n_rows n_latents"]) -> Entries:
     return entries_where(pre > 0)
 
 
-def entries_where(mask: Bool[Tensor, "n_rows n_latents"]) -> Entries:
-    """Where a mask is true."""
-    places = true_places(mask)
+def entries_where(mask: Bool[Tensor, "n_rows n_latents"], n_true: int | None = None) -> Entries:
+    """Where a mask is true; `n_true` as of `true_places`."""
+    places = true_places(mask, n_true)
     rows = places // mask.shape[1]
     return Entries(rows, places - rows * mask.shape[1], *mask.shape)
 
@@ -86,12 +86,12 @@ def top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries:
         values, indices = _top_k(pre, k)
         rows, places = torch.nonzero(values > 0, as_tuple=True)
     else:
-        values, indices, straddles = _top_k_and_ties(pre, k)
+        values, indices, straddles = top_k_and_ties(pre, k)
         is_positive = values > 0
         # Both numbers in one piece, so that the host waits once.
         n_positive, n_straddling = torch.stack([is_positive.sum(), straddles.sum()]).tolist()
         if n_straddling:
-            indices = _lowest_of_equals(pre, indices, straddles)
+            indices = lowest_of_equals(pre, indices, true_places(straddles, n_straddling))
         # Contiguous, as the kernels read them; columns of the pairs are not.
         rows, places = torch.nonzero_static(is_positive, size=n_positive).T.contiguous()
     return Entries(rows, indices[rows, places], *pre.shape)
@@ -104,21 +104,19 @@ def all_top_k_entries(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Entries
     return Entries(rows.flatten(), indices.flatten(), *pre.shape)
 
 
-def top_k_indices(pre: Float[Tensor, "n_rows n_latents"], k: int) -> Int[Tensor, "n_rows k"]:
-    """The k largest entries of every row, the largest first; among equal ones above 0 the lower latent number wins."""
-    return _top_k(pre, k)[1]
-
-
 def _top_k(pre: Float[Tensor, "n_rows n_latents"], k: int) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"]]:
     """Values and latents of the k largest entries of every row."""
-    values, indices, straddles = _top_k_and_ties(pre, k)
-    return values, _lowest_of_equals(pre, indices, straddles) if bool(straddles.any()) else indices
+    values, indices, straddles = top_k_and_ties(pre, k)
+    return values, lowest_of_equals(pre, indices, true_places(straddles)) if bool(straddles.any()) else indices
 
 
-def _top_k_and_ties(
+def top_k_and_ties(
     pre: Float[Tensor, "n_rows n_latents"], k: int
 ) -> tuple[Float[Tensor, "n_rows k"], Int[Tensor, "n_rows k"], Bool[Tensor, "n_rows"]]:
-    """Those, and the rows in which equal values above 0 straddle the border, where topk may take any of them."""
+    """Values and latents of the k largest entries of every row, the largest first, and the rows with ties.
+
+    In these rows equal values above 0 straddle the border, and topk may have taken any of them: see `lowest_of_equals`.
+    """
     n_latents = pre.shape[1]
     # One entry more than asked for shows it.
     values, indices = largest_of_rows(pre, min(k + 1, n_latents))
@@ -128,13 +126,13 @@ def _top_k_and_ties(
     return values[:, :k], indices[:, :k], straddles
 
 
-def _lowest_of_equals(
-    pre: Float[Tensor, "n_rows n_latents"], indices: Int[Tensor, "n_rows k"], straddles: Bool[Tensor, "n_rows"]
+def lowest_of_equals(
+    pre: Float[Tensor, "n_rows n_latents"], indices: Int[Tensor, "n_rows k"], rows: Int[Tensor, "n"]
 ) -> Int[Tensor, "n_rows k"]:
-    """The latents with those of some rows chosen anew, the lower ones of equals."""
-    by_value = torch.sort(pre[straddles], dim=1, descending=True, stable=True).indices
+    """The k largest latents of every row, in some rows chosen anew: the lower ones of equals, in falling order."""
+    by_value = torch.sort(pre[rows], dim=1, descending=True, stable=True).indices
     indices = indices.clone()
-    indices[straddles] = by_value[:, : indices.shape[1]]
+    indices[rows] = by_value[:, : indices.shape[1]]
     return indices
 
 

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hsae.sae.kernels.entries import Entries, decode_entries, top_k_indices
+from hsae.sae.kernels.entries import Entries, decode_entries, lowest_of_equals, top_k_and_ties
+from hsae.sae.kernels.selection import true_places
 
 
 def nested_reconstruction(
@@ -52,18 +53,35 @@ def ranked_entries(pre: Float[Tensor, "n_rows n_latents"], counts: Sequence[int]
 
     The first ones of a row are its k largest for every k of the counts; among equals the lower latent number wins.
     """
-    k = counts[-1]
-    indices = top_k_indices(pre, k)
-    values = pre.gather(1, indices)
-    inner = torch.tensor(counts[:-1], dtype=torch.int64, device=pre.device)
-    straddles = ((values[:, inner - 1] == values[:, inner]) & (values[:, inner] > 0)).any(dim=1)
-    if bool(straddles.any()):
-        by_latent = indices[straddles].sort(dim=1).values
-        order = pre[straddles].gather(1, by_latent).sort(dim=1, descending=True, stable=True).indices
+    values, indices, straddles = top_k_and_ties(pre, counts[-1])
+    ties = torch.zeros_like(straddles)
+    for k in counts[:-1]:
+        ties |= (values[:, k - 1] == values[:, k]) & (values[:, k] > 0)
+    is_positive = values > 0
+    # All numbers in one piece, so that the host waits once.
+    n_positive, n_straddling, n_ties = torch.stack([is_positive.sum(), straddles.sum(), ties.sum()]).tolist()
+    if n_straddling:
+        indices = lowest_of_equals(pre, indices, true_places(straddles, n_straddling))
+    if n_ties:
+        tied = true_places(ties, n_ties)
+        by_latent = indices[tied].sort(dim=1).values
+        order = pre[tied].gather(1, by_latent).sort(dim=1, descending=True, stable=True).indices
         indices = indices.clone()
-        indices[straddles] = by_latent.gather(1, order)
-    rows, places = torch.nonzero(values > 0, as_tuple=True)
+        indices[tied] = by_latent.gather(1, order)
+    # Contiguous, as the kernels read them; columns of the pairs are not.
+    rows, places = torch.nonzero_static(is_positive, size=n_positive).T.contiguous()
     return Entries(rows, indices[rows, places], *pre.shape)
+
+
+def groups_of(numbers: Int[Tensor, "n"], ends: Sequence[int]) -> Int[Tensor, "n"]:
+    """The group of each number below the last end: group g begins at the end of group g - 1, and 0 at 0.
+
+    The ends are few, and compared one by one: a tensor of them would have to be brought to the device in every step.
+    """
+    groups = torch.zeros_like(numbers)
+    for end in ends[:-1]:
+        groups += numbers >= end
+    return groups
 
 
 def ranks(entries: Entries) -> Int[Tensor, "n_entries"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.rows.order import BatchOrder
@@ -104,7 +105,7 @@ class _MemoryBatches:
 
     def batch(self, step: int) -> Float[Tensor, "batch d_model"]:
         activations = self._rows.activations
-        return activations[self._split.train[self._order.batch(step)].to(activations.device, non_blocking=True)]
+        return activations[uploaded(self._split.train[self._order.batch(step)], activations.device)]
 
     def done(self) -> None:
         pass

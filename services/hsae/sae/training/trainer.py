@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.devices.numerics import narrow_products, products, same_bits
+from hsae.devices.uploads import uploaded
 from hsae.sae.config import SaeConfig, check_config, resolve_k_aux
 from hsae.sae.evaluation.curve import CurveMeasure, CurvePoint
 from hsae.sae.evaluation.metrics import SaeMetrics, mean_l0
@@ -285,7 +286,7 @@ class _Trainer:
         sae = self.state.sae
         # Not waited for: what the host does next depends on no number of the rows.
         parts = [
-            sae.scale_inputs(part.to(self.device, torch.float32, non_blocking=True))
+            sae.scale_inputs(uploaded(part, self.device).to(torch.float32))
             for part in torch.split(batch, self.part_rows)
         ]
         if len(parts) == 1:

@@ -112,9 +112,11 @@ class JumpRelu(Penalised):
         """The losses above and the auxiliary one; no product touches an entry far below its threshold."""
         import torch
 
+        from hsae.sae.kernels.devices import ways
         from hsae.sae.kernels.encoder_product import encoder_product
         from hsae.sae.kernels.entries import Entries, entries_where, with_encoder_gradient
         from hsae.sae.kernels.jump import jump_relu, step
+        from hsae.sae.kernels.selection import true_places
         from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss, whole_reconstruction
 
         centred = (x_scaled - sae.pre_bias).detach()
@@ -122,11 +124,15 @@ class JumpRelu(Penalised):
         with torch.no_grad():
             pre = encoder_product(centred, sae.encoder_weight, sae.encoder_bias)
             # Entries that fire, and those whose threshold feels them: all others have neither value nor gradient.
-            near = entries_where(pre > (thresholds - self.bandwidth / 2).clamp_min(0))
+            is_near = pre > (thresholds - self.bandwidth / 2).clamp_min(0)
+            n_near = n_firing = None
+            if not ways(pre.device).counts_are_cheap:  # both numbers in one piece, so that the host waits once
+                n_near, n_firing = torch.stack([is_near.sum(), (pre > thresholds).sum()]).tolist()
+            near = entries_where(is_near, n_near)
             rows, latents = near.rows, near.latents
-            fires = torch.nonzero(pre[rows, latents] > thresholds[latents]).flatten()
-            firing = Entries(rows[fires], latents[fires], *pre.shape)
             values = pre[rows, latents]
+            fires = true_places(values > thresholds[latents], n_firing)  # whatever fires is near
+            firing = Entries(rows[fires], latents[fires], *pre.shape)
         bias = bias_with_pre_bias_gradient(sae)
         above = with_encoder_gradient(centred, sae.encoder_weight, bias, firing, values[fires])
         values = values.index_copy(0, fires, above)

@@ -46,7 +46,7 @@ class Relu(Penalised):
         """That of the L1 norm."""
         return Penalty(self.l1_coefficient, self.l1_warmup_share, self.target_l0)
 
-    def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
+    def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float | Tensor:
         """The weight of the penalty."""
         return self.penalty_weight(sae, step, n_steps)
 

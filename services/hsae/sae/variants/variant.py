@@ -82,15 +82,15 @@ class StepDone:
         step: number of the step, from 0.
         n_steps: steps of the whole training.
         rate_share: the step's learning rate over the greatest one.
-        l0: measures the mean number of positive latents on rows that stay the same throughout the training: at most
-            1,024 held-out rows of view 0, or training rows where nothing is held out.
+        l0: measures the mean number of positive latents, float64[] on the device, on rows that stay the same throughout
+            the training: at most 1,024 held-out rows of view 0, or training rows where nothing is held out.
         notes: the `StepLosses.note` of every part of the batch; empty for kinds that note nothing.
     """
 
     step: int
     n_steps: int
     rate_share: float
-    l0: Callable[[], float]
+    l0: Callable[[], Tensor]
     notes: Sequence[Tensor] = ()
 
 
@@ -153,8 +153,8 @@ class SaeVariant(ABC):
         """How many latents fire on a row before the first step: 32, but at most half of them."""
         return min(_INITIAL_L0, max(1, n_latents // 2))
 
-    def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
-        """The weight of the L1 penalty at a step (counted from 0)."""
+    def l1_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float | Tensor:
+        """The weight of the L1 penalty at a step (counted from 0); a tensor where it is part of the state."""
         return 0.0
 
     def own_parameters(self, n_latents: int, d_model: int) -> Mapping[str, tuple[int, ...]]:

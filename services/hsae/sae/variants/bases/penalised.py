@@ -13,6 +13,8 @@ from annotated_types import Gt
 from hsae.sae.variants.variant import SaeVariant, Setting, StepDone
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hsae.sae.weights import SaeWeights
 
 # The controller of `target_l0`. Ours; docs/sae.md describes it.
@@ -103,18 +105,23 @@ class Penalised(SaeVariant):
             sae.get_buffer(self.coefficient_setting).fill_(penalty.coefficient)
             sae.get_buffer("last_l0").fill_(penalty.target_l0)
 
-    def penalty_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float:
-        """The weight of the penalty at a step: a linear rise from near 0 over the warm-up, then the coefficient."""
+    def penalty_weight(self, sae: SaeWeights, step: int, n_steps: int) -> float | Tensor:
+        """The weight of the penalty at a step: a linear rise from near 0 over the warm-up, then the coefficient.
+
+        With a target it is float32[] on the device: in no step must the host know it.
+        """
         penalty = self.sparsity_penalty()
-        adapts = penalty.target_l0 is not None
-        coefficient = float(sae.get_buffer(self.coefficient_setting)) if adapts else penalty.coefficient
-        return coefficient * _rise(penalty, step, n_steps)
+        rise = _rise(penalty, step, n_steps)
+        if penalty.target_l0 is None:
+            return penalty.coefficient * rise
+        # Rounded once, after the product.
+        return (sae.get_buffer(self.coefficient_setting).double() * rise).float()
 
     def after_step(self, sae: SaeWeights, done: StepDone) -> None:
         """Every 10 steps after the warm-up: a proportional-integral controller of the logarithm of the coefficient.
 
         With `e = log(L0 / target)`, limited to a factor of 2:
-        `log(coefficient) += (e - e_before) + 0.4 * rate_share * e`.
+        `log(coefficient) += (e - e_before) + 0.4 * rate_share * e`. In float64, where the SAE is: nobody waits for it.
         """
         super().after_step(sae, done)
         penalty = self.sparsity_penalty()
@@ -124,10 +131,10 @@ class Penalised(SaeVariant):
         coefficient, last_l0 = sae.get_buffer(self.coefficient_setting), sae.get_buffer("last_l0")
         l0 = done.l0()
         error = _error(l0, target)
-        change = _PROPORTIONAL * (error - _error(float(last_l0), target)) + _INTEGRAL * done.rate_share * error
-        changed = float(coefficient) * math.exp(change)
-        coefficient.fill_(min(max(changed, _LEAST_COEFFICIENT), _GREATEST_COEFFICIENT))
-        last_l0.fill_(l0)
+        change = _PROPORTIONAL * (error - _error(last_l0.double(), target)) + _INTEGRAL * done.rate_share * error
+        changed = coefficient.double() * _exp(change)
+        coefficient.copy_(changed.clamp(_LEAST_COEFFICIENT, _GREATEST_COEFFICIENT))
+        last_l0.copy_(l0)
 
     def own_metrics(self, sae: SaeWeights, l0: float) -> Mapping[str, float | bool]:
         """With a target: the last coefficient, and whether the L0 is within a tenth of the target."""
@@ -145,7 +152,17 @@ def _rise(penalty: Penalty, step: int, n_steps: int) -> float:
     return min(1.0, (step + 1) / (penalty.warmup_share * n_steps)) if penalty.warmup_share > 0 else 1.0
 
 
-def _error(l0: float, target: float) -> float:
+def _error(l0: Tensor, target: float) -> Tensor:
     """The logarithm of L0 over the target, limited to that of 2."""
-    error = math.log(max(l0, 1e-3) / target)
-    return min(max(error, -_LARGEST_ERROR), _LARGEST_ERROR)
+    l0 = l0.clamp_min(1e-3)
+    # By a tensor: CUDA would multiply by the reciprocal of a number.
+    return _log(l0 / l0.new_full((), target)).clamp(-_LARGEST_ERROR, _LARGEST_ERROR)
+
+
+# On the CPU those of Python: torch's may differ in the last bit, and trainings must end with the bits of earlier ones.
+def _log(x: Tensor) -> Tensor:
+    return x.new_full((), math.log(float(x))) if x.device.type == "cpu" else x.log()
+
+
+def _exp(x: Tensor) -> Tensor:
+    return x.new_full((), math.exp(float(x))) if x.device.type == "cpu" else x.exp()

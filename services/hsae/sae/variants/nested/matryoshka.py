@@ -70,12 +70,10 @@ class Matryoshka(BatchTopK):
         z: Float[Tensor, "n_entries"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch d_model"]]:
         """The mean of the losses of all prefixes."""
-        import torch
+        from hsae.sae.kernels.nested import groups_of, nested_reconstruction
 
-        from hsae.sae.kernels.nested import nested_reconstruction
-
-        sizes = torch.tensor(self.prefix_sizes(sae.n_latents), device=entries.latents.device)
-        groups = torch.bucketize(entries.latents, sizes, right=True)
+        sizes = self.prefix_sizes(sae.n_latents)
+        groups = groups_of(entries.latents, sizes)
         return nested_reconstruction(
             x_scaled - sae.pre_bias, entries, z, sae.decoder_weight, groups=groups, weights=[1.0] * len(sizes)
         )

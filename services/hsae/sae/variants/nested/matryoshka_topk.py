@@ -100,12 +100,9 @@ return torch.zeros_like(pre).scatter(-1, strongest.indices, strongest.values)"""
         z: Float[Tensor, "n_entries"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch d_model"]]:
         """The weighted mean of the losses of all k."""
-        import torch
+        from hsae.sae.kernels.nested import groups_of, nested_reconstruction, ranks
 
-        from hsae.sae.kernels.nested import nested_reconstruction, ranks
-
-        counts = torch.tensor(self.counts(), device=entries.latents.device)
-        groups = torch.bucketize(ranks(entries), counts, right=True)
+        groups = groups_of(ranks(entries), self.counts())
         return nested_reconstruction(
             x_scaled - sae.pre_bias, entries, z, sae.decoder_weight, groups=groups, weights=self.weights()
         )
