@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from tests.devices.test_extraction_on_a_device import extract
+from tests.devices.test_maps_on_a_device import maps_on
 from tests.sae.conftest import planted_dictionary, rows_of
 from tests.sae.small_trainings import CPU, SHORT, assert_same_tensors
 
@@ -13,7 +14,7 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder, images_folder
 from hsae.devices.errors import is_broken_device, is_out_of_memory
 from hsae.devices.memory import release_memory
-from hsae.devices.numerics import prepare_device
+from hsae.devices.numerics import prepare_device, same_bits
 from hsae.sae.training.trainer import train
 
 CUDA = torch.device("cuda")
@@ -81,6 +82,16 @@ def test_an_extraction_gives_the_same_bits_twice_and_nearly_those_of_the_cpu(tmp
     for layer, values in exact.activations.items():
         assert torch.equal(first.activations[layer], second.activations[layer])
         assert (first.activations[layer] - values).norm() <= tolerance * values.norm()
+
+
+@pytest.mark.parametrize("tokens", ["cls", "mean", "patches"])
+def test_maps_are_the_same_bits_twice_and_nearly_those_of_the_cpu(tokens):
+    expected = maps_on(CPU, tokens)
+    with same_bits(CUDA):  # an operation without a deterministic form would be an error
+        first, second = (maps_on(CUDA, tokens) for _ in range(2))
+    for method, maps in expected.maps.items():
+        assert torch.equal(first.maps[method], second.maps[method])
+        assert (first.maps[method] - maps).norm() <= 2e-2 * maps.norm()
 
 
 def test_a_real_lack_of_memory_is_recognised_and_over_when_it_is_released():
