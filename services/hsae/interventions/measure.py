@@ -31,10 +31,16 @@ class ScoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An intervention, and the node that it is about; None: none in particular."""
+    """An intervention, the node that it is about (None: none in particular), and further nodes that are looked at."""
 
     intervention: Intervention
     target: int | None
+    also: tuple[int, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The nodes whose log-odds are kept for every image."""
+        return tuple(dict.fromkeys((*(() if self.target is None else (self.target,)), *self.also)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,9 +123,9 @@ def measure(
     Raises:
         UserError: there is no image.
     """
-    targets = list(dict.fromkeys(each.target for each in planned if each.target is not None))
+    targets = list(dict.fromkeys(node for each in planned for node in each.nodes))
     before = _Recorded.of(len(reader.readouts), targets)
-    after = [_Recorded.of(len(reader.readouts), [] if each.target is None else [each.target]) for each in planned]
+    after = [_Recorded.of(len(reader.readouts), each.nodes) for each in planned]
     labels: list[np.ndarray] = []
     sums, squares = np.zeros(0), 0.0
     with torch.no_grad():

@@ -6,7 +6,7 @@
 import difflib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
@@ -244,13 +244,17 @@ def read_spec(path: Path) -> StudySpec:
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
 
 
-def read_block(path: Path, kind: str, *, needed: str) -> Any:
-    """The settings of one stage: a file's block of that name, or else the whole file. Raises as `read_spec`."""
+def read_block(path: Path, kind: str, *, needed: Sequence[str]) -> Any:
+    """The settings of one stage: a file's block of that name, or else the whole file. Raises as `read_spec`.
+
+    One of the fields `needed` must be given.
+    """
     try:
         content = load_yaml(path)
         block = content.get(kind, content) if isinstance(content, Mapping) else content
-        if not isinstance(block, Mapping) or not block.get(needed):
-            raise UserError(f"{kind}.{needed} is missing: docs/submit.md shows a study file")
+        if not isinstance(block, Mapping) or not any(block.get(name) for name in needed):
+            others = f", and so is {' and '.join(needed[1:])}" if needed[1:] else ""
+            raise UserError(f"{kind}.{needed[0]} is missing{others}: docs/submit.md shows a study file")
         fields: dict[str, Any] = {kind: (own_settings()[kind], ...)}
         return create_model("Block", **fields).model_validate({kind: block}).__dict__[kind]
     except (ValidationError, UserError) as error:
