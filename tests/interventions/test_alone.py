@@ -7,14 +7,13 @@ from tests.interventions.planted import D_MODEL, FIRST, NODE, PLACES, ROWS, UNUS
 
 from hsae.interventions.alone.label_effects import chances, is_used, label_effect, q_values
 from hsae.interventions.alone.steerability import (
-    Driven,
     driven_directions,
     driven_edits,
     driven_neurons,
     share_of,
     shifts,
 )
-from hsae.interventions.edits import LatentEdit
+from hsae.interventions.edits import LatentEdit, VisitedRows
 from hsae.interventions.effects import distances_from
 from hsae.interventions.figures import Target
 from hsae.interventions.measure import Planned, Reader, measure
@@ -121,7 +120,7 @@ def test_shifts_are_the_change_of_the_mean_distribution(model):
         return np.mean([[value / sum(row) for value in row] for row in powers], axis=0)
 
     birds = model.stream.clone()
-    birds[:, 0, NODE] = birds[:, 0, NODE] - model.stream[:, 0, NODE].clamp(min=0) + 3.0
+    birds[:, 0, NODE] = model.stream[:, 0, NODE].clamp(max=0) + 3.0 / float(model.sae.input_scale)
     expected = np.abs(mean(birds) - mean(model.stream)).sum() / 2
     assert found.shift[0, 0] == pytest.approx(expected, abs=1e-6)
     assert found.shift[0, 0] > 0.3  # two classes of six have a third of the images
@@ -141,8 +140,7 @@ def test_units_are_driven_to_their_own_top(model):
     for edit, direction, top in zip(
         driven_edits(directions, torch.device("cpu")), directions.directions, directions.tops, strict=True
     ):
-        rows = type("Rows", (), {"x": model.stream[:, 0]})
-        moved = model.stream[:, 0] + edit.change(rows)
+        moved = model.stream[:, 0] + edit.change(VisitedRows(model.stream[:, 0]))
         assert (moved @ torch.from_numpy(direction)).numpy() == pytest.approx(top, abs=1e-4)
     # Of patch tokens an image counts once, with its greatest value.
     patches = model.stream[:, 1:].numpy()
@@ -158,4 +156,3 @@ def test_a_share_has_a_wilson_interval():
     assert (half.value, round(half.low, 3), round(half.high, 3)) == (0.5, 0.404, 0.596)
     assert share_of(np.zeros(10), 0.1).low == 0
     assert np.isnan(share_of(np.empty(0), 0.1).value)
-    assert isinstance(Driven(np.zeros((0, 3), np.float32), np.zeros(0)), Driven)

@@ -16,8 +16,9 @@ from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 SETTINGS = InterveneSettings(
-    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9
-)
+    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9,
+    label_effects=3, steer=2, steer_images=10,
+)  # fmt: skip
 SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
@@ -68,7 +69,7 @@ def test_filters(edited, admin):
 
 
 def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, tmp_path):
-    register_small(service, n_classes=2)
+    register_small(service, n_classes=25)
     command = ("submit", "--layer", 1, *MODEL, "--split", "none", "--sae", "topk", "--k", 4, "--expansion", 2)
     plain = json.loads(admin(service, *command, "--json").stdout)
     assert "intervene" not in {job["kind"] for job in plain["jobs"]}

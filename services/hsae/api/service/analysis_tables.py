@@ -1,7 +1,7 @@
 """The tables of one analysis: nodes, latents, pairs of latents, and what fires on an image of the data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,8 @@ _OF_ANALYSIS = ("in_sample", "half", "layer", "sae", "analysis_id")
 _LATENT_COLUMNS = (
     "latent", "synset", "f1_adjusted", "q", "coherence_excess", "coherence_p", "f1", "f1_baseline", "baseline",
     "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "purity", "lch", "lch_excess", "n_fire",
-    "seed_stability", "stability_chance", *_OF_ANALYSIS,
+    "seed_stability", "stability_chance", "label_effect", "effect_low", "effect_high", "effect_chance_high", "effect_q",
+    "is_used", *_OF_ANALYSIS,
 )  # fmt: skip
 _NODE_COLUMNS = (
     "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "q_node", "f1", "f1_baseline", "baseline",
@@ -117,6 +118,8 @@ class AnalysisTables:
         max_q: float | None = None,
         min_coherence: float | None = None,
         min_stability: float | None = None,
+        used: bool = False,
+        min_effect: float | None = None,
         basis: str = "sae",
         limit: int | None = None,
     ) -> "pd.DataFrame":
@@ -128,6 +131,8 @@ class AnalysisTables:
             max_q: the greatest q-value of the exact test at the label.
             min_coherence: the least coherence excess in bits; then they come by it.
             min_stability: the least cosine with the same latent of other seeds.
+            used: only latents that interventions found to be used for their label.
+            min_effect: the least effect at the label: what it loses without the latent, more than other classes.
             basis: "sae", or a control with columns of its own.
             limit: at most so many rows.
 
@@ -140,9 +145,10 @@ class AnalysisTables:
             "max_q": max_q,
             "min_coherence": min_coherence,
             "min_stability": min_stability,
+            "min_effect": min_effect,
             "limit": limit,
         }
-        wanted = wanted_scores(self.connections, self.id, given, own_columns=True)
+        wanted = replace(wanted_scores(self.connections, self.id, given, own_columns=True), used=used)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
         return frame(rows, _LATENT_COLUMNS)

@@ -48,11 +48,22 @@ _COLUMNS: dict[InterventionTable, dict[str, str]] = {
         "chance": "chance", "log_odds": "log-odds", "log_odds_through_sae": "through SAE ",
         "moved_through_sae": "moved",
     },
+    "labels": {
+        **_ANALYSIS, "readout": "readout", "latent": "latent", "synset": "label", "n_images": "images",
+        "effect": "effect", "effect_low": "from", "effect_high": "to", "chance": "~latents", "chance_low": "from ",
+        "chance_high": "to ", "accuracy_effect": "accuracy", "p": "p", "q": "q", "is_used": "used",
+    },
+    "steerability": {
+        **_ANALYSIS, "readout": "readout", "units": "driven", "amount": "moves by", "share": "share",
+        "share_low": "from", "share_high": "to", "n_units": "of", "shift": "median", "moved": "moved",
+        "n_images": "images",
+    },
 }  # fmt: skip
 _IMPORTANCE = (
-    "synset", "target", "arm", "control", "specificity", "specificity_difference", "accuracy_inside_before",
-    "accuracy_inside_after", "accuracy_outside_before", "accuracy_outside_after", "distance", "accuracy_drop",
-    "accuracy_before", "accuracy_after", "accuracy", "accuracy_through_sae", "dose", "readout", "layer", "sae",
+    "synset", "target", "latent", "units", "amount", "share", "effect", "chance_high", "q", "is_used", "arm", "control",
+    "specificity", "specificity_difference", "accuracy_inside_before", "accuracy_inside_after",
+    "accuracy_outside_before", "accuracy_outside_after", "distance", "accuracy_drop", "accuracy_before",
+    "accuracy_after", "accuracy", "accuracy_through_sae", "dose", "readout", "layer", "sae",
 )  # fmt: skip
 _EMPTY = (
     "No interventions fit: `hsae-admin submit` with the same options and --intervene FILE makes them and reuses all the"
@@ -69,7 +80,8 @@ _EMPTY = (
 @click.option("--under", help="Only nodes at or below this one.")
 @click.option(
     "--table", "which", type=click.Choice(TABLES), default="edits", show_default=True,
-    help="Figures of merit of edits; contrasts with controls; drops by distance; effects at nodes; readouts alone.",
+    help="Figures of merit of edits; contrasts with controls; drops by distance; effects at nodes; readouts alone;"
+    " latents one by one at their labels; steerability.",
 )  # fmt: skip
 @limit_option
 @json_option
@@ -80,6 +92,10 @@ def interventions(connections: Connections, /, which: InterventionTable, as_json
     Accuracies are means over classes, with the target as one class beside every class outside it. Specificity is the
     drop inside minus the drop outside, with a 95 % interval over classes; docs/interventions.md defines the rest. Of
     effects, --node is the node at which the effect is, otherwise the target.
+
+    labels: latents taken away one by one (`label_effects`): how much more their label loses than other classes, beside
+    random latents that fire as often. steerability (`steer`): the share of latents, of neurons and of random directions
+    that move a readout's mean distribution by so much when driven to the top of their natural range.
     """
     rows = filtered_rows(connections, listing(which), ScoreFilter, quiet=as_json, **wanted)
     title = None if as_json else in_sample(connections, rows)

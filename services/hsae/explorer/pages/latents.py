@@ -41,6 +41,8 @@ def latents_page(request: Request) -> Response:
             least=_least(query),
             max_density=query.max_density,
             max_q=query.max_q,
+            used=query.used,
+            min_effect=query.min_effect,
             sort=query.sort,
             after=after,  # type: ignore[arg-type]  # of these kinds by cursor_of
             limit=PAGE_ROWS,
@@ -64,6 +66,8 @@ def latents_page(request: Request) -> Response:
         max_q=query.max_q,
         min_coherence=query.min_coherence,
         min_stability=query.min_stability,
+        used=query.used or None,
+        min_effect=query.min_effect,
         basis=state["basis"],
     )
     return page(
@@ -95,6 +99,8 @@ def _state(query: LatentsQuery, scope: Scope) -> dict[str, Any]:
         "max_q": query.max_q,
         "min_coherence": query.min_coherence,
         "min_stability": query.min_stability,
+        "used": "true" if query.used else None,
+        "min_effect": query.min_effect,
         "min_density": query.min_density,
         "max_density": query.max_density,
         "sort": None if query.sort == "f1_adjusted" else query.sort,

@@ -162,9 +162,7 @@ def driven_edits(driven: Driven, device: torch.device) -> list[ProjectionEdit]:
     ]
 
 
-def _tops(
-    x: ImageRows, directions: Float32[np.ndarray, "n d_model"], quantile: float
-) -> Float64[np.ndarray, "n"]:
+def _tops(x: ImageRows, directions: Float32[np.ndarray, "n d_model"], quantile: float) -> Float64[np.ndarray, "n"]:
     values = (x @ directions.T).max(axis=1).astype(np.float64)
     return np.asarray(np.quantile(values, quantile, axis=0))
 

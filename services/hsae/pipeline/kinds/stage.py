@@ -217,6 +217,14 @@ class Stage(ABC, Generic[R]):
     def ask(self, asked: Asked) -> R:
         """Make the request of a study's job."""
 
+    def check_names(self, asked: Asked, session: Session) -> None:
+        """Refuse names in the settings that the catalog does not have; called when a study is planned.
+
+        Raises:
+            UserError: one of them is unknown.
+        """
+        del asked, session
+
     @abstractmethod
     def title(self, asked: Asked) -> str:
         """The job in one line, for people."""

@@ -56,6 +56,7 @@ class Card:
         rows: rows of images; further kinds of images are further rows.
         values: its numbers.
         histogram: of its activations; None where they could not be read.
+        is_used: whether interventions found that the model uses it for its label.
     """
 
     anchor: str
@@ -68,6 +69,7 @@ class Card:
     rows: Sequence[ImageRow]
     values: Sequence[Value]
     histogram: ActivationHistogram | None
+    is_used: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import InterventionSet
+from hsae.catalog.queries.known_names import require_nodes
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
@@ -97,6 +100,10 @@ class InterveneStage(Stage[InterveneRequest]):
             intervene=settings,
             split=asked.division,
         )
+
+    def check_names(self, asked: Asked, session: Session) -> None:
+        """The nodes are of the scored images."""
+        require_nodes(session, asked.scored.id, asked.settings(InterveneSettings).nodes)
 
     def title(self, asked: Asked) -> str:
         """On which latents of which SAE, and for which nodes."""
