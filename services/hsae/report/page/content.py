@@ -111,6 +111,7 @@ class ReportContent:
         hero: figures of the first screen, by title.
         layers: figures of the layers, by title.
         pareto: figures of SAEs, by title.
+        edits: figures of what edits of latents took away, by title.
         abouts: a sentence about a figure, by title.
         taxonomy: the taxonomy; None where no node was scored.
         cards: latents.
@@ -139,4 +140,5 @@ class ReportContent:
     version: str
     unfinished: str = ""
     halves: str = ""
+    edits: Mapping[str, Figure] = field(default_factory=dict)
     abouts: Mapping[str, str] = field(default_factory=dict)

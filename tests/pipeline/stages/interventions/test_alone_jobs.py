@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import contextmanager
+from html import unescape
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 from starlette.testclient import TestClient
+from tests.api.test_notebooks import FOLDER, run, shown
 from tests.cli.refusals import assert_one_line
 from tests.pipeline.in_process import run_jobs
 from tests.pipeline.stages.interventions.small_plans import QUICK, plan_interventions, query
@@ -37,7 +39,7 @@ ALONE = InterveneSettings(
 def made(make_service):
     """Latents of layer 3 alone; no node is edited."""
     service = make_service()
-    register_small(service, n_classes=20)
+    register_small(service, n_classes=28)
     plan = plan_interventions(service, ALONE, sae=QUICK, scoring=bare_scoring(embeddings="last"))
     assert set(run_jobs(service, plan)) == {"succeeded"}
     return SimpleNamespace(service=service, study=plan.study_id)
@@ -116,26 +118,26 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
     assert "yes" in printed.stdout
     assert "~latents: 97.5 % of random ones" in printed.stdout
 
-    with hsae.open() as workspace:
-        analysis = workspace.study(made.study).analysis(layer=3)
-        frame = analysis.latents(used=True)
-        assert frame.latent.tolist() == [used]
-        assert frame.label_effect.tolist() == [chosen[0]["effect"]]
-        with transaction(made.service.sessions) as session:
-            cards = best_labelled_latents(session, [analysis.id], n_each=1000)
-        shown = {card["latent"]: [value.name for value in _values(card)] for card in cards}
-        assert all(("effect at the label, log-odds" in names) == (latent in {row["latent"] for row in chosen})
-                   for latent, names in shown.items())  # fmt: skip
-        with pages(made, tmp_path) as client:
-            page = client.get(f"/latent/{analysis.id}/sae/{used}").text
-            assert "fires for it and used for it" in page
-            assert "effect at its label" in page
-            listed = client.get("/latents?used=true").text
-            assert listed.count("fires for it and used for it") == 1
-            other = next(row["latent"] for row in chosen if row["latent"] != used)
-            assert "fires for it and used for it" not in client.get(f"/latent/{analysis.id}/sae/{other}").text
-            silent = next(row["latent"] for row in latents() if row["is_used"] is None)
-            assert "effect at its label" not in client.get(f"/latent/{analysis.id}/sae/{silent}").text
+    workspace = hsae.open()
+    analysis = workspace.study(made.study).analysis(layer=3)
+    frame = analysis.latents(used=True)
+    assert frame.latent.tolist() == [used]
+    assert frame.label_effect.tolist() == [chosen[0]["effect"]]
+    with transaction(made.service.sessions) as session:
+        cards = best_labelled_latents(session, [analysis.id], n_each=1000)
+    shown = {card["latent"]: [value.name for value in _values(card)] for card in cards}
+    assert all(("effect at the label, log-odds" in names) == (latent in {row["latent"] for row in chosen})
+               for latent, names in shown.items())  # fmt: skip
+    with pages(made, tmp_path) as client:
+        page = client.get(f"/latent/{analysis.id}/sae/{used}").text
+        assert "fires for it and used for it" in page
+        assert "effect at its label" in page
+        listed = client.get("/latents?used=true").text
+        assert listed.count("fires for it and used for it") == 1
+        other = next(row["latent"] for row in chosen if row["latent"] != used)
+        assert "fires for it and used for it" not in client.get(f"/latent/{analysis.id}/sae/{other}").text
+        silent = next(row["latent"] for row in latents() if row["is_used"] is None)
+        assert "effect at its label" not in client.get(f"/latent/{analysis.id}/sae/{silent}").text
 
 
 def test_what_cannot_be_is_refused_when_the_study_is_planned(made):
@@ -173,40 +175,40 @@ def test_a_file_may_ask_for_latents_alone(made, admin, tmp_path):
 def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path):
     """By hand: the class token after the block without what the latents add, and the rest of the backbone."""
     path = sorted(images_folder().glob("*/*.webp"))[0]
-    with hsae.open() as workspace:
-        an = workspace.study(made.study).analysis(layer=3)
-        z = an.encode([path])[0]
-        latents = np.argsort(-z)[:3].tolist()
-        assert (z[latents] > 0).all()
-        found = an.edit([path], latents)
-        sae, editor = an.sae(), an._editor
-        with path.open("rb") as stream, ImageFile(stream, "it", max_pixels=10**7) as file:
-            recorded = editor.backbone.recorded(editor.backbone.pixel_values([file.decode()]))
-        stream = recorded.streams[3].clone()
-        plain = sae.encode(stream[:, 0])
-        changed = plain.clone()
-        changed[:, latents] = 0
-        stream[:, 0] += sae.decode(changed) - sae.decode(plain)
-        logits = editor.readout.probe.logits(recorded.resume(stream, 3, 5)).numpy()
-        p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        assert found.after == pytest.approx(p @ editor.tree.inside, abs=1e-5)
-        assert found.activations[0] == pytest.approx(z[latents], rel=1e-4)
-        assert found.before[0, found.nodes.index("entity.n.01")] == pytest.approx(1)
-        assert found.accuracy > found.chance
-        table = found.to_pandas()
-        assert table.change.abs().round(12).is_monotonic_decreasing
-        assert "entity.n.01" not in set(table.synset)
-        assert "hsae-edited" in found._repr_html_()
-        assert found.node(table.synset[0])[0] == pytest.approx(table.before[0])
-        same = an.edit([path, path], {latents[0]: 1.0})
-        assert np.array_equal(same.before, same.after)
-        for given, line in (
-            ({9999: 0.0}, "latent 9999 is of another SAE"),
-            ({1: float("nan")}, "latent 1 is changed by nan: give a finite number"),
-            ([], "no latent is edited"),
-        ):
-            with pytest.raises(UserError, match=line):
-                an.edit([path], given)
+    workspace = hsae.open()
+    an = workspace.study(made.study).analysis(layer=3)
+    z = an.encode([path])[0]
+    latents = np.argsort(-z)[:3].tolist()
+    assert (z[latents] > 0).all()
+    found = an.edit([path], latents)
+    sae, editor = an.sae(), an._editor
+    with path.open("rb") as stream, ImageFile(stream, "it", max_pixels=10**7) as file:
+        recorded = editor.backbone.recorded(editor.backbone.pixel_values([file.decode()]))
+    stream = recorded.streams[3].clone()
+    plain = sae.encode(stream[:, 0])
+    changed = plain.clone()
+    changed[:, latents] = 0
+    stream[:, 0] += sae.decode(changed) - sae.decode(plain)
+    logits = editor.readout.probe.logits(recorded.resume(stream, 3, 5)).numpy()
+    p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert found.after == pytest.approx(p @ editor.tree.inside, abs=1e-5)
+    assert found.activations[0] == pytest.approx(z[latents], rel=1e-4)
+    assert found.before[0, found.nodes.index("entity.n.01")] == pytest.approx(1)
+    assert found.accuracy > found.chance
+    table = found.to_pandas()
+    assert table.change.abs().round(12).is_monotonic_decreasing
+    assert "entity.n.01" not in set(table.synset)
+    assert "hsae-edited" in found._repr_html_()
+    assert found.node(table.synset[0])[0] == pytest.approx(table.before[0])
+    same = an.edit([path, path], {latents[0]: 1.0})
+    assert np.array_equal(same.before, same.after)
+    for given, line in (
+        ({9999: 0.0}, "latent 9999 is of another SAE"),
+        ({1: float("nan")}, "latent 1 is changed by nan: give a finite number"),
+        ([], "no latent is edited"),
+    ):
+        with pytest.raises(UserError, match=line):
+            an.edit([path], given)
     with pages(made, tmp_path) as client:
         assert "What does the model see" in client.get("/edit").text
         fields = {"study": str(made.study), "layer": "3", "latents": ", ".join(map(str, latents)), "value": "0"}
@@ -214,7 +216,8 @@ def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path
         assert answer.status_code == 200, answer.text[:2000]
         shown = re.findall(r'<tr><td>([^<]+)</td><td class="num">([^<]+)</td>', answer.text)
         assert [node for node, _ in shown] == table.synset[: len(shown)].tolist()
-        assert f"an.edit(['my.jpg'], [{', '.join(map(str, latents))}])" in answer.text.replace("&#39;", "'")
+        copied = f'an.edit(["my.jpg"], [{", ".join(map(str, latents))}]).to_pandas()'
+        assert copied in unescape(answer.text)
         for changes, status, line in (
             ({"latents": ""}, 400, "No latent is edited"),
             ({"latents": "one"}, 400, "latents"),
@@ -227,8 +230,20 @@ def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path
         assert client.post("/edit", data=fields).status_code == 400
 
 
+def test_the_notebook_that_unlearns_birds(made, admin, tmp_path, monkeypatch):
+    """Its own words are read by people; here every cell runs, and the tables are there."""
+    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    notebook = run(FOLDER / "unlearn_bird.ipynb", tmp_path)
+    pages = "".join(shown(notebook, "text/html"))
+    assert "hsae-edited" in pages
+    assert "as many others" in pages
+    assert len(shown(notebook, "image/png")) == 1
+
+
 def test_a_last_layer_that_is_not_stored_is_one_line(made, admin):
     with transaction(made.service.sessions) as session:
         session.execute(text("UPDATE activation_set SET manifest_sha256 = NULL WHERE layer = 5"))
-    with hsae.open() as workspace, pytest.raises(UserError, match="no cls activations of small are stored: submit the"):
-        workspace.study(made.study).analysis(layer=3).edit([images_folder()], [0])
+    an = hsae.open().study(made.study).analysis(layer=3)
+    with pytest.raises(UserError, match="no cls activations of small are stored: submit the"):
+        an.edit([images_folder()], [0])
