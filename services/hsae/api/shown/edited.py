@@ -54,6 +54,9 @@ class Edited:
     def node(self, name: str) -> "tuple[Float64[np.ndarray, 'n_images'], Float64[np.ndarray, 'n_images']]":
         """The probabilities of one node before and after, of every image.
 
+        Args:
+            name: of the node, such as bird.n.01.
+
         Raises:
             UserError: the data set has no such node.
         """

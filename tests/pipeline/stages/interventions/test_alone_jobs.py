@@ -150,7 +150,7 @@ def test_what_cannot_be_is_refused_when_the_study_is_planned(made):
     assert "small has no class at or under" in refused(InterveneSettings(nodes=(unused_node(made.service),)))
     line = refused(ALONE, hook="mlp")
     assert "interventions edit class and patch tokens of the residual stream" in line
-    assert line.endswith("leave intervene out")
+    assert line.endswith("leave --intervene out")
 
 
 def unused_node(service):

@@ -83,7 +83,7 @@ class InterveneStage(Stage[InterveneRequest]):
         """Interventions on the SAE's latents, on the images that were scored."""
         (layer,) = asked.layers
         apart, settings = asked.apart, asked.settings(InterveneSettings)
-        asked.require_stream("interventions edit", "intervene")
+        asked.require_stream("interventions edit", "--intervene")
         if settings.n_edits > MAX_EDITS:
             raise UserError(
                 f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses, and latents one by one),"
