@@ -1,22 +1,23 @@
 """What interventions cost: a pass that restarts at a block beside a whole one, and many latents in one job.
 
 On the demo's backbone and images. The pass that restarts goes on from the streams after block k and reads no pixels.
-The job takes latents away one by one, as `label_effects` does: images are decoded and run once, all latents of an SAE
-are computed once, and every latent has the rest of the pass and a probe of the last layer for itself. The SAE and the
-probe are random: the time does not depend on what they say. Queue, store and database are left out.
+The job takes latents of a trained TopK SAE away one by one, as `label_effects` does: images are decoded and run once,
+and every latent has the rest of the pass, of the images on which it fires, and a probe of the last layer for itself.
+The latents are those that fire most, of at most a quarter of the images. The probe is random: the time does not depend
+on what it says. Queue, store and database are left out, and so is the training.
 """
 
 import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
 
 import numpy as np
 import torch
+from benchmarks.findings.real_layers import RealLayers, known_data
 from benchmarks.measure import (
     Row,
     add_device,
@@ -41,21 +42,13 @@ from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.interventions.readouts import LinearReadout, ReadRows
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
-from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce, load_taxonomy
 
 SPEED_GOAL = 2.0
 """A pass from a block behind the half of the model, beside a whole one."""
 JOB_GOAL = 120.0
 """Seconds for 100 latents and 1,000 images on two cores."""
 BATCH = 32
-
-
-def pictures(n_images: int) -> tuple[list[Path], list[str]]:
-    """Paths of so many bundled images, of all classes in turns, and their classes."""
-    folders = [sorted(folder.glob("*.webp")) for folder in sorted(images_folder().iterdir())]
-    longest = max(len(paths) for paths in folders)
-    chosen = [paths[at] for at in range(longest) for paths in folders if at < len(paths)][:n_images]
-    return chosen, [path.parent.name for path in chosen]
+MAX_DENSITY = 0.25
 
 
 def pixels(backbone: Backbone, paths: Sequence[Path]) -> torch.Tensor:
@@ -67,50 +60,40 @@ def pixels(backbone: Backbone, paths: Sequence[Path]) -> torch.Tensor:
     return torch.cat(found)
 
 
-@cache
-def wordnet() -> Taxonomy:
-    """It takes seconds to load, and a job reads a small part that is stored."""
-    return load_taxonomy(None)
+def busy_latents(layers: RealLayers, layer: int, sae: SparseAutoencoder, n_latents: int) -> tuple[list[int], float]:
+    """The latents that fire most, on a quarter of the images at most, and on which share of images they fire."""
+    fires = (sae.encode(layers.plain(layer)) > 0).double().mean(0).numpy()
+    order = np.argsort(-np.where(fires <= MAX_DENSITY, fires, -1.0), kind="stable")[:n_latents]
+    return order.tolist(), float(fires[order].mean())
 
 
-def induced(classes: Sequence[str]) -> InducedTaxonomy:
-    """The part of WordNet above the classes."""
-    return induce(wordnet(), sorted(set(classes)))
-
-
-def job(backbone: Backbone, layer: int, paths: Sequence[Path], classes: Sequence[str], n_latents: int) -> Measured:
-    """Take latents away one by one on all images; from the images to the readings."""
-    device, spec = backbone.device, backbone.spec
-    taxonomy = induced(classes)
-    position = {taxonomy.synsets[node].id: place for place, node in enumerate(taxonomy.classes.tolist())}
-    labels = np.array([position[name] for name in classes])
-    tree = Tree.of(taxonomy)
+def job(
+    backbone: Backbone, layers: RealLayers, sae: SparseAutoencoder, latents: Sequence[int], images: Sequence[int]
+) -> Measured:
+    """Take latents away one by one on some images; from the files to the readings."""
+    device, spec, layer = backbone.device, backbone.spec, backbone.layers[0]
+    paths = sorted(images_folder().glob("n*/*"))
+    tree, rows = Tree.of(layers.taxonomy), ReadRows(spec.n_prefix_tokens, spec.has_class_token)
     torch.manual_seed(0)
-    sae = SparseAutoencoder(SaeConfig(kind="topk", k=16, expansion=4), spec.d_model).requires_grad_(False).to(device)
-    torch.nn.init.normal_(sae.encoder_weight)
-    torch.nn.init.normal_(sae.decoder_weight, std=spec.d_model**-0.5)
-    rows = ReadRows(spec.n_prefix_tokens, spec.has_class_token)
-    weight = torch.randn(spec.d_model, len(position), dtype=torch.float64, device=device)
-    probe = LinearReadout(rows, weight, torch.zeros(len(position), dtype=torch.float64, device=device))
-    places = TokenPlaces.of("own", "cls", spec)
+    n_classes = len(layers.taxonomy.classes)
+    weight = torch.randn(spec.d_model, n_classes, dtype=torch.float64, device=device)
+    probe = LinearReadout(rows, weight, torch.zeros(n_classes, dtype=torch.float64, device=device))
+    places, zero = TokenPlaces.of("own", "cls", spec), torch.zeros(1, device=device)
     nodes = np.flatnonzero(tree.has_outside)
-    planned = [
-        Planned(
-            Intervention(
-                (LayerEdit(layer, places, LatentEdit(sae, torch.tensor([at], device=device), "scale", torch.zeros(1))),)
-            ),
-            None,
-            also=(int(nodes[at % len(nodes)]),),
-        )
-        for at in range(n_latents)
-    ]
+
+    def planned(at: int, latent: int) -> Planned:
+        edit = LatentEdit(sae, torch.tensor([latent], device=device), "scale", zero)
+        one = Intervention((LayerEdit(layer, places, edit),), only_changed=True)
+        return Planned(one, None, also=(int(nodes[at % len(nodes)]),))
 
     def batches() -> Iterator[ScoredBatch]:
-        for start in range(0, len(paths), BATCH):
-            recorded = backbone.recorded(pixels(backbone, paths[start : start + BATCH]))
-            yield ScoredBatch(recorded, recorded.streams[layer], labels[start : start + BATCH])
+        for start in range(0, len(images), BATCH):
+            here = images[start : start + BATCH]
+            recorded = backbone.recorded(pixels(backbone, [paths[image] for image in here]))
+            yield ScoredBatch(recorded, recorded.streams[layer], layers.labels[here])
 
-    return measure(batches(), planned, Reader(layer, spec.n_layers - 1, rows, (probe,), tree))
+    edits = [planned(at, latent) for at, latent in enumerate(latents)]
+    return measure(batches(), edits, Reader(layer, spec.n_layers - 1, rows, (probe,), tree))
 
 
 def main() -> None:
@@ -122,40 +105,41 @@ def main() -> None:
     arguments = parser.parse_args()
     where, what = machine(), versions()
     spec = inspect_backbone(str(backbone_folder()))
-    layers = list(range(spec.n_layers // 2, spec.n_layers))
-    backbone = Backbone.load(spec, layers=layers, device=torch.device(arguments.device))
+    half, last = spec.n_layers // 2, spec.n_layers - 1
+    backbone = Backbone.load(spec, layers=range(half, spec.n_layers), device=torch.device(arguments.device))
     print_header(
         f"interventions: the demo's backbone, {spec.n_layers} blocks, d_model {spec.d_model}, batches of {BATCH}",
         where,
         what,
     )
-    paths, classes = pictures(arguments.images)
-    batch = pixels(backbone, paths[:BATCH])
-    recorded, last = backbone.recorded(batch), spec.n_layers - 1
+    layers = RealLayers.of(known_data(None)[0], (half,))
+    images = np.random.default_rng(0).permutation(len(layers.labels))[: arguments.images].tolist()
+    batch = pixels(backbone, [sorted(images_folder().glob("n*/*"))[image] for image in images[:BATCH]])
+    recorded = backbone.recorded(batch)
     contenders: dict[str, Callable[[], object]] = {"whole": lambda: backbone.recorded(batch)}
-    for layer in layers[:-1]:
-        contenders[f"from block {layer}"] = _restarted(recorded, layer, last)
+    contenders |= {f"from block {layer}": restarted(recorded, layer, last) for layer in range(half, last)}
     with torch.no_grad():
         seconds = seconds_in_turns(contenders, arguments.repeats)
     whole = seconds.pop("whole")
     rows = [Row("a whole pass of a batch", whole, "s")]
     rows += [at_least(f"whole pass / pass {name}", whole / value, "x", SPEED_GOAL) for name, value in seconds.items()]
-    induced(classes)
+    sae = layers.train(half, SaeConfig(kind="topk", k=16, n_steps=300)).sae.requires_grad_(False).to(backbone.device)
+    latents, density = busy_latents(layers, half, sae.cpu(), arguments.latents)
     start = time.perf_counter()
-    measured = job(backbone, layers[0], paths, classes, arguments.latents)
+    measured = job(backbone, layers, sae.to(backbone.device), latents, images)
     taken = time.perf_counter() - start
-    name = (
-        f"{arguments.latents} latents x {len(measured.labels):,} images from block {layers[0]}, from files to readings"
-    )
-    is_full = arguments.latents >= 100 and len(measured.labels) >= 1000
+    name = f"{len(latents)} latents x {len(measured.labels):,} images from block {half}, from files to readings"
+    is_full = len(latents) >= 100 and len(measured.labels) >= 1000
     rows.append(at_most(name, taken, "s", JOB_GOAL) if is_full else Row(name, taken, "s"))
+    rows.append(Row("mean share of the images on which these latents fire", density, ""))
     not_measured = ["stored activations of all tokens, which save the first pass; readouts by nearest neighbours"]
     if arguments.device == "cpu":
         not_measured.append("CUDA")
     print_report(rows, where, what, not_measured)
 
 
-def _restarted(recorded: RecordedPass, layer: int, last: int) -> Callable[[], object]:
+def restarted(recorded: RecordedPass, layer: int, last: int) -> Callable[[], object]:
+    """The pass that goes on after a block."""
     return lambda: recorded.resume(recorded.streams[layer], layer, last)
 
 

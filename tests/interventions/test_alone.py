@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.interventions.planted import D_MODEL, FIRST, NODE, PLACES, ROWS, UNUSED
+from tests.interventions.planted import D_MODEL, FIRST, NODE, PLACES, ROWS, UNUSED, UsesAllButOne
 
 from hsae.interventions.alone.label_effects import chances, is_used, label_effect, q_values
 from hsae.interventions.alone.steerability import (
@@ -17,7 +17,7 @@ from hsae.interventions.edits import LatentEdit, VisitedRows
 from hsae.interventions.effects import distances_from
 from hsae.interventions.figures import Target
 from hsae.interventions.measure import Planned, Reader, measure
-from hsae.interventions.passes import Intervention, LayerEdit
+from hsae.interventions.passes import Intervention, LayerEdit, outcomes
 
 N_FLIPS = 199
 
@@ -27,7 +27,7 @@ def reader_of(model):
 
 
 def alone(edit):
-    return Intervention((LayerEdit(0, PLACES, edit),))
+    return Intervention((LayerEdit(0, PLACES, edit),), only_changed=True)
 
 
 def latent_edit(model, latent, kind="scale", value=0.0):
@@ -88,6 +88,31 @@ def test_the_effect_and_its_shares_by_the_definition(model, ablated):
     flips = rng.integers(0, 2, (N_FLIPS, len(shares))) * 2.0 - 1.0
     as_far = sum(abs(sum(s * d for s, d in zip(row, shares, strict=True))) >= abs(sum(shares)) for row in flips)
     assert found.p == (1 + as_far) / (1 + N_FLIPS)
+
+
+def test_only_images_that_change_have_a_pass_of_their_own(model):
+    """The others keep the bits of the unedited outcome; all agree with the pass of the whole batch."""
+    sizes = []
+
+    class Counted(UsesAllButOne):
+        def resume(self, stream, start, stop):
+            sizes.append(len(stream))
+            return super().resume(stream, start, stop)
+
+    stream = model.stream[:64]
+    plain = UsesAllButOne().resume(stream, 0, 1)
+    edit = LayerEdit(0, PLACES, latent_edit(model, NODE))
+    interventions = [Intervention((edit,), only_changed=True), Intervention((edit,))]
+    some, all_ = outcomes(Counted(), 0, stream, interventions, 1, plain=plain)
+    fires = model.sae.encode(stream[:, 0])[:, NODE] > 0
+    assert 0 < fires.sum() < 64
+    assert sizes == [int(fires.sum()), 64]
+    assert torch.equal(some[~fires], plain[~fires])
+    assert torch.allclose(some, all_, atol=1e-6)
+    silent = Intervention((LayerEdit(0, PLACES, latent_edit(model, NODE, "scale", 1.0)),), only_changed=True)
+    (same,) = outcomes(Counted(), 0, stream, [silent], 1, plain=plain)
+    assert torch.equal(same, plain)
+    assert len(sizes) == 2
 
 
 def test_a_label_of_one_class_has_an_effect_without_an_interval(model, ablated):

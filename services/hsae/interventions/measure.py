@@ -137,15 +137,16 @@ def measure(
             _record(before, plain, rows, batch.labels, reader)
             sums = sums + rows.sum(0).cpu().numpy() if len(sums) else rows.sum(0).cpu().numpy()
             squares += float((rows**2).sum())
-            found = outcomes(batch.blocks, start, batch.stream, [each.intervention for each in planned], last, check)
+            every = [each.intervention for each in planned]
+            found = outcomes(batch.blocks, start, batch.stream, every, last, check, plain=plain)
             for recorded, stream in zip(after, found, strict=True):
                 _record(recorded, stream, rows, batch.labels, reader)
     if not labels:
         raise UserError("no image is left to score: give more images, or another split")
-    every = np.concatenate(labels)
-    spread = squares / len(every) - float((sums / len(every)) @ (sums / len(every)))
+    of_all = np.concatenate(labels)
+    spread = squares / len(of_all) - float((sums / len(of_all)) @ (sums / len(of_all)))
     return Measured(
-        every, before.outcome(every, reader.tree), tuple(each.outcome(every, reader.tree) for each in after), spread
+        of_all, before.outcome(of_all, reader.tree), tuple(each.outcome(of_all, reader.tree) for each in after), spread
     )
 
 

@@ -1,7 +1,7 @@
 """The tables of one analysis: nodes, latents, pairs of latents, and what fires on an image of the data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -118,12 +118,13 @@ class AnalysisTables:
         max_q: float | None = None,
         min_coherence: float | None = None,
         min_stability: float | None = None,
-        used: bool = False,
-        min_effect: float | None = None,
         basis: str = "sae",
         limit: int | None = None,
     ) -> "pd.DataFrame":
         """Latents with their labels, best F1 first, each score beside its null.
+
+        Where interventions took latents away one by one, `is_used` and `label_effect` say whether the model uses them
+        for their label; of others they are None.
 
         Args:
             under: name or wnid of a node; only labels at or below it.
@@ -131,8 +132,6 @@ class AnalysisTables:
             max_q: the greatest q-value of the exact test at the label.
             min_coherence: the least coherence excess in bits; then they come by it.
             min_stability: the least cosine with the same latent of other seeds.
-            used: only latents that interventions found to be used for their label.
-            min_effect: the least effect at the label: what it loses without the latent, more than other classes.
             basis: "sae", or a control with columns of its own.
             limit: at most so many rows.
 
@@ -145,10 +144,9 @@ class AnalysisTables:
             "max_q": max_q,
             "min_coherence": min_coherence,
             "min_stability": min_stability,
-            "min_effect": min_effect,
             "limit": limit,
         }
-        wanted = replace(wanted_scores(self.connections, self.id, given, own_columns=True), used=used)
+        wanted = wanted_scores(self.connections, self.id, given, own_columns=True)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
         return frame(rows, _LATENT_COLUMNS)

@@ -57,17 +57,21 @@ def latents_page(request: Request) -> Response:
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
         following = cursor_text(float(last["sorted_by"]), last["analysis_id"], last["latent"])
-    further = {"q": "words", "min_density": "density", "max_density": "density"}
+    further = {
+        "q": "words",
+        "min_density": "density",
+        "max_density": "density",
+        "min_effect": "effect",
+        "used": "effect",
+    }
     python = python_latents(
         scope,
         least_adjusted=query.min_f1,
-        others=sorted({words for name, words in further.items() if getattr(query, name) is not None}),
+        others=sorted({words for name, words in further.items() if state[name] is not None}),
         under=query.under,
         max_q=query.max_q,
         min_coherence=query.min_coherence,
         min_stability=query.min_stability,
-        used=query.used or None,
-        min_effect=query.min_effect,
         basis=state["basis"],
     )
     return page(

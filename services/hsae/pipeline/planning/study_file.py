@@ -245,16 +245,12 @@ def read_spec(path: Path) -> StudySpec:
 
 
 def read_block(path: Path, kind: str, *, needed: Sequence[str]) -> Any:
-    """The settings of one stage: a file's block of that name, or else the whole file. Raises as `read_spec`.
-
-    One of the fields `needed` must be given.
-    """
+    """The settings of one stage, one of `needed` among them: a file's block, or all of it. Raises as `read_spec`."""
     try:
         content = load_yaml(path)
         block = content.get(kind, content) if isinstance(content, Mapping) else content
         if not isinstance(block, Mapping) or not any(block.get(name) for name in needed):
-            others = f", and so is {' and '.join(needed[1:])}" if needed[1:] else ""
-            raise UserError(f"{kind}.{needed[0]} is missing{others}: docs/submit.md shows a study file")
+            raise UserError(f"{kind}.{' or '.join(needed)} is missing: docs/submit.md shows a study file")
         fields: dict[str, Any] = {kind: (own_settings()[kind], ...)}
         return create_model("Block", **fields).model_validate({kind: block}).__dict__[kind]
     except (ValidationError, UserError) as error:

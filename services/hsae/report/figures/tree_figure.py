@@ -97,7 +97,7 @@ def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], p
     axes = figure.subplots()
     boxes = zip(lines, places, coloured.values, coloured.labels, strict=True)
     for line, (top, size), value, label in boxes:
-        colour = _NO_LATENT if value is None else coloured.scale.to_rgba(value)
+        colour = _NO_LATENT if value is None else coloured.scale.cmap(float(coloured.scale.norm(value)))
         axes.add_patch(Rectangle((line["level"], top), 1, size, facecolor=colour, edgecolor="white", linewidth=0.6))
         axes.text(
             line["level"] + 0.02, top + size / 2, label, fontsize=font, verticalalignment="center", clip_on=True,

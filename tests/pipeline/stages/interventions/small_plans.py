@@ -11,9 +11,8 @@ from hsae.split_config import SplitConfig
 QUICK = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
-def plan_interventions(
-    service, settings, *, layers=(3,), sae=QUICK, tokens="cls", n_views=1, hook="residual", **changes
-):
+def plan_interventions(service, settings, *, layers=(3,), sae=QUICK, tokens="cls", n_views=1, **changes):
+    hook = changes.pop("hook", "residual")
     given = {"scoring": bare_scoring(), "own": {"intervene": settings}, "split": SplitConfig(), **changes}
     request = small_request(layers=layers, saes=(sae,), **given)
     extraction = request.extraction.model_copy(update={"tokens": tokens, "n_views": n_views, "hook": hook})

@@ -120,7 +120,8 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
 
     workspace = hsae.open()
     analysis = workspace.study(made.study).analysis(layer=3)
-    frame = analysis.latents(used=True)
+    frame = analysis.latents()
+    frame = frame[frame.is_used == True]  # noqa: E712 -- None where nothing was measured
     assert frame.latent.tolist() == [used]
     assert frame.label_effect.tolist() == [chosen[0]["effect"]]
     with transaction(made.service.sessions) as session:
@@ -168,7 +169,7 @@ def test_a_file_may_ask_for_latents_alone(made, admin, tmp_path):
     )
     path.write_text("n_random: 3\n")
     assert_one_line(
-        admin("submit", "--layer", 3, "--intervene", path), "intervene.nodes is missing, and so is label_effects"
+        admin("submit", "--layer", 3, "--intervene", path), "intervene.nodes or label_effects or steer is missing"
     )
 
 
@@ -182,7 +183,7 @@ def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path
     assert (z[latents] > 0).all()
     found = an.edit([path], latents)
     sae, editor = an.sae(), an._editor
-    with path.open("rb") as stream, ImageFile(stream, "it", max_pixels=10**7) as file:
+    with path.open("rb") as opened, ImageFile(opened, "it", max_pixels=10**7) as file:
         recorded = editor.backbone.recorded(editor.backbone.pixel_values([file.decode()]))
     stream = recorded.streams[3].clone()
     plain = sae.encode(stream[:, 0])

@@ -145,4 +145,4 @@ def effect_rows(
 def _without(latent: int, scene: Scene, layer: int, places: TokenPlaces) -> Intervention:
     device = scene.sae.decoder_weight.device
     edit = LatentEdit(scene.sae, torch.tensor([latent], device=device), "scale", torch.zeros(1, device=device))
-    return Intervention((LayerEdit(layer, places, edit),))
+    return Intervention((LayerEdit(layer, places, edit),), only_changed=True)

@@ -145,7 +145,7 @@ def moved_nodes(editor: ImageEditor, moved: EditedImages, image: int) -> list[di
     """The nodes of the taxonomy by how far their probability moves on an image, the farthest first; without the root.
 
     Each row has `synset`, `wnid`, `is_class`, and the probabilities `before` and `after` with their difference,
-    `change`. Of nodes that move alike the one with the fewest classes comes first.
+    `change`. Of nodes that move equally far the one with the fewest classes comes first.
     """
     before, after = moved.before[image], moved.after[image]
     n_classes, classes = editor.tree.inside.sum(axis=0), set(editor.taxonomy.classes.tolist())
