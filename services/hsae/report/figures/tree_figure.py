@@ -59,14 +59,15 @@ def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, path: Path
     values = [line["drop"] for line in lines]
     greatest = max((abs(value) for value in values if value is not None), default=0.0) or 1.0
     labels = [f"{line['synset']} {line['drop']:+.2f}" if line["drop"] is not None else line["synset"] for line in lines]
+    shades = [None if value is None else (value / greatest + 1) / 2 for value in values]
     scale = ScalarMappable(Normalize(-greatest, greatest), colormaps["RdBu_r"])
 
-    def is_dark(value: float) -> bool:
-        return abs(value) > _DARK * greatest
+    def is_dark(shade: float) -> bool:
+        return abs(shade - 0.5) > _DARK / 2
 
     _draw(
         lines,
-        _Coloured(values, labels, scale, is_dark),
+        _Coloured(shades, labels, scale, is_dark),
         (title, f"{unit} lost; below 0: gained; grey: not defined"),
         path,
     )
@@ -74,16 +75,16 @@ def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, path: Path
 
 @dataclass(frozen=True, slots=True)
 class _Coloured:
-    """What stands in the boxes: values that the scale colours, texts, and where the text is white."""
+    """What stands in the boxes: places on the colours of the scale, 0 to 1, texts, and where the text is white."""
 
-    values: Sequence[float | None]
+    shades: Sequence[float | None]
     labels: Sequence[str]
     scale: ScalarMappable
     is_dark: Callable[[float], bool]
 
 
-def _is_dark(value: float) -> bool:
-    return value < _DARK
+def _is_dark(shade: float) -> bool:
+    return shade < _DARK
 
 
 def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], path: Path) -> None:
@@ -95,13 +96,13 @@ def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], p
     figure = Figure(figsize=(1.5 + _COLUMN_INCHES * n_levels, inches), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    boxes = zip(lines, places, coloured.values, coloured.labels, strict=True)
-    for line, (top, size), value, label in boxes:
-        colour = _NO_LATENT if value is None else coloured.scale.cmap(float(coloured.scale.norm(value)))
+    boxes = zip(lines, places, coloured.shades, coloured.labels, strict=True)
+    for line, (top, size), shade, label in boxes:
+        colour = _NO_LATENT if shade is None else coloured.scale.cmap(shade)
         axes.add_patch(Rectangle((line["level"], top), 1, size, facecolor=colour, edgecolor="white", linewidth=0.6))
         axes.text(
             line["level"] + 0.02, top + size / 2, label, fontsize=font, verticalalignment="center", clip_on=True,
-            color="white" if value is not None and coloured.is_dark(value) else "black",
+            color="white" if shade is not None and coloured.is_dark(shade) else "black",
         )  # fmt: skip
     axes.set_xlim(0, n_levels)
     axes.set_ylim(n_leaves, 0)
