@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 # Tests, benchmarks and the demo start Python hundreds of times; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-faults test-peers test-libraries lint format docs commands-page bench bench-scores bench-controls bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
+.PHONY: install demo test test-faults test-peers test-libraries lint format docs commands-page bench bench-scores bench-controls bench-interventions bench-sae bench-starts bench-sql bench-explorer gpu-check storm audit clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -102,6 +102,9 @@ bench-sae:  ## Training steps of SAEs beside sparsify, dictionary_learning and S
 	.venv-bench-peers/bin/python -m benchmarks.sae.sae_training
 	.venv-bench-peers/bin/python -m benchmarks.sae.streaming --size full
 	.venv-bench-peers/bin/python -m benchmarks.sae.streaming --size small
+
+bench-interventions: $(VENV)/.dev  ## Passes that restart at a block, and 100 latents taken away one by one (three minutes)
+	$(BIN)/python -m benchmarks.interventions.restarted_passes
 
 bench-sql: $(VENV)/.dev  ## Every query of docs/sql.md on a large synthetic study (ten minutes, 4 GB of disk)
 	$(BIN)/python -m benchmarks.large_study.sql_questions

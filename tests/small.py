@@ -150,6 +150,10 @@ _RESULTS = {
     " ORDER BY 1, v.key",
     "interventions": "SELECT s.key, y.wnid, v.* FROM intervention v JOIN intervention_set s"
     " ON s.id = v.intervention_set_id JOIN synset y ON y.id = v.synset_id ORDER BY 1, v.number, v.readout",
+    "label effects": "SELECT s.key, y.wnid, v.* FROM latent_effect v JOIN intervention_set s"
+    " ON s.id = v.intervention_set_id JOIN synset y ON y.id = v.synset_id ORDER BY 1, v.readout, v.latent",
+    "steerability": "SELECT s.key, v.* FROM intervention_steerability v JOIN intervention_set s"
+    " ON s.id = v.intervention_set_id ORDER BY 1, v.readout, v.units, v.amount",
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hsae.api.service.study import Study
     from hsae.api.service.submission import Submission
     from hsae.api.service.workspace import Workspace, open
+    from hsae.api.shown.edited import Edited
     from hsae.api.shown.explanation import Explanation
     from hsae.api.shown.gallery import Gallery
     from hsae.errors import HsaeError, ServiceError, UserError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Activations": "hsae.api.service.activations",
     "Analysis": "hsae.api.service.analysis",
+    "Edited": "hsae.api.shown.edited",
     "Explanation": "hsae.api.shown.explanation",
     "Extracted": "hsae.api.arrays.extraction",
     "Gallery": "hsae.api.shown.gallery",
@@ -57,6 +59,7 @@ _PLACES = {
 __all__ = [
     "Activations",
     "Analysis",
+    "Edited",
     "Explanation",
     "Extracted",
     "Gallery",

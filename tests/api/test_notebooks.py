@@ -66,5 +66,6 @@ def test_it_is_kept_without_outputs(path):
     assert path.stat().st_size < 20_000
 
 
-def test_there_are_two():
-    assert [path.stem for path in NOTEBOOKS] == ["look_at_latents", "your_own_activations"]
+def test_there_are_three():
+    """The one about birds runs in tests/pipeline/stages/interventions, on a study that has what it needs."""
+    assert [path.stem for path in NOTEBOOKS] == ["look_at_latents", "unlearn_bird", "your_own_activations"]

@@ -52,7 +52,7 @@ def long_standing(make_own_service, servers) -> Standing:
     standing.results = all_results(service)
     empty = {name for name, rows in standing.results.items() if not rows}
     # One needs several seeds, the others a file of interventions.
-    assert empty <= {"stability", "interventions", "intervention sets"}
+    assert empty <= {"stability", "interventions", "intervention sets", "label effects", "steerability"}
     for kind in KINDS:
         standing.seconds[kind] = min(float(job["seconds"]) for job in jobs if job["kind"] == kind)
     return standing

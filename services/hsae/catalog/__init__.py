@@ -13,6 +13,7 @@ from hsae.catalog.tables.comparisons import (
     LatentStability,
 )
 from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
+from hsae.catalog.tables.interventions.alone import InterventionSteerability, LatentEffect
 from hsae.catalog.tables.interventions.effects import InterventionContrast, InterventionDistance, InterventionEffect
 from hsae.catalog.tables.interventions.sets import Intervention, InterventionReadout, InterventionSet
 from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
@@ -62,12 +63,14 @@ __all__ = [
     "InterventionEffect",
     "InterventionReadout",
     "InterventionSet",
+    "InterventionSteerability",
     "Job",
     "JobDependency",
     "JobEvent",
     "Json",
     "Latent",
     "LatentEdge",
+    "LatentEffect",
     "LatentFamily",
     "LatentMap",
     "LatentPlace",

@@ -18,6 +18,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import chosen_precision, complete_extraction
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ScoringConfig
+from hsae.interventions.config import NEEDED
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pydantic_errors import one_line
 from hsae.relevancy.config import MAX_LATENTS, MapSettings
@@ -249,7 +250,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
     if options["maps"]:
         own_of_stages["map"] = MapSettings(latents=options["maps"])
     if options["interventions"] is not None:
-        own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed="nodes")
+        own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed=NEEDED)
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],

@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hsae.errors import ServiceError, UserError
+from hsae.explorer.pages.edit import edit_form, edit_upload
 from hsae.explorer.pages.encode import encode_form, encode_upload
 from hsae.explorer.pages.image import image_page, thumbnail
 from hsae.explorer.pages.latent import latent_page
@@ -71,6 +72,8 @@ def make_app(sources: Sources, hosts: Sequence[str] = LOOPBACK) -> Starlette:
             Route("/pairs", pairs_page),
             Route("/encode", encode_form, methods=["GET"]),
             Route("/encode", encode_upload, methods=["POST"]),
+            Route("/edit", edit_form, methods=["GET"]),
+            Route("/edit", edit_upload, methods=["POST"]),
             Route("/healthz", _healthz),
             Route("/plotly.min.js", _plotly),
             Mount("/static", StaticFiles(directory=str(static))),

@@ -93,6 +93,8 @@ class LatentsQuery(ScopeQuery):
     max_q: Real = None
     min_coherence: Real = None
     min_stability: Real = None
+    used: Annotated[bool, BeforeValidator(lambda value: _none_if_blank(value) or False)] = False
+    min_effect: Real = None
     min_density: Real = None
     max_density: Real = None
     sort: Annotated[Literal[tuple(SORTS)], BeforeValidator(lambda v: _none_if_blank(v) or "f1_adjusted")] = (  # type: ignore[valid-type]
@@ -110,6 +112,18 @@ class PairsQuery(ScopeQuery):
     child: Int = None
     confirmed: bool = False
     after: Text = None
+
+
+class EditQuery(ScopeQuery):
+    """Latents of an uploaded image, and how they change."""
+
+    latents: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MAX_INT)], ...],
+        BeforeValidator(lambda value: _split(value.replace(" ", ",")) if isinstance(value, str) else value),
+        Field(max_length=_MAX_OPEN),
+    ] = ()
+    kind: Annotated[Literal["scale", "clamp", "add"], BeforeValidator(lambda v: _none_if_blank(v) or "scale")] = "scale"
+    value: Real = None
 
 
 class ImageQuery(ScopeQuery):

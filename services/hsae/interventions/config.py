@@ -1,6 +1,6 @@
 """The choices of interventions, by name. A request names them without loading what computes them."""
 
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -16,6 +16,9 @@ ReadoutName = Literal["probe", "knn", "classifier"]
 READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
 Control = Literal["random", "neurons", "probe", "class_mean", "leace"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
+Unit = Literal["latents", "neurons", "random"]
+"""What is driven one by one to see whether it steers: latents, raw neurons, random directions."""
+UNITS: tuple[Unit, ...] = get_args(Unit)
 LATENTS = "latents"
 """The arm that the controls are compared with."""
 Start = Literal["auto", "stored", "images"]
@@ -23,15 +26,21 @@ Start = Literal["auto", "stored", "images"]
 
 MAX_NODES = 200
 MAX_DOSES = 20
+MAX_UNITS = 1_000
+"""The most latents of a job that are taken away, or driven, one by one."""
 MAX_EDITS = 5_000
 """Each has a pass over all scored images, and a row for every node and readout."""
 
+NEEDED = ("nodes", "label_effects", "steer")
+"""Settings of which one must be given for a job to have anything to do."""
+_LATER = frozenset({"label_effects", "steer", "steer_images", "steer_quantile", "steer_amounts"})
+
 
 class InterveneSettings(FrozenModel):
-    """Which nodes are edited, how, and what is read afterwards."""
+    """Which nodes are edited, how, and what is read afterwards; latents one by one. Without any of NEEDED: no job."""
 
     nodes: tuple[str, ...] = Field(
-        default=(), max_length=MAX_NODES, description="nodes to act on, such as bird.n.01 or n01503061; none: no job"
+        default=(), max_length=MAX_NODES, description="nodes to act on, such as bird.n.01 or n01503061"
     )
     choose: Choice = Field(default="label", description="how the latents of a node are chosen")
     latents: tuple[int, ...] = Field(default=(), description="with `choose: given`, the latents")
@@ -64,6 +73,21 @@ class InterveneSettings(FrozenModel):
     batch_size: int = Field(default=32, ge=1, le=4096, description="images per forward pass")
     start: Start = Field(default="auto", description="stored, images, or auto: stored where all tokens are kept")
     seed: int = Field(default=0, ge=0, description="seed of the random latents, the shuffles and the choice of images")
+    label_effects: int = Field(
+        default=0, ge=0, le=MAX_UNITS,
+        description="so many latents, the surest labels first, are taken away one by one; 0: none",
+    )  # fmt: skip
+    steer: int = Field(
+        default=0, ge=0, le=MAX_UNITS, description="so many latents, neurons and random directions are driven; 0: none"
+    )
+    steer_images: int = Field(default=256, ge=1, description="at most so many scored images see what is driven")
+    steer_quantile: float = Field(
+        default=0.99, gt=0, le=1, description="each is driven to this quantile of its own values, its natural range"
+    )
+    steer_amounts: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.05, 0.1, 0.2, 0.5), min_length=1, max_length=MAX_DOSES,
+        description="how far the readout's mean distribution must move, in total variation",
+    )  # fmt: skip
 
     @field_validator("readouts")
     @classmethod
@@ -78,10 +102,10 @@ class InterveneSettings(FrozenModel):
         possible = CONTROLS if info.data.get("edit", "scale") == "scale" else ("random",)
         return tuple(name for name in CONTROLS if name in names and name in possible)
 
-    @field_validator("doses")
+    @field_validator("doses", "steer_amounts")
     @classmethod
-    def _doses_once(cls, doses: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(dict.fromkeys(doses))
+    def _numbers_once(cls, numbers: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(dict.fromkeys(numbers))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "InterveneSettings":
@@ -89,13 +113,26 @@ class InterveneSettings(FrozenModel):
             raise ValueError("latents are listed with `choose: given`, and only with it: give both, or neither")
         if self.quantile is not None and self.edit != "clamp":
             raise ValueError("a quantile is what latents are clamped to: leave it out, or set `edit: clamp`")
+        if self.steer and set(self.readouts) == {"knn"}:
+            raise ValueError("steer needs a readout with probabilities: add probe or classifier to readouts")
         negative = [latent for latent in self.latents if latent < 0]
         if negative:
             raise ValueError(f"there is no latent {negative[0]}: latents count from 0")
         return self
 
+    def key_fields(self) -> dict[str, Any]:
+        """The fields that a key is made of: those that came later are left out at their defaults."""
+        fields, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
+        return {name: value for name, value in fields.items() if name not in _LATER or value != defaults[name]}
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.nodes or self.label_effects or self.steer)
+
     @property
     def n_edits(self) -> int:
-        """How many edits there are: of every node, arm, draw and dose."""
+        """How many edits there are: of every node, arm, draw and dose, and of latents one by one."""
         n_arms = 1 + sum(self.n_random if name == "random" else 1 for name in self.controls)
-        return len(self.nodes) * n_arms * len(self.doses)
+        n_alone = self.label_effects * (1 + self.n_random) + self.steer * len(UNITS)
+        return len(self.nodes) * n_arms * len(self.doses) + n_alone

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float64
 
+_BLOCK = 1 << 22  # signs drawn at once
 _EXACT = 14
 """With so many nodes or fewer, all signs are tried."""
 
@@ -30,8 +31,11 @@ def sign_flip_p(differences: Sequence[float], n_flips: int, seed: int) -> float:
         signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
         return float((np.abs(signs @ values) >= found - tolerance).mean())
     rng = np.random.Generator(np.random.PCG64(seed))
-    drawn = rng.integers(0, 2, (n_flips, len(values))) * 2.0 - 1.0
-    return float((1 + (np.abs(drawn @ values) >= found - tolerance).sum()) / (1 + n_flips))
+    n_far, block = 0, max(1, _BLOCK // len(values))
+    for start in range(0, n_flips, block):
+        drawn = rng.integers(0, 2, (min(block, n_flips - start), len(values))) * 2.0 - 1.0
+        n_far += int((np.abs(drawn @ values) >= found - tolerance).sum())
+    return float((1 + n_far) / (1 + n_flips))
 
 
 def cost_at(forgetting: Float64[np.ndarray, "n_doses"], cost: Float64[np.ndarray, "n_doses"], wanted: float) -> float:

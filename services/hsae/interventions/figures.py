@@ -114,8 +114,8 @@ def figures(before: Readings, after: Readings, target: Target, tree: Tree, *, n_
     """
     present = np.flatnonzero(np.bincount(target.labels, minlength=len(tree.inside)))
     is_inside = tree.inside[present, target.node] > 0
-    right = [_class_means(_right(one, target, tree), target.labels, present) for one in (before, after)]
-    odds = [_class_means(_odds(one, target, tree), target.labels, present) for one in (before, after)]
+    right = [class_means(right_images(one, target, tree), target.labels, present) for one in (before, after)]
+    odds = [class_means(image_log_odds(one, target, tree), target.labels, present) for one in (before, after)]
     drop, odds_drop = right[0] - right[1], odds[0] - odds[1]
     inside = (_mean(right[0][is_inside]), _mean(right[1][is_inside]))
     outside = (_mean(right[0][~is_inside]), _mean(right[1][~is_inside]))
@@ -168,22 +168,25 @@ def difference(one: Float64[np.ndarray, "n"], other: Float64[np.ndarray, "m"]) -
     return Mean(value, value - reach, value + reach)
 
 
-def _right(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
+def right_images(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
+    """1 for every image that is right: under the target, placed under it; elsewhere, its own class named."""
     under = tree.inside[:, target.node] > 0
     labels, predicted = target.labels, readings.predicted
     return np.asarray(np.where(under[labels], under[predicted], predicted == labels), np.float64)
 
 
-def _odds(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
+def image_log_odds(readings: Readings, target: Target, tree: Tree) -> Float64[np.ndarray, "n"]:
+    """Of every image: under the target, the target's log-odds; elsewhere, those of its own class."""
     if readings.own_log_odds is None or not tree.has_outside[target.node]:
         return np.full(len(target.labels), np.nan)
     under = tree.inside[target.labels, target.node] > 0
     return np.where(under, readings.target_log_odds[target.node], readings.own_log_odds)
 
 
-def _class_means(
+def class_means(
     values: Float64[np.ndarray, "n"], labels: Int64[np.ndarray, "n"], present: Int64[np.ndarray, "n_present"]
 ) -> Float64[np.ndarray, "n_present"]:
+    """The mean over the images of each class that has some."""
     place = np.searchsorted(present, labels)
     means: Float64[np.ndarray, "n_present"] = np.bincount(place, weights=values) / np.bincount(place)
     return means

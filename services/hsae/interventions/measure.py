@@ -31,10 +31,16 @@ class ScoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An intervention, and the node that it is about; None: none in particular."""
+    """An intervention, the node that it is about (None: none in particular), and further nodes that are looked at."""
 
     intervention: Intervention
     target: int | None
+    also: tuple[int, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The nodes whose log-odds are kept for every image."""
+        return tuple(dict.fromkeys((*(() if self.target is None else (self.target,)), *self.also)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,9 +123,9 @@ def measure(
     Raises:
         UserError: there is no image.
     """
-    targets = list(dict.fromkeys(each.target for each in planned if each.target is not None))
+    targets = list(dict.fromkeys(node for each in planned for node in each.nodes))
     before = _Recorded.of(len(reader.readouts), targets)
-    after = [_Recorded.of(len(reader.readouts), [] if each.target is None else [each.target]) for each in planned]
+    after = [_Recorded.of(len(reader.readouts), each.nodes) for each in planned]
     labels: list[np.ndarray] = []
     sums, squares = np.zeros(0), 0.0
     with torch.no_grad():
@@ -131,15 +137,16 @@ def measure(
             _record(before, plain, rows, batch.labels, reader)
             sums = sums + rows.sum(0).cpu().numpy() if len(sums) else rows.sum(0).cpu().numpy()
             squares += float((rows**2).sum())
-            found = outcomes(batch.blocks, start, batch.stream, [each.intervention for each in planned], last, check)
+            every = [each.intervention for each in planned]
+            found = outcomes(batch.blocks, start, batch.stream, every, last, check, plain=plain)
             for recorded, stream in zip(after, found, strict=True):
                 _record(recorded, stream, rows, batch.labels, reader)
     if not labels:
         raise UserError("no image is left to score: give more images, or another split")
-    every = np.concatenate(labels)
-    spread = squares / len(every) - float((sums / len(every)) @ (sums / len(every)))
+    of_all = np.concatenate(labels)
+    spread = squares / len(of_all) - float((sums / len(of_all)) @ (sums / len(of_all)))
     return Measured(
-        every, before.outcome(every, reader.tree), tuple(each.outcome(every, reader.tree) for each in after), spread
+        of_all, before.outcome(of_all, reader.tree), tuple(each.outcome(of_all, reader.tree) for each in after), spread
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hsae.errors import UserError
@@ -31,9 +31,17 @@ class LayerEdit:
 
 @dataclass(frozen=True)
 class Intervention:
-    """Edits of one or several layers, applied in one pass; an edit sees the stream that earlier ones left."""
+    """Edits of one or several layers, applied in one pass; an edit sees the stream that earlier ones left.
+
+    Attributes:
+        edits: the edits.
+        only_changed: whether images that a single edit leaves as they are keep the unedited outcome, and the others
+            alone have a pass. Single latents are silent on most images. The last bits of a pass depend on how many
+            images share it, so that these may differ from those of the whole batch.
+    """
 
     edits: tuple[LayerEdit, ...]
+    only_changed: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is an edit.
@@ -57,6 +65,8 @@ def outcomes(
     interventions: Sequence[Intervention],
     last: int,
     check: Callable[[], None] = lambda: None,
+    *,
+    plain: Stream | None = None,
 ) -> Iterator[Stream]:
     """The stream after block `last` for each intervention, all from one stream after block `start`.
 
@@ -70,6 +80,7 @@ def outcomes(
         interventions: each begins at `start` or later.
         last: the layer to read.
         check: called before each; may raise to stop.
+        plain: the unedited stream after block `last`, for interventions with `only_changed`.
 
     Raises:
         UserError: an intervention is in a layer before `start` or after `last`.
@@ -91,5 +102,21 @@ def outcomes(
                 rows = seen[each.places]
             else:
                 rows = seen[each.places] = visited(stream, each.places)
-            now = edited(now, each.places, each.edit.change(rows))
+            change = each.edit.change(rows)
+            if plain is not None and intervention.only_changed and len(intervention.edits) == 1 and at < last:
+                is_changed = (change != 0).view(len(now), -1).any(1)
+                now, at = _of_changed(blocks, edited(now, each.places, change), is_changed, plain, (at, last)), last
+            else:
+                now = edited(now, each.places, change)
         yield blocks.resume(now, at, last) if at < last else now
+
+
+def _of_changed(
+    blocks: LaterBlocks, stream: Stream, is_changed: Bool[Tensor, "batch"], plain: Stream, way: tuple[int, int]
+) -> Stream:
+    """The outcome of the images that are changed, and for the others the unedited one."""
+    if not bool(is_changed.any()):
+        return plain
+    whole = plain.clone()
+    whole[is_changed] = blocks.resume(stream[is_changed], *way)
+    return whole

@@ -9,6 +9,8 @@ from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import transaction
 from hsae.catalog.findings.interventions.listed import TABLES, listing
+from hsae.catalog.findings.interventions.pictured import pictured_edits, taken_away
+from hsae.catalog.queries.known_names import find_nodes
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.interventions.config import InterveneSettings
 from hsae.pipeline.planning.study_file import read_spec
@@ -16,8 +18,9 @@ from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 SETTINGS = InterveneSettings(
-    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9
-)
+    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9,
+    label_effects=3, steer=2, steer_images=10,
+)  # fmt: skip
 SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
@@ -67,8 +70,37 @@ def test_filters(edited, admin):
     assert_one_line(refused, "no data set has a node bird.n.77")
 
 
+def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tmp_path):
+    drawn = admin(edited, "results", "interventions", "--node", "bird.n.01", "--plot", tmp_path / "lost.svg")
+    assert drawn.exit_code == 0, drawn.output
+    assert f"Figure: {tmp_path / 'lost.svg'}" in drawn.stderr
+    assert "4 latents of bird.n.01 taken away, layer" in (tmp_path / "lost.svg").read_text()
+    refused = admin(edited, "results", "interventions", "--plot", tmp_path / "lost.doc")
+    assert "lost.doc" in refused.stderr
+    made = admin(edited, "report", "1", "-o", tmp_path / "report.html")
+    assert made.exit_code == 0, made.output
+    page = (tmp_path / "report.html").read_text()
+    assert "What edits took away" in page
+    assert "4 latents of fish.n.01 taken away, layer" in page
+    with transaction(edited.sessions) as session:
+        (edit,) = pictured_edits(session, [1, 2], targets=find_nodes(session, ["bird.n.01"]), limit=9)
+        rows = listing("edits")(session, ScoreFilter(nodes=tuple(find_nodes(session, ["bird.n.01"])), limit=1000))
+        of_latents = [row for row in rows if row["arm"] == "latents" and row["readout"] == "probe"]
+        assert edit["specificity"] == max(row["specificity_log_odds"] for row in of_latents)
+        taken = taken_away(session, edit)
+        effects = listing("effects")(session, ScoreFilter(limit=100_000))
+    expected = {
+        row["synset_id"]: row["log_odds_before"] - row["log_odds_after"]
+        for row in effects
+        if (row["intervention_set_id"], row["number"], row["readout"])
+        == (edit["intervention_set_id"], edit["number"], "probe")
+        and row["log_odds_before"] is not None
+    }
+    assert {node: row["drop"] for node, row in taken.items()} == pytest.approx(expected)
+
+
 def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, tmp_path):
-    register_small(service, n_classes=2)
+    register_small(service, n_classes=25)
     command = ("submit", "--layer", 1, *MODEL, "--split", "none", "--sae", "topk", "--k", 4, "--expansion", 2)
     plain = json.loads(admin(service, *command, "--json").stdout)
     assert "intervene" not in {job["kind"] for job in plain["jobs"]}
@@ -95,8 +127,8 @@ def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, t
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("nodes: []\n", "intervene.nodes is missing"),
-        ("[1, 2]\n", "intervene.nodes is missing"),
+        ("nodes: []\n", "intervene.nodes or label_effects or steer is missing"),
+        ("[1, 2]\n", "intervene.nodes or label_effects or steer is missing"),
         ("nodes: [bird.n.01]\ndoses: [.inf]\n", "intervene.doses.0: inf is not valid"),
         ("nodes: [bird.n.01]\ndoses: [.nan]\n", "intervene.doses.0: nan is not valid"),
         ("nodes: [bird.n.01]\nreadouts: [clip]\n", "intervene.readouts.0: 'clip' is not valid"),

@@ -64,6 +64,13 @@ def image_activations(
         yield found
 
 
+def pixels_of(
+    backbone: Backbone, images: Sequence[ImageLike], max_pixels: int = MAX_PIXELS
+) -> list[Float[Tensor, "1 3 height width"]]:
+    """Every image, preprocessed. Raises as `image_activations`."""
+    return [_pixel_values(backbone, image, number, max_pixels) for number, image in enumerate(_listed(images))]
+
+
 def _listed(images: Any) -> Sequence[ImageLike]:
     if isinstance(images, str | Path | PIL.Image.Image):
         raise UserError("give a list of images, such as [image], also for a single one")

@@ -1,6 +1,6 @@
 """One analysis: its tables, its latents' images, its SAE, and images through model and SAE."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,21 +9,24 @@ import torch
 from jaxtyping import Float32
 
 from hsae.api.arrays.encoding import latents_of
-from hsae.api.arrays.images import ImageLike, image_activations
+from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
 from hsae.api.frames import frame
 from hsae.api.service.analysis_tables import AnalysisTables
-from hsae.api.service.arguments import latent_numbers
-from hsae.api.service.reading import losses_noted
+from hsae.api.service.arguments import changed_latents, latent_numbers
+from hsae.api.service.reading import StoredReader, losses_noted
 from hsae.api.shown.cards import latent_cards
+from hsae.api.shown.edited import Edited, edited_of
 from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
+from hsae.interventions.config import EditKind, Place
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.stages.interventions.single_images import ImageEditor, open_image_editor
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.split_config import IN_SAMPLE
@@ -110,6 +113,40 @@ class Analysis(AnalysisTables):
         )
         return np.concatenate([latents_of(sae, batch[self.layer]).toarray() for batch in batches])
 
+    def edit(
+        self,
+        images: Sequence[ImageLike],
+        latents: "Mapping[int, float] | Iterable[int] | pd.DataFrame",
+        *,
+        kind: EditKind = "scale",
+        value: float = 0.0,
+        tokens: "Place | Sequence[int]" = "own",
+    ) -> Edited:
+        """Edit latents of your own images in the SAE's layer, and see how a probe of the last layer moves.
+
+        The probe is the readout of `submit --intervene`: trained on unedited activations of the data set's images that
+        train, which the study must have stored for the last layer. What the SAE does not reconstruct stays.
+
+        Args:
+            images: paths, Pillow images, or uint8[height, width, 3].
+            latents: their numbers, or a number for each: `{17: 0.0, 203: 2.0}`.
+            kind: "scale" (by a factor; 0 takes the latent away, 1 changes nothing), "clamp" (to a value) or "add".
+            value: of latents without a number of their own.
+            tokens: "own" (what the SAE was trained on), "cls", "patches", "all", or numbers of tokens.
+
+        Returns:
+            What a notebook shows as a table of the nodes that move most; `.to_pandas()`, `.before` and `.after` give
+            the probability of every node.
+
+        Raises:
+            UserError: an image cannot be used, a latent is of another SAE, a number is not finite, or the last layer's
+                activations, the model or the weights are not here.
+        """
+        changes = changed_latents(latents, value)
+        pixels = torch.cat(pixels_of(self._editor.backbone, images, self._extraction.extraction.max_image_pixels))
+        moved = self._editor.edit(pixels, changes, kind=kind, place=tokens)
+        return edited_of(self._editor, moved, changes)
+
     def explain(self, z: Any, *, k: int = 5, n: int = 4) -> Explanation:
         """What fires on an image: the strongest latents with their labels, scores and strongest images.
 
@@ -142,6 +179,14 @@ class Analysis(AnalysisTables):
             cache_dir=settings.model_cache,
             hook=self._extraction.extraction.hook,
         )
+
+    @cached_property
+    def _editor(self) -> ImageEditor:
+        settings = self.connections.settings
+        with losses_noted(self.connections):
+            return open_image_editor(
+                StoredReader(self.connections), self.id, pick_device(settings), settings.model_cache
+            )
 
     @cached_property
     def _sae(self) -> SparseAutoencoder:

@@ -29,7 +29,8 @@ _OF_ANALYSIS = ("in_sample", "half", "layer", "sae", "analysis_id")
 _LATENT_COLUMNS = (
     "latent", "synset", "f1_adjusted", "q", "coherence_excess", "coherence_p", "f1", "f1_baseline", "baseline",
     "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "purity", "lch", "lch_excess", "n_fire",
-    "seed_stability", "stability_chance", *_OF_ANALYSIS,
+    "seed_stability", "stability_chance", "label_effect", "effect_low", "effect_high", "effect_chance_high", "effect_q",
+    "is_used", *_OF_ANALYSIS,
 )  # fmt: skip
 _NODE_COLUMNS = (
     "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "q_node", "f1", "f1_baseline", "baseline",
@@ -121,6 +122,9 @@ class AnalysisTables:
         limit: int | None = None,
     ) -> "pd.DataFrame":
         """Latents with their labels, best F1 first, each score beside its null.
+
+        Where interventions took latents away one by one, `is_used` and `label_effect` say whether the model uses them
+        for their label; of others they are None.
 
         Args:
             under: name or wnid of a node; only labels at or below it.

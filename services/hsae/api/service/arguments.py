@@ -1,5 +1,7 @@
 """What a notebook gives to an analysis: numbers of latents, and filters of its tables."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,22 @@ def latent_numbers(latents: Any) -> list[int]:
         raise UserError(f"the latents are the text {latents!r}: {_WAYS}")
     given = latents.tolist() if hasattr(latents, "tolist") else latents
     return [_number(one) for one in (given if hasattr(given, "__iter__") else [given])]
+
+
+def changed_latents(latents: Any, value: float) -> dict[int, float]:
+    """By latent the number that an edit changes it by: its own where `latents` is a mapping, else `value`.
+
+    Raises:
+        UserError: there is no latent, or a number is none.
+    """
+    given = dict(latents) if isinstance(latents, Mapping) else dict.fromkeys(latent_numbers(latents), value)
+    changes: dict[int, float] = {}
+    for latent, change in given.items():
+        is_number = isinstance(change, int | float | np.integer | np.floating) and not isinstance(change, bool)
+        if not is_number or not math.isfinite(change):
+            raise UserError(f"latent {latent} is changed by {change!r}: give a finite number")
+        changes[_number(latent)] = float(change)
+    return changes
 
 
 def _number(one: Any) -> int:

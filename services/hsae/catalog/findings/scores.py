@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.findings.controls import ADJUSTED_SUM, with_controls
+from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.catalog.tables.scores import BASES
@@ -38,7 +39,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """Rows of latent_label by falling F1; a latent's node is its label.
 
     If a least coherence excess is wanted, they come by it instead. Latents of the SAE also have the F1 that their
-    controls reach at the label (`with_controls`).
+    controls reach at the label (`with_controls`), and what their label loses without them (`with_label_effects`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values, all_rows=wanted.max_q is not None) + _at_least(wanted.min_f1, values)
@@ -48,6 +49,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     if wanted.min_stability is not None:
         where += " AND v.seed_stability >= :min_stability"
         values["min_stability"] = wanted.min_stability
+    where += of_effects("v", values, only_used=wanted.used, min_effect=wanted.min_effect)
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"
     if wanted.min_coherence is not None:
@@ -55,6 +57,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
         values["min_coherence"] = wanted.min_coherence
         order = "v.coherence_excess DESC, v.analysis_id, v.latent"
     query = with_controls(f"{query} ORDER BY {order} LIMIT :limit", basis=wanted.basis, order=order)
+    query = with_label_effects(query, order=order)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 

@@ -37,6 +37,30 @@ def find_nodes(session: Session, names: Sequence[str]) -> list[int]:
     return ids
 
 
+def require_nodes(session: Session, dataset_id: int, names: Sequence[str]) -> None:
+    """Refuse nodes of which a data set has no class.
+
+    Raises:
+        UserError: no taxonomy has a name, or the data set has no class at or under a node; one line with every mistake.
+    """
+    problems = []
+    for name in names:
+        try:
+            ids = find_nodes(session, [name])
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        query = "SELECT EXISTS (SELECT FROM dataset_node WHERE dataset_id = :dataset AND synset_id = ANY(:ids))"
+        if not session.execute(text(query), {"dataset": dataset_id, "ids": ids}).scalar_one():
+            query = "SELECT name FROM dataset WHERE id = :dataset"
+            dataset = session.execute(text(query), {"dataset": dataset_id}).scalar_one()
+            problems.append(
+                f"{dataset} has no class at or under {name}: `hsae-admin taxonomy show {name}` shows its kin"
+            )
+    if problems:
+        raise UserError("; ".join(problems))
+
+
 def require_known(session: Session, wanted: AnalysisFilter) -> None:
     """Refuse a filter that no analysis could ever fit.
 

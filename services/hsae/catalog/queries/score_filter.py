@@ -58,11 +58,15 @@ class LatentFilter(ScoreFilter):
         max_q: the greatest q-value: of a latent at its label, of a node's test for the best latents of nodes.
         min_coherence: the least coherence excess of the latent in bits; of latents at their labels only.
         min_stability: the least seed stability. Latents without one only fit None.
+        used: whether only latents fit that were measured to be used for their label.
+        min_effect: the least effect of the latent at its label. Latents without one only fit None.
     """
 
     max_q: float | None = None
     min_coherence: float | None = None
     min_stability: float | None = None
+    used: bool = False
+    min_effect: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ def latents_page(request: Request) -> Response:
             least=_least(query),
             max_density=query.max_density,
             max_q=query.max_q,
+            used=query.used,
+            min_effect=query.min_effect,
             sort=query.sort,
             after=after,  # type: ignore[arg-type]  # of these kinds by cursor_of
             limit=PAGE_ROWS,
@@ -55,11 +57,17 @@ def latents_page(request: Request) -> Response:
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
         following = cursor_text(float(last["sorted_by"]), last["analysis_id"], last["latent"])
-    further = {"q": "words", "min_density": "density", "max_density": "density"}
+    further = {
+        "q": "words",
+        "min_density": "density",
+        "max_density": "density",
+        "min_effect": "effect",
+        "used": "effect",
+    }
     python = python_latents(
         scope,
         least_adjusted=query.min_f1,
-        others=sorted({words for name, words in further.items() if getattr(query, name) is not None}),
+        others=sorted({words for name, words in further.items() if state[name] is not None}),
         under=query.under,
         max_q=query.max_q,
         min_coherence=query.min_coherence,
@@ -95,6 +103,8 @@ def _state(query: LatentsQuery, scope: Scope) -> dict[str, Any]:
         "max_q": query.max_q,
         "min_coherence": query.min_coherence,
         "min_stability": query.min_stability,
+        "used": "true" if query.used else None,
+        "min_effect": query.min_effect,
         "min_density": query.min_density,
         "max_density": query.max_density,
         "sort": None if query.sort == "f1_adjusted" else query.sort,

@@ -102,6 +102,17 @@ class Encoder:
             ServiceError: there is too little memory.
             UserError: the backbone or the SAE cannot be loaded.
         """
+        with self.uploaded(content) as (decoded, picture):
+            return EncodedImage(self._latents(decoded, wanted), picture)
+
+    @contextmanager
+    def uploaded(self, content: bytes) -> Iterator[tuple[DecodedImage, str]]:
+        """An image file, decoded within the memory that uploads may take, and a small picture of it.
+
+        Raises:
+            UnreadableImageError: it is no image, damaged or too large, or what the block does cannot use it.
+            ServiceError: there is too little memory, also for what the block does.
+        """
         max_pixels = min(MAX_UPLOAD_PIXELS, self._settings.max_image_pixels)
         with (
             ImageFile(io.BytesIO(content), "upload", max_pixels=max_pixels) as file,
@@ -109,7 +120,7 @@ class Encoder:
         ):
             decoded = file.decode()
             with _clear_errors():
-                return EncodedImage(self._latents(decoded, wanted), _picture(decoded))
+                yield decoded, _picture(decoded)
 
     def _latents(self, decoded: DecodedImage, wanted: Wanted) -> list[tuple[int, float]]:
         import torch  # only who encodes needs it, and it takes seconds

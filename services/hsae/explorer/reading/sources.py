@@ -15,6 +15,7 @@ from hsae.catalog import Dataset, clear_errors, session_factory
 from hsae.catalog.server.reading import connect_reading
 from hsae.catalog.server.schema_version import require_current_schema
 from hsae.errors import ServiceError, UserError
+from hsae.explorer.reading.editor import Editor
 from hsae.explorer.reading.encoder import Encoder
 from hsae.explorer.reading.listings import Listed, Listings
 from hsae.explorer.reading.local_copies import LocalCopies
@@ -64,10 +65,14 @@ class Sources:
             cache.folder / "thumbnails", max_bytes=pictures, max_pixels=settings.max_image_pixels
         )
         self.encoder = Encoder(settings, self.store)
+        self.editor = Editor(settings, self, self.encoder)
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+
+    def check(self) -> None:
+        """Nobody takes a page's work away from it."""
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -61,6 +61,14 @@ def python_encode(scope: Scope) -> str:
     return "\n".join([*lines[:-1], f"z = {lines[-1]}", "an.explain(z[0])"])
 
 
+def python_edit(scope: Scope, latents: Sequence[int], kind: str, value: float) -> str:
+    """Latents of one's own image, edited."""
+    *before, call = python_analysis(
+        scope, "edit", ["my.jpg"], list(latents) or [0], kind=None if kind == "scale" else kind, value=value or None
+    ).splitlines()
+    return "\n".join([*before, f"{call}.to_pandas()"])
+
+
 def _analysis(scope: Scope) -> list[str]:
     chosen = scope.chosen
     assert chosen is not None  # noqa: S101 -- narrows the type

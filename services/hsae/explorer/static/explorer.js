@@ -1,4 +1,4 @@
-// Copies texts, and draws the picture of the tree. Every page works without it, except for that picture.
+// Copies texts, sends an edit, and draws the picture of the tree. Every page works without it, except for that picture.
 "use strict";
 
 function copyText(button) {
@@ -58,6 +58,27 @@ function drawPicture() {
   Plotly.newPlot(place, [trace], layout, { displayModeBar: false, responsive: true });
 }
 
+// Sends a form and puts the part of the answer with the same id in its place: the file stays chosen for the next edit.
+function sendInto(event) {
+  const form = event.currentTarget, place = document.getElementById(form.dataset.into);
+  event.preventDefault();
+  place.setAttribute("aria-busy", "true");
+  fetch(form.action, { method: "POST", body: new FormData(form) })
+    .then((answer) => answer.text())
+    .then((text) => {
+      const page = new DOMParser().parseFromString(text, "text/html");
+      const part = page.getElementById(form.dataset.into) || page.getElementById("content");
+      place.replaceChildren(...part.childNodes);
+      listen(place);
+    })
+    .catch(() => form.submit())
+    .finally(() => place.removeAttribute("aria-busy"));
+}
+
+function listen(part) {
+  for (const button of part.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyText(button));
+}
+
 function drawFigures() {
   const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   for (const place of document.querySelectorAll("[data-figure]")) {
@@ -67,5 +88,6 @@ function drawFigures() {
   }
 }
 
-for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyText(button));
+listen(document);
+for (const form of document.querySelectorAll("form[data-into]")) form.addEventListener("submit", sendInto);
 window.addEventListener("DOMContentLoaded", () => { drawPicture(); drawFigures(); });

@@ -109,6 +109,7 @@ class CardMaker:
             rows=[ImageRow("strongest images", images), *self._map_row(latent, drawn)],
             values=_values(latent),
             histogram=histogram,
+            is_used=bool(latent["is_used"]),
         )
 
     def _map_row(self, latent: _Row, drawn: Mapping[tuple[int, int, str], str]) -> list[ImageRow]:
@@ -272,6 +273,11 @@ def _values(latent: _Row) -> list[Value]:
     if latent["seed_stability"] is not None:
         chance = "" if latent["stability_chance"] is None else f"{latent['stability_chance']:.2f} by chance"
         values.append(Value("stability over seeds", number(latent["seed_stability"]), chance))
+    if latent["is_used"] is not None:
+        unit = "log-odds" if latent["effect_unit"] == "log_odds" else "accuracy"
+        chance = f"97.5 % of random latents below {number(latent['effect_chance_high'])}"
+        name = f"effect at the label, {unit}"
+        values.append(Value(name, number(latent["label_effect"]), f"{chance}; q {number(latent['effect_q'], 3)}"))
     if latent["n_with_label"] > 1:
         values.append(Value("latents with this label", str(latent["n_with_label"]), "the surest of them is shown"))
     return values

@@ -11,6 +11,8 @@ from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.report.charts import (
     MEASURES,
+    edit_figure,
+    edit_title,
     headline_figure,
     headline_points,
     known_nodes,
@@ -85,6 +87,7 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
         hero=hero,
         layers=panels,
         pareto=_pareto(rows),
+        edits={edit_title(edit): edit_figure(rows.nodes, edit, edit["taken"]) for edit in rows.edits},
         abouts=abouts,
         taxonomy=taxonomy_chart(rows.nodes, shown.scores, drawn[: _n_frames(rows)]) if drawn else None,
         cards=cards,

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import JOB_STATES, UNSUCCESSFUL_STATES, Dataset, transaction
+from hsae.catalog.findings.interventions.pictured import pictured_edits, taken_away
 from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
 from hsae.catalog.findings.maps import map_rows
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
@@ -42,6 +43,7 @@ from hsae.store.objects import ObjectStore
 MAX_CARDS = 72
 """Latents with a card; their images are most of what a report of many layers weighs."""
 _MAX_CARDS_EACH = 12
+_MAX_EDITS = 6
 
 
 def write_report(study: int, path: Path, sessions: sessionmaker[Session], store: ObjectStore) -> Row:
@@ -104,6 +106,7 @@ def _rows(session: Session, study: int) -> StudyRows:
         nodes=tree_nodes(session, dataset_id=dataset_id, root=taxonomy_root(session, dataset_id), depth=None),
         latents=latents,
         maps=[row for number in numbers for row in _maps(session, number, latents)],
+        edits=[edit | {"taken": taken_away(session, edit)} for edit in _edits(session, numbers, dataset_id)],
         skipped=[
             (one.dataset, one.n_skipped, one.n_images)
             for one in (skipped.trains, skipped.scores)
@@ -130,6 +133,11 @@ def _maps(session: Session, analysis_id: int, latents: Sequence[Row]) -> list[Ro
     made = {row["method"] for row in rows}
     method = next((name for name in EXPLAINING if name in made), None)
     return [row for row in rows if row["method"] == method]
+
+
+def _edits(session: Session, numbers: Sequence[int], dataset_id: int) -> list[Row]:
+    """The edits that are drawn: of the data set whose taxonomy the report draws."""
+    return [row for row in pictured_edits(session, numbers, limit=_MAX_EDITS) if row["dataset_id"] == dataset_id]
 
 
 def _n_each(n_analyses: int) -> int:

@@ -21,6 +21,7 @@ class StudyRows:
         nodes: of `tree_nodes`.
         latents: of `best_labelled_latents`.
         maps: of `map_rows`, of these latents and of one method for each analysis.
+        edits: of `pictured_edits`, each with `taken`, of `taken_away`.
         skipped: data set, skipped and all images, of each data set with skipped ones.
         unfinished: why the study is not complete; empty where it is.
     """
@@ -35,5 +36,6 @@ class StudyRows:
     nodes: list[Row]
     latents: list[Row]
     maps: list[Row]
+    edits: list[Row]
     skipped: list[tuple[str, int, int]]
     unfinished: str

@@ -6,8 +6,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.backbones.architectures import is_traceable
-from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Job, MapSet
 from hsae.errors import UserError
@@ -99,12 +97,7 @@ class MapStage(Stage[MapRequest]):
         """Maps of the analysis' latents on the images that were scored."""
         (layer,) = asked.layers
         maps = asked.settings(MapSettings)
-        hook, model_type = asked.extraction.hook, asked.model.model_type
-        if hook != RESIDUAL or not is_traceable(model_type) or asked.extraction.tokens == "registers":
-            raise UserError(
-                f"relevancy maps explain class and patch tokens of the residual stream of vision transformers of"
-                f" transformers, not {asked.extraction.tokens} at {hook} of {model_type}: leave --maps out"
-            )
+        asked.require_stream("relevancy maps explain", "--maps")
         n_bytes = _BYTES_EACH * maps.latents * maps.images * len(maps.methods) * asked.model.n_patches
         if n_bytes > _MAX_BYTES:
             raise UserError(

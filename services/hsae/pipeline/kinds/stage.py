@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
+from hsae.backbones.architectures import is_traceable
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
+from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
@@ -136,6 +139,23 @@ class Asked:
         (key,) = (*self.keys.get("train", ()), *self.keys.get("import", ()))
         return key
 
+    def require_stream(self, who: str, option: str) -> None:
+        """Refuse activations of another place, or family, than those whose later blocks can be run again.
+
+        Args:
+            who: what needs the residual stream, with its verb.
+            option: what the user leaves out then.
+
+        Raises:
+            UserError: the activations are of another hook point, of registers, or of another family.
+        """
+        hook, tokens, model_type = self.extraction.hook, self.extraction.tokens, self.model.model_type
+        if hook != RESIDUAL or not is_traceable(model_type) or tokens == "registers":
+            raise UserError(
+                f"{who} class and patch tokens of the residual stream of vision transformers of transformers, not"
+                f" {tokens} at {hook} of {model_type}: leave {option} out"
+            )
+
     def settings(self, expected: type[S]) -> S:
         """The settings that only one stage has, by their class; the defaults where the study gives none."""
         return next((given for given in self.own.values() if isinstance(given, expected)), expected())
@@ -196,6 +216,14 @@ class Stage(ABC, Generic[R]):
     @abstractmethod
     def ask(self, asked: Asked) -> R:
         """Make the request of a study's job."""
+
+    def check_names(self, asked: Asked, session: Session) -> None:
+        """Refuse names in the settings that the catalog does not have; called when a study is planned.
+
+        Raises:
+            UserError: one of them is unknown.
+        """
+        del asked, session
 
     @abstractmethod
     def title(self, asked: Asked) -> str:

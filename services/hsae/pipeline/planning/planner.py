@@ -12,6 +12,7 @@ from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Dataset, Job, JobDe
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.compare import COMPARE
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
+from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.stage import Asked
 from hsae.pipeline.planning.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step, WantedJob
@@ -77,6 +78,9 @@ class Planner:
         embedding = self._inputs(study.of_scored())
         study = replace(study, embedding_key=None if embedding is None else embedding.key)
         wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
+        for stage in stages():
+            if stage.is_wanted(request.own):
+                stage.check_names(study, self._session)
         known = self._known([job.request.key for job in wanted])
         for job in wanted:
             self._makers[job.request.key] = self._job(known.get(job.request.key), job)

@@ -99,20 +99,8 @@ def taxonomy_chart(
         analyses: with analysis_id, layer and `sae`, the SAE's name; those of an SAE by layer.
     """
     about = {row["synset_id"]: row for row in nodes}
-    parent_of = {number_: _drawn_parent(row, about) for number_, row in about.items()}
-    children: dict[int | None, list[int]] = {}
-    for number_, parent in parent_of.items():
-        children.setdefault(parent, []).append(number_)
-    drawn: list[tuple[int, int | None, list[str]]] = []
-    pending: list[tuple[int, int | None]] = [(root, None) for root in reversed(children.get(None, []))]
-    while pending:
-        node, above = pending.pop()
-        same = []
-        while above is not None and _stands_for_child(node, children, about):
-            same.append(about[node]["synset"])
-            (node,) = children[node]
-        drawn.append((node, above, same))
-        pending += [(child, node) for child in reversed(children.get(node, []))]
+    drawn = drawn_nodes(nodes)
+    inner = {above for _, above, _ in drawn}
     of_pair = {(score["analysis_id"], score["synset_id"]): score for score in scores}
     fixed = [_about(about[node], same) for node, _, same in drawn]
     frames = [
@@ -130,9 +118,33 @@ def taxonomy_chart(
         ids=[str(node) for node, _, _ in drawn],
         labels=[plain(short_name(about[node]["synset"])) for node, _, _ in drawn],
         parents=["" if above is None else str(above) for _, above, _ in drawn],
-        values=[0 if node in children else 1 for node, _, _ in drawn],
+        values=[0 if node in inner else 1 for node, _, _ in drawn],
         frames=frames,
     )
+
+
+def drawn_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[int, int | None, list[str]]]:
+    """The nodes that are drawn, parents before children: each with its parent, and the names it stands for as well.
+
+    Args:
+        nodes: as `taxonomy_chart`.
+    """
+    about = {row["synset_id"]: row for row in nodes}
+    parent_of = {number_: _drawn_parent(row, about) for number_, row in about.items()}
+    children: dict[int | None, list[int]] = {}
+    for number_, parent in parent_of.items():
+        children.setdefault(parent, []).append(number_)
+    drawn: list[tuple[int, int | None, list[str]]] = []
+    pending: list[tuple[int, int | None]] = [(root, None) for root in reversed(children.get(None, []))]
+    while pending:
+        node, above = pending.pop()
+        same = []
+        while above is not None and _stands_for_child(node, children, about):
+            same.append(about[node]["synset"])
+            (node,) = children[node]
+        drawn.append((node, above, same))
+        pending += [(child, node) for child in reversed(children.get(node, []))]
+    return drawn
 
 
 def _drawn_parent(row: Mapping[str, Any], about: Mapping[int, Mapping[str, Any]]) -> int | None:

@@ -1,6 +1,7 @@
 """A part of the taxonomy as a figure: every node a box, its hyponyms to the right, coloured by its best latent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,58 @@ def tree_figure(lines: Sequence[_Line], title: str, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    values = [None if line["f1_adjusted"] is None else max(0.0, line["f1_adjusted"]) for line in lines]
+    scale = ScalarMappable(Normalize(0, 1), colormaps["cividis"])
+    about = "adjusted F1 of the best latent; grey: none fires; ?: q > 0.01"
+    coloured = _Coloured(values, [_label(line) for line in lines], scale, _is_dark)
+    _draw(lines, coloured, (title, about), path)
+
+
+def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, path: Path) -> None:
+    """Draw the lines of a tree coloured by what an edit took away, and write it: red lost, blue gained.
+
+    Args:
+        lines: from `hsae.report.tree.tree_lines`, with `drop`; None is grey.
+        unit: of the drop, for people.
+        title: of the figure.
+        path: of the file, which ends in .png, .svg or .pdf.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    values = [line["drop"] for line in lines]
+    greatest = max((abs(value) for value in values if value is not None), default=0.0) or 1.0
+    labels = [f"{line['synset']} {line['drop']:+.2f}" if line["drop"] is not None else line["synset"] for line in lines]
+    shades = [None if value is None else (value / greatest + 1) / 2 for value in values]
+    scale = ScalarMappable(Normalize(-greatest, greatest), colormaps["RdBu_r"])
+
+    def is_dark(shade: float) -> bool:
+        return abs(shade - 0.5) > _DARK / 2
+
+    _draw(
+        lines,
+        _Coloured(shades, labels, scale, is_dark),
+        (title, f"{unit} lost; below 0: gained; grey: not defined"),
+        path,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Coloured:
+    """What stands in the boxes: places on the colours of the scale, 0 to 1, texts, and where the text is white."""
+
+    shades: Sequence[float | None]
+    labels: Sequence[str]
+    scale: ScalarMappable
+    is_dark: Callable[[float], bool]
+
+
+def _is_dark(shade: float) -> bool:
+    return shade < _DARK
+
+
+def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], path: Path) -> None:
+    """Draw with a title and a text beside the scale."""
     places = icicle(lines)
     n_leaves, n_levels = max(top + size for top, size in places), 1 + max(line["level"] for line in lines)
     inches = min(_MAX_INCHES, 1.2 + _LEAF_INCHES * n_leaves)
@@ -43,21 +96,20 @@ def tree_figure(lines: Sequence[_Line], title: str, path: Path) -> None:
     figure = Figure(figsize=(1.5 + _COLUMN_INCHES * n_levels, inches), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    scale = ScalarMappable(Normalize(0, 1), colormaps["cividis"])
-    for line, (top, size) in zip(lines, places, strict=True):
-        value = line["f1_adjusted"]
-        colour = _NO_LATENT if value is None else scale.cmap(max(0.0, value))
+    boxes = zip(lines, places, coloured.shades, coloured.labels, strict=True)
+    for line, (top, size), shade, label in boxes:
+        colour = _NO_LATENT if shade is None else coloured.scale.cmap(shade)
         axes.add_patch(Rectangle((line["level"], top), 1, size, facecolor=colour, edgecolor="white", linewidth=0.6))
         axes.text(
-            line["level"] + 0.02, top + size / 2, _label(line), fontsize=font, verticalalignment="center", clip_on=True,
-            color="white" if value is not None and value < _DARK else "black",
+            line["level"] + 0.02, top + size / 2, label, fontsize=font, verticalalignment="center", clip_on=True,
+            color="white" if shade is not None and coloured.is_dark(shade) else "black",
         )  # fmt: skip
     axes.set_xlim(0, n_levels)
     axes.set_ylim(n_leaves, 0)
     axes.set_axis_off()
-    axes.set_title(title, fontsize=9, loc="left")
-    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
-    bar.set_label("adjusted F1 of the best latent; grey: none fires; ?: q > 0.01", fontsize=8)
+    axes.set_title(texts[0], fontsize=9, loc="left")
+    bar = figure.colorbar(coloured.scale, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
+    bar.set_label(texts[1], fontsize=8)
     write_figure(figure, path)
 
 

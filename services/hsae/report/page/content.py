@@ -56,6 +56,7 @@ class Card:
         rows: rows of images; further kinds of images are further rows.
         values: its numbers.
         histogram: of its activations; None where they could not be read.
+        is_used: whether interventions found that the model uses it for its label.
     """
 
     anchor: str
@@ -68,6 +69,7 @@ class Card:
     rows: Sequence[ImageRow]
     values: Sequence[Value]
     histogram: ActivationHistogram | None
+    is_used: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class ReportContent:
         hero: figures of the first screen, by title.
         layers: figures of the layers, by title.
         pareto: figures of SAEs, by title.
+        edits: figures of what edits of latents took away, by title.
         abouts: a sentence about a figure, by title.
         taxonomy: the taxonomy; None where no node was scored.
         cards: latents.
@@ -137,4 +140,5 @@ class ReportContent:
     version: str
     unfinished: str = ""
     halves: str = ""
+    edits: Mapping[str, Figure] = field(default_factory=dict)
     abouts: Mapping[str, str] = field(default_factory=dict)

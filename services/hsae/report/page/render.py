@@ -47,7 +47,12 @@ def render_report(content: ReportContent) -> str:
 def _data(content: ReportContent) -> dict[str, Any]:
     """What the scripts of the page read."""
     figures: dict[str, Figure] = {}
-    for part, group in (("hero", content.hero), ("layers", content.layers), ("pareto", content.pareto)):
+    for part, group in (
+        ("hero", content.hero),
+        ("layers", content.layers),
+        ("pareto", content.pareto),
+        ("edits", content.edits),
+    ):
         for place, figure in enumerate(group.values()):
             figures[f"{part}-{place}"] = figure
     taxonomy = content.taxonomy

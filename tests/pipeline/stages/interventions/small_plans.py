@@ -12,10 +12,10 @@ QUICK = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
 def plan_interventions(service, settings, *, layers=(3,), sae=QUICK, tokens="cls", n_views=1, **changes):
-    request = small_request(
-        layers=layers, saes=(sae,), scoring=bare_scoring(), own={"intervene": settings}, split=SplitConfig(), **changes
-    )
-    extraction = request.extraction.model_copy(update={"tokens": tokens, "n_views": n_views})
+    hook = changes.pop("hook", "residual")
+    given = {"scoring": bare_scoring(), "own": {"intervene": settings}, "split": SplitConfig(), **changes}
+    request = small_request(layers=layers, saes=(sae,), **given)
+    extraction = request.extraction.model_copy(update={"tokens": tokens, "n_views": n_views, "hook": hook})
     return submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
 
 

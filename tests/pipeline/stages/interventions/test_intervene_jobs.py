@@ -61,7 +61,6 @@ def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service)
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"nodes": ("bird.n.99", "unicorn.n.01")}, "the data set has no node bird.n.99, unicorn.n.01: `hsae-admin"),
         ({"nodes": ("entity.n.01",)}, "entity.n.01 has all classes under it, so that nothing is outside"),
         ({"choose": "given", "latents": (5, 384)}, "latent 384 is of another SAE: this one has 384 latents, 0 to 383"),
         ({"start": "stored"}, "layer 3 has no stored tokens that a pass could start from: only cls of"),

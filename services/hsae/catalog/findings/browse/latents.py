@@ -7,6 +7,7 @@ from typing import Any
 from hsae.catalog.findings.browse.adjusted import beside_controls
 from hsae.catalog.findings.browse.nodes import contains
 from hsae.catalog.findings.browse.question import Question
+from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.queries.conditions import Row
 
 SORTS = {
@@ -49,6 +50,8 @@ class LatentList:
         least: the least values by the names of `SORTS`.
         max_density: the greatest share of images on which it fires.
         max_q: the greatest q-value at the label.
+        used: whether only latents that the model uses for their label fit.
+        min_effect: the least effect at the label.
         sort: one of `SORTS`.
         after: the sorted number, analysis and latent of the last row of the page before.
         limit: rows of a page.
@@ -61,6 +64,8 @@ class LatentList:
     least: dict[str, float]
     max_density: float | None = None
     max_q: float | None = None
+    used: bool = False
+    min_effect: float | None = None
     sort: str = "f1_adjusted"
     after: tuple[float, int, int] | None = None
     limit: int = 50
@@ -90,6 +95,7 @@ def latent_list(wanted: LatentList) -> Question:
                       OR EXISTS (SELECT FROM unnest(y.lemmas) w WHERE replace(w, ' ', '_') ILIKE :words)
                   UNION SELECT k.synset_id FROM dataset_class k WHERE replace(k.label, ' ', '_') ILIKE :words))"""
         values["words"] = contains(wanted.words.strip().replace(" ", "_"))
+    where += of_effects("l", values, only_used=wanted.used, min_effect=wanted.min_effect)
     if wanted.after is not None:
         where += f"""
               AND {key} <= :key AND ({key} < :key OR (l.analysis_id, l.latent) > (:after_analysis, :after_latent))"""
@@ -109,7 +115,8 @@ def latent_list(wanted: LatentList) -> Question:
         JOIN latent l ON l.analysis_id = p.analysis_id AND l.basis = :basis AND l.latent = p.latent
         JOIN analysis_input i ON i.analysis_id = l.analysis_id
         LEFT JOIN synset y ON y.id = l.label_synset_id{_STABILITY}"""  # noqa: S608 -- as above
-    return Question(beside_controls(rows, order="v.sorted_by DESC, v.analysis_id, v.latent"), values)
+    order = "v.sorted_by DESC, v.analysis_id, v.latent"
+    return Question(with_label_effects(beside_controls(rows, order=order), order=order), values)
 
 
 def one_latent(analysis: int, basis: str, latent: int) -> Question:
@@ -129,7 +136,7 @@ def one_latent(analysis: int, basis: str, latent: int) -> Question:
         LEFT JOIN synset h ON h.id = l.lch_synset_id{_STABILITY}
         WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = :latent"""  # noqa: S608 -- ours
     values = {"analysis": analysis, "basis": basis, "latent": latent}
-    return Question(beside_controls(query, order="v.latent"), values)
+    return Question(with_label_effects(beside_controls(query, order="v.latent"), order="v.latent"), values)
 
 
 def nodes_of_latent(analysis: int, basis: str, latent: int, *, limit: int) -> Question:

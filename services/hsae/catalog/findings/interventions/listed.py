@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from hsae.catalog.queries.conditions import Row, of_scores
 from hsae.catalog.queries.score_filter import ScoreFilter
 
-InterventionTable = Literal["edits", "contrasts", "distances", "effects", "readouts"]
-"""What can be listed: figures of merit, controls, distance curves, single nodes, unedited readouts."""
+InterventionTable = Literal["edits", "contrasts", "distances", "effects", "readouts", "labels", "steerability"]
+"""What can be listed: figures of merit, controls, distance curves, single nodes, unedited readouts; latents one by one:
+at their labels, and as steering."""
 TABLES: tuple[InterventionTable, ...] = get_args(InterventionTable)
 
 _EDIT = "e.synset_id AS target_id, t.name AS target, e.arm, e.draw, e.dose"
@@ -44,6 +45,11 @@ _LISTED: dict[InterventionTable, _Listed] = {
         "v.number, v.readout, v.distance, v.synset",
     ),
     "readouts": _Listed("NULL::bigint AS synset_id", "intervention_readout", "", "v.readout"),
+    "labels": _Listed("y.name AS synset", "latent_effect", _NODE, "v.readout, v.effect DESC NULLS LAST, v.latent"),
+    "steerability": _Listed(
+        "NULL::bigint AS synset_id", "intervention_steerability", "",
+        "v.readout, v.amount, array_position(ARRAY['latents', 'neurons', 'random'], v.units)",
+    ),
 }  # fmt: skip
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import InterventionSet
+from hsae.catalog.queries.known_names import require_nodes
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
@@ -48,7 +51,7 @@ class InterveneRequest(StageRequest):
     @property
     def key(self) -> str:
         """Key of the set. The analysis' key stands for model, layer, images, split and SAE."""
-        content = {"analysis": self.analysis_key, "intervene": self.intervene.model_dump(mode="json")}
+        content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields()}
         return artifact_key("interventions", INTERVENE_FORMAT, content)
 
     @property
@@ -72,18 +75,19 @@ class InterveneStage(Stage[InterveneRequest]):
     table = InterventionSet
 
     def is_wanted(self, own: Mapping[str, FrozenModel]) -> bool:
-        """Only if the settings name nodes."""
+        """Only if the settings name nodes, or ask for latents one by one."""
         given = own.get(self.kind)
-        return isinstance(given, InterveneSettings) and bool(given.nodes)
+        return isinstance(given, InterveneSettings) and given.is_asked
 
     def ask(self, asked: Asked) -> InterveneRequest:
         """Interventions on the SAE's latents, on the images that were scored."""
         (layer,) = asked.layers
         apart, settings = asked.apart, asked.settings(InterveneSettings)
+        asked.require_stream("interventions edit", "--intervene")
         if settings.n_edits > MAX_EDITS:
             raise UserError(
-                f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses), more than {MAX_EDITS}:"
-                " ask for fewer nodes, doses or draws of random latents"
+                f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses, and latents one by one),"
+                f" more than {MAX_EDITS}: ask for fewer nodes, doses, latents or draws of random ones"
             )
         return InterveneRequest(
             analysis_key=asked.one_key("analyze"),
@@ -96,6 +100,10 @@ class InterveneStage(Stage[InterveneRequest]):
             intervene=settings,
             split=asked.division,
         )
+
+    def check_names(self, asked: Asked, session: Session) -> None:
+        """The nodes are of the scored images."""
+        require_nodes(session, asked.scored.id, asked.settings(InterveneSettings).nodes)
 
     def title(self, asked: Asked) -> str:
         """On which latents of which SAE, and for which nodes."""

@@ -1,6 +1,6 @@
 """The content of a study file, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -173,13 +173,13 @@ def read_spec(path: Path) -> StudySpec:
     return spec if spec.name is not None else spec.model_copy(update={"name": path.stem})
 
 
-def read_block(path: Path, kind: str, *, needed: str) -> Any:
-    """The settings of one stage: a file's block of that name, or else the whole file. Raises as `read_spec`."""
+def read_block(path: Path, kind: str, *, needed: Sequence[str]) -> Any:
+    """The settings of one stage, one of `needed` among them: a file's block, or all of it. Raises as `read_spec`."""
     try:
         content = load_yaml(path)
         block = content.get(kind, content) if isinstance(content, Mapping) else content
-        if not isinstance(block, Mapping) or not block.get(needed):
-            raise UserError(f"{kind}.{needed} is missing: docs/submit.md shows a study file")
+        if not isinstance(block, Mapping) or not any(block.get(name) for name in needed):
+            raise UserError(f"{kind}.{' or '.join(needed)} is missing: docs/submit.md shows a study file")
         fields: dict[str, Any] = {kind: (own_settings()[kind], ...)}
         return create_model("Block", **fields).model_validate({kind: block}).__dict__[kind]
     except (ValidationError, UserError) as error:

@@ -45,7 +45,11 @@ class Arm:
 
 
 class ArmMaker:
-    """Chooses latents and makes the edits."""
+    """Chooses latents and makes the edits.
+
+    Attributes:
+        z: the latents' activations on the images that select.
+    """
 
     def __init__(
         self, settings: InterveneSettings, context: StageContext, scene: Scene, streams: Streams, places: TokenPlaces
@@ -57,7 +61,7 @@ class ArmMaker:
         self._streams = streams
         self._places = places
         selected = np.flatnonzero(scene.wanted(scene.parts.select)[scene.latents.images])
-        self._z = scene.latents.z[selected]
+        self.z = scene.latents.z[selected]
         self._select_labels = scene.labels[scene.latents.images[selected]]
 
     def arms(self, probe: LinearReadout | None) -> list[Arm]:
@@ -70,10 +74,10 @@ class ArmMaker:
             UserError: a node has no latent, a latent is of another SAE, or a control cannot be learnt.
         """
         scene, settings = self._scene, self._settings
-        uses = [LatentUse.of(self._z, scene.is_inside(node)[self._select_labels]) for node in scene.nodes]
+        uses = [LatentUse.of(self.z, scene.is_inside(node)[self._select_labels]) for node in scene.nodes]
         chosen = self._chosen(uses, probe)
         images, x = np.empty(0, np.int64), np.empty((0, scene.sae.d_model), np.float32)
-        if set(settings.controls) - {"random"}:
+        if scene.nodes and set(settings.controls) - {"random"}:
             images, x = read_plain_rows(self._context, scene.manifest, scene.wanted(scene.parts.train))
         train_labels = scene.labels[images]
         norms = scene.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
@@ -100,7 +104,7 @@ class ArmMaker:
             check_latents(list(settings.latents), scene.sae.n_latents)
             return [np.array(sorted(set(settings.latents)), np.int64)] * len(scene.nodes)
         if settings.choose == "label":
-            ranked = self._labels()
+            ranked = self.ranked_labels()
             under = [{descendant for descendant, at in self._pairs() if at == node} for node in scene.nodes]
             return [
                 labelled_latents(
@@ -114,7 +118,7 @@ class ArmMaker:
             for score, use, node in zip(scores, uses, scene.nodes, strict=True)
         ]
 
-    def _labels(self) -> list[tuple[int, int]]:
+    def ranked_labels(self) -> list[tuple[int, int]]:
         """Every labelled latent and the node of its label, the surest first."""
         query = f"""
             SELECT l.latent, y.wnid FROM latent l JOIN synset y ON y.id = l.label_synset_id
@@ -167,7 +171,7 @@ class ArmMaker:
         quantile = self._settings.quantile
         if quantile is None:
             return np.ones(len(latents), np.float32)
-        columns = self._z.tocsc()[:, latents]
+        columns = self.z.tocsc()[:, latents]
         fired = [columns.data[columns.indptr[at] : columns.indptr[at + 1]] for at in range(len(latents))]
         return np.array([np.quantile(each, quantile) if len(each) else 0.0 for each in fired], np.float32)
 

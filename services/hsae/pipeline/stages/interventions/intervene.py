@@ -18,6 +18,7 @@ from hsae.pipeline.inputs.stored import node_ids
 from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.interventions.arms import ArmMaker, through_sae
+from hsae.pipeline.stages.interventions.label_effects import effect_rows, label_edits
 from hsae.pipeline.stages.interventions.rows import (
     EditRows,
     Results,
@@ -28,6 +29,7 @@ from hsae.pipeline.stages.interventions.rows import (
     table_of,
 )
 from hsae.pipeline.stages.interventions.scene import Scene, read_scene, some_images
+from hsae.pipeline.stages.interventions.steerability import steerability_rows
 from hsae.pipeline.stages.interventions.streams import Streams
 
 log = logging.getLogger(__name__)
@@ -48,16 +50,28 @@ def intervene(request: InterveneRequest, context: StageContext) -> Json:
     places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
     streams = Streams(request, context, scene, places)
     readouts, probe, n_train = _train_readouts(request, context, scene, streams)
-    arms = ArmMaker(settings, context, scene, streams, places).arms(probe)
-    log.info("%d edits of %d images, read by %s", len(arms), len(scene.parts.score), ", ".join(settings.readouts))
-    planned = [through_sae(scene.sae, request.layer, places), *(arm.planned for arm in arms)]
+    maker = ArmMaker(settings, context, scene, streams, places)
+    arms = maker.arms(probe)
+    alone = label_edits(settings, scene, maker, request.layer, places)
+    planned = [through_sae(scene.sae, request.layer, places), *(arm.planned for arm in arms), *alone.planned]
+    log.info("%d edits of %d images, read by %s", len(planned), len(scene.parts.score), ", ".join(settings.readouts))
     reader = Reader(request.layer, streams.last, streams.rows, readouts, scene.tree)
     measured = measure(_scored(scene, streams, context), planned, reader, check=context.check)
     with context.reading() as session:
         ids = node_ids(session, request.dataset.id, scene.taxonomy)
     results = Results(settings, scene, arms, measured, ids)
     of_edits = edit_rows(results)
+    tables = {
+        "intervention_readout": readout_rows(results),
+        "intervention_distance": of_edits.distances,
+        "intervention_contrast": contrast_rows(results, of_edits),
+        "latent_effect": effect_rows(alone, measured.after[1 + len(arms) :], measured, scene, settings, ids),
+    }
     context.check()
+    if settings.steer:
+        tables["intervention_steerability"] = steerability_rows(
+            settings, context, scene, streams, maker, reader, places
+        )
     row = InterventionSet(
         key=request.key,
         analysis_id=scene.analysis_id,
@@ -67,7 +81,7 @@ def intervene(request: InterveneRequest, context: StageContext) -> Json:
         n_train=n_train,
         start="stored" if streams.from_stored else "images",
     )
-    return _publish(context, row, results, of_edits)
+    return _publish(context, row, of_edits, tables)
 
 
 def _train_readouts(
@@ -106,19 +120,14 @@ def _scored(scene: Scene, streams: Streams, context: StageContext) -> Iterator[S
         context.progress(n_done, n_all, INTERVENE.unit)
 
 
-def _publish(context: StageContext, row: InterventionSet, results: Results, of_edits: EditRows) -> Json:
+def _publish(context: StageContext, row: InterventionSet, of_edits: EditRows, tables: dict[str, list[Row]]) -> Json:
     with context.transaction() as session:
         session.add(row)
         session.flush()
-        tables: list[tuple[str, list[Row]]] = [
-            ("intervention_readout", readout_rows(results)),
-            ("intervention_distance", of_edits.distances),
-            ("intervention_contrast", contrast_rows(results, of_edits)),
-        ]
         for each in of_edits.interventions:
             session.add(Intervention(intervention_set_id=row.id, **_without_nan(each)))
         session.flush()
-        for name, rows in tables:
+        for name, rows in tables.items():
             if rows:
                 _copy(session, name, table_of(rows), row.id)
         if of_edits.effects:

@@ -118,7 +118,7 @@ def contrast_rows(results: Results, of_edits: EditRows) -> list[Row]:
     """Rows of intervention_contrast: each node and control, and each control over all nodes."""
     settings, scene = results.settings, results.scene
     found: list[Row] = []
-    for readout in settings.readouts:
+    for readout in settings.readouts if scene.nodes else ():
         for control in settings.controls:
             of_nodes = [_contrast(results, of_edits, readout, control, node) for node in scene.nodes]
             found += [

@@ -12,6 +12,7 @@ from hsae.catalog import Analysis, Sae
 from hsae.datasets.split import split_images, split_scored_images
 from hsae.errors import UserError
 from hsae.hierarchy.probes.image_parts import split_by_class, stratified_split
+from hsae.interventions.config import InterveneSettings
 from hsae.interventions.effects import Tree
 from hsae.pipeline.inputs.image_split import WantedImages
 from hsae.pipeline.inputs.labels import listed_labels
@@ -22,7 +23,7 @@ from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
-from hsae.split_config import ScoreSplit
+from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.activations import ActivationManifest
 from hsae.store.keys import weights_key
 from hsae.store.tensors import get_tensors
@@ -114,7 +115,7 @@ def read_scene(request: InterveneRequest, context: StageContext) -> Scene:
         raise UserError(SEVERAL_CLASSES)
     latents = get_latent_activations(context.store, analysis.key, analysis.activations_sha256)
     tree = Tree.of(taxonomy)
-    parts = _parts(request, listing, labels, latents.images)
+    parts = parts_of(request.intervene, request.split, listing, labels, latents.images)
     nodes = _nodes(request.intervene.nodes, taxonomy)
     _check_images(nodes, taxonomy, tree, labels, parts)
     return Scene(
@@ -122,15 +123,18 @@ def read_scene(request: InterveneRequest, context: StageContext) -> Scene:
     )  # fmt: skip
 
 
-def _parts(
-    request: InterveneRequest, listing: pa.Table, labels: Int64[np.ndarray, "n_listed"], analysed: np.ndarray
+def parts_of(
+    settings: InterveneSettings,
+    split: SplitConfig | ScoreSplit | None,
+    listing: pa.Table,
+    labels: Int64[np.ndarray, "n_listed"],
+    analysed: np.ndarray,
 ) -> Parts:
-    """The parts, of images that could be read, and at most as many as the settings say.
+    """The parts, of images that could be read (`analysed`), and at most as many as the settings say.
 
     Where another data set trains, or in-sample, the images that select also train the readouts; in-sample a quarter of
     every class is scored, as the probes do.
     """
-    settings, split = request.intervene, request.split
     is_there = np.zeros(len(labels), np.bool_)
     is_there[analysed] = True
     if split is None:

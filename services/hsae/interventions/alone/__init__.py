@@ -1,0 +1,1 @@
+"""Latents one by one: is each used for its label, and how far does it steer."""
