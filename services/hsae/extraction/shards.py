@@ -1,7 +1,8 @@
 """One pass of a backbone over a range of images: the activations of every layer asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int16, Int32
@@ -11,7 +12,7 @@ from hsae.backbones.backbone import Backbone
 from hsae.datasets import ImageSource, SkippedImage
 from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
-from hsae.extraction.batches import iterate_batches
+from hsae.extraction.batches import Batch, iterate_batches
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.held_batch import HeldBatch, n_rows_of_image
 from hsae.extraction.patch_sample import drawn_patches
@@ -43,6 +44,7 @@ def extract_shard(
     *,
     on_batch: Callable[[int], None],
     spare_memory: bool = False,
+    batches: Iterator[Batch] | None = None,
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
@@ -55,6 +57,7 @@ def extract_shard(
         extraction: tokens, stored type, views and batches.
         on_batch: called with the number of images of the range that are through; may raise to stop.
         spare_memory: hold as little as possible on the device; slower, with the same bits.
+        batches: where the batches of `listed` come next, from `batches_of_ranges`; None: they are read for this call.
 
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
@@ -68,8 +71,11 @@ def extract_shard(
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
     n_done = n_rows = 0
+    if batches is None:
+        batches = iterate_batches(backbone, source, listed, extraction)
+    n_batches = -(-len(listed) // extraction.batch_size)
     with same_bits(backbone.device):
-        for batch in iterate_batches(backbone, source, listed, extraction):
+        for batch in islice(batches, n_batches):
             skipped.extend(batch.skipped)
             n_done += len(batch.images) + len(batch.skipped)
             for view, pixel_values in enumerate(batch.views):
