@@ -16,9 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.datasets import source_at
+from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.errors import UserError
 from hsae.extraction.background import OneBehind
 from hsae.extraction.batches import Batch, batches_of_ranges
+from hsae.extraction.precision_check import precision_checked
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.inputs.stored import read_listing
@@ -102,10 +104,13 @@ class _Pass:
             precision=request.extraction.precision,
             hook=request.extraction.hook,
         )
+        if request.extraction.precision == "bfloat16" and context.device.type == "cpu" and not processor_has_bfloat16():
+            log.warning("this worker's processor has no instructions for bfloat16: the passes will be slow")
         n_done = self.n_listed - sum(map(len, missing.values()))
         source = source_at(request.dataset.root)
         ahead = batches_of_ranges(backbone, source, list(missing.values()), request.extraction)
-        with OneBehind() as behind, closing(ahead) as batches:
+        batches = precision_checked(ahead, backbone, request.extraction)
+        with OneBehind() as behind, closing(ahead):
 
             def on_batch(n_of_shard: int) -> None:
                 context.progress(n_done + n_of_shard, self.n_listed, EXTRACT.unit)
@@ -213,6 +218,7 @@ def _publish(
             tokens=request.extraction.tokens,
             dtype=request.extraction.dtype,
             precision=request.extraction.precision,
+            hook=request.extraction.hook,
             d_model=request.model.shape(layer, request.extraction.hook).width,
             n_rows=n_rows,
             n_images=n_listed,
