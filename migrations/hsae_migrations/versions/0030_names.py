@@ -1,4 +1,4 @@
-"""Names by text: words for latents, and how many agree with their labels."""
+"""Names by text: words for latents, and how many agree with their labels; readouts may be zero-shot."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,9 +8,17 @@ down_revision = "0029"
 branch_labels = None
 depends_on = None
 
+_OF_READOUTS = (
+    "intervention_readout", "intervention", "intervention_effect", "intervention_distance", "intervention_contrast"
+)  # fmt: skip
+_BEFORE = "probe (linear), knn (nearest neighbours) or classifier (the model's own)"
+_READOUT = "probe (linear), knn (nearest neighbours), classifier (the model's own) or zero_shot (nearest text)"
+
 
 def upgrade() -> None:
     """Apply."""
+    for table in _OF_READOUTS:
+        op.alter_column(table, "readout", comment=_READOUT, existing_comment=_BEFORE)
     op.create_table(
         "name_set",
         sa.Column("id", sa.BigInteger(), autoincrement=True, nullable=False, comment="primary key"),
@@ -135,3 +143,5 @@ def downgrade() -> None:
     op.drop_table("latent_name")
     op.drop_table("name_set")
     op.execute("DELETE FROM job WHERE kind = 'names'")
+    for table in _OF_READOUTS:
+        op.alter_column(table, "readout", comment=_BEFORE, existing_comment=_READOUT)

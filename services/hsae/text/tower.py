@@ -61,6 +61,11 @@ class TextTower:
         model.vision_model = nn.Identity()  # its memory is needed elsewhere
         return cls(model.eval().requires_grad_(False).to(device), load_tokenizer(text_model), text_model, device)
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines of images and texts."""
+        return float(self._model.logit_scale.exp())
+
     def knows(self, word: str) -> bool:
         """Whether the tokenizer knows a part of the word; one that writes unknown words in letters knows all."""
         return knows(self._tokenizer, word)

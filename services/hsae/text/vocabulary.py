@@ -84,7 +84,7 @@ def known_entries(vocabulary: Vocabulary, knows: Callable[[str], bool], model: s
     for entry in vocabulary:
         synonyms = tuple(synonym for synonym in entry.synonyms if knows(synonym))
         if synonyms:
-            word = entry.word if entry.word in (*synonyms, entry.word.replace("_", " ")) else synonyms[0]
+            word = entry.word if _plain(entry.word) in synonyms else synonyms[0]
             found.append(Entry(word, synonyms, entry.gloss, entry.node))
     if not found:
         shown = ", ".join(entry.word for entry in vocabulary[:3])

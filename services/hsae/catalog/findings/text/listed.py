@@ -31,7 +31,7 @@ _LISTED: dict[NameTable, _Listed] = {
         """
             LEFT JOIN synset y ON y.id = x.synset_id
             LEFT JOIN latent l ON l.analysis_id = s.analysis_id AND l.basis = 'sae' AND l.latent = x.latent
-            LEFT JOIN synset t ON t.id = l.label_synset_id
+            LEFT JOIN synset t ON t.id = l.label_synset_id AND l.label_f1 > 0
         """,
         "v.score DESC, v.layer, v.name_set_id, v.latent",
     ),

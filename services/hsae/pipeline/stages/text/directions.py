@@ -10,9 +10,6 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.hooks.names import EMBEDDING
-from hsae.backbones.inspection import inspect_backbone
-from hsae.backbones.spec import BackboneSpec
 from hsae.datasets import source_at
 from hsae.errors import UserError
 from hsae.extraction.batches import Batch, iterate_batches
@@ -21,6 +18,7 @@ from hsae.interventions.edits import TokenPlaces
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.text.names import NAME, NameRequest
 from hsae.pipeline.stages.context import StageContext
+from hsae.pipeline.stages.text.embedding import load_embedding
 from hsae.sae.model import SparseAutoencoder
 from hsae.text.effects import EffectOf, Effects, EmbeddedPass, add_effects
 
@@ -128,11 +126,7 @@ class Looking:
         return Directions(vectors, n_images)
 
     def _embedding_of(self, name: str, revision: str) -> Backbone:
-        cache = self._context.settings.model_cache
-        spec: BackboneSpec = inspect_backbone(name, revision=revision, cache_dir=cache, hook=EMBEDDING)
-        return Backbone.load(
-            spec, layers=(spec.n_layers - 1,), device=self._context.device, cache_dir=cache, hook=EMBEDDING
-        )
+        return load_embedding(name, revision, self._context.device, self._context.settings.model_cache)
 
     def _batches(self, backbone: Backbone, images: Int64[np.ndarray, "n"]) -> Iterator[Batch]:
         """The images in the listing's order; those that cannot be read are left out."""
