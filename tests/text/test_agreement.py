@@ -47,9 +47,9 @@ def test_counts_by_hand_and_the_null_of_all_permutations(taxonomy):
         of_word = np.array(permuted)
         heights = agreement_heights(of_word[words[:5]], labels[:5], common)
         every.append([(heights <= height).sum() for height in range(4)])
-    every = np.array(every)
-    np.testing.assert_allclose(found.null_mean, every.mean(axis=0), atol=0.1)
-    np.testing.assert_allclose(found.p, (every >= [3, 5, 5, 5]).mean(axis=0), atol=0.03)
+    counts = np.array(every)
+    np.testing.assert_allclose(found.null_mean, counts.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(found.p, (counts >= [3, 5, 5, 5]).mean(axis=0), atol=0.03)
     assert (found.null_low <= found.null_mean).all()
     assert (found.null_mean <= found.null_high).all()
 

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from hsae.backbones.loading.transformers_models import only_errors_logged
 from hsae.backbones.sources import with_weights
 from hsae.errors import UserError
 from hsae.text.models import TextModel
@@ -42,16 +43,22 @@ class TextTower:
         import transformers  # here, because the import takes seconds
 
         folder = with_weights(text_model.name, text_model.revision, cache_dir=cache_dir)
-        try:
-            model, report = transformers.AutoModel.from_pretrained(
-                folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
-                local_files_only=True, output_loading_info=True,
-            )  # fmt: skip
-        except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"the text tower of {text_model.name} cannot be loaded ({reason}): fetch the model again"
-            ) from error
+        with only_errors_logged():
+            try:
+                model, report = transformers.AutoModel.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    attn_implementation="sdpa",
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+            except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"the text tower of {text_model.name} cannot be loaded ({reason}): fetch the model again"
+                ) from error
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("vision_model."))
         if missing or not hasattr(model, "get_text_features"):  # transformers would go on with random values
             raise UserError(
