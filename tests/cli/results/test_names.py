@@ -45,7 +45,9 @@ def named(make_service):
     service = make_service()
     register_small(service, n_classes=N_CLASSES)
     for method in METHODS:
-        assert set(run_jobs(service, plan_names(service, method))) == {"succeeded"}
+        assert set(run_jobs(service, plan_names(service, method), "extract", "train", "analyze", "names")) == {
+            "succeeded"
+        }
     return service
 
 
