@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from hsae.demo import backbone_folder, clip_folder
-from hsae.errors import UserError
+from hsae.errors import ServiceError, UserError
 from hsae.text.models import find_text_model
 from hsae.text.tower import TextTower
 
@@ -80,6 +80,19 @@ def test_missing_and_changed_files_are_one_line(tmp_path, text_model):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="has no tokenizer"):
         find_text_model(str(folder))
+
+
+def test_a_model_in_the_hub_s_cache_is_known_by_its_commit(tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--somebody--tiny-clip"
+    shutil.copytree(clip_folder(), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    found = find_text_model("somebody/tiny-clip", cache_dir=tmp_path)
+    assert (found.name, found.revision, found.tokenizer) == ("somebody/tiny-clip", commit, "")
+    (repository / "snapshots" / commit / "tokenizer.json").unlink()
+    with pytest.raises((ServiceError, UserError), match="tokenizer"):
+        find_text_model("somebody/tiny-clip", cache_dir=tmp_path)
 
 
 def test_weights_without_text_tower_are_one_line(tmp_path):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsae.backbones.names import library_of
-from hsae.backbones.sources import CONFIG_FILE, checksum, find, first_hub_file, read_json
-from hsae.errors import UserError
+from hsae.backbones.sources import CONFIG_FILE, Source, checksum, find, first_hub_file, read_json
+from hsae.errors import ServiceError, UserError
 
 TEXT_TYPES = ("clip", "siglip", "siglip2")
 """Types of `transformers` whose images and texts have embeddings in one space."""
@@ -64,11 +64,7 @@ def find_text_model(
     if is_local:
         files = [source.folder / file for file in _TOKENIZER_FILES if (source.folder / file).is_file()]
     else:
-        found = (
-            first_hub_file(source.name, (file,), commit=source.revision, cache_dir=cache_dir)
-            for file in _TOKENIZER_FILES
-        )
-        files = [path for path in found if path is not None]
+        files = _hub_tokenizer(source, cache_dir)
     if not _VOCABULARIES & {path.name for path in files}:
         raise UserError(f"{name} has no tokenizer ({' or '.join(sorted(_VOCABULARIES))}): add the one of the model")
     own = checksum(files) if is_local else ""
@@ -76,3 +72,20 @@ def find_text_model(
         raise UserError(f"the tokenizer in {source.folder} is another one than at submit: put it back, or submit anew")
     model_type = str(read_json(source.folder / CONFIG_FILE)["model_type"])
     return TextModel(source.name, source.revision, model_type, own, source.folder)
+
+
+def _hub_tokenizer(source: Source, cache_dir: Path | None) -> list[Path]:
+    """The tokenizer's files of a hub model; without a connection those of the cache, if the words are among them."""
+    found: list[Path] = []
+    unreachable: ServiceError | None = None
+    for file in _TOKENIZER_FILES:
+        try:
+            path = first_hub_file(source.name, (file,), commit=source.revision, cache_dir=cache_dir)
+        except ServiceError as error:
+            unreachable = error
+            continue
+        if path is not None:
+            found.append(path)
+    if unreachable is not None and not _VOCABULARIES & {path.name for path in found}:
+        raise unreachable
+    return found
