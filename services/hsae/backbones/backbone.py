@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL
 from hsae.backbones.hooks.places import block_paths, place_of
 from hsae.backbones.hooks.selection import all_tokens, selected
 from hsae.backbones.inputs import pair
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
+from hsae.backbones.passes.given_stream import giving_stream
 from hsae.backbones.passes.measured_parts import MeasuredParts
 from hsae.backbones.passes.restarted_pass import RecordedPass, recorded_pass
 from hsae.backbones.passes.traced_pass import TracedPass, traced_pass
@@ -193,6 +194,18 @@ class Backbone:
         recorded = recorded_pass(self._model, blocks, images, options, self.layers)
         all_tokens(recorded.streams[self.layers[-1]], self.shape(self.layers[-1]), self.spec.name)
         return recorded
+
+    def embedding_of(self, stream: Float[Tensor, "batch n_all d_model"]) -> Float[Tensor, "batch width"]:
+        """The image's embedding where the last block gives this stream.
+
+        Only of a backbone that was loaded at the hook point `embedding`.
+        """
+        if self.hook != EMBEDDING:
+            raise ValueError(f"the backbone was loaded at {self.hook}, which is no embedding")
+        blocks = [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
+        blank = torch.zeros(len(stream), 3, *self._preprocessing.image_size)
+        with giving_stream(blocks, stream.to(self.device, self._dtype)):
+            return self.activations(blank, "cls")[self.layers[-1]][:, 0]
 
     def _stream_of(self, who: str, pixel_values: Tensor) -> tuple[nn.ModuleList, Tensor, dict[str, Any]]:
         """The blocks, and the images and further arguments of a pass, for what needs the stream between blocks."""
