@@ -1,5 +1,6 @@
 """Rows that are streamed: found by their numbers, split as in memory, sampled within bounds, read window by window."""
 
+import sys
 import threading
 
 import pytest
@@ -141,6 +142,34 @@ def test_batches_are_those_of_the_order_from_any_step_on(window_shards, batch_si
             for step in range(first, n_steps):
                 assert reading.batch(step).flatten().tolist() == expected_batch(order, step)
     assert not any(thread.name == "windows" for thread in threading.enumerate())
+
+
+def test_an_order_may_be_asked_by_several_threads():
+    """It remembers the last pass that was asked for; another thread may ask for another one meanwhile."""
+    order = WindowOrder(torch.full((6,), 4), 2, 5, seed=3)
+    windows = [range(epoch * order.windows_per_epoch, (epoch + 1) * order.windows_per_epoch) for epoch in range(2)]
+    steps = [range(epoch * order.batches_per_epoch, (epoch + 1) * order.batches_per_epoch) for epoch in range(2)]
+
+    def found(epoch: int) -> list[object]:
+        return [[order.shards(window) for window in windows[epoch]], [order.pieces(step) for step in steps[epoch]]]
+
+    expected = [found(epoch) for epoch in range(2)]
+    differ = []
+
+    def ask(epoch: int) -> None:
+        differ.extend(1 for _ in range(200) if found(epoch) != expected[epoch])
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(epoch,)) for epoch in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not differ
 
 
 def test_at_most_two_windows_are_held_and_none_is_read_twice_a_pass():

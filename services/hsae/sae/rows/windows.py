@@ -9,6 +9,7 @@ the step (Philox), so no state is saved or restored.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -24,11 +25,19 @@ class Piece(NamedTuple):
     stop: int
 
 
+class _Pass(NamedTuple):
+    """One pass over the rows: the shards of each of its windows, and where the rows of each end in its order."""
+
+    epoch: int
+    windows: list[list[int]]
+    ends: npt.NDArray[np.int64]
+
+
 class WindowOrder:
     """The windows of every pass over the training rows, and the batches that are cut from them.
 
     A window is known by its number, counted on from pass to pass. A pass drops the `n_rows % batch_size` rows at the
-    end of its order, which are other rows in every pass; every other row comes exactly once.
+    end of its order, which are other rows in every pass; every other row comes exactly once. Several threads may ask.
     """
 
     def __init__(self, rows_per_shard: Int64[Tensor, "n_shards"], window_shards: int, batch_size: int, seed: int):
@@ -48,9 +57,7 @@ class WindowOrder:
         self.n_rows = int(rows_per_shard.sum())
         self.batches_per_epoch = self.n_rows // batch_size
         self.windows_per_epoch = -(-len(self._shards) // window_shards)
-        self._epoch = -1
-        self._drawn: list[list[int]] = []
-        self._ends = np.empty(0, dtype=np.int64)
+        self._last = _Pass(-1, [], np.empty(0, dtype=np.int64))
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -60,8 +67,8 @@ class WindowOrder:
 
     def shards(self, window: int) -> list[int]:
         """The shards of a window, in the order in which they are read."""
-        self._draw(window // self.windows_per_epoch)
-        return self._drawn[window % self.windows_per_epoch]
+        epoch, number = divmod(window, self.windows_per_epoch)
+        return self._drawn(epoch).windows[number]
 
     def row_order(self, window: int) -> Int64[Tensor, "n_rows"]:
         """The order of a window's rows: at each place, the number of a row among those of its shards in their order."""
@@ -72,23 +79,26 @@ class WindowOrder:
     def pieces(self, step: int) -> list[Piece]:
         """Where the rows of a step's batch (counted from 0) stand, in their order."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        self._draw(epoch)
+        ends = self._drawn(epoch).ends
         start, stop = position * self.batch_size, (position + 1) * self.batch_size
         found = []
-        number = int(np.searchsorted(self._ends, start, side="right"))
+        number = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
-            begin = int(self._ends[number - 1]) if number else 0
-            end = min(stop, int(self._ends[number]))
+            begin = int(ends[number - 1]) if number else 0
+            end = min(stop, int(ends[number]))
             found.append(Piece(epoch * self.windows_per_epoch + number, start - begin, end - begin))
             start = end
             number += 1
         return found
 
-    def _draw(self, epoch: int) -> None:
-        if epoch == self._epoch:
-            return
+    def _drawn(self, epoch: int) -> _Pass:
+        """The pass, as one value: another thread may ask for another pass at any time."""
+        last = self._last
+        if last.epoch == epoch:
+            return last
         order = self._shards[generator(self._seed, epoch).permutation(len(self._shards))].tolist()
         size = self._window_shards
-        self._drawn = [order[start : start + size] for start in range(0, len(order), size)]
-        self._ends = np.cumsum([int(self._rows_per_shard[shards].sum()) for shards in self._drawn])
-        self._epoch = epoch
+        windows = [order[start : start + size] for start in range(0, len(order), size)]
+        ends = np.cumsum([int(self._rows_per_shard[shards].sum()) for shards in windows])
+        self._last = drawn = _Pass(epoch, windows, ends)
+        return drawn
