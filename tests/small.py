@@ -154,6 +154,8 @@ _RESULTS = {
     " ON s.id = v.intervention_set_id JOIN synset y ON y.id = v.synset_id ORDER BY 1, v.readout, v.latent",
     "steerability": "SELECT s.key, v.* FROM intervention_steerability v JOIN intervention_set s"
     " ON s.id = v.intervention_set_id ORDER BY 1, v.readout, v.units, v.amount",
+    "name sets": "SELECT a.key, v.* FROM name_set v JOIN analysis a ON a.id = v.analysis_id ORDER BY 1, v.key",
+    "names": "SELECT s.key, v.* FROM latent_name v JOIN name_set s ON s.id = v.name_set_id ORDER BY 1, v.latent",
     "probes": "SELECT * FROM class_probe ORDER BY key",
     "levels": "SELECT p.key, v.* FROM class_probe_level v JOIN class_probe p ON p.id = v.class_probe_id"
     " ORDER BY 1, v.level",
@@ -181,6 +183,7 @@ _IDS = {
     "class_probe_id",
     "map_set_id",
     "intervention_set_id",
+    "name_set_id",
     "activation_set_id",
     "dataset_id",
     "job_id",

@@ -1,5 +1,8 @@
 """Stored activations by ranges of rows: the right rows, and no shard that is not needed."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +98,13 @@ def test_what_cannot_be_asked_for(study, acts):
         study.activations(layer=2)
     with pytest.raises(hsae.UserError, match="a block of 0 rows holds none"):
         next(acts.blocks(0))
+
+
+def test_the_lines_of_the_page_with_hsae(workspace, acts, monkeypatch):
+    page = Path(__file__).parents[2] / "docs/activations.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    monkeypatch.setattr(hsae, "open", lambda: workspace)
+    found: dict[str, object] = {}
+    exec(code, found)  # noqa: S102 - the page's own lines
+    assert repr(found["acts"]) == repr(acts)
+    assert acts.hook == "residual"

@@ -88,6 +88,22 @@ def test_tokens(pictures):
     np.testing.assert_allclose(z.toarray(), each.max(1))
 
 
+def test_hook_points(pictures):
+    given: Any = {"model": backbone_folder(), "device": "cpu"}
+    stream = hsae.extract(pictures, layers=[1, 2], **given)
+    attention, mlp = (hsae.extract(pictures, layers=[2], hook=hook, **given) for hook in ("attention", "mlp"))
+    assert (stream.hook, attention.hook) == ("residual", "attention")
+    np.testing.assert_allclose(stream[1] + attention[2] + mlp[2], stream[2], rtol=1e-3, atol=1e-3)
+    by_path = hsae.extract(pictures, hook="encoder.layer.2", **given)  # it names its layer
+    assert by_path.layers == (2,)
+    assert np.array_equal(by_path[2], stream[2])
+    assert "at attention" in repr(attention)
+    with pytest.raises(hsae.UserError, match=r"has no module encoder\.layer\.99: near ones are encoder\.layer\.5"):
+        hsae.extract(pictures, hook="encoder.layer.99", **given)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        hsae.extract(pictures, **{**given, "colour": "red"})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -153,6 +153,7 @@ def test_what_the_processor_raises(error: Exception, raised: str | None, tmp_pat
         raise error
 
     preprocessing._processor = fail
+    preprocessing._colours = None  # which spares the processor
     with pytest.raises(PreprocessingError if raised else MemoryError) as caught:
         preprocessing([PIL.Image.new("RGB", (9, 9))])
     if raised:

@@ -13,14 +13,15 @@ from PIL import Image
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from hsae.catalog import BASES
-from hsae.demo import backbone_folder, images_folder
+from hsae.demo import backbone_folder, clip_folder, images_folder
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(2400)  # the demo itself is part of the first test
 
 
 def test_what_ships_is_small():
-    files = [path for folder in (images_folder(), backbone_folder()) for path in folder.rglob("*") if path.is_file()]
+    folders = (images_folder(), backbone_folder(), clip_folder())
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 15_000_000
 
 

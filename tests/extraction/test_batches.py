@@ -7,7 +7,7 @@ from tests.extraction.conftest import listing_of
 
 from hsae.datasets import open_image, source_at
 from hsae.errors import UserError
-from hsae.extraction.batches import iterate_batches
+from hsae.extraction.batches import batches_of_ranges, iterate_batches
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.views import augmented_view
 
@@ -28,6 +28,15 @@ def test_batches_follow_the_listing(backbone, images, listed):
         opened = [open_image(images / f"{image}.webp", max_pixels=MAX_PIXELS) for image in batch.images]
         assert len(batch.views) == 1
         assert torch.equal(batch.views[0], backbone.pixel_values(opened))
+
+
+def test_no_batch_is_of_two_ranges(backbone, images, listed):
+    extraction = ExtractionConfig(batch_size=4, max_image_pixels=MAX_PIXELS)
+    ranges = [listed[:5], listed[5:5], listed[5:]]
+    found = list(batches_of_ranges(backbone, source_at(images), ranges, extraction))
+    apart = [batch for part in ranges for batch in batches(backbone, images, part)]
+    assert [batch.images for batch in found] == [batch.images for batch in apart] == [(0, 1, 2, 3), (4,), (5, 6, 7, 8)]
+    assert all(torch.equal(one.views[0], other.views[0]) for one, other in zip(found, apart, strict=True))
 
 
 def test_views_beyond_the_first_are_augmented(backbone, images, listed):

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from hsae.extraction import config as config_module
 from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_extraction
 from hsae.settings import Settings
 
@@ -15,15 +16,17 @@ def test_settings_that_came_later_are_written_only_where_they_are_not_the_defaul
 
 
 @pytest.mark.parametrize(
-    ("asked", "stored", "precision"),
+    ("asked", "stored", "has_bfloat16", "precision"),
     [
-        ("float32", "bfloat16", "float32"),
-        ("tf32", "float32", "tf32"),
-        ("auto", "float32", "float32"),
-        ("auto", "bfloat16", "bfloat16"),
+        ("float32", "bfloat16", True, "float32"),
+        ("tf32", "float32", True, "tf32"),
+        ("auto", "float32", False, "float32"),
+        ("auto", "float32", True, "bfloat16"),
+        ("auto", "bfloat16", False, "bfloat16"),
     ],
 )
-def test_the_precision_that_was_asked_for(asked, stored, precision):
+def test_the_precision_that_was_asked_for(asked, stored, has_bfloat16, precision, monkeypatch):
+    monkeypatch.setattr(config_module, "processor_has_bfloat16", lambda: has_bfloat16)
     assert chosen_precision(asked, stored) == precision
     given = {"dtype": stored, "precision": chosen_precision(asked, stored)}
     assert complete_extraction(given, Settings()).precision == precision

@@ -64,3 +64,13 @@ def test_the_precision_is_in_the_manifest_where_it_is_not_float32() -> None:
     assert ActivationManifest.from_json(plain.to_json()) == plain
     assert ActivationManifest.from_json(rounded.to_json()) == rounded
     assert ActivationManifest.from_json(rounded.to_json()).precision == "tf32"
+
+
+def test_the_hook_point_is_in_the_manifest_where_it_is_not_the_stream() -> None:
+    content = {
+        "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "registers", "dtype": "float32", "d_model": 3,
+        "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 4, "shards": (), "skipped": (),
+    }  # fmt: skip
+    stream, mlp = ActivationManifest(**content), ActivationManifest(**content, hook="mlp")
+    assert "hook" not in stream.to_json()
+    assert [ActivationManifest.from_json(one.to_json()) for one in (stream, mlp)] == [stream, mlp]

@@ -4,11 +4,11 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0031"
-down_revision = "0029"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
-_READOUT = "probe (linear), knn (nearest neighbours) or classifier (the model's own)"
+_READOUT = "probe (linear), knn (nearest neighbours), classifier (the model's own) or zero_shot (nearest text)"
 
 
 def _of_set(table: str) -> sa.ForeignKeyConstraint:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,12 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL
 from hsae.backbones.hooks.places import block_paths, place_of
 from hsae.backbones.hooks.selection import all_tokens, selected
 from hsae.backbones.inputs import pair
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
+from hsae.backbones.passes.given_stream import giving_stream
+from hsae.backbones.passes.measured_parts import MeasuredParts
 from hsae.backbones.passes.restarted_pass import RecordedPass, recorded_pass
 from hsae.backbones.passes.traced_pass import TracedPass, traced_pass
 from hsae.backbones.preprocessing import Picture, Preprocessing
@@ -56,6 +59,7 @@ class Backbone:
         self._preprocessing = preprocessing
         self._dtype = dtype
         self._precision = precision
+        self._parts = MeasuredParts()
         self._places = {layer: place_of(loaded.model, loaded.family, hook, layer, spec.name) for layer in layers}
 
     @classmethod
@@ -119,6 +123,8 @@ class Backbone:
     ) -> dict[int, Float[Tensor, "batch n_tokens d_model"]]:
         """The activations of every requested layer, in one forward pass.
 
+        A processor may take the images in several, where that was measured to be faster and to give the same bits.
+
         Args:
             pixel_values: float32[batch, 3, height, width], from `pixel_values`; on the CPU or on the device.
             tokens: "cls" (n_tokens 1), "registers", "patches" (all patch tokens) or "mean" (mean of the patch tokens,
@@ -128,12 +134,21 @@ class Backbone:
             float32[batch, n_tokens, width] on the device, by layer.
         """
         check_tokens(self.spec, tokens, hook=self.hook)
+        if self.device.type == "cpu":
+            compute = partial(self.activations_in, self._precision, tokens=tokens)
+            return self._parts(pixel_values, tokens, compute)
+        return self.activations_in(self._precision, pixel_values, tokens)
+
+    def activations_in(
+        self, precision: Precision, pixel_values: Float[Tensor, "batch 3 height width"], tokens: Tokens
+    ) -> dict[int, Float[Tensor, "batch n_tokens d_model"]]:
+        """`activations` with products of any precision, of all images at once."""
         collected: dict[int, Tensor] = {}
         device = self.device
         with (
             torch.no_grad(),
-            products(self._precision),
-            narrow_products(device, self._precision),
+            products(precision),
+            narrow_products(device, precision),
             self._collecting(collected, tokens),
             suppress(_AllReadError),
         ):
@@ -180,6 +195,18 @@ class Backbone:
         recorded = recorded_pass(self._model, blocks, images, options, self.layers, self._precision)
         all_tokens(recorded.streams[self.layers[-1]], self.shape(self.layers[-1]), self.spec.name)
         return recorded
+
+    def embedding_of(self, stream: Float[Tensor, "batch n_all d_model"]) -> Float[Tensor, "batch width"]:
+        """The image's embedding where the last block gives this stream.
+
+        Only of a backbone that was loaded at the hook point `embedding`.
+        """
+        if self.hook != EMBEDDING:
+            raise ValueError(f"the backbone was loaded at {self.hook}, which is no embedding")
+        blocks = [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
+        blank = torch.zeros(len(stream), 3, *self._preprocessing.image_size)
+        with giving_stream(blocks, stream.to(self.device, self._dtype)):
+            return self.activations(blank, "cls")[self.layers[-1]][:, 0]
 
     def _stream_of(self, who: str, pixel_values: Tensor) -> tuple[nn.ModuleList, Tensor, dict[str, Any]]:
         """The blocks, and the images and further arguments of a pass, for what needs the stream between blocks."""

@@ -4,7 +4,7 @@ It uses the PIL backend if transformers has it, so that results do not depend on
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.backbones.colours import ColourTable, colour_table
 from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
 from hsae.errors import HsaeError, UserError
@@ -81,6 +82,7 @@ class Preprocessing:
             raise UserError(f"{name}: its image processor settings are no good ({_line(error)})") from error
         self.image_size = self._probe(name)
         self._scaling = self._checked_scaling()
+        self._colours = None if self._scaling is None else self._checked_colours(self._scaling)
         described = {
             key: value
             for key, value in self._processor.to_dict().items()
@@ -130,7 +132,10 @@ class Preprocessing:
         size = self._scaled_size(self._scaling, image.size)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         # Resize here, because the processor would copy the whole image three times.
-        return self._processed(rgb.resize(size, self._scaling.resample), do_resize=False)
+        scaled = rgb.resize(size, self._scaling.resample)
+        if self._colours is not None and self._colours.fits(scaled):
+            return self._colours(scaled)
+        return self._processed(scaled, do_resize=False)
 
     def _processed(self, image: Picture, **changes: bool) -> Float[Tensor, "1 3 height width"]:
         try:
@@ -148,13 +153,22 @@ class Preprocessing:
         scaling = pil_scaling(self._processor)
         if scaling is None:
             return None
-        for width, height in _PROBES:
-            noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-            image = PIL.Image.fromarray(noise)
+        for image in _noise():
             scaled = image.resize(scaling.size(image.size), PIL.Image.Resampling(scaling.resample))
             if not torch.equal(self._processed(scaled, do_resize=False), self._processed(image)):
                 return None
         return scaling
+
+    def _checked_colours(self, scaling: Scaling) -> ColourTable | None:
+        """What comes after resizing, as a table; None if that does not give the processor's own bits."""
+        colours = colour_table(lambda image: self._processed(image, do_resize=False), self.image_size)
+        for image in _noise():
+            scaled = image.resize(scaling.size(image.size), PIL.Image.Resampling(scaling.resample))
+            if colours is None or not colours.fits(scaled):
+                return None
+            if not torch.equal(colours(scaled), self._processed(scaled, do_resize=False)):
+                return None
+        return colours
 
     def _probe(self, name: str) -> tuple[int, int]:
         shapes = set()
@@ -188,6 +202,12 @@ def processor_content(folder: Path) -> dict[str, Any]:
     if not content:
         raise UserError(f"{path} describes no image processor: add the model's {PROCESSOR_FILES[0]}")
     return dict(content)
+
+
+def _noise() -> Iterator[PIL.Image.Image]:
+    for width, height in _PROBES:
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        yield PIL.Image.fromarray(noise)
 
 
 def _processor_class(content: dict[str, Any], name: str, default: str) -> tuple[str, str, Any]:

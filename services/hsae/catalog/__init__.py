@@ -20,6 +20,7 @@ from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsor
 from hsae.catalog.tables.maps import LatentMap, MapSet
 from hsae.catalog.tables.replicates import LayerReplicate, LayerTreeShuffle
 from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
+from hsae.catalog.tables.text.names import LatentName, NameAgreement, NameSet
 from hsae.catalog.tables.work import (
     JOB_STATES,
     LIVE_STATES,
@@ -73,6 +74,7 @@ __all__ = [
     "LatentEffect",
     "LatentFamily",
     "LatentMap",
+    "LatentName",
     "LatentPlace",
     "LatentStability",
     "LayerReplicate",
@@ -80,6 +82,8 @@ __all__ = [
     "LayerTreeShuffle",
     "MapSet",
     "Model",
+    "NameAgreement",
+    "NameSet",
     "NodeAbsorption",
     "NodeScore",
     "Sae",

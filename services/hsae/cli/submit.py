@@ -25,6 +25,7 @@ from hsae.relevancy.config import MAX_LATENTS, MapSettings
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.split_config import SplitConfig, parse_split
+from hsae.text.config import WORDNET, NameSettings
 
 if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
@@ -125,6 +126,16 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     "--intervene", "interventions", type=click.Path(path_type=Path), metavar="FILE",
     help="Edit latents of some nodes, as FILE (YAML) says: the block `intervene` of a study file, or its fields alone.",
 )  # fmt: skip
+@click.option(
+    "--name-by", metavar="MODEL",
+    help="Name latents by text, by a CLIP or SigLIP model of transformers: hub id or local folder.",
+)  # fmt: skip
+@click.option(
+    "--vocabulary",
+    metavar="wordnet|FILE",
+    help="With --name-by, the possible names: the taxonomy's nodes, or a text file with a word a line."
+    "  [default: wordnet]",
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",
@@ -251,6 +262,10 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
         own_of_stages["map"] = MapSettings(latents=options["maps"])
     if options["interventions"] is not None:
         own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed=NEEDED)
+    if options["name_by"]:
+        own_of_stages["names"] = NameSettings(by=options["name_by"], vocabulary=options["vocabulary"] or WORDNET)
+    elif options["vocabulary"]:
+        raise UserError("--vocabulary says how latents are named: add --name-by MODEL, or leave it out")
     return SubmitRequest(
         model=options["model"] or connections.settings.model,
         revision=options["revision"],

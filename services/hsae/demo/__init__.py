@@ -1,4 +1,4 @@
-"""The bundled images and weights of the demonstration: emoji of 376 synsets, and a small Dinov2 trained on them."""
+"""The bundled images and weights of the demonstration: emoji of 376 synsets, a small Dinov2 and a small CLIP."""
 
 from pathlib import Path
 
@@ -22,6 +22,11 @@ def images_listing() -> Path:
 def backbone_folder() -> Path:
     """The bundled backbone in Hugging Face layout."""
     return _present(_FOLDER / "dinov2-emoji")
+
+
+def clip_folder() -> Path:
+    """The bundled CLIP in Hugging Face layout: images and names in one space."""
+    return _present(_FOLDER / "clip-emoji")
 
 
 def _present(folder: Path) -> Path:

@@ -1,10 +1,11 @@
 """Images from their source to pixel values, ahead of the forward pass, in threads."""
 
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,8 @@ from hsae.datasets import ImageSource, MemoryBudget, SkippedImage
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.prepare import ListedImage, Preparation, PreparedImage
 
-_READERS = 4
+# A thread per core: a GPU waits for its images on all of them. On few cores some wait for files meanwhile.
+_READERS = max(4, min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 # Prepared images that wait: so many batches, but no more bytes where a batch is smaller than that.
 _BATCHES_AHEAD = 4
 _BYTES_AHEAD = 256 << 20
@@ -47,19 +49,38 @@ def iterate_batches(
     Raises:
         UserError: when a file is gone or is not the one that was registered.
     """
+    return batches_of_ranges(backbone, source, [listed], extraction, budget=budget)
+
+
+def batches_of_ranges(
+    backbone: Backbone,
+    source: ImageSource,
+    ranges: Sequence[Sequence[ListedImage]],
+    extraction: ExtractionConfig,
+    *,
+    budget: MemoryBudget | None = None,
+) -> Generator[Batch, None, None]:
+    """The batches of one range after the other, each as `iterate_batches` has them; no batch is of two ranges.
+
+    The threads read on over the end of a range, so that the first batch of the next one is ready.
+
+    Raises:
+        UserError: when a file is gone or is not the one that was registered.
+    """
     prepare = Preparation(backbone, source, extraction, budget or MemoryBudget(_BYTES_IN_FLIGHT))
     height, width = backbone.preprocessing.image_size
     fitting = _BYTES_AHEAD // (3 * height * width * 4 * extraction.n_views)
     batch_size = extraction.batch_size
     n_ahead = max(batch_size + _READERS, min(batch_size * _BATCHES_AHEAD, fitting))
-    coming = iter(listed)
+    coming = chain.from_iterable(ranges)
     pending: deque[Future[PreparedImage | SkippedImage]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="images") as pool:
         try:
-            for start in range(0, len(listed), batch_size):
-                pending.extend(pool.submit(prepare, image) for image in islice(coming, n_ahead - len(pending)))
-                n_images = min(batch_size, len(listed) - start)
-                yield _batch([pending.popleft().result() for _ in range(n_images)])
+            for listed in ranges:
+                for start in range(0, len(listed), batch_size):
+                    pending.extend(pool.submit(prepare, image) for image in islice(coming, n_ahead - len(pending)))
+                    n_images = min(batch_size, len(listed) - start)
+                    yield _batch([pending.popleft().result() for _ in range(n_images)])
         finally:
             for future in pending:
                 future.cancel()

@@ -7,13 +7,14 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import Tokens
+from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.devices.precision import Precision
 from hsae.frozen_model import FrozenModel
 from hsae.settings import Settings
 
 StoredDtype = Literal["float32", "bfloat16"]
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
-"""What a user may ask for: a precision, or auto, which is that of the stored type."""
+"""What a user may ask for: a precision, or auto; see `chosen_precision`."""
 # Added later, and therefore left out at their default: the keys of earlier activations stay.
 _LEFT_OUT = ("precision", "part_images", "hook", "patches_per_image")
 
@@ -29,7 +30,7 @@ class ExtractionConfig(FrozenModel):
         default=1, ge=1, le=64, description="1 + augmented views per image, used as training rows only"
     )
     shard_images: int = Field(
-        default=1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most one"
+        default=1024, ge=1, le=10**6, description="images per shard; an interrupted extraction redoes at most two"
     )
     batch_size: int = Field(default=32, ge=1, le=10**5, description="images per forward pass")
     max_image_pixels: int = Field(
@@ -89,8 +90,14 @@ class ExtractionConfig(FrozenModel):
 
 
 def chosen_precision(asked: ComputeDtype, stored: StoredDtype) -> Precision:
-    """The precision that a user asked for; that of the stored type for `auto`."""
-    return stored if asked == "auto" else asked
+    """The precision that a user asked for, which is part of the key.
+
+    `auto` is bfloat16 where that is stored, or where the processor of the machine that asks has instructions for it;
+    else float32.
+    """
+    if asked != "auto":
+        return asked
+    return "bfloat16" if stored == "bfloat16" or processor_has_bfloat16() else "float32"
 
 
 def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:

@@ -1,7 +1,8 @@
 """One pass of a backbone over a range of images: the activations of every layer asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int16, Int32
@@ -44,6 +45,7 @@ def extract_shard(
     *,
     on_batch: Callable[[int], None],
     spare_memory: bool = False,
+    batches: Iterator[Batch] | None = None,
 ) -> ShardResult:
     """Run the backbone over `listed`.
 
@@ -56,6 +58,7 @@ def extract_shard(
         extraction: tokens, stored type, views and batches.
         on_batch: called with the number of images of the range that are through; may raise to stop.
         spare_memory: hold as little as possible on the device; slower, with the same bits.
+        batches: where the batches of `listed` come next, from `batches_of_ranges`; None: they are read for this call.
 
     Raises:
         UserError: for an activation that is NaN or infinite, named by layer and image.
@@ -71,12 +74,12 @@ def extract_shard(
     n_done = n_rows = 0
     device = backbone.device
     holds_next = device.type == "cuda" and not spare_memory
-    batches = OneAhead(
-        iterate_batches(backbone, source, listed, extraction),
-        lambda batch: _on_device(batch, device) if holds_next else batch,
-    )
+    if batches is None:
+        batches = iterate_batches(backbone, source, listed, extraction)
+    n_batches = -(-len(listed) // extraction.batch_size)
+    ahead = OneAhead(islice(batches, n_batches), lambda batch: _on_device(batch, device) if holds_next else batch)
     with same_bits(device):
-        for batch in batches:
+        for batch in ahead:
             skipped.extend(batch.skipped)
             n_done += len(batch.images) + len(batch.skipped)
             for view, pixel_values in enumerate(batch.views):
@@ -94,7 +97,7 @@ def extract_shard(
                     )
                     first += len(part)
                 if holds_next:  # the next batch is put together and sent while the device computes this one
-                    batches.look_ahead()
+                    ahead.look_ahead()
                 held.to_cpu()
                 _check_finite(held, backbone, [paths[image] for image in batch.images])
                 rows = slice(n_rows, n_rows + len(batch.images) * n_tokens)

@@ -12,7 +12,7 @@ Choice = Literal["label", "selectivity", "attribution", "given"]
 """How the latents of a node are chosen; `hsae.interventions.choice` says what each is."""
 Place = Literal["own", "cls", "patches", "all"]
 """Which tokens are edited; `own`: those that the SAE was trained on."""
-ReadoutName = Literal["probe", "knn", "classifier"]
+ReadoutName = Literal["probe", "knn", "classifier", "zero_shot"]
 READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
 Control = Literal["random", "neurons", "probe", "class_mean", "leace"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
@@ -58,7 +58,7 @@ class InterveneSettings(FrozenModel):
     )
     tokens: Place | tuple[int, ...] = Field(default="own", description="own, cls, patches, all, or numbers of tokens")
     readouts: tuple[ReadoutName, ...] = Field(
-        default=("probe", "knn"), min_length=1, description="probe, knn, classifier"
+        default=("probe", "knn"), min_length=1, description="probe, knn, classifier, zero_shot"
     )
     controls: tuple[Control, ...] = Field(
         default=CONTROLS,

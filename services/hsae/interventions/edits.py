@@ -11,7 +11,6 @@ projection   x' = x - (1 - gamma) write^T read (x - mean): neurons, directions a
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -81,15 +80,11 @@ class LatentEdit(Edit):
         z = rows.latents(self.sae)
         own = z[:, self.latents]
         edited = self._edited(own)
-        if self._decodes_linearly:
+        if decodes_linearly(self.sae):
             return ((edited - own) @ self.sae.decoder_weight[self.latents]) / self.sae.input_scale
         whole = z.clone()
         whole[:, self.latents] = edited
         return self.sae.decode(whole) - self.sae.decode(z)
-
-    @cached_property
-    def _decodes_linearly(self) -> bool:
-        return type(self.sae.config.variant).decode is SaeVariant.decode
 
     def _edited(self, z: Float[Tensor, "n_rows n_chosen"]) -> Float[Tensor, "n_rows n_chosen"]:
         if self.kind == "scale":
@@ -189,6 +184,11 @@ def edited(
     new = stream.clone()
     new[:, places.index] = torch.where(added != 0, (rows.float() + added).to(stream.dtype), rows)
     return new
+
+
+def decodes_linearly(sae: SparseAutoencoder) -> bool:
+    """Whether what a latent adds to the reconstruction does not depend on the others."""
+    return type(sae.config.variant).decode is SaeVariant.decode
 
 
 def check_latents(latents: list[int], n_latents: int) -> None:

@@ -1,7 +1,6 @@
 """The model's own classifier as a readout, where its files have one: the part of the model behind its blocks."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from hsae.backbones.architectures import ARCHITECTURES
 from hsae.backbones.inputs import pair
+from hsae.backbones.passes.given_stream import giving_stream
 from hsae.backbones.sources import CONFIG_FILE, read_json, with_weights
 from hsae.backbones.spec import BackboneSpec
 from hsae.errors import UserError
@@ -48,7 +48,7 @@ class OwnClassifier(Readout):
         """The classes of a batch, among those that the classifier knows."""
         device = next(self.model.parameters()).device
         blank = torch.zeros(len(stream), 3, *self.image_size, device=device)
-        with torch.no_grad(), _giving(self.blocks, stream):
+        with torch.no_grad(), giving_stream(self.blocks, stream):
             given = self.model(pixel_values=blank, **self.options).logits.double().cpu().numpy()
         logits = np.where(self.outputs >= 0, given[:, np.maximum(self.outputs, 0)], -np.inf)
         return Reading(logits.argmax(1), logits)
@@ -127,24 +127,3 @@ def _one(positions: set[int]) -> set[int]:
 
 def _plain(word: str) -> str:
     return word.strip().replace("_", " ").casefold()
-
-
-@contextmanager
-def _giving(blocks: nn.ModuleList, stream: Tensor) -> Iterator[None]:
-    """For as long as the context lasts the last block gives the stream, and no block computes anything."""
-
-    def through(hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        return hidden_states
-
-    def last(hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        return stream
-
-    try:
-        for block in blocks[:-1]:
-            block.forward = through
-        blocks[-1].forward = last
-        yield
-    finally:
-        for block in blocks:
-            if "forward" in vars(block):
-                del block.forward

@@ -3,6 +3,7 @@
 probe        the ridge probe of `hsae.hierarchy`, its scores times one factor as logits
 knn          the vote of the nearest training images; it has no log-odds
 classifier   the model's own (`hsae.interventions.own_classifier`)
+zero_shot    the nearest text of a CLIP-like model (`hsae.text.zero_shot`)
 """
 
 from abc import ABC, abstractmethod

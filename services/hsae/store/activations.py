@@ -71,9 +71,10 @@ class ActivationManifest(BaseModel):
     model: str
     revision: str
     layer: int
-    tokens: Literal["cls", "patches", "mean"]
+    tokens: Literal["cls", "registers", "patches", "mean"]
     dtype: Literal["bfloat16", "float32"]
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    hook: str = "residual"
     d_model: int
     n_rows: int
     n_images: int
@@ -85,11 +86,13 @@ class ActivationManifest(BaseModel):
     def to_json(self) -> str:
         """Canonical JSON (sorted keys, no spaces): the same manifest is always the same text.
 
-        `precision`, which was added later, is left out at its default, so that earlier manifests keep their text.
+        `precision` and `hook`, which were added later, are left out at their default, so that earlier manifests keep
+        their text.
         """
         fields = self.model_dump(mode="json")
-        if self.precision == "float32":
-            del fields["precision"]
+        for name in ("precision", "hook"):
+            if fields[name] == type(self).model_fields[name].default:
+                del fields[name]
         content = {"format": MANIFEST_FORMAT, "version": FORMAT_VERSION, **fields}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

@@ -11,6 +11,7 @@ SAES = "saes"
 IMPORTS = "imports"
 ANALYSES = "analyses"
 MAPS = "maps"
+NAMES = "names"
 LOGS = "logs"
 TAXONOMIES = "taxonomies"
 DOCTOR = "doctor"
@@ -93,6 +94,11 @@ def class_sums_key(analysis: str, sha256: str = CHECKSUM) -> str:
 def maps_key(maps: str, sha256: str = CHECKSUM) -> str:
     """The relevancy maps of the set with the key `maps`."""
     return fill_checksum(artifact_prefix(MAPS, maps) + f"maps-{CHECKSUM}.safetensors", sha256)
+
+
+def directions_key(names: str, sha256: str = CHECKSUM) -> str:
+    """What the latents of the set of names with the key `names` stand for in the space of words."""
+    return fill_checksum(artifact_prefix(NAMES, names) + f"directions-{CHECKSUM}.safetensors", sha256)
 
 
 def listing_key(fingerprint: str, sha256: str) -> str:

@@ -20,7 +20,7 @@ def put_tensors(
 ) -> StoredObject:
     """Store `tensors` (any device, any stride) and `metadata` as the safetensors object `key`."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return store.put(key, _serialise(on_cpu, dict(metadata)))
+    return store.put(key, serialise(on_cpu, dict(metadata)))
 
 
 def get_tensors(store: Readable, key: str, *, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -39,7 +39,8 @@ def get_tensors(store: Readable, key: str, *, sha256: str | None) -> tuple[dict[
     return tensors, metadata
 
 
-def _serialise(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def serialise(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of a safetensors object of contiguous tensors on the CPU."""
     # safetensors writes the metadata in the random order of a hash map, so bytes and checksum would differ between
     # calls. Offsets count from the end of the header, so a sorted header can replace it.
     data = save(tensors)

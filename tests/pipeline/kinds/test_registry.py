@@ -28,6 +28,7 @@ def test_a_stage_is_behind_those_that_it_needs():
         "compare",
         "intervene",
         "map",
+        "names",
     ]
 
 

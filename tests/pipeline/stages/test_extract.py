@@ -1,5 +1,7 @@
 """Stage extract: what is stored, what is skipped, and what an interruption costs."""
 
+from threading import Event
+
 import pytest
 from PIL import Image
 from sqlalchemy import select, text, update
@@ -10,9 +12,12 @@ from hsae.catalog import ActivationSet, ActivationShard, Job, transaction
 from hsae.catalog.queries.jobs import show_job
 from hsae.errors import LeaseLostError
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.shards import extract_shard
+from hsae.pipeline.stages import extract as extract_stage
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.store.activations import read_manifest, read_shard
+from hsae.store.objects import ObjectStore
 
 
 def plan_extraction(service, *, layers=(1, 3), **extraction):
@@ -165,6 +170,26 @@ def test_an_interrupted_extraction_redoes_only_the_missing_shards(service):
     assert run_jobs(service, plan, "extract") == ["succeeded"]
     assert {(row.activation_set_id, row.shard): row.sha256 for row in rows_of(service, ActivationShard)} == resumed
     assert sorted(service.store.list("activations/")) == before  # names carry checksums
+
+
+def test_a_shard_is_stored_while_the_next_one_is_computed(service, monkeypatch):
+    register_small(service, n_classes=2)
+    number = job_id(plan_extraction(service, layers=(1,)), "extract")
+    n_begun, second_begun = iter(range(9)), Event()
+
+    def noted(*args, **kwargs):
+        if next(n_begun) == 1:
+            second_begun.set()
+        return extract_shard(*args, **kwargs)
+
+    class Waiting(ObjectStore):
+        def put(self, key, data, **options):
+            assert second_begun.wait(120)
+            return super().put(key, data, **options)
+
+    monkeypatch.setattr(extract_stage, "extract_shard", noted)
+    with attempt(service, number, store=Waiting.from_settings(service.settings)) as given:
+        assert extract(*given)["rows_per_layer"] == 8
 
 
 def test_a_crash_after_publishing_extracts_nothing_again(service):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float32
@@ -11,7 +11,8 @@ from jaxtyping import Float32
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.images import ImageLike, image_activations
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.inspection import inspect_backbone
+from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
 from hsae.pipeline.planning.layer_list import parse_layers
@@ -28,11 +29,13 @@ class Extracted:
         tokens: `cls`, `registers`, `patches` or `mean`.
         activations: by layer float32[n_images, d_model]; for patches and registers
             float32[n_images, n_tokens, d_model].
+        hook: which activations of a layer, by the canonical name of the hook point; `residual` is the stream after it.
     """
 
     spec: BackboneSpec
     tokens: Tokens
     activations: dict[int, Float32[np.ndarray, "n_images *token d_model"]]
+    hook: str = RESIDUAL
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -52,7 +55,15 @@ class Extracted:
 
     def __repr__(self) -> str:
         n_images = len(next(iter(self.activations.values())))
-        return f"<Extracted: {self.tokens} of {n_images} images, {self.spec.name}, layers {list(self.layers)}>"
+        hook = "" if self.hook == RESIDUAL else f" at {self.hook}"
+        return f"<Extracted: {self.tokens} of {n_images} images, {self.spec.name}, layers {list(self.layers)}{hook}>"
+
+
+class Computing(TypedDict, total=False):
+    """How `extract` computes."""
+
+    device: str
+    batch_size: int
 
 
 def extract(
@@ -61,11 +72,11 @@ def extract(
     model: str | Path,
     layers: Sequence[int] | int | str = "all",
     tokens: Tokens = "cls",
+    hook: str = RESIDUAL,
     revision: str | None = None,
-    device: str = "auto",
-    batch_size: int = 32,
+    **computing: Unpack[Computing],
 ) -> Extracted:
-    """Compute a vision model's residual stream for images, without any server.
+    """Compute a vision model's activations for images, without any server.
 
     The images are read, checked and preprocessed as by the pipeline. All activations are kept in memory.
 
@@ -75,25 +86,36 @@ def extract(
         layers: numbers of blocks from 0, a list such as "0-3,8", or "all".
         tokens: class token ("cls"), register tokens ("registers"), every patch token ("patches"), or the mean of the
             patch tokens ("mean").
+        hook: hook point, as `submit --hook` takes it: the stream after a block ("residual"), what the block's attention
+            or MLP adds to it ("attention", "mlp"), the image's embedding ("embedding"), or the path of a module. One
+            that is at a single layer names its layer by itself.
         revision: branch, tag or commit of a hub model.
-        device: "auto", "cpu" or "cuda".
-        batch_size: images per forward pass; may change the last bits.
+        computing: `device` ("auto", which is the default, "cpu" or "cuda") and `batch_size` (images per forward pass,
+            32 by default; may change the last bits).
 
     Raises:
-        UserError: the model or a layer does not exist, or an image cannot be used; one line.
+        UserError: the model, a layer or the hook point does not exist, or an image cannot be used; one line.
         ServiceError: the model hub cannot be reached.
     """
+    for name in computing.keys() - Computing.__annotations__.keys():
+        raise TypeError(f"extract() got an unexpected keyword argument {name!r}")
     if tokens not in _TOKENS:
         raise UserError(f"tokens {tokens!r} is not known: choose from {', '.join(_TOKENS)}")
-    spec = inspect_backbone(str(model), revision=revision)
-    check_tokens(spec, tokens)
-    wanted = check_layers(spec, _layers(layers, spec))
-    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(device))
+    if hook == RESIDUAL:
+        spec = inspect_backbone(str(model), revision=revision)
+        wanted = check_layers(spec, _layers(layers, spec))
+    else:
+        described = describe(str(model), revision=revision)
+        hook, at = described.settled_layers(hook, "all" if layers == "all" else tuple(_layers(layers, described.spec)))
+        spec = described.at(hook)
+        wanted = check_layers(spec, range(spec.n_layers) if at == "all" else at)
+    check_tokens(spec, tokens, hook=hook)
+    backbone = Backbone.load(spec, layers=wanted, device=chosen_device(computing.get("device", "auto")), hook=hook)
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
-    for batch in image_activations(backbone, images, tokens, batch_size=batch_size):
+    for batch in image_activations(backbone, images, tokens, batch_size=computing.get("batch_size", 32)):
         for layer, values in batch.items():
             found[layer].append(values.numpy() if tokens in ("patches", "registers") else values[:, 0].numpy())
-    return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted})
+    return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted}, hook)
 
 
 def layer_numbers(layers: Any) -> list[int]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from hsae.api.service.reading import StoredReader, losses_noted
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.pipeline.stages.activation_reader import open_activation_set, read_range
 from hsae.store.activations import ActivationManifest, ActivationRows
@@ -43,8 +44,13 @@ class Activations:
 
     @property
     def tokens(self) -> str:
-        """`cls`, `patches` or `mean`; of patches an image has `manifest.n_tokens` rows."""
+        """`cls`, `registers`, `patches` or `mean`; of an image there are `manifest.n_tokens` rows."""
         return self.manifest.tokens
+
+    @property
+    def hook(self) -> str:
+        """Which activations of the layer: `residual`, `attention`, `mlp`, `embedding`, or the path of a module."""
+        return self.manifest.hook
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -139,8 +145,9 @@ class Activations:
 
     def __repr__(self) -> str:
         n_rows, d_model = self.shape
+        hook = "" if self.hook == RESIDUAL else f" at {self.hook}"
         return (
-            f"<Activations: {self.tokens} of {self.manifest.model} layer {self.layer}, {n_rows} rows x {d_model},"
+            f"<Activations: {self.tokens} of {self.manifest.model} layer {self.layer}{hook}, {n_rows} rows x {d_model},"
             f" {self.manifest.dtype}>"
         )
 

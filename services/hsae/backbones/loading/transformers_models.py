@@ -65,7 +65,7 @@ def load_model(
     model_class = _model_class(architecture, hook)
     full = _changed(config, architecture, hook)
     cut = full if architecture.is_staged else _changed(config, architecture, hook, num_hidden_layers=n_blocks)
-    with _only_errors_logged():
+    with only_errors_logged():
         try:
             given = tower_weights(source.folder) if seed is None else None
             if seed is not None:
@@ -134,8 +134,9 @@ def _random_weights(model_class: Any, config: Any, architecture: Architecture, s
 
 
 @contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    # transformers reports every weight of the blocks that are left out.
+def only_errors_logged() -> Iterator[None]:
+    """Keep what transformers says while it loads a model to what went wrong, and draw no bars."""
+    # It reports every weight of the blocks that are left out.
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()

@@ -49,7 +49,8 @@ _OPTIONS = (
         type=click.Choice(get_args(ComputeDtype)),
         default="float32",
         show_default=True,
-        help="Of the backbone's products: tf32 and bfloat16 are faster on a GPU and round; auto is that of --dtype.",
+        help="Of the backbone's products; tf32 and bfloat16 are faster and round. auto: bfloat16 where --dtype is, or"
+        " where this machine's processor has instructions for it, else float32.",
     ),
     click.option(
         "--part-images",

@@ -34,6 +34,9 @@ _COMMANDS = {
         "hsae.cli.results.files.maps:maps",
         "Write relevancy maps of latents as pictures: where in its strongest images a latent comes from.",
     ),
+    "names": LazyCommand(
+        "hsae.cli.results.text.names:names", "What latents are called by text, the greatest cosine first."
+    ),
     "nodes": LazyCommand(
         "hsae.cli.results.nodes:nodes", "Nodes of the taxonomy with their best latents, best F1 first."
     ),

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -212,6 +213,11 @@ class Stage(ABC, Generic[R]):
         """Of the scope `sae`: whether an SAE has such a job at all."""
         del sae
         return True
+
+    def settled(self, own: FrozenModel, model_cache: Path | None) -> FrozenModel:
+        """Its settings with what only the place of the submit knows, such as the content of files that they name."""
+        del model_cache
+        return own
 
     @abstractmethod
     def ask(self, asked: Asked) -> R:

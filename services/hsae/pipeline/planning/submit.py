@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.backbones.hooks.names import RESIDUAL
-from hsae.backbones.inspection import describe, inspect_backbone
+from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, check_layers, check_tokens
 from hsae.catalog import Study, transaction
@@ -20,7 +20,7 @@ from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
 from hsae.pipeline.planning.score_dataset import find_datasets, reads_halved
-from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
+from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs, settled
 from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.queue.notifier import Notification
 from hsae.sae.config import SaeConfig, check_config
@@ -148,23 +148,6 @@ def _widths(request: SubmitRequest, spec: BackboneSpec | BackboneSize, layers: t
     return sorted({spec.shape(layer, hook).width for layer in layers})
 
 
-def settled_hook(request: SubmitRequest, settings: Settings) -> SubmitRequest:
-    """The request with its hook point by the canonical name, and with the layer where the hook point names it.
-
-    Raises:
-        UserError: the model has no such hook point, the request asks for other layers, or for none.
-    """
-    hook = request.extraction.hook
-    if hook == RESIDUAL:
-        return request
-    described = describe(
-        request.model, revision=request.revision, cache_dir=settings.model_cache, random_seed=request.random_init
-    )
-    hook, layers = described.settled_layers(hook, request.layers)
-    extraction = request.extraction.model_copy(update={"hook": hook})
-    return request.model_copy(update={"extraction": extraction, "layers": layers})
-
-
 def _check_layer(sae: SaeConfig, layers: tuple[int, ...], hook: str) -> None:
     """Refuse an imported SAE for another layer or hook point than its own, or for several."""
     origin = sae.imported
@@ -207,7 +190,7 @@ def submit(
             that cannot be split.
     """
     if checked is None:
-        request = settled_hook(request, settings)
+        request = settled(request, settings)
         checked = check_model(request, settings)
     is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:
@@ -224,7 +207,7 @@ def preview(
 ) -> Preview:
     """What `submit` would do now: it is done and taken back, so that the two cannot disagree. Raises as `submit`."""
     if checked is None:
-        request = settled_hook(request, settings)
+        request = settled(request, settings)
         checked = check_model(request, settings)
     is_halved = reads_halved(request, settings, sessions) if is_halved is None else is_halved
     with transaction(sessions) as session:

@@ -1,12 +1,14 @@
 """Stage extract: images -> one activation set per layer, in the object store.
 
 A shard is a fixed range of images. When all its layers are stored, it is entered in `activation_shard`, and a later
-attempt skips it; the manifests are written last.
+attempt skips it; the manifests are written last. A shard is stored while the next one is computed.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -14,7 +16,11 @@ from sqlalchemy.dialects.postgresql import insert
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.datasets import source_at
+from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.errors import UserError
+from hsae.extraction.background import OneBehind
+from hsae.extraction.batches import Batch, batches_of_ranges
+from hsae.extraction.precision_check import precision_checked
 from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.inputs.stored import read_listing
@@ -33,6 +39,8 @@ from hsae.store.objects import StoredObject
 
 log = logging.getLogger(__name__)
 _NAMES_IN_EVENT = 20
+# What may wait to be stored while the next shard is computed; the next one waits for more.
+_BYTES_BEHIND = 1 << 30
 
 
 def extract(request: ExtractRequest, context: StageContext) -> Json:
@@ -70,52 +78,75 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
     n_done = sum(len(ranges[shard]) for shard in done)
     context.progress(n_done, len(listed), EXTRACT.unit)
     if len(done) < len(ranges):
+        missing = {shard: images for shard, images in enumerate(ranges) if shard not in done}
+        _Pass(request, context, open_ids, len(listed)).fill(missing, skipped)
+    _check_skipped(skipped, len(listed), context)
+    return _publish(request, context, set_ids, len(listed), sorted(skipped, key=lambda entry: entry["image"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass over the images of the shards that are missing."""
+
+    request: ExtractRequest
+    context: StageContext
+    set_ids: dict[int, int]
+    n_listed: int
+
+    def fill(self, missing: Mapping[int, Sequence[ListedImage]], skipped: list[Json]) -> None:
+        """Compute and store the shards of `missing`, and add the images that cannot be read to `skipped`."""
+        request, context = self.request, self.context
         backbone = Backbone.load(
             request.model,
-            layers=tuple(open_ids),
+            layers=tuple(self.set_ids),
             device=context.device,
             cache_dir=context.settings.model_cache,
             precision=request.extraction.precision,
             hook=request.extraction.hook,
         )
-        for shard, images in enumerate(ranges):
-            if shard in done:
-                continue
-            result = _extract_range(request, context, backbone, images, n_done, len(listed))
-            _store(request, context, open_ids, shard, images, result)
-            n_done += len(images)
-            log.info("shard %d of %d stored: %d of %d images", shard + 1, len(ranges), n_done, len(listed))
-            skipped += [asdict(entry) for entry in result.skipped]
-            _check_skipped(skipped, len(listed), context)
-    _check_skipped(skipped, len(listed), context)
-    return _publish(request, context, set_ids, len(listed), sorted(skipped, key=lambda entry: entry["image"]))
+        if request.extraction.precision == "bfloat16" and context.device.type == "cpu" and not processor_has_bfloat16():
+            log.warning("this worker's processor has no instructions for bfloat16: the passes will be slow")
+        n_done = self.n_listed - sum(map(len, missing.values()))
+        source = source_at(request.dataset.root)
+        ahead = batches_of_ranges(backbone, source, list(missing.values()), request.extraction)
+        batches = precision_checked(ahead, backbone, request.extraction)
+        with OneBehind() as behind, closing(ahead):
 
+            def on_batch(n_of_shard: int) -> None:
+                context.progress(n_done + n_of_shard, self.n_listed, EXTRACT.unit)
+                context.check()
+                behind.check()
 
-def _extract_range(
-    request: ExtractRequest,
-    context: StageContext,
-    backbone: Backbone,
-    images: Sequence[ListedImage],
-    n_before: int,
-    n_total: int,
-) -> ShardResult:
-    extraction = request.extraction
+            for shard, images in missing.items():
+                result = self._computed(backbone, images, batches, on_batch)
+                behind.begin(partial(_store, request, context, self.set_ids, shard, images, result))
+                if sum(values.nbytes for values in result.activations.values()) > _BYTES_BEHIND:
+                    behind.finish()
+                n_done += len(images)
+                log.info("shard %d computed: %d of %d images", shard + 1, n_done, self.n_listed)
+                skipped += [asdict(entry) for entry in result.skipped]
+                _check_skipped(skipped, self.n_listed, context)
 
-    def on_batch(n_done: int) -> None:
-        context.progress(n_before + n_done, n_total, EXTRACT.unit)
-        context.check()
-
-    at_once = extraction.images_at_once
-    fewer = f"submit with --part-images {max(1, at_once // 2)}, which is part of the key, or shallower layers"
-    with context.device_memory(f"{at_once} images at once do not fit: {fewer}"):
-        return extract_shard(
-            backbone,
-            source_at(request.dataset.root),
-            images,
-            extraction,
-            on_batch=on_batch,
-            spare_memory=context.spares_memory,
-        )
+    def _computed(
+        self,
+        backbone: Backbone,
+        images: Sequence[ListedImage],
+        batches: Iterator[Batch],
+        on_batch: Callable[[int], None],
+    ) -> ShardResult:
+        extraction, context = self.request.extraction, self.context
+        at_once = extraction.images_at_once
+        fewer = f"submit with --part-images {max(1, at_once // 2)}, which is part of the key, or shallower layers"
+        with context.device_memory(f"{at_once} images at once do not fit: {fewer}"):
+            return extract_shard(
+                backbone,
+                source_at(self.request.dataset.root),
+                images,
+                extraction,
+                on_batch=on_batch,
+                spare_memory=context.spares_memory,
+                batches=batches,
+            )
 
 
 def _store(
@@ -187,6 +218,7 @@ def _publish(
             tokens=request.extraction.tokens,
             dtype=request.extraction.dtype,
             precision=request.extraction.precision,
+            hook=request.extraction.hook,
             d_model=request.model.shape(layer, request.extraction.hook).width,
             n_rows=n_rows,
             n_images=n_listed,

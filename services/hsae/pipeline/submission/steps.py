@@ -11,8 +11,9 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.score_dataset import find_datasets
-from hsae.pipeline.planning.submit import Preview, check_model, settled_hook
+from hsae.pipeline.planning.submit import Preview, check_model
 from hsae.pipeline.planning.training_rows import few_rows_warning
+from hsae.pipeline.planning.wanted_jobs import settled
 from hsae.pipeline.submission.dataset_choice import settle_dataset
 from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
 from hsae.split_config import ScoreSplit
@@ -85,7 +86,7 @@ def prepare(
         choices = choose_datasets(connections, given, request.split, register=register)
     with transaction(connections.sessions) as session:
         require_set(session, request.scoring.embeddings)
-    request = settled_hook(request, connections.settings)
+    request = settled(request, connections.settings)
     checked = check_model(request, connections.settings)
     for found, source in unregistered if register else ():
         register_sae(connections, found, source)

@@ -74,6 +74,7 @@ def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service)
         ({"choose": "given", "latents": (5, 384)}, "latent 384 is of another SAE: this one has 384 latents, 0 to 383"),
         ({"start": "stored"}, "layer 3 has no stored tokens that a pass could start from: only cls of"),
         ({"readouts": ("classifier",)}, "has no classifier of its own: leave the readout classifier out"),
+        ({"readouts": ("zero_shot",)}, "dinov2-emoji is of type dinov2 and has no text tower: choose"),
         ({"tokens": (0, 70)}, "has no token 70: give numbers from 0 to 64"),
     ],
 )

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row
 
-_READOUTS = "ARRAY['probe', 'classifier', 'clip', 'knn']"
+_READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
 
 
 def pictured_edits(

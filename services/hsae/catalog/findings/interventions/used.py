@@ -2,7 +2,7 @@
 
 from hsae.catalog.queries.conditions import Row
 
-_READOUTS = "ARRAY['probe', 'classifier', 'clip', 'knn']"
+_READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
 """Which readout is shown of several: those with probabilities first."""
 _OF_LATENT = f"""
             FROM intervention_set s JOIN latent_effect x ON x.intervention_set_id = s.id

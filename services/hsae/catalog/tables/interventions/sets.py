@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
 
-READOUT = "probe (linear), knn (nearest neighbours) or classifier (the model's own)"
+READOUT = "probe (linear), knn (nearest neighbours), classifier (the model's own) or zero_shot (nearest text)"
 
 
 class InterventionSet(Base):

@@ -1,7 +1,7 @@
 """Stage intervene: one analysis and its images -> what edits of latents take away, in Postgres."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Intervention, InterventionSet, Json
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.devices.numerics import same_bits
+from hsae.errors import UserError
 from hsae.interventions.edits import TokenPlaces
 from hsae.interventions.measure import Reader, ScoredBatch, measure
 from hsae.interventions.own_classifier import load_classifier
@@ -32,6 +33,11 @@ from hsae.pipeline.stages.interventions.rows import (
 from hsae.pipeline.stages.interventions.scene import Scene, read_scene, some_images
 from hsae.pipeline.stages.interventions.steerability import steerability_rows
 from hsae.pipeline.stages.interventions.streams import Streams
+from hsae.pipeline.stages.text.embedding import load_embedding
+from hsae.taxonomy import Synset
+from hsae.text.models import find_text_model
+from hsae.text.tower import TextTower
+from hsae.text.zero_shot import ZeroShotReadout, zero_shot_readout
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +115,9 @@ def _train_readouts(
     if "classifier" in settings.readouts:  # first, as a model may have none
         classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
         found["classifier"] = load_classifier(request.model, classes, device, context.settings.model_cache)
+    if "zero_shot" in settings.readouts:
+        classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
+        found["zero_shot"] = _zero_shot(request, context, classes)
     images, x = streams.last_rows(parts.train)
     train = LabelledRows(x, scene.labels[images])
     probe = None
@@ -125,6 +134,24 @@ def _train_readouts(
     if "knn" in settings.readouts:
         found["knn"] = train_neighbours(train, settings.n_neighbours, streams.rows, device)
     return tuple(found[name] for name in settings.readouts), probe, len(train.labels)
+
+
+def _zero_shot(request: InterveneRequest, context: StageContext, classes: Sequence[Synset]) -> ZeroShotReadout:
+    """The backbone's own text tower, where it has one.
+
+    Raises:
+        UserError: it has none, or is another model than the one that is named.
+    """
+    cache, device = context.settings.model_cache, context.device
+    name, revision = request.model.name, request.model.revision
+    if request.model.random_init is not None:
+        raise UserError(f"{name} has random weights and no text tower: leave the readout zero_shot out")
+    try:
+        tower = TextTower.load(find_text_model(name, revision=revision, cache_dir=cache), device, cache)
+    except UserError as error:
+        raise UserError(f"the readout zero_shot cannot be had: {error}") from error
+    final = load_embedding(name, revision, device, cache)
+    return zero_shot_readout(tower, final.embedding_of, classes, device)
 
 
 def _scored(scene: Scene, streams: Streams, context: StageContext) -> Iterator[ScoredBatch]:

@@ -1,0 +1,1 @@
+"""hsae-admin results names."""

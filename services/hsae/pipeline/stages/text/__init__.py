@@ -1,0 +1,1 @@
+"""Stage names: latents of an analysis are named by text."""

@@ -1,0 +1,213 @@
+"""submit --name-by and results names: names by direction, by effect and by images, and one line for what cannot be."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import text
+from tests.cli.refusals import MODEL, assert_one_line, counts
+from tests.pipeline.in_process import attempt, run_jobs
+from tests.small import bare_scoring, register_small, small_request
+
+from hsae.catalog import NameSet, transaction
+from hsae.demo import backbone_folder, clip_folder
+from hsae.interventions.config import InterveneSettings
+from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.stages.text.names import make_names
+from hsae.sae.config import SaeConfig
+from hsae.split_config import SplitConfig
+from hsae.store.keys import directions_key
+from hsae.store.tensors import get_tensors
+from hsae.text.config import NameSettings
+
+N_CLASSES = 25
+CLIP = str(clip_folder())
+SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=100)
+BY_CLIP = NameSettings(by=CLIP, n_shuffles=99, images=4, latents=40)
+METHODS = {"direction": ("embedding", CLIP, 2), "effect": ("residual", CLIP, 1), "images": ("residual", None, 5)}
+
+
+def plan_names(service, method, settings=BY_CLIP):
+    hook, model, layer = METHODS[method]
+    request = small_request(
+        model=model or str(backbone_folder()), layers=(layer,), saes=(SAE,), scoring=bare_scoring(),
+        own={"names" if isinstance(settings, NameSettings) else "intervene": settings}, split=SplitConfig(),
+    )  # fmt: skip
+    extraction = request.extraction.model_copy(update={"tokens": "cls", "hook": hook})
+    return submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
+
+
+@pytest.fixture(scope="module")
+def named(make_service):
+    """The last layers' embeddings, a middle layer of the CLIP, and the backbone without text, each with names."""
+    service = make_service()
+    register_small(service, n_classes=N_CLASSES)
+    for method in METHODS:
+        assert set(run_jobs(service, plan_names(service, method), "extract", "train", "analyze", "names")) == {
+            "succeeded"
+        }
+    return service
+
+
+def query(service, statement):
+    with transaction(service.sessions) as session:
+        return [dict(row) for row in session.execute(text(statement)).mappings()]
+
+
+def rows(admin, service, *arguments):
+    found = admin(service, "results", "names", "--study", "all", *arguments, "--limit", 10_000, "--json")
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_names_agree_with_labels_more_often_than_shuffled_words(named, admin, method):
+    found = [row for row in rows(admin, named, "--table", "agreement") if row["method"] == method]
+    assert [row["height"] for row in found] == list(range(len(found)))
+    counted = [row["n_agree"] for row in found]
+    assert counted == sorted(counted)
+    assert counted[-1] == found[0]["n_latents"]  # all share the root
+    assert found[0]["n_agree"] > found[0]["n_agree_shuffled"]
+    assert found[0]["shuffled_low"] <= found[0]["n_agree_shuffled"] <= found[0]["shuffled_high"]
+    assert found[0]["p"] <= 0.05
+
+
+def test_names_have_scores_margins_and_labels(named, admin):
+    found = rows(admin, named)
+    assert {row["method"] for row in found} == set(METHODS)
+    scores = [row["score"] for row in found]
+    assert scores == sorted(scores, reverse=True)
+    for row in found:
+        assert row["margin"] >= 0
+        assert row["word"] != row["runner_up"] or row["margin"] == 0
+        assert (row["n_images"] is None) == (row["method"] == "direction")
+        assert (row["agreement_height"] is None) == (row["label"] is None)
+        assert (row["agreement_height"] == 0) == (row["label"] is not None and row["label"] == row["synset"])
+    per_method = {method: sum(row["method"] == method for row in found) for method in METHODS}
+    assert per_method["effect"] <= 40
+    assert per_method["images"] <= 40
+    printed = admin(named, "results", "names", "--limit", 3)
+    assert printed.exit_code == 0, printed.output
+    assert "runner-up" in printed.stdout or "name" in printed.stdout
+
+
+def test_a_filter_takes_the_node_that_a_name_means(named, admin):
+    node = next(row["synset"] for row in rows(admin, named))
+    found = rows(admin, named, "--node", node)
+    assert {row["synset"] for row in found} == {node}
+    assert len(rows(admin, named, "--under", "entity.n.01")) == len(rows(admin, named))
+
+
+def test_the_first_directions_are_the_decoder_s(named):
+    """And the score is the cosine that the stored arrays give."""
+    (row,) = query(named, "SELECT * FROM name_set WHERE method = 'direction'")
+    tensors, _ = get_tensors(named.store, directions_key(row["key"], row["directions_sha256"]), sha256=None)
+    assert tensors["directions"].shape == (row["n_latents"], 64)
+    np.testing.assert_allclose(tensors["directions"].norm(dim=1), 1, atol=1e-4)
+    assert row["split"] == "score"
+
+
+def test_a_concept_finds_latents_whose_name_it_is(named, admin):
+    best = next(row for row in rows(admin, named) if row["method"] == "direction")
+    found = rows(admin, named, "--concept", best["word"])
+    cosines = [row["concept"] for row in found]
+    assert cosines == sorted(cosines, reverse=True)
+    first = next(row for row in found if row["method"] == "direction")
+    assert (first["latent"], first["word"]) == (best["latent"], best["word"])
+    phrase = admin(named, "results", "names", "--concept", "an animal of the sea", "--limit", 2)
+    assert phrase.exit_code == 0, phrase.output
+    assert "concept" in phrase.stdout
+    assert_one_line(admin(named, "results", "names", "--concept", "qqqq"), "knows no word of 'qqqq'")
+    assert_one_line(admin(named, "results", "names", "--concept", " "), "the concept is empty")
+    assert_one_line(admin(named, "results", "names", "--concept", "dog", "--table", "agreement"), "leave --table out")
+
+
+def test_a_lost_object_and_an_ended_attempt_are_made_again_to_the_same_bits(named):
+    plan = plan_names(named, "effect", BY_CLIP.model_copy(update={"seed": 1, "latents": 9}))
+    assert {job.status for job in plan.jobs if job.kind in ("extract", "train", "analyze")} == {"reused"}
+    number = next(job.id for job in plan.jobs if job.kind == "names")
+    with attempt(named, number, stop_at=8) as (request, context), pytest.raises(OSError, match="stopped"):
+        make_names(request, context)
+    assert len(query(named, "SELECT id FROM name_set")) == 3
+    with attempt(named, number) as (request, context):
+        summary = make_names(request, context)
+    first = query(named, f"SELECT * FROM latent_name WHERE name_set_id = {summary['name_set']} ORDER BY latent")
+    with attempt(named, number) as (request, context):  # the worker died after publishing: nothing is made again
+        assert make_names(request, context) == summary
+    with transaction(named.sessions) as session:
+        row = session.get_one(NameSet, summary["name_set"])
+        key = directions_key(row.key, row.directions_sha256)
+    named.store.delete(key)
+    with attempt(named, number) as (request, context):
+        assert make_names(request, context) == summary
+    again = query(named, f"SELECT * FROM latent_name WHERE name_set_id = {summary['name_set']} ORDER BY latent")
+    assert again == first
+    tensors, _ = get_tensors(named.store, key, sha256=None)
+    assert torch.equal(tensors["latents"].sort().values, torch.tensor([row["latent"] for row in first]))
+    with transaction(named.sessions) as session:
+        session.execute(text(f"DELETE FROM name_set WHERE id = {summary['name_set']}"))
+
+
+def test_zero_shot_reads_what_an_edit_takes_away(named):
+    """Everything that two latents give in a middle layer, as the model's own text tower sees it."""
+    settings = InterveneSettings(
+        nodes=("fish.n.01",), choose="selectivity", max_density=1.0, controls=(), readouts=("zero_shot",), n_shuffles=9
+    )
+    plan = plan_names(named, "effect", settings)
+    assert run_jobs(named, plan, "intervene") == ["succeeded"]
+    (row,) = query(named, "SELECT * FROM intervention_readout")
+    assert row["readout"] == "zero_shot"
+    assert row["accuracy"] > 3 * row["chance"]
+    assert row["log_odds"] is not None
+    (edit,) = query(named, "SELECT * FROM intervention")
+    assert edit["accuracy_inside_before"] >= edit["accuracy_inside_after"]
+    assert edit["moved_inside"] > 0
+
+
+def test_submit_takes_a_model_and_a_file_of_words(service, admin, tmp_path):
+    register_small(service, n_classes=2)
+    path = tmp_path / "words.txt"
+    path.write_text("dog\nfish\nqqqq\nstriped\n")
+    command = ("submit", "--layer", 1, *MODEL, "--split", "none", "--sae", "topk", "--k", 4, "--expansion", 2)
+    plain = json.loads(admin(service, *command, "--json").stdout)
+    assert "names" not in {job["kind"] for job in plain["jobs"]}
+    planned = admin(service, *command, "--name-by", CLIP, "--vocabulary", path, "--json")
+    assert planned.exit_code == 0, planned.output
+    (job,) = (job for job in json.loads(planned.stdout)["jobs"] if job["kind"] == "names")
+    assert job["title"].endswith("on small by clip-emoji with 4 words of words.txt")
+    assert json.loads(planned.stdout)["study"] == plain["study"]  # names change no result
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        f"layers: 1\nmodel: {MODEL[1]}\nsplit: none\nsaes: [{{kind: topk, k: 4, expansion: 2}}]\n"
+        f"names: {{by: {CLIP}, vocabulary: {path}}}\n"
+    )
+    again = json.loads(admin(service, "submit", "--spec", study, "--yes", "--json").stdout)
+    assert {job["id"] for job in again["jobs"] if job["kind"] == "names"} == {job["id"]}
+
+
+def test_what_cannot_be_had_is_refused_before_any_job(service, admin, tmp_path):
+    register_small(service, n_classes=2)
+    before = counts(service)
+    command = ("submit", "--layer", 1, *MODEL, "--split", "none")
+    empty, unknown = tmp_path / "empty.txt", tmp_path / "unknown.txt"
+    empty.write_text("\n# nothing\n")
+    unknown.write_text("qqqq\nzzzz\n")
+    no_tokenizer = tmp_path / "clip"
+    shutil.copytree(clip_folder(), no_tokenizer)
+    (no_tokenizer / "tokenizer.json").unlink()
+    for options, line in (
+        (("--name-by", MODEL[1]), "is of type dinov2 and has no text tower: choose a CLIP or SigLIP model"),
+        (("--name-by", tmp_path / "none"), "there is no folder"),
+        (("--name-by", no_tokenizer), "has no tokenizer"),
+        (("--name-by", CLIP, "--vocabulary", empty), "is empty: write at least two words, a word a line"),
+        (("--name-by", CLIP, "--vocabulary", unknown), "knows no word of the vocabulary (qqqq, zzzz...)"),
+        (("--name-by", CLIP, "--vocabulary", tmp_path / "none.txt"), "cannot be read (No such file or directory)"),
+        (("--vocabulary", empty), "--vocabulary says how latents are named: add --name-by MODEL"),
+    ):
+        assert_one_line(admin(service, *command, *options), line)
+    assert counts(service) == before
+    found = admin(service, "results", "names")
+    assert found.exit_code == 0
+    assert "No names fit" in found.stdout
