@@ -30,7 +30,8 @@ from hsae.taxonomy import InducedTaxonomy
 N_TRAIN_IMAGES = 1_281_167
 """Of ImageNet-1k's training set."""
 MAX_SECONDS = 300.0
-MAX_GIB = 6.0
+MAX_GIB = 6e9 / 2**30
+"""The goal is 6 GB; the peak is reported in GiB."""
 MAX_TRAIN_SECONDS = 1_800.0
 MAX_GROWTH = 2.3
 """Of linear work, twice the images add twice the seconds; the rest is for the machine."""
@@ -58,6 +59,8 @@ SIZES = {
     "full": Size(50_000, 12_288, 1_000, 64, 768, (8, 4, 2, 1)),
     "train": Size(N_TRAIN_IMAGES // 8, 12_288, 1_000, 64, 768, (1,)),
 }
+
+_WITH_MEMORY_GOAL = (SIZES["full"], SIZES["train"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,13 +174,14 @@ def report_rows(size: Size, runs: list[Run], alone: Run, half: Run | None) -> li
     def row(name: str, value: float, unit: str, goal: float) -> Row:
         return at_most(name, value, unit, goal) if is_full else Row(name, value, unit)
 
+    name, peak = "peak memory of the process", whole.peak_gib
     rows = [
         Row("non-zeros", whole.n_nonzero, ""),
         row(f"everything, {whole.n_images:,} images", whole.seconds, "s", MAX_SECONDS),
         Row("everything, seconds of all processors", whole.cpu_seconds, "s"),
         Row("of it: the SAE alone", alone.seconds, "s"),
         Row("of it: the SAE alone, seconds of all processors", alone.cpu_seconds, "s"),
-        row("peak memory of the process", whole.peak_gib, "GiB", MAX_GIB),
+        at_most(name, peak, "GiB", MAX_GIB) if size in _WITH_MEMORY_GOAL else Row(name, peak, "GiB"),
     ]
     for share, run in zip(size.shares[:-1], runs, strict=False):
         rows.append(Row(f"everything, 1/{share} of the images", run.seconds, "s"))

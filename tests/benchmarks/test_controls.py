@@ -40,7 +40,16 @@ def test_an_eighth_of_imagenet_is_taken_eight_times():
     size = SIZES["train"]
     assert size.n_images == N_TRAIN_IMAGES // 8
     rows = report_rows(size, [run(size.n_images, 200)], run(size.n_images, 9), None)
-    assert [(row.value, row.met) for row in rows if row.goal is not None] == [(1600, True)]
+    assert [(row.value, row.met) for row in rows if row.goal is not None] == [(2.0, True), (1600, True)]
+
+
+@pytest.mark.parametrize("size", ["full", "train"])
+def test_the_memory_goal_is_six_gb(size):
+    """6e9 bytes are 5.59 GiB."""
+    for peak_gib, met in ((5.58, True), (5.6, False)):
+        whole = replace(run(SIZES[size].n_images, 200), peak_gib=peak_gib)
+        (row,) = [row for row in report_rows(SIZES[size], [whole], whole, None) if row.name.startswith("peak memory")]
+        assert (row.value, row.unit, row.met) == (peak_gib, "GiB", met)
 
 
 @pytest.mark.slow  # the program itself

@@ -9,6 +9,7 @@ from hsae.backbones.architectures import is_traceable
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.errors import UserError
+from hsae.interventions.choice import Attributed
 from hsae.interventions.config import EditKind
 from hsae.interventions.edits import LatentEdit, TokenPlaces, edited, visited
 from hsae.interventions.passes import Intervention, LayerEdit, outcomes
@@ -24,8 +25,13 @@ def folders(tmp_path_factory):
     return {kind: saved(kind, root) for kind in TRACED}
 
 
-def whole(folder, layers=(0, 1, 2, 3)):
-    return Backbone.load(inspect_backbone(str(folder)), layers=layers, device=CPU)
+def whole(folder, layers=(0, 1, 2, 3), precision="float32"):
+    return Backbone.load(inspect_backbone(str(folder)), layers=layers, device=CPU, precision=precision)
+
+
+def of_products():
+    """How a GPU would multiply float32 now."""
+    return torch.backends.cuda.matmul.fp32_precision
 
 
 @pytest.mark.parametrize("kind", TRACED)
@@ -53,6 +59,41 @@ def test_how_blocks_are_called_does_not_depend_on_the_images(kind, folders):
     with torch.no_grad():
         again = blank.resume(recorded.streams[1], 1, LAST)
     assert torch.equal(again, recorded.streams[LAST])
+
+
+def test_a_restart_has_the_precision_of_the_backbone(folders):
+    exact, narrow = (whole(folders["dinov2"], precision=precision) for precision in ("float32", "bfloat16"))
+    images = pixels(exact, 3)
+    recorded = narrow.recorded(images)
+    assert torch.equal(recorded.streams[1][:, :1], narrow.activations(images, "cls")[1])
+    with torch.no_grad():
+        last = recorded.resume(recorded.streams[1], 1, LAST)
+        of_exact = exact.recorded(images).resume(recorded.streams[1], 1, LAST)
+    assert last.dtype == torch.float32
+    assert torch.equal(last, recorded.streams[LAST])
+    assert not torch.equal(last, of_exact)
+    assert (last - of_exact).norm() < 0.05 * of_exact.norm()
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float32"])
+def test_tf32_holds_in_the_blocks_forwards_and_backwards_and_nowhere_else(precision, folders, model):
+    backbone = whole(folders["vit"], precision=precision)
+    recorded = backbone.recorded(pixels(backbone, 2))
+    seen: list[str] = []
+    handle = recorded.blocks[2].register_forward_pre_hook(lambda *_: seen.append(of_products()))
+    recorded.resume(recorded.streams[1], 1, 2)
+    handle.remove()
+
+    class Looking:
+        def resume(self, stream, start, stop):
+            kept = stream * 1.0
+            kept.register_hook(lambda gradient: seen.append(of_products()))
+            return kept
+
+    attributed = Attributed(model.sae, 0, 1, TokenPlaces((0,)), model.probe, precision)
+    attributed.of_batch(Looking(), model.stream[:4], [model.tree.inside[:, model.node("bird")] > 0])
+    assert [each == "tf32" for each in seen] == [precision == "tf32"] * 2
+    assert of_products() != "tf32"
 
 
 @pytest.mark.parametrize("place", ["cls", "patches", "all", (2, 5)])

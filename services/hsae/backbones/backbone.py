@@ -82,8 +82,7 @@ class Backbone:
             device: device for the computation.
             cache_dir: cache of hub downloads; None: the hub's own.
             dtype: weights are cast to this dtype.
-            precision: of the matrix products and convolutions of `activations` and `traced`; the residual stream is
-                `dtype`.
+            precision: of the matrix products and convolutions of every pass; the residual stream is `dtype`.
             hook: which activations of a layer, by the canonical name of the hook point.
 
         Raises:
@@ -185,13 +184,15 @@ class Backbone:
         return traced
 
     def recorded(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> RecordedPass:
-        """One pass that keeps the streams of all requested layers and can go on from any of them.
+        """One pass that keeps the streams of all requested layers and can go on from any of them, as precise as it was.
+
+        A backward pass has the types of the forward pass; who makes it says with `products` whether it may be tf32.
 
         Raises:
             UserError: the blocks of this family do not pass on the residual stream as tokens.
         """
         blocks, images, options = self._stream_of("interventions", pixel_values)
-        recorded = recorded_pass(self._model, blocks, images, options, self.layers)
+        recorded = recorded_pass(self._model, blocks, images, options, self.layers, self._precision)
         all_tokens(recorded.streams[self.layers[-1]], self.shape(self.layers[-1]), self.spec.name)
         return recorded
 

@@ -66,6 +66,23 @@ class ExtractionConfig(FrozenModel):
         """How many images go through the backbone at once, at most."""
         return min(self.part_images or self.batch_size, self.batch_size)
 
+    def part_of(self, batch_size: int) -> int:
+        """How many images of a later stage's batch go through the backbone at once, at most: no more than here."""
+        return min(batch_size, self.part_images or batch_size)
+
+    def pass_fields(self, batch_size: int) -> dict[str, Any]:
+        """What a later stage's pass has of the extraction, and what decides last digits; nothing at the defaults.
+
+        Args:
+            batch_size: images of that stage's batch.
+        """
+        fields: dict[str, Any] = {}
+        if self.precision != "float32":
+            fields["precision"] = self.precision
+        if self.part_of(batch_size) != batch_size:
+            fields["part_images"] = self.part_of(batch_size)
+        return fields
+
     @property
     def draws(self) -> bool:
         """Whether anything is drawn at random, so that the seed counts."""

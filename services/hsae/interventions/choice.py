@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from hsae.devices.numerics import products
+from hsae.devices.precision import Precision
 from hsae.errors import UserError
 from hsae.interventions.edits import TokenPlaces, visited
 from hsae.interventions.passes import LaterBlocks
@@ -128,6 +130,7 @@ class Attributed:
         last: the layer that the probe reads.
         places: the tokens that are edited.
         probe: the readout.
+        precision: of the products of the blocks between them, backwards, too.
     """
 
     sae: SparseAutoencoder
@@ -135,6 +138,7 @@ class Attributed:
     last: int
     places: TokenPlaces
     probe: LinearReadout
+    precision: Precision = "float32"
 
     def of_batch(
         self, blocks: LaterBlocks, stream: Tensor, is_inside: Sequence[Bool[np.ndarray, "n_classes"]]
@@ -163,7 +167,8 @@ class Attributed:
                 mask = torch.from_numpy(inside).to(logits.device)
                 odds = logits[:, mask].logsumexp(1) - logits[:, ~mask].logsumexp(1)
                 keep = at + 1 < len(is_inside)
-                (gradient,) = torch.autograd.grad(odds.sum(), change, retain_graph=keep)
+                with products(self.precision):
+                    (gradient,) = torch.autograd.grad(odds.sum(), change, retain_graph=keep)
                 by_latent = (gradient @ self.sae.decoder_weight.T) / self.sae.input_scale
                 found.append((by_latent * z).double().sum(0).cpu().numpy())
         return found

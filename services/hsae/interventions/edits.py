@@ -136,6 +136,12 @@ class TokenPlaces:
     numbers: tuple[int, ...]
     as_mean: bool = False
 
+    @property
+    def index(self) -> slice | list[int]:
+        """What picks them out of all tokens: a slice where they follow one another, which no GPU has to be sent."""
+        first, last = self.numbers[0], self.numbers[-1]
+        return slice(first, last + 1) if self.numbers == tuple(range(first, last + 1)) else list(self.numbers)
+
     @classmethod
     def of(cls, place: Place | tuple[int, ...], sae_tokens: str, spec: BackboneSpec) -> "TokenPlaces":
         """The places of a setting.
@@ -165,7 +171,7 @@ class TokenPlaces:
 
 def visited(stream: Float[Tensor, "batch n_all d_model"], places: TokenPlaces) -> VisitedRows:
     """The rows of the places, one image after the other; of `as_mean` one row per image."""
-    rows = stream[:, list(places.numbers)].float()
+    rows = stream[:, places.index].contiguous().float()
     return VisitedRows(rows.mean(1) if places.as_mean else rows.flatten(0, 1))
 
 
@@ -173,11 +179,10 @@ def edited(
     stream: Float[Tensor, "batch n_all d_model"], places: TokenPlaces, change: Rows
 ) -> Float[Tensor, "batch n_all d_model"]:
     """The stream with a change of the places; where the change is 0 it keeps its bits."""
-    numbers = list(places.numbers)
-    rows = stream[:, numbers]
+    rows = stream[:, places.index]
     added = change.view(len(stream), -1, stream.shape[2])
     new = stream.clone()
-    new[:, numbers] = torch.where(added != 0, (rows.float() + added).to(stream.dtype), rows)
+    new[:, places.index] = torch.where(added != 0, (rows.float() + added).to(stream.dtype), rows)
     return new
 
 

@@ -76,14 +76,15 @@ class Measured:
 @dataclass(slots=True, eq=False)
 class _Recorded:
     effects: tuple[Effect, ...]
-    moved: list[np.ndarray] = field(default_factory=list)
+    moved: list[Tensor] = field(default_factory=list)  # on the device, which nobody waits for in between
 
     @classmethod
     def of(cls, n_readouts: int, targets: Sequence[int]) -> "_Recorded":
         return cls(tuple(Effect(tuple(targets)) for _ in range(n_readouts)))
 
     def outcome(self, labels: Int64[np.ndarray, "n"], tree: Tree) -> Outcome:
-        return Outcome(tuple(Readings.of(effect, labels, tree) for effect in self.effects), np.concatenate(self.moved))
+        moved = torch.cat(self.moved).cpu().numpy()
+        return Outcome(tuple(Readings.of(effect, labels, tree) for effect in self.effects), moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def measure(
     before = _Recorded.of(len(reader.readouts), targets)
     after = [_Recorded.of(len(reader.readouts), each.nodes) for each in planned]
     labels: list[np.ndarray] = []
-    sums, squares = np.zeros(0), 0.0
+    sums: Tensor | None = None
+    squares = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
         for batch in batches:
             labels.append(batch.labels)
@@ -135,16 +137,17 @@ def measure(
             plain = batch.blocks.resume(batch.stream, start, last) if last > start else batch.stream
             rows = reader.rows(plain).double()
             _record(before, plain, rows, batch.labels, reader)
-            sums = sums + rows.sum(0).cpu().numpy() if len(sums) else rows.sum(0).cpu().numpy()
-            squares += float((rows**2).sum())
+            sums = rows.sum(0) if sums is None else sums + rows.sum(0)
+            squares = squares + (rows**2).sum()
             every = [each.intervention for each in planned]
             found = outcomes(batch.blocks, start, batch.stream, every, last, check, plain=plain)
             for recorded, stream in zip(after, found, strict=True):
                 _record(recorded, stream, rows, batch.labels, reader)
-    if not labels:
+    if sums is None:
         raise UserError("no image is left to score: give more images, or another split")
     of_all = np.concatenate(labels)
-    spread = squares / len(of_all) - float((sums / len(of_all)) @ (sums / len(of_all)))
+    mean = sums.cpu().numpy() / len(of_all)
+    spread = float(squares) / len(of_all) - float(mean @ mean)
     return Measured(
         of_all, before.outcome(of_all, reader.tree), tuple(each.outcome(of_all, reader.tree) for each in after), spread
     )
@@ -154,6 +157,6 @@ def _record(
     recorded: _Recorded, stream: Tensor, plain: Tensor, labels: Int64[np.ndarray, "batch"], reader: Reader
 ) -> None:
     change = reader.rows(stream).double() - plain
-    recorded.moved.append((change**2).sum(1).cpu().numpy())
+    recorded.moved.append((change**2).sum(1))
     for readout, effect in zip(reader.readouts, recorded.effects, strict=True):
         effect.add(readout.read(stream), labels, reader.tree)

@@ -115,8 +115,9 @@ def _of_changed(
     blocks: LaterBlocks, stream: Stream, is_changed: Bool[Tensor, "batch"], plain: Stream, way: tuple[int, int]
 ) -> Stream:
     """The outcome of the images that are changed, and for the others the unedited one."""
-    if not bool(is_changed.any()):
+    where = is_changed.nonzero().squeeze(1)  # what a GPU is waited for, once
+    if not len(where):
         return plain
     whole = plain.clone()
-    whole[is_changed] = blocks.resume(stream[is_changed], *way)
+    whole[where] = blocks.resume(stream[where], *way)
     return whole

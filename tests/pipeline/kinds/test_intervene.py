@@ -38,6 +38,17 @@ def test_golden_keys(settings, key):
     assert request_of(settings, layer=3, split=SplitConfig(), activation_key="5" * 64).key == key
 
 
+def test_golden_key_of_another_precision_and_in_parts():
+    settings = InterveneSettings(nodes=("bird.n.01",))
+    other = request_of(settings, extraction=ExtractionConfig(precision="bfloat16", part_images=4))
+    assert other.key == "f5158319a59dc0969435a670d39a9bcb2058610006b5da233cfb8b882c54cfdb"
+    assert {"precision": "bfloat16", "part_images": 4}.items() <= other.config.items()
+    plain = request_of(settings)
+    assert {"precision", "part_images"}.isdisjoint(plain.config)
+    # Parts that are no smaller than a batch are none.
+    assert request_of(settings, extraction=ExtractionConfig(part_images=settings.batch_size)).key == plain.key
+
+
 def test_the_same_choices_have_the_same_key():
     one = InterveneSettings(nodes=("a",), readouts=("knn", "probe"), controls=("leace", "random"), doses=(0, 0.5, 0))
     other = InterveneSettings(nodes=("a",), readouts=("probe", "knn"), controls=("random", "leace"), doses=(0, 0.5))

@@ -78,6 +78,16 @@ def test_rows_of_an_activation_set(ready, tokens, n_tokens, dtype, n_views):
                 assert views.tolist() == [view for view in range(n_views) for _ in range(n_tokens)]
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_the_manifest_says_the_precision(ready, precision):
+    plan = plan_extraction(ready, layers=(1,), precision=precision, seed=1)
+    assert run_jobs(ready, plan, "extract") == ["succeeded"]
+    (row,) = [row for row in rows_of(ready, ActivationSet) if row.job_id == job_id(plan, "extract")]
+    manifest = read_manifest(ready.store, row.key, sha256=row.manifest_sha256)
+    assert manifest.precision == precision
+    assert ('"precision"' in manifest.to_json()) == (precision != "float32")
+
+
 def _with_unreadable(service, tmp_path, *unreadable: int):
     """Two classes of six images, some of which are no images; registered as `small`."""
     for number in range(12):

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hsae.devices.numerics import narrow_products, products
+from hsae.devices.precision import Precision
+
 Stream = Float[Tensor, "batch n_all d_model"]
 """The residual stream of all tokens: class token, registers, patches."""
 
@@ -20,27 +23,34 @@ class RecordedPass:
         streams: by layer the residual stream after the block, for the layers that were asked for.
         blocks: the blocks.
         calls: by block the arguments, besides the stream, with which the model called it (masks, position embeddings).
+        precision: of the products and convolutions, those of `resume` among them.
     """
 
     streams: dict[int, Stream]
     blocks: nn.ModuleList
     calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    precision: Precision = "float32"
 
     def resume(self, stream: Stream, start: int, stop: int) -> Stream:
         """The stream after block `stop`, where it is `stream` after block `start`.
 
         From the unchanged stream of the same batch it has the very bits of the whole pass.
         """
-        for block, (arguments, named) in zip(
-            self.blocks[start + 1 : stop + 1], self.calls[start + 1 : stop + 1], strict=True
-        ):
-            output = block(stream, *arguments, **named)
-            stream = output if isinstance(output, Tensor) else output[0]
+        here = slice(start + 1, stop + 1)
+        with products(self.precision), narrow_products(stream.device, self.precision):
+            for block, (arguments, named) in zip(self.blocks[here], self.calls[here], strict=True):
+                output = block(stream, *arguments, **named)
+                stream = output if isinstance(output, Tensor) else output[0]
         return stream
 
 
 def recorded_pass(
-    model: nn.Module, blocks: nn.ModuleList, pixel_values: Tensor, options: dict[str, Any], layers: Sequence[int]
+    model: nn.Module,
+    blocks: nn.ModuleList,
+    pixel_values: Tensor,
+    options: dict[str, Any],
+    layers: Sequence[int],
+    precision: Precision = "float32",
 ) -> RecordedPass:
     """Run the model, keep the streams after `layers`, and how every block was called; without gradients.
 
@@ -50,6 +60,7 @@ def recorded_pass(
         pixel_values: the images, of the model's type and on its device.
         options: arguments of its forward.
         layers: whose streams are kept.
+        precision: of the products and convolutions, now and where the pass goes on.
     """
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     streams: dict[int, Stream] = {}
@@ -70,9 +81,9 @@ def recorded_pass(
     handles = [block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks]
     handles += [blocks[layer].register_forward_hook(leave(layer)) for layer in layers]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), products(precision), narrow_products(pixel_values.device, precision):
             model(pixel_values, **options)
     finally:
         for handle in handles:
             handle.remove()
-    return RecordedPass(streams, blocks, tuple(calls))
+    return RecordedPass(streams, blocks, tuple(calls), precision)

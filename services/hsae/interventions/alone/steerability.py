@@ -87,7 +87,8 @@ def shifts(
     """
     n_images, kept = 0, reader.readouts
     sums: Float64[np.ndarray, "n_readouts n_all n_classes"] | None = None
-    moved, total, squares = np.zeros(len(interventions)), np.zeros(0), 0.0
+    # Added up on the device, which nobody waits for in between.
+    moved, total, squares = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     with torch.no_grad():
         for batch in batches:
             start, last = reader.layer, reader.last
@@ -98,22 +99,22 @@ def shifts(
                 if not kept:
                     raise UserError("no readout has probabilities, which steering moves: add probe or classifier")
                 sums = np.zeros((len(kept), 1 + len(interventions), len(reader.tree.inside)))
+                moved = rows.new_zeros(len(interventions))
             sums[:, 0] += _summed(kept, plain)
-            total = total + rows.sum(0).cpu().numpy() if len(total) else rows.sum(0).cpu().numpy()
-            squares += float((rows**2).sum())
+            total = total + rows.sum(0)
+            squares = squares + (rows**2).sum()
             found = outcomes(batch.blocks, start, batch.stream, interventions, last, check)
             for at, stream in enumerate(found):
                 sums[:, at + 1] += _summed(kept, stream)
-                moved[at] += float(((reader.rows(stream).double() - rows) ** 2).sum())
+                moved[at] += ((reader.rows(stream).double() - rows) ** 2).sum()
             n_images += len(batch.labels)
     if sums is None:
         raise UserError("no image is left to score: give more images, or another split")
     means = sums / n_images
-    spread = squares / n_images - float((total / n_images) @ (total / n_images))
-    return Shifts(
-        kept, np.abs(means[:, 1:] - means[:, :1]).sum(axis=2) / 2,
-        moved / n_images / spread if spread > 0 else np.full(len(moved), np.nan), n_images,
-    )  # fmt: skip
+    mean = total.cpu().numpy() / n_images
+    spread = float(squares) / n_images - float(mean @ mean)
+    of_each = moved.cpu().numpy() / n_images / spread if spread > 0 else np.full(len(moved), np.nan)
+    return Shifts(kept, np.abs(means[:, 1:] - means[:, :1]).sum(axis=2) / 2, of_each, n_images)
 
 
 def share_of(shift: Float64[np.ndarray, "n"], amount: float) -> Share:

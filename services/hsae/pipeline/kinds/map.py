@@ -56,16 +56,10 @@ class MapRequest(StageRequest):
     @property
     def images_at_once(self) -> int:
         """How many images go through the backbone at once, at most: no more than in the extraction."""
-        return min(self.maps.batch_size, self.extraction.part_images or self.maps.batch_size)
+        return self.extraction.part_of(self.maps.batch_size)
 
     def _of_the_pass(self) -> dict[str, Any]:
-        """What the pass has of the extraction, and what decides last digits; nothing at the defaults."""
-        fields: dict[str, Any] = {}
-        if self.extraction.precision != "float32":
-            fields["precision"] = self.extraction.precision
-        if self.images_at_once != self.maps.batch_size:
-            fields["part_images"] = self.images_at_once
-        return fields
+        return self.extraction.pass_fields(self.maps.batch_size)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -1,13 +1,22 @@
 """Stage intervene as a job: its tokens, ended attempts, and one line for what cannot be had."""
 
+import re
+from collections import Counter
+from contextlib import contextmanager
+
 import pytest
+import torch
 from sqlalchemy import text
+from tests.devices.emulated_cuda import COPY, CUDA, EmulatedCuda, EmulatedTensor
 from tests.pipeline.in_process import attempt, job_id, run_jobs
 from tests.pipeline.stages.interventions.small_plans import EDITS, QUICK, plan_interventions, query
 from tests.small import register_small
 
+from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
+from hsae.devices.errors import OutOfDeviceMemoryError
 from hsae.interventions.config import InterveneSettings
+from hsae.interventions.measure import measure
 from hsae.pipeline.stages.interventions import intervene as stage
 
 
@@ -89,6 +98,106 @@ def refusing(make_service):
     assert "intervene" not in {job.kind for job in plain.jobs}
     assert set(run_jobs(service, plain)) == {"succeeded"}
     return service
+
+
+SMALL = InterveneSettings(
+    nodes=("bird.n.01",), choose="attribution", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9, batch_size=8,
+    label_effects=2, steer=2, steer_images=8,
+)  # fmt: skip
+
+
+@contextmanager
+def small_job(service, **changes):
+    """(request, context) of an attempt; `changes` of the extraction, of which the stored activations know nothing."""
+    plan = plan_interventions(service, SMALL, sae=QUICK)
+    with attempt(service, job_id(plan, "intervene")) as (request, context):
+        yield request.model_copy(update={"extraction": request.extraction.model_copy(update=changes)}), context
+
+
+def rows_and_forget(service):
+    """What the one set says, without its number; it is deleted."""
+    tables = ("intervention", "intervention_effect", "latent_effect", "intervention_steerability")
+    rows = [row for table in tables for row in query(service, f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
+    with transaction(service.sessions) as session:
+        session.execute(text("DELETE FROM intervention_set"))
+    return [{name: value for name, value in row.items() if name not in ("intervention_set_id", "id")} for row in rows]
+
+
+def test_memory_that_lacks_changes_no_bits_or_says_what_to_do(refusing, monkeypatch):
+    sizes: list[int] = []
+    failing_at: set[int] = set()
+    plain, load = Backbone.recorded, Backbone.load
+    precisions: list[str] = []
+
+    def recorded(backbone, images):
+        sizes.append(len(images))
+        if len(sizes) in failing_at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return plain(backbone, images)
+
+    def noted(*args, precision, **kwargs):
+        precisions.append(precision)
+        return load(*args, precision=precision, **kwargs)
+
+    monkeypatch.setattr(Backbone, "recorded", recorded)
+    monkeypatch.setattr(Backbone, "load", noted)
+    with small_job(refusing, precision="bfloat16", part_images=4) as (request, context):
+        stage.intervene(request, context)
+        (config,) = [row["config"] for row in query(refusing, "SELECT config FROM intervention_set")]
+        assert (config["precision"], config["part_images"]) == ("bfloat16", 4)
+        expected = rows_and_forget(refusing)
+        failing_at.add(len(sizes) + 2)
+        with pytest.raises(torch.OutOfMemoryError):
+            stage.intervene(request, context)
+        context.back_off()
+        stage.intervene(request, context)
+        assert rows_and_forget(refusing) == expected
+        assert (max(sizes), set(precisions)) == (4, {"bfloat16"})
+        failing_at.add(len(sizes) + 1)
+        line = "interventions on 4 images at once do not fit: write `intervene: {batch_size: 2}` in a study file"
+        with pytest.raises(OutOfDeviceMemoryError, match=re.escape(line)):
+            stage.intervene(request, context)
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type")
+def test_a_job_on_the_emulated_device_comes_to_the_same(refusing, monkeypatch):
+    """No tensor on the wrong side; the host waits for readouts, and not for what it sends or for lengths."""
+    with small_job(refusing) as (request, context):
+        stage.intervene(request, context)
+        expected = rows_and_forget(refusing)
+        waits = []
+        with EmulatedCuda() as cuda:
+
+            def counted(batches, planned, reader, **kwargs):
+                here = list(batches)
+                assert {type(batch.stream) for batch in here} == {EmulatedTensor}
+                cuda.reset()
+                measured = measure(here, planned, reader, **kwargs)
+                n_alone = sum(each.intervention.only_changed for each in planned)
+                assert (n_alone, len(here)) == (4, 4)
+                of_edits = 1 + len(planned)  # and the unedited images
+                waits.append(Counter(cuda.waits))
+                assert waits == [
+                    {
+                        COPY: len(here) * of_edits * len(reader.readouts) + of_edits + 1,  # lengths and mean at the end
+                        "nonzero": len(here) * n_alone,  # which images a single latent changes
+                        "tolist": len(here),  # the SAE's latents
+                        "_local_scalar_dense": 1,  # the spread at the end
+                    }
+                ]
+                return measured
+
+            monkeypatch.setattr(stage, "measure", counted)
+            context.device = CUDA
+            stage.intervene(request, context)
+        found = rows_and_forget(refusing)
+    assert len(waits) == 1
+    for row, other in zip(found, expected, strict=True):
+        numbers = {name for name, value in other.items() if isinstance(value, float)}
+        assert {name: row[name] for name in numbers} == pytest.approx({name: other[name] for name in numbers}, rel=1e-3)
+        assert {name: row[name] for name in row.keys() - numbers} == {
+            name: other[name] for name in row.keys() - numbers
+        }
 
 
 def test_a_node_without_latents_is_one_line(refusing):

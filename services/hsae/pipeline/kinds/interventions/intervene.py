@@ -51,13 +51,21 @@ class InterveneRequest(StageRequest):
     @property
     def key(self) -> str:
         """Key of the set. The analysis' key stands for model, layer, images, split and SAE."""
-        content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields()}
+        content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields(), **self._of_the_pass()}
         return artifact_key("interventions", INTERVENE_FORMAT, content)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images go through the backbone at once, at most: no more than in the extraction."""
+        return self.extraction.part_of(self.intervene.batch_size)
+
+    def _of_the_pass(self) -> dict[str, Any]:
+        return self.extraction.pass_fields(self.intervene.batch_size)
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings as the set's row stores them."""
-        return self.intervene.model_dump(mode="json") | {"format": INTERVENE_FORMAT}
+        return self.intervene.model_dump(mode="json") | self._of_the_pass() | {"format": INTERVENE_FORMAT}
 
 
 class InterveneStage(Stage[InterveneRequest]):

@@ -139,7 +139,9 @@ class ArmMaker:
         scene = self._scene
         if probe is None:
             raise ValueError("attribution needs the probe")
-        attributed = Attributed(scene.sae, self._streams.layer, self._streams.last, self._places, probe)
+        attributed = Attributed(
+            scene.sae, self._streams.layer, self._streams.last, self._places, probe, self._streams.precision
+        )
         found = []
         for node in scene.nodes:
             inside = scene.is_inside(node)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import Intervention, InterventionSet, Json
 from hsae.catalog.server.bulk_copy import copy_rows
+from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.interventions.edits import TokenPlaces
 from hsae.interventions.measure import Reader, ScoredBatch, measure
@@ -45,12 +46,27 @@ def intervene(request: InterveneRequest, context: StageContext) -> Json:
     """Edit, read, and publish everything in one transaction.
 
     Raises:
+        OutOfDeviceMemoryError: so many images at once do not fit; it says what to change.
         UserError: what the settings ask for cannot be had; one line.
     """
     with context.reading() as session:
         done = session.scalars(select(InterventionSet).where(InterventionSet.key == request.key)).one_or_none()
         if done is not None:  # a former attempt ended between publishing and saying so
             return _summary(session, done)
+    at_once = request.images_at_once
+    fewer = f"write `intervene: {{batch_size: {max(1, at_once // 2)}}}` in a study file, or choose a smaller expansion"
+    with (
+        context.device_memory(f"interventions on {at_once} images at once do not fit: {fewer}"),
+        same_bits(context.device),
+    ):
+        row, of_edits, tables = _computed(request, context)
+    return _publish(context, row, of_edits, tables)
+
+
+def _computed(
+    request: InterveneRequest, context: StageContext
+) -> tuple[InterventionSet, EditRows, dict[str, list[Row]]]:
+    """The set's row, those of the edits, and those of every other table."""
     settings = request.intervene
     scene = read_scene(request, context)
     places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
@@ -87,7 +103,7 @@ def intervene(request: InterveneRequest, context: StageContext) -> Json:
         n_train=n_train,
         start="stored" if streams.from_stored else "images",
     )
-    return _publish(context, row, of_edits, tables)
+    return row, of_edits, tables
 
 
 def _train_readouts(

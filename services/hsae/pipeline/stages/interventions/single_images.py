@@ -194,7 +194,13 @@ def open_image_editor(reading: Reading, analysis: int, device: torch.device, cac
     )
     sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(about["sae_config"])).requires_grad_(False)
     try:
-        backbone = Backbone.load(spec, layers=sorted({layer, spec.n_layers - 1}), device=device, cache_dir=cache_dir)
+        backbone = Backbone.load(
+            spec,
+            layers=sorted({layer, spec.n_layers - 1}),
+            device=device,
+            cache_dir=cache_dir,
+            precision=extraction.extraction.precision,
+        )
     except UserError as error:
         raise BackboneAbsentError(str(error)) from error
     return ImageEditor(layer, tokens, backbone, sae.to(device), readout, taxonomy, Tree.of(taxonomy))

@@ -12,6 +12,8 @@ from torch import Tensor
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.spec import BackboneSpec
 from hsae.datasets import source_at
+from hsae.devices.precision import Precision
+from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.prepare import ListedImage
@@ -77,6 +79,11 @@ class Streams:
         self._backbone: Backbone | None = None
 
     @property
+    def precision(self) -> Precision:
+        """Of the backbone's products: that of the extraction."""
+        return self._request.extraction.precision
+
+    @property
     def rows(self) -> ReadRows:
         """The row of a stream that readouts see."""
         return ReadRows(self._request.model.n_prefix_tokens, self._request.model.has_class_token)
@@ -91,6 +98,7 @@ class Streams:
                 layers=layers,
                 device=self._context.device,
                 cache_dir=self._context.settings.model_cache,
+                precision=self.precision,
             )
         return self._backbone
 
@@ -117,7 +125,7 @@ class Streams:
 
     def _stored(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
         wanted = self._scene.wanted(images)
-        size = self._context.micro_batch(self._request.intervene.batch_size)
+        size = self._request.images_at_once
         blocks: LaterBlocks = NoBlocks()
         if self.last > self.layer:
             # How the model calls its blocks depends on the size of an image and not on what it shows.
@@ -128,13 +136,14 @@ class Streams:
             chosen = np.flatnonzero(wanted[index])
             for start in range(0, len(chosen), size):
                 part = chosen[start : start + size]
-                stream = plain.activations[torch.from_numpy(part)].to(self._context.device)
+                stream = uploaded(plain.activations[torch.from_numpy(part)], self._context.device)
                 yield StreamBatch(blocks, stream, index[part])
 
     def _passed(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
         request, scene = self._request, self._scene
-        size = self._context.micro_batch(request.intervene.batch_size)
-        extraction = request.extraction.model_copy(update={"batch_size": size, "n_views": 1, "seed": 0})
+        extraction = request.extraction.model_copy(
+            update={"batch_size": request.images_at_once, "n_views": 1, "seed": 0}
+        )
         paths, sha256 = scene.listing["path"].to_pylist(), scene.listing["sha256"].to_pylist()
         listed = [ListedImage(number, paths[number], sha256[number]) for number in images.tolist()]
         for batch in iterate_batches(self.backbone, source_at(request.dataset.root), listed, extraction):
