@@ -182,7 +182,10 @@ def test_every_query_of_the_cookbook_runs(demo):
     cookbook = Path(__file__).parents[2] / "docs" / "sql.md"
     queries = re.findall(r"```sql\n(.*?)```", cookbook.read_text(), flags=re.DOTALL)
     assert len(queries) >= 20
-    without_rows = [query for query in queries if not demo.query(query)]
+    unfilled = ("latent_stability", "name_agreement")  # of several seeds; of studies that name latents by text
+    without_rows = [
+        query for query in queries if not demo.query(query) and not any(table in query for table in unfilled)
+    ]
     # Whether a latent meets at a dog and fires on cats, or one SAE absorbs a parent, is up to the training.
     assert len(without_rows) <= 4, without_rows
 

@@ -99,6 +99,7 @@ CASES = [
     Case("results export --latest -o {output}", ("images x", "scored pairs")),
     Case("results maps -o {output}", ("no analysis that fits has relevancy maps", "--maps"), exit_code=1),
     Case("results interventions", ("No interventions fit", "--intervene FILE")),
+    Case("results names", ("No names fit", "--name-by MODEL")),
     Case("report {study_finished} -o {output}.html", ("Report of", ".html", "Open it in a browser")),
 ]  # fmt: skip
 SAE_NAME = "topk SAE x2 (k=4, n_steps=30)"
