@@ -60,7 +60,7 @@ def wait_until_running(service, kind: str) -> int:
 
 
 # Probes and comparisons of the small request are over too soon to be caught; tests keep them by a lock instead.
-_FIRST_SIGN = {"extract": "shard 1 of", "train": "step 1 of", "analyze": "analyze "}
+_FIRST_SIGN = {"extract": "shard 1 computed", "train": "step 1 of", "analyze": "analyze "}
 
 
 def is_under_way(service, kind: str, job_id: int) -> bool:
