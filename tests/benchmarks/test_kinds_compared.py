@@ -1,11 +1,14 @@
 """The table of kinds: a small run to its end."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hsae.demo import images_folder
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # the program itself, twice
@@ -18,8 +21,10 @@ def run(*options):
 
 
 def test_a_small_run_has_kinds_and_baselines_and_goes_on_from_what_it_kept(tmp_path):
-    keep = tmp_path / "kept.jsonl"
-    options = ["--kinds", "topk", "relu", "--l0", "8", "--seeds", "2", "--steps", "3"]
+    keep, images = tmp_path / "kept.jsonl", tmp_path / "images"
+    for source in sorted(images_folder().glob("n*"))[:40]:
+        shutil.copytree(source, images / source.name)
+    options = ["--images", str(images), "--kinds", "topk", "relu", "--l0", "8", "--seeds", "2", "--steps", "3"]
     report = json.loads(run(*options, "--keep", str(keep))[-1])
     rows = {row["name"]: row for row in report["table"]["rows"]}
     assert {"topk", "relu", "baseline exemplar", "baseline random"} <= set(rows)

@@ -11,6 +11,9 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = ("tests/explorer", "tests/report/page", "tests/api", "tests/store")
 # Folders and files whose tests take longest, the longest first.
 LONGEST = (
+    "tests/faults/test_publishing",
+    "tests/faults/test_worker_stopped",
+    "tests/demo/test_wheel",
     "tests/faults",
     "tests/demo",
     "tests/explorer",
