@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
-from small_dinov2 import CHANNEL_MEAN, CHANNEL_STD, IMAGE_SIDE_PX
+from small_dinov2 import IMAGE_SIDE_PX, processing
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
@@ -101,19 +100,7 @@ def _folded(block: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def new_processor() -> CLIPImageProcessorPil:
     """The image processor, as the backbone's."""
-    return CLIPImageProcessorPil(
-        do_resize=True,
-        size={"shortest_edge": IMAGE_SIDE_PX},
-        resample=Image.Resampling.BICUBIC,
-        do_center_crop=True,
-        crop_size={"height": IMAGE_SIDE_PX, "width": IMAGE_SIDE_PX},
-        do_rescale=True,
-        rescale_factor=1.0 / 255.0,
-        do_normalize=True,
-        image_mean=list(CHANNEL_MEAN),
-        image_std=list(CHANNEL_STD),
-        do_convert_rgb=True,
-    )
+    return CLIPImageProcessorPil(**processing())
 
 
 def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

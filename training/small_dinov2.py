@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -48,21 +49,26 @@ def new_backbone() -> Dinov2Model:
     )
 
 
+def processing() -> dict[str, Any]:
+    """What an image processor does with an image, for a model of this image size."""
+    return {
+        "do_resize": True,
+        "size": {"shortest_edge": IMAGE_SIDE_PX},
+        "resample": Image.Resampling.BICUBIC,
+        "do_center_crop": True,
+        "crop_size": {"height": IMAGE_SIDE_PX, "width": IMAGE_SIDE_PX},
+        "do_rescale": True,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": True,
+        "image_mean": list(CHANNEL_MEAN),
+        "image_std": list(CHANNEL_STD),
+        "do_convert_rgb": True,
+    }
+
+
 def new_processor() -> BitImageProcessorPil:
     """The image processor that DINOv2 models ship, for this model's image size."""
-    return BitImageProcessorPil(
-        do_resize=True,
-        size={"shortest_edge": IMAGE_SIDE_PX},
-        resample=Image.Resampling.BICUBIC,
-        do_center_crop=True,
-        crop_size={"height": IMAGE_SIDE_PX, "width": IMAGE_SIDE_PX},
-        do_rescale=True,
-        rescale_factor=1.0 / 255.0,
-        do_normalize=True,
-        image_mean=list(CHANNEL_MEAN),
-        image_std=list(CHANNEL_STD),
-        do_convert_rgb=True,
-    )
+    return BitImageProcessorPil(**processing())
 
 
 def save_backbone(backbone: Dinov2Model, out: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from hsae.backbones.architectures import is_traceable
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import Tokens
 from hsae.devices.bfloat16 import processor_has_bfloat16
@@ -82,6 +83,10 @@ class ExtractionConfig(FrozenModel):
         if self.part_of(batch_size) != batch_size:
             fields["part_images"] = self.part_of(batch_size)
         return fields
+
+    def passes_on_stream(self, model_type: str) -> bool:
+        """Whether the later blocks of a model of this type can be run again from these activations."""
+        return self.hook == RESIDUAL and is_traceable(model_type) and self.tokens != "registers"
 
     @property
     def draws(self) -> bool:

@@ -12,8 +12,8 @@ from hsae.catalog import ActivationSet, transaction
 from hsae.demo import backbone_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.planning.settled import settled_hook
 from hsae.pipeline.planning.submit import check_model
-from hsae.pipeline.planning.wanted_jobs import settled_hook
 from hsae.sae.config import SaeConfig
 from hsae.settings import Settings
 from hsae.store.activations import read_manifest

@@ -3,7 +3,6 @@
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,7 +12,8 @@ from hsae.explorer.parameters import BadAddressError, EditQuery
 from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError
 from hsae.explorer.scope import Scope, scope_of
 from hsae.explorer.shown.copies import python_edit
-from hsae.explorer.shown.rendering import message_page, page, sources_of
+from hsae.explorer.shown.rendering import page, sources_of
+from hsae.explorer.shown.uploads import read_upload, refused
 
 _N_NODES = 30
 KINDS = {"scale": "times", "clamp": "set to", "add": "plus"}
@@ -31,20 +31,13 @@ def edit_form(request: Request) -> Response:
 
 async def edit_upload(request: Request) -> Response:
     """How the readout moves on the uploaded image."""
-    async with request.form(max_files=1, max_fields=10) as form:
-        upload = form.get("image")
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
-        content = await upload.read(MAX_UPLOAD_BYTES + 1) if isinstance(upload, UploadFile) else b""
-    if not content:
-        raise BadAddressError("No image was sent: choose a file.")
-    if len(content) > MAX_UPLOAD_BYTES:
-        return message_page(
-            request, "The image is too large", f"At most {MAX_UPLOAD_BYTES >> 20} MiB are taken.", status=413
-        )
-    query = EditQuery.of(fields)
+    upload = await read_upload(request, max_fields=10)
+    if isinstance(upload, Response):
+        return upload
+    query = EditQuery.of(upload.fields)
     if not query.latents:
         raise BadAddressError("No latent is edited: give numbers of latents, such as 17, 203.")
-    return await run_in_threadpool(_edited, request, query, content)
+    return await run_in_threadpool(_edited, request, query, upload.content)
 
 
 def _edited(request: Request, query: EditQuery, content: bytes) -> Response:
@@ -56,13 +49,8 @@ def _edited(request: Request, query: EditQuery, content: bytes) -> Response:
     changes = dict.fromkeys(query.latents, query.value or 0.0)
     try:
         edited = sources.editor.edit(content, scope.chosen.id, changes, query.kind)
-    except UnreadableImageError as error:
-        return message_page(request, "This is no image that can be used", f"{error}.", status=422)
-    except ModelAbsentError as error:
-        return message_page(
-            request, "The model is not on this machine", str(error),
-            "Its files must be where the job found them when it was submitted, or in the hub's cache.", status=503,
-        )  # fmt: skip
+    except (UnreadableImageError, ModelAbsentError) as error:
+        return refused(request, error)
     with sources.reading() as session:
         question = labels_of_latents(scope.chosen.id, list(changes))
         latents = [row | {"activation": edited.activations[row["latent"]]} for row in question.ask(session)]

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.catalog import Analysis, Job
+from hsae.catalog import Analysis
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content, titled_rows
 from hsae.pipeline.kinds.scored_apart import ScoredApart, apart_content
 from hsae.pipeline.kinds.setting_labels import scoring_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
@@ -128,10 +127,7 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """Latent activations and class sums."""
-        analyses = select(Analysis, Job.title).join(Job, Job.id == Analysis.job_id)
-        if key is not None:
-            analyses = analyses.where(Analysis.key == key)
-        for row, title in session.execute(analyses.order_by(Analysis.id)):
+        for row, title in titled_rows(session, Analysis, key):
             latents, sums = row.activations_sha256, row.class_sums_sha256
             yield NamedObject(latents_key(row.key, latents), latents, title, row.job_id)
             yield NamedObject(class_sums_key(row.key, sums), sums, title, row.job_id)

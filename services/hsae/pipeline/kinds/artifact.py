@@ -2,10 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsae.catalog import Analysis, Job, MapSet, NameSet
 from hsae.split_config import SplitConfig
+
+_Row = TypeVar("_Row", Analysis, MapSet, NameSet)
 
 
 def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
@@ -49,3 +56,11 @@ class NamedObject:
     job_id: int | None = None
     is_checkpoint: bool = False
     is_abandoned: bool = False
+
+
+def titled_rows(session: Session, table: type[_Row], key: str | None) -> Iterator[tuple[_Row, str]]:
+    """The rows of a table of artifacts, of one key or all, each with the title of the job that made it."""
+    rows = select(table, Job.title).join(Job, Job.id == table.job_id)
+    if key is not None:
+        rows = rows.where(table.key == key)
+    return ((row, title) for row, title in session.execute(rows.order_by(table.id)))

@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.backbones.spec import BackboneSpec
-from hsae.catalog import Job, MapSet
+from hsae.catalog import MapSet
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
-from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, titled_rows
+from hsae.pipeline.kinds.bases.of_analysis import PassRequest, of_analysis
 from hsae.pipeline.kinds.setting_labels import settings_label
-from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.kinds.stage import Asked, Stage
 from hsae.pipeline.kinds.train import described
 from hsae.relevancy.config import MapSettings
 from hsae.store.keys import MAPS, maps_key
@@ -26,45 +23,30 @@ _MAX_BYTES = 256 << 20
 """The most that the maps of an analysis take: workers and readers hold all of them in memory."""
 
 
-class MapRequest(StageRequest):
+class MapRequest(PassRequest):
     """Maps of latents of one analysis.
 
     Attributes:
-        analysis_key: the analysis, which says the latents and their images.
-        sae_key: its SAE.
-        model: the backbone.
-        layer: the layer of the SAE.
-        dataset: the scored images.
-        extraction: how the SAE's activations were extracted.
         maps: which latents and methods.
     """
 
-    analysis_key: str
-    sae_key: str
-    model: BackboneSpec
-    layer: int
-    dataset: DatasetRef
-    extraction: ExtractionConfig
     maps: MapSettings
 
     @property
     def key(self) -> str:
         """Key of the set of maps. The analysis' key stands for model, layer, images and SAE."""
-        fields = {"analysis": self.analysis_key, "maps": self.maps.key_fields(), **self._of_the_pass()}
+        fields = {"analysis": self.analysis_key, "maps": self.maps.key_fields(), **self.of_the_pass()}
         return artifact_key("maps", MAPS_FORMAT, fields)
 
     @property
-    def images_at_once(self) -> int:
-        """How many images go through the backbone at once, at most: no more than in the extraction."""
-        return self.extraction.part_of(self.maps.batch_size)
-
-    def _of_the_pass(self) -> dict[str, Any]:
-        return self.extraction.pass_fields(self.maps.batch_size)
+    def batch_size(self) -> int:
+        """See `PassRequest`."""
+        return self.maps.batch_size
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings as the set's row stores them."""
-        return self.maps.model_dump(mode="json") | self._of_the_pass() | {"format": MAPS_FORMAT}
+        return self.maps.model_dump(mode="json") | self.of_the_pass() | {"format": MAPS_FORMAT}
 
 
 class MapStage(Stage[MapRequest]):
@@ -89,7 +71,6 @@ class MapStage(Stage[MapRequest]):
 
     def ask(self, asked: Asked) -> MapRequest:
         """Maps of the analysis' latents on the images that were scored."""
-        (layer,) = asked.layers
         maps = asked.settings(MapSettings)
         asked.require_stream("relevancy maps explain", "--maps")
         n_bytes = _BYTES_EACH * maps.latents * maps.images * len(maps.methods) * asked.model.n_patches
@@ -100,12 +81,7 @@ class MapStage(Stage[MapRequest]):
                 " for fewer"
             )
         return MapRequest(
-            analysis_key=asked.one_key("analyze"),
-            sae_key=asked.sae_key,
-            model=asked.model,
-            layer=layer,
-            dataset=asked.scored,
-            extraction=asked.extraction,
+            **of_analysis(asked),
             maps=maps,
         )
 
@@ -120,10 +96,7 @@ class MapStage(Stage[MapRequest]):
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """The values of the maps."""
-        sets = select(MapSet, Job.title).join(Job, Job.id == MapSet.job_id)
-        if key is not None:
-            sets = sets.where(MapSet.key == key)
-        for row, title in session.execute(sets.order_by(MapSet.id)):
+        for row, title in titled_rows(session, MapSet, key):
             yield NamedObject(maps_key(row.key, row.maps_sha256), row.maps_sha256, title, row.job_id)
 
 

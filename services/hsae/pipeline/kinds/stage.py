@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
-from hsae.backbones.architectures import is_traceable
-from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
@@ -150,11 +148,10 @@ class Asked:
         Raises:
             UserError: the activations are of another hook point, of registers, or of another family.
         """
-        hook, tokens, model_type = self.extraction.hook, self.extraction.tokens, self.model.model_type
-        if hook != RESIDUAL or not is_traceable(model_type) or tokens == "registers":
+        if not self.extraction.passes_on_stream(self.model.model_type):
             raise UserError(
                 f"{who} class and patch tokens of the residual stream of vision transformers of transformers, not"
-                f" {tokens} at {hook} of {model_type}: leave {option} out"
+                f" {self.extraction.tokens} at {self.extraction.hook} of {self.model.model_type}: leave {option} out"
             )
 
     def settings(self, expected: type[S]) -> S:

@@ -20,7 +20,8 @@ from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
 from hsae.pipeline.planning.planner import Planner
 from hsae.pipeline.planning.requests import SubmitRequest, study_key
 from hsae.pipeline.planning.score_dataset import find_datasets, reads_halved
-from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs, settled
+from hsae.pipeline.planning.settled import settled
+from hsae.pipeline.planning.wanted_jobs import n_wanted_jobs
 from hsae.pipeline.queue.jobs import notifications_for
 from hsae.pipeline.queue.notifier import Notification
 from hsae.sae.config import SaeConfig, check_config

@@ -1,19 +1,15 @@
-"""What a study asks for, settled: its hook point and settings, and the jobs that it needs after its extraction."""
+"""The jobs that a study needs after its extraction: each stage makes its request from what the study asks."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from hsae.backbones.hooks.names import RESIDUAL
-from hsae.backbones.inspection import describe
 from hsae.frozen_model import FrozenModel
 from hsae.pipeline.kinds.extract import EXTRACT
-from hsae.pipeline.kinds.registry import stage_of, stages
+from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.stage import Asked, Scope
 from hsae.pipeline.planning.planned_job import WantedJob
-from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.sae.config import SaeConfig
-from hsae.settings import Settings
 from hsae.split_config import SplitConfig
 
 
@@ -81,32 +77,3 @@ def _with(keys: Mapping[str, tuple[str, ...]], jobs: Sequence[WantedJob]) -> Map
     for job in jobs:
         found[job.kind] = (*found.get(job.kind, ()), job.request.key)
     return found
-
-
-def settled(request: SubmitRequest, settings: Settings) -> SubmitRequest:
-    """The request with its hook point and with the settings of its stages as jobs need them.
-
-    Raises:
-        UserError: the model has no such hook point, or a stage cannot be had as it is asked for.
-    """
-    own = {kind: stage_of(kind).settled(given, settings.model_cache) for kind, given in request.own.items()}
-    if own != request.own:
-        request = request.model_copy(update={"own": own})
-    return settled_hook(request, settings)
-
-
-def settled_hook(request: SubmitRequest, settings: Settings) -> SubmitRequest:
-    """The request with its hook point by the canonical name, and with the layer where the hook point names it.
-
-    Raises:
-        UserError: the model has no such hook point, the request asks for other layers, or for none.
-    """
-    hook = request.extraction.hook
-    if hook == RESIDUAL:
-        return request
-    described = describe(
-        request.model, revision=request.revision, cache_dir=settings.model_cache, random_seed=request.random_init
-    )
-    hook, layers = described.settled_layers(hook, request.layers)
-    extraction = request.extraction.model_copy(update={"hook": hook})
-    return request.model_copy(update={"extraction": extraction, "layers": layers})

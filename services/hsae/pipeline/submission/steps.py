@@ -11,9 +11,9 @@ from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.planning.embeddings import require_set
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.score_dataset import find_datasets
+from hsae.pipeline.planning.settled import settled
 from hsae.pipeline.planning.submit import Preview, check_model
 from hsae.pipeline.planning.training_rows import few_rows_warning
-from hsae.pipeline.planning.wanted_jobs import settled
 from hsae.pipeline.submission.dataset_choice import settle_dataset
 from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
 from hsae.split_config import ScoreSplit

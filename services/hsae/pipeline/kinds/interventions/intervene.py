@@ -5,17 +5,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import InterventionSet
 from hsae.catalog.queries.known_names import require_nodes
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.interventions.config import MAX_EDITS, InterveneSettings
-from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import artifact_key
+from hsae.pipeline.kinds.bases.of_analysis import PassRequest, of_analysis
 from hsae.pipeline.kinds.setting_labels import settings_label
-from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.kinds.stage import Asked, Stage
 from hsae.pipeline.kinds.train import described
 from hsae.split_config import ScoreSplit, SplitConfig
 
@@ -23,49 +21,34 @@ from hsae.split_config import ScoreSplit, SplitConfig
 INTERVENE_FORMAT = 1
 
 
-class InterveneRequest(StageRequest):
+class InterveneRequest(PassRequest):
     """Interventions on the latents of one analysis.
 
     Attributes:
-        analysis_key: the analysis, which says the latents' labels and activations.
-        sae_key: its SAE.
         activation_key: the activations of the scored images in the layer.
-        model: the backbone.
-        layer: the layer of the SAE.
-        dataset: the scored images.
-        extraction: how the SAE's activations were extracted.
         intervene: which nodes, how, and what is read.
         split: the parts of the images of `dataset`; None: in-sample.
     """
 
-    analysis_key: str
-    sae_key: str
     activation_key: str
-    model: BackboneSpec
-    layer: int
-    dataset: DatasetRef
-    extraction: ExtractionConfig
     intervene: InterveneSettings
     split: SplitConfig | ScoreSplit | None = None
 
     @property
     def key(self) -> str:
         """Key of the set. The analysis' key stands for model, layer, images, split and SAE."""
-        content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields(), **self._of_the_pass()}
+        content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields(), **self.of_the_pass()}
         return artifact_key("interventions", INTERVENE_FORMAT, content)
 
     @property
-    def images_at_once(self) -> int:
-        """How many images go through the backbone at once, at most: no more than in the extraction."""
-        return self.extraction.part_of(self.intervene.batch_size)
-
-    def _of_the_pass(self) -> dict[str, Any]:
-        return self.extraction.pass_fields(self.intervene.batch_size)
+    def batch_size(self) -> int:
+        """See `PassRequest`."""
+        return self.intervene.batch_size
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings as the set's row stores them."""
-        return self.intervene.model_dump(mode="json") | self._of_the_pass() | {"format": INTERVENE_FORMAT}
+        return self.intervene.model_dump(mode="json") | self.of_the_pass() | {"format": INTERVENE_FORMAT}
 
 
 class InterveneStage(Stage[InterveneRequest]):
@@ -89,7 +72,6 @@ class InterveneStage(Stage[InterveneRequest]):
 
     def ask(self, asked: Asked) -> InterveneRequest:
         """Interventions on the SAE's latents, on the images that were scored."""
-        (layer,) = asked.layers
         apart, settings = asked.apart, asked.settings(InterveneSettings)
         asked.require_stream("interventions edit", "--intervene")
         if settings.n_edits > MAX_EDITS:
@@ -98,13 +80,8 @@ class InterveneStage(Stage[InterveneRequest]):
                 f" more than {MAX_EDITS}: ask for fewer nodes, doses, latents or draws of random ones"
             )
         return InterveneRequest(
-            analysis_key=asked.one_key("analyze"),
-            sae_key=asked.sae_key,
+            **of_analysis(asked),
             activation_key=asked.one_key("extract") if apart is None else apart.activation_key,
-            model=asked.model,
-            layer=layer,
-            dataset=asked.scored,
-            extraction=asked.extraction,
             intervene=settings,
             split=asked.division,
         )

@@ -5,20 +5,16 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.backbones.architectures import is_traceable
-from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL
+from hsae.backbones.hooks.names import EMBEDDING
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSpec
-from hsae.catalog import Job, NameSet
-from hsae.extraction.config import ExtractionConfig
+from hsae.catalog import NameSet
 from hsae.frozen_model import FrozenModel
-from hsae.pipeline.inputs.dataset_ref import DatasetRef
-from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
+from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, titled_rows
+from hsae.pipeline.kinds.bases.of_analysis import AnalysisRequest, of_analysis
 from hsae.pipeline.kinds.setting_labels import settings_label
-from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.kinds.stage import Asked, Stage
 from hsae.pipeline.kinds.train import described
 from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import NAMES, directions_key
@@ -28,26 +24,14 @@ from hsae.text.config import WORDNET, NameMethod, NameSettings
 NAMES_FORMAT = 1
 
 
-class NameRequest(StageRequest):
+class NameRequest(AnalysisRequest):
     """Names of latents of one analysis.
 
     Attributes:
-        analysis_key: the analysis, which says the latents' labels and activations.
-        sae_key: its SAE.
-        model: the backbone.
-        layer: the layer of the SAE.
-        dataset: the scored images.
-        extraction: how the SAE's activations were extracted.
         names: by which model, which words, and how.
         split: the parts of the images of `dataset`; None: in-sample.
     """
 
-    analysis_key: str
-    sae_key: str
-    model: BackboneSpec
-    layer: int
-    dataset: DatasetRef
-    extraction: ExtractionConfig
     names: NameSettings
     split: SplitConfig | ScoreSplit | None = None
 
@@ -73,8 +57,7 @@ class NameRequest(StageRequest):
         )  # fmt: skip
         if same and self.extraction.hook == EMBEDDING:
             return "direction"
-        is_stream = self.extraction.hook == RESIDUAL and is_traceable(self.model.model_type)
-        return "effect" if same and is_stream and self.extraction.tokens != "registers" else "images"
+        return "effect" if same and self.extraction.passes_on_stream(self.model.model_type) else "images"
 
 
 class NameStage(Stage[NameRequest]):
@@ -110,14 +93,8 @@ class NameStage(Stage[NameRequest]):
 
     def ask(self, asked: Asked) -> NameRequest:
         """Names of the SAE's latents, from the images that were scored."""
-        (layer,) = asked.layers
         return NameRequest(
-            analysis_key=asked.one_key("analyze"),
-            sae_key=asked.sae_key,
-            model=asked.model,
-            layer=layer,
-            dataset=asked.scored,
-            extraction=asked.extraction,
+            **of_analysis(asked),
             names=asked.settings(NameSettings),
             split=asked.division,
         )
@@ -138,10 +115,7 @@ class NameStage(Stage[NameRequest]):
 
     def named_objects(self, session: Session, key: str | None = None) -> Iterator[NamedObject]:
         """The directions."""
-        sets = select(NameSet, Job.title).join(Job, Job.id == NameSet.job_id)
-        if key is not None:
-            sets = sets.where(NameSet.key == key)
-        for row, title in session.execute(sets.order_by(NameSet.id)):
+        for row, title in titled_rows(session, NameSet, key):
             yield NamedObject(directions_key(row.key, row.directions_sha256), row.directions_sha256, title, row.job_id)
 
 
