@@ -16,8 +16,6 @@ from hsae.catalog import BASES
 from hsae.demo import backbone_folder, clip_folder, images_folder
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(2400)  # the demo itself is part of the first test
-
 
 def test_what_ships_is_small():
     folders = (images_folder(), backbone_folder(), clip_folder())
@@ -25,7 +23,13 @@ def test_what_ships_is_small():
     assert sum(path.stat().st_size for path in files) <= 15_000_000
 
 
-def check_what_it_says(demo, layers) -> None:
+@pytest.fixture(scope="module")
+def layers() -> range:
+    """The bundled backbone's blocks."""
+    return range(json.loads((backbone_folder() / "config.json").read_text())["num_hidden_layers"])
+
+
+def test_the_demo_says_everything(demo, layers):
     rows = json.loads(demo.admin("results", "layers", "--json").stdout)
     assert [(row["sae_kind"], row["layer"]) for row in rows] == [
         (kind, layer) for kind in ("relu", "topk") for layer in layers
@@ -69,10 +73,7 @@ def check_what_it_says(demo, layers) -> None:
     assert 5_000_000 < len(page) < 20_000_000
     assert "dinov2-emoji on emoji" in page
     assert page.count('<details class="card"') == min(72, 12 * 2 * len(layers)), "12 each, 72 at most"
-
-
-def test_the_demo_says_everything(demo):
-    check_what_it_says(demo, demo.layers)
+    assert demo.admin("--version").stdout.startswith("hsae-admin, version ")
 
 
 def test_the_queries_that_the_demo_suggests_run(demo):
@@ -93,7 +94,7 @@ def test_scores_beat_their_controls_where_it_counts(demo):
 
 def test_running_it_again_reuses_every_artifact(demo):
     before = json.loads(demo.admin("jobs", "list", "--json").stdout)
-    again = demo.admin("demo", "--output", demo.pictures, *demo.options())
+    again = demo.admin("demo", "--output", demo.pictures)
     assert "0 jobs queued" in again.stdout
     assert json.loads(demo.admin("jobs", "list", "--json").stdout) == before
 
@@ -208,3 +209,41 @@ def test_doctor_finds_the_running_stack_healthy(demo):
         return all(finding["ok"] for finding in findings)
 
     wait_for(healthy, message=lambda: str(findings))
+
+
+@pytest.fixture(scope="module")
+def compared(demo):
+    """The comparison of the demo's study, as `results study` has it."""
+    return json.loads(demo.admin("results", "study", "--json").stdout)
+
+
+def test_coherence_rises_with_depth_where_the_demo_says_so(demo, compared):
+    """For TopK; for ReLU its interval contains 0, as docs/demo.md says."""
+    trends = {row["sae"].split()[0]: row for row in compared["trends"] if row["metric"] == "coherence_excess"}
+    assert set(trends) == {"relu", "topk"}
+    assert trends["topk"]["n_layers"] == 6
+    assert trends["topk"]["ci_low"] > 0
+    lines = {line.split()[0]: line for line in demo.output.splitlines() if "bits per block" in line}
+    for kind, row in trends.items():
+        assert f"coherence excess {row['slope']:+.3f} bits per block, 95% interval" in lines[kind]
+        assert lines[kind].endswith("yes" if row["ci_low"] > 0 else "not shown")
+
+
+def test_coherence_stands_beside_exemplars_with_intervals(compared, layers):
+    scores = {
+        (row["layer"], row["sae"].split()[0], row["basis"]): row
+        for row in compared["scores"]
+        if row["metric"] == "coherence_excess"
+    }
+    for layer in layers:
+        for kind in ("relu", "topk"):
+            for basis in ("sae", "exemplar"):
+                row = scores[layer, kind, basis]
+                assert row["ci_low"] < row["value"] < row["ci_high"]
+            assert scores[layer, kind, "sae"]["ci_low"] > 0  # above chance in every block
+
+
+def test_layers_are_compared_at_equal_sparsity(demo):
+    rows = json.loads(demo.admin("results", "layers", "--json").stdout)
+    assert all(row["holdout_l0"] == pytest.approx(16, rel=0.1) for row in rows)
+    assert "Warning" not in demo.output

@@ -8,14 +8,13 @@ another.
 from xdist.scheduler import LoadScopeScheduling
 
 # Each folder shares a study or servers. Not tests/faults: its files take minutes each, and run beside one another.
-TOGETHER = ("tests/explorer", "tests/report/page", "tests/api", "tests/store")
+TOGETHER = ("tests/demo", "tests/explorer", "tests/report/page", "tests/api", "tests/store")
 # Folders and files whose tests take longest, the longest first.
 LONGEST = (
     "tests/faults/test_publishing",
     "tests/faults/test_worker_stopped",
-    "tests/demo/test_wheel",
-    "tests/faults",
     "tests/demo",
+    "tests/faults",
     "tests/explorer",
     "tests/report/page",
     "tests/api",
