@@ -43,7 +43,7 @@ demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
 test: $(VENV)/.dev  ## The tests, with real servers and a real worker that is killed once in every stage
 	$(PYTEST) -m "not slow"
 
-test-faults: $(VENV)/.dev  ## The whole fault matrix, the wheel in a clean environment, and the whole demo
+test-faults: $(VENV)/.dev  ## The whole fault matrix, the whole demo from the wheel, and all that takes long (a browser, notebooks, private stacks)
 	$(PYTEST) -m slow
 
 test-peers:  ## SAEs made by the code of other packages, in an environment of their own (.venv-peers)

@@ -32,6 +32,7 @@ def own_kernel(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
 
 
+@pytest.mark.slow
 def test_look_at_latents(studied, monkeypatch, tmp_path):
     for name, value in studied.environment.items():
         monkeypatch.setenv(name, value)
@@ -43,6 +44,7 @@ def test_look_at_latents(studied, monkeypatch, tmp_path):
     assert len(shown(notebook, "image/png")) == 2  # the curves and the image
 
 
+@pytest.mark.slow
 def test_your_own_activations(monkeypatch, tmp_path):
     for name in ("HSAE_DATABASE_URL", "HSAE_S3_ENDPOINT", "HSAE_BROKER_URL"):
         monkeypatch.setenv(name, "nowhere")  # it needs no server

@@ -17,6 +17,8 @@ import hsae
 from hsae.embedded import Stack
 from hsae.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 as_root_with_mounts = pytest.mark.skipif(

@@ -18,6 +18,8 @@ from hsae.embedded import Stack
 from hsae.embedded.process import wait_for
 from hsae.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 START = "import sys, pathlib; from hsae.embedded import Stack; print(Stack(pathlib.Path(sys.argv[1])).start())"
 
 

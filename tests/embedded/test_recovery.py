@@ -16,6 +16,8 @@ from hsae.embedded import Stack
 from hsae.embedded.process import wait_for
 from hsae.errors import ServiceError
 
+pytestmark = pytest.mark.slow
+
 SERVERS = ("postgres", "valkey", "seaweedfs")
 
 

@@ -43,6 +43,7 @@ def wait_for_pictures(page) -> None:
 BEYOND = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+@pytest.mark.slow
 def test_every_page_can_be_read_and_used_by_everybody_light_dark_and_narrow(explored, chromium, address):
     """Of a narrow page only its tables scroll sideways. Each is loaded once: that takes longer than to look at it."""
     found = {}
@@ -63,6 +64,7 @@ def test_every_page_can_be_read_and_used_by_everybody_light_dark_and_narrow(expl
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
+@pytest.mark.slow
 def test_the_pictures_zoom_and_names_stay_text(explored, chromium, address):
     for name in ("picture", "hostile picture"):
         with opened(chromium, address + every_page(explored)[name]) as page:

@@ -28,6 +28,7 @@ def explore(service, *arguments: str, **environment: str) -> subprocess.Popen[st
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_serves_until_it_is_stopped(explored, tmp_path):
     running = explore(explored.service, "--port", "0", "--cache", str(tmp_path / "cache"))
     try:
@@ -134,6 +135,7 @@ def test_without_servers_it_says_what_to_do(admin, tmp_path, monkeypatch):
     assert "no database is set: start a private stack with `hsae-admin up`" in result.output
 
 
+@pytest.mark.slow
 def test_it_reads_as_the_readers_role_where_that_has_a_password(make_service):
     service = make_service(reader_password=SecretStr(PASSWORD))
     reader_role.admit(service.sessions.kw["bind"], service.settings)

@@ -121,6 +121,7 @@ def test_a_worker_that_trains_a_sweep_over_one_pass_is_killed_and_every_sae_ends
         assert all(torch.equal(stored[name], tensor) for name, tensor in expected.sae.to_tensors().items())
 
 
+@pytest.mark.slow
 def test_children_die_with_their_worker(make_service):
     service = make_service()
     register_small(service)

@@ -61,6 +61,7 @@ def test_an_empty_service_exports_zeros(metrics, scrape):
     assert found[sample("hsae_up", part="database")] == found[sample("hsae_up", part="broker")] == 1
 
 
+@pytest.mark.slow
 def test_a_real_study(service, scrape):
     register_small(service, n_classes=20)
     service.start_worker()

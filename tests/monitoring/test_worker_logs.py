@@ -11,6 +11,8 @@ from tests.small import bare_scoring, register_small, submit_small, wait_until_d
 from hsae.catalog.queries.conditions import Row
 from hsae.pipeline.execution.job_log import read_job_log
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -23,7 +23,7 @@ from hsae.embedded.binaries import postgres_binary
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 COPY_BUCKET = Path(__file__).parents[2] / "deploy" / "copy-bucket"
 SMALL = (SaeConfig(kind="topk", k=8, expansion=2, n_steps=100),)
@@ -158,7 +158,6 @@ def test_an_object_that_the_copy_lacks_is_found_and_made_again(original, restore
     assert kept <= {repr(row) for rows in all_results(restored).values() for row in rows}
 
 
-@pytest.mark.slow
 def test_a_backup_taken_while_jobs_run_is_finished_by_the_restored_service(make_service, tmp_path):
     busy = make_service(checkpoint_seconds=0.2)
     register_small(busy, n_classes=12)

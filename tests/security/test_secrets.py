@@ -19,7 +19,7 @@ from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.queue.notifier import Notifier
 from hsae.sae.config import SaeConfig
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PRESIGNED = "X-Amz-Signature"
 

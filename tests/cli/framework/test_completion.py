@@ -57,6 +57,7 @@ def offered(service, words: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_values_from_the_catalog(service):
     register_small(service, n_classes=2)
     plan = submit(small_request(layers=(1,)), service.settings, service.sessions)

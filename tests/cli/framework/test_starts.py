@@ -15,6 +15,8 @@ import hsae.pipeline.queue
 from hsae.cli.main import cli
 from hsae.demo import backbone_folder
 
+pytestmark = pytest.mark.slow
+
 COMPUTING = ("torch", "transformers", "nltk", "scipy", "sklearn", "matplotlib")
 DATA = ("pyarrow", "PIL", "jaxtyping")
 CATALOG = ("sqlalchemy", "psycopg", "alembic", "pydantic", "pydantic_settings", "celery", "minio", "rich")

@@ -62,6 +62,7 @@ def rows(admin, service, *arguments):
     return json.loads(found.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_names_agree_with_labels_more_often_than_shuffled_words(named, admin, method):
     found = [row for row in rows(admin, named, "--table", "agreement") if row["method"] == method]

@@ -107,6 +107,7 @@ def test_the_demo_shows_the_nodes_of_one_analysis_that_is_fixed_beforehand(swept
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_picture_of_several_settings(admin, swept, tmp_path):
     path = tmp_path / "figures" / "layers.png"
     for arguments in (["--study", 2], ["--study", "all"], [], ["--json"]):

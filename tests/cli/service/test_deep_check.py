@@ -10,6 +10,8 @@ from tests.waiting import rows_of
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.submit import submit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(make_service):

@@ -74,6 +74,7 @@ def test_workers_of_the_stack(monkeypatch):
         _environments({"worker"}, (0,))
 
 
+@pytest.mark.slow
 def test_it_becomes_a_worker_of_the_queues_asked_for(service):
     log = (service.folder / "worker-cli.log").open("wb")
     process = subprocess.Popen(

@@ -67,6 +67,7 @@ def test_a_share_outside_0_to_1_is_refused(admin, command, option, value):
     assert f"Invalid value for '{option}': {value} is not in the range 0<=x<=1" in result.stderr.replace("2.0", "2")
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_an_error_of_one_line(service):
     """In place of a character that the encoding lacks nothing is printed: a CSV would be wrong without a word."""
     query = "SELECT U&'caf\\00E9' AS label"
@@ -132,6 +133,7 @@ def test_dataset_name_is_taken(admin, service, tmp_path):
     assert_one_line(admin(service, "dataset", "add", "mine", second), "mine", "another name")
 
 
+@pytest.mark.slow
 def test_too_many_unreadable_images_fail_the_job_with_their_names(admin, service, tmp_path):
     folder = _folder(tmp_path, n02084071=6, n02121808=6)
     (folder / "n02084071" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n truncated")
@@ -183,6 +185,7 @@ def test_an_analysis_asked_for_twice_is_reused(admin, service):
     assert counts(service)["analysis"] == 1
 
 
+@pytest.mark.slow
 def test_two_submits_at_the_same_instant_share_their_jobs(service):
     register_small(service, n_classes=6)
     with ThreadPoolExecutor(4) as pool:

@@ -14,6 +14,8 @@ from tests.waiting import rows_of
 
 from hsae.demo import backbone_folder
 
+pytestmark = pytest.mark.slow
+
 SEED = 5
 STUDY = {
     "dataset": "small",

@@ -226,6 +226,7 @@ class Terminal:
         return bool(chunk)
 
 
+@pytest.mark.slow
 def test_the_question_and_a_plan_that_changes_while_it_waits(service, study):
     register_small(service, n_classes=3)
     n_jobs = n_planned(service, study)

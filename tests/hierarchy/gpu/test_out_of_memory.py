@@ -28,6 +28,7 @@ def test_with_less_memory_the_scores_are_the_same(planted_case, share):
     assert back_off._n_parts[torch.device("cuda:0")] > 1
 
 
+@pytest.mark.slow
 def test_a_whole_analysis_goes_on(planted_case):
     """The SAE and its shuffles. What baselines are made from is on the device as a whole, and must fit."""
     expected = run(planted_case, controls=())
@@ -60,6 +61,7 @@ def test_an_error_of_cublas_at_any_call(planted_case, monkeypatch, number):
     assert n_sums > number
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_at_all_is_an_error(planted_case):
     with NumericCuda(memory=100), pytest.raises(torch.OutOfMemoryError):
         every_number(planted_case, "cuda:0")

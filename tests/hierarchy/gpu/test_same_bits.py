@@ -21,6 +21,8 @@ from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import label_sets
 from hsae.hierarchy.statistics.ranks import rank_activations
 
+pytestmark = pytest.mark.slow
+
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -46,6 +46,7 @@ def test_an_error_at_any_call_changes_no_result(number):
     assert len(seen) > len(BLOCKS)
 
 
+@pytest.mark.slow
 def test_a_block_is_halved_until_it_fits_and_this_is_remembered():
     work, seen = _work(lambda call, block: block.stop - block.start > 3)
     assert [item for part in in_parts(work, BLOCKS, "cuda") for item in part] == list(range(40))
@@ -56,6 +57,7 @@ def test_a_block_is_halved_until_it_fits_and_this_is_remembered():
     assert sum(block.stop - block.start > 3 for block in seen_again) < n_failed
 
 
+@pytest.mark.slow
 def test_one_item_that_does_not_fit_is_an_error():
     work, seen = _work(lambda call, block: block.start <= 7 < block.stop)
     with pytest.raises(torch.OutOfMemoryError):

@@ -93,6 +93,7 @@ def exemplars(case, seed):
     return np.maximum(likeness - cut, 0).astype(np.float32), case.labels[~trains]
 
 
+@pytest.mark.slow
 def test_one_latent_per_image_has_no_hierarchy_that_its_images_lack(planted_case):
     """Classes are apart from one another, but at random places of the tree: 0 within the interval, for 100 trees."""
     z, labels = exemplars(planted_case, seed=0)

@@ -114,6 +114,7 @@ def test_one_by_one_where_the_worker_is_set_so_and_after_an_attempt(ready):
     assert run_job(second, ready.settings, "test") == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_hands_all_back_and_they_go_on_from_their_checkpoints(ready):
     plan = plan_sweep(ready, *sweep(120)[:3])
     first, *_ = (job["id"] for job in trainings(ready, plan))
@@ -128,6 +129,7 @@ def test_a_worker_that_stops_hands_all_back_and_they_go_on_from_their_checkpoint
     assert_as_by_themselves(ready, jobs)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_ends_by_itself(ready):
     plan = plan_sweep(ready, *sweep(122)[:3])
     first, second, third = (job["id"] for job in trainings(ready, plan))

@@ -22,6 +22,8 @@ from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.sae.config import SaeConfig
 from hsae.store.faults import ObjectMissingError
 
+pytestmark = pytest.mark.slow
+
 
 def _submit(service, *layers: int, saes: tuple[SaeConfig, ...] = (TINY_SAE,)):
     request = small_request(

@@ -74,6 +74,7 @@ def test_what_nobody_knows_is_spared_while_it_is_young(service):
     assert young <= objects(service)
 
 
+@pytest.mark.slow
 def test_the_sae_of_a_dropped_row_goes(service):
     plan = finished(service)
     before = objects(service)
@@ -95,6 +96,7 @@ def test_the_sae_of_a_dropped_row_goes(service):
     assert {key for key in objects(service) if not key.startswith("logs/")} >= gone
 
 
+@pytest.mark.slow
 def test_half_made_work_is_kept_for_the_next_attempt_unless_asked_for(make_service):
     service = make_service(checkpoint_seconds=0)
     register_small(service, n_classes=2)

@@ -84,6 +84,7 @@ def test_the_slider_shows_another_layer(page, reported):
         assert f"latent {row['latent']}," in cells[str(row["synset_id"])][5]
 
 
+@pytest.mark.slow
 def test_a_click_goes_into_a_node_and_the_layer_may_change_there(page):
     page.locator("#taxonomy-figure .slice path").nth(1).click()
     level = "document.querySelector('#taxonomy-figure').data[0].level"
@@ -105,6 +106,7 @@ def test_a_card_opens_by_mouse_and_by_keyboard(page):
     second.locator("[data-histogram] .bars").first.wait_for()
 
 
+@pytest.mark.slow
 def test_the_filter(page):
     cards = page.locator(".card")
     visible = page.locator(".card:not([hidden])")
@@ -126,6 +128,7 @@ def test_the_filter(page):
     assert page.locator("#filter-count").inner_text() == f"0 of {n_all} shown"
 
 
+@pytest.mark.slow
 def test_links(page):
     page.get_by_role("link", name="Latents", exact=True).click()
     wait_for(lambda: page.evaluate("Math.abs(document.querySelector('#latents').getBoundingClientRect().top) < 200"))
@@ -134,6 +137,7 @@ def test_links(page):
     assert download.value.path().read_text().startswith("sae,layer,fvu")
 
 
+@pytest.mark.slow
 def test_a_link_to_a_latent_opens_its_card(chromium, file, untouched):
     anchor = untouched.locator(".card").last.get_attribute("id")
     with opened(chromium, f"{file.as_uri()}#{anchor}", offline=True) as there:
@@ -147,6 +151,7 @@ def test_no_name_runs_and_all_are_shown_as_they_are(untouched):
     assert EVIL in labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["file", "in_sample_file"])
 def test_everybody_can_read_it_light_and_dark(chromium, request, name):
     with opened(chromium, request.getfixturevalue(name).as_uri(), offline=True) as page:
@@ -157,11 +162,13 @@ def test_everybody_can_read_it_light_and_dark(chromium, request, name):
         assert violations(page, *COLOUR_RULES) == []
 
 
+@pytest.mark.slow
 def test_a_narrow_window_scrolls_in_one_direction(chromium, file):
     with opened(chromium, file.as_uri(), offline=True, size=NARROW) as page:
         assert ready(page).evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 def test_figures_follow_the_readers_choice_of_dark(page):
     colour = "getComputedStyle(document.querySelector('[data-figure=hero-0] .xtitle')).fill"
     light = page.evaluate(colour)

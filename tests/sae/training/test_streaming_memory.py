@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 # 400 MB of rows in 40 shards, which one tensor stands for; windows of 40 MB.
 _PROGRAM = """
 import resource

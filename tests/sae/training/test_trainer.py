@@ -86,6 +86,7 @@ def test_train_and_held_out_figures_are_of_as_many_rows(planted, as_rows):
     assert metrics.train_fvu < metrics.fvu
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_revives_silenced_topk_latents(planted, as_rows, monkeypatch):
     monkeypatch.setattr(last_good, "_MOST_STEPS_BETWEEN", 1)  # the first checkpoint is of the first step
     rows = as_rows(planted(1_000, 16, 64, 2, seed=100)[0])
@@ -104,6 +105,7 @@ def test_the_auxiliary_loss_revives_silenced_topk_latents(planted, as_rows, monk
     assert dead_share_at_the_end(1 / 32) < 0.6
 
 
+@pytest.mark.slow
 def test_needs_no_operation_without_a_deterministic_form(planted, as_rows):
     torch.use_deterministic_algorithms(True)
     try:

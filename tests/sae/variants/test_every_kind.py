@@ -21,6 +21,7 @@ NEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", NEW.values(), ids=NEW)
 def test_finds_a_planted_dictionary(settings, planted, as_rows):
     # The data's seed is not the training's: equal ones would start the SAE at the planted directions themselves.

@@ -45,6 +45,7 @@ def test_a_soft_frozen_decoder_goes_to_the_edge_and_not_beyond(min_cosine, plant
     torch.testing.assert_close(trained.sae.decoder_weight.norm(dim=1), torch.ones(32), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_less_a_decoder_may_learn_the_less_it_finds(planted_rows):
     rows, directions = planted_rows
     configs = [

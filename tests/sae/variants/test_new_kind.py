@@ -152,6 +152,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_from_submit_to_sql_and_to_the_commands(service, tmp_path, monkeypatch):
     register_small(service, n_classes=3)
     config = SaeConfig(kind="shrink", margin=0.1, expansion=2, n_steps=30)

@@ -134,6 +134,7 @@ print(growth(n_shards) / (n_shards * ROWS * D_MODEL * 4))
 """
 
 
+@pytest.mark.slow
 def test_memory_holds_the_raw_activations_once():
     """100 MB of them; a list of shards and their concatenation took twice that."""
     done = subprocess.run([sys.executable, "-c", _ONE_COPY], capture_output=True, text=True, check=True)

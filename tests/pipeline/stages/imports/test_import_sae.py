@@ -71,6 +71,7 @@ def submitted(service, config, **changes):
     return submit(request, service.settings, service.sessions)
 
 
+@pytest.mark.slow
 def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
     folder = write_peer(tmp_path / "peer")
     output = admin("sae", "import", folder).output

@@ -231,6 +231,7 @@ def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path
         assert client.post("/edit", data=fields).status_code == 400
 
 
+@pytest.mark.slow
 def test_the_notebook_that_unlearns_birds(made, admin, tmp_path, monkeypatch):
     """Its own words are read by people; here every cell runs, and the tables are there."""
     for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):

@@ -20,6 +20,7 @@ from hsae.interventions.measure import measure
 from hsae.pipeline.stages.interventions import intervene as stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["patches", "mean"])
 def test_other_tokens_and_attribution(service, tokens):
     register_small(service, n_classes=30)
@@ -34,6 +35,7 @@ def test_other_tokens_and_attribution(service, tokens):
     assert rows["latents", -4.0]["specificity_log_odds"] > rows["latents", 4.0]["specificity_log_odds"]
 
 
+@pytest.mark.slow
 def test_an_ended_attempt_leaves_nothing_and_the_next_has_the_same_rows(service):
     register_small(service, n_classes=30)
     settings = InterveneSettings(
