@@ -1,5 +1,6 @@
 """Parts of an extraction: jobs of their own that any number of workers take, in any order, for the same manifests."""
 
+import platform
 import random
 from datetime import timedelta
 from threading import Barrier, Thread
@@ -213,3 +214,13 @@ def test_another_kind_of_processor_leaves_it_alone(make_service, undivided, monk
         assert "NVIDIA H200" in row.error
     assert {row["state"] for row in run_study(service, plan.study_id)} == {_DONE}
     assert published(service) == undivided
+
+
+def test_a_processor_is_known_by_its_maker_and_its_instructions(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for flags, expected in (("avx512f", "GenuineIntel AVX512"), ("avx512_bf16", "GenuineIntel AVX512 bfloat16")):
+        cpuinfo = tmp_path / flags
+        cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu {flags}\n")
+        assert hardware_of(torch.device("cpu"), cpuinfo) == expected
+    assert hardware_of(torch.device("cpu"), tmp_path / "none").startswith(platform.machine())
+    assert hardware_of(torch.device("meta")) == "meta"
