@@ -1,6 +1,6 @@
 """User actions on jobs: cancel them, and run ended ones again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select
@@ -48,13 +48,16 @@ def cancel(
     ended: list[int] = []
     left: dict[int, str] = {}
     with transaction(sessions) as session:
+        # A worker holds its part and then wants the extraction: the same order here, or both would wait for ever.
+        waiting = session.scalars(select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(job_ids)))
+        _lock_live_parts(session, {*job_ids, *waiting})
         for job_id in sorted(job_ids):
             state = _locked(session, job_id).state
             if state in LIVE_STATES:
                 ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
             elif job_id not in ended:
                 left[job_id] = f"it is {state} already"
-        for part in _live_parts(session, ended):
+        for part in _lock_live_parts(session, ended):
             ended += jobs.end(session, part, who, "cancelled", f"cancelled by {who}")
     not_deleted = None
     if not keep:
@@ -67,16 +70,16 @@ def cancel(
     return Cancelled(tuple(sorted(ended)), left, not_deleted)
 
 
-def _live_parts(session: Session, ended: Sequence[int]) -> list[int]:
-    """The unfinished jobs that only store objects for jobs which have ended; their rows are locked."""
+def _lock_live_parts(session: Session, job_ids: Collection[int]) -> list[int]:
+    """Lock the unfinished jobs that only store objects for these jobs, and for no other unfinished one."""
     kinds = [stage.kind for stage in stages() if stage.fills is not None]
     dependent = aliased(Job)
     others = (
         select(JobDependency.depends_on_id)
         .join(dependent, dependent.id == JobDependency.job_id)
-        .where(dependent.state.in_(LIVE_STATES))
+        .where(dependent.state.in_(LIVE_STATES), dependent.id.not_in(job_ids))
     )
-    needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(ended))
+    needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(job_ids))
     found = select(Job.id).where(
         Job.id.in_(needed), Job.kind.in_(kinds), Job.state.in_(LIVE_STATES), Job.id.not_in(others)
     )
