@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         description="an analysis that would take more minutes on two processor cores, as estimated when it is "
         "submitted, goes to the workers of the queue gpu; inf: none does",
     )
+    extraction_part_images: int = Field(
+        default=20_480,
+        ge=0,
+        description="an extraction of more images than these is divided into jobs of about as many, which any number "
+        "of workers take; 0: one job extracts all",
+    )
     trained_together: int = Field(
         default=8, ge=1, description="how many streamed SAEs of one sweep a worker trains over one pass; 1: one by one"
     )

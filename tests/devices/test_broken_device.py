@@ -23,12 +23,12 @@ BREAKS = dedent(
     def break_the_device(**_):
         import torch
 
-        from hsae.pipeline.stages import extract
+        from hsae.pipeline.stages.activations import shard_pass
 
         def broken(*_, **__):
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
-        extract.extract_shard = broken
+        shard_pass.extract_shard = broken
     """
 )
 

@@ -20,6 +20,7 @@ _HEAVY = ("torch", "transformers", "pyarrow", "scipy")
 
 def test_a_stage_is_behind_those_that_it_needs():
     assert [stage.kind for stage in stages()] == [
+        "part",
         "extract",
         "import",
         "probe",

@@ -13,7 +13,7 @@ from hsae.catalog.queries.jobs import show_job
 from hsae.errors import LeaseLostError
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.shards import extract_shard
-from hsae.pipeline.stages import extract as extract_stage
+from hsae.pipeline.stages.activations import shard_pass
 from hsae.pipeline.stages.extract import extract
 from hsae.pipeline.stages.latent_activations import get_latent_activations
 from hsae.store.activations import read_manifest, read_shard
@@ -187,7 +187,7 @@ def test_a_shard_is_stored_while_the_next_one_is_computed(service, monkeypatch):
             assert second_begun.wait(120)
             return super().put(key, data, **options)
 
-    monkeypatch.setattr(extract_stage, "extract_shard", noted)
+    monkeypatch.setattr(shard_pass, "extract_shard", noted)
     with attempt(service, number, store=Waiting.from_settings(service.settings)) as given:
         assert extract(*given)["rows_per_layer"] == 8
 

@@ -12,7 +12,7 @@ from hsae.devices.errors import OutOfDeviceMemoryError
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.planning.submit import submit
-from hsae.pipeline.stages import extract as extract_stage
+from hsae.pipeline.stages.activations import shard_pass
 from hsae.pipeline.stages.map import make_maps
 from hsae.relevancy.config import MapSettings
 from hsae.store.keys import maps_key
@@ -86,7 +86,7 @@ def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturb
         spared.append(spare_memory)
         return plain(*args, spare_memory=spare_memory, **kwargs)
 
-    monkeypatch.setattr(extract_stage, "extract_shard", noted)
+    monkeypatch.setattr(shard_pass, "extract_shard", noted)
     sizes = _fail_at(monkeypatch, Backbone, "activations", {call: error})
     assert run_jobs(service, _plan(service, part_images=3), "extract") == ["succeeded"]
     assert max(sizes) == 3

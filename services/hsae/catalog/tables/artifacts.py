@@ -45,6 +45,9 @@ class ActivationSet(Base):
     d_model: Mapped[int | None] = mapped_column(
         comment="numbers in a row; null in sets of earlier versions, whose rows are as wide as the model's d_model"
     )
+    hardware: Mapped[str | None] = mapped_column(
+        comment="kind of processor that computes its rows; null before its first shard, and in sets of earlier versions"
+    )
 
 
 class ActivationShard(Base):

@@ -1,6 +1,6 @@
 """User actions on jobs: cancel them, and run ended ones again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased, sessionmaker
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
-from hsae.pipeline.kinds.registry import stage_of
+from hsae.pipeline.kinds.registry import stage_of, stages
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.upkeep.clean_up import clean_up
@@ -38,7 +38,7 @@ class Requeued:
 def cancel(
     sessions: sessionmaker[Session], store: ObjectStore, job_ids: Sequence[int], who: str, *, keep: bool = False
 ) -> Cancelled:
-    """Cancel unfinished jobs; their partial work is deleted, or kept for a later `retry` with `keep`.
+    """Cancel unfinished jobs and their parts; their partial work is deleted, or kept for a later `retry` with `keep`.
 
     The worker of a running job notices it within seconds and stops. After this transaction it can publish nothing.
 
@@ -48,20 +48,42 @@ def cancel(
     ended: list[int] = []
     left: dict[int, str] = {}
     with transaction(sessions) as session:
+        # A worker holds its part and then wants the extraction: the same order here, or both would wait for ever.
+        waiting = session.scalars(select(JobDependency.job_id).where(JobDependency.depends_on_id.in_(job_ids)))
+        _lock_live_parts(session, {*job_ids, *waiting})
         for job_id in sorted(job_ids):
             state = _locked(session, job_id).state
             if state in LIVE_STATES:
                 ended += jobs.end(session, job_id, who, "cancelled", f"cancelled by {who}")
             elif job_id not in ended:
                 left[job_id] = f"it is {state} already"
+        for part in _lock_live_parts(session, ended):
+            ended += jobs.end(session, part, who, "cancelled", f"cancelled by {who}")
     not_deleted = None
     if not keep:
-        for job_id in ended:
+        # Parts first: what an artifact's folder holds is deleted once nobody stores there any more.
+        for job_id in sorted(ended):
             try:
                 clean_up(lambda: transaction(sessions), store, job_id, "cancelled")
             except ServiceError as error:
                 not_deleted = str(error)
     return Cancelled(tuple(sorted(ended)), left, not_deleted)
+
+
+def _lock_live_parts(session: Session, job_ids: Collection[int]) -> list[int]:
+    """Lock the unfinished jobs that only store objects for these jobs, and for no other unfinished one."""
+    kinds = [stage.kind for stage in stages() if stage.fills is not None]
+    dependent = aliased(Job)
+    others = (
+        select(JobDependency.depends_on_id)
+        .join(dependent, dependent.id == JobDependency.job_id)
+        .where(dependent.state.in_(LIVE_STATES), dependent.id.not_in(job_ids))
+    )
+    needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(job_ids))
+    found = select(Job.id).where(
+        Job.id.in_(needed), Job.kind.in_(kinds), Job.state.in_(LIVE_STATES), Job.id.not_in(others)
+    )
+    return list(session.scalars(found.order_by(Job.id).with_for_update()))
 
 
 def jobs_of_study(session: Session, study_id: int) -> tuple[list[int], dict[int, str]]:

@@ -180,7 +180,7 @@ def _attempt(
             again = jobs.retry_after_crash(session, job.lease, _in_one_line(error), settings.retry_seconds, detail)
         return CRASHED_AND_QUEUED if again else CRASHED, _nothing
     log.info("job %d: finished: %s", job.lease.job_id, result)
-    return "succeeded", lambda: _notify(settings, notifications, heartbeat)
+    return "succeeded", lambda: _go_on(job, settings, notifications, heartbeat)
 
 
 def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) -> Json:
@@ -265,6 +265,24 @@ def _clean_up(job: jobs.ClaimedJob, state: str, context: StageContext) -> None:
 def _in_one_line(error: Exception) -> str:
     first_line = next(iter(str(error).strip().splitlines()), "no message")
     return f"{type(error).__name__}: {first_line}"
+
+
+def _go_on(
+    job: jobs.ClaimedJob, settings: Settings, notifications: Iterable[Notification], heartbeat: Heartbeat
+) -> None:
+    """Notify the workers of the jobs that need this one; after the commit, look for such jobs again.
+
+    Of two jobs that end at the same instant neither sees that the other one has: what waits for both is still to be
+    released. It would be the reconciler's otherwise.
+    """
+    _notify(settings, notifications, heartbeat)
+    try:
+        with heartbeat.reading() as session:
+            late = jobs.notifications_for(session, jobs.release_waiting(session, job.lease.owner))
+    except ServiceError as error:
+        log.warning("job %d: what waits for it is left to a reconciler: %s", job.lease.job_id, error)
+        return
+    _notify(settings, late, heartbeat)
 
 
 def _notify(settings: Settings, notifications: Iterable[Notification], heartbeat: Heartbeat) -> None:

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Iterator
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, null, select, update
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec, n_tokens
-from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job, JobDependency, JobEvent
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
@@ -61,6 +61,7 @@ class ExtractStage(Stage[ExtractRequest]):
     folder = ACTIVATIONS
     table = ActivationSet
     changes_hands = True
+    after = ("part",)
 
     def ask(self, asked: Asked) -> ExtractRequest:
         """One pass for all of the layers."""
@@ -113,6 +114,23 @@ class ExtractStage(Stage[ExtractRequest]):
             .with_for_update()  # ... and none may begin to, until these rows are gone
         ).all()
         session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
+        session.execute(update(ActivationSet).where(ActivationSet.id.in_(unpublished)).values(hardware=None))
+        if unpublished:
+            self._fail_parts(job_id, session)
+
+    def _fail_parts(self, job_id: int, session: Session) -> None:
+        """Whoever asks for the extraction again needs the shards of its parts again."""
+        parts = select(JobDependency.depends_on_id).where(JobDependency.job_id == job_id)
+        why = "its shards were deleted with the extraction that it was a part of"
+        failed = session.scalars(
+            update(Job)
+            .where(Job.id.in_(parts), Job.state == "succeeded")
+            .values(state="failed", error=why, result=null(), finished_at=func.now())
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for part in failed:
+            session.add(JobEvent(job_id=part, who="clean-up", message=why, reason="failed", state="failed"))
 
     def forget_object(self, object_key: str, session: Session) -> None:
         """Delete the shard's row; the manifest is written again from the rows of the shards."""

@@ -186,6 +186,7 @@ class Stage(ABC, Generic[R]):
         tells_studies_apart: whether requests that differ only in these settings are different studies.
         table: the catalog's table with a row for each artifact (`key`, `job_id`); None: there is only the job's row.
         changes_hands: whether a submit may give an artifact that is not published yet to another job.
+        fills: the kind whose artifacts its jobs store objects of, one job each; None: it makes artifacts of its own.
     """
 
     kind: ClassVar[str]
@@ -200,6 +201,7 @@ class Stage(ABC, Generic[R]):
     tells_studies_apart: ClassVar[bool] = True
     table: ClassVar[type[Any] | None] = None
     changes_hands: ClassVar[bool] = False
+    fills: ClassVar[str | None] = None
 
     def is_wanted(self, own: Mapping[str, FrozenModel]) -> bool:
         """Whether a study with these settings, by the kind that has them, asks for the stage at all."""

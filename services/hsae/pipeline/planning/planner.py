@@ -13,6 +13,7 @@ from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.compare import COMPARE
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
 from hsae.pipeline.kinds.registry import stages
+from hsae.pipeline.kinds.spread.part import PART, parts_of, parts_of_job
 from hsae.pipeline.kinds.stage import Asked
 from hsae.pipeline.planning.embeddings import LAST, OWN, GivenSet, find_set, last_layer
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step, WantedJob
@@ -143,19 +144,36 @@ class Planner:
             for job in self._session.scalars(select(Job).where(Job.id.in_(useful)).order_by(Job.id).with_for_update())
         }
         for job in jobs.values():
-            self._reuse_extraction(job, whole.model_copy(update={"layers": tuple(job.request["layers"])}))
+            layers = tuple(job.request["layers"])
+            parts = self._plan_parts(replace(study, layers=layers, extraction=whole.extraction), job)
+            self._reuse_extraction(job, whole.model_copy(update={"layers": layers}), parts)
         self._makers |= {row.key: jobs[row.job_id] for row in found if row.job_id in jobs}
         missing = tuple(layer for layer, key in keys.items() if key not in self._makers)
         if missing:
-            wanted = WantedJob.of(EXTRACT, replace(study, layers=missing, extraction=whole.extraction))
-            job = self._job(self._known([wanted.request.key]).get(wanted.request.key), wanted)
+            asked = replace(study, layers=missing, extraction=whole.extraction)
+            wanted = WantedJob.of(EXTRACT, asked)
+            known = self._known([wanted.request.key]).get(wanted.request.key)
+            wanted = replace(wanted, needs=self._plan_parts(asked, known))
+            job = self._job(known, wanted)
             self._session.flush()
             request = whole.model_copy(update={"layers": missing})
             self._enter_activation_sets(request, job.id)
             self._makers |= dict.fromkeys(EXTRACT.artifact_keys(request), job)
 
-    def _reuse_extraction(self, job: Job, request: ExtractRequest) -> None:
-        self._reuse(job, WantedJob(EXTRACT.kind, EXTRACT.queue, request, job.title, (), request.layers))
+    def _plan_parts(self, asked: Asked, extraction: Job | None) -> tuple[str, ...]:
+        """Find or make the parts of an extraction, whose job may exist; returns the keys that it waits for."""
+        if extraction is None or extraction.state in UNSUCCESSFUL_STATES:
+            parts = tuple(parts_of(asked, self._settings.extraction_part_images))
+        else:  # as it was divided
+            parts = parts_of_job(self._session, extraction.id)
+        known = self._known([part.request.key for part in parts])
+        for part in parts:
+            wanted = WantedJob(PART.kind, PART.queue, part.request, part.title, (), asked.layers)
+            self._makers[part.request.key] = self._job(known.get(part.request.key), wanted)
+        return tuple(part.request.key for part in parts)
+
+    def _reuse_extraction(self, job: Job, request: ExtractRequest, parts: tuple[str, ...] = ()) -> None:
+        self._reuse(job, WantedJob(EXTRACT.kind, EXTRACT.queue, request, job.title, parts, request.layers))
 
     def _enter_activation_sets(self, request: ExtractRequest, job_id: int) -> None:
         spec = request.model

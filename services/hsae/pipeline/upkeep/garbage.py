@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, or_, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae, Job, transaction
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae, Job, JobDependency, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
 from hsae.pipeline.kinds.stage import Stage
@@ -166,11 +166,15 @@ def _hold_ended_jobs(session: Session, stage: Stage[Any], key: str) -> bool:
 
 
 def _answers_for(stage: Stage[Any], key: str) -> ColumnElement[bool]:
-    """Condition on `job`: it makes, or made, the artifact."""
-    of_key = select(Job.id).where(Job.key == key)
-    if stage.table is None:
-        return Job.id.in_(of_key)
-    return Job.id.in_(union_all(of_key, select(stage.table.job_id).where(stage.table.key == key)))
+    """Condition on `job`: it makes, or made, the artifact, or stores objects of it for such a job."""
+    makers: Select[Any] | CompoundSelect[Any] = select(Job.id).where(Job.key == key)
+    if stage.table is not None:
+        makers = union_all(makers, select(stage.table.job_id).where(stage.table.key == key))
+    kinds = [each.kind for each in stages() if each.fills == stage.kind]
+    if not kinds:
+        return Job.id.in_(makers)
+    parts = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(makers))
+    return or_(Job.id.in_(makers), Job.id.in_(parts) & Job.kind.in_(kinds))
 
 
 def _unreferenced(

@@ -1,0 +1,1 @@
+"""Parts of an extraction, which any number of workers take."""
