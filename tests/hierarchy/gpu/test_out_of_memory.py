@@ -60,6 +60,16 @@ def test_an_error_of_cublas_at_any_call(planted_case, monkeypatch, number):
     assert n_sums > number
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_products_of_the_baselines_have_one_size_whatever_fits(planted_case, share):
+    """The emulated GPU adds up a product in an order that its size decides, as cuBLAS does; one finds no memory."""
+    with NumericCuda(products_by_size=True) as gpu:
+        expected = run(planted_case, device="cuda:0")
+    with NumericCuda(products_by_size=True, no_memory_for=1 + int(share * gpu.n_products)) as small:
+        assert_same(expected, run(planted_case, device="cuda:0"))
+    assert small.n_products == gpu.n_products + 1
+
+
 def test_what_does_not_fit_at_all_is_an_error(planted_case):
     with NumericCuda(memory=100), pytest.raises(torch.OutOfMemoryError):
         every_number(planted_case, "cuda:0")

@@ -137,5 +137,5 @@ def _nearest(
         return nearest.cpu().numpy(), squared.clamp(min=0).cpu().numpy()
 
     blocks = (slice(first, first + _BLOCK_POINTS) for first in range(0, len(points), _BLOCK_POINTS))
-    nearest, squared = zip(*map_blocks(find, blocks, points.device), strict=True)
+    nearest, squared = zip(*map_blocks(find, blocks, points.device, may_cut=False), strict=True)
     return np.concatenate(nearest), np.concatenate(squared)
