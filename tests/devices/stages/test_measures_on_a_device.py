@@ -55,7 +55,7 @@ def test_the_probes_of_a_layer(service):
             with transaction(service.sessions) as session:
                 session.execute(text("DELETE FROM class_probe"))
     for one, other in zip(*found, strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
+        assert one == _about(other)
 
 
 def test_the_probe_of_reconstructions(monkeypatch):
