@@ -68,7 +68,10 @@ def test_an_error_of_cublas_at_any_call(planted_case, monkeypatch, number):
 def _of_baselines(case):
     """What is computed of projections: the columns above their thresholds, AUROC before these, nearest centroids."""
     generator = torch.Generator().manual_seed(0)
-    points, directions = torch.randn(len(case.labels), 24, generator=generator), torch.randn(70, 24, generator=generator)
+    points, directions = (
+        torch.randn(len(case.labels), 24, generator=generator),
+        torch.randn(70, 24, generator=generator),
+    )
     columns = LinearColumns(points.to("cuda:0"), directions.to("cuda:0"), np.arange(70))
     above, _ = thresholded(columns, columns, np.full(70, 9), device="cuda:0")
     pairs = np.arange(0, 70, 7), np.arange(10) % len(case.taxonomy.synsets)
