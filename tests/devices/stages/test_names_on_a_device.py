@@ -90,7 +90,7 @@ def test_memory_that_lacks_changes_no_bits_or_says_what_to_do(analysed, monkeypa
 @pytest.mark.filterwarnings("ignore:User provided device_type")
 @pytest.mark.parametrize("method", IMAGES_PASS)
 def test_a_job_on_the_emulated_device_comes_to_the_same(analysed, monkeypatch, method):
-    """No tensor on the wrong side; texts, images and ablations alike; the host waits for what it fetches."""
+    """No tensor on the wrong side: texts, images, ablations; the host waits for what it fetches."""
     waits: list[int] = []
     plain = directions.add_effects
 
