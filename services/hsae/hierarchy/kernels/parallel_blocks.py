@@ -25,7 +25,7 @@ def map_blocks(
     not be, for last digits depend on its size (`uncut`).
     """
     if not is_cpu(device):
-        yield from (in_parts if may_cut else uncut)(work, blocks, device)
+        yield from in_parts(work, blocks, device) if may_cut else uncut(work, blocks, device)
         return
     n_threads = torch.get_num_threads()
     if n_threads == 1:
