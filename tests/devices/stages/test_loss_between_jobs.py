@@ -8,7 +8,6 @@ from tests.small import register_small
 
 from hsae.catalog import Job, JobEvent, transaction
 from hsae.devices import shown
-from hsae.pipeline.execution import device as device_module
 from hsae.pipeline.execution.device import pick_device
 from hsae.settings import Settings
 
@@ -38,7 +37,7 @@ def test_its_job_is_left_to_others_and_its_process_ends(task, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(device_module.torch, "ones", lost)
+    monkeypatch.setattr(torch, "ones", lost)
     assert run_job(number) == "left to others"
     assert done == ["paused 30", "died"]  # paused first: the next process takes no message at once
     with transaction(service.sessions) as session:

@@ -49,7 +49,10 @@ def edited_on(device, taxonomy):
         taxonomy,
         Tree.of(taxonomy),
     )
-    moved = [editor.edit(images, {3: dose, 5: 0.0}, kind=kind) for kind, dose in (("scale", 0.0), ("clamp", 40.0))]
+    moved = [
+        editor.edit(images, {3: 0.0, 5: 0.0}, kind="scale"),
+        editor.edit(images, {3: 40.0, 5: 0.0}, kind="clamp"),
+    ]
     return moved, moved_nodes(editor, moved[1], 0)
 
 
