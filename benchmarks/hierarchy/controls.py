@@ -137,13 +137,23 @@ def default_parts(n_images: int) -> ImageParts:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one analysis took. `peak_gib`: of the process so far."""
+    """What one analysis took.
+
+    Attributes:
+        n_images: images.
+        n_nonzero: of the SAE's latents.
+        seconds: of the clock.
+        cpu_seconds: of all processors.
+        peak_gib: of the process so far.
+        n_columns: of all bases, every one once: k-means has at most half as many as train images, exemplars as many.
+    """
 
     n_images: int
     n_nonzero: int
     seconds: float
     cpu_seconds: float
     peak_gib: float
+    n_columns: int
 
 
 def analysed(work: Work, scoring: ScoringConfig, *, in_sample: bool, device: str) -> Run:
@@ -154,12 +164,14 @@ def analysed(work: Work, scoring: ScoringConfig, *, in_sample: bool, device: str
     results = score_bases(work.sae, images, scoring, device=device)
     seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    n_columns = sum(result.layer.n_latents for result in results)
     print(
-        f"  {n_images:,} images x {n_latents:,} latents, {work.sae.z.nnz:,} non-zeros, {len(results)} bases: "
+        f"  {n_images:,} images x {n_latents:,} latents, {work.sae.z.nnz:,} non-zeros, {len(results)} bases, "
+        f"{n_columns:,} columns: "
         f"{seconds:.1f} s, {cpu_seconds:.1f} s of the processors, peak {peak:.2f} GiB",
         flush=True,
     )
-    return Run(n_images, int(work.sae.z.nnz), seconds, cpu_seconds, peak)
+    return Run(n_images, int(work.sae.z.nnz), seconds, cpu_seconds, peak, n_columns)
 
 
 def _cpu_seconds() -> float:
@@ -179,6 +191,7 @@ def report_rows(size: Size, runs: list[Run], alone: Run, half: Run | None) -> li
         Row("non-zeros", whole.n_nonzero, ""),
         row(f"everything, {whole.n_images:,} images", whole.seconds, "s", MAX_SECONDS),
         Row("everything, seconds of all processors", whole.cpu_seconds, "s"),
+        Row("everything, columns of all bases", whole.n_columns, ""),
         Row("of it: the SAE alone", alone.seconds, "s"),
         Row("of it: the SAE alone, seconds of all processors", alone.cpu_seconds, "s"),
         at_most(name, peak, "GiB", MAX_GIB) if size in _WITH_MEMORY_GOAL else Row(name, peak, "GiB"),
@@ -186,6 +199,7 @@ def report_rows(size: Size, runs: list[Run], alone: Run, half: Run | None) -> li
     for share, run in zip(size.shares[:-1], runs, strict=False):
         rows.append(Row(f"everything, 1/{share} of the images", run.seconds, "s"))
         rows.append(Row(f"everything, 1/{share} of the images, seconds of all processors", run.cpu_seconds, "s"))
+        rows.append(Row(f"everything, 1/{share} of the images, columns of all bases", run.n_columns, ""))
     if len(runs) > 2:
         quarter, second, last = (run.cpu_seconds for run in runs[-3:])
         name = "processor seconds that the last doubling of the images adds / those of the one before"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(n_images, seconds):
-    return Run(n_images, 64 * n_images, seconds, 1.5 * seconds, peak_gib=2.0)
+    return Run(n_images, 64 * n_images, seconds, 1.5 * seconds, peak_gib=2.0, n_columns=100_000)
 
 
 def test_linear_work_meets_the_goals_and_grows_to_imagenet():

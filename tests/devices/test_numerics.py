@@ -7,9 +7,8 @@ import sys
 import pytest
 import torch
 
-from hsae.devices import numerics
+from hsae.devices import numerics, shown
 from hsae.devices.numerics import prepare_device, products, same_bits
-from hsae.pipeline.execution import device as device_module
 from hsae.pipeline.execution.device import pick_device
 from hsae.settings import Settings
 
@@ -85,7 +84,7 @@ class TestWithoutADevice:
     def test_a_gpu_that_torch_cannot_use_is_said(self, monkeypatch, tmp_path):
         """After a loss of the driver the CPU would go on in its place, and nobody would know."""
         monkeypatch.setattr(torch.version, "cuda", "13.0")
-        monkeypatch.setattr(device_module, "_GPU", tmp_path)
+        monkeypatch.setattr(shown, "_DRIVER", tmp_path)
         with pytest.raises(Exception, match="an NVIDIA GPU that torch cannot use"):
             pick_device(Settings(device="auto"))
         assert pick_device(Settings(device="cpu")).type == "cpu"

@@ -22,6 +22,7 @@ from billiard.exceptions import WorkerLostError
 from celery.signals import task_failure, worker_process_init, worker_ready, worker_shutting_down
 
 from hsae.catalog import connect, session_factory, transaction
+from hsae.devices.shown import remember_gpu
 from hsae.errors import HsaeError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.reconcile import reconcile
@@ -43,6 +44,8 @@ _stopping = mmap.mmap(-1, 1)
 _oom_kills_before = mmap.mmap(-1, 8)
 _stopped = threading.Event()
 _vmstat = Path("/proc/vmstat")
+# Children are forked later: one after a loss of the driver still knows that there was a GPU.
+remember_gpu()
 
 
 def stop_requested() -> bool:

@@ -32,6 +32,8 @@ def run_job(job_id: int) -> str:
     except UserError as error:
         log.error("job %d is left to other workers: %s", job_id, error)
         lifecycle.pause(_UNFIT_SECONDS)
+        if _uses_gpu():
+            _die()  # a driver that went away between two jobs, and came back, works in a new process alone
         return "left to others"
     if outcome in (CRASHED, CRASHED_AND_QUEUED) and _uses_gpu():
         _die()  # after some errors no CUDA call works any more in this process

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from hsae.devices.uploads import uploaded
 from hsae.interventions.edits import Edit, Rows, TokenPlaces, VisitedRows, decodes_linearly
 from hsae.interventions.passes import Intervention, LaterBlocks, LayerEdit, outcomes
 from hsae.sae.model import SparseAutoencoder
@@ -128,8 +129,8 @@ def add_effects(
         before = nn.functional.normalize(embedded.embed(plain), dim=1)
         for start in range(0, len(pairs), batch_size):
             part = pairs[start : start + batch_size]
-            rows = torch.tensor([pair.row for pair in part], device=stream.device)
-            latents = torch.tensor([pair.latent for pair in part], device=stream.device)
+            rows = uploaded(torch.tensor([pair.row for pair in part]), stream.device)
+            latents = uploaded(torch.tensor([pair.latent for pair in part]), stream.device)
             positions = torch.tensor([pair.position for pair in part])
             edit = LayerEdit(layer, embedded.places, OwnLatentAway(embedded.sae, latents))
             (after,) = outcomes(blocks, layer, stream[rows], [Intervention((edit,))], last)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from hsae.errors import UserError
@@ -24,11 +24,13 @@ class ZeroShotReadout(Readout):
     Attributes:
         embed: from the stream after the last block to the image's embedding.
         classes: of length 1; 0 of a class of which the model knows no word, which it never names.
+        is_known: the others.
         scale: of the cosines as logits: the model's own (Radford et al. 2021).
     """
 
     embed: Callable[[Float[Tensor, "batch n_all d_model"]], Float[Tensor, "batch d_embedding"]]
     classes: Float64[Tensor, "n_classes d_embedding"]
+    is_known: Bool[np.ndarray, "n_classes"]
     scale: float
     name: ReadoutName = "zero_shot"
 
@@ -36,8 +38,7 @@ class ZeroShotReadout(Readout):
         """The classes of a batch."""
         image = nn.functional.normalize(self.embed(stream).double(), dim=1)
         logits = (image @ self.classes.T * self.scale).cpu().numpy()
-        known = (self.classes != 0).any(dim=1).cpu().numpy()
-        logits = np.where(known, logits, -np.inf)
+        logits = np.where(self.is_known, logits, -np.inf)
         return Reading(logits.argmax(1), logits)
 
 
@@ -66,4 +67,5 @@ def zero_shot_readout(
     found = tower.ensembled([texts[position] for position in known]).double().to(device)
     embeddings = torch.zeros(len(classes), found.shape[1], dtype=torch.float64, device=device)
     embeddings[torch.tensor(known, device=device)] = found
-    return ZeroShotReadout(embed, embeddings, tower.logit_scale)
+    is_known = np.isin(np.arange(len(classes)), known)
+    return ZeroShotReadout(embed, embeddings, is_known, tower.logit_scale)

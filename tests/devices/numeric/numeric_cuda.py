@@ -25,6 +25,7 @@ _ROUNDED_OTHERWISE = frozenset(
 )
 """Functions without a correctly rounded result: CUDA's and the CPU's differ in last digits."""
 
+_PRODUCTS = frozenset({"addmm", "mm"})
 _MAKES_GARBAGE = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"})
 _TAKES_INDICES_FROM_THE_HOST = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 
@@ -79,18 +80,25 @@ class NumericCuda(TorchDispatchMode):
     - floats that are added into one cell are added in any order (atomic additions)
     - memory that nobody has written holds NaN, or great negative integers
     - tensors of two devices do not mix
-    - memory is limited, and `torch.OutOfMemoryError` says so
+    - memory is limited, and `torch.OutOfMemoryError` says so; or a product of matrices finds none, whichever one wants
+    - if one wants, how a product of matrices is added up depends on its size, as where cuBLAS chooses
 
     Attributes:
+        n_products: products of matrices so far.
         n_accumulations: calls of `index_put_` with `accumulate=True`, which CUDA adds one by one for equal indices.
         n_bytes: of the live tensors on the device.
         n_bytes_peak: the greatest value of `n_bytes`; may be set.
         n_bytes_to_host: what was copied from the device so far.
     """
 
-    def __init__(self, *, memory: int | None = None) -> None:
-        """Have so many bytes of memory; None: without limit."""
+    def __init__(
+        self, *, memory: int | None = None, products_by_size: bool = False, no_memory_for: int | None = None
+    ) -> None:
+        """Have so many bytes of memory (None: without limit), and none for the product with this number (from 1)."""
         super().__init__()
+        self.n_products = 0
+        self._products_by_size = products_by_size
+        self._no_memory_for = no_memory_for
         self.n_accumulations = 0
         self.n_bytes = self.n_bytes_peak = self.n_bytes_to_host = 0
         self.memory = memory
@@ -175,6 +183,12 @@ class NumericCuda(TorchDispatchMode):
         if name in ("index_add", "index_add_") and args[3].is_floating_point() and args[1] == 0:
             order = torch.randperm(len(args[2]), generator=self._order)
             return func(args[0], args[1], args[2][order], args[3][order], **kwargs)
+        if name in _PRODUCTS and is_ours:
+            self.n_products += 1
+            if self.n_products == self._no_memory_for:
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+            if self._products_by_size:
+                return _product_by_size(*args)
         result = func(*args, **kwargs)
         if name in _ROUNDED_OTHERWISE and is_ours:
             return torch.nextafter(result, torch.full_like(result, torch.inf))
@@ -234,6 +248,14 @@ def _divides_by_number(args: Any, kwargs: Any) -> bool:
     dividend, divisor = args[:2]
     is_number = not isinstance(divisor, Tensor)
     return is_number and isinstance(dividend, Tensor) and dividend.is_floating_point() and "rounding_mode" not in kwargs
+
+
+def _product_by_size(*factors: Tensor) -> Tensor:
+    """A sum of one to three products, each over a part of the common dimension; before them what they are added to."""
+    *added, left, right = factors
+    n_parts = 1 + (left.shape[0] * right.shape[1]).bit_length() % 3
+    parts = [one @ other for one, other in zip(left.chunk(n_parts, dim=1), right.chunk(n_parts), strict=True)]
+    return sum([*added, *parts[1:]], start=parts[0])
 
 
 def _garbage(memory: Tensor) -> Tensor:

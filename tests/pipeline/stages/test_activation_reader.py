@@ -35,9 +35,7 @@ class StoredSet:
 
     @property
     def context(self) -> SimpleNamespace:
-        return SimpleNamespace(
-            store=self, check=lambda: None, device=torch.device("cpu"), micro_batch=lambda n_rows: n_rows
-        )
+        return SimpleNamespace(store=self, check=lambda: None, device=torch.device("cpu"))
 
     def plain_images(self) -> list[tuple[int, Tensor]]:
         """(image, its rows of the plain view) in the order of the rows."""

@@ -66,7 +66,7 @@ def dense_auroc(
         return here, np.where((n_in > 0) & (n_in < n_images) & ~is_constant[place], found, np.nan)
 
     blocks = (slice(first, min(first + width, len(used))) for first in range(0, len(used), width))
-    for here, found in map_blocks(score, blocks, device):
+    for here, found in map_blocks(score, blocks, device, may_cut=False):
         check()
         auroc[here] = found
     return auroc

@@ -121,7 +121,7 @@ def thresholded(
     n_firing = int(np.count_nonzero(n_fire))  # the columns that do not fire come last
     blocks = (slice(first, min(first + width, n_firing)) for first in range(0, n_firing, width))
     of_blocks: list[list[_Fired]] = []
-    for found in map_blocks(fire, blocks, device):
+    for found in map_blocks(fire, blocks, device, may_cut=False):
         check()
         of_blocks.append(found)
     joined = [

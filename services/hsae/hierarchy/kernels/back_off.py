@@ -60,6 +60,33 @@ def in_parts(work: Callable[[slice], _Result], blocks: Iterable[slice], device: 
             release_memory(device)
 
 
+def uncut(work: Callable[[slice], _Result], blocks: Iterable[slice], device: Device) -> Iterator[_Result]:
+    """Yield the result of `work` for every block in order; no block is cut.
+
+    For work with products of matrices of floats, whose size decides their last digits. A block for which the device has
+    no memory is tried once more, after what nobody needs was given back.
+
+    Raises:
+        torch.OutOfMemoryError: or another error that `is_out_of_memory` knows: a block does not fit.
+    """
+    device = torch.device(device)
+    for block in blocks:
+        try:
+            result = work(block)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())
+        else:
+            yield result
+            del result  # or it would lie beside the next one
+            continue
+        # Outside the handler, whose traceback keeps the tensors of the failed block alive.
+        log.warning("no memory on %s, once more after giving back what nobody needs (%s)", device, reason)
+        release_memory(device)
+        yield work(block)
+
+
 def forget_parts() -> None:
     """Begin with whole blocks again."""
     _n_parts.clear()

@@ -1,15 +1,11 @@
 """Which device the computations run on."""
 
-import os
-from pathlib import Path
-
 import torch
 
 from hsae.devices.numerics import prepare_device
+from hsae.devices.shown import shows_gpu
 from hsae.errors import UserError
 from hsae.settings import Settings
-
-_GPU = Path("/dev/nvidiactl")
 
 
 def pick_device(settings: Settings) -> torch.device:
@@ -35,18 +31,12 @@ def _wanted(settings: Settings) -> torch.device:
             "HSAE_DEVICE is cuda (or --gpu was given), but torch sees no CUDA device: look at `nvidia-smi`; without a"
             " GPU set HSAE_DEVICE to auto and leave --gpu out"
         )
-    if torch.version.cuda is not None and _has_gpu():
+    if torch.version.cuda is not None and shows_gpu():
         raise UserError(
             "this machine has an NVIDIA GPU that torch cannot use: look at `nvidia-smi` (docs/gpu.md says which driver"
             " is needed), or set HSAE_DEVICE to cpu"
         )
     return torch.device("cpu")
-
-
-def _has_gpu() -> bool:
-    """Whether the machine shows a GPU to this process that nobody has hidden from it."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    return not hidden and _GPU.exists()
 
 
 def _check(device: torch.device) -> None:

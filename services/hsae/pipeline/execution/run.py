@@ -184,7 +184,7 @@ def _attempt(
 
 
 def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) -> Json:
-    """Run it; where its device lacks memory, again with less on it, as often as that helps.
+    """Run it; where its device lacks memory, once more with less on it.
 
     What was stored is found again: finished shards, the checkpoint of a training.
     """

@@ -110,7 +110,9 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     scored_manifest = manifest if apart is None else open_activation_set(context, apart.activation_key)[1]
     further = None if apart is None else _only_training(context, manifest, apart.train_dataset, taxonomy)
     n_further = 0 if further is None else len(further.activations)
-    (latents, *untrained), raw = encode_images(saes, scored_manifest, context, n_further=n_further)
+    too_many = f"{sae.n_latents} latents do not fit: give its worker more memory, or choose a smaller expansion"
+    with context.device_memory(too_many):
+        (latents, *untrained), raw = encode_images(saes, scored_manifest, context, n_further=n_further)
     scored = listing.take(latents.images)
     labels = joined_labels([scored] if further is None else [scored, further.labelled], taxonomy)
     n_nodes = len(taxonomy.synsets)
@@ -133,7 +135,8 @@ def analyze(request: AnalyzeRequest, context: StageContext) -> Json:
     parts = None if split is None else _parts(split, latents.images, further)
     embeddings = None if key is None else read_embeddings(key, latents.images, context)
     images = LabelledImages(labels, taxonomy, embeddings, parts)
-    results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
+    with context.device_memory(too_many):
+        results = score_bases(given, images, scoring, device=context.device, progress=on_latents)
     context.check()
     log.info("storing activations and scores")
     scores = _Scores(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # the command line imports this module, and starts without to
     from hsae.sae.rows.shared_pass import Seat
 
 log = logging.getLogger(__name__)
-_MOST_MICRO_BATCHES = 64
 
 
 class StageContext:
@@ -55,7 +54,7 @@ class StageContext:
         self.seat = seat
         self._lease = job.lease
         self._heartbeat = heartbeat
-        self._n_micro_batches = 1
+        self._spares_memory = False
 
     def transaction(self) -> AbstractContextManager[Session]:
         """A transaction that only the lease's holder can commit; see `Heartbeat.transaction`."""
@@ -109,21 +108,13 @@ class StageContext:
     @property
     def spares_memory(self) -> bool:
         """Whether the device ran out of memory in this job: as little as possible is held on it until the job's end."""
-        return self._n_micro_batches > 1
-
-    def micro_batch(self, n_rows: int) -> int:
-        """How many of `n_rows` go through the device at once: all, or a half, a quarter, .. after it lacked memory.
-
-        For work whose bits do not depend on that. Where they do, the config has a size of its own; see `device_memory`.
-        """
-        return max(1, n_rows // self._n_micro_batches)
+        return self._spares_memory
 
     def back_off(self) -> bool:
-        """Put less on the device for the rest of the job; False once there is nothing left to halve."""
-        if self._n_micro_batches >= _MOST_MICRO_BATCHES:
-            return False
-        self._n_micro_batches *= 2
-        return True
+        """Hold as little as possible on the device for the rest of the job; False where that is so already."""
+        is_new = not self._spares_memory
+        self._spares_memory = True
+        return is_new
 
     @contextmanager
     def device_memory(self, remedy: str) -> Iterator[None]:

@@ -7,9 +7,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float32, Int32
+from torch import Tensor
 
 from hsae.hierarchy.kernels.back_off import in_parts
-from hsae.hierarchy.kernels.device import to_device
+from hsae.hierarchy.kernels.device import is_cpu, to_device
 from hsae.hierarchy.kernels.nonzeros import NonZeros, joined
 from hsae.pipeline.stages.activation_reader import iterate_plain_images
 from hsae.pipeline.stages.context import StageContext
@@ -20,6 +21,9 @@ from hsae.store.objects import ObjectStore, StoredObject
 from hsae.store.tensors import get_tensors, put_tensors
 
 _ROWS_PER_BATCH = 4096
+_ROWS_PER_PRODUCT_GPU = 512
+"""Rows that are encoded as one product. Its size decides last digits, so that it never changes; on a processor a batch
+is one product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,9 @@ def encode_images(
     The maximum over an image's patches is this project's definition: a latent fires on an image if it fires on any part
     of it.
 
-    Memory holds the raw activations once, the latents' non-zeros at most twice, and one shard. Where the device runs
-    out of memory, fewer images at a time are encoded. On a GPU this may change last digits: cuBLAS chooses by the
-    number of rows how it adds up a product. The SAEs come back to the CPU.
+    Memory holds the raw activations once, the latents' non-zeros at most twice, and one shard. Where a GPU runs out of
+    memory, it holds fewer latents at a time. Products are of the same rows nevertheless: cuBLAS chooses by their number
+    how it adds up a product. The SAEs come back to the CPU.
 
     Args:
         saes: on the CPU.
@@ -87,6 +91,9 @@ def encode_images(
     latents: list[list[sp.csr_array]] = [[] for _ in saes]
     pooled: list[sp.csr_array] = []
     encoder = _Encoder(saes, device)
+    n_most = max(1, _ROWS_PER_BATCH // n_tokens)
+    width = n_most if is_cpu(device) else max(1, _ROWS_PER_PRODUCT_GPU // n_tokens)
+    at_once = max(1, n_most // width)
     end = 0
     with torch.inference_mode():
         for plain in iterate_plain_images(context, manifest):
@@ -96,9 +103,9 @@ def encode_images(
             if n_tokens > 1:
                 greatest = torch.cat((x.amax(1), -x.amin(1)), dim=1).clamp(min=0)
                 pooled.append(sp.csr_array(greatest.numpy()))
-            width = max(1, context.micro_batch(_ROWS_PER_BATCH) // n_tokens)
-            blocks = (slice(row, min(row + width, len(x))) for row in range(0, len(x), width))
-            for of_block in in_parts(encoder.on(x.numpy()), blocks, device):
+            n_products = -(-len(x) // width)
+            blocks = (slice(one, min(one + at_once, n_products)) for one in range(0, n_products, at_once))
+            for of_block in in_parts(encoder.on(x.numpy(), width), blocks, device):
                 for encoded, z in zip(latents, of_block, strict=True):
                     encoded.append(z)
             context.check()
@@ -118,14 +125,18 @@ class _Encoder:
         self._saes = [(sae.to(device), NonZeros()) for sae in saes]
         self._device = device
 
-    def on(self, x: Float32[np.ndarray, "n_images n_tokens d_model"]) -> Callable[[slice], list[sp.csr_array]]:
-        """What encodes some of these images."""
+    def on(
+        self, x: Float32[np.ndarray, "n_images n_tokens d_model"], width: int
+    ) -> Callable[[slice], list[sp.csr_array]]:
+        """What encodes some of these images, given the numbers of their products, of `width` images each."""
         n_tokens = x.shape[1]
 
-        def encode(images: slice) -> list[sp.csr_array]:
-            part = to_device(x[images], self._device).flatten(0, 1)
+        def encode(products: slice) -> list[sp.csr_array]:
+            part = to_device(x[products.start * width : products.stop * width], self._device)
+            rows = [images.flatten(0, 1) for images in torch.split(part, width)]
             return [
-                nonzeros.of(sae.encode(part).view(-1, n_tokens, sae.n_latents).amax(1)) for sae, nonzeros in self._saes
+                nonzeros.of(_rows([sae.encode(each).view(-1, n_tokens, sae.n_latents).amax(1) for each in rows]))
+                for sae, nonzeros in self._saes
             ]
 
         return encode
@@ -135,6 +146,11 @@ class _Encoder:
         for sae, _ in self._saes:
             sae.to("cpu")
         self._saes = []
+
+
+def _rows(parts: list[Tensor]) -> Tensor:
+    """All rows of some matrices."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def put_latent_activations(store: ObjectStore, analysis_key: str, latents: LatentActivations) -> StoredObject:

@@ -82,15 +82,17 @@ def _probe(
     """The number of images that train or are scored, and what the probes found."""
     parts = probed.parts
     log.info("probing %d images for their classes, trained on %d others", len(parts.score), len(parts.train))
-    information = class_information(
-        probed.activations,
-        probed.labels,
-        taxonomy,
-        parts,
-        request.probe,
-        device=context.device,
-        check=context.check,
-    )
+    n_images, width = probed.activations.shape
+    with context.device_memory(f"{n_images} images of {width} numbers do not fit: give its worker more memory"):
+        information = class_information(
+            probed.activations,
+            probed.labels,
+            taxonomy,
+            parts,
+            request.probe,
+            device=context.device,
+            check=context.check,
+        )
     n_levels = len(information.levels.level)
     context.progress(n_levels, n_levels, PROBE.unit)
     return len(parts.train) + len(parts.score), information

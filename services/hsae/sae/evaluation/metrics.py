@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from hsae.devices.uploads import uploaded
 from hsae.sae.evaluation.evaluation import Evaluation
 from hsae.sae.evaluation.firing import Firing
 from hsae.sae.model import SparseAutoencoder
@@ -105,13 +106,13 @@ def measure_reconstruction(
     n_rows = positions.shape[0]
     mean = torch.zeros(sae.d_model, dtype=torch.float64, device=device)
     for chunk in rows.chunks(positions, _BATCH_ROWS):
-        mean += chunk.to(device, torch.float64).sum(dim=0)
+        mean += uploaded(chunk, device).to(torch.float64).sum(dim=0)
     mean /= n_rows
     totals = torch.zeros(4, dtype=torch.float64, device=device)
     latents_per_row = []
     rows_per_latent = torch.zeros(sae.n_latents, dtype=torch.int64, device=device)
     for chunk in rows.chunks(positions, _BATCH_ROWS):
-        x = chunk.to(device)
+        x = uploaded(chunk, device)
         z = sae.encode(x)
         fires = z > 0
         latents_per_row.append(fires.sum(dim=1))
@@ -151,7 +152,7 @@ def dead_share(sae: SparseAutoencoder, rows: ChunkedRows, split: RowSplit, devic
     """The share of the latents that fire on none of the view-0 rows."""
     fired = torch.zeros(sae.n_latents, dtype=torch.bool, device=device)
     for chunk in rows.chunks(split.plain, _BATCH_ROWS):
-        fired |= (sae.encode(chunk.to(device)) > 0).any(dim=0)
+        fired |= (sae.encode(uploaded(chunk, device)) > 0).any(dim=0)
     return _share_false(fired)
 
 

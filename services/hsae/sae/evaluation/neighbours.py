@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from hsae.devices.uploads import uploaded
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.random_streams import CKNNA_STREAM, generator
 from hsae.sae.rows.source import ChunkedRows
@@ -43,7 +44,7 @@ def measure_cknna(
     chunks, latents = [], []
     for chunk in rows.chunks(positions, _BATCH_ROWS):
         chunks.append(chunk.to("cpu", torch.float64).numpy())
-        latents.append(sp.csr_array(sae.encode(chunk.to(device)).to(torch.float64).cpu().numpy()))
+        latents.append(sp.csr_array(sae.encode(uploaded(chunk, device)).to(torch.float64).cpu().numpy()))
     x = np.concatenate(chunks)
     of_x = _cosines(sp.csr_array(x - x.mean(axis=0)))
     of_z = _cosines(sp.csr_array(sp.vstack(latents, format="csr")))

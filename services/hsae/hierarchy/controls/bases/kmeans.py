@@ -14,6 +14,7 @@ from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.exemplar import cosines
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.kernels.blocks import go_on, latent_blocks
+from hsae.hierarchy.kernels.greatest import best_of_rows
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 
 MAX_ROUNDS = 10
@@ -132,10 +133,10 @@ def _nearest(
     targets = centroids.float().T.contiguous()
 
     def find(block: slice) -> tuple[np.ndarray, np.ndarray]:
-        similarity, nearest = (points[block] @ targets).sub_(half_squares).max(dim=1)
-        squared = points[block].double().square().sum(dim=1) - 2 * similarity.double()
-        return nearest.cpu().numpy(), squared.clamp(min=0).cpu().numpy()
+        place, similarity = best_of_rows((points[block] @ targets).sub_(half_squares), 1)
+        squared = points[block].double().square().sum(dim=1) - 2 * similarity[:, 0].double()
+        return place[:, 0].cpu().numpy(), squared.clamp(min=0).cpu().numpy()
 
     blocks = (slice(first, first + _BLOCK_POINTS) for first in range(0, len(points), _BLOCK_POINTS))
-    nearest, squared = zip(*map_blocks(find, blocks, points.device), strict=True)
+    nearest, squared = zip(*map_blocks(find, blocks, points.device, may_cut=False), strict=True)
     return np.concatenate(nearest), np.concatenate(squared)

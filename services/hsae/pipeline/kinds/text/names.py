@@ -12,7 +12,7 @@ from hsae.backbones.names import short_model_name
 from hsae.catalog import NameSet
 from hsae.frozen_model import FrozenModel
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, titled_rows
-from hsae.pipeline.kinds.bases.of_analysis import AnalysisRequest, of_analysis
+from hsae.pipeline.kinds.bases.of_analysis import PassRequest, of_analysis
 from hsae.pipeline.kinds.setting_labels import settings_label
 from hsae.pipeline.kinds.stage import Asked, Stage
 from hsae.pipeline.kinds.train import described
@@ -24,7 +24,7 @@ from hsae.text.config import WORDNET, NameMethod, NameSettings
 NAMES_FORMAT = 1
 
 
-class NameRequest(AnalysisRequest):
+class NameRequest(PassRequest):
     """Names of latents of one analysis.
 
     Attributes:
@@ -38,12 +38,22 @@ class NameRequest(AnalysisRequest):
     @property
     def key(self) -> str:
         """Key of the set. The analysis' key stands for model, layer, images, split and SAE."""
-        return artifact_key("names", NAMES_FORMAT, {"analysis": self.analysis_key, "names": self.names.key_fields()})
+        content = {"analysis": self.analysis_key, "names": self.names.key_fields(), **self.of_the_pass()}
+        return artifact_key("names", NAMES_FORMAT, content)
+
+    @property
+    def batch_size(self) -> int:
+        """See `PassRequest`."""
+        return self.names.batch_size
+
+    def of_the_pass(self) -> dict[str, Any]:
+        """See `PassRequest`; nothing where no image is looked at."""
+        return {} if self.method == "direction" else super().of_the_pass()
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings as the set's row stores them, without the words, of which it has the number."""
-        return self.names.model_dump(mode="json", exclude={"words"}) | {"format": NAMES_FORMAT}
+        return self.names.model_dump(mode="json", exclude={"words"}) | self.of_the_pass() | {"format": NAMES_FORMAT}
 
     @property
     def method(self) -> NameMethod:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Int, Int64
 from torch import Tensor
 
+from hsae.devices.uploads import uploaded
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
@@ -144,6 +145,6 @@ def _means(
         start += len(chunk)
         sums[0].index_add_(0, at, chunk.to("cpu", torch.float64))
         if sae is not None:
-            sums[1].index_add_(0, at, sae(chunk.to(device)).to("cpu", torch.float64))
+            sums[1].index_add_(0, at, sae(uploaded(chunk, device)).to("cpu", torch.float64))
     x, x_hat = (sums / n_rows).to(torch.float32).numpy()
     return images.numpy(), x, x_hat

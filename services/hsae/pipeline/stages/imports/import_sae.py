@@ -51,9 +51,10 @@ def import_sae(request: ImportRequest, context: StageContext) -> Json:
     listing = read_listing(context.store, dataset)
     rows = read_training_rows(context, manifest, split_listing(listing, request.split).train if request.split else None)
     log.info("measuring on %d rows of %d dimensions", len(rows.view), manifest.d_model)
-    metrics = _measured(sae, rows, request.sae, context)
-    probed = ProbedRows.of(rows, request.sae)
-    metrics["classes"] = class_figures(sae, probed, image_classes(listing), context.device)
+    with context.device_memory(f"an SAE of {sae.n_latents} latents does not fit: give its worker more memory"):
+        metrics = _measured(sae, rows, request.sae, context)
+        probed = ProbedRows.of(rows, request.sae)
+        metrics["classes"] = class_figures(sae, probed, image_classes(listing), context.device)
     context.check()
     values = store_sae(request, sae.cpu(), metrics, row.id, context)
     with context.transaction() as session:

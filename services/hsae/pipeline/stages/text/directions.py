@@ -74,7 +74,11 @@ class Looking:
         last = request.model.n_layers - 1
         cache = context.settings.model_cache
         backbone = Backbone.load(
-            request.model, layers=sorted({request.layer, last}), device=context.device, cache_dir=cache
+            request.model,
+            layers=sorted({request.layer, last}),
+            device=context.device,
+            cache_dir=cache,
+            precision=request.extraction.precision,
         )
         final = self._embedding_of(request.model.name, request.model.revision)
         embedded = EmbeddedPass(
@@ -89,7 +93,6 @@ class Looking:
             for image in images.tolist():
                 of_image.setdefault(image, []).append(position)
         found = Effects(len(strongest.latents))
-        size = context.micro_batch(request.names.batch_size)
         for batch in self._batches(backbone, strongest.distinct):
             recorded = backbone.recorded(batch.views[0])
             pairs = [
@@ -97,7 +100,7 @@ class Looking:
                 for row, image in enumerate(batch.images)
                 for position in of_image[image]
             ]
-            add_effects(found, embedded, recorded, recorded.streams[request.layer], pairs, size)
+            add_effects(found, embedded, recorded, recorded.streams[request.layer], pairs, request.images_at_once)
         return Directions(found.mean, found.n_images.numpy())
 
     def by_images(self, strongest: Strongest, others: Int64[np.ndarray, "n"]) -> Directions:
@@ -126,13 +129,15 @@ class Looking:
         return Directions(vectors, n_images)
 
     def _embedding_of(self, name: str, revision: str) -> Backbone:
-        return load_embedding(name, revision, self._context.device, self._context.settings.model_cache)
+        cache, precision = self._context.settings.model_cache, self._request.extraction.precision
+        return load_embedding(name, revision, self._context.device, cache, precision)
 
     def _batches(self, backbone: Backbone, images: Int64[np.ndarray, "n"]) -> Iterator[Batch]:
         """The images in the listing's order; those that cannot be read are left out."""
         request, context = self._request, self._context
-        size = context.micro_batch(request.names.batch_size)
-        extraction = request.extraction.model_copy(update={"batch_size": size, "n_views": 1, "seed": 0})
+        extraction = request.extraction.model_copy(
+            update={"batch_size": request.images_at_once, "n_views": 1, "seed": 0}
+        )
         paths, sha256 = self._listing["path"].to_pylist(), self._listing["sha256"].to_pylist()
         listed = [ListedImage(number, paths[number], sha256[number]) for number in images.tolist()]
         n_done = 0

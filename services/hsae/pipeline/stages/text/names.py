@@ -13,6 +13,7 @@ from hsae.catalog import Analysis, Json, LatentName, NameAgreement, NameSet, Sae
 from hsae.catalog.queries.conditions import SUREST_FIRST
 from hsae.catalog.server.bulk_copy import copy_rows
 from hsae.datasets.split import split_images, split_scored_images
+from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.pipeline.inputs.stored import node_ids, read_listing, read_taxonomy
 from hsae.pipeline.kinds.text.names import NameRequest
@@ -66,6 +67,7 @@ def make_names(request: NameRequest, context: StageContext) -> Json:
     """Name the latents, and publish everything in one transaction.
 
     Raises:
+        OutOfDeviceMemoryError: so many images at once do not fit; it says what to change.
         UserError: what the settings ask for cannot be had; one line.
     """
     with context.reading() as session:
@@ -76,6 +78,18 @@ def make_names(request: NameRequest, context: StageContext) -> Json:
         return _summary(done)
     if analysis is None or sae_row is None:
         raise UserError(f"analysis {request.analysis_key} is not there: submit the request again to make it")
+    at_once = request.images_at_once
+    fewer = f"write `names: {{batch_size: {max(1, at_once // 2)}}}` in a study file, or name by a smaller model"
+    with (
+        context.device_memory(f"names by {at_once} images at once do not fit: {fewer}"),
+        same_bits(context.device),
+    ):
+        result = _computed(request, context, analysis, sae_row)
+    context.check()
+    return _publish(request, context, analysis.id, result, _put(request, context, result))
+
+
+def _computed(request: NameRequest, context: StageContext, analysis: Analysis, sae_row: Sae) -> _Named:
     settings, taxonomy = request.names, read_taxonomy(context.store, request.dataset)
     vocabulary, n_unknown, words = _words(request, context, taxonomy)
     given = _labelled(analysis.id, taxonomy, context)
@@ -103,10 +117,8 @@ def make_names(request: NameRequest, context: StageContext) -> Json:
     found = agreement(names.word, given.labels, nodes, taxonomy, n_shuffles=settings.n_shuffles, seed=settings.seed)
     named = np.where(names.word >= 0, nodes[names.word], -1)
     heights = agreement_heights(named, given.labels, common_heights(taxonomy))
-    result = _Named(given, vocabulary, n_unknown, words, directions, names, found, heights)
     log.info("%d of %d latents have a name by %s", (names.word >= 0).sum(), len(names.word), request.method)
-    context.check()
-    return _publish(request, context, analysis.id, result, _put(request, context, result))
+    return _Named(given, vocabulary, n_unknown, words, directions, names, found, heights)
 
 
 def _words(
