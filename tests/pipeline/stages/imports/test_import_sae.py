@@ -21,7 +21,7 @@ from hsae.pipeline.stages.imports.import_sae import import_sae
 from hsae.pipeline.submission.imported_saes import read_checked, register_sae, with_imported
 from hsae.pipeline.upkeep.garbage import collect, find_garbage
 from hsae.pipeline.upkeep.integrity import find_lost, named_objects
-from hsae.sae.exchange.source import SaePlace
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.keys import imported_key, weights_key
 

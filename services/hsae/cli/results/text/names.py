@@ -76,6 +76,6 @@ def names(connections: Connections, /, which: NameTable, concept: str | None, as
 
         query = concept_search(concept, connections.settings, connections.store)
         columns = {**_ANALYSIS, "latent": "latent", "concept": "concept"} | _NAMES
-    rows = filtered_rows(connections, query, ScoreFilter, quiet=as_json, **wanted)
+    rows = filtered_rows(connections, query, ScoreFilter, quiet=as_json, kept="names", **wanted)
     title = None if as_json else in_sample(connections, rows)
     print_rows(rows, columns, as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
