@@ -156,6 +156,15 @@ def test_a_path_that_leads_nowhere_is_refused_without_torch(service, tmp_path):
         assert "there is no such folder or file" in output
 
 
+def test_a_mapping_with_blank_rows_is_refused_before_wordnet_is_loaded(service, tmp_path):
+    (tmp_path / "images" / "crane").mkdir(parents=True)
+    (tmp_path / "labels.csv").write_text("folder,synset\ncrane,\n")
+    command = f"dataset add pets {tmp_path / 'images'} --mapping {tmp_path / 'labels.csv'}"
+    ((_, exit_code, output, exception, loaded),) = loaded_by([command], ["nltk", "torch"], service.environment)
+    assert (exit_code, loaded) == (1, []), (output, exception)
+    assert "line 2: the synset is blank; fill it in" in output
+
+
 def test_an_unreachable_server_is_refused_before_anything_that_computes_is_loaded(service, tmp_path):
     (tmp_path / "n02084071").mkdir()
     environment = service.environment | {"HSAE_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
