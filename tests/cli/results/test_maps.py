@@ -83,7 +83,7 @@ def test_filters_and_json(mapped, admin, tmp_path):
     assert {row["analysis_id"] for row in json.loads(of_layer.stdout)} == {1}
 
 
-@pytest.mark.parametrize("width", (40, 80, None))
+@pytest.mark.parametrize("width", [40, 80, None])
 def test_no_terminal_is_too_narrow_for_a_label(mapped, admin, tmp_path, width):
     labels = sql(mapped, "SELECT DISTINCT y.name FROM latent_map v JOIN map_set s ON s.id = v.map_set_id JOIN latent l"
                  " ON l.analysis_id = s.analysis_id AND l.basis = 'sae' AND l.latent = v.latent"

@@ -82,7 +82,7 @@ def latest_scored_study(
         )
         values["nodes"] = list(nodes)
     if kept in _TABLES:
-        where += f" AND EXISTS (SELECT FROM {_TABLES[kept]} x WHERE x.analysis_id = v.analysis_id)"  # noqa: S608
+        where += f" AND EXISTS (SELECT FROM {_TABLES[kept]} x WHERE x.analysis_id = v.analysis_id)"
     query = f"""
         SELECT s.id, s.name FROM study s
         WHERE EXISTS (

@@ -147,8 +147,8 @@ def _download(place: SaePlace) -> Path:
         raise UserError(f"{place.source} has no revision {place.revision}: correct --revision") from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, TRANSPORT_ERROR, OSError) as error:
         raise ServiceError(
-            f"{where} is no folder here and not in the cache, and the hub {huggingface_hub.constants.ENDPOINT} cannot be"
-            " reached: check the network (HF_ENDPOINT names a mirror), or download it elsewhere and give its folder"
+            f"{where} is no folder here and not in the cache, and the hub {huggingface_hub.constants.ENDPOINT} cannot"
+            " be reached: check the network (HF_ENDPOINT names a mirror), or download it elsewhere and give its folder"
         ) from error
 
 
