@@ -48,7 +48,8 @@ def export(
         if study is not None:
             wanted = _of_study(session, study)
         else:
-            for number in wanted or [None]:
+            numbers: tuple[int | None, ...] = (*wanted,) or (None,)
+            for number in numbers:
                 find_analysis(session, number)
     # The export loads torch, which takes seconds: help, and what is refused above, do without.
     from hsae.pipeline.exports.export import export_analyses, export_analysis
