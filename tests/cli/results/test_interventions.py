@@ -50,7 +50,7 @@ def test_tables_for_people_and_programs(edited, admin):
         printed = admin(edited, "results", "interventions", "--table", table, "--limit", 100_000)
         assert printed.exit_code == 0, printed.output
         assert {name for name in nodes if name not in printed.stdout} == set()
-        for width in (40, 80, None):
+        for width in (40, 80):
             arguments = ("results", "interventions", "--table", table, "--limit", 100_000)
             assert_fits(admin, edited, arguments, width, longest)
     edits = expected["edits"]
