@@ -15,7 +15,7 @@ from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.submission.imported_saes import read_checked, register_sae
 from hsae.sae.config import SaeConfig
-from hsae.sae.exchange.source import SaePlace
+from hsae.sae.exchange.place import SaePlace
 
 LONG_NAME = "soft-coated_wheaten_terrier_of_the_north.n.01"
 """What one class of the data set is called."""

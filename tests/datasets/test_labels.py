@@ -178,6 +178,19 @@ def test_all_wrong_rows_of_a_mapping_at_once(folders, tmp_path, wordnet):
         scan(folders, wordnet, mapping=mapping)
 
 
+def test_a_mapping_has_the_other_senses_beside_the_one_that_a_rule_took(folders, tmp_path, wordnet):
+    """Whoever has animals in the folder `mouse` finds the animal there."""
+    mapping = tmp_path / "labels.csv"
+    write_mapping(mapping, decide_labels(folders, wordnet, senses="imagenet"))
+    rows = read_rows(mapping)
+    assert [row["folder"] for row in rows if row["candidates"]] == [
+        "crane", "n01440764_goldfish", "qzxqzx", "mouse",
+    ]  # fmt: skip
+    mouse = next(row for row in rows if row["folder"] == "mouse")
+    assert (mouse["synset"], mouse["rule"]) == ("mouse.n.04", "ImageNet's sense")
+    assert "mouse.n.01 (n02330245: any of numerous small rodents" in mouse["candidates"]
+
+
 def test_senses_of_imagenet(folders, wordnet):
     found = {decision.label: decision.meaning for decision in decide_labels(folders, wordnet, senses="imagenet")}
     assert found["mouse"].synset is not None

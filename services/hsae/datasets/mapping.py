@@ -49,7 +49,9 @@ def read_mapping(mapping: Path, labels: Iterable[str]) -> Mapping[str, CsvRow]:
 
 
 def write_mapping(mapping: Path, decisions: Sequence[LabelDecision]) -> None:
-    """Write the CSV with the synsets that are known; rows that need to be completed come first.
+    """Write the CSV with the synsets that are known.
+
+    Rows that need to be completed come first, then those of words with several senses, each with its candidates.
 
     Raises:
         UserError: the file exists, as it may have been edited, or cannot be written.
@@ -58,18 +60,22 @@ def write_mapping(mapping: Path, decisions: Sequence[LabelDecision]) -> None:
         with mapping.open("x", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow((*MAPPING_COLUMNS, *_COLUMNS_TO_READ))
-            for decision in sorted(decisions, key=lambda decision: decision.meaning.synset is not None):
-                meaning = decision.meaning
-                if meaning.synset is None:
-                    found = candidates_text(meaning.candidates, " | ") or meaning.problem
-                    writer.writerow((decision.label, "", "", "", found))
+            for decision in sorted(decisions, key=_certainty):
+                meaning, synset = decision.meaning, decision.meaning.synset
+                found = candidates_text(meaning.candidates, " | ")
+                if synset is None:
+                    writer.writerow((decision.label, "", "", "", found or meaning.problem))
                 else:
-                    synset = meaning.synset
-                    writer.writerow((decision.label, synset.name, meaning.rule, synset.definition, ""))
+                    writer.writerow((decision.label, synset.name, meaning.rule, synset.definition, found))
     except FileExistsError as error:
         raise UserError(f"{mapping}: exists; edit it and give it as --mapping, or choose another name") from error
     except OSError as error:
         raise UserError(f"{mapping}: cannot be written ({error.strerror})") from error
+
+
+def _certainty(decision: LabelDecision) -> int:
+    """0: a person must decide; 1: a rule decided among several senses; 2: there was nothing to decide."""
+    return 0 if decision.meaning.synset is None else 1 if decision.meaning.candidates else 2
 
 
 def _names(names: Sequence[str]) -> str:

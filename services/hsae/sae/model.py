@@ -16,8 +16,8 @@ from torch import Tensor
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, n_latents_of
 from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
-from hsae.sae.exchange.source import SaePlace
 from hsae.sae.exchange.write import upload, write_folder, written_files
 from hsae.sae.weights import SaeWeights
 

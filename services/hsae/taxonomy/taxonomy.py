@@ -44,7 +44,10 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """The meaning of a label: its synset and the rule, or else the problem and candidate synsets."""
+    """The meaning of a label: its synset and the rule, or else the problem.
+
+    `candidates` are the synsets that a label without one may mean, and the senses among which ImageNet's was taken.
+    """
 
     synset: Synset | None
     rule: Rule | None = None

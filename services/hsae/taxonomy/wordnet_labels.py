@@ -59,7 +59,7 @@ def read_label(nouns: "WordNetNouns", label: str, senses: SenseChoice | None, *,
     if found and senses == "imagenet":
         known = [synset for synset in found if synset.id in nouns.imagenet_nodes]
         if len(known) == 1:
-            return Interpretation(known[0], Rule.IMAGENET)
+            return Interpretation(known[0], Rule.IMAGENET, candidates=found)
         problem += f", and ImageNet has {len(known) or 'none'} of its senses"
     return _unclear(nouns, label, word, problem, hint=hint)
 

@@ -102,7 +102,8 @@ def test_what_reads_the_catalog_loads_nothing_that_computes(service):
     commands = [
         "jobs list", "dataset list", "results layers", "results study", "results latents", "results nodes",
         "results levels", "results edges", "results absorption", "results compare 1 2", "db current",
-        "db query 'SELECT 1 AS one'",
+        "db query 'SELECT 1 AS one'", "results interventions", "results names", "results names --concept striped",
+        "studies list", "studies show", "sae list", "sae list --imported", "jobs show", "jobs logs", "models list",
     ]  # fmt: skip
     for command, _, output, exception, loaded in loaded_by(commands, COMPUTING, service.environment):
         assert loaded == [], command
@@ -120,7 +121,10 @@ def test_what_is_refused_loads_nothing_that_computes(service, tmp_path):
         "submit", "submit --layers 3-x", "submit --layer 0 --expansion 9999",
         f"submit --layer 0 --dataset small --model {tmp_path / 'absent'}",
         f"submit --yes --spec {tmp_path / 'study.yaml'}", f"submit --yes --spec {tmp_path / 'absent.yaml'}",
-        f"submit --layer 0 --dry-run --dataset {tmp_path / 'images'}",
+        f"submit --layer 0 --dry-run --dataset {tmp_path / 'images'}", "report 99", f"results export 99 -o {tmp_path}",
+        f"results maps -o {tmp_path}", "sae show 99", "sae compare 1 99", f"sae export 99 --to {tmp_path}",
+        f"sae import {tmp_path / 'absent'}", "submit --layer 0 --dataset small --sae-from absent",
+        "submit --layer 0 --dataset small --sae-from ./absent",
         *(f"submit --dataset small --model {backbone_folder()} {wrong}" for wrong in (
             "--layer 99", "--layer -1", "--layer 0 --sae topk --k 99999", "--layer 0 --embeddings 99",
             "--layer 0 --embeddings lst",
@@ -152,6 +156,15 @@ def test_a_path_that_leads_nowhere_is_refused_without_torch(service, tmp_path):
     for command, exit_code, output, exception, loaded in loaded_by(commands, libraries, service.environment):
         assert (exit_code, loaded) == (1, []), (command, output, exception)
         assert "there is no such folder or file" in output
+
+
+def test_a_mapping_with_blank_rows_is_refused_before_wordnet_is_loaded(service, tmp_path):
+    (tmp_path / "images" / "crane").mkdir(parents=True)
+    (tmp_path / "labels.csv").write_text("folder,synset\ncrane,\n")
+    command = f"dataset add pets {tmp_path / 'images'} --mapping {tmp_path / 'labels.csv'}"
+    ((_, exit_code, output, exception, loaded),) = loaded_by([command], ["nltk", "torch"], service.environment)
+    assert (exit_code, loaded) == (1, []), (output, exception)
+    assert "line 2: the synset is blank; fill it in" in output
 
 
 def test_an_unreachable_server_is_refused_before_anything_that_computes_is_loaded(service, tmp_path):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import click
 import pytest
-from rich.cells import cell_len
+from tests.cli.printing.widths import WIDTHS, assert_fits
 from tests.cli.states import LONG_NAME, enter_states
 
+from hsae.catalog import Sae, transaction
 from hsae.cli.main import cli
 from hsae.cli.printing.output import cell
 
@@ -119,6 +120,10 @@ TABLES = {
     "dataset add small {images}": "small",
     "results compare 1 2 --under {parent} --nodes 2": "height 0",
     "results study {study_finished}": SAE_NAME,
+    "sae list": "topk SAE x2",
+    "sae list --imported": "peer",
+    "sae compare 1 2": "coherence excess",
+    "models list": "dinov2_with_registers",
     "db query 'SELECT name, wnid, definition, id, taxonomy FROM synset WHERE id = {long_id}'": LONG_NAME,
 }
 """Commands that print tables, and a name which is in them."""
@@ -184,22 +189,35 @@ def rows_of(document: str, case: Case) -> list[dict]:
     return found if case.rows is None else found[case.rows]
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 120, None])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("arguments", TABLES)
 def test_no_terminal_is_too_narrow_for_a_name(admin, entered, arguments, width):
     service, facts = entered
-    # What rich takes for a terminal.
-    terminal = {} if width is None else {"TERM": "xterm", "TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": str(width)}
-    result = admin(service, *words_of(arguments, facts), **terminal)
+    assert_fits(admin, service, words_of(arguments, facts), width, TABLES[arguments])
+
+
+def test_settings_of_saes_are_shown_with_all_their_digits(admin, entered):
+    """Rounded as scores are, two learning rates that differ would look the same."""
+    service, _ = entered
+    rates = {1: 0.0003, 2: 0.00045}
+    with transaction(service.sessions) as session:
+        configs = {number: dict(session.get_one(Sae, number).config) for number in rates}
+        for number, rate in rates.items():
+            session.get_one(Sae, number).config = configs[number] | {"learning_rate": rate}
+    compared = printed(admin(service, "sae", "compare", 1, 2))
+    shown = {number: printed(admin(service, "sae", "show", number)) for number in rates}
+    with transaction(service.sessions) as session:
+        for number, config in configs.items():
+            session.get_one(Sae, number).config = config
+    assert "learning_rate 0.0003 0.00045" in compared
+    for number, rate in rates.items():
+        assert f"learning_rate {rate}" in shown[number]
+
+
+def printed(result) -> list[str]:
+    """Its lines, columns one space apart."""
     assert result.exit_code == 0, result.output
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.stdout)
-    assert TABLES[arguments] in shown, shown
-    if width is None:
-        assert "Left out" not in shown
-        return
-    # Text goes on where the terminal wraps it, and so does a name that is wider by itself; rows of several columns fit.
-    rows = [line.strip() for line in shown.splitlines() if "  " in line.strip()]
-    assert [line for line in rows if cell_len(line) > width] == [], shown
+    return [" ".join(line.split()) for line in result.stdout.splitlines()]
 
 
 def test_latents_that_say_the_same_share_a_row(admin, entered):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.cli.printing.widths import assert_fits
 from tests.cli.refusals import MODEL, assert_one_line
 from tests.pipeline.in_process import run_study
 from tests.small import bare_scoring, register_small, small_request
@@ -44,12 +45,26 @@ def test_tables_for_people_and_programs(edited, admin):
         rows = json.loads(found.stdout)
         assert len(rows) == len(expected[table]) > 0
         assert {row["sae"] for row in rows} == {"topk x2"} or all(row["sae"] for row in rows)
-        printed = admin(edited, "results", "interventions", "--table", table, "--limit", 3)
+        nodes = {row[name] for row in rows for name in ("synset", "target") if row.get(name) is not None}
+        longest = max(nodes, key=len, default="readout")
+        printed = admin(edited, "results", "interventions", "--table", table, "--limit", 100_000)
         assert printed.exit_code == 0, printed.output
-        assert "readout" in printed.stdout or "probe" in printed.stdout
+        assert {name for name in nodes if name not in printed.stdout} == set()
+        for width in (40, 80):
+            arguments = ("results", "interventions", "--table", table, "--limit", 100_000)
+            assert_fits(admin, edited, arguments, width, longest)
     edits = expected["edits"]
     assert {row["synset"] for row in edits} == {"bird.n.01", "fish.n.01"}
     assert {row["layer"] for row in edits} == {1, 3}
+
+
+def test_the_job_is_shown(edited, admin):
+    jobs = json.loads(admin(edited, "jobs", "list", "--json").stdout)
+    for number in (job["id"] for job in jobs if job["kind"] == "intervene"):
+        shown = admin(edited, "jobs", "show", number)
+        assert shown.exit_code == 0, shown.output
+        for words in ("intervene ", "succeeded", "needs", "request", "bird.n.01, fish.n.01", "result", "history"):
+            assert words in shown.stdout
 
 
 def test_filters(edited, admin):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import text
+from tests.cli.printing.widths import assert_fits
 from tests.cli.refusals import MODEL, assert_one_line
 from tests.pipeline.in_process import TINY_SAE, run_study
 from tests.small import bare_scoring, register_small, small_request
@@ -80,6 +81,20 @@ def test_filters_and_json(mapped, admin, tmp_path):
     assert {(row["analysis_id"], row["layer"], row["method"]) for row in rows} == {(2, 3, "chefer")}
     of_layer = admin(mapped, "results", "maps", "--layer", 1, "--sae", "topk", "-o", tmp_path / "one", "--json")
     assert {row["analysis_id"] for row in json.loads(of_layer.stdout)} == {1}
+
+
+@pytest.mark.parametrize("width", [40, 80, None])
+def test_no_terminal_is_too_narrow_for_a_label(mapped, admin, tmp_path, width):
+    labels = sql(mapped, "SELECT DISTINCT y.name FROM latent_map v JOIN map_set s ON s.id = v.map_set_id JOIN latent l"
+                 " ON l.analysis_id = s.analysis_id AND l.basis = 'sae' AND l.latent = v.latent"
+                 " JOIN synset y ON y.id = l.label_synset_id")  # fmt: skip
+    longest = max((row["name"] for row in labels), key=len)
+    assert_fits(admin, mapped, ("results", "maps", "-o", tmp_path / "out", "--side", 16), width, longest)
+    (job, *_) = sql(mapped, "SELECT id, title FROM job WHERE kind = 'map'")
+    shown = admin(mapped, "jobs", "show", job["id"])
+    assert shown.exit_code == 0, shown.output
+    for words in (job["title"], "succeeded", "needs", "request", "result", "history"):
+        assert words in shown.stdout
 
 
 def test_an_image_that_is_gone_leaves_its_square_empty_and_is_named(mapped, admin, tmp_path):

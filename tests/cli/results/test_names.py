@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import text
+from tests.cli.printing.widths import WIDTHS, assert_fits
 from tests.cli.refusals import MODEL, assert_one_line, counts
 from tests.pipeline.in_process import attempt, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
 from hsae.catalog import NameSet, transaction
+from hsae.cli.printing.output import cell
 from hsae.demo import backbone_folder, clip_folder
 from hsae.interventions.config import InterveneSettings
 from hsae.pipeline.planning.submit import submit
@@ -89,9 +91,26 @@ def test_names_have_scores_margins_and_labels(named, admin):
     per_method = {method: sum(row["method"] == method for row in found) for method in METHODS}
     assert per_method["effect"] <= 40
     assert per_method["images"] <= 40
-    printed = admin(named, "results", "names", "--limit", 3)
+    printed = admin(named, "results", "names", "--study", "all", "--limit", 10_000)
     assert printed.exit_code == 0, printed.output
-    assert "runner-up" in printed.stdout or "name" in printed.stdout
+    for row in found:
+        assert row["word"] in printed.stdout
+        assert cell(row["score"]) in printed.stdout
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_terminal_is_too_narrow_for_a_name(named, admin, width):
+    longest = max((row["word"] for row in rows(admin, named)), key=len)
+    assert_fits(admin, named, ("results", "names", "--study", "all", "--limit", 10_000), width, longest)
+    assert_fits(admin, named, ("results", "names", "--table", "agreement", "--study", "all"), width, "height", "agree")
+
+
+def test_every_job_is_shown(named, admin):
+    for job in query(named, "SELECT id, title, state FROM job WHERE kind = 'names'"):
+        shown = admin(named, "jobs", "show", job["id"])
+        assert shown.exit_code == 0, shown.output
+        for words in (job["title"], job["state"], "needs", "request", "result", "history"):
+            assert words in shown.stdout
 
 
 def test_a_filter_takes_the_node_that_a_name_means(named, admin):

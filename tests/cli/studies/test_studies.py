@@ -10,7 +10,7 @@ from tests.pipeline.in_process import TINY_SAE, plan_small, run_jobs
 from tests.planted_scores import plant
 from tests.small import register_small
 
-from hsae.catalog import transaction
+from hsae.catalog import InterventionSet, MapSet, NameSet, transaction
 from hsae.demo import backbone_folder
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import preview
@@ -233,6 +233,35 @@ def test_results_are_of_the_latest_study_which_is_said(admin, planted, arguments
         assert said == "Study 2 (planted), the latest. Others: --study N, or --study all.\n"
     else:
         assert said.startswith("Study 1 (planted), the latest with scores that fit; study 2 has none.")
+
+
+OF_ANALYSIS_1 = {"key": "of analysis 1", "analysis_id": 1, "config": {}}
+ON_REQUEST = {
+    "names": NameSet(
+        text_model="m", text_revision="r", method="direction", split="score", n_words=2, n_unknown=0, n_latents=1,
+        n_labelled=1, directions_sha256="s", **OF_ANALYSIS_1,
+    ),
+    "interventions": InterventionSet(n_images=1, n_train=1, start="stored", **OF_ANALYSIS_1),
+    "maps": MapSet(
+        n_latents=1, n_maps=0, n_undefined=0, n_patch_rows=1, n_patch_cols=1, maps_sha256="s", **OF_ANALYSIS_1
+    ),
+}  # fmt: skip
+"""What only studies have that ask for it."""
+
+
+@pytest.mark.parametrize("kept", ON_REQUEST)
+def test_what_only_some_studies_ask_for_is_of_the_latest_that_has_it(admin, planted, tmp_path, kept):
+    """Study 2, the latest, has none: that says nothing of study 1."""
+    arguments = ("results", kept, *(("-o", tmp_path) if kept == "maps" else ()))
+    assert "Study 1" not in admin(planted, *arguments).output
+    with transaction(planted.sessions) as session:
+        ON_REQUEST[kept].job_id = session.execute(text("SELECT job_id FROM analysis WHERE id = 1")).scalar_one()
+        session.add(ON_REQUEST[kept])
+    result = admin(planted, *arguments)
+    if kept == "maps":  # the set is empty, and there is nothing to draw
+        assert_one_line(result, "no latent that was to be mapped fires on an image")
+    else:
+        assert result.stderr.startswith(f"Study 1 (planted), the latest with {kept} that fit; study 2 has none.")
 
 
 def test_levels_edges_and_what_is_no_number(admin, planted):

@@ -55,6 +55,21 @@ def test_labels_in_cls_json_and_folders(tmp_path):
     assert check_images(dataset, max_pixels=1000) == []
 
 
+def test_what_other_programs_put_into_tars_and_beside_them(tmp_path):
+    """Thumbnails of a file server, and what macOS packs: no images, and no labels that nobody knows."""
+    members = [
+        ("./dog.n.01/a.png", png(1)), ("./cat.n.01/b.png", png(2)),
+        ("./dog.n.01/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", png(3)), ("./dog.n.01/@eaDir/c.png/c.jpg", png(4)),
+        ("__MACOSX/dog.n.01/a.png", png(5)), (".thumbnails/d.png", png(6)), ("./cat.n.01/@eaDir/e.jpg", png(7)),
+    ]  # fmt: skip
+    write(tmp_path / "train.tar", members)
+    (tmp_path / "._train.tar").write_bytes(b"AppleDouble")
+    contents = source_at(f"tar://{tmp_path}").list()
+    assert [image.labels for image in contents.images] == [("dog.n.01",), ("cat.n.01",)]
+    assert contents.left_out.folders == {"@eaDir": 2, "__MACOSX": 1, ".thumbnails": 1}
+    assert contents.left_out.text() == "4 folders of other programs (@eaDir, .thumbnails, __MACOSX)"
+
+
 def test_numbers_over_several_tars(tmp_path):
     for number in range(3):
         write(tmp_path / f"{number:03}.tar", [("x.png", png(number)), ("x.cls", str(number % 2))])

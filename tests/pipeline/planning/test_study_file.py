@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
+from hsae.cli.framework.extraction_options import extraction_options
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.config import ExtractionConfig, chosen_precision
 from hsae.hierarchy.config import ComparisonConfig, ScoringConfig
 from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.study_file import MAX_SAES, read_spec
@@ -117,6 +119,25 @@ def test_settings_may_be_called_as_on_the_command_line(study):
     plain = {"kind": "relu", "n_steps": 30, "batch_size": 64, "learning_rate": 0.01}
     assert spec.saes == tuple(SaeConfig(l1_coefficient=l1, **plain) for l1 in (0.1, 0.2))
     assert spec.extraction == ExtractionConfig(n_views=2, shard_images=7)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["tokens: patches", "hook: attention", "patches-per-image: 4", "dtype: bfloat16", "compute-dtype: bfloat16",
+     "compute-dtype: auto", "part-images: 8", "views: 2", "shard-images: 7"],
+)  # fmt: skip
+def test_every_option_of_an_extraction_is_one_of_a_study_file(study, setting):
+    name, value = setting.split(": ")
+    (option,) = (one for one in extraction_options(click.command(lambda: None)).params if f"--{name}" in one.opts)
+    ours = {"views": "n_views", "compute-dtype": "precision"}.get(name, name.replace("-", "_"))
+    given = chosen_precision("auto", "float32") if value == "auto" else option.type.convert(value, option, None)
+    assert getattr(study(f"{PLAIN}extraction: {{{setting}}}").extraction, ours) == given
+
+
+def test_the_options_of_an_extraction_are_all_tried_above():
+    options = {opt for one in extraction_options(click.command(lambda: None)).params for opt in one.opts}
+    (mark,) = test_every_option_of_an_extraction_is_one_of_a_study_file.pytestmark
+    assert {f"--{setting.split(': ')[0]}" for setting in mark.args[1]} == options
 
 
 def test_duplicates_collapse(study):

@@ -1,7 +1,9 @@
 """Repositories of the hub: which files are asked for, what a cache gives offline, what an upload sends."""
 
 import json
+import logging
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,8 @@ from tests.sae.exchange.peer_files import saelens_config, weights, write
 from tests.sae.exchange.test_round_trips import an_sae
 
 from hsae.errors import ServiceError, UserError
+from hsae.sae.exchange.place import SaePlace
+from hsae.sae.exchange.source import find_checkpoint
 from hsae.sae.model import SparseAutoencoder
 
 
@@ -25,14 +29,15 @@ class Hub:
         self.patterns: list[str] | None = None
         self.uploaded: dict[str, bytes] = {}
 
-    def list_repo_files(self, repo_id, *, revision=None):
+    def model_info(self, repo_id, *, revision=None, timeout=None):
         if self.offline:
             raise errors.OfflineModeIsEnabled("offline")
         if revision == "missing":
             raise errors.RevisionNotFoundError("no", response=_response())
         if repo_id != "me/saes":
             raise errors.RepositoryNotFoundError("no", response=_response())
-        return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
+        files = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in files])
 
     def snapshot_download(self, repo_id, *, local_files_only=False, allow_patterns=None, **options):
         if local_files_only:
@@ -101,6 +106,19 @@ def test_offline_the_cache_counts(hub):
     shutil.rmtree(hub.cache)
     with pytest.raises(ServiceError, match="not in the cache"):
         SparseAutoencoder.from_pretrained("me/saes", subfolder="layers.8")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_in_silence(tmp_path, monkeypatch, caplog):
+    """Left alone the hub's client tries for half a minute, with two lines for each try."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [caplog.handler])
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    place = SaePlace("me/saes", cache_dir=tmp_path / "cache")
+    with pytest.raises(ServiceError, match=r"no folder here and not in the cache, and the hub http://127.0.0.1:9"):
+        find_checkpoint(place)
+    assert (waits, caplog.text) == ([], "")
 
 
 def test_what_is_not_there(hub):

@@ -9,8 +9,8 @@ from tests.sae.exchange.peer_files import D_MODEL, N_LATENTS, K, saelens_config,
 
 from hsae.errors import UserError
 from hsae.sae.exchange.hook_points import TrainedAt, layer_of
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
-from hsae.sae.exchange.source import SaePlace
 from hsae.sae.model import SparseAutoencoder
 
 

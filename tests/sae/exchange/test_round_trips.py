@@ -7,8 +7,8 @@ from tests.sae.exchange.peer_files import D_MODEL, rows
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
-from hsae.sae.exchange.source import SaePlace
 from hsae.sae.exchange.write import WRITTEN_FORMATS
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS

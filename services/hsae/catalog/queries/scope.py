@@ -8,7 +8,13 @@ from sqlalchemy.orm import Session
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
-from hsae.catalog.queries.studies import latest_compared_study, latest_scored_study, latest_study, require_study
+from hsae.catalog.queries.studies import (
+    Kept,
+    latest_compared_study,
+    latest_scored_study,
+    latest_study,
+    require_study,
+)
 from hsae.errors import UserError
 
 ALL = "all"
@@ -28,15 +34,22 @@ class Scope(NamedTuple, Generic[Filter]):
         wanted: the filter, restricted to the study's analyses.
         latest: number and name of the study, where it was taken because it is the latest that fits; else None.
         newer: number and name of a later study without an analysis that fits; None if there is none.
+        kept: what the study was taken for.
     """
 
     wanted: Filter
     latest: Row | None = None
     newer: Row | None = None
+    kept: Kept = "scores"
 
 
 def choose_scope(
-    session: Session, study: int | str | None, wanted: Filter, *, nodes: Sequence[int] | None = None
+    session: Session,
+    study: int | str | None,
+    wanted: Filter,
+    *,
+    nodes: Sequence[int] | None = None,
+    kept: Kept = "scores",
 ) -> Scope[Filter]:
     """The filter within a study: the named one, all, or the latest with an analysis that fits.
 
@@ -45,6 +58,8 @@ def choose_scope(
         study: number of a study, `all`, or None for the latest that fits. A filter that names analyses needs none.
         wanted: the filter.
         nodes: ids of synsets, of which the latest study's data set must have one; None allows all.
+        kept: what the latest study must have of an analysis that fits. Where none has it, the latest with scores is
+            taken, of which one can say so.
 
     Raises:
         UserError: there is no such study.
@@ -53,12 +68,14 @@ def choose_scope(
         return Scope(wanted.within(study_analyses(session, study)))
     if study == ALL or wanted.analysis_ids is not None:
         return Scope(wanted)
-    chosen = latest_scored_study(session, wanted, nodes=nodes)
+    chosen = latest_scored_study(session, wanted, nodes=nodes, kept=kept)
+    if chosen is None and kept != "scores":
+        return choose_scope(session, study, wanted, nodes=nodes)
     if chosen is None:
         return Scope(wanted)
     newer = latest_study(session)
     is_newer = newer is not None and newer["id"] != chosen["id"]
-    return Scope(wanted.within(study_analyses(session, chosen["id"])), chosen, newer if is_newer else None)
+    return Scope(wanted.within(study_analyses(session, chosen["id"])), chosen, newer if is_newer else None, kept)
 
 
 class ChosenStudy(NamedTuple):

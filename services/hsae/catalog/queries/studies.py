@@ -1,6 +1,7 @@
 """Queries about studies: which exist, what one consists of, and which is the latest."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -8,6 +9,10 @@ from sqlalchemy.orm import Session
 from hsae.catalog.queries.conditions import Row, of_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.errors import UserError
+
+Kept = Literal["scores", "names", "interventions", "maps"]
+"""What is kept of an analysis: its scores, which all have, or what only some studies ask for."""
+_TABLES: dict[Kept, str] = {"names": "name_set", "interventions": "intervention_set", "maps": "map_set"}
 
 # Of a study that was submitted without a data set's name, or whose data set has another one now, its jobs know it.
 _STUDIES = """
@@ -58,13 +63,16 @@ def latest_compared_study(session: Session) -> Row | None:
     return next((dict(row) for row in session.execute(text(query)).mappings()), None) or latest_study(session)
 
 
-def latest_scored_study(session: Session, wanted: AnalysisFilter, *, nodes: Sequence[int] | None = None) -> Row | None:
+def latest_scored_study(
+    session: Session, wanted: AnalysisFilter, *, nodes: Sequence[int] | None = None, kept: Kept = "scores"
+) -> Row | None:
     """Number and name of the latest study with an analysis that fits; None if no study has one.
 
     Args:
         session: a database session.
         wanted: which analyses fit.
         nodes: ids of synsets; the analysis' data set must have one of them. None allows all.
+        kept: what there must be of the analysis.
     """
     values: Row = {}
     where = of_analyses(wanted, values)
@@ -73,6 +81,8 @@ def latest_scored_study(session: Session, wanted: AnalysisFilter, *, nodes: Sequ
             " AND EXISTS (SELECT FROM dataset_node n WHERE n.dataset_id = v.dataset_id AND n.synset_id = ANY(:nodes))"
         )
         values["nodes"] = list(nodes)
+    if kept in _TABLES:
+        where += f" AND EXISTS (SELECT FROM {_TABLES[kept]} x WHERE x.analysis_id = v.analysis_id)"
     query = f"""
         SELECT s.id, s.name FROM study s
         WHERE EXISTS (

@@ -29,7 +29,7 @@ def scope_note(scope: Scope[Any]) -> str | None:
     """The note for a person which study was taken; None if one was named."""
     if scope.latest is None:
         return None
-    newer = "" if scope.newer is None else f" with scores that fit; study {scope.newer['id']} has none"
+    newer = "" if scope.newer is None else f" with {scope.kept} that fit; study {scope.newer['id']} has none"
     return f"Study {scope.latest['id']} ({scope.latest['name']}), the latest{newer}. Others: --study N, or --study all."
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from hsae.cli.jobs.state import attempts, progress
-from hsae.cli.printing.output import cell
+from hsae.cli.printing.output import cell, exact_cell
 
 _FIELDS = (
     "id", "title", "state", "queue", "priority", "not_before", "outages", "owner", "key", "created_at", "started_at",
@@ -58,11 +58,6 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield from _flat(value, f"{name}.")
         elif isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
             more = f" and {len(value) - _LISTED} more" if len(value) > _LISTED else ""
-            yield name, ", ".join(map(_plain, value[:_LISTED])) + more
+            yield name, ", ".join(map(exact_cell, value[:_LISTED])) + more
         elif value is not None:
-            yield name, _plain(value)
-
-
-def _plain(value: Any) -> str:
-    """A value; a float with all its significant digits, because a learning rate may be 0.0003."""
-    return f"{value:.6g}" if isinstance(value, float) else cell(value)
+            yield name, exact_cell(value)

@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     ]
     rows.append(_row("open_clip", "VisionTransformer, TimmModel", OPEN_CLIP, "cls, patches, mean"))
     shown = rows if as_json else [row | {"hooks": ", ".join(row["hooks"])} for row in rows]
-    print_rows(shown, _COLUMNS, as_json=as_json, empty="", importance=("library", "type", "tokens", "hooks"))
+    print_rows(shown, _COLUMNS, as_json=as_json, empty="", importance=("type", "library", "tokens", "hooks"))
 
 
 def _row(library: str, name: str, family: Family, tokens: str) -> dict[str, Any]:

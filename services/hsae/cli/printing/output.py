@@ -78,6 +78,11 @@ def cell(value: Any, digits: int = 3) -> str:
     return str(value)
 
 
+def exact_cell(value: Any) -> str:
+    """A setting as it is given: a float with all its significant digits, because a learning rate may be 0.0003."""
+    return f"{value:.6g}" if isinstance(value, float) else cell(value)
+
+
 def table(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, str],

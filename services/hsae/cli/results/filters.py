@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import BASES, transaction
 from hsae.catalog.queries.score_filter import ScoreFilter
+from hsae.catalog.queries.studies import Kept
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
@@ -21,7 +22,7 @@ Filter = TypeVar("Filter", bound=ScoreFilter)
 analysis_option = click.option("--analysis", "analysis_id", type=int, help="Only this analysis.")
 study_option = click.option(
     "--study", type=StudyChoice(), shell_complete=complete_studies,
-    help="This study's analyses; all: those of every study.  [default: the latest with scores that fit]",
+    help="This study's analyses; all: those of every study.  [default: the latest with any that fit]",
 )  # fmt: skip
 model_option = click.option("--model", help="Only this backbone.")
 dataset_option = click.option("--dataset", help="Only this data set.")
@@ -86,6 +87,7 @@ def filtered_rows(
     kind: type[Filter],
     *,
     quiet: bool,
+    kept: Kept = "scores",
     study: int | str | None,
     nodes: tuple[str, ...],
     under: str | None,
@@ -101,6 +103,7 @@ def filtered_rows(
         query: finds the rows that fit a filter.
         kind: the filter that `query` takes.
         quiet: whether a program reads the rows.
+        kept: what the latest study must have of an analysis that fits.
         study: the option `--study`.
         nodes: the options `--node`.
         under: the option `--under`.
@@ -112,7 +115,7 @@ def filtered_rows(
     """
     wanted = kind(analysis_ids=one_analysis(analysis_id), **options)
     with transaction(connections.sessions) as session:
-        rows, scope = named_rows(session, query, wanted, study=study, nodes=nodes, under=under)
+        rows, scope = named_rows(session, query, wanted, study=study, nodes=nodes, under=under, kept=kept)
     say(scope_note(scope), quiet=quiet)
     return rows
 

@@ -112,7 +112,7 @@ def interventions(
     --plot draws the taxonomy coloured by what an edit took away: of the analyses and targets of the rows, the one whose
     target lost most beside the others.
     """
-    rows = filtered_rows(connections, listing(which), ScoreFilter, quiet=as_json, **wanted)
+    rows = filtered_rows(connections, listing(which), ScoreFilter, quiet=as_json, kept="interventions", **wanted)
     if plot is not None:
         _draw(connections, rows, plot)
     title = None if as_json else in_sample(connections, rows)

@@ -7,7 +7,7 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.queries.saes import show_saes
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.printing.output import console, exact_cell, json_option, print_json, table
 from hsae.cli.saes.chosen import NUMBER
 from hsae.errors import UserError
 
@@ -28,7 +28,8 @@ _PAIRS = {
 def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> None:
     """Compare SAEs: settings, figures, and how similar their directions are.
 
-    SAEs are numbers of `sae list` or names of imported ones. Of the settings those are shown that differ.
+    SAEs are numbers of `sae list`, where an imported one has its number once a study measured it. Of the settings those
+    are shown that differ.
     Every latent of one SAE is matched to the most similar direction of the other. "at random" is the mean cosine of as
     many random directions.
     """
@@ -36,12 +37,15 @@ def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> N
         raise UserError("give the numbers of two SAEs or more: `hsae-admin sae list` lists them")
     wrong = next((given for given in saes if not NUMBER.fullmatch(given)), None)
     if wrong is not None:
-        raise UserError(f"{wrong} is no number of an SAE: `hsae-admin sae list` lists them")
-    # torch comes with it, seconds: what is refused before does without.
-    from hsae.pipeline.exports.saes.sae_files import matched_directions
-
+        raise UserError(
+            f"{wrong} is no number of an SAE: `hsae-admin sae list` lists them; an imported SAE has one once"
+            " `hsae-admin submit --sae-from NAME` measured it"
+        )
     with transaction(connections.sessions) as session:
         rows = show_saes(session, [int(given) for given in dict.fromkeys(saes)])
+    # torch comes with it, seconds: what is refused above does without.
+    from hsae.pipeline.exports.saes.sae_files import matched_directions
+
     pairs = matched_directions(connections.store, rows)
     differing = _differing(rows)
     if as_json:
@@ -51,7 +55,8 @@ def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> N
     out = console()
     columns = {"setting": "setting", **{str(row["id"]): f"SAE {row['id']}" for row in rows}}
     if differing:
-        out.print(table(differing, columns))
+        shown = [{name: exact_cell(value) for name, value in row.items()} for row in differing]
+        out.print(table(shown, columns))
         out.print()
     figures = [{"figure": heading, **{str(row["id"]): row[name] for row in rows}} for name, heading in _FIGURES.items()]
     out.print(

@@ -27,11 +27,11 @@ def export(connections: Connections, sae: str, format_name: str, folder: Path, a
     The files are safetensors and JSON. SAE is a number of `sae list`, or the name of an imported one. For other
     programs latents are in units of the activations: those of here divided by the SAE's input_scale.
     """
-    # torch comes with it, seconds: help and completion do without.
-    from hsae.pipeline.exports.saes.sae_files import export_sae
-
     with transaction(connections.sessions) as session:
         row = chosen_sae(session, sae)
+    # torch comes with it, seconds: help, and what is refused above, do without.
+    from hsae.pipeline.exports.saes.sae_files import export_sae
+
     written = export_sae(connections.store, row, folder, format_name)
     if as_json:
         print_json(written)

@@ -5,6 +5,7 @@ import click
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.printing.output import json_option, print_json
 from hsae.sae.config import SaeConfig
+from hsae.sae.exchange.place import SaePlace
 
 _FORMATS = "hsae, saelens, dictionary_learning, prisma, saev, sparsify, overcomplete, msae"
 
@@ -38,12 +39,12 @@ def import_(
     MSAE, or a repository of the Hugging Face Hub (owner/name). What the package computes is folded into our weights
     exactly, or refused. `submit --sae-from NAME --layer N` then analyses it like an SAE trained here.
     """
-    # torch comes with these, seconds: help and completion do without.
-    from hsae.pipeline.submission.imported_saes import read_checked, register_sae
-    from hsae.sae.exchange.source import SaePlace
-
     connections.sessions, connections.store  # noqa: B018
     place = SaePlace(source, subfolder, revision, connections.settings.model_cache)
+    place.local()
+    # torch comes with these, seconds: help, and a path that leads nowhere, do without.
+    from hsae.pipeline.submission.imported_saes import read_checked, register_sae
+
     found = read_checked(place, format_name=format_name, name=name, layer=layer, model=model)
     config, is_new = register_sae(connections, found, source)
     if as_json:

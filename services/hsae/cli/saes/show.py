@@ -10,7 +10,7 @@ from hsae.catalog import transaction
 from hsae.catalog.findings.trainings.curves import curve_of
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.plot_option import plot_option
-from hsae.cli.printing.output import cell, console, json_option, print_json, table
+from hsae.cli.printing.output import cell, console, exact_cell, json_option, print_json, table
 from hsae.cli.saes.chosen import chosen_sae, name_of
 from hsae.errors import UserError
 from hsae.pipeline.kinds.setting_labels import sae_label
@@ -100,7 +100,7 @@ def _print_settings(config: dict[str, Any]) -> None:
     own = {name: value for name, value in config.items() if name != "imported"}
     click.echo("settings")
     for name, value in own.items():
-        click.echo(f"  {name:<16} {cell(value)}")
+        click.echo(f"  {name:<16} {exact_cell(value)}")
     if origin is None:
         return
     click.echo("origin")

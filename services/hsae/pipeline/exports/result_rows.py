@@ -13,6 +13,7 @@ from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import Scope, choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter, ScoreFilter
+from hsae.catalog.queries.studies import Kept
 from hsae.pipeline.exports.analysis_names import analysis_titles, describe_analyses, names_of
 from hsae.report.headline_table import BASELINES, with_headlines
 from hsae.report.layer_table import beside_controls
@@ -28,6 +29,7 @@ def filtered_rows(
     study: int | str | None = None,
     nodes: Sequence[str] = (),
     under: str | None = None,
+    kept: Kept = "scores",
 ) -> tuple[list[Row], Scope[Filter]]:
     """The rows of `query`, each with what `describe_analyses` says; and the study that they are of.
 
@@ -38,6 +40,7 @@ def filtered_rows(
         study: number of a study, `all`, or None for the latest with an analysis that fits.
         nodes: names of nodes; the row's node is one of them. None of them: any node.
         under: name of a node; the row's node is at or below it.
+        kept: what the latest study must have of an analysis that fits.
 
     Raises:
         UserError: the catalog does not have a name or number.
@@ -46,7 +49,7 @@ def filtered_rows(
     named = tuple(find_nodes(session, nodes)) if nodes else None
     above = tuple(find_nodes(session, [under])) if under else None
     some = None if named is None and above is None else [*(named or ()), *(above or ())]
-    scope = choose_scope(session, study, replace(wanted, nodes=named, under=above), nodes=some)
+    scope = choose_scope(session, study, replace(wanted, nodes=named, under=above), nodes=some, kept=kept)
     rows = query(session, scope.wanted)
     describe_analyses(session, rows)
     return rows, scope

@@ -1,6 +1,5 @@
 """SAEs that another program trained: they are registered by a name, and a submit takes them by it, or by a path."""
 
-import os
 from pathlib import Path
 
 from sqlalchemy import select
@@ -12,9 +11,10 @@ from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.inputs.dataset_names import check_name
 from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.pipeline.submission.sae_choice import is_sae_path
 from hsae.sae.config import SaeConfig
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import ReadSae, read_sae
-from hsae.sae.exchange.source import SaePlace
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.keys import imported_key
 from hsae.store.tensors import put_tensors
@@ -49,6 +49,8 @@ def register_sae(connections: Connections, found: ReadSae, source: str) -> tuple
     origin = found.config.imported
     if origin is None:
         raise ValueError("only an imported SAE is registered")
+    path = Path(source).expanduser()
+    source = str(path.resolve()) if path.exists() else source
     with transaction(connections.sessions) as session:
         take_lock(session, DATASET_LOCK)  # the garbage collector, which takes it too, sees object and row or neither
         same = session.scalars(select(ImportedSae).where(ImportedSae.key == origin.key)).one_or_none()
@@ -84,14 +86,15 @@ def with_imported(connections: Connections, request: SubmitRequest) -> tuple[Sub
 
     Raises:
         ServiceError: the hub cannot be reached.
-        UserError: a name is unknown, or an SAE cannot be read.
+        UserError: a name is unknown, a name is also that of another SAE in this folder, or an SAE cannot be read.
     """
     configs: list[SaeConfig] = []
     unregistered: list[tuple[ReadSae, str]] = []
     for given in request.sae_from:
         with transaction(connections.sessions) as session:
-            row = None if _is_path(given) else find_imported(session, given)
+            row = None if is_sae_path(given) else find_imported(session, given)
         if row is not None:
+            _refuse_ambiguous(given, row)
             configs.append(SaeConfig.parse(row.config))
             continue
         found = read_checked(SaePlace(given), name=None, layer=None)
@@ -101,9 +104,26 @@ def with_imported(connections: Connections, request: SubmitRequest) -> tuple[Sub
     return request.model_copy(update={"saes": saes, "sae_from": ()}), unregistered
 
 
-def _is_path(given: str) -> bool:
-    """A value with a slash is a path or a repository, one without is a name, unless only a folder is there."""
-    return os.sep in given or given in {".", ".."}
+def _refuse_ambiguous(given: str, row: ImportedSae) -> None:
+    """Refuse the name of a registered SAE where a file or folder of that name, here, holds another one.
+
+    Raises:
+        UserError: it does.
+    """
+    here = Path(given)
+    if not here.exists() or here.resolve() == Path(row.source).resolve():
+        return
+    try:
+        found = read_checked(SaePlace(f"./{given}"), name=None, layer=None)
+    except UserError:  # no SAE
+        return
+    if found.config.imported is not None and found.config.imported.key == row.key:
+        return
+    raise UserError(
+        f"--sae-from {given} is ambiguous: {given} is registered (read from {row.source}), and a different SAE lies"
+        f" here, {here.absolute()}: for what lies here, give it a name, `hsae-admin sae import ./{given} --name NEW`;"
+        " for the registered one submit from another folder"
+    )
 
 
 def _name_of(place: SaePlace) -> str:

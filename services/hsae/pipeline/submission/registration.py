@@ -7,10 +7,12 @@ from sqlalchemy import func, select
 
 from hsae.catalog import Dataset, DatasetClass, transaction
 from hsae.datasets import ImageDataset, resolved, scan, source_at
+from hsae.datasets.mapping import MAPPING_COLUMNS
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.inputs.dataset_names import check_name
 from hsae.pipeline.inputs.register import register_images
 from hsae.taxonomy import SenseChoice, Taxonomy, load_taxonomy
+from hsae.taxonomy.csv_rows import read_csv_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def add_dataset(
     check_name(name)
     location = resolved(location)
     source_at(location).check()
+    if mapping is not None:
+        read_csv_rows(mapping, MAPPING_COLUMNS)
     connections.sessions, connections.store  # noqa: B018
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
     images = scan(location, loaded, mapping=mapping, senses=senses)

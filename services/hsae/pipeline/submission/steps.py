@@ -16,6 +16,7 @@ from hsae.pipeline.planning.submit import Preview, check_model
 from hsae.pipeline.planning.training_rows import few_rows_warning
 from hsae.pipeline.submission.dataset_choice import settle_dataset
 from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
+from hsae.pipeline.submission.sae_choice import check_given
 from hsae.split_config import ScoreSplit
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def prepare(
         connections.notifier, connections.store  # noqa: B018
     unregistered: list[tuple[ReadSae, str]] = []
     if request.sae_from:
+        check_given(connections, request.sae_from)
         # torch comes with it, seconds: a submit without imported SAEs does without.
         from hsae.pipeline.submission.imported_saes import register_sae, with_imported
 

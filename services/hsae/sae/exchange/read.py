@@ -16,7 +16,8 @@ from hsae.sae.exchange.formats import FORMATS
 from hsae.sae.exchange.formats.format import SaeFormat
 from hsae.sae.exchange.hook_points import TrainedAt, layer_of
 from hsae.sae.exchange.native import NATIVE, is_native, read_native
-from hsae.sae.exchange.source import Checkpoint, PickleError, SaePlace, find_checkpoint
+from hsae.sae.exchange.place import SaePlace
+from hsae.sae.exchange.source import Checkpoint, PickleError, find_checkpoint
 from hsae.sae.origin import SaeOrigin
 
 FORMAT_NAMES = (NATIVE, *FORMATS)

@@ -12,30 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hsae.errors import ServiceError, UserError
+from hsae.sae.exchange.place import SaePlace
 
 _CONFIGS = ("cfg.json", "config.json")
 _WEIGHTS = ("sae_weights.safetensors", "sae.safetensors", "ae.safetensors", "model.safetensors", "weights.safetensors")
 _NO_WEIGHTS = ("sparsity", "log_sparsity", "optimizer")  # safetensors files beside the weights
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".gz")
 TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)  # its library differs between hub versions
-_MEANT_LOCAL = (".", "/", "~")
-
-
-@dataclass(frozen=True, slots=True)
-class SaePlace:
-    """Where an SAE is.
-
-    Attributes:
-        source: a folder, a safetensors file, or a repository of the hub (owner/name).
-        subfolder: the folder inside that has the SAE; empty: the source itself.
-        revision: branch, tag or commit of a repository; None: the main branch.
-        cache_dir: cache of hub downloads; None: the hub's own.
-    """
-
-    source: str
-    subfolder: str = ""
-    revision: str | None = None
-    cache_dir: Path | None = None
+_HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -88,18 +72,9 @@ def find_checkpoint(place: SaePlace) -> Checkpoint:
         ServiceError: the hub cannot be reached, and its cache lacks the files.
         UserError: there is no such folder or repository, or it is not clear which file is meant.
     """
-    path = Path(place.source).expanduser()
-    if path.is_file():
-        if place.subfolder:
-            raise UserError(f"{path} is a file, which has no subfolder: leave --subfolder out")
-        return _of_file(path)
-    if path.is_dir():
-        folder = path / place.subfolder
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}: correct --subfolder")
-        return _of_folder(folder)
-    if place.source.startswith(_MEANT_LOCAL) or place.source.count("/") != 1:
-        raise UserError(f"there is no folder or file {place.source}: correct the path, or give owner/name of the hub")
+    path = place.local()
+    if path is not None:
+        return _of_file(path) if path.is_file() else _of_folder(path)
     return _of_folder(_download(place) / place.subfolder)
 
 
@@ -152,11 +127,13 @@ def _download(place: SaePlace) -> Path:
     where = f"{place.source}{'' if place.revision is None else f' at {place.revision}'}"
     try:
         try:
-            names = huggingface_hub.HfApi().list_repo_files(place.source, revision=place.revision)
+            # One question without a second try: the listing of a repository asks for half a minute.
+            about = huggingface_hub.HfApi().model_info(place.source, revision=place.revision, timeout=_HUB_SECONDS)
         except (errors.OfflineModeIsEnabled, OSError, TRANSPORT_ERROR) as error:
             if isinstance(error, errors.HfHubHTTPError):
                 raise
             return Path(huggingface_hub.snapshot_download(place.source, local_files_only=True, **options))
+        names = [file.rfilename for file in about.siblings or ()]
         return Path(huggingface_hub.snapshot_download(place.source, allow_patterns=_needed(names, place), **options))
     except errors.GatedRepoError as error:
         raise UserError(
@@ -170,7 +147,8 @@ def _download(place: SaePlace) -> Path:
         raise UserError(f"{place.source} has no revision {place.revision}: correct --revision") from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, TRANSPORT_ERROR, OSError) as error:
         raise ServiceError(
-            f"{where} is not in the cache, and the hub cannot be reached: download it elsewhere and give its folder"
+            f"{where} is no folder here and not in the cache, and the hub {huggingface_hub.constants.ENDPOINT} cannot"
+            " be reached: check the network (HF_ENDPOINT names a mirror), or download it elsewhere and give its folder"
         ) from error
 
 

@@ -21,7 +21,7 @@ from hsae.pipeline.stages.imports.import_sae import import_sae
 from hsae.pipeline.submission.imported_saes import read_checked, register_sae, with_imported
 from hsae.pipeline.upkeep.garbage import collect, find_garbage
 from hsae.pipeline.upkeep.integrity import find_lost, named_objects
-from hsae.sae.exchange.source import SaePlace
+from hsae.sae.exchange.place import SaePlace
 from hsae.sae.model import SparseAutoencoder
 from hsae.store.keys import imported_key, weights_key
 
@@ -173,6 +173,29 @@ def test_what_does_not_fit_is_refused_and_enters_nothing(service, admin, connect
     assert refused.stderr.count("\n") == 1
     with transaction(service.sessions) as session:
         assert session.scalars(text("SELECT count(*) FROM job")).one() == 0
+
+
+def test_a_name_that_is_also_another_sae_here_is_asked_about(service, admin, connections, tmp_path, monkeypatch):
+    """Not silently the registered one: results of the wrong SAE look like any others."""
+    source = write_peer(tmp_path / "there" / "peer", hook_name=None)
+    here = tmp_path / "here"
+    (here / "peer").mkdir(parents=True)
+    monkeypatch.chdir(source.parent)
+    admin("sae", "import", "peer/", "--layer", 3)
+    with transaction(service.sessions) as session:
+        assert session.scalars(select(ImportedSae.source)).one() == str(source)
+    options = ("--layer", 3, "--model", small_request().model, "--split", "none", "--embeddings", "own", "--dry-run")
+    admin("submit", "--sae-from", "peer", *options)  # the very folder it was read from
+    monkeypatch.chdir(here)
+    admin("submit", "--sae-from", "peer", *options)  # the folder of that name has no SAE
+    write_peer(here / "peer", seed=7, hook_name=None)
+    refused = admin("submit", "--sae-from", "peer", *options, code=1).stderr
+    assert refused.startswith("Error: --sae-from peer is ambiguous: ")
+    for words in (str(source), str(here / "peer"), "`hsae-admin sae import ./peer --name NEW`"):
+        assert words in refused
+    assert refused.count("\n") == 1
+    admin("sae", "import", "./peer", "--name", "new", "--layer", 3)  # what the message proposes
+    admin("submit", "--sae-from", "new", *options)
 
 
 def test_names_are_of_one_sae_each(connections, tmp_path):

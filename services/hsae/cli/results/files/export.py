@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
 from hsae.catalog import transaction
+from hsae.catalog.queries.analyses import find_analysis
 from hsae.catalog.queries.known_names import study_analyses
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
@@ -42,8 +44,13 @@ def export(
     wanted = list(dict.fromkeys((*analyses, *named)))
     if bool(wanted) + (study is not None) + latest > 1:
         raise click.UsageError("name analyses, or a --study, or give --latest: one of the three")
-    if study is not None:
-        wanted = _of_study(connections, study)
+    with transaction(connections.sessions) as session:
+        if study is not None:
+            wanted = _of_study(session, study)
+        else:
+            numbers: tuple[int | None, ...] = (*wanted,) or (None,)
+            for number in numbers:
+                find_analysis(session, number)
     # The export loads torch, which takes seconds: help, and what is refused above, do without.
     from hsae.pipeline.exports.export import export_analyses, export_analysis
 
@@ -63,9 +70,8 @@ def export(
     click.echo(f"{output / 'README.md'} says what is where.")
 
 
-def _of_study(connections: Connections, study: int) -> list[int]:
-    with transaction(connections.sessions) as session:
-        found = study_analyses(session, study)
+def _of_study(session: Session, study: int) -> list[int]:
+    found = study_analyses(session, study)
     if not found:
         raise UserError(f"study {study} has no analysis yet: see `hsae-admin studies show {study}`")
     return found

@@ -79,7 +79,7 @@ def maps(
     wanted = AnalysisFilter(analysis_ids=one_analysis(analysis_id), layer=layer, sae_kind=sae_kind)
     with transaction(connections.sessions) as session:
         require_known(session, wanted)
-        scope = choose_scope(session, study, wanted)
+        scope = choose_scope(session, study, wanted, kept="maps")
         rows = _rows(session, scope.wanted, latents, methods)
         name_saes(session, rows)
     say(scope_note(scope), quiet=as_json)
@@ -125,6 +125,8 @@ def _rows(
             f"latent {listed} has no maps, which only the latents with the surest labels have: a larger number in"
             " `hsae-admin submit --maps` makes more"
         )
+    if not methods:
+        raise UserError("no latent that was to be mapped fires on an image, so that there are no maps")
     raise UserError(
         f"no maps were made by {', '.join(methods)}: name the methods in a study file, `map: {{latents: 32, methods:"
         f" [chefer, {methods[0]}]}}`"

@@ -32,7 +32,7 @@ _COLUMNS: dict[NameTable, dict[str, str]] = {
     },
 }  # fmt: skip
 _IMPORTANCE = (
-    "latent", "word", "concept", "score", "margin", "label", "agreement_height", "height", "n_agree",
+    "word", "latent", "concept", "score", "margin", "label", "agreement_height", "height", "n_agree",
     "n_agree_shuffled", "shuffled_low", "shuffled_high", "n_latents", "layer", "sae", "method",
 )  # fmt: skip
 _EMPTY = (
@@ -70,12 +70,13 @@ def names(connections: Connections, /, which: NameTable, concept: str | None, as
         raise UserError("--concept lists latents: leave --table out")
     query = listing(which)
     columns = _COLUMNS[which]
-    if concept is not None:
-        # torch comes with it: only a search needs the text tower.
+    some = wanted | {"limit": 1}
+    if concept is not None and filtered_rows(connections, query, ScoreFilter, quiet=True, kept="names", **some):
+        # torch comes with it: only a search of what has names needs the text tower.
         from hsae.pipeline.exports.text.concepts import concept_search
 
         query = concept_search(concept, connections.settings, connections.store)
         columns = {**_ANALYSIS, "latent": "latent", "concept": "concept"} | _NAMES
-    rows = filtered_rows(connections, query, ScoreFilter, quiet=as_json, **wanted)
+    rows = filtered_rows(connections, query, ScoreFilter, quiet=as_json, kept="names", **wanted)
     title = None if as_json else in_sample(connections, rows)
     print_rows(rows, columns, as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)

@@ -14,6 +14,7 @@ from hsae.datasets.sources.registry import scheme_of
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import ImageSource
 from hsae.errors import UserError
+from hsae.system_files import is_hidden
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_FILES = 100_000
@@ -102,9 +103,11 @@ class PackedFiles(ImageSource):
 
 
 def _matching(pattern: str) -> list[Path]:
-    """The files of an absolute pattern."""
+    """The files of an absolute pattern; a wildcard stands for no hidden file, such as `._train.tar` of macOS."""
     root = Path(pattern).anchor
-    return [path for path in Path(root).glob(pattern.removeprefix(root)) if path.is_file()]
+    takes_hidden = is_hidden(Path(pattern).name)
+    found = Path(root).glob(pattern.removeprefix(root))
+    return [path for path in found if path.is_file() and (takes_hidden or not is_hidden(path.name))]
 
 
 def _parsed(location: str, known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:

@@ -12,14 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hsae.datasets.sources.folder import is_image
-from hsae.datasets.sources.left_out import LeftOut, kind_of
+from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import check_utf8
 from hsae.datasets.sources.packed.class_names import class_names_of, name_of_class
 from hsae.datasets.sources.packed.packed_files import PackedFiles
 from hsae.datasets.sources.registry import register_source
 from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
-from hsae.system_files import is_hidden
+from hsae.system_files import is_hidden, is_system_folder
 
 TAR_SUFFIX = ".tar"
 _LABEL_SUFFIXES = (".cls", ".json")
@@ -139,9 +139,14 @@ def _samples(path: Path, left_out: LeftOut) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
     kinds: Counter[str] = Counter()
     seen: set[str] = set()
+    folders: set[tuple[tuple[str, ...], str]] = set()  # of other programs, with the parts of the path above
     with path.open("rb") as opened:
         for member in _members(path):
             name = PurePosixPath(member.name)
+            foreign = next((part for part in name.parts[:-1] if part != ".." and is_system_folder(part)), None)
+            if foreign is not None:
+                folders.add((name.parts[: name.parts.index(foreign)], foreign))
+                continue
             if is_hidden(name.name):
                 left_out.files[kind_of(name.name)] += 1
                 continue
@@ -161,6 +166,7 @@ def _samples(path: Path, left_out: LeftOut) -> dict[str, _Sample]:
         inner = "; it holds tars: unpack it first" if kinds.get(".tar") else ""
         raise UserError(f"{path}: holds no image{inner}")
     left_out.files.update(kinds)
+    left_out.folders.update(shown_folder(name) for _, name in folders)
     return samples
 
 

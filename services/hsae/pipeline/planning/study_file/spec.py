@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig, complete_extraction
+from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
 from hsae.pipeline.planning.layer_list import parse_layers
@@ -144,7 +144,10 @@ def spec_of(content: Any) -> StudySpec:
             raise UserError("it holds no fields: write `layers: ...` and `saes: ...` as docs/submit.md shows")
         extraction = content.get("extraction")
         if isinstance(extraction, Mapping):
-            content = {**content, "extraction": as_settings("extraction", extraction)}
+            named = as_settings("extraction", extraction)
+            if named.get("precision") == "auto":
+                named["precision"] = chosen_precision("auto", named.get("dtype", "float32"))
+            content = {**content, "extraction": named}
         spec = _with_own_settings().model_validate(content)
     except ValidationError as error:
         raise UserError(_problems(error)) from error

@@ -14,7 +14,7 @@ from hsae.sae.variants import DEFAULT_KIND, VARIANTS, option_names
 
 MAX_SAES = 1000
 # What the command line calls some settings: a study file may call them so, too.
-_OF_THE_COMMAND_LINE = {"steps": "n_steps", "views": "n_views"} | {
+_OF_THE_COMMAND_LINE = {"steps": "n_steps", "views": "n_views", "compute_dtype": "precision"} | {
     option: setting for setting, option in option_names().items()
 }
 # What other tools call them.
