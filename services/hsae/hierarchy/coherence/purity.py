@@ -39,6 +39,17 @@ def null_purity(labels: Labels, n_classes: int) -> float:
     return float(_shares(np.zeros_like(image), image, classes, n_classes, n_groups=1)[0])
 
 
+def n_pure_classes(labels: Labels, n_classes: int) -> int:
+    """Classes of two images or more: without such classes every purity is 0.
+
+    Args:
+        labels: from `checked_labels`.
+        n_classes: number of classes of the taxonomy.
+    """
+    _, classes = classes_of(labels, np.arange(labels.shape[0]))
+    return int((np.bincount(classes, minlength=n_classes) > 1).sum())
+
+
 def _shares(
     group: Int[np.ndarray, "n_labels"],
     image: Int[np.ndarray, "n_labels"],
