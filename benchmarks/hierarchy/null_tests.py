@@ -3,7 +3,7 @@
 No headline number may then differ from its null at the 5 % level in more than 5 % of the seeds; 11 of 100 are
 allowed, for the error of a binomial share (more has a chance of 0.4 %). The null of coherence excess and LCH excess is
 0, that of purity is the purity of random images: they differ where the 95 % interval, by deleting classes, excludes it.
-Purity has no interval, and so cannot differ, where too few classes have two scored images. Mean adjusted F1 differs
+Purity has no interval, and so cannot differ, where too few classes carry it. Mean adjusted F1 differs
 where it is out of the range of shuffled trees. The latents are those of real SAEs, trained on other images, and of
 planted ones; only labels and tree change.
 """
@@ -67,13 +67,14 @@ class Case:
             raise ValueError("a null test needs images that are held out")
         return self.images.parts
 
-    def scored(self, labels: np.ndarray, n_trees: int) -> tuple[Resampled, float]:
-        """The headline numbers with these labels, and the purity of random images."""
+    def scored(self, labels: np.ndarray, n_trees: int) -> tuple[Resampled, float, int]:
+        """The headline numbers with these labels, the purity of random images, and the classes that carry purity."""
         ranked, selecting = rank_parts(self.z, self.parts)
         given = BasisActivations("sae", ranked, selecting=selecting)
         images = replace(self.images, labels=labels)
         found, measured = headlines(given, images, ScoringConfig(n_tree_shuffles=n_trees))
-        return found, null_purity(measured.labels, measured.n_classes)
+        carrying = n_pure_classes(measured.top_images, measured.labels, measured.n_classes)
+        return found, null_purity(measured.labels, measured.n_classes), carrying
 
 
 def real_case(layers: RealLayers, name: str) -> Case:
@@ -131,7 +132,7 @@ class Outcomes:
             yield Row(title, beyond, "")
         yield Row(f"{name}: mean distance to the null", float(distance.mean()), "")
         yield Row(f"{name}: standard deviation over the seeds", float(distance.std(ddof=1)), "")
-        yield Row(f"{name}: mean standard error of the interval", float(error.mean()), "")
+        yield Row(f"{name}: mean standard error of the interval", float(np.nanmean(error)), "")
 
 
 def two_sided_p(value: float, shuffled: np.ndarray) -> float:
@@ -150,24 +151,25 @@ def null_rows(case: Case, n_seeds: int) -> Iterator[Row]:
     """Rows of one data set: what the true labels give, and the outcomes of both shuffles."""
     labels = np.array(case.images.labels)
     n_classes = len(case.images.taxonomy.classes)
-    truth, pure = case.scored(labels, N_OF_TREE)
+    truth, pure, carrying = case.scored(labels, N_OF_TREE)
     of_trees = {metric: float(truth.trees[metric].shuffled.mean()) for metric in OF_F1}
     for metric, distance in distances(truth, pure, of_trees).items():
         error = JACKKNIFE * float(np.std(truth.replicates[metric].replicates, ddof=1))
         yield Row(f"{case.name}, true labels, {metric}: distance to the null", distance, "")
         yield Row(f"{case.name}, true labels, {metric}: half of the interval", REACH * error, "")
         yield Row(f"{case.name}, {metric}: latents or nodes", truth.replicates[metric].n, "")
-    n_pure = n_pure_classes(labels[case.parts.score], n_classes)
+    n_pure = int((np.bincount(labels[case.parts.score]) > 1).sum())
     yield Row(f"{case.name}: classes of two scored images or more", n_pure, "")
+    yield Row(f"{case.name}: classes that carry purity", carrying, "")
     for shuffle in ("labels", "tree"):
         outcomes = {metric: Outcomes([], [], []) for metric in truth.replicates}
         for seed in range(n_seeds):
             if shuffle == "labels":
-                found, pure = case.scored(shuffled_labels(case, seed), N_OF_LABELS)
+                found, pure, _ = case.scored(shuffled_labels(case, seed), N_OF_LABELS)
                 trees = found.trees
             else:  # far from the seeds of the trees that it is compared with
                 moved = shuffle_taxonomy(labels, n_classes, 10_000 + seed, scored=labels[case.parts.score])
-                found, pure = case.scored(np.asarray(moved), 0)
+                found, pure, _ = case.scored(np.asarray(moved), 0)
                 trees = truth.trees
             by_chance = {metric: float(trees[metric].shuffled.mean()) for metric in OF_F1}
             for metric, distance in distances(found, pure, by_chance).items():
@@ -178,7 +180,7 @@ def null_rows(case: Case, n_seeds: int) -> Iterator[Row]:
                     p = two_sided_p(found.replicates[metric].value, trees[metric].shuffled)
                 outcomes[metric].p.append(p)
         for metric, outcome in outcomes.items():
-            is_defined = not np.isnan(outcome.distances).any() and not np.isnan(outcome.errors).any()
+            is_defined = not np.isnan(outcome.distances).any() and not np.isnan(outcome.errors).all()
             if is_defined and (shuffle == "labels" or metric in OF_TREE):
                 yield from outcome.rows(f"{case.name}, shuffled {shuffle}, {metric}")
 

@@ -26,12 +26,11 @@ EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 MIN_INNER_CLASSES = 3
 """A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
 MIN_PURE_CLASSES = 100
-"""Classes of two scored images or more, without which mean purity has no interval.
+"""Classes that carry purity, without which its mean has no interval: some latent has two of their images among its strongest.
 
-Two images of one class are what purity counts. With few such classes a mean rests on a few pairs: under the null most
-shuffles have none among a latent's strongest images, and both the mean and the spread of its replicates are then small.
-Under shuffled labels the interval of 12 classes misses the null in 18 % of the cases, of 23 in 16 %, of 376 in 2 %
-(`benchmarks/hierarchy/null_tests.py`).
+With few such classes the mean rests on a few lucky pairs of images, and where luck is absent, so are the value and the
+spread of its replicates. How many classes have two scored images says too little: in a large data set with few of them,
+or where latents are alike, no latent may have two of a class. Ours; docs/metrics.md has the measurements.
 """
 
 

@@ -44,7 +44,7 @@ def resampled_headlines(
     if given.basis == "sae" and scoring.n_tree_shuffles:
         trees = shuffle_headlines(measured, scoring.n_tree_shuffles, check=check)
     found = replicate_headlines(measured, keep, check=check)
-    if n_pure_classes(measured.labels, measured.n_classes) < MIN_PURE_CLASSES:
+    if n_pure_classes(measured.top_images, measured.labels, measured.n_classes) < MIN_PURE_CLASSES:
         found["purity_mean"] = _without_interval(found["purity_mean"])
     return Resampled(found, trees)
 

@@ -11,8 +11,8 @@ GAIN, LOSS = "*", "!"
 """Stand behind a difference whose interval lies above 0, or below."""
 PURITY = "purity_mean"
 NO_PURITY_INTERVAL = (
-    f"Purity has no interval where fewer than {MIN_PURE_CLASSES} classes have two scored images or more: it would be"
-    " too narrow, so no difference in purity counts as shown there."
+    f"Purity has no interval where fewer than {MIN_PURE_CLASSES} classes have two images among the strongest of some"
+    " latent: it would be too narrow, so no difference in purity counts as shown there."
 )
 """Why a mean purity has no interval; docs/metrics.md has the measurements."""
 

@@ -91,9 +91,7 @@ def test_a_purity_without_an_interval_says_why(admin, planted):
         return result.stdout
 
     said = shown(0.25)
-    assert said.splitlines()[-1].startswith(
-        "Purity has no interval where fewer than 100 classes have two scored images"
-    )
+    assert said.splitlines()[-1].startswith("Purity has no interval where fewer than 100 classes have two images among")
     assert [line for line in said.splitlines() if " 0.250 " in line and line.rstrip().endswith("-")]
     assert "unknown" in said, "whether it rises with depth"
     assert "Purity has no interval" not in shown(None), "undefined, which needs no reason"

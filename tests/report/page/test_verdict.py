@@ -80,7 +80,7 @@ def test_nothing_is_missing():
         ({"has_intervals": False}, "Intervals: no classes were deleted (`n_replicates`) in layer 5."),
         (
             {"has_bare_purity": True},
-            "An interval of mean purity: fewer than 100 classes have two scored images or more in layer 5.",
+            "fewer than 100 classes have two images among the strongest of a latent in layer 5.",
         ),
         ({"has_tree_shuffles": False}, "(`n_tree_shuffles`) in layer 5."),
         ({"has_probe": False}, "Probes of the raw activations: there are none in layer 5."),

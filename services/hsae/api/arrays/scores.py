@@ -82,7 +82,8 @@ class Scores:
     def to_pandas(self) -> "pd.DataFrame":
         """The numbers of all latents together, each with its 95 % interval, the best baseline and the shuffled tree.
 
-        Purity has no interval where fewer than 100 classes have two scored images or more: it would be too narrow.
+        Purity has no interval where fewer than 100 classes have two images among the strongest of some latent: it would
+        be too narrow.
         `shuffled_tree` is the mean over shuffled taxonomies, `shuffled_tree_q975` their 97.5 % quantile, and `p` the
         share of them that do as well.
 
