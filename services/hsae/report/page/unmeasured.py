@@ -60,7 +60,8 @@ _GAPS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
     ),
     (
         lambda row: row["has_intervals"] and row["has_bare_purity"],
-        f"An interval of mean purity: fewer than {MIN_PURE_CLASSES} classes have two images among the strongest of a latent",
+        f"An interval of mean purity: fewer than {MIN_PURE_CLASSES} classes have two images among the strongest of a"
+        " latent",
     ),
     (
         lambda row: not row["has_tree_shuffles"],
