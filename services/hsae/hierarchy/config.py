@@ -30,7 +30,7 @@ MIN_PURE_CLASSES = 100
 
 A class does if some latent has two of its images among its strongest. With few such classes the mean rests on a few
 lucky pairs of images, and where luck is absent, so are the value and the spread of its replicates. How many classes
-have two scored images says too little: in a large data set with few of them, or where latents are alike, no latent may
+have two scored images says too little: in a large data set with few of them, or with similar latents, no latent may
 have two of a class. Ours; docs/metrics.md has the measurements.
 """
 
