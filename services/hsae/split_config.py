@@ -26,6 +26,7 @@ HALVED = "is_halved"
 SCORE_DATASET = "score_dataset"
 """The field of a stored split that names the data set that selects and scores, where another one trains."""
 _SCORED = "scored"
+_MIN_CLASSES = 3
 _TOLERANCE = 1e-6
 _DENOMINATOR = 10_000  # of shares: as exact as people write them
 
@@ -210,6 +211,17 @@ def split_label(stored: Mapping[str, Any] | None) -> str:
         return f"{split.label} of {stored[SCORE_DATASET]}"
     half = scored_half(stored)
     return split.label if half is None else f"{split.label} {half}"
+
+
+def few_classes_note(n_classes: int) -> str | None:
+    """What a user should know of a data set with fewer than three classes; None for others."""
+    if n_classes >= _MIN_CLASSES:
+        return None
+    found = "there is 1 class" if n_classes == 1 else f"there are {n_classes} classes"
+    return (
+        f"{found}: scores of inner nodes and null distributions over the tree need {_MIN_CLASSES} and are undefined"
+        " (NULL)"
+    )
 
 
 def scored_half(stored: Mapping[str, Any] | None) -> str | None:

@@ -119,6 +119,8 @@ def test_planted_latents(planted):
     assert list(scores.nodes().columns)[:2] == ["synset", "height"]
     assert list(scores.to_pandas().columns)[:4] == ["metric", "value", "low", "high"]
     assert "4 latents on 40 images against 7 nodes" in repr(scores)
+    assert repr(scores).endswith(", in-sample>")
+    assert "in-sample" not in repr(hsae.score(*planted, taxonomy=TREE, split="0.5/0.25/0.25"))
 
 
 def test_every_form_of_arrays_labels_and_taxonomy_gives_the_same(planted, tmp_path):

@@ -73,6 +73,8 @@ def test_plot_draws_every_sae_beside_its_nulls(study):
         labels = [one.get_text() for one in axes.get_legend().get_texts()]
         assert labels[2:] == ["each with its best baseline", "each with the taxonomy shuffled"]
         assert labels[:2] == ["relu", "topk"]
+        has_note = axes.get_ylabel().endswith("(no interval)")
+        assert has_note == (metric == "purity"), "few classes carry it"
         layers = study.layers()
         assert sorted(set(axes.lines[0].get_xdata())) == sorted(set(layers.layer))
     (axes,) = study.plot().axes

@@ -157,7 +157,9 @@ def test_one_image_per_class():
 
 def test_fewer_than_three_classes_are_said():
     (note,) = split_images(listing_of(single(8, 8)), SplitConfig()).notes()
-    assert note.startswith("there are 2 classes: ")
+    assert note.startswith("there are 2 classes: scores of inner nodes ")
+    (note,) = split_images(listing_of(single(8)), SplitConfig()).notes()
+    assert note.startswith("there is 1 class: scores of inner nodes ")
 
 
 def cost_of(assignment, members, shares):

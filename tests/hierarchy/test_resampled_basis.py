@@ -4,9 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from tests.hierarchy.scoring import score_all
 
+from hsae.hierarchy import resampled_basis
+from hsae.hierarchy.config import MIN_PURE_CLASSES
 from hsae.hierarchy.scored_activations import ImageParts
 
 HEADLINE = "f1_adjusted_inner_mean"
@@ -41,11 +44,41 @@ def test_the_first_shuffled_taxonomies_are_those_of_the_control(results):
         np.testing.assert_allclose(results[0].resampled.trees[metric].shuffled[:2], expected, atol=1e-12)
 
 
-def test_replicates_are_paired_between_bases(results):
+def test_replicates_are_paired_between_bases(planted_case, monkeypatch):
     """Purity does not depend on the tree: the same images are deleted, wherever their classes are."""
+    monkeypatch.setattr(resampled_basis, "MIN_PURE_CLASSES", 27)  # all that there are
+    results = _score(planted_case, controls=(), n_tree_shuffles=0)
     by_basis = {(result.basis, result.seed): result.resampled.replicates["purity_mean"] for result in results}
     for seed in (0, 1):
         np.testing.assert_array_equal(by_basis["sae", 0].replicates, by_basis["shuffled_taxonomy", seed].replicates)
+
+
+def test_purity_of_few_classes_has_no_interval_in_any_basis(results):
+    """27 classes: every other number keeps its interval."""
+    for result in results:
+        for metric, quantity in result.resampled.replicates.items():
+            assert np.isfinite(quantity.value), metric
+            assert np.isnan(quantity.replicates).all() == (metric == "purity_mean"), f"{result.basis}: {metric}"
+
+
+@pytest.mark.parametrize(("n_pure", "has_interval"), [(MIN_PURE_CLASSES - 1, False), (MIN_PURE_CLASSES, True)])
+def test_purity_has_an_interval_where_enough_classes_carry_it(make_taxonomy, n_pure, has_interval):
+    """A class carries it if some latent has two of its images among its strongest; that it has two says nothing."""
+    n_classes = MIN_PURE_CLASSES + 20
+    names = [f"c{number}" for number in range(n_classes)]
+    edges = [(name, f"g{number % 7}") for number, name in enumerate(names)]
+    taxonomy = make_taxonomy([*edges, *((f"g{number}", "root") for number in range(7))], names)
+    labels = np.repeat(np.arange(n_classes), 2)
+    dense = np.zeros((len(labels), 24), np.float32)
+    for number in range(n_classes):  # five classes a latent; of those that do not carry purity it has one image
+        dense[2 * number : 2 * number + 1 + (number < n_pure), number // 5] = 1 + number
+    found = score_all(
+        sp.csr_array(dense), labels, taxonomy, np.zeros((len(labels), 2), np.float32),
+        controls=(), n_shuffles=0, n_tree_shuffles=0, n_replicates=3,
+    )[0].resampled.replicates  # fmt: skip
+    assert found["purity_mean"].value > 0
+    assert np.isfinite(found["purity_mean"].replicates).all() == has_interval
+    assert np.isfinite(found["coherence_excess"].replicates).all()
 
 
 def test_the_same_bits_whatever_the_number_of_threads(planted_case, results):

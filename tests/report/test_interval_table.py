@@ -1,6 +1,6 @@
 """A comparison's rows beside each other, with marks."""
 
-from hsae.report.interval_table import beside_differences, between_saes, interval
+from hsae.report.interval_table import beside_differences, between_saes, interval, is_bare_purity
 
 
 def score(analysis, layer, basis, value, low=0.0, high=1.0):
@@ -33,6 +33,16 @@ def test_an_analysis_has_its_differences_beside_it():
     }  # fmt: skip
     assert (second["value"], second["interval"], second["minus_neuron"]) == (None, None, None)
     assert second["minus_layer_before"] == "+0.125*"
+
+
+def test_a_mean_purity_that_is_known_without_an_interval():
+    bare, undefined, whole = (
+        score(1, 0, "sae", *values) | {"metric": "purity_mean"}
+        for values in ((0.5, None, None), (None, None, None), (0.5, 0.25, 0.75))
+    )
+    assert is_bare_purity([undefined, whole, bare])
+    assert not is_bare_purity([undefined, whole])
+    assert not is_bare_purity([bare | {"metric": "coherence_excess"}, bare | {"basis": "neuron"}])
 
 
 def test_saes_of_one_layer():

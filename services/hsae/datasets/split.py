@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int8
 from hsae.datasets.group_split import assign_groups
 from hsae.datasets.listed_images import ListedImages
 from hsae.errors import UserError
-from hsae.split_config import NO_SPLIT, NamedGroups, ScoreSplit, SplitConfig
+from hsae.split_config import NO_SPLIT, NamedGroups, ScoreSplit, SplitConfig, few_classes_note
 
 TRAIN, SELECT, SCORE, UNUSED = 0, 1, 2, 3
 _HALVES = (Fraction(1, 2), Fraction(1, 2))
@@ -93,12 +93,8 @@ class ImageSplit:
             found.append(
                 f"{_classes(self.n_unscored)} no scored image{half}: what needs one is undefined (NULL){there}"
             )
-        if self.n_classes < 3:
-            found.append(
-                f"there are {self.n_classes} classes: scores of inner nodes and null distributions over the tree need"
-                " 3 and are undefined (NULL)"
-            )
-        return tuple(found)
+        few = few_classes_note(self.n_classes)
+        return tuple(found) if few is None else (*found, few)
 
 
 def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:

@@ -25,6 +25,14 @@ EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 MIN_INNER_CLASSES = 3
 """A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
+MIN_PURE_CLASSES = 100
+"""Classes that carry purity, without which its mean has no interval.
+
+A class does if some latent has two of its images among its strongest. With few such classes the mean rests on a few
+lucky pairs of images, and where luck is absent, so are the value and the spread of its replicates. How many classes
+have two scored images says too little: in a large data set with few of them, or with similar latents, no latent may
+have two of a class. Ours; docs/metrics.md has the measurements.
+"""
 
 
 def _as_text(value: object) -> object:

@@ -1,17 +1,19 @@
 """The headline numbers of a scored basis again, with classes deleted and with shuffled taxonomies."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
 
 from hsae.hierarchy.coherence.chance import Chances
-from hsae.hierarchy.config import AssociationRule, ScoringConfig
+from hsae.hierarchy.coherence.purity import n_pure_classes
+from hsae.hierarchy.config import MIN_PURE_CLASSES, AssociationRule, ScoringConfig
 from hsae.hierarchy.controls.shuffles import class_places
 from hsae.hierarchy.labelled_parts import LabelledPart, LabelledParts
 from hsae.hierarchy.resampling.deleted_classes import kept_classes, replicate_headlines
 from hsae.hierarchy.resampling.measured import Measured
-from hsae.hierarchy.resampling.resampled import Resampled
+from hsae.hierarchy.resampling.resampled import Quantity, Resampled
 from hsae.hierarchy.resampling.tree_shuffles import shuffle_headlines
 from hsae.hierarchy.scored_activations import BasisActivations, LabelledImages
 from hsae.hierarchy.scores.shortlist import Shortlist
@@ -23,6 +25,8 @@ def resampled_headlines(
     given: BasisActivations, measured: Measured, scoring: ScoringConfig, *, check: Callable[[], None]
 ) -> Resampled:
     """Replicates of every basis; shuffled taxonomies of the trained SAE alone.
+
+    Purity has replicates, and so an interval, only where enough classes carry it.
 
     Args:
         given: the basis.
@@ -39,7 +43,15 @@ def resampled_headlines(
     trees = {}
     if given.basis == "sae" and scoring.n_tree_shuffles:
         trees = shuffle_headlines(measured, scoring.n_tree_shuffles, check=check)
-    return Resampled(replicate_headlines(measured, keep, check=check), trees)
+    found = replicate_headlines(measured, keep, check=check)
+    if n_pure_classes(measured.top_images, measured.labels, measured.n_classes) < MIN_PURE_CLASSES:
+        found["purity_mean"] = _without_interval(found["purity_mean"])
+    return Resampled(found, trees)
+
+
+def _without_interval(quantity: Quantity) -> Quantity:
+    """The value alone: its replicates would promise more than they hold."""
+    return replace(quantity, replicates=np.full_like(quantity.replicates, np.nan))
 
 
 def measured_basis(

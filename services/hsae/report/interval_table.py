@@ -3,10 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hsae.hierarchy.config import MIN_PURE_CLASSES
+
 Row = dict[str, Any]
 
 GAIN, LOSS = "*", "!"
 """Stand behind a difference whose interval lies above 0, or below."""
+PURITY = "purity_mean"
+NO_PURITY_INTERVAL = (
+    f"Purity has no interval where fewer than {MIN_PURE_CLASSES} classes have two images among the strongest of some"
+    " latent: it would be too narrow, so no difference in purity counts as shown there."
+)
+"""Why a mean purity has no interval; docs/metrics.md has the measurements."""
 
 
 def beside_differences(scores: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -51,6 +59,18 @@ def between_saes(differences: Sequence[Mapping[str, Any]]) -> list[Row]:
 def interval(row: Mapping[str, Any]) -> str | None:
     """`[low, high]`; None without an interval."""
     return None if row["ci_low"] is None else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+
+
+def is_bare_purity(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some SAE's mean purity is known and has no interval.
+
+    Args:
+        rows: with basis, metric, value and ci_low, of any metrics.
+    """
+    return any(
+        row["metric"] == PURITY and row["basis"] == "sae" and row["value"] is not None and row["ci_low"] is None
+        for row in rows
+    )
 
 
 def verdict(trend: Mapping[str, Any]) -> str:

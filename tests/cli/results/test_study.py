@@ -80,6 +80,23 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     assert "purity" in admin(planted, "results", "study", 1, "--metric", "all").stdout
 
 
+def test_a_purity_without_an_interval_says_why(admin, planted):
+    def shown(value):
+        with transaction(planted.sessions) as session:
+            session.execute(
+                text("UPDATE comparison_score SET value = :value WHERE metric = 'purity_mean'"), {"value": value}
+            )
+        result = admin(planted, "results", "study", 1, "--metric", "purity_mean")
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    said = shown(0.25)
+    assert said.splitlines()[-1].startswith("Purity has no interval where fewer than 100 classes have two images among")
+    assert [line for line in said.splitlines() if " 0.250 " in line and line.rstrip().endswith("-")]
+    assert "unknown" in said, "whether it rises with depth"
+    assert "Purity has no interval" not in shown(None), "undefined, which needs no reason"
+
+
 def test_a_comparison_of_an_earlier_version_is_still_shown_with_a_warning(admin, service):
     plant(service)
     assert run_job(enter_job(service), service.settings, "test") == "succeeded"

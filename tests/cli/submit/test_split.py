@@ -74,6 +74,7 @@ def test_few_images_are_said(admin, ready):
     assert notes[2].endswith("no scored image in the second half: what needs one is undefined (NULL) there")
     (few,) = submitted(admin, ready, "two")["notes"]
     assert few.startswith("there are 2 classes: ")
+    assert submitted(admin, ready, "two", "--split", "none")["notes"] == [few], "whether or not there is a split"
 
 
 def test_the_images_that_train_are_counted(admin, ready):

@@ -63,8 +63,8 @@ def test_known_nodes_in_words():
 
 
 ALL: dict[str, Any] = {
-    "layer": 3, "holdout_l0": 16.0, "has_intervals": True, "has_tree_shuffles": True, "has_probe": True,
-    "has_stability": True, "probe_undefined": None, "n_lch_eligible": 5,
+    "layer": 3, "holdout_l0": 16.0, "has_intervals": True, "has_bare_purity": False, "has_tree_shuffles": True,
+    "has_probe": True, "has_stability": True, "probe_undefined": None, "n_lch_eligible": 5,
     "bases": ["exemplar", "kmeans", "pca", "random", "neuron", "untrained", "shuffled_taxonomy"],
 }  # fmt: skip
 
@@ -78,6 +78,10 @@ def test_nothing_is_missing():
     [
         ({"holdout_l0": None}, "the SAEs were trained on every row in layer 5."),
         ({"has_intervals": False}, "Intervals: no classes were deleted (`n_replicates`) in layer 5."),
+        (
+            {"has_bare_purity": True},
+            "fewer than 100 classes have two images among the strongest of a latent in layer 5.",
+        ),
         ({"has_tree_shuffles": False}, "(`n_tree_shuffles`) in layer 5."),
         ({"has_probe": False}, "Probes of the raw activations: there are none in layer 5."),
         ({"probe_undefined": "no image trains"}, "Probes of the raw activations: no image trains (in layer 5)."),

@@ -16,6 +16,7 @@ from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.scored_activations import ImageParts
 from hsae.hierarchy.scores.latent_scores import LatentTable
 from hsae.hierarchy.study.estimates import JACKKNIFE
+from hsae.split_config import IN_SAMPLE
 from hsae.taxonomy import InducedTaxonomy
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Scores:
     def to_pandas(self) -> "pd.DataFrame":
         """The numbers of all latents together, each with its 95 % interval, the best baseline and the shuffled tree.
 
+        Purity has no interval where fewer than 100 classes have two images among the strongest of some latent: it would
+        be too narrow.
         `shuffled_tree` is the mean over shuffled taxonomies, `shuffled_tree_q975` their 97.5 % quantile, and `p` the
         share of them that do as well.
 
@@ -213,9 +216,10 @@ class Scores:
 
     def __repr__(self) -> str:
         layer = self.sae.layer
+        mark = f", {IN_SAMPLE}" if self.parts is None else ""
         return (
             f"<Scores of {layer.n_latents} latents on {layer.n_images} images against {len(self.taxonomy.synsets)}"
-            f" nodes: coherence excess {layer.coherence_excess:.2f} bits, p {layer.coherence_p:.3f}>"
+            f" nodes: coherence excess {layer.coherence_excess:.2f} bits, p {layer.coherence_p:.3f}{mark}>"
         )
 
 

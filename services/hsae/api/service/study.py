@@ -111,8 +111,9 @@ class Study:
     def depth_test(self, metric: str = "coherence") -> "pd.DataFrame":
         """Whether a number rises with depth: a row per SAE with its slope per layer, interval and verdict.
 
-        The interval deletes classes, paired over the layers. `rises` is yes, it falls, not shown or unknown. The
-        coherence excess is 0 by chance at every layer, so a slope above 0 is structure beyond chance.
+        The interval deletes classes, paired over the layers. `rises` is yes, it falls, not shown, or unknown where
+        there is no interval, as of purity on few classes. The coherence excess is 0 by chance at every layer, so a
+        slope above 0 is structure beyond chance.
 
         Args:
             metric: coherence, f1, lch or purity, or a metric of docs/metrics.md such as coherence_excess_weighted.

@@ -35,6 +35,8 @@ class CurveFigure(Figure):
 def curve_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> CurveFigure:
     """A number over depth: every SAE with its 95 % interval, the best baseline, and the shuffled tree.
 
+    The axis says where no value has an interval, as purity on few classes.
+
     Args:
         rows: from `headline_curve`.
         metric: whose values they have.
@@ -55,7 +57,8 @@ def curve_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> 
     axes.plot([], [], color="0.35", linestyle="--", linewidth=1, label="each with its best baseline")
     axes.plot([], [], color="0.35", linestyle=":", linewidth=1, label="each with the taxonomy shuffled")
     axes.set_xlabel("layer (block, from 0)")
-    axes.set_ylabel(_UNITS.get(metric, metric), fontsize=9)
+    has_interval = any(row["low"] is not None for row in rows)
+    axes.set_ylabel(_UNITS.get(metric, metric) + ("" if has_interval else "\n(no interval)"), fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

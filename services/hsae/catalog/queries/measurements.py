@@ -14,6 +14,7 @@ def measured_analyses(session: Session, analysis_ids: Collection[int]) -> list[R
     Beside columns of analysis_input: `activations_sha256`; of the data set `dataset_root`, `dataset_images`,
     `dataset_classes`, `dataset_nodes` and `taxonomy`; `fvu` and `holdout_l0`, None where no rows were held out;
     `bases`, those that were scored; `has_intervals`, `has_tree_shuffles`, `has_probe`, `has_stability`;
+    `has_bare_purity`, a mean purity without an interval;
     `probe_undefined`, the reason; `n_lch_eligible`, latents with an LCH excess; `n_labelled`, latents with a label of
     an F1 above 0.
     """
@@ -25,6 +26,9 @@ def measured_analyses(session: Session, analysis_ids: Collection[int]) -> list[R
                 WHERE s.analysis_id = a.id AND s.basis = 'sae' LIMIT 1) AS n_lch_eligible,
                EXISTS (SELECT FROM layer_interval v
                        WHERE v.analysis_id = a.id AND v.basis = 'sae' AND v.low IS NOT NULL) AS has_intervals,
+               EXISTS (SELECT FROM layer_interval v
+                       WHERE v.analysis_id = a.id AND v.basis = 'sae' AND v.metric = 'purity_mean'
+                       AND v.value IS NOT NULL AND v.low IS NULL) AS has_bare_purity,
                EXISTS (SELECT FROM layer_tree_shuffle t WHERE t.analysis_id = a.id) AS has_tree_shuffles,
                EXISTS (SELECT FROM latent_stability t WHERE t.analysis_id = a.id) AS has_stability,
                p.class_probe_id IS NOT NULL AS has_probe, p.undefined AS probe_undefined,

@@ -112,8 +112,10 @@ _CONTROL_IMPORTANCE = (
 _CHANCE_LEGEND = """\
 coherence: mean similarity in the tree, in bits, of the classes of a latent's 16 strongest images, less that of classes
 at random; p: by permuted trees. purity: share of the pairs of these images that are of one class; null: of images at
-random. LCH excess: bits by which the lowest common hypernym of these classes is smaller than that of as many at random;
-mean of so many latents: those of two classes that fire on 16 images. `--protocol paper`: LCH height and coverage."""
+random. By chance it varies around that: `results study --metric purity_mean` has its interval, if enough classes carry
+it. LCH excess: bits by which the lowest common hypernym of these classes is smaller than that of as many
+at random; mean of so many latents: those of two classes that fire on 16 images. `--protocol paper`: LCH height and
+coverage."""
 _PAPER_LEGEND = """\
 Raw means over all latents, not corrected for chance: they depend on how often latents fire. LCH height, coverage: of
 the lowest common hypernym of the classes of a latent's 16 strongest images."""

@@ -21,7 +21,14 @@ from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.output import console, json_option, print_json, table
 from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
-from hsae.report.interval_table import beside_differences, between_saes, interval, verdict
+from hsae.report.interval_table import (
+    NO_PURITY_INTERVAL,
+    beside_differences,
+    between_saes,
+    interval,
+    is_bare_purity,
+    verdict,
+)
 from hsae.report.sparsity import unequal_l0
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
@@ -133,6 +140,8 @@ def study_results(
         out.print(table([_trend(row) for row in trends], _TREND, title="With depth"))
     out.print()
     out.print(_LEGEND_BEFORE if is_former else _LEGEND, soft_wrap=True, markup=False)
+    if is_bare_purity(scores):
+        out.print(NO_PURITY_INTERVAL, soft_wrap=True, markup=False)
 
 
 def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:

@@ -39,6 +39,20 @@ def null_purity(labels: Labels, n_classes: int) -> float:
     return float(_shares(np.zeros_like(image), image, classes, n_classes, n_groups=1)[0])
 
 
+def n_pure_classes(top_images: Int[np.ndarray, "n_latents n_top"], labels: Labels, n_classes: int) -> int:
+    """Classes that carry purity: of which some latent has two images or more among its strongest.
+
+    Args:
+        top_images: the strongest firing images of every latent, padded with -1.
+        labels: from `checked_labels`.
+        n_classes: number of classes of the taxonomy.
+    """
+    latent, place = np.nonzero(top_images >= 0)
+    image, classes = classes_of(labels, top_images[latent, place])
+    cells, w = np.unique(latent[image] * n_classes + classes, return_counts=True)
+    return len(np.unique(cells[w > 1] % n_classes))
+
+
 def _shares(
     group: Int[np.ndarray, "n_labels"],
     image: Int[np.ndarray, "n_labels"],

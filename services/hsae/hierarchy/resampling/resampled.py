@@ -27,7 +27,7 @@ class Quantity:
     Attributes:
         value: with all classes; NaN where undefined.
         n: number of nodes or latents that it is the mean of.
-        replicates: its value in every replicate; NaN where undefined.
+        replicates: its value in every replicate; NaN where undefined, and of purity where too few classes carry it.
     """
 
     value: float

@@ -17,7 +17,7 @@ from hsae.pipeline.planning.training_rows import few_rows_warning
 from hsae.pipeline.submission.dataset_choice import settle_dataset
 from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
 from hsae.pipeline.submission.sae_choice import check_given
-from hsae.split_config import ScoreSplit
+from hsae.split_config import ScoreSplit, few_classes_note
 
 if TYPE_CHECKING:
     from hsae.datasets.split import ImageSplit
@@ -125,8 +125,9 @@ def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSpli
     with transaction(connections.sessions) as session:
         found = find_datasets(session, request.dataset, request.score_dataset, request.split)
         dataset, scored = (None if row is None else dataset_ref(row) for row in found)
+        few = few_classes_note(found[0].n_classes)
     if request.split is None or dataset is None:
-        return None, []
+        return None, [] if few is None else [few]
     # pyarrow comes with it, a third of a second: what is refused before does without.
     from hsae.pipeline.inputs.image_split import read_split, read_split_apart
 

@@ -12,7 +12,7 @@ from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import colours
 from hsae.report.figures.written import write_figure
 from hsae.report.headline_table import BASELINES
-from hsae.report.interval_table import verdict
+from hsae.report.interval_table import NO_PURITY_INTERVAL, is_bare_purity, verdict
 
 _Row = Mapping[str, Any]
 
@@ -72,6 +72,8 @@ def study_figure(
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[-1]:
         axes.set_xlabel("layer (block, from 0)")
+    if is_bare_purity([row for row in scores if row["metric"] in drawn]):
+        figure.supxlabel(NO_PURITY_INTERVAL, fontsize=8)
     write_figure(figure, path)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hsae.hierarchy.config import MIN_PURE_CLASSES
 from hsae.report.charts.headline import BASIS_NAMES
 from hsae.report.headline_table import BASELINES
 from hsae.report.ranges import ranges
@@ -56,6 +57,11 @@ _GAPS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
     (
         lambda row: not row["has_intervals"],
         "Intervals: no classes were deleted (`n_replicates`)",
+    ),
+    (
+        lambda row: row["has_intervals"] and row["has_bare_purity"],
+        f"An interval of mean purity: fewer than {MIN_PURE_CLASSES} classes have two images among the strongest of a"
+        " latent",
     ),
     (
         lambda row: not row["has_tree_shuffles"],
