@@ -117,7 +117,9 @@ def main() -> None:
     setting = Setting(
         synthetic_rows(5 * arguments.batch, arguments.d_model, 0), 8 * arguments.d_model, arguments.batch, n_steps=1_000
     )
-    rows, failed = measured_speeds(own, [*narrow, *peers], setting, n_steps=arguments.steps, n_threads=arguments.threads)
+    rows, failed = measured_speeds(
+        own, [*narrow, *peers], setting, n_steps=arguments.steps, n_threads=arguments.threads
+    )
     torch.set_num_threads(arguments.threads)
     if arguments.quality_steps:
         of_quality, also_failed = quality_rows([*own, *narrow, *peers], arguments.quality_steps)

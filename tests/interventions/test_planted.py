@@ -133,7 +133,10 @@ def slow_cross_entropy(model, row_of):
         changed = stream.clone()
         changed[0] = row_of(stream[0])
         final = UsesAllButOne().resume(changed[None], 0, 1)[0, 0].double()
-        logits = [float(final @ weight + bias) for weight, bias in zip(model.probe.weight.T, model.probe.intercept)]
+        logits = [
+            float(final @ weight + bias)
+            for weight, bias in zip(model.probe.weight.T, model.probe.intercept, strict=True)
+        ]
         total += math.log(math.fsum(math.exp(one - logits[label]) for one in logits))
     return total / len(model.labels)
 

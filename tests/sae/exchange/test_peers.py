@@ -1,7 +1,7 @@
 """SAEs that the packages' own code makes and writes, where it can be imported: `make test-peers`.
 
-Latents and reconstructions of the imported SAE equal those of the package to 1e-5, it is scored against a tree, and what
-we write for a package is read by its own code.
+Latents and reconstructions of the imported SAE equal those of the package to 1e-5, it is scored against a tree, and
+what we write for a package is read by its own code.
 """
 
 import importlib

@@ -48,9 +48,14 @@ def _train(name: str, folder: Path) -> None:
         safetensors.torch.save_file(dict(checkpoint.tensors), new, dict(checkpoint.metadata))
         new.replace(folder / name)
         if last == TOLD_AT:
-            print(os.getpid(), flush=True)
+            _say(os.getpid())
 
     train(SHORT[name], training_rows(), device=CPU, on_step=on_step, saving=CheckpointSaving(lambda: True, save))
+
+
+def _say(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _main(folder: Path) -> None:
@@ -61,7 +66,7 @@ def _main(folder: Path) -> None:
             _train(line.strip(), folder)
             os._exit(0)
         _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        _say(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -170,7 +170,8 @@ def test_a_file_may_ask_for_latents_alone(made, admin, tmp_path):
     )
     path.write_text("n_random: 3\n")
     assert_one_line(
-        admin("submit", "--layer", 3, "--intervene", path), "intervene.nodes or label_effects or steer or loss_recovered is missing"
+        admin("submit", "--layer", 3, "--intervene", path),
+        "intervene.nodes or label_effects or steer or loss_recovered is missing",
     )
 
 
@@ -193,7 +194,7 @@ def test_the_loss_recovered_alone(made, admin, tmp_path):
     assert alone["loss_recovered_mean"] is not None
     latest = rows[-1]["intervention_set_id"]
     for table in ("intervention", "latent_effect", "intervention_steerability"):
-        found = query(made.service, f"SELECT * FROM {table} WHERE intervention_set_id = :set", set=latest)  # noqa: S608
+        found = query(made.service, f"SELECT * FROM {table} WHERE intervention_set_id = :set", set=latest)
         assert found == []
     analysis = hsae.open().study(made.study).analysis(layer=3)
     frame = analysis.readouts()

@@ -63,7 +63,8 @@ class InterventionReadout(Base):
     )
     cross_entropy: Mapped[float | None] = mapped_column(
         Double,
-        comment="mean -log p of the images' own class, nats; null without probabilities, and in sets of earlier versions",
+        comment="mean -log p of the images' own class, nats; null without probabilities, and in sets of earlier "
+        "versions",
     )
     cross_entropy_through_sae: Mapped[float | None] = mapped_column(Double, comment="the same through the SAE")
     cross_entropy_mean_ablated: Mapped[float | None] = mapped_column(

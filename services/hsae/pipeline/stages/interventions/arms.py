@@ -22,7 +22,6 @@ from hsae.pipeline.stages.interventions.scene import Scene, some_images
 from hsae.pipeline.stages.interventions.streams import Streams
 from hsae.sae.model import SparseAutoencoder
 
-
 REPLACEMENTS = ("through", "mean", "zero")
 """What stands in the place of all edited tokens: reconstructions, the mean of the tokens, zeros."""
 
@@ -197,5 +196,9 @@ def replacements(
         mean: of the rows there.
     """
     row = torch.from_numpy(mean).to(sae.decoder_weight.device, torch.float32)
-    edits: dict[str, Edit] = {"through": ThroughSae(sae), "mean": Ablation(row), "zero": Ablation(torch.zeros_like(row))}
+    edits: dict[str, Edit] = {
+        "through": ThroughSae(sae),
+        "mean": Ablation(row),
+        "zero": Ablation(torch.zeros_like(row)),
+    }
     return [Planned(Intervention((LayerEdit(layer, places, edits[name]),)), None) for name in REPLACEMENTS]

@@ -91,7 +91,9 @@ def _computed(
         "intervention_readout": readout_rows(results),
         "intervention_distance": of_edits.distances,
         "intervention_contrast": contrast_rows(results, of_edits),
-        "latent_effect": effect_rows(alone, measured.after[len(REPLACEMENTS) + len(arms) :], measured, scene, settings, ids),
+        "latent_effect": effect_rows(
+            alone, measured.after[len(REPLACEMENTS) + len(arms) :], measured, scene, settings, ids
+        ),
     }
     context.check()
     if settings.steer:
