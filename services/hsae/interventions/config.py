@@ -117,8 +117,9 @@ class InterveneSettings(FrozenModel):
             raise ValueError("latents are listed with `choose: given`, and only with it: give both, or neither")
         if self.quantile is not None and self.edit != "clamp":
             raise ValueError("a quantile is what latents are clamped to: leave it out, or set `edit: clamp`")
-        if self.steer and set(self.readouts) == {"knn"}:
-            raise ValueError("steer needs a readout with probabilities: add probe or classifier to readouts")
+        unread = [name for name in ("steer", "loss_recovered") if getattr(self, name)]
+        if unread and set(self.readouts) == {"knn"}:
+            raise ValueError(f"{unread[0]} needs a readout with probabilities: add probe or classifier to readouts")
         negative = [latent for latent in self.latents if latent < 0]
         if negative:
             raise ValueError(f"there is no latent {negative[0]}: latents count from 0")

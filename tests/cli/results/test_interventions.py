@@ -133,6 +133,7 @@ def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, t
         ("nodes: [bird.n.01]\ndoses: [.nan]\n", "intervene.doses.0: nan is not valid"),
         ("nodes: [bird.n.01]\nreadouts: [clip]\n", "intervene.readouts.0: 'clip' is not valid"),
         ("nodes: [bird.n.01]\nlatents: [4]\n", "latents are listed with `choose: given`"),
+        ("loss_recovered: true\nreadouts: [knn]\n", "loss_recovered needs a readout with probabilities"),
         ("nodes: [bird.n.01]\nquantile: 0.5\n", "a quantile is what latents are clamped to"),
         ("intervene: {nodes: [bird.n.01], dose: 0}\n", "intervene.dose is no field of a study: did you mean doses?"),
         ("nodes: [bird.n.01\n", "line 2"),
