@@ -198,8 +198,8 @@ def test_the_unedited_probe_is_that_of_the_whole_model(made):
         assert row["accuracy"] == pytest.approx(expected, abs=2 / split.score.sum())
         assert (row["n_images"], row["n_train"]) == (split.score.sum(), split.train.sum())
     # In the last layer an ablation leaves the readout one row for all images: the mean of those that train, or zeros.
-    parts = [LabelledRows(x[part], labels[part]) for part in (split.train, split.select)]
-    linear = train_probe(*parts, N_CLASSES, ReadRows(1, has_class_token=True), torch.device("cpu"))
+    train, select_ = (LabelledRows(x[part], labels[part]) for part in (split.train, split.select))
+    linear = train_probe(train, select_, N_CLASSES, ReadRows(1, has_class_token=True), torch.device("cpu"))
     (last,) = query(service, "SELECT r.* FROM intervention_readout r JOIN intervention_set s ON"
                     " s.id = r.intervention_set_id JOIN analysis_input a ON a.analysis_id = s.analysis_id"
                     " WHERE a.layer = 5 AND readout = 'probe'")  # fmt: skip
