@@ -148,6 +148,8 @@ _RESULTS = {
     " ORDER BY 1, v.method, v.latent, v.rank",
     "intervention sets": "SELECT a.key, v.* FROM intervention_set v JOIN analysis a ON a.id = v.analysis_id"
     " ORDER BY 1, v.key",
+    "readouts": "SELECT s.key, v.* FROM intervention_readout v JOIN intervention_set s"
+    " ON s.id = v.intervention_set_id ORDER BY 1, v.readout",
     "interventions": "SELECT s.key, y.wnid, v.* FROM intervention v JOIN intervention_set s"
     " ON s.id = v.intervention_set_id JOIN synset y ON y.id = v.synset_id ORDER BY 1, v.number, v.readout",
     "label effects": "SELECT s.key, y.wnid, v.* FROM latent_effect v JOIN intervention_set s"

@@ -53,7 +53,8 @@ def long_standing(make_own_service, servers) -> Standing:
     empty = {name for name, rows in standing.results.items() if not rows}
     # One needs several seeds, the others a file of interventions or a text model.
     assert empty <= {
-        "stability", "interventions", "intervention sets", "label effects", "steerability", "name sets", "names"
+        "stability", "interventions", "intervention sets", "readouts", "label effects", "steerability", "name sets",
+        "names",
     }  # fmt: skip
     for kind in KINDS:
         standing.seconds[kind] = min(float(job["seconds"]) for job in jobs if job["kind"] == kind)

@@ -1,18 +1,21 @@
 """Planted truth: what carries a node is found to carry it, what is merely correlated with it is not."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from tests.interventions.planted import NODE, PLACES, ROWS, UNUSED
+from tests.interventions.planted import NODE, PLACES, ROWS, UNUSED, UsesAllButOne
 
 from hsae.interventions.choice import Attributed, LatentUse, attribution, best_latents
 from hsae.interventions.controls import projection
-from hsae.interventions.edits import LatentEdit, ThroughSae
-from hsae.interventions.effects import distances_from
+from hsae.interventions.edits import Ablation, LatentEdit, ThroughSae
+from hsae.interventions.effects import Effect, Readings, Tree, distances_from, loss_recovered
 from hsae.interventions.figures import Target, figures
 from hsae.interventions.measure import Planned, Reader, measure
 from hsae.interventions.passes import Intervention, LayerEdit
+from hsae.interventions.readouts import Reading
 
 
 def plan(model, edit, node="bird"):
@@ -121,3 +124,55 @@ def test_the_curve_is_of_the_classes_at_each_distance(model):
     assert one.curve[1].accuracy.value == 0
     assert one.curve[1].log_odds.value == pytest.approx(0, abs=0.1)
     assert through.retention > 0.9
+
+
+def slow_cross_entropy(model, row_of):
+    """Image by image in plain Python: the edited class token, the block, the probe, and -log of the softmax."""
+    total = 0.0
+    for stream, label in zip(model.stream, model.labels, strict=True):
+        changed = stream.clone()
+        changed[0] = row_of(stream[0])
+        final = UsesAllButOne().resume(changed[None], 0, 1)[0, 0].double()
+        logits = [
+            float(final @ weight + bias)
+            for weight, bias in zip(model.probe.weight.T, model.probe.intercept, strict=True)
+        ]
+        total += math.log(math.fsum(math.exp(one - logits[label]) for one in logits))
+    return total / len(model.labels)
+
+
+def test_the_loss_recovered_is_that_of_a_loop_over_images(model):
+    sae, mean = model.sae, model.stream[:, 0].mean(0)
+    replaced = [lambda x: x, lambda x: sae.decode(sae.encode(x[None]))[0], lambda x: mean, torch.zeros_like]
+    loss, through, of_mean, of_zero = (slow_cross_entropy(model, row_of) for row_of in replaced)
+    edits = [ThroughSae(sae), Ablation(mean), Ablation(torch.zeros_like(mean))]
+    found = measured(model, [plan(model, edit) for edit in edits])
+    losses = [outcome.readings[0].cross_entropy for outcome in (found.before, *found.after)]
+    assert losses == pytest.approx([loss, through, of_mean, of_zero], rel=1e-5)
+    assert loss < through < min(of_mean, of_zero)
+    assert of_mean != pytest.approx(of_zero, rel=0.01)
+    for ablated, again in ((of_mean, losses[2]), (of_zero, losses[3])):
+        expected = (ablated - through) / (ablated - loss)
+        assert 0 < expected < 1
+        assert loss_recovered(loss, losses[1], again) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_recovered_is_one_unedited_and_zero_ablated():
+    assert loss_recovered(0.5, 0.5, 2.0) == 1
+    assert loss_recovered(0.5, 2.0, 2.0) == 0
+    assert loss_recovered(0.5, 3.5, 2.0) == -1
+    assert math.isnan(loss_recovered(0.5, 0.4, 0.5))  # the ablation costs nothing
+    assert math.isnan(loss_recovered(float("nan"), float("nan"), float("nan")))
+
+
+def test_images_of_classes_that_a_readout_does_not_know_have_no_cross_entropy():
+    logits = np.array([[0.0, 1.0, -np.inf], [2.0, 0.0, -np.inf], [0.0, 0.0, -np.inf]])
+    tree = Tree(np.eye(3), np.ones(3, np.bool_))
+    labels = np.array([1, 0, 2])
+    effect = Effect(())
+    effect.add(Reading(logits.argmax(1), logits), labels, tree)
+    expected = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
+    assert Readings.of(effect, labels, tree).cross_entropy == pytest.approx(expected)
+    vote = Effect(())
+    vote.add(Reading(logits.argmax(1), None), labels, tree)
+    assert math.isnan(Readings.of(vote, labels, tree).cross_entropy)

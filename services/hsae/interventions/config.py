@@ -31,9 +31,9 @@ MAX_UNITS = 1_000
 MAX_EDITS = 5_000
 """Each has a pass over all scored images, and a row for every node and readout."""
 
-NEEDED = ("nodes", "label_effects", "steer")
+NEEDED = ("nodes", "label_effects", "steer", "loss_recovered")
 """Settings of which one must be given for a job to have anything to do."""
-_LATER = frozenset({"label_effects", "steer", "steer_images", "steer_quantile", "steer_amounts"})
+_LATER = frozenset({"label_effects", "steer", "steer_images", "steer_quantile", "steer_amounts", "loss_recovered"})
 
 
 class InterveneSettings(FrozenModel):
@@ -89,6 +89,10 @@ class InterveneSettings(FrozenModel):
         description="how far the readout's mean distribution must move, in total variation",
     )  # fmt: skip
 
+    loss_recovered: bool = Field(
+        default=False, description="measure what passing through the SAE costs, also where nothing else is asked for"
+    )
+
     @field_validator("readouts")
     @classmethod
     def _readouts_in_one_order(cls, names: tuple[ReadoutName, ...]) -> tuple[ReadoutName, ...]:
@@ -113,22 +117,28 @@ class InterveneSettings(FrozenModel):
             raise ValueError("latents are listed with `choose: given`, and only with it: give both, or neither")
         if self.quantile is not None and self.edit != "clamp":
             raise ValueError("a quantile is what latents are clamped to: leave it out, or set `edit: clamp`")
-        if self.steer and set(self.readouts) == {"knn"}:
-            raise ValueError("steer needs a readout with probabilities: add probe or classifier to readouts")
+        unread = [name for name in ("steer", "loss_recovered") if getattr(self, name)]
+        if unread and set(self.readouts) == {"knn"}:
+            raise ValueError(f"{unread[0]} needs a readout with probabilities: add probe or classifier to readouts")
         negative = [latent for latent in self.latents if latent < 0]
         if negative:
             raise ValueError(f"there is no latent {negative[0]}: latents count from 0")
         return self
 
     def key_fields(self) -> dict[str, Any]:
-        """The fields that a key is made of: those that came later are left out at their defaults."""
+        """The fields that a key is made of: those that came later are left out at their defaults.
+
+        Whatever else is asked for measures the loss recovered, too, so that asking for both gives the same rows.
+        """
         fields, defaults = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
+        if self.nodes or self.label_effects or self.steer:
+            fields["loss_recovered"] = defaults["loss_recovered"]
         return {name: value for name, value in fields.items() if name not in _LATER or value != defaults[name]}
 
     @property
     def is_asked(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.nodes or self.label_effects or self.steer)
+        return bool(self.nodes or self.label_effects or self.steer or self.loss_recovered)
 
     @property
     def n_edits(self) -> int:

@@ -6,6 +6,7 @@ latents      x' = x + decode(z') - decode(z), the error of the SAE stays; z' of 
              add     z plus a value: that multiple of the latent's direction
              z' of the others is z
 through      x' = decode(encode(x)): what passing through the SAE costs without an edit
+ablation     x' = one row for all: their mean, or zeros; what no SAE at all costs
 projection   x' = x - (1 - gamma) write^T read (x - mean): neurons, directions and LEACE
 """
 
@@ -101,6 +102,21 @@ class ThroughSae(Edit):
     def change(self, rows: VisitedRows) -> Rows:
         """decode(encode(x)) - x."""
         return self.sae.decode(rows.latents(self.sae)) - rows.x
+
+
+@dataclass(frozen=True)
+class Ablation(Edit):
+    """One row in the place of every row.
+
+    Attributes:
+        row: the row, in units of the stream.
+    """
+
+    row: Float[Tensor, "d_model"]
+
+    def change(self, rows: VisitedRows) -> Rows:
+        """Row - x."""
+        return self.row - rows.x
 
 
 @dataclass(frozen=True)

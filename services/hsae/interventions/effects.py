@@ -92,6 +92,15 @@ class Readings:
     node_accuracy: Float64[np.ndarray, "n_nodes"]
     node_log_odds: Float64[np.ndarray, "n_nodes"]
 
+    @property
+    def cross_entropy(self) -> float:
+        """Mean of -log p of the images' own class, in nats; NaN where the readout has no probabilities.
+
+        Images of classes that the readout does not know are left out. p counts as 1e-300 at least, as in log-odds.
+        """
+        odds = np.empty(0) if self.own_log_odds is None else self.own_log_odds[~np.isnan(self.own_log_odds)]
+        return float(np.logaddexp(0.0, -odds).mean()) if len(odds) else float("nan")
+
     @classmethod
     def of(cls, effect: Effect, labels: Int64[np.ndarray, "n"], tree: Tree) -> "Readings":
         """The arrays of an effect; `labels` are the classes of all images in the order in which they were added."""
@@ -121,6 +130,19 @@ def distances_from(taxonomy: InducedTaxonomy, node: int) -> Int64[np.ndarray, "n
     pairs = taxonomy.node_closure()
     lengths[pairs[pairs[:, 1] == node, 0]] = 0
     return np.asarray(lengths, np.int64)
+
+
+def loss_recovered(loss: float, reconstructed: float, ablated: float) -> float:
+    """The share of what an ablation costs that reconstructions do not cost: 0 as the ablation, 1 as the unedited rows.
+
+    Below 0 where the reconstructions cost more than the ablation. NaN where the ablation costs nothing.
+
+    Args:
+        loss: cross-entropy on unedited activations.
+        reconstructed: with the reconstructions in their place.
+        ablated: with the ablation in their place.
+    """
+    return (ablated - reconstructed) / (ablated - loss) if ablated > loss else float("nan")
 
 
 def _softmax(logits: Float64[np.ndarray, "batch n_classes"]) -> Float64[np.ndarray, "batch n_classes"]:

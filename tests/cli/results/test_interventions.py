@@ -142,12 +142,13 @@ def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, t
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("nodes: []\n", "intervene.nodes or label_effects or steer is missing"),
-        ("[1, 2]\n", "intervene.nodes or label_effects or steer is missing"),
+        ("nodes: []\n", "intervene.nodes or label_effects or steer or loss_recovered is missing"),
+        ("[1, 2]\n", "intervene.nodes or label_effects or steer or loss_recovered is missing"),
         ("nodes: [bird.n.01]\ndoses: [.inf]\n", "intervene.doses.0: inf is not valid"),
         ("nodes: [bird.n.01]\ndoses: [.nan]\n", "intervene.doses.0: nan is not valid"),
         ("nodes: [bird.n.01]\nreadouts: [clip]\n", "intervene.readouts.0: 'clip' is not valid"),
         ("nodes: [bird.n.01]\nlatents: [4]\n", "latents are listed with `choose: given`"),
+        ("loss_recovered: true\nreadouts: [knn]\n", "loss_recovered needs a readout with probabilities"),
         ("nodes: [bird.n.01]\nquantile: 0.5\n", "a quantile is what latents are clamped to"),
         ("intervene: {nodes: [bird.n.01], dose: 0}\n", "intervene.dose is no field of a study: did you mean doses?"),
         ("nodes: [bird.n.01\n", "line 2"),

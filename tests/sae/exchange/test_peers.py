@@ -1,7 +1,7 @@
 """SAEs that the packages' own code makes and writes, where it can be imported: `make test-peers`.
 
-Latents and reconstructions of the imported SAE equal those of the package to 1e-5, and what we write for a package is
-read by its own code.
+Latents and reconstructions of the imported SAE equal those of the package to 1e-5, it is scored against a tree, and
+what we write for a package is read by its own code.
 """
 
 import importlib
@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from tests.sae.exchange.peer_files import D_MODEL, N_LATENTS, K, rows
 from tests.sae.exchange.test_round_trips import an_sae
 
+import hsae
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
 X = rows(n=256)
+TREE = [("a", "left"), ("b", "left"), ("c", "right"), ("d", "right"), ("left", "all"), ("right", "all")]
 
 
 def module_of(package: str, module: str) -> Any:
@@ -44,6 +46,19 @@ def agrees(sae: SparseAutoencoder, latents: torch.Tensor, x_hat: torch.Tensor, l
         assert (sae.encode(X) - latents * lengths).abs().max() <= 1e-5 * max(1, float((latents * lengths).abs().max()))
         assert (sae(X) - x_hat).abs().max() <= 1e-5 * max(1, float(x_hat.abs().max()))
     assert bool((latents != 0).any())
+    is_scored(sae)
+
+
+def is_scored(sae: SparseAutoencoder) -> None:
+    """Every latent that fires gets its row, beside shuffled labels and trees."""
+    with torch.no_grad():
+        z = sae.encode(X)
+    labels = ["abcd"[number % 4] for number in range(len(X))]
+    scoring = hsae.ScoringConfig(controls=(), n_shuffles=1, n_replicates=2, n_tree_shuffles=2)
+    scores = hsae.score(z, labels, taxonomy=TREE, scoring=scoring)
+    assert {row["latent"] for row in scores.latent_rows()} == set((z > 0).any(0).nonzero().flatten().tolist())
+    assert {row["synset"] for row in scores.node_rows()} >= {"a", "b", "c", "d", "left", "right"}
+    assert scores.headline_rows()
 
 
 def skip_without(kind: str) -> None:

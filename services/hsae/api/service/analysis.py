@@ -20,8 +20,10 @@ from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
+from hsae.catalog.findings.interventions.listed import listing
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
+from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.interventions.config import EditKind, Place
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
@@ -35,6 +37,12 @@ from hsae.store.tensors import get_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_READOUT_COLUMNS = (
+    "readout", "loss_recovered_mean", "loss_recovered_zero", "cross_entropy", "cross_entropy_through_sae",
+    "cross_entropy_mean_ablated", "cross_entropy_zero_ablated", "accuracy", "accuracy_through_sae", "chance",
+    "intervention_set_id",
+)  # fmt: skip
 
 
 class Analysis(AnalysisTables):
@@ -88,6 +96,20 @@ class Analysis(AnalysisTables):
         """
         with transaction(self.connections.sessions) as session:
             return frame(curve_of(session, self.about["sae_key"]), CURVE_COLUMNS)
+
+    def readouts(self) -> "pd.DataFrame":
+        """What readouts of the last layer lose where the SAE's reconstructions stand in the place of the activations.
+
+        A row for each set of interventions and readout: accuracy, log-odds and cross-entropy before and after, beside
+        chance, and the share of the cross-entropy that is recovered of what mean and zero ablation cost
+        (`loss_recovered_mean`, `loss_recovered_zero`). Without rows where the study has no interventions.
+
+        Raises:
+            UserError: pandas is missing.
+        """
+        with transaction(self.connections.sessions) as session:
+            rows = listing("readouts")(session, ScoreFilter(analysis_ids=(self.id,)))
+        return frame(rows, _READOUT_COLUMNS)
 
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.

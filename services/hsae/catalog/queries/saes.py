@@ -13,6 +13,11 @@ from hsae.errors import UserError
 
 FIGURES = ("fvu", "cosine", "l0", "dead_share")
 """What is measured on held-out and on training rows."""
+_RECOVERED = (
+    "loss_recovered_mean", "loss_recovered_zero", "cross_entropy", "cross_entropy_through_sae",
+    "cross_entropy_mean_ablated", "cross_entropy_zero_ablated",
+)  # fmt: skip
+"""What reconstructions cost a readout behind the layer; of the tokens that the SAE was trained on."""
 _SAES = """
     SELECT e.id, e.key, e.kind, e.expansion, e.n_latents, e.seed, e.n_steps, e.config, e.fvu, e.cosine, e.l0,
            e.holdout_dead_share, e.l0_quantiles, e.train_l0_quantiles, e.density_histogram, e.train_density_histogram,
@@ -72,7 +77,7 @@ def list_saes(session: Session) -> list[Row]:
 
 
 def show_saes(session: Session, numbers: Sequence[int]) -> list[Row]:
-    """SAEs by number, in this order, with the headline numbers of their latest analysis.
+    """SAEs by number, in this order, with the headline numbers of their latest analysis and the loss recovered.
 
     Raises:
         UserError: there is none with one of the numbers.
@@ -82,7 +87,10 @@ def show_saes(session: Session, numbers: Sequence[int]) -> list[Row]:
     for number in numbers:
         if number not in found:
             raise UserError(f"there is no SAE {number}: `hsae-admin sae list` lists them")
-    return [found[number] | _scores(session, found[number]["analysis_id"]) for number in numbers]
+    return [
+        found[number] | _scores(session, found[number]["analysis_id"]) | _recovered(session, number)
+        for number in numbers
+    ]
 
 
 def _scores(session: Session, analysis_id: int | None) -> dict[str, Any]:
@@ -92,3 +100,16 @@ def _scores(session: Session, analysis_id: int | None) -> dict[str, Any]:
     query = text("SELECT coherence_excess FROM layer_score WHERE analysis_id = :id AND basis = 'sae'")
     found = session.execute(query, {"id": analysis_id}).mappings().one_or_none()
     return {"coherence_excess": None if found is None else found["coherence_excess"]}
+
+
+def _recovered(session: Session, number: int) -> Row:
+    """The loss recovered by the latest interventions on an SAE: by the probe, else by another readout."""
+    query = text(f"""
+        SELECT r.readout AS loss_recovered_by, {", ".join(f"r.{name}" for name in _RECOVERED)}
+        FROM intervention_readout r JOIN intervention_set s ON s.id = r.intervention_set_id
+        JOIN analysis a ON a.id = s.analysis_id
+        WHERE a.sae_id = :id AND r.cross_entropy IS NOT NULL AND s.config ->> 'tokens' = 'own'
+        ORDER BY r.readout <> 'probe', s.id DESC, r.readout LIMIT 1
+    """)  # noqa: S608 -- names of columns, ours
+    found = session.execute(query, {"id": number}).mappings().one_or_none()
+    return dict.fromkeys(("loss_recovered_by", *_RECOVERED)) if found is None else dict(found)

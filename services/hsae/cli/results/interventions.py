@@ -55,7 +55,9 @@ _COLUMNS: dict[InterventionTable, dict[str, str]] = {
     "readouts": {
         **_ANALYSIS, "readout": "readout", "accuracy": "accuracy", "accuracy_through_sae": "through SAE",
         "chance": "chance", "log_odds": "log-odds", "log_odds_through_sae": "through SAE ",
-        "moved_through_sae": "moved",
+        "moved_through_sae": "moved", "cross_entropy": "loss", "cross_entropy_through_sae": "through SAE  ",
+        "cross_entropy_mean_ablated": "mean instead", "cross_entropy_zero_ablated": "zeros instead",
+        "loss_recovered_mean": "recovered, mean", "loss_recovered_zero": "recovered, zeros",
     },
     "labels": {
         **_ANALYSIS, "readout": "readout", "latent": "latent", "synset": "label", "n_images": "images",
@@ -72,7 +74,7 @@ _IMPORTANCE = (
     "synset", "target", "latent", "units", "amount", "share", "effect", "chance_high", "q", "is_used", "arm", "control",
     "specificity", "specificity_difference", "accuracy_inside_before", "accuracy_inside_after",
     "accuracy_outside_before", "accuracy_outside_after", "distance", "accuracy_drop", "accuracy_before",
-    "accuracy_after", "accuracy", "accuracy_through_sae", "dose", "readout", "layer", "sae",
+    "accuracy_after", "loss_recovered_mean", "accuracy", "accuracy_through_sae", "dose", "readout", "layer", "sae",
 )  # fmt: skip
 _EMPTY = (
     "No interventions fit: `hsae-admin submit` with the same options and --intervene FILE makes them and reuses all the"

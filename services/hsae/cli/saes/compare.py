@@ -13,7 +13,8 @@ from hsae.errors import UserError
 
 _FIGURES = {
     "n_latents": "latents", "fvu": "FVU", "l0": "L0", "holdout_dead_share": "dead", "train_fvu": "train FVU",
-    "train_l0": "train L0", "coherence_excess": "coherence excess",
+    "train_l0": "train L0", "coherence_excess": "coherence excess", "loss_recovered_mean": "loss recovered (mean)",
+    "loss_recovered_zero": "loss recovered (zeros)",
 }  # fmt: skip
 _PAIRS = {
     "sae": "SAE", "other": "other", "n": "latents", "mean_cosine": "mean cosine", "share_above": "above .7",

@@ -34,6 +34,10 @@ _BESIDE = (
     "coherence of the decoder: {decoder_coherence} (random directions {decoder_coherence_random})",
     "classes read from reconstructions: {class_accuracy_reconstructed} (from activations {class_accuracy}, by chance"
     " {class_accuracy_chance})",
+    "loss of the {loss_recovered_by} recovered: {loss_recovered_mean} of what mean ablation costs (cross-entropy"
+    " {cross_entropy_through_sae}; activations {cross_entropy}, mean {cross_entropy_mean_ablated})",
+    "loss of the {loss_recovered_by} recovered: {loss_recovered_zero} of what zero ablation costs (zeros"
+    " {cross_entropy_zero_ablated})",
 )
 """Figures of the SAE as a whole, with what they are to be compared with; left out where they are undefined."""
 _OF_ORIGIN = ("format", "hook_point", "layer", "model", "tokens")

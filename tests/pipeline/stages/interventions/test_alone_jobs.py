@@ -26,8 +26,9 @@ from hsae.demo import images_folder
 from hsae.errors import UserError
 from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
-from hsae.interventions.config import UNITS, InterveneSettings
+from hsae.interventions.config import NEEDED, UNITS, InterveneSettings
 from hsae.pipeline.exports.report_cards import _values
+from hsae.pipeline.planning.study_file.spec import read_block
 
 N_TESTED, N_DRIVEN = 5, 4
 ALONE = InterveneSettings(
@@ -169,8 +170,44 @@ def test_a_file_may_ask_for_latents_alone(made, admin, tmp_path):
     )
     path.write_text("n_random: 3\n")
     assert_one_line(
-        admin("submit", "--layer", 3, "--intervene", path), "intervene.nodes or label_effects or steer is missing"
+        admin("submit", "--layer", 3, "--intervene", path),
+        "intervene.nodes or label_effects or steer or loss_recovered is missing",
     )
+
+
+def test_the_loss_recovered_alone(made, admin, tmp_path):
+    """Asked for by itself it is a set of its own; beside anything else it is measured anyway, and changes no key."""
+    path = tmp_path / "loss.yaml"
+    path.write_text("loss_recovered: true\nreadouts: [probe]\n")
+    assert read_block(path, "intervene", needed=NEEDED).is_asked
+    both = ALONE.model_copy(update={"loss_recovered": True})
+    assert both.key_fields() == ALONE.key_fields()
+    own = InterveneSettings(loss_recovered=True, readouts=("probe",))
+    assert own.key_fields() == InterveneSettings(readouts=("probe",)).key_fields() | {"loss_recovered": True}
+    scoring = bare_scoring(embeddings="last")
+    plan = plan_interventions(made.service, own, sae=QUICK, scoring=scoring)
+    assert run_jobs(made.service, plan, "intervene") == ["succeeded"]
+    rows = query(made.service, "SELECT * FROM intervention_readout WHERE readout = 'probe'"
+                 " ORDER BY intervention_set_id")  # fmt: skip
+    beside, alone = ({k: v for k, v in row.items() if k != "intervention_set_id"} for row in rows)
+    assert alone == beside
+    assert alone["loss_recovered_mean"] is not None
+    latest = rows[-1]["intervention_set_id"]
+    for table in ("intervention", "latent_effect", "intervention_steerability"):
+        found = query(made.service, f"SELECT * FROM {table} WHERE intervention_set_id = :set", set=latest)
+        assert found == []
+    analysis = hsae.open().study(made.study).analysis(layer=3)
+    frame = analysis.readouts()
+    assert frame.readout.tolist() == ["knn", "probe", "probe"]
+    assert frame.loss_recovered_mean.tolist()[1:] == [alone["loss_recovered_mean"]] * 2
+    (number,) = (row["id"] for row in query(made.service, "SELECT id FROM sae"))
+    shown = json.loads(admin("sae", "show", number, "--json").output)
+    assert {name: shown[name] for name in ("loss_recovered_by", "loss_recovered_mean", "cross_entropy")} == {
+        "loss_recovered_by": "probe", **{name: alone[name] for name in ("loss_recovered_mean", "cross_entropy")},
+    }  # fmt: skip
+    assert "loss of the probe recovered: " in admin("sae", "show", number).output
+    printed = admin("results", "interventions", "--table", "readouts")
+    assert "recovered" in printed.stdout
 
 
 def test_one_s_own_image_is_edited_in_python_and_on_a_page(made, admin, tmp_path):

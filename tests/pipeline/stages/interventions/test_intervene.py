@@ -16,6 +16,7 @@ from hsae.datasets import ImageFile, source_at
 from hsae.datasets.split import split_images
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
 from hsae.interventions.config import CONTROLS, InterveneSettings
+from hsae.interventions.readouts import LabelledRows, ReadRows, train_probe
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
@@ -32,6 +33,7 @@ BIRDS = InterveneSettings(
     n_images=260,
     n_shuffles=99,
 )
+ENDS = ("through_sae", "mean_ablated", "zero_ablated")
 SAE = SaeConfig(kind="topk", k=16, expansion=4, n_steps=300)
 
 
@@ -160,6 +162,15 @@ def test_readouts_stand_beside_what_the_sae_costs(made):
         assert row["accuracy_through_sae"] > 0
         assert row["moved_through_sae"] > 0
         assert (row["log_odds"] is None) == (row["readout"] == "knn")
+        losses = [row[name] for name in ("cross_entropy", *(f"cross_entropy_{end}" for end in ENDS))]
+        recovered = [row["loss_recovered_mean"], row["loss_recovered_zero"]]
+        if row["readout"] == "knn":  # a vote has no probabilities
+            assert losses + recovered == [None] * 6
+            continue
+        loss, through, *ablated = losses
+        assert 0 < loss < through < min(ablated)
+        assert ablated[0] != ablated[1]
+        assert recovered == pytest.approx([(one - through) / (one - loss) for one in ablated])
 
 
 def test_the_unedited_probe_is_that_of_the_whole_model(made):
@@ -186,6 +197,15 @@ def test_the_unedited_probe_is_that_of_the_whole_model(made):
     for row in found:
         assert row["accuracy"] == pytest.approx(expected, abs=2 / split.score.sum())
         assert (row["n_images"], row["n_train"]) == (split.score.sum(), split.train.sum())
+    # In the last layer an ablation leaves the readout one row for all images: the mean of those that train, or zeros.
+    train, select_ = (LabelledRows(x[part], labels[part]) for part in (split.train, split.select))
+    linear = train_probe(train, select_, N_CLASSES, ReadRows(1, has_class_token=True), torch.device("cpu"))
+    (last,) = query(service, "SELECT r.* FROM intervention_readout r JOIN intervention_set s ON"
+                    " s.id = r.intervention_set_id JOIN analysis_input a ON a.analysis_id = s.analysis_id"
+                    " WHERE a.layer = 5 AND readout = 'probe'")  # fmt: skip
+    for row, name in ((x[split.train].mean(0), "mean_ablated"), (np.zeros(x.shape[1]), "zero_ablated")):
+        log_p = torch.log_softmax(torch.from_numpy(row).double() @ linear.weight + linear.intercept, 0).numpy()
+        assert last[f"cross_entropy_{name}"] == pytest.approx(-log_p[labels[split.score]].mean(), rel=1e-2)
 
 
 def test_the_last_layer_needs_no_image_and_agrees_with_the_pass_over_images(made):

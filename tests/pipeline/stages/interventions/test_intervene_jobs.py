@@ -118,7 +118,9 @@ def small_job(service, **changes):
 
 def rows_and_forget(service):
     """What the one set says, without its number; it is deleted."""
-    tables = ("intervention", "intervention_effect", "latent_effect", "intervention_steerability")
+    tables = (
+        "intervention", "intervention_readout", "intervention_effect", "latent_effect", "intervention_steerability",
+    )  # fmt: skip
     rows = [row for table in tables for row in query(service, f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
     with transaction(service.sessions) as session:
         session.execute(text("DELETE FROM intervention_set"))

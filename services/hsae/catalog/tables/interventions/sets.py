@@ -61,6 +61,24 @@ class InterventionReadout(Base):
         Double,
         comment="squared change of the last layer's row through the SAE, over the variance of the unedited rows",
     )
+    cross_entropy: Mapped[float | None] = mapped_column(
+        Double,
+        comment="mean -log p of the images' own class, nats; null without probabilities, and in sets of earlier "
+        "versions",
+    )
+    cross_entropy_through_sae: Mapped[float | None] = mapped_column(Double, comment="the same through the SAE")
+    cross_entropy_mean_ablated: Mapped[float | None] = mapped_column(
+        Double, comment="the same with the mean of the images that train in the place of the edited tokens"
+    )
+    cross_entropy_zero_ablated: Mapped[float | None] = mapped_column(
+        Double, comment="the same with zeros in the place of the edited tokens"
+    )
+    loss_recovered_mean: Mapped[float | None] = mapped_column(
+        Double,
+        comment="share of the cross-entropy that the mean ablation costs and the SAE does not: 1 as unedited, 0 as the "
+        "ablation; null where it costs nothing",
+    )
+    loss_recovered_zero: Mapped[float | None] = mapped_column(Double, comment="the same beside the zero ablation")
 
 
 class Intervention(Base):

@@ -12,7 +12,7 @@ from hsae.catalog.queries.conditions import SUREST_FIRST
 from hsae.interventions.choice import Attributed, LatentUse, attribution, best_latents, labelled_latents
 from hsae.interventions.config import LATENTS, InterveneSettings
 from hsae.interventions.controls import projection, random_latents
-from hsae.interventions.edits import Edit, LatentEdit, ThroughSae, TokenPlaces, check_latents
+from hsae.interventions.edits import Ablation, Edit, LatentEdit, ThroughSae, TokenPlaces, check_latents
 from hsae.interventions.measure import Planned
 from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.interventions.readouts import LinearReadout
@@ -21,6 +21,9 @@ from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.interventions.scene import Scene, some_images
 from hsae.pipeline.stages.interventions.streams import Streams
 from hsae.sae.model import SparseAutoencoder
+
+REPLACEMENTS = ("through", "mean", "zero")
+"""What stands in the place of all edited tokens: reconstructions, the mean of the tokens, zeros."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,6 +184,21 @@ class ArmMaker:
         return Planned(Intervention((LayerEdit(self._streams.layer, self._places, edit),)), node)
 
 
-def through_sae(sae: SparseAutoencoder, layer: int, places: TokenPlaces) -> Planned:
-    """The pass whose edited tokens are the SAE's reconstructions."""
-    return Planned(Intervention((LayerEdit(layer, places, ThroughSae(sae)),)), None)
+def replacements(
+    sae: SparseAutoencoder, layer: int, places: TokenPlaces, mean: Float64[np.ndarray, "d_model"]
+) -> list[Planned]:
+    """The passes in which the edited tokens are replaced as a whole, in the order of `REPLACEMENTS`.
+
+    Args:
+        sae: on the device of the streams.
+        layer: its layer.
+        places: the tokens.
+        mean: of the rows there.
+    """
+    row = torch.from_numpy(mean).to(sae.decoder_weight.device, torch.float32)
+    edits: dict[str, Edit] = {
+        "through": ThroughSae(sae),
+        "mean": Ablation(row),
+        "zero": Ablation(torch.zeros_like(row)),
+    }
+    return [Planned(Intervention((LayerEdit(layer, places, edits[name]),)), None) for name in REPLACEMENTS]

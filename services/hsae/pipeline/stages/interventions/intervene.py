@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float64
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -19,7 +21,7 @@ from hsae.interventions.readouts import LabelledRows, LinearReadout, Readout, tr
 from hsae.pipeline.inputs.stored import node_ids
 from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.interventions.arms import ArmMaker, through_sae
+from hsae.pipeline.stages.interventions.arms import REPLACEMENTS, ArmMaker, replacements
 from hsae.pipeline.stages.interventions.label_effects import effect_rows, label_edits
 from hsae.pipeline.stages.interventions.rows import (
     EditRows,
@@ -71,13 +73,15 @@ def _computed(
     scene = read_scene(request, context)
     places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
     streams = Streams(request, context, scene, places)
-    readouts, probe, n_train = _train_readouts(request, context, scene, streams)
+    trained = _train_readouts(request, context, scene, streams)
     maker = ArmMaker(settings, context, scene, streams, places)
-    arms = maker.arms(probe)
+    arms = maker.arms(trained.probe)
     alone = label_edits(settings, scene, maker, request.layer, places)
-    planned = [through_sae(scene.sae, request.layer, places), *(arm.planned for arm in arms), *alone.planned]
+    planned = [
+        *replacements(scene.sae, request.layer, places, trained.mean), *(arm.planned for arm in arms), *alone.planned
+    ]  # fmt: skip
     log.info("%d edits of %d images, read by %s", len(planned), len(scene.parts.score), ", ".join(settings.readouts))
-    reader = Reader(request.layer, streams.last, streams.rows, readouts, scene.tree)
+    reader = Reader(request.layer, streams.last, streams.rows, trained.readouts, scene.tree)
     measured = measure(_scored(scene, streams, context), planned, reader, check=context.check)
     with context.reading() as session:
         ids = node_ids(session, request.dataset.id, scene.taxonomy)
@@ -87,7 +91,9 @@ def _computed(
         "intervention_readout": readout_rows(results),
         "intervention_distance": of_edits.distances,
         "intervention_contrast": contrast_rows(results, of_edits),
-        "latent_effect": effect_rows(alone, measured.after[1 + len(arms) :], measured, scene, settings, ids),
+        "latent_effect": effect_rows(
+            alone, measured.after[len(REPLACEMENTS) + len(arms) :], measured, scene, settings, ids
+        ),
     }
     context.check()
     if settings.steer:
@@ -100,16 +106,31 @@ def _computed(
         job_id=context.job_id,
         config=request.config,
         n_images=len(measured.labels),
-        n_train=n_train,
+        n_train=trained.n_train,
         start="stored" if streams.from_stored else "images",
     )
     return row, of_edits, tables
 
 
-def _train_readouts(
-    request: InterveneRequest, context: StageContext, scene: Scene, streams: Streams
-) -> tuple[tuple[Readout, ...], LinearReadout | None, int]:
-    """The readouts, the probe if it is one of them or attribution needs it, and how many images trained them."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trained:
+    """Readouts, and what is known of the images that trained them.
+
+    Attributes:
+        readouts: in the order of the settings.
+        probe: the probe, if it is one of them or attribution needs it.
+        n_train: how many images trained them.
+        mean: the mean of these images' rows that edits act on.
+    """
+
+    readouts: tuple[Readout, ...]
+    probe: LinearReadout | None
+    n_train: int
+    mean: Float64[np.ndarray, "d_model"]
+
+
+def _train_readouts(request: InterveneRequest, context: StageContext, scene: Scene, streams: Streams) -> _Trained:
+    """Train the readouts on unedited activations."""
     settings, parts, device = request.intervene, scene.parts, context.device
     found: dict[str, Readout] = {}
     if "classifier" in settings.readouts:  # first, as a model may have none
@@ -118,22 +139,22 @@ def _train_readouts(
     if "zero_shot" in settings.readouts:
         classes = [scene.taxonomy.synsets[node] for node in scene.taxonomy.classes.tolist()]
         found["zero_shot"] = _zero_shot(request, context, classes)
-    images, x = streams.last_rows(parts.train)
-    train = LabelledRows(x, scene.labels[images])
+    rows = streams.last_rows(parts.train)
+    train = LabelledRows(rows.x, scene.labels[rows.images])
     probe = None
     if "probe" in settings.readouts or settings.choose == "attribution":
         # The factor of the logits is fitted to images that did not train, where there are some.
         others = some_images(parts.select, scene.labels, settings.n_train, settings.seed)
         select_ = train
         if not np.array_equal(parts.select, parts.train):
-            images, x = streams.last_rows(others)
-            select_ = LabelledRows(x, scene.labels[images])
+            of_others = streams.last_rows(others)
+            select_ = LabelledRows(of_others.x, scene.labels[of_others.images])
         probe = train_probe(train, select_, len(scene.tree.inside), streams.rows, device, context.check)
     if probe is not None and "probe" in settings.readouts:
         found["probe"] = probe
     if "knn" in settings.readouts:
         found["knn"] = train_neighbours(train, settings.n_neighbours, streams.rows, device)
-    return tuple(found[name] for name in settings.readouts), probe, len(train.labels)
+    return _Trained(tuple(found[name] for name in settings.readouts), probe, len(train.labels), rows.mean)
 
 
 def _zero_shot(request: InterveneRequest, context: StageContext, classes: Sequence[Synset]) -> ZeroShotReadout:

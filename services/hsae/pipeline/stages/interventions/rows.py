@@ -10,10 +10,10 @@ from jaxtyping import Float64, Int64
 
 from hsae.interventions.config import LATENTS, InterveneSettings
 from hsae.interventions.contrasts import cost_at, sign_flip_p
-from hsae.interventions.effects import distances_from
+from hsae.interventions.effects import distances_from, loss_recovered
 from hsae.interventions.figures import Figures, Target, figures
 from hsae.interventions.measure import Measured, Outcome
-from hsae.pipeline.stages.interventions.arms import Arm
+from hsae.pipeline.stages.interventions.arms import REPLACEMENTS, Arm
 from hsae.pipeline.stages.interventions.scene import Scene
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ class Results:
         settings: its settings.
         scene: what was acted on.
         arms: the edits.
-        measured: what became of the images; the outcome of passing through the SAE comes first, then one per arm.
+        measured: what became of the images; the outcomes of `REPLACEMENTS` come first, then one per arm.
         synset_ids: the catalog's id of every node.
     """
 
@@ -39,13 +39,13 @@ class Results:
     synset_ids: Int64[np.ndarray, "n_nodes"]
 
     @property
-    def through(self) -> Outcome:
-        """The images through the SAE."""
-        return self.measured.after[0]
+    def replaced(self) -> dict[str, Outcome]:
+        """The images with all edited tokens replaced, by the names of `REPLACEMENTS`."""
+        return dict(zip(REPLACEMENTS, self.measured.after, strict=False))
 
     def of_arm(self, number: int) -> Outcome:
         """The images after an edit."""
-        return self.measured.after[number + 1]
+        return self.measured.after[len(REPLACEMENTS) + number]
 
 
 def readout_rows(results: Results) -> list[Row]:
@@ -53,9 +53,12 @@ def readout_rows(results: Results) -> list[Row]:
     measured = results.measured
     labels = measured.labels
     chance = float(np.bincount(labels).max() / len(labels))
+    replaced = results.replaced
     found = []
     for at, name in enumerate(results.settings.readouts):
-        before, through = measured.before.readings[at], results.through.readings[at]
+        before, through = measured.before.readings[at], replaced["through"].readings[at]
+        loss, of_through = before.cross_entropy, through.cross_entropy
+        of_mean, of_zero = (replaced[ablation].readings[at].cross_entropy for ablation in ("mean", "zero"))
         found.append(
             {
                 "readout": name,
@@ -64,7 +67,13 @@ def readout_rows(results: Results) -> list[Row]:
                 "chance": chance,
                 "log_odds": _mean(before.own_log_odds),
                 "log_odds_through_sae": _mean(through.own_log_odds),
-                "moved_through_sae": _over(float(results.through.moved.mean()), measured.spread),
+                "moved_through_sae": _over(float(replaced["through"].moved.mean()), measured.spread),
+                "cross_entropy": loss,
+                "cross_entropy_through_sae": of_through,
+                "cross_entropy_mean_ablated": of_mean,
+                "cross_entropy_zero_ablated": of_zero,
+                "loss_recovered_mean": loss_recovered(loss, of_through, of_mean),
+                "loss_recovered_zero": loss_recovered(loss, of_through, of_zero),
             }
         )
     return found

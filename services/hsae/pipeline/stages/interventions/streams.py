@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
@@ -17,7 +17,7 @@ from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.prepare import ListedImage
-from hsae.interventions.edits import TokenPlaces
+from hsae.interventions.edits import TokenPlaces, visited
 from hsae.interventions.passes import LaterBlocks
 from hsae.interventions.readouts import ReadRows
 from hsae.pipeline.kinds.interventions.intervene import InterveneRequest
@@ -45,6 +45,21 @@ class StreamBatch:
     final: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LastRows:
+    """Images that could be read, unedited.
+
+    Attributes:
+        images: their numbers in the listing.
+        x: the row of the last layer that readouts see of each.
+        mean: the mean of all rows that edits act on, in the layer that is edited.
+    """
+
+    images: Int64[np.ndarray, "n"]
+    x: Float32[np.ndarray, "n d_model"]
+    mean: Float64[np.ndarray, "d_model"]
+
+
 class NoBlocks:
     """What follows the last layer."""
 
@@ -67,6 +82,7 @@ class Streams:
         self._request = request
         self._context = context
         self._scene = scene
+        self._places = places
         self.layer, self.last = request.layer, request.model.n_layers - 1
         kept = tokens_kept(request.extraction.tokens, request.model, places, is_last=self.layer == self.last)
         wanted = request.intervene.start
@@ -106,13 +122,14 @@ class Streams:
         """The streams of images in the listing's order, a batch at a time; unreadable images are left out."""
         return self._stored(images) if self.from_stored else self._passed(images)
 
-    def last_rows(
-        self, images: Int64[np.ndarray, "n"]
-    ) -> tuple[Int64[np.ndarray, "m"], Float32[np.ndarray, "m d_model"]]:
-        """The images that could be read, and the row of the last layer that readouts see of each, unedited."""
+    def last_rows(self, images: Int64[np.ndarray, "n"]) -> LastRows:
+        """The rows of images, as many as could be read."""
         numbers, found = [], []
+        total, n_rows = torch.zeros((), dtype=torch.float64), 0
         with torch.no_grad():
             for batch in self.of(images):
+                here = visited(batch.stream, self._places).x
+                total, n_rows = total + here.double().sum(0).cpu(), n_rows + len(here)
                 stream = batch.final
                 if stream is None:
                     stream = batch.blocks.resume(batch.stream, self.layer, self.last)
@@ -121,7 +138,7 @@ class Streams:
                 self._context.check()
         if not numbers:
             raise UserError("no image that trains the readouts could be read: check the images")
-        return np.concatenate(numbers), np.concatenate(found)
+        return LastRows(np.concatenate(numbers), np.concatenate(found), (total / n_rows).numpy())
 
     def _stored(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
         wanted = self._scene.wanted(images)
