@@ -1,8 +1,9 @@
-"""The size of things: files, folders and functions stay small enough to be read at once."""
+"""Rules for all code: sizes that can be read at once, imports at the top, one word for one thing."""
 
 import ast
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
@@ -62,6 +63,38 @@ def test_no_function_takes_more_than_a_few_parameters():
                 functions[name] = max(n, functions.get(name, 0))
     too_many = _beyond(functions, _MAX_PARAMETERS)
     assert not too_many, f"functions of more than {_MAX_PARAMETERS} parameters:\n{too_many}"
+
+
+def _imports_in_functions(tree: ast.Module) -> Iterator[tuple[int, int]]:
+    """The first and the last line of every run of imports in a function."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for block in ast.walk(function):
+                for name in ("body", "orelse", "finalbody"):
+                    statements = getattr(block, name, None)
+                    for is_import, run in groupby(statements if isinstance(statements, list) else (), _is_import):
+                        first, *others = run
+                        if is_import:
+                            yield first.lineno, [first, *others][-1].end_lineno
+
+
+def _is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def test_an_import_in_a_function_says_why():
+    """In a comment above or beside it. That kinds of SAE import torch in their methods, `SaeVariant` says for all."""
+    silent = set()
+    for path in _files():
+        if "services/hsae/sae/variants/" not in _name(path):
+            text = path.read_text()
+            lines = text.splitlines()
+            for first, last in _imports_in_functions(ast.parse(text)):
+                if not lines[first - 2].strip().startswith("# ") and not any(
+                    "  # " in it for it in lines[first - 1 : last]
+                ):
+                    silent.add(f"{_name(path)}:{first}")
+    assert not silent, "say in a comment why this is not imported at the top:\n" + "\n".join(sorted(silent))
 
 
 def test_one_word_for_one_thing():
