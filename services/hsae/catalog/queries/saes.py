@@ -11,8 +11,6 @@ from hsae.catalog import ImportedSae
 from hsae.catalog.queries.conditions import Row
 from hsae.errors import UserError
 
-FIGURES = ("fvu", "cosine", "l0", "dead_share")
-"""What is measured on held-out and on training rows."""
 _SAES = """
     SELECT e.id, e.key, e.kind, e.expansion, e.n_latents, e.seed, e.n_steps, e.config, e.fvu, e.cosine, e.l0,
            e.holdout_dead_share, e.l0_quantiles, e.train_l0_quantiles, e.density_histogram, e.train_density_histogram,
