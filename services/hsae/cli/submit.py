@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
 
 _SCORING = ScoringConfig()
-_SAE = SaeConfig()
+_SAE = SaeConfig.defaults()
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
 
@@ -80,7 +80,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="An SAE of another program, analysed like our own: a name of `sae list`, or a folder, file or hub repository;"
     " may be given several times. Without --sae nothing is trained.",
 )
-@click.option("--expansion", type=int, help=f"Expansion factor n_latents / d_model.  [default: {_SAE.expansion}]")
+@click.option("--expansion", type=int, help=f"Expansion factor n_latents / d_model.  [default: {_SAE['expansion']}]")
 @kind_options
 @click.option("--steps", "n_steps", type=int, help="Training steps.  [default: from the number of rows]")
 @click.option("--batch-size", type=int, help="Rows per training step.  [default: from the number of rows]")
@@ -88,10 +88,10 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option(
     "--rows",
     type=click.Choice(["memory", "stream"]),
-    help=f"Whether a training holds all activations, or reads them while it trains.  [default: {_SAE.rows}]",
+    help=f"Whether a training holds all activations, or reads them while it trains.  [default: {_SAE['rows']}]",
 )
 @click.option(
-    "--seed", type=int, default=_SAE.seed, show_default=True, help="Seed of the SAE and of the augmented views."
+    "--seed", type=int, default=_SAE["seed"], show_default=True, help="Seed of the SAE and of the augmented views."
 )
 @click.option(
     "--seeds",
