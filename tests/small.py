@@ -10,10 +10,11 @@ from sqlalchemy import text
 from hsae.catalog import LIVE_STATES, Dataset, transaction
 from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.jobs import list_jobs
+from hsae.datasets import scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.extraction.config import ExtractionConfig
 from hsae.hierarchy.config import ScoringConfig
-from hsae.pipeline.inputs.register import register_dataset
+from hsae.pipeline.inputs.register import register_images
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue.notifier import Notifier
@@ -75,17 +76,18 @@ def small_request(dataset: str | None = "small", **changes: Any) -> SubmitReques
 
 
 WITH_MAPS = MapSettings(latents=4, images=2, methods=("chefer", "gradient"), batch_size=4)
-"""The settings of the one stage that runs only where it is asked for."""
+"""The settings of a stage that runs only where it is asked for."""
 
 
 def mapped_request(**changes: Any) -> SubmitRequest:
-    """The small request with a job of every kind."""
+    """The small request with maps."""
     return small_request(own={"map": WITH_MAPS}, **changes)
 
 
 def register(service, name: str, path: Path, tree: Path | None = None) -> tuple[Dataset, bool]:
     """Register the images at `path`, under WordNet or a custom tree."""
-    return register_dataset(name, path, _load_taxonomy(tree), service.sessions, service.store)
+    taxonomy = _load_taxonomy(tree)
+    return register_images(name, scan(path, taxonomy), taxonomy, service.sessions, service.store)
 
 
 def register_small(service, n_classes: int = 40) -> None:

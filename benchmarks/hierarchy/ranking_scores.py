@@ -163,7 +163,7 @@ def main() -> None:
         },
         size.n_repeats,
     )
-    everything, node_scores, ranking, alike, hierarchy, sampled, cosines, pairwise, products = seconds.values()
+    everything, node_scores, ranking, of_all, hierarchy, sampled, cosines, pairwise, products = seconds.values()
     sklearn = sampled / size.n_pairs_sampled * len(nodes.latent)
     # Half of the ordered pairs are enough; the similarities are computed once for all latents.
     all_rows = n_images / size.n_rows_sampled / 2
@@ -183,15 +183,15 @@ def main() -> None:
             at_most("hsae, every node score with z and p, LCH and coverage", node_scores, "s", 10.0),
             *(Row(f"hsae, everything, {share}/8 of the images", seconds, "s") for share, seconds in of_images.items()),
             Row("hsae, average precision and best F1 of the shortlist", ranking, "s"),
-            Row("hsae, monosemanticity of all latents", alike, "s"),
+            Row("hsae, monosemanticity of all latents", of_all, "s"),
             Row("hsae, latents' own hierarchy (co-firing of all pairs, edges, families)", hierarchy, "s"),
             at_most("peak memory of the process, input included", peak, "GiB", 4.0),
             Row("scikit-learn, average precision and best F1 of the shortlist (extrapolated)", sklearn, "s"),
             Row("scikit-learn (extrapolated) / hsae", sklearn / ranking, "x"),
             Row("torch, quadratic monosemanticity (extrapolated)", torch_pairwise, "s"),
-            at_least("quadratic in torch (extrapolated) / hsae", torch_pairwise / alike, "x", 1000.0),
+            at_least("quadratic in torch (extrapolated) / hsae", torch_pairwise / of_all, "x", 1000.0),
             Row("torch, quadratic as a matrix product (extrapolated)", torch_products, "s"),
-            Row("quadratic as a matrix product (extrapolated) / hsae", torch_products / alike, "x"),
+            Row("quadratic as a matrix product (extrapolated) / hsae", torch_products / of_all, "x"),
             at_most("largest difference from scikit-learn, sampled pairs", from_sklearn, "", TOLERANCE),
             at_most("largest difference from the quadratic definition, 2,000 images", from_quadratic, "", TOLERANCE),
         ],

@@ -91,7 +91,7 @@ def __getattr__(name: str) -> object:
 
         return version("hsae")
     if name in _PLACES:
-        from importlib import import_module
+        from importlib import import_module  # here: `import hsae` imports nothing at all
 
         value = getattr(import_module(_PLACES[name]), name)
         globals()[name] = value

@@ -189,7 +189,7 @@ def configure(settings: Settings, *, level: int = logging.INFO, file: Path | Non
 def adopt_transformers() -> None:
     """Make transformers, if it is loaded, log through our handlers instead of its own."""
     if "transformers" in sys.modules:
-        from transformers.utils import logging as library
+        from transformers.utils import logging as library  # here: only a job that has loaded it needs that
 
         library.disable_default_handler()
         library.enable_propagation()

@@ -13,7 +13,7 @@ CONFIGURES = re.compile(
     r"^\s*deb(-src)? |\bdeb \[|debootstrap|sources\.list).*?\w+://",
     re.IGNORECASE,
 )
-# Hosts that serve packages, mirrors and the official ones alike.
+# Hosts that serve packages, mirrors and the official ones.
 HOSTS = re.compile(
     r"deb\.debian\.org|(ftp|security|snapshot)\.[\w.]*debian\.org|(archive|security|ports)\.ubuntu\.com|"
     r"files\.pythonhosted\.org|pypi\.org/simple|pypi\.python\.org|registry\.(npmjs|yarnpkg)\.\w+|"

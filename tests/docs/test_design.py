@@ -19,11 +19,8 @@ _ENTRY = re.compile(r"^( *)(\S+)(?: {2,}\S.*)?$")
 
 def drawn_contracts() -> str:
     """The contracts, each with its layers from the top."""
-    contracts: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
-        "contracts"
-    ]
     lines: list[str] = []
-    for contract in contracts:
+    for contract in _contracts():
         lines.append(f"{contract['name']}" + (f" ({contract['containers'][0]})" if "containers" in contract else ""))
         if contract["type"] == "layers":
             lines += [f"    {layer.replace('hsae.', '')}" for layer in contract["layers"]]
@@ -69,3 +66,26 @@ def test_every_drawn_path_exists_and_every_package_is_drawn():
         for folder in (ROOT / top).rglob("__init__.py")
     }
     assert sorted(packages - drawn) == [], "draw these packages in docs/design.md"
+
+
+def _contracts() -> list[dict[str, Any]]:
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts: list[dict[str, Any]] = content["tool"]["importlinter"]["contracts"]
+    return contracts
+
+
+def test_what_imports_is_drawn_above_what_it_imports():
+    drawn = drawn_entries()
+    wrong = []
+    for contract in (contract for contract in _contracts() if contract["type"] == "layers"):
+        (container,) = contract.get("containers", [""])
+        above: list[str] = []
+        for layer in contract["layers"]:
+            modules = [f"{container}.{name.strip()}".strip(".") for name in layer.split("|")]
+            places = [f"services/{module.replace('.', '/')}{end}" for module in modules for end in ("/", ".py")]
+            here = [place for place in places if place in drawn]
+            wrong += [
+                f"{upper} stands below {place}" for place in here for upper in above if drawn[upper] > drawn[place]
+            ]
+            above += here
+    assert wrong == []

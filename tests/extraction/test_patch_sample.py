@@ -1,4 +1,4 @@
-"""Drawn patches: the same ones in every run, every patch alike."""
+"""Drawn patches: the same ones in every run, every patch as often."""
 
 import numpy as np
 import pytest

@@ -95,7 +95,7 @@ def test_other_embeddings_change_the_monosemanticity_alone(planted_case):
         name for name in own if not np.array_equal(own[name], other[name], equal_nan=own[name].dtype.kind == "f")
     ]
     assert changed == ["monosemanticity"]
-    # Planted latents fire on one node, and its images' neurons are alike.
+    # Planted latents fire on one node, and its images' neurons are similar.
     assert np.median(own["monosemanticity"]) > np.median(other["monosemanticity"]) + 0.1
 
 

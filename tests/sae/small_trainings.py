@@ -3,6 +3,7 @@
 import torch
 
 from hsae.sae.config import SaeConfig
+from hsae.sae.variants import VARIANTS
 
 CPU = torch.device("cpu")
 _SMALL = {"expansion": 4, "n_steps": 60, "batch_size": 32, "dead_after_steps": 2, "learning_rate": 1e-2}
@@ -22,6 +23,12 @@ KINDS = {
     "matryoshka": SaeConfig(kind="matryoshka", k=2, groups="1/4,1/2,1", **_SMALL),
     "matryoshka_topk": SaeConfig(kind="matryoshka_topk", ks="1,2,4", weighting="reverse", **_SMALL),
     "matching_pursuit": SaeConfig(kind="matching_pursuit", k=2, **_SMALL),
+}
+# A kind that is not named above, with its own defaults; the dictionary is too small for that of k.
+KINDS |= {
+    kind: SaeConfig(kind=kind, **({"k": 2} if "k" in variant.settings() else {}), **_SMALL)
+    for kind, variant in VARIANTS.items()
+    if kind not in {config.kind for config in KINDS.values()}
 }
 N_STEPS = 40
 # The L1 penalty rises until step 20, the learning rate falls from step 32 on.

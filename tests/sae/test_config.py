@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, n_latents_of
 from hsae.sae.schedule import resolve_dead_after_steps, resolve_schedule
-from hsae.sae.variants import own_settings
+from hsae.sae.variants import VARIANTS, own_settings
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from hsae.sae.variants import own_settings
         ({"learning_rate": 0.0}, "learning_rate 0.0 is out of range: choose more than 0 and at most 1"),
         ({"holdout_share": 0.95}, "holdout_share 0.95 is out of range: choose 0..0.9"),
         ({"seed": -1}, "seed -1 is out of range"),
-        ({"kind": "dense"}, "kind 'dense' is not valid: input should be 'archetypal', 'batch_topk', 'frozen', "),
+        ({"kind": "dense"}, f"kind 'dense' is not valid: input should be {', '.join(map(repr, [*VARIANTS][:-1]))} or "),
         ({"expansion": "many"}, "expansion 'many' is not valid"),
         ({"l1_coefficient": float("nan")}, "l1_coefficient nan is not valid"),
-        ({"l1": 3.0}, "l1 is no setting of an SAE: choose from kind, expansion, bandwidth, "),
+        ({"l1": 3.0}, f"l1 is no setting of an SAE: choose from kind, expansion, {next(iter(own_settings()))}, "),
         ({"kind": "topk", "l1_coefficient": 0.5}, "l1_coefficient does not apply to a topk SAE"),
         ({"kind": "relu", "k": 16}, "k does not apply to a relu SAE"),
         ({"kind": "topk", "target_l0": 16}, "target_l0 does not apply to a topk SAE"),

@@ -11,7 +11,7 @@ import pytest
 import redis
 from minio import Minio
 from sqlalchemy import inspect, make_url, text
-from tests.small import bare_scoring, link_classes, register_small, small_request, wait_until_done
+from tests.small import bare_scoring, link_classes, register, register_small, small_request, wait_until_done
 from tests.waiting import wait_for
 
 from hsae.catalog import transaction
@@ -76,10 +76,7 @@ def studied(make_service):
     # A data set whose images have changed since: its extraction fails, and the failure is recorded.
     folder = service.folder / "changed"
     link_classes(folder, 2)
-    from hsae.pipeline.inputs.register import register_dataset
-    from hsae.taxonomy import load_taxonomy
-
-    register_dataset("changed", folder / "images", load_taxonomy(), service.sessions, service.store)
+    register(service, "changed", folder / "images")
     for link in list((folder / "images").iterdir()):
         link.unlink()
     failing = submit(small_request("changed", layers=(1,), saes=saes), service.settings, service.sessions)

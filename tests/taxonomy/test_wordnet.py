@@ -43,7 +43,7 @@ def test_other_ways_to_write_a_synset(wordnet, label, name):
 
 @pytest.mark.slow  # a test of the shipped files, which do not change
 def test_every_noun_ends_at_entity():
-    """One root: 82,115 synsets hang under entity.n.01, each reached through hyponyms and hypernyms alike."""
+    """One root: 82,115 synsets hang under entity.n.01, each reached through hyponyms and hypernyms."""
     wordnet = load_taxonomy()  # its caches grow to all of WordNet, so not the one that the tests share
     entity = wordnet.resolve("entity.n.01").id
     assert wordnet.hypernyms(entity) == ()

@@ -159,7 +159,7 @@ def _reconcile() -> None:
     while True:
         try:
             for job_id in reconcile(settings, who):
-                log.info("job %d is ready: rang for it", job_id)
+                log.info("job %d is ready: a message was sent", job_id)
         except HsaeError as error:
             log.warning("reconciler: %s", error)
         except Exception:

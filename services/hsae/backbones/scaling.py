@@ -47,7 +47,7 @@ class Scaling:
 
 def pil_scaling(processor: Any) -> Scaling | None:
     """The resizing of a processor; None if it does not resize, or resizes in its own way."""
-    from transformers.image_processing_backends import PilBackend
+    from transformers.image_processing_backends import PilBackend  # here, because the import takes seconds
 
     kind = type(processor)
     own = ("preprocess", "_preprocess_image_like_inputs", "_preprocess", "process_image", "convert_to_rgb", "resize")

@@ -55,7 +55,9 @@ class _Group(LazyGroup):
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise click.ClickException(f"what is to be written finds no room ({error.strerror})") from error
+            raise click.ClickException(
+                f"the output cannot be written ({error.strerror}): free some space, or write it elsewhere"
+            ) from error
 
 
 @click.group(

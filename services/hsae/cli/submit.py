@@ -30,6 +30,8 @@ from hsae.text.config import WORDNET, NameSettings
 if TYPE_CHECKING:
     from hsae.pipeline.planning.requests import SubmitRequest
 
+_SCORING = ScoringConfig()
+_SAE = SaeConfig.defaults()
 _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
 
@@ -78,7 +80,7 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="An SAE of another program, analysed like our own: a name of `sae list`, or a folder, file or hub repository;"
     " may be given several times. Without --sae nothing is trained.",
 )
-@click.option("--expansion", type=int, help="Expansion factor n_latents / d_model.  [default: 8]")
+@click.option("--expansion", type=int, help=f"Expansion factor n_latents / d_model.  [default: {_SAE['expansion']}]")
 @kind_options
 @click.option("--steps", "n_steps", type=int, help="Training steps.  [default: from the number of rows]")
 @click.option("--batch-size", type=int, help="Rows per training step.  [default: from the number of rows]")
@@ -86,9 +88,11 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 @click.option(
     "--rows",
     type=click.Choice(["memory", "stream"]),
-    help="Whether a training holds all activations, or reads them while it trains.  [default: memory]",
+    help=f"Whether a training holds all activations, or reads them while it trains.  [default: {_SAE['rows']}]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the SAE and of the augmented views.")
+@click.option(
+    "--seed", type=int, default=_SAE["seed"], show_default=True, help="Seed of the SAE and of the augmented views."
+)
 @click.option(
     "--seeds",
     type=click.IntRange(1, 100),
@@ -97,10 +101,16 @@ _BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
     help="SAEs per configuration, with --seed, the next seed, and so on: for intervals over seeds, and the stability"
     " of latents.",
 )
-@click.option("--threshold", type=float, default=0.0, show_default=True, help="A latent fires above this activation.")
+@click.option(
+    "--threshold",
+    type=float,
+    default=_SCORING.threshold,
+    show_default=True,
+    help="A latent fires above this activation.",
+)
 @click.option(
     "--embeddings",
-    default="last",
+    default=_SCORING.embeddings,
     show_default=True,
     help="What monosemanticity compares images by: class token of the last layer (last), the analysed layer (own), or"
     " an activation set of the scored images (its number or key).",

@@ -92,6 +92,7 @@ class Postgres(Server):
             with self._connect(_ADMIN, _ADMIN, self.credentials.postgres_admin_password):
                 return
         except psycopg.OperationalError as error:
+            # SQLAlchemy comes with it: the stack's commands do without while all is well.
             from hsae.catalog.server.session import driver_reason
 
             raise NotAnsweringError(driver_reason(error)) from error

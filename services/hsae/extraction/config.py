@@ -16,6 +16,8 @@ from hsae.settings import Settings
 StoredDtype = Literal["float32", "bfloat16"]
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
 """What a user may ask for: a precision, or auto; see `chosen_precision`."""
+PATCH_SHARD_IMAGES = 64
+"""Images per shard by default where all patches are stored: an image has hundreds, and a shard keeps its size."""
 # Added later, and therefore left out at their default: the keys of earlier activations stay.
 _LEFT_OUT = ("precision", "part_images", "hook", "patches_per_image")
 
@@ -111,7 +113,6 @@ def complete_extraction(given: Mapping[str, Any], settings: Settings) -> Extract
     Raises:
         pydantic.ValidationError: for values that cannot be.
     """
-    # An image has hundreds of patch tokens, so fewer images make a shard of the same size.
     all_patches = given.get("tokens") == "patches" and not given.get("patches_per_image")
-    shard_images = 64 if all_patches else ExtractionConfig.model_fields["shard_images"].default
+    shard_images = PATCH_SHARD_IMAGES if all_patches else ExtractionConfig.model_fields["shard_images"].default
     return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": settings.max_image_pixels, **given})

@@ -7,6 +7,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from hsae.errors import ServiceError, UserError
 from hsae.store.connection import CONNECT_TIMEOUT_SECONDS
+from hsae.store.keys import DATASETS, TAXONOMIES, artifact_of
 
 # All that the client raises except for bugs of hsae (OSError: a broken CA file).
 CLIENT_ERRORS = (MinioException, http.HTTPError, ParseError, OSError)
@@ -65,7 +66,7 @@ class ObjectCorruptError(UserError):
 
 
 def _remedy(key: str) -> str:
-    if key.startswith(("datasets/", "taxonomies/")):
+    if artifact_of(key)[0] in {DATASETS, TAXONOMIES}:
         return "run `hsae-admin dataset add` again as before, which stores it anew"
     return "submit again to make it anew"
 

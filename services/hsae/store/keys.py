@@ -5,6 +5,8 @@ late writer (a worker that lost its lease, a machine that rounds differently) ca
 Without a checksum a key function gives the name to put under; `ObjectStore.put` fills the checksum in.
 """
 
+import re
+
 DATASETS = "datasets"
 ACTIVATIONS = "activations"
 SAES = "saes"
@@ -18,6 +20,14 @@ DOCTOR = "doctor"
 
 CHECKSUM = "{sha256}"
 _CHECKSUM_DIGITS = 16
+NOT_OF_ARTIFACTS = {
+    DATASETS: re.compile(r"datasets/[0-9a-f]{64}/listing-[0-9a-f]{16}\.parquet"),
+    TAXONOMIES: re.compile(r"taxonomies/[0-9a-f]{64}\.json"),
+    IMPORTS: re.compile(r"imports/[0-9a-f]{64}/sae-[0-9a-f]{16}\.safetensors"),
+    LOGS: re.compile(r"logs/[0-9]{1,18}/.+"),
+    DOCTOR: re.compile(r"doctor/[0-9a-f]{16}"),
+}
+"""The folders of objects that belong to no artifact, with the keys that objects have there; no others are hsae's."""
 
 
 def fill_checksum(key: str, sha256: str) -> str:
@@ -34,6 +44,12 @@ def artifact_of(object_key: str) -> tuple[str, str]:
     """The folder and the artifact's key in the key of one of its objects: `activations`, `<key>`."""
     folder, _, rest = object_key.partition("/")
     return folder, rest.partition("/")[0]
+
+
+def is_of_hsae(folder: str, object_key: str) -> bool:
+    """Whether an object of one of hsae's folders has a key that hsae gives."""
+    pattern = NOT_OF_ARTIFACTS.get(folder) or re.compile(rf"{folder}/[0-9a-f]{{64}}/.+")
+    return pattern.fullmatch(object_key) is not None
 
 
 def manifest_key(activations: str, sha256: str = CHECKSUM) -> str:
@@ -106,9 +122,20 @@ def listing_key(fingerprint: str, sha256: str) -> str:
     return fill_checksum(artifact_prefix(DATASETS, fingerprint) + f"listing-{CHECKSUM}.parquet", sha256)
 
 
+def listing_of(object_key: str) -> tuple[str, str]:
+    """The inverse of `listing_key`: the data set's fingerprint, and the start of the listing's checksum."""
+    _, fingerprint, name = object_key.split("/")
+    return fingerprint, name.removeprefix("listing-").removesuffix(".parquet")
+
+
 def taxonomy_key(key: str) -> str:
     """Object key of an induced taxonomy."""
     return f"{TAXONOMIES}/{key}.json"
+
+
+def taxonomy_of(object_key: str) -> str:
+    """The inverse of `taxonomy_key`."""
+    return object_key.removeprefix(f"{TAXONOMIES}/").removesuffix(".json")
 
 
 def doctor_key(name: str) -> str:

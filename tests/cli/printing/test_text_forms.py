@@ -225,11 +225,11 @@ def test_latents_that_say_the_same_share_a_row(admin, entered):
     every = json.loads(admin(service, "results", "latents", "--limit", 100000, "--json").stdout)
     said = ("analysis_id", "synset", "f1", "f1_baseline", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall",
             "auroc", "coherence_excess", "lch", "lch_excess", "n_fire")  # fmt: skip
-    alike: dict[tuple, list[int]] = {}
+    equal: dict[tuple, list[int]] = {}
     for row in every:
-        alike.setdefault(tuple(row[name] for name in said), []).append(row["latent"])
-    assert len(alike) < len(every)
-    expected = [f"{group[0]} +{len(group) - 1}" if len(group) > 1 else str(group[0]) for group in alike.values()]
+        equal.setdefault(tuple(row[name] for name in said), []).append(row["latent"])
+    assert len(equal) < len(every)
+    expected = [f"{group[0]} +{len(group) - 1}" if len(group) > 1 else str(group[0]) for group in equal.values()]
     assert latents_of(admin(service, "results", "latents", "--limit", 100000).stdout) == expected
     for limit in (1, 2, 7, len(expected) - 1):  # rows, whatever they stand for
         printed = admin(service, "results", "latents", "--limit", limit).stdout

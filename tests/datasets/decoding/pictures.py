@@ -10,7 +10,7 @@ from PIL import Image
 from hsae.datasets import open_image
 
 MAX_PIXELS = 1_000_000
-# Blocks of 8 pixels survive JPEG; red, green / blue, white / black, grey: no two orientations look alike.
+# Blocks of 8 pixels survive JPEG; red, green / blue, white / black, grey: no two orientations look the same.
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]], [[0, 0, 0], [128, 128, 128]]], np.uint8)
 PICTURE = COLOURS.repeat(16, axis=0).repeat(16, axis=1)
 

@@ -150,4 +150,4 @@ def test_what_rises_with_depth(measured):
     assert late["f1_node_share"] > early["f1_node_share"] - 0.01
     assert late["dead_share"] < early["dead_share"] - 0.12
     cosine = {block: measured[block]["input"]["mean_cosine"] for block in measured}
-    assert cosine["3"] == max(cosine.values()), "class tokens are most alike in the first block"
+    assert cosine["3"] == max(cosine.values()), "class tokens are most similar in the first block"

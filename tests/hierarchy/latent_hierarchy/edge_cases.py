@@ -34,7 +34,7 @@ def hierarchy(ranked, taxonomy, best, f1, *, monosemanticity, scored=None, **opt
 
 
 def nested_activations(rng):
-    """Latents that fire where one before them does, on a few images strongly; some dead or alike, three in a circle."""
+    """Latents that fire where one before them does, on a few images strongly; some dead or equal, three in a circle."""
     n_images, n_latents = int(rng.integers(3, 30)), int(rng.integers(1, 11))
     fires = np.zeros((n_images, n_latents), np.bool_)
     strength = rng.choice([0.5, 1.0, 2.0, 40.0], size=fires.shape)

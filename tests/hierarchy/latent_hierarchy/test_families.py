@@ -1,4 +1,4 @@
-"""Families: refinement, correlation and how alike siblings are, beside random clusters of the same densities."""
+"""Families: refinement, correlation and how similar siblings are, beside random clusters of the same densities."""
 
 import math
 from collections import defaultdict
@@ -122,7 +122,7 @@ def test_families_equal_loops_over_the_images(random_taxonomy, seed, width, thre
             mean = drawn.mean() if len(drawn) else math.nan
             assert found[f"random_similarity_{name}"] == pytest.approx(mean, abs=1e-6, nan_ok=True)
             if len(drawn):
-                # Clusters that are as alike on paper differ in the last digit here.
+                # Clusters that are as similar on paper differ in the last digit here.
                 least, greatest = ((drawn >= similarity + 1e-6 * sign).mean() for sign in (1, -1))
                 assert least <= found[f"random_share_{name}"] <= greatest
 
@@ -175,7 +175,7 @@ def test_random_clusters_depend_on_the_seed_and_the_densities_alone(make_taxonom
 
 
 def test_siblings_are_compared_with_latents_that_fire_as_often(make_taxonomy):
-    """Two rare siblings among rare latents that all write the same way: alike, and no more than chance gives."""
+    """Two rare siblings among rare latents that all write the same way: similar, and no more than chance gives."""
     taxonomy = make_taxonomy([("a", "r"), ("b", "r")], ["a", "b"])
     node = {synset.id: place for place, synset in enumerate(taxonomy.synsets)}
     best = np.zeros(3, np.int32)

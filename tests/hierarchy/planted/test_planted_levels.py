@@ -88,9 +88,9 @@ def exemplars(case, seed):
     x -= x.mean(axis=0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     trains = np.arange(len(x)) % 3 == 0
-    likeness = x[~trains] @ x[trains].T
-    cut = np.quantile(likeness, 0.9, axis=0)
-    return np.maximum(likeness - cut, 0).astype(np.float32), case.labels[~trains]
+    products = x[~trains] @ x[trains].T
+    cut = np.quantile(products, 0.9, axis=0)
+    return np.maximum(products - cut, 0).astype(np.float32), case.labels[~trains]
 
 
 @pytest.mark.slow

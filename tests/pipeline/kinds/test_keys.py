@@ -1,5 +1,7 @@
 """What decides whether two artifacts are the same."""
 
+from typing import Any
+
 import pytest
 from tests.pipeline.in_process import TINY_SAE
 
@@ -14,6 +16,8 @@ from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.scored_apart import ScoredApart
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.sae.config import SaeConfig
+from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
+from hsae.sae.variants.variant import OwnSetting
 from hsae.split_config import NamedGroups, ScoreSplit, SplitConfig
 
 DATASET = DatasetRef(id=1, name="a", root="/a", fingerprint="f" * 64, listing_sha256="a" * 64, taxonomy_key="b" * 64)
@@ -62,10 +66,21 @@ OTHER_SAE = {
     "part_rows": 5,
 }  # fmt: skip
 KIND_WITH = {
-    "k": "topk", "min_cosine": "soft_frozen", "n_points": "archetypal", "delta": "archetypal",
-    "l0_coefficient": "jumprelu", "l0_warmup_share": "jumprelu", "penalty": "jumprelu", "bandwidth": "jumprelu",
-    "groups": "matryoshka", "ks": "matryoshka_topk", "weighting": "matryoshka_topk",
-}  # fmt: skip
+    name: next(kind for kind, variant in VARIANTS.items() if name in variant.settings())
+    for name in own_settings().keys() - VARIANTS[DEFAULT_KIND].settings().keys()
+}
+
+
+def another(setting: OwnSetting) -> Any:
+    """A value that is not the default; a setting that is a text needs a line in `OTHER_SAE`."""
+    if setting.choices:
+        return next(choice for choice in setting.choices if choice != setting.default)
+    if setting.type is float:
+        return setting.default / 2 if setting.default else 0.5
+    return (setting.default or 0) + 1
+
+
+OTHER_SAE = {name: another(own) for name, own in own_settings().items() if name not in OTHER_SAE} | OTHER_SAE
 
 
 @pytest.mark.parametrize(
@@ -85,6 +100,10 @@ def test_every_field_is_part_of_the_key(spec, config, others):
         assert value != defaults[field]
         base = {"kind": KIND_WITH[field]} if field in KIND_WITH else {}  # a setting of other kinds than the default
         base |= {"rows": "stream"} if field == "window_shards" else {}
+        if base:
+            assert _keys(spec, **{name: config(**{**base, field: value})}) != _keys(spec, **{name: config(**base)}), (
+                field
+            )
         keys = _keys(spec, **{name: config(**{**base, field: value})})
         assert keys not in seen, field
         seen.add(keys)

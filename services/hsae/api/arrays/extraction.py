@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from hsae.api.arrays.device import chosen_device
-from hsae.api.arrays.images import ImageLike, image_activations
+from hsae.api.arrays.images import BATCH_SIZE, ImageLike, image_activations
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import describe, inspect_backbone
@@ -112,7 +112,7 @@ def extract(
     check_tokens(spec, tokens, hook=hook)
     backbone = Backbone.load(spec, layers=wanted, device=chosen_device(computing.get("device", "auto")), hook=hook)
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
-    for batch in image_activations(backbone, images, tokens, batch_size=computing.get("batch_size", 32)):
+    for batch in image_activations(backbone, images, tokens, batch_size=computing.get("batch_size", BATCH_SIZE)):
         for layer, values in batch.items():
             found[layer].append(values.numpy() if tokens in ("patches", "registers") else values[:, 0].numpy())
     return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted}, hook)

@@ -21,7 +21,10 @@ from hsae.extraction.config import ExtractionConfig
 
 ImageLike = str | Path | PIL.Image.Image | np.ndarray
 """The path of an image file, a Pillow image, or uint8[height, width, 3] or uint8[height, width]."""
-MAX_PIXELS = ExtractionConfig().max_image_pixels
+_DEFAULTS = ExtractionConfig()
+BATCH_SIZE = _DEFAULTS.batch_size
+"""Images per forward pass, unless another number is given."""
+MAX_PIXELS = _DEFAULTS.max_image_pixels
 """Larger images are refused, as the pipeline does unless it is told otherwise."""
 
 
@@ -30,7 +33,7 @@ def image_activations(
     images: Sequence[ImageLike],
     tokens: Tokens,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     dtype: torch.dtype = torch.float32,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[dict[int, Float[Tensor, "batch n_tokens d_model"]]]:

@@ -33,7 +33,7 @@ _VISUAL = "visual."
 
 def find(rest: str, *, revision: str | None, cache_dir: Path | None, weights: bool, fetch: bool) -> LibraryFiles:
     """The files of a model; arguments and errors as in `timm_models.find`."""
-    import open_clip
+    import open_clip  # here, because it is optional
 
     folder = Path(rest).expanduser()
     architecture, _, pretrained = rest.partition("/")
@@ -74,7 +74,7 @@ def _tagged(
     weights: bool,
     fetch: bool,
 ) -> LibraryFiles:
-    import open_clip
+    import open_clip  # here, because it is optional
 
     given = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     name = f"open_clip:{architecture}" + (f"/{tag}" if tag else "")
@@ -111,7 +111,7 @@ def build(files: LibraryFiles) -> nn.Module:
     Raises:
         UserError: the configuration gives no tower.
     """
-    from open_clip.model import _build_vision_tower
+    from open_clip.model import _build_vision_tower  # here, because it is optional
 
     config = files.config.get("model_cfg")
     if not isinstance(config, Mapping) or not isinstance(config.get("vision_cfg"), Mapping):
@@ -130,7 +130,7 @@ def load(files: LibraryFiles) -> nn.Module:
     Raises:
         UserError: they are damaged, incomplete or of another model.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # here: who describes a model needs no weights
 
     model = build(files)
     found: dict[str, Tensor] = {}

@@ -134,7 +134,7 @@ def tokens(model: nn.Module) -> HookShape:
 
 def _registered(named: str) -> dict[str, Any]:
     """The configuration that timm itself has of an architecture, with or without the tag of some weights."""
-    import timm
+    import timm  # here, because it is optional
 
     architecture = named.partition(".")[0]
     found = timm.get_pretrained_cfg(named) if timm.is_model(architecture) else None
@@ -155,7 +155,7 @@ def _pretrained(files: LibraryFiles) -> dict[str, Any]:
 
 
 def _create(files: LibraryFiles, weights: Path | None) -> nn.Module:
-    import timm
+    import timm  # here, because it is optional
     from timm.models import PretrainedCfg
 
     architecture = files.config.get("architecture")

@@ -34,12 +34,10 @@ def map_rows(
                y.name AS label, l.label_f1_adjusted, d.root, m.preprocessing
         FROM latent_map v
         JOIN map_set s ON s.id = v.map_set_id
-        JOIN analysis a ON a.id = s.analysis_id
-        JOIN dataset d ON d.id = a.dataset_id
-        JOIN sae e ON e.id = a.sae_id
-        JOIN activation_set t ON t.id = e.activation_set_id
-        JOIN model m ON m.id = t.model_id
-        LEFT JOIN latent l ON l.analysis_id = a.id AND l.basis = 'sae' AND l.latent = v.latent
+        JOIN analysis_input i ON i.analysis_id = s.analysis_id
+        JOIN dataset d ON d.id = i.dataset_id
+        JOIN model m ON m.id = i.model_id
+        LEFT JOIN latent l ON l.analysis_id = i.analysis_id AND l.basis = 'sae' AND l.latent = v.latent
         LEFT JOIN synset y ON y.id = l.label_synset_id
         WHERE s.analysis_id = :analysis
               AND (CAST(:latents AS integer[]) IS NULL OR v.latent = ANY(:latents))

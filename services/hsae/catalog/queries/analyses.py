@@ -46,9 +46,9 @@ def extraction_of(session: Session, analysis: int) -> tuple[Row, int]:
         UserError: there is no such analysis.
     """
     query = """
-        SELECT j.request, t.layer FROM analysis a JOIN sae e ON e.id = a.sae_id
-        JOIN activation_set t ON t.id = e.activation_set_id JOIN job j ON j.id = t.job_id
-        WHERE a.id = :id
+        SELECT j.request, i.layer FROM analysis_input i
+        JOIN activation_set s ON s.id = i.activation_set_id JOIN job j ON j.id = s.job_id
+        WHERE i.analysis_id = :id
     """
     found = session.execute(text(query), {"id": analysis}).one_or_none()
     if found is None:

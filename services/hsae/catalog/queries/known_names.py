@@ -55,7 +55,7 @@ def require_nodes(session: Session, dataset_id: int, names: Sequence[str]) -> No
             query = "SELECT name FROM dataset WHERE id = :dataset"
             dataset = session.execute(text(query), {"dataset": dataset_id}).scalar_one()
             problems.append(
-                f"{dataset} has no class at or under {name}: `hsae-admin taxonomy show {name}` shows its kin"
+                f"{dataset} has no class at or under {name}: `hsae-admin taxonomy show {name}` shows those around it"
             )
     if problems:
         raise UserError("; ".join(problems))

@@ -11,8 +11,6 @@ from hsae.catalog import ImportedSae
 from hsae.catalog.queries.conditions import Row
 from hsae.errors import UserError
 
-FIGURES = ("fvu", "cosine", "l0", "dead_share")
-"""What is measured on held-out and on training rows."""
 _RECOVERED = (
     "loss_recovered_mean", "loss_recovered_zero", "cross_entropy", "cross_entropy_through_sae",
     "cross_entropy_mean_ablated", "cross_entropy_zero_ablated",

@@ -10,7 +10,6 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 Json = dict[str, Any]
 
 Identity64 = Annotated[int, mapped_column(BigInteger, primary_key=True, autoincrement=True)]
-Timestamp = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[
     datetime,
     mapped_column(DateTime(timezone=True), server_default=func.now(), comment="when the row was made"),

@@ -5,24 +5,24 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import Tokens
-from hsae.extraction.config import ComputeDtype, StoredDtype
+from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, ExtractionConfig, StoredDtype
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+_DEFAULTS = ExtractionConfig()
 _OPTIONS = (
     click.option(
         "--tokens",
         type=click.Choice(get_args(Tokens)),
-        default="cls",
+        default=_DEFAULTS.tokens,
         show_default=True,
         help="Which activations of an image: class token, register tokens, every patch token, or the mean of the patch"
         " tokens.",
     ),
     click.option(
         "--hook",
-        default=RESIDUAL,
+        default=_DEFAULTS.hook,
         show_default=True,
         metavar="NAME|PATH",
         help="Where in the model: residual (the stream after a block), attention or mlp (what they add to it),"
@@ -32,7 +32,7 @@ _OPTIONS = (
     click.option(
         "--patches-per-image",
         type=click.IntRange(min=0),
-        default=0,
+        default=_DEFAULTS.patches_per_image,
         show_default=True,
         metavar="N",
         help="With --tokens patches: how many are drawn of every image by --seed; 0: all.",
@@ -40,14 +40,14 @@ _OPTIONS = (
     click.option(
         "--dtype",
         type=click.Choice(get_args(StoredDtype)),
-        default="float32",
+        default=_DEFAULTS.dtype,
         show_default=True,
         help="Stored type of the activations.",
     ),
     click.option(
         "--compute-dtype",
         type=click.Choice(get_args(ComputeDtype)),
-        default="float32",
+        default=_DEFAULTS.precision,
         show_default=True,
         help="Of the backbone's products; tf32 and bfloat16 are faster and round. auto: bfloat16 where --dtype is, or"
         " where this machine's processor has instructions for it, else float32.",
@@ -55,16 +55,21 @@ _OPTIONS = (
     click.option(
         "--part-images",
         type=click.IntRange(min=1),
-        help="Images that go through the backbone at once, for GPUs with little memory.  [default: 32, a batch]",
+        help="Images that go through the backbone at once, for GPUs with little memory."
+        f"  [default: {_DEFAULTS.batch_size}, a batch]",
     ),
     click.option(
         "--views",
         type=int,
-        default=1,
+        default=_DEFAULTS.n_views,
         show_default=True,
         help="1 + augmented views per image, used as further training rows only.",
     ),
-    click.option("--shard-images", type=click.IntRange(min=1), help="Images per shard.  [default: 1024; patches: 64]"),
+    click.option(
+        "--shard-images",
+        type=click.IntRange(min=1),
+        help=f"Images per shard.  [default: {_DEFAULTS.shard_images}; patches: {PATCH_SHARD_IMAGES}]",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ import click
 from hsae.catalog import QUEUES
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.errors import UserError
+from hsae.pipeline.kinds.registry import stages
 
 
 def worker_command(
@@ -21,6 +22,10 @@ def worker_command(
         *(() if name is None else ("--hostname", f"{name}@%h")),
         "--loglevel", log_level, "--without-mingle", "--without-gossip", *further,
     ]  # fmt: skip
+
+
+def _kinds_of(queue: str) -> str:
+    return ", ".join(stage.kind for stage in stages() if stage.queue == queue)
 
 
 def gpu_environment(gpu: int) -> dict[str, str]:
@@ -48,7 +53,7 @@ def gpu_environment(gpu: int) -> dict[str, str]:
     type=click.Choice(QUEUES),
     multiple=True,
     default=QUEUES,
-    help="gpu (extract, train, map, big analyses) or cpu (probe, analyze, compare); may be given several times."
+    help=f"gpu ({_kinds_of('gpu')}, big analyses) or cpu ({_kinds_of('cpu')}); may be given several times."
     "  [default: both]",
 )
 @click.option("--gpu", type=click.IntRange(min=0), help="Use this GPU and no other; start one worker per GPU.")

@@ -54,7 +54,7 @@ def study_page(request: Request) -> Response:
     """The layers of one study, each beside its nulls, and whether structure rises with depth."""
     number = request.path_params["study"]
     if number > MAX_ID:
-        raise UnknownError("There is no study of that number.")
+        raise UnknownError(f"There is no study {number}.")
     with sources_of(request).reading() as session:
         scope = study_scope(session, number)
         study = show_study(session, number)

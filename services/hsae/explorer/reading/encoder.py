@@ -158,6 +158,7 @@ class Encoder:
         return self._backbone[1]
 
     def _load_sae(self, wanted: Wanted) -> Any:
+        # As torch, which comes with them.
         from hsae.sae.config import SaeConfig
         from hsae.sae.model import SparseAutoencoder
         from hsae.store.keys import weights_key

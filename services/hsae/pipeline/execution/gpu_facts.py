@@ -96,6 +96,7 @@ def _try_triton(device: torch.device) -> None:
         ImportError: Triton is not installed.
         ArithmeticError: the sums are wrong.
     """
+    # Triton comes with it, which not every machine has.
     from hsae.sae.kernels.triton_products import gather_sums
 
     table = torch.arange(8.0, device=device).view(4, 2)

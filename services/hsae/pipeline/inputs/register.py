@@ -1,9 +1,8 @@
-"""Registers a data set: scans it, stores its listing and its part of the taxonomy, enters both in the catalog."""
+"""Registers a data set: stores its listing and its part of the taxonomy, enters both in the catalog."""
 
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from hsae.catalog import (
     transaction,
 )
 from hsae.catalog.server.locks import DATASET_LOCK, take_lock
-from hsae.datasets import ImageDataset, scan
+from hsae.datasets import ImageDataset
 from hsae.hierarchy.statistics.label_sets import classes_of, label_sets
 from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
 from hsae.pipeline.inputs.labels import listed_labels
@@ -32,24 +31,6 @@ from hsae.store.objects import ObjectStore
 from hsae.taxonomy import InducedTaxonomy, Taxonomy, induce
 
 _ROWS_PER_INSERT = 5000
-
-
-def register_dataset(
-    name: str,
-    location: str | Path,
-    taxonomy: Taxonomy,
-    sessions: sessionmaker[Session],
-    store: ObjectStore,
-    *,
-    mapping: Path | None = None,
-) -> tuple[Dataset, bool]:
-    """Register the images at a path or URI under `name`; returns the row and whether it is new.
-
-    Raises:
-        UserError: for images or labels that cannot be used, or a name that is taken by other images.
-    """
-    check_name(name)  # before all images are read
-    return register_images(name, scan(location, taxonomy, mapping=mapping), taxonomy, sessions, store)
 
 
 def register_images(

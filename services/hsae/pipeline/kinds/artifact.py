@@ -4,15 +4,24 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session
 
-from hsae.catalog import Analysis, Job, MapSet, NameSet
+from hsae.catalog import Job
 from hsae.split_config import SplitConfig
 
-_Row = TypeVar("_Row", Analysis, MapSet, NameSet)
+
+class _ArtifactRow(Protocol):
+    """A row of a table that has one for each artifact of a kind."""
+
+    id: Mapped[int]
+    key: Mapped[str]
+    job_id: Mapped[int]
+
+
+_Row = TypeVar("_Row", bound=_ArtifactRow)
 
 
 def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ _registered: dict[str, Stage[Any]] = {}
 
 def stages() -> tuple[Stage[Any], ...]:
     """All kinds of jobs, each after those that it needs."""
-    found = {**_of_this_room(), **_registered}
+    found = {**_of_this_package(), **_registered}
     order = TopologicalSorter({kind: found[kind].after for kind in sorted(found)}).static_order()
     return tuple(found[kind] for kind in order)
 
@@ -29,7 +29,7 @@ def stage_of(kind: str) -> Stage[Any]:
     Raises:
         KeyError: there is no such kind.
     """
-    return _registered[kind] if kind in _registered else _of_this_room()[kind]
+    return _registered[kind] if kind in _registered else _of_this_package()[kind]
 
 
 def own_settings() -> dict[str, type[FrozenModel]]:
@@ -39,7 +39,7 @@ def own_settings() -> dict[str, type[FrozenModel]]:
 
 def stage_of_folder(folder: str) -> Stage[Any] | None:
     """The stage whose artifacts are in a folder of the bucket; None for data sets, logs and the like."""
-    return next((stage for stage in {**_of_this_room(), **_registered}.values() if stage.folder == folder), None)
+    return next((stage for stage in {**_of_this_package(), **_registered}.values() if stage.folder == folder), None)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def registered(stage: Stage[Any]) -> Iterator[None]:
 
 
 @functools.cache
-def _of_this_room() -> Mapping[str, Stage[Any]]:
+def _of_this_package() -> Mapping[str, Stage[Any]]:
     """The descriptors of this package by kind; a new file needs no registration."""
     found_modules = pkgutil.walk_packages(kinds.__path__, f"{kinds.__name__}.")
     modules = (import_module(found.name) for found in found_modules)

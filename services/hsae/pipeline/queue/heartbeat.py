@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.catalog import Json, bound_idling, transaction
 from hsae.errors import JobCancelledError, LeaseLostError, ServiceError, WorkerStoppingError
 from hsae.pipeline.queue import jobs
+from hsae.settings import DEFAULT_LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 _BEAT_SECONDS = 1.0  # less with a lease of less than four of them
 _POLL_SECONDS = 0.2
-_JOIN_SECONDS = 30.0  # the default lease; a heartbeat that hangs for longer is left behind
+_JOIN_SECONDS = float(DEFAULT_LEASE_SECONDS)  # a heartbeat that hangs for longer is left behind
 # How long a write waits for a database that answers but refuses (a full disk, say); one that is away is waited for
 # until the lease is known to be lost.
 _REFUSED_SECONDS = 60.0

@@ -3,21 +3,19 @@
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job, Json
+from hsae.devices.errors import OutOfDeviceMemoryError, is_out_of_memory
 from hsae.errors import WorkerStoppingError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
+from hsae.sae.rows.shared_pass import Seat
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
-
-if TYPE_CHECKING:  # the command line imports this module, and starts without torch
-    from hsae.sae.rows.shared_pass import Seat
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ class StageContext:
         device: torch.device,
         job: jobs.ClaimedJob,
         heartbeat: Heartbeat,
-        seat: "Seat | None" = None,
+        seat: Seat | None = None,
     ) -> None:
         """Gather them.
 
@@ -125,8 +123,6 @@ class StageContext:
         Raises:
             OutOfDeviceMemoryError: with `remedy`, which says what does not fit and what to change.
         """
-        from hsae.devices.errors import OutOfDeviceMemoryError, is_out_of_memory
-
         try:
             yield
         except RuntimeError as error:

@@ -32,19 +32,25 @@ from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae,
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
 from hsae.pipeline.kinds.stage import Stage
-from hsae.store.keys import DATASETS, DOCTOR, IMPORTS, LOGS, TAXONOMIES, artifact_of, artifact_prefix, imported_key
+from hsae.store.keys import (
+    DATASETS,
+    DOCTOR,
+    IMPORTS,
+    LOGS,
+    NOT_OF_ARTIFACTS,
+    TAXONOMIES,
+    artifact_of,
+    artifact_prefix,
+    imported_key,
+    is_of_hsae,
+    listing_of,
+    taxonomy_of,
+)
 from hsae.store.objects import ListedObject, ObjectStore
 
 DATASETS_OF_JOBS = (Job.request["dataset"], Job.request["apart"]["train_dataset"])
 """Where requests of jobs name data sets: what is scored (or extracted), and what trains where that is another one."""
 _DELETES_PER_TRANSACTION = 500  # submits wait meanwhile
-_OURS = {
-    DATASETS: re.compile(r"datasets/[0-9a-f]{64}/listing-[0-9a-f]{16}\.parquet"),
-    TAXONOMIES: re.compile(r"taxonomies/[0-9a-f]{64}\.json"),
-    IMPORTS: re.compile(r"imports/[0-9a-f]{64}/sae-[0-9a-f]{16}\.safetensors"),
-    LOGS: re.compile(r"logs/[0-9]{1,18}/.+"),
-    DOCTOR: re.compile(r"doctor/[0-9a-f]{16}"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def find_garbage(
     Raises:
         ServiceError: the database or the object store cannot be reached.
     """
-    for kind in (*_artifact_folders(), *_OURS):
+    for kind in (*_artifact_folders(), *NOT_OF_ARTIFACTS):
         folders: dict[str, list[ListedObject]] = {}
         for listed in store.entries(f"{kind}/"):
             prefix = _folder(kind, listed.key)
@@ -225,8 +231,7 @@ def _forget_partial(session: Session, garbage: Garbage) -> None:
 
 
 def _listing_is_named(session: Session, object_key: str) -> bool:
-    _, fingerprint, name = object_key.split("/")
-    start = name.removeprefix("listing-").removesuffix(".parquet")
+    fingerprint, start = listing_of(object_key)
     rows = select(Dataset.id).where(Dataset.fingerprint == fingerprint, Dataset.listing_sha256.startswith(start))
     jobs = [
         select(Job.id).where(
@@ -243,7 +248,7 @@ def _import_is_named(session: Session, object_key: str) -> bool:
 
 
 def _taxonomy_is_named(session: Session, object_key: str) -> bool:
-    key = object_key.removeprefix(f"{TAXONOMIES}/").removesuffix(".json")
+    key = taxonomy_of(object_key)
     rows = select(Dataset.id).where(Dataset.taxonomy_key == key)
     jobs = [select(Job.id).where(given["taxonomy_key"].astext == key) for given in DATASETS_OF_JOBS]
     return session.scalar(select(or_(exists(rows), *map(exists, jobs)))) is True
@@ -251,8 +256,7 @@ def _taxonomy_is_named(session: Session, object_key: str) -> bool:
 
 def _folder(kind: str, object_key: str) -> str | None:
     """The prefix under which an object is judged together with others; None for an object that is not hsae's."""
-    ours = _OURS.get(kind) or re.compile(rf"{kind}/[0-9a-f]{{64}}/.+")
-    if not ours.fullmatch(object_key):
+    if not is_of_hsae(kind, object_key):
         return None
     if kind in {TAXONOMIES, DOCTOR}:
         return object_key

@@ -69,6 +69,7 @@ def plain_sums(
 class _TritonSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, bags: Bags, values: Tensor, table: Tensor) -> Tensor:
+        # Triton comes with it, which only CUDA needs.
         from hsae.sae.kernels.triton_products import gather_sums
 
         ctx.bags = bags
@@ -77,6 +78,7 @@ class _TritonSums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # As above.
         from hsae.sae.kernels.triton_products import row_dots
 
         (gradient,) = gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -119,8 +120,6 @@ def _unit(vectors: Tensor) -> Tensor:
 
 def _centroids(rows: Tensor, n_points: int, seed: int) -> Tensor:
     """k-means centroids of rows; where there are fewer rows than points, the rows, some of them several times."""
-    import warnings
-
     import numpy as np
     import torch
     from scipy.cluster.vq import kmeans2

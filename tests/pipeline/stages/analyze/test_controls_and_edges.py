@@ -60,7 +60,7 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
         "SELECT synset_id, latent, f1 FROM node_score WHERE analysis_id = :id AND basis = 'sae' AND is_node_best",
         id=row["id"],
     )
-    alike = query(
+    latent_rows = query(
         ready.service,
         "SELECT monosemanticity FROM latent WHERE analysis_id = :id AND basis = 'sae' ORDER BY latent",
         id=row["id"],
@@ -75,7 +75,7 @@ def test_stored_edges_and_families_are_those_of_the_stored_activations(ready, pa
         taxonomy,
         NodeLatents(np.array(best_latent), np.array(best_f1), np.array(best_f1)),
         LatentTraits(
-            monosemanticity=np.array([r["monosemanticity"] for r in alike], dtype=np.float64),
+            monosemanticity=np.array([r["monosemanticity"] for r in latent_rows], dtype=np.float64),
             decoder=trained_sae(ready.service, patches, RELU).decoder_weight.detach().numpy(),
             embeddings=tokens.view(latents.z.shape[0], -1, tokens.shape[1]).mean(1).numpy(),
         ),

@@ -5,9 +5,8 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.findings.interventions.used import READOUTS
 from hsae.catalog.queries.conditions import Row
-
-_READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
 
 
 def pictured_edits(
@@ -43,7 +42,7 @@ def pictured_edits(
                   SELECT min(f.number) FROM intervention f
                   WHERE f.intervention_set_id = e.intervention_set_id AND f.synset_id = e.synset_id
                     AND f.arm = 'latents')
-            ORDER BY e.synset_id, array_position({_READOUTS}, e.readout),
+            ORDER BY e.synset_id, array_position({READOUTS}, e.readout),
                      coalesce(e.specificity_log_odds, e.specificity) DESC NULLS LAST, e.intervention_set_id
         ) v ORDER BY v.specificity DESC NULLS LAST, v.target LIMIT :limit
     """  # noqa: S608 -- names of ours

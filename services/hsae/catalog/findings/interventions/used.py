@@ -2,12 +2,12 @@
 
 from hsae.catalog.queries.conditions import Row
 
-_READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
+READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
 """Which readout is shown of several: those with probabilities first."""
 _OF_LATENT = f"""
             FROM intervention_set s JOIN latent_effect x ON x.intervention_set_id = s.id
             WHERE s.analysis_id = {{row}}.analysis_id AND x.latent = {{row}}.latent AND {{row}}.basis = 'sae'
-            ORDER BY array_position({_READOUTS}, x.readout), s.id DESC LIMIT 1"""
+            ORDER BY array_position({READOUTS}, x.readout), s.id DESC LIMIT 1"""
 
 
 def with_label_effects(query: str, *, order: str) -> str:

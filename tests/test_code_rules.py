@@ -1,15 +1,17 @@
-"""The size of things: files, folders and functions stay small enough to be read at once."""
+"""Rules for all code: sizes that can be read at once, imports at the top, one word for one thing."""
 
 import ast
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 _MAX_LINES = 300
 _MAX_FILES = 12
 _MAX_PARAMETERS = 7
-_WORDS = re.compile(r"\b(alike|likeness|mend|mends|bells|not_rung)\b", re.IGNORECASE)
+_INDENTED_IMPORT = re.compile(r"^ +(import|from) \w", re.MULTILINE)
+_WORDS = re.compile(r"\b(alike|likeness|kin|mend|mends|mended|bells|doorbell|rang|rung|not_rung)\b", re.IGNORECASE)
 
 
 def _files() -> list[Path]:
@@ -64,12 +66,46 @@ def test_no_function_takes_more_than_a_few_parameters():
     assert not too_many, f"functions of more than {_MAX_PARAMETERS} parameters:\n{too_many}"
 
 
+def _imports_in_functions(tree: ast.Module) -> Iterator[tuple[int, int]]:
+    """The first and the last line of every run of imports in a function."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for block in ast.walk(function):
+                for name in ("body", "orelse", "finalbody"):
+                    statements = getattr(block, name, None)
+                    for is_import, run in groupby(statements if isinstance(statements, list) else (), _is_import):
+                        first, *others = run
+                        if is_import:
+                            yield first.lineno, [first, *others][-1].end_lineno
+
+
+def _is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def test_an_import_in_a_function_says_why():
+    """In a comment above or beside it. That kinds of SAE import torch in their methods, `SaeVariant` says for all."""
+    silent = set()
+    for path in _files():
+        if "services/hsae/sae/variants/" not in _name(path):
+            text = path.read_text()
+            lines = text.splitlines()
+            tree = ast.parse(text) if _INDENTED_IMPORT.search(text) else ast.Module([], [])
+            for first, last in _imports_in_functions(tree):
+                if not lines[first - 2].strip().startswith("# ") and not any(
+                    "  # " in it for it in lines[first - 1 : last]
+                ):
+                    silent.add(f"{_name(path)}:{first}")
+    assert not silent, "say in a comment why this is not imported at the top:\n" + "\n".join(sorted(silent))
+
+
 def test_one_word_for_one_thing():
     """Similar, fix and notify: not their quaint synonyms."""
-    pages = sorted((_ROOT / "docs").rglob("*.md"))
+    pages = sorted((*(_ROOT / "docs").rglob("*.md"), *_ROOT.glob("*.md")))
     found = [
         f"{_name(path)}:{number}: {line.strip()}"
-        for path in (*_files(), *pages)
+        for path in (*_files(), *_checks(), *pages)
+        if path != Path(__file__)
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if _WORDS.search(line)
     ]
