@@ -171,6 +171,15 @@ def labels_of_latents(analysis: int, latents: Sequence[int]) -> Question:
     return Question(with_names(query, order="v.latent"), {"analysis": analysis, "latents": list(latents)})
 
 
+def images_of_latents(analysis: int, basis: str, latents: Sequence[int]) -> Question:
+    """The strongest scored images of some latents of an analysis; a shuffled basis has none of its own."""
+    query = """
+        SELECT l.latent, l.top_images FROM latent l
+        WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = ANY(:latents)
+    """
+    return Question(query, {"analysis": analysis, "basis": basis, "latents": list(latents)})
+
+
 def beside_labels(labels: Iterable[Row], firing: Iterable[tuple[int, float]]) -> list[Row]:
     """The rows of `labels_of_latents` with each latent's `activation` on one image, in the order of `firing`."""
     by_latent = {row["latent"]: row for row in labels}
