@@ -119,6 +119,7 @@ def test_planted_latents(planted):
     assert list(scores.nodes().columns)[:2] == ["synset", "height"]
     assert list(scores.to_pandas().columns)[:4] == ["metric", "value", "low", "high"]
     assert "4 latents on 40 images against 7 nodes" in repr(scores)
+    assert "<td>coherence_excess</td>" in scores._repr_html_()
 
 
 def test_every_form_of_arrays_labels_and_taxonomy_gives_the_same(planted, tmp_path):
