@@ -156,7 +156,7 @@ def test_names_in_python_are_those_of_the_command(named, admin, analysis):
         (row["latent"], row["word"], row["score"]) for row in found
     ]
     assert analysis.names(limit=2).latent.tolist() == table.latent.tolist()[:2]
-    assert set(analysis.names(under="animal.n.01").synset) < set(table.synset)
+    assert set(analysis.names(under="fish.n.01").synset) < set(table.synset)
     agreement = rows(admin, named, "--analysis", analysis.id, "--table", "agreement")
     assert analysis.name_agreement().n_agree.tolist() == [row["n_agree"] for row in agreement]
     assert analysis.names(concept=table.word[0], limit=1).latent.tolist() == table.latent.tolist()[:1]
