@@ -81,7 +81,8 @@ def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, d
     keeps = {name: value for name, value in _state(query, scope).items() if name in ("study", "layer", "sae", "basis")}
     if found and found[0]["synset"] == query.q.strip():
         return RedirectResponse(node_address(found[0]["synset_id"], **keeps), status_code=303)
-    best, images = {}, {}
+    best: dict[int, dict[str, Any]] = {}
+    images: dict[int, Any] = {}
     if scope.chosen is not None:
         nodes = [row["synset_id"] for row in found]
         best = {row["synset_id"]: row for row in best_at_nodes(scope.chosen.id, nodes, basis=query.basis).ask(session)}

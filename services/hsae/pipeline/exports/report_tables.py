@@ -87,7 +87,7 @@ def _latents(found: _Rows) -> tuple[dict[str, str], list[dict[str, Any]]]:
         **(_EFFECTS if any(row["is_used"] is not None for row in found) else {}),
         **(_NAMES if any(row["text_name"] is not None for row in found) else {}),
     }
-    return columns, [row | {"used": None if row["is_used"] is None else _yes(row["is_used"])} for row in found]
+    return columns, [{**row, "used": None if row["is_used"] is None else _yes(row["is_used"])} for row in found]
 
 
 def _halves(rows: StudyRows, marked: Callable[[_Rows, Drawn], list[dict[str, Any]]]) -> list[dict[str, Any]]:
