@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsae.catalog.findings.browse.adjusted import beside_controls
-from hsae.catalog.findings.browse.nodes import contains
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.findings.text.beside import of_names, with_names
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, contains
 
 SORTS = {
     "f1_adjusted": "l.label_f1_adjusted",

@@ -1,7 +1,6 @@
 """Names by text beside latents: what a CLIP-like model calls them, and how sure that is."""
 
-from hsae.catalog.findings.browse.nodes import contains
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, contains
 
 NAME_COLUMNS = (
     "text_name", "name_score", "name_margin", "name_runner_up", "name_height", "name_height_chance",
