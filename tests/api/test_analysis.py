@@ -121,7 +121,8 @@ def test_explain_names_the_strongest_latents_beside_their_nulls(analysis):
     assert [one["latent"] for one in explanation.rows] == np.argsort(-row, kind="stable")[:3].tolist()
     table = explanation.to_pandas()
     assert list(table.columns) == [
-        "latent", "activation", "synset", "f1_adjusted", "f1_adjusted_shuffled", "q", "coherence_excess", "top_images",
+        "latent", "activation", "synset", "f1_adjusted", "f1_adjusted_shuffled", "q", "coherence_excess", "text_name",
+        "top_images",
     ]  # fmt: skip
     labels = analysis.latents().set_index("latent")
     for one in explanation.rows:

@@ -125,6 +125,8 @@ def test_a_node_across_layers_is_that_of_each_analysis(workspace, study):
         (lambda an: an.pairs(under="animl.n.01"), "did you mean animal.n.01"),
         (lambda an: an.pairs(limit=-1), "limit is -1"),
         (lambda an: an.image_latents(10**7), "has no image 10000000"),
+        (lambda an: an.names(concept="dog"), "has no names by text: submit the same study with names={'by': MODEL}"),
+        (lambda an: an.name_agreement(), "has no names by text"),
         (lambda an: an.image_latents(-1), "image is -1: give a whole number from 0"),
         (lambda an: an.image_latents("a.jpg"), "image is 'a.jpg': give a whole number from 0"),
         (lambda an: an.latent(10**9), "has no latent 1000000000 of the basis sae"),

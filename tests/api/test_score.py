@@ -121,6 +121,7 @@ def test_planted_latents(planted):
     assert "4 latents on 40 images against 7 nodes" in repr(scores)
     assert repr(scores).endswith(", in-sample>")
     assert "in-sample" not in repr(hsae.score(*planted, taxonomy=TREE, split="0.5/0.25/0.25"))
+    assert "<td>coherence_excess</td>" in scores._repr_html_()
 
 
 def test_every_form_of_arrays_labels_and_taxonomy_gives_the_same(planted, tmp_path):

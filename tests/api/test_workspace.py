@@ -1,5 +1,7 @@
 """Studies, analyses and tables of a service, as a notebook sees them."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from sqlalchemy import text
@@ -104,6 +106,18 @@ def test_the_title_of_a_plot_says_what_is_in_sample(study, studied):
     finally:
         for number, split in splits.items():
             set_split(studied, number, split)
+
+
+def test_a_notebook_shows_workspace_and_study_as_tables(workspace, study):
+    """A name is a text there."""
+    assert f"<td>{study.name}</td>" in workspace._repr_html_()
+    assert " succeeded" in workspace._repr_html_()
+    shown = study._repr_html_()
+    for row in study.layers().itertuples():
+        assert f"<td>{row.coherence_excess:.3g}</td>" in shown
+    assert "<td>None</td>" not in shown
+    evil = dataclasses.replace(study, name="<script>alert(1)</script>")
+    assert "<script>" not in evil._repr_html_()
 
 
 def test_the_choice_of_an_analysis(study):

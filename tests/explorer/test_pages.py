@@ -50,6 +50,7 @@ def every_page(explored) -> dict[str, str]:
         "pairs": f"/pairs?study={study}&layer=all",
         "pairs of shuffles": f"/pairs?study={study}&basis=shuffled_taxonomy",
         "encode": f"/encode?study={study}",
+        "edit": f"/edit?study={study}",
         "hostile study": f"/study/{explored.hostile}",
         "hostile tree": f"/tree?study={explored.hostile}",
         "hostile picture": f"/tree?study={explored.hostile}&view=picture",
@@ -238,6 +239,21 @@ def test_python_names_the_analysis_of_the_page(explored):
 def test_a_search_finds_a_node_by_its_name_its_words_and_its_number(explored, word):
     page = explored.get(f"/tree?study={explored.wordnet}&q={word}")
     assert "animal.n.01" in page
+
+
+def test_a_search_shows_what_the_best_latents_look_like(explored):
+    """And leads to all latents of the node: which latents are animal latents, and what do they look like?"""
+    page = explored.get(f"/tree?study={explored.wordnet}&q=animal")
+    (best,) = explored.sql(
+        "SELECT v.analysis_id, v.latent, l.top_images FROM node_best_latent v JOIN latent l USING (analysis_id, basis,"
+        " latent) JOIN analysis_input i USING (analysis_id) WHERE i.dataset = 'small' AND v.layer = 3"
+        " AND v.basis = 'sae' AND v.synset = 'animal.n.01'"
+    )
+    (row,) = (row for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if ">animal.n.01</a>" in row)
+    assert f'href="/latent/{best["analysis_id"]}/sae/{best["latent"]}"' in row
+    shown = [int(number) for number in re.findall(r'src="/thumbnail/\d+/(\d+)', row)]
+    assert shown == [top["image"] for top in best["top_images"]][:4]
+    assert "under=animal.n.01" in row
 
 
 def _ref(explored):

@@ -1,6 +1,7 @@
-"""pandas tables of rows; pandas is optional, and only what returns a table needs it."""
+"""Tables of rows: of pandas, which is optional, and of HTML for notebooks, which need nothing else."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hsae.errors import UserError
@@ -31,3 +32,25 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> "pd
     return pd.DataFrame.from_records(
         [dict(row) for row in rows], columns=[*first, *(name for name in known if name not in first)]
     )
+
+
+def html_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows as a notebook shows them.
+
+    Args:
+        title: above the table.
+        rows: a mapping for each row.
+        columns: headings by the key of their values.
+    """
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in columns.values())
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in columns)}</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
+    return f'<div class="hsae-table"><div><b>{escape(title)}</b></div>{table}</div>'
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return escape(", ".join(map(str, value)))
+    return escape(f"{value:.3g}" if isinstance(value, float) else str(value))

@@ -89,6 +89,7 @@ class LatentsQuery(ScopeQuery):
 
     under: Text = None
     q: Text = None
+    named: Text = None
     min_f1: Real = None
     max_q: Real = None
     min_coherence: Real = None

@@ -2,20 +2,28 @@
 
 import json
 import shutil
+from html import unescape
 
 import numpy as np
 import pytest
 import torch
 from sqlalchemy import text
+from starlette.testclient import TestClient
 from tests.cli.printing.widths import WIDTHS, assert_fits
 from tests.cli.refusals import MODEL, assert_one_line, counts
 from tests.pipeline.in_process import attempt, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
+import hsae
 from hsae.catalog import NameSet, transaction
+from hsae.catalog.findings.reported.node_nulls import best_labelled_latents
 from hsae.cli.printing.output import cell
 from hsae.demo import backbone_folder, clip_folder
+from hsae.errors import UserError
+from hsae.explorer.app import make_app
+from hsae.explorer.reading.sources import Cache, Sources
 from hsae.interventions.config import InterveneSettings
+from hsae.pipeline.exports.report_cards import _values
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.text.names import make_names
 from hsae.sae.config import SaeConfig
@@ -142,6 +150,85 @@ def test_a_concept_finds_latents_whose_name_it_is(named, admin):
     assert_one_line(admin(named, "results", "names", "--concept", "qqqq"), "knows no word of 'qqqq'")
     assert_one_line(admin(named, "results", "names", "--concept", " "), "the concept is empty")
     assert_one_line(admin(named, "results", "names", "--concept", "dog", "--table", "agreement"), "leave --table out")
+
+
+@pytest.fixture
+def analysis(named, monkeypatch):
+    """The analysis of the CLIP's embedding, in a notebook."""
+    for name, value in named.environment.items():
+        monkeypatch.setenv(name, value)
+    (row,) = query(named, "SELECT analysis_id FROM name_set WHERE method = 'direction'")
+    return hsae.open().analysis(row["analysis_id"])
+
+
+@pytest.fixture
+def client(named, tmp_path):
+    """The explorer."""
+    sources = Sources(named.settings, Cache(tmp_path))
+    with TestClient(make_app(sources), base_url="http://127.0.0.1") as client:
+        yield client
+    sources.close()
+
+
+def test_names_in_python_are_those_of_the_command(named, admin, analysis):
+    found = rows(admin, named, "--analysis", analysis.id)
+    table = analysis.names()
+    assert list(zip(table.latent, table.word, table.score, strict=True)) == [
+        (row["latent"], row["word"], row["score"]) for row in found
+    ]
+    assert analysis.names(limit=2).latent.tolist() == table.latent.tolist()[:2]
+    assert set(analysis.names(under="fish.n.01").synset) < set(table.synset)
+    agreement = rows(admin, named, "--analysis", analysis.id, "--table", "agreement")
+    assert analysis.name_agreement().n_agree.tolist() == [row["n_agree"] for row in agreement]
+    assert analysis.names(concept=table.word[0], limit=1).latent.tolist() == table.latent.tolist()[:1]
+    for wrong in ("qqqq", " ", 3):
+        with pytest.raises(UserError, match="qqqq|concept is"):
+            analysis.names(concept=wrong)
+
+
+def test_names_stand_beside_labels_in_tables_cards_and_pages(named, admin, analysis, client):
+    """And the share of shuffled words that come as close to the label."""
+    names = {row["latent"]: row for row in rows(admin, named, "--analysis", analysis.id)}
+    chance = {row["height"]: row["n_agree_shuffled"] / row["n_latents"]
+              for row in rows(admin, named, "--analysis", analysis.id, "--table", "agreement")}  # fmt: skip
+    table = analysis.latents()
+    called = table[table.text_name.notna()]
+    of_table = {latent: row["word"] for latent, row in names.items() if latent in set(table.latent)}
+    assert dict(zip(called.latent, called.text_name, strict=True)) == of_table
+    best = max((row for row in names.values() if row["label"]), key=lambda row: (row["f1"], row["latent"]))
+    latent, word = best["latent"], best["word"]
+    assert analysis.latent(latent).name_height_chance[0] == pytest.approx(chance[best["agreement_height"]])
+    assert f"named “{word}” by text" in analysis.show(latent, n=1).cards[0].scores
+    with transaction(named.sessions) as session:
+        cards = best_labelled_latents(session, [analysis.id], n_each=1000)
+    for card in cards:
+        shown = {value.name: value for value in _values(card)}["name by text"]
+        assert shown.value == names[card["latent"]]["word"]
+        assert f"above the runner-up, {names[card['latent']]['runner_up']}; " in shown.beside
+    page = unescape(client.get(f"/latent/{analysis.id}/sae/{latent}").text)
+    assert f'<td class="strong">{word}</td>' in page
+    assert "of shuffled words come as close" in page
+    (study,) = query(named, f"SELECT study_id FROM analysis JOIN study_job USING (job_id) WHERE id = {analysis.id}")
+    listed = client.get("/latents", params={"study": study["study_id"]} | {"named": word}).text
+    same = called[called.f1_adjusted.notna() & called.text_name.str.contains(word, case=False, regex=False)]
+    assert listed.count('class="name"') == min(50, len(same)) > 0
+    assert "No latent fits" in client.get("/latents", params={"study": study["study_id"]} | {"named": "%"}).text
+
+
+def test_a_word_is_a_text_wherever_it_stands(named, analysis, client):
+    latent, word = analysis.latents(limit=1)[["latent", "text_name"]].iloc[0]  # it fires on scored images
+    changed = text("UPDATE latent_name SET word = :word WHERE latent = :latent AND name_set_id ="
+                   " (SELECT id FROM name_set WHERE analysis_id = :analysis)")  # fmt: skip
+    values = {"latent": int(latent), "analysis": analysis.id}
+    with transaction(named.sessions) as session:
+        session.execute(changed, values | {"word": "<script>alert(1)</script>"})
+    try:
+        for html in (client.get(f"/latent/{analysis.id}/sae/{latent}").text, analysis.show(latent)._repr_html_()):
+            assert "<script>alert(1)" not in html
+            assert "&lt;script&gt;alert(1)" in html
+    finally:
+        with transaction(named.sessions) as session:
+            session.execute(changed, values | {"word": word})
 
 
 def test_a_lost_object_and_an_ended_attempt_are_made_again_to_the_same_bits(named):

@@ -236,7 +236,7 @@ def test_results_are_of_the_latest_study_which_is_said(admin, planted, arguments
 
 
 OF_ANALYSIS_1 = {"key": "of analysis 1", "analysis_id": 1, "config": {}}
-ON_REQUEST = {
+ON_REQUEST: dict[str, NameSet | InterventionSet | MapSet] = {
     "names": NameSet(
         text_model="m", text_revision="r", method="direction", split="score", n_words=2, n_unknown=0, n_latents=1,
         n_labelled=1, directions_sha256="s", **OF_ANALYSIS_1,

@@ -16,6 +16,7 @@ from hsae.catalog import transaction
 from hsae.devices.errors import OutOfDeviceMemoryError
 from hsae.pipeline.stages.text import directions
 from hsae.pipeline.stages.text.names import make_names
+from hsae.text import effects
 
 SETTINGS = BY_CLIP.model_copy(update={"images": 3, "latents": 8, "batch_size": 8, "n_shuffles": 9, "n_mean": 20})
 IMAGES_PASS = {"effect": "recorded", "images": "activations"}
@@ -92,7 +93,7 @@ def test_memory_that_lacks_changes_no_bits_or_says_what_to_do(analysed, monkeypa
 def test_a_job_on_the_emulated_device_comes_to_the_same(analysed, monkeypatch, method):
     """No tensor on the wrong side: texts, images, ablations; the host waits for what it fetches."""
     waits: list[int] = []
-    plain = directions.add_effects
+    plain = effects.add_effects
 
     with names_of(analysed, method) as (request, context):
         make_names(request, context)
@@ -100,10 +101,10 @@ def test_a_job_on_the_emulated_device_comes_to_the_same(analysed, monkeypatch, m
         context.device = CUDA
         with EmulatedCuda() as cuda:
 
-            def counted(effects, embedded, blocks, stream, pairs, batch_size):
+            def counted(found_so_far, embedded, blocks, stream, pairs, batch_size):
                 assert isinstance(stream, EmulatedTensor)
                 cuda.reset()
-                plain(effects, embedded, blocks, stream, pairs, batch_size)
+                plain(found_so_far, embedded, blocks, stream, pairs, batch_size)
                 n_parts = -(-len(pairs) // batch_size)
                 assert cuda.waits == {COPY: n_parts, "tolist": n_parts}  # what was taken, and the SAE's latents
                 waits.append(cuda.waits.total())

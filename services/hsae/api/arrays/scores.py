@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.resampling.resampled import HEADLINES
@@ -32,6 +32,11 @@ NODE_COLUMNS = (
     "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "f1_adjusted_shuffled", "q_node", "f1",
     "f1_baseline", "baseline", "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc",
 )  # fmt: skip
+_SHOWN = {
+    "metric": "number", "value": "value", "low": "from", "high": "to", "shuffled_tree": "shuffled tree",
+    "shuffled_tree_q975": "97.5 % of them", "p": "p", "best_baseline": "best baseline",
+    "best_baseline_value": "its value",
+}  # fmt: skip
 _NOT_OF_NODES = ("node", "is_node_best", "auroc_dense")  # the last is of baselines
 _QUANTILE = 1.96  # of the normal distribution at 97.5 %, as the view layer_interval has it
 _OF_LABEL = ("f1", "f1_adjusted", "q", "precision", "recall", "auroc")
@@ -213,6 +218,10 @@ class Scores:
 
     def _name(self, node: int) -> str | None:
         return None if node < 0 else self.taxonomy.synsets[node].name
+
+    def _repr_html_(self) -> str:
+        mark = f", {IN_SAMPLE}" if self.parts is None else ""
+        return html_table(f"{repr(self)[1:-1]}{mark}", self.headline_rows(), _SHOWN)
 
     def __repr__(self) -> str:
         layer = self.sae.layer

@@ -13,6 +13,7 @@ from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
 from hsae.api.frames import frame
 from hsae.api.service.analysis_tables import AnalysisTables
 from hsae.api.service.arguments import changed_latents, latent_numbers
+from hsae.api.service.names import name_table
 from hsae.api.service.reading import StoredReader, losses_noted
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.edited import Edited, edited_of
@@ -110,6 +111,31 @@ class Analysis(AnalysisTables):
         with transaction(self.connections.sessions) as session:
             rows = listing("readouts")(session, ScoreFilter(analysis_ids=(self.id,)))
         return frame(rows, _READOUT_COLUMNS)
+
+    def names(
+        self, *, under: str | None = None, concept: str | None = None, limit: int | None = None
+    ) -> "pd.DataFrame":
+        """What latents are called by text, the greatest cosine first, beside runner-up, label and where both meet.
+
+        Args:
+            under: name or wnid of a node; only names that mean a node at or below it.
+            concept: a word or phrase, which need not be of the vocabulary: the latents nearest to it come first, with
+                their cosine in the column `concept`. Reads the text tower.
+            limit: at most so many rows.
+
+        Raises:
+            UserError: the analysis has no names (it tells how to make them), the node is unknown, the text tower is not
+                here or knows no word of the text, or pandas is missing.
+        """
+        return name_table(self.connections, self.about, "names", under=under, concept=concept, limit=limit)
+
+    def name_agreement(self) -> "pd.DataFrame":
+        """How many names agree with the labels at every height of the tree, beside shuffled words, with p.
+
+        Raises:
+            UserError: the analysis has no names (it tells how to make them), or pandas is missing.
+        """
+        return name_table(self.connections, self.about, "agreement")
 
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.

@@ -15,6 +15,7 @@ from hsae.catalog.findings.browse.latents import beside_labels, labels_of_latent
 from hsae.catalog.findings.browse.nodes import best_at_nodes, search_nodes
 from hsae.catalog.findings.browse.pairs import PairList, pair_list
 from hsae.catalog.findings.scores import latent_rows, node_rows
+from hsae.catalog.findings.text.beside import NAME_COLUMNS
 from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
@@ -30,7 +31,7 @@ _LATENT_COLUMNS = (
     "latent", "synset", "f1_adjusted", "q", "coherence_excess", "coherence_p", "f1", "f1_baseline", "baseline",
     "f1_neuron", "f1_shuffled_taxonomy", "precision", "recall", "auroc", "purity", "lch", "lch_excess", "n_fire",
     "seed_stability", "stability_chance", "label_effect", "effect_low", "effect_high", "effect_chance_high", "effect_q",
-    "is_used", *_OF_ANALYSIS,
+    "is_used", *NAME_COLUMNS, *_OF_ANALYSIS,
 )  # fmt: skip
 _NODE_COLUMNS = (
     "synset", "height", "n_classes", "n_images", "latent", "f1_adjusted", "q_node", "f1", "f1_baseline", "baseline",
@@ -124,7 +125,7 @@ class AnalysisTables:
         """Latents with their labels, best F1 first, each score beside its null.
 
         Where interventions took latents away one by one, `is_used` and `label_effect` say whether the model uses them
-        for their label; of others they are None.
+        for their label; `text_name` is what they are called by text where `names` gave them one. Else they are None.
 
         Args:
             under: name or wnid of a node; only labels at or below it.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table
 from hsae.api.service.activations import Activations, open_activations
 from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.analysis_choice import choose_analysis
@@ -40,6 +40,12 @@ _NODE_COLUMNS = (
     "sae", "layer", "latent", "f1_adjusted", "baseline", "baseline_adjusted", "tree_adjusted", "q_node", "precision",
     "recall", "auroc", "in_sample", "half", "analysis_id",
 )  # fmt: skip
+_SHOWN = {
+    "layer": "layer", "sae": "SAE", "coherence_excess": "coherence excess, bits", "coherence_excess_low": "from",
+    "coherence_excess_high": "to", "coherence_excess_tree": "shuffled trees", "f1_adjusted_inner": "inner F1, adjusted",
+    "f1_adjusted_inner_best_baseline": "best baseline", "best_baseline": "which",
+    "f1_adjusted_inner_tree": "shuffled trees", "in_sample": "in-sample", "analysis_id": "analysis",
+}  # fmt: skip
 _TREND_COLUMNS = ("sae", "metric", "slope", "low", "high", "rises", "n_layers", "n_seeds")
 _ANALYSIS_COLUMNS = ("analysis_id", "layer", "sae_kind", "title")
 
@@ -205,6 +211,12 @@ class Study:
             there = ", ".join(map(str, keys)) or "none yet"
             raise UserError(f"study {self.id} has no analysis of layer {layer}: its layers are {there}")
         return open_activations(StoredReader(self.connections), keys[layer])
+
+    def _repr_html_(self) -> str:
+        with transaction(self.connections.sessions) as session:
+            is_scored = bool(study_analyses(session, self.id))
+            rows = layer_results(session, AnalysisFilter(), study=self.id)[0] if is_scored else []
+        return html_table(f"Study {self.id}: {self.name}{'' if rows else ', no analysis yet'}", rows, _SHOWN)
 
     def __repr__(self) -> str:
         return f"<Study {self.id}: {self.name}>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from hsae.api.arrays.extraction import layer_numbers
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table
 from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.study import Study
 from hsae.api.service.submission import Saes, Submission, submit_study
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _STUDY_COLUMNS = ("study", "name", "model", "dataset", "score_dataset", "layers", "n_saes", "jobs", "submitted_at")
 _DATASET_COLUMNS = ("name", "n_images", "n_classes", "n_nodes", "taxonomy", "root")
+_SHOWN = {
+    "id": "study", "name": "name", "model": "model", "dataset": "data set", "layers": "layers", "jobs": "jobs",
+    "submitted_at": "submitted",
+}  # fmt: skip
 _N_NAMED = 8
 LATEST = "latest"
 
@@ -136,6 +140,20 @@ class Workspace:
         places = {"dataset": dataset, "score_dataset": score_dataset, "model": model}
         texts = {name: None if place is None else str(place) for name, place in places.items()}
         return submit_study(self.connections, saes, {"layers": given, **texts, **study})
+
+    def _repr_html_(self) -> str:
+        with transaction(self.connections.sessions) as session:
+            rows = list_studies(session)
+        shown = [
+            {
+                **row,
+                "jobs": [f"{n} {state}" for state, n in (row["jobs"] or {}).items()],
+                "submitted_at": f"{row['submitted_at']:%Y-%m-%d %H:%M}",
+            }
+            for row in rows[-_N_NAMED:]
+        ]
+        latest = f", the latest {_N_NAMED} of {len(rows)} studies" if len(rows) > _N_NAMED else ""
+        return html_table(f"{repr(self)[1:-1]}{latest}", shown, _SHOWN)
 
     def __repr__(self) -> str:
         return f"<Workspace: {self.connections.engine.url.render_as_string(hide_password=True)}>"

@@ -89,6 +89,7 @@ class LatentCard:
             _number("q", self.row["q"], ".2g"),
             _number("coherence excess", self.row["coherence_excess"], "+.2f"),
             f"fires on {n_fire} scored image{'' if n_fire == 1 else 's'}",
+            f"named “{self.row['text_name']}” by text" if self.row["text_name"] is not None else "",
             IN_SAMPLE if self.in_sample else "",
         ]
         return ", ".join(part for part in parts if part)

@@ -22,6 +22,7 @@ _SIDE = 72
 _COLUMNS = {
     "latent": "latent", "activation": "activation", "synset": "label", "f1_adjusted": "adjusted F1",
     "f1_adjusted_shuffled": "by a shuffled tree", "q": "q", "coherence_excess": "coherence excess, bits",
+    "text_name": "name by text",
 }  # fmt: skip
 Row = dict[str, Any]
 
@@ -32,7 +33,8 @@ class Explanation:
 
     Attributes:
         rows: a row per latent, strongest first: latent, activation, its label (`synset`), adjusted F1 at the label, its
-            null (`f1_adjusted_shuffled`), q, coherence excess and paths of its strongest images (`top_images`).
+            null (`f1_adjusted_shuffled`), q, coherence excess, name by text (`text_name`, or None) and paths of its
+            strongest images (`top_images`).
         cards: the latents with their pictures.
         in_sample: whether the images that are scored trained the SAE and chose the labels.
     """
@@ -50,9 +52,11 @@ class Explanation:
         return frame(self.rows, (*_COLUMNS, "top_images"))
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(heading)}</th>" for heading in (*_COLUMNS.values(), "strongest images"))
+        has_names = any(row["text_name"] is not None for row in self.rows)
+        columns = {name: heading for name, heading in _COLUMNS.items() if has_names or name != "text_name"}
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in (*columns.values(), "strongest images"))
         body = "".join(
-            f"<tr>{''.join(f'<td>{escape(_text(row[name]))}</td>' for name in _COLUMNS)}"
+            f"<tr>{''.join(f'<td>{escape(_text(row[name]))}</td>' for name in columns)}"
             f"<td>{''.join(image_tag(image, _SIDE) for image in card.images) or escape(card.scores)}</td></tr>"
             for row, card in zip(self.rows, self.cards, strict=True)
         )

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog.findings.controls import ADJUSTED_SUM, with_controls
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
+from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.catalog.tables.scores import BASES
@@ -39,7 +40,8 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     """Rows of latent_label by falling F1; a latent's node is its label.
 
     If a least coherence excess is wanted, they come by it instead. Latents of the SAE also have the F1 that their
-    controls reach at the label (`with_controls`), and what their label loses without them (`with_label_effects`).
+    controls reach at the label (`with_controls`), what their label loses without them (`with_label_effects`), and what
+    they are called by text (`with_names`).
     """
     values: Row = {"limit": wanted.limit}
     where = of_scores(wanted, values, all_rows=wanted.max_q is not None) + _at_least(wanted.min_f1, values)
@@ -57,7 +59,7 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
         values["min_coherence"] = wanted.min_coherence
         order = "v.coherence_excess DESC, v.analysis_id, v.latent"
     query = with_controls(f"{query} ORDER BY {order} LIMIT :limit", basis=wanted.basis, order=order)
-    query = with_label_effects(query, order=order)
+    query = with_names(with_label_effects(query, order=order), order=order)
     return [dict(row) for row in session.execute(text(query), values).mappings()]
 
 
@@ -81,8 +83,8 @@ def latent_details(session: Session, analysis_id: int, latents: Sequence[int]) -
     """Rows of latent_label of an analysis' SAE, by latent, with `top_images`, `max_activation` and `definition`.
 
     `f1_adjusted_shuffled` is the adjusted F1 that the best latent reaches at the label under shuffled taxonomies: the
-    mean over their seeds, below 0 counting as 0; None where they were not scored or have no adjusted F1. Latents that
-    never fire are missing.
+    mean over their seeds, below 0 counting as 0; None where they were not scored or have no adjusted F1. Names by text
+    are beside them (`with_names`). Latents that never fire are missing.
     """
     query = f"""
         SELECT v.*, l.top_images, l.max_activation, l.density, y.definition, (
@@ -98,6 +100,7 @@ def latent_details(session: Session, analysis_id: int, latents: Sequence[int]) -
         LEFT JOIN synset y ON y.id = v.synset_id
         WHERE v.analysis_id = :analysis AND v.basis = 'sae' AND v.latent = ANY(:latents)
     """  # noqa: S608 -- an expression of ours
+    query = with_names(query, order="v.latent")
     values = {"analysis": analysis_id, "latents": list(latents)}
     return {row["latent"]: dict(row) for row in session.execute(text(query), values).mappings()}
 

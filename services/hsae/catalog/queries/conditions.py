@@ -85,3 +85,9 @@ def _equal(values: Row, wanted: dict[str, object]) -> str:
             where += f" AND {column} = :{name}"
             values[name] = value
     return where
+
+
+def contains(words: str) -> str:
+    """The pattern of LIKE for texts that contain the words as they are."""
+    escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

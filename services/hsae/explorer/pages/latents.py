@@ -43,6 +43,7 @@ def latents_page(request: Request) -> Response:
             max_q=query.max_q,
             used=query.used,
             min_effect=query.min_effect,
+            named=query.named,
             sort=query.sort,
             after=after,  # type: ignore[arg-type]  # of these kinds by cursor_of
             limit=PAGE_ROWS,
@@ -59,6 +60,7 @@ def latents_page(request: Request) -> Response:
         following = cursor_text(float(last["sorted_by"]), last["analysis_id"], last["latent"])
     further = {
         "q": "words",
+        "named": "name",
         "min_density": "density",
         "max_density": "density",
         "min_effect": "effect",
@@ -99,6 +101,7 @@ def _state(query: LatentsQuery, scope: Scope) -> dict[str, Any]:
         "basis": None if query.basis == "sae" else query.basis,
         "under": query.under,
         "q": query.q,
+        "named": query.named,
         "min_f1": query.min_f1,
         "max_q": query.max_q,
         "min_coherence": query.min_coherence,

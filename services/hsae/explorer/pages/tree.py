@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from hsae.catalog.findings.browse.latents import images_of_latents
 from hsae.catalog.findings.browse.nodes import best_at_nodes, best_in_tree, search_nodes
 from hsae.explorer.pages.empty import dataset_of, nothing_to_show
 from hsae.explorer.parameters import DEPTH, TreeQuery
@@ -18,6 +19,7 @@ from hsae.explorer.shown.rendering import page, sources_of
 
 _MAX_FOUND = 100
 _MAX_LINES = 300
+_N_IMAGES = 4
 _NULLS = ("baseline_adjusted", "tree_adjusted", "q_node")
 _NOTHING: list[None] = [None] * (1 + len(_NULLS))
 
@@ -79,13 +81,17 @@ def _found(request: Request, session: Session, query: TreeQuery, scope: Scope, d
     keeps = {name: value for name, value in _state(query, scope).items() if name in ("study", "layer", "sae", "basis")}
     if found and found[0]["synset"] == query.q.strip():
         return RedirectResponse(node_address(found[0]["synset_id"], **keeps), status_code=303)
-    best = {}
+    best: dict[int, dict[str, Any]] = {}
+    images: dict[int, Any] = {}
     if scope.chosen is not None:
         nodes = [row["synset_id"] for row in found]
         best = {row["synset_id"]: row for row in best_at_nodes(scope.chosen.id, nodes, basis=query.basis).ask(session)}
+        latents = {row["latent"] for row in best.values()}
+        shown = images_of_latents(scope.chosen.id, query.basis, sorted(latents)).ask(session)
+        images = {row["latent"]: row["top_images"] for row in shown}
     context: dict[str, Any] = {
-        "scope": scope, "query": query, "state": keeps, "found": found, "best": best, "most": _MAX_FOUND,
-        "dataset": dataset, "sql": question.as_sql(session),
+        "scope": scope, "query": query, "state": keeps, "found": found, "best": best, "images": images,
+        "n_images": _N_IMAGES, "most": _MAX_FOUND, "dataset": dataset, "sql": question.as_sql(session),
         "python": python_analysis(scope, "search", query.q.strip()),
     }  # fmt: skip
     return page(request, "search.html", **context)

@@ -102,7 +102,8 @@ class CardMaker:
             anchor=f"latent-{latent['analysis_id']}-{latent['latent']}",
             label=latent["synset"],
             definition=latent["definition"],
-            summary=f"layer {latent['layer']} · {analysis['sae']} · latent {latent['latent']}",
+            summary=f"layer {latent['layer']} · {analysis['sae']} · latent {latent['latent']}"
+            + ("" if latent["text_name"] is None else f" · “{latent['text_name']}” by text"),
             layer=latent["layer"],
             sae=analysis["sae"],
             scale=latent["f1_adjusted"],
@@ -278,6 +279,18 @@ def _values(latent: _Row) -> list[Value]:
         chance = f"97.5 % of random latents below {number(latent['effect_chance_high'])}"
         name = f"effect at the label, {unit}"
         values.append(Value(name, number(latent["label_effect"]), f"{chance}; q {number(latent['effect_q'], 3)}"))
+    if latent["text_name"] is not None:
+        values.append(Value("name by text", latent["text_name"], _name_beside(latent)))
     if latent["n_with_label"] > 1:
         values.append(Value("latents with this label", str(latent["n_with_label"]), "the surest of them is shown"))
     return values
+
+
+def _name_beside(latent: _Row) -> str:
+    """How sure a name by text is, and how near it is to the label beside shuffled words."""
+    sure = f"{number(latent['name_margin'])} above the runner-up, {latent['name_runner_up']}"
+    height, chance = latent["name_height"], latent["name_height_chance"]
+    if height is None:
+        return f"{sure}; it means no node of the tree"
+    near = "the label itself" if height == 0 else f"meets the label in a node of height {height}"
+    return f"{sure}; {near}" + ("" if chance is None else f", as {chance:.1%} of shuffled words do")

@@ -36,6 +36,14 @@ _LATENTS = {
     "precision": "precision", "recall": "recall", "auroc": "AUROC", "coherence": "coherence, bits",
     "coherence_excess": "beyond chance", "n_fire": "fires on", "analysis_id": "analysis",
 }  # fmt: skip
+_EFFECTS = {
+    "label_effect": "effect at the label", "effect_chance_high": "97.5 % of random latents", "effect_q": "q of it",
+    "used": "used",
+}  # fmt: skip
+_NAMES = {
+    "text_name": "name by text", "name_score": "score", "name_margin": "margin", "name_runner_up": "runner-up",
+    "name_height": "meets the label at height", "name_height_chance": "shuffled words",
+}  # fmt: skip
 _NODES = {
     "synset": "node", "wnid": "wnid", "layer": "layer", "sae": "SAE", "latent": "latent", "f1_adjusted": "adjusted F1",
     "f1_adjusted_baseline": "best baseline", "baseline": "which", "f1_adjusted_shuffled": "shuffled tree",
@@ -66,10 +74,20 @@ def report_tables(rows: StudyRows, known: _Rows) -> list[Table]:
         Table("halves", "Headline numbers of each half", _LAYERS, _halves(rows, marked), shown=False),
         Table("trends", "With depth", _TRENDS, marked(trends)),
         Table("known-nodes", "Inner nodes by their best latent", _KNOWN, marked(known)),
-        Table("latents", "Latents of the cards", _LATENTS, marked(rows.latents, rows.single), shown=False),
+        Table("latents", "Latents of the cards", *_latents(marked(rows.latents, rows.single)), shown=False),
         Table("nodes", "Every node at every layer", _NODES, marked(nodes), shown=False, note=note),
     ]
     return [_with_mark(table, any(in_sample.values())) for table in tables if table.rows]
+
+
+def _latents(found: _Rows) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The columns that some of the latents have, and the rows."""
+    columns = {
+        **_LATENTS,
+        **(_EFFECTS if any(row["is_used"] is not None for row in found) else {}),
+        **(_NAMES if any(row["text_name"] is not None for row in found) else {}),
+    }
+    return columns, [{**row, "used": None if row["is_used"] is None else _yes(row["is_used"])} for row in found]
 
 
 def _halves(rows: StudyRows, marked: Callable[[_Rows, Drawn], list[dict[str, Any]]]) -> list[dict[str, Any]]:

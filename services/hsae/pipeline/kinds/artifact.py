@@ -4,24 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Session
 
-from hsae.catalog import Job
+from hsae.catalog import Base, Job
 from hsae.split_config import SplitConfig
 
-
-class _ArtifactRow(Protocol):
-    """A row of a table that has one for each artifact of a kind."""
-
-    id: Mapped[int]
-    key: Mapped[str]
-    job_id: Mapped[int]
-
-
-_Row = TypeVar("_Row", bound=_ArtifactRow)
+_Row = TypeVar("_Row", bound=Base)
 
 
 def artifact_key(kind: str, version: int, content: dict[str, Any]) -> str:
@@ -69,7 +60,8 @@ class NamedObject:
 
 def titled_rows(session: Session, table: type[_Row], key: str | None) -> Iterator[tuple[_Row, str]]:
     """The rows of a table of artifacts, of one key or all, each with the title of the job that made it."""
-    rows = select(table, Job.title).join(Job, Job.id == table.job_id)
+    columns: Any = table  # every such table has id, key and job_id
+    rows = select(table, Job.title).join(Job, Job.id == columns.job_id)
     if key is not None:
-        rows = rows.where(table.key == key)
-    return ((row, title) for row, title in session.execute(rows.order_by(table.id)))
+        rows = rows.where(columns.key == key)
+    return ((row, title) for row, title in session.execute(rows.order_by(columns.id)))

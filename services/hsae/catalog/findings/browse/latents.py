@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hsae.catalog.findings.browse.adjusted import beside_controls
-from hsae.catalog.findings.browse.nodes import contains
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.findings.text.beside import of_names, with_names
+from hsae.catalog.queries.conditions import Row, contains
 
 SORTS = {
     "f1_adjusted": "l.label_f1_adjusted",
@@ -52,6 +52,7 @@ class LatentList:
         max_q: the greatest q-value at the label.
         used: whether only latents that the model uses for their label fit.
         min_effect: the least effect at the label.
+        named: the name by text contains this text.
         sort: one of `SORTS`.
         after: the sorted number, analysis and latent of the last row of the page before.
         limit: rows of a page.
@@ -66,6 +67,7 @@ class LatentList:
     max_q: float | None = None
     used: bool = False
     min_effect: float | None = None
+    named: str | None = None
     sort: str = "f1_adjusted"
     after: tuple[float, int, int] | None = None
     limit: int = 50
@@ -96,6 +98,7 @@ def latent_list(wanted: LatentList) -> Question:
                   UNION SELECT k.synset_id FROM dataset_class k WHERE replace(k.label, ' ', '_') ILIKE :words))"""
         values["words"] = contains(wanted.words.strip().replace(" ", "_"))
     where += of_effects("l", values, only_used=wanted.used, min_effect=wanted.min_effect)
+    where += of_names("l", values, wanted.named)
     if wanted.after is not None:
         where += f"""
               AND {key} <= :key AND ({key} < :key OR (l.analysis_id, l.latent) > (:after_analysis, :after_latent))"""
@@ -116,7 +119,7 @@ def latent_list(wanted: LatentList) -> Question:
         JOIN analysis_input i ON i.analysis_id = l.analysis_id
         LEFT JOIN synset y ON y.id = l.label_synset_id{_STABILITY}"""  # noqa: S608 -- as above
     order = "v.sorted_by DESC, v.analysis_id, v.latent"
-    return Question(with_label_effects(beside_controls(rows, order=order), order=order), values)
+    return Question(_beside_all(rows, order=order), values)
 
 
 def one_latent(analysis: int, basis: str, latent: int) -> Question:
@@ -136,7 +139,7 @@ def one_latent(analysis: int, basis: str, latent: int) -> Question:
         LEFT JOIN synset h ON h.id = l.lch_synset_id{_STABILITY}
         WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = :latent"""  # noqa: S608 -- ours
     values = {"analysis": analysis, "basis": basis, "latent": latent}
-    return Question(with_label_effects(beside_controls(query, order="v.latent"), order="v.latent"), values)
+    return Question(_beside_all(query, order="v.latent"), values)
 
 
 def nodes_of_latent(analysis: int, basis: str, latent: int, *, limit: int) -> Question:
@@ -157,15 +160,23 @@ def nodes_of_latent(analysis: int, basis: str, latent: int, *, limit: int) -> Qu
 
 
 def labels_of_latents(analysis: int, latents: Sequence[int]) -> Question:
-    """The labels of some latents of an analysis' SAE, by the latent's number."""
+    """The labels of some latents of an analysis' SAE and their names by text, by the latent's number."""
     query = """
-        SELECT l.latent, y.name AS synset, l.label_synset_id AS synset_id, l.label_f1_adjusted AS f1_adjusted,
-               l.label_q AS q, l.coherence_excess, l.density, l.max_activation
+        SELECT l.analysis_id, l.basis, l.latent, y.name AS synset, l.label_synset_id AS synset_id,
+               l.label_f1_adjusted AS f1_adjusted, l.label_q AS q, l.coherence_excess, l.density, l.max_activation
         FROM latent l LEFT JOIN synset y ON y.id = l.label_synset_id
         WHERE l.analysis_id = :analysis AND l.basis = 'sae' AND l.latent = ANY(:latents)
-        ORDER BY l.latent
     """
-    return Question(query, {"analysis": analysis, "latents": list(latents)})
+    return Question(with_names(query, order="v.latent"), {"analysis": analysis, "latents": list(latents)})
+
+
+def images_of_latents(analysis: int, basis: str, latents: Sequence[int]) -> Question:
+    """The strongest scored images of some latents of an analysis; a shuffled basis has none of its own."""
+    query = """
+        SELECT l.latent, l.top_images FROM latent l
+        WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = ANY(:latents)
+    """
+    return Question(query, {"analysis": analysis, "basis": basis, "latents": list(latents)})
 
 
 def beside_labels(labels: Iterable[Row], firing: Iterable[tuple[int, float]]) -> list[Row]:
@@ -183,3 +194,8 @@ def columns_of_bases(analyses: Sequence[int]) -> Question:
     """
     from_first: list[Any] = ["sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean"]
     return Question(query, {"analyses": list(analyses), "bases": from_first})
+
+
+def _beside_all(query: str, *, order: str) -> str:
+    """A query whose rows have controls, effects at the label and names by text beside them."""
+    return with_names(with_label_effects(beside_controls(query, order=order), order=order), order=order)

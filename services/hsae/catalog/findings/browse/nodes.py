@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hsae.catalog.findings.browse.adjusted import beside_controls
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
-from hsae.catalog.queries.conditions import Row
+from hsae.catalog.queries.conditions import Row, contains
 
 _BEST = """
         SELECT r.analysis_id, i.layer, i.sae_kind, i.expansion, r.synset_id, y.name AS synset, n.height, n.n_classes,
@@ -154,9 +154,3 @@ def search_nodes(words: str, dataset: int, *, limit: int) -> Question:
     """
     joined = words.strip().replace(" ", "_")
     return Question(query, {"words": joined, "pattern": contains(joined), "dataset": dataset, "limit": limit})
-
-
-def contains(words: str) -> str:
-    """The pattern of LIKE for texts that contain the words as they are."""
-    escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
