@@ -11,6 +11,8 @@ from tests.sae.training.killed_training import TOLD_AT, WAITS_AT, read_checkpoin
 
 from hsae.sae.training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory):
