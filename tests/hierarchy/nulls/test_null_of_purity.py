@@ -1,4 +1,4 @@
-"""Purity under shuffled labels, where few classes have two scored images and latents are alike.
+"""Purity under shuffled labels, where few classes have two scored images and latents resemble each other.
 
 The mean then rests on a few lucky pairs of images. Its interval excludes the null too often, so it has none.
 """
