@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
+import torch
 from sqlalchemy import text
 from tests.conftest import Service
 from tests.faults.standing import FOLDERS, IN_TURN, KINDS, Standing, assert_no_orphans
@@ -17,6 +18,7 @@ from tests.small import all_results, mapped_request, register_small, submit_mapp
 from tests.waiting import end_writer, events_of, let_leases_expire, rows_of, wait_for, wait_for_writer, writers_stopped
 
 from hsae.catalog import transaction
+from hsae.devices.hardware import hardware_of
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.queue.notifier import Notifier
 
@@ -36,6 +38,7 @@ _N_PUBLISHED = {
     "probe": "SELECT count(*) AS n FROM class_probe WHERE job_id = :id",
     "map": "SELECT count(*) AS n FROM map_set WHERE job_id = :id",
 }
+_BEGUN = "UPDATE activation_set SET hardware = :hardware WHERE hardware IS NULL"
 _PUT_OFF = """
 UPDATE job SET not_before = now() + interval '1 hour'
 WHERE kind = :kind AND id > (SELECT min(id) FROM job WHERE kind = :kind)
@@ -54,6 +57,8 @@ def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterato
     service = standing.service
     standing.forget(kind)
     plan = submit(mapped_request(), service.settings, service.sessions)
+    with transaction(service.sessions) as session:  # its first shard would write that; to be met is the publication
+        session.execute(text(_BEGUN), {"hardware": hardware_of(torch.device("cpu"))})
     with writers_stopped(service, table):  # not before the submit, which may write into it too
         with transaction(service.sessions) as session:
             session.execute(text(_PUT_OFF), {"kind": kind})

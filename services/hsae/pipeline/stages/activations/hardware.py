@@ -32,7 +32,8 @@ def claim_hardware(context: StageContext, set_ids: Collection[int]) -> None:
         unclaimed = select(ActivationSet.id).where(ActivationSet.id.in_(set_ids), ActivationSet.hardware.is_(None))
         # In one order, so that parts that begin at the same instant wait for each other and not in a circle.
         ids = session.scalars(unclaimed.order_by(ActivationSet.id).with_for_update()).all()
-        session.execute(update(ActivationSet).where(ActivationSet.id.in_(ids)).values(hardware=own))
+        if ids:
+            session.execute(update(ActivationSet).where(ActivationSet.id.in_(ids)).values(hardware=own))
         _refuse_other(context, session, set_ids)
 
 
