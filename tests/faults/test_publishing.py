@@ -48,6 +48,12 @@ UPDATE job SET not_before = NULL, notified_at = NULL WHERE not_before > now() + 
 """
 
 
+def _note_hardware(service: Service) -> None:
+    """The kind of processor is written with the first shard; what is to be met here is the publication."""
+    with transaction(service.sessions) as session:
+        session.execute(text(_BEGUN), {"hardware": hardware_of(torch.device("cpu"))})
+
+
 @contextmanager
 def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterator[Plan]:
     """The small request anew, from this stage on, whose first job waits once it is about to write into the table.
@@ -57,8 +63,7 @@ def _submitted_and_stopped(standing: Standing, kind: str, table: str) -> Iterato
     service = standing.service
     standing.forget(kind)
     plan = submit(mapped_request(), service.settings, service.sessions)
-    with transaction(service.sessions) as session:  # its first shard would write that; to be met is the publication
-        session.execute(text(_BEGUN), {"hardware": hardware_of(torch.device("cpu"))})
+    _note_hardware(service)
     with writers_stopped(service, table):  # not before the submit, which may write into it too
         with transaction(service.sessions) as session:
             session.execute(text(_PUT_OFF), {"kind": kind})
@@ -149,6 +154,7 @@ def test_worker_killed_at_the_commit_and_another_publishes(make_service, undistu
     service = make_service(checkpoint_seconds=0.2)
     register_small(service)
     plan = submit_mapped(service)
+    _note_hardware(service)
     killed = set()
     for kind in IN_TURN:
         with writers_stopped(service, _PUBLISHED_IN[kind]):
