@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
 import torch
+
+from hsae.devices.cpuinfo import cpu_field
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "transformers", "hsae")
 
@@ -99,10 +100,7 @@ def print_report(
 
 
 def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    return cpu_field("model name") or platform.processor() or platform.machine()
 
 
 def _os() -> str:

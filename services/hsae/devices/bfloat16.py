@@ -3,17 +3,13 @@
 from functools import cache
 from pathlib import Path
 
+from hsae.devices.cpuinfo import CPUINFO, cpu_field
+
 # Of x86 (Zen 4, Cooper Lake, Sapphire Rapids and later) and of Arm.
 _FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @cache
-def processor_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def processor_has_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     """Whether the kernel lists such instructions; False where it does not say, as outside Linux."""
-    if not cpuinfo.is_file():
-        return False
-    for line in cpuinfo.read_text().splitlines():
-        name, _, flags = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return not _FLAGS.isdisjoint(flags.split())
-    return False
+    return not _FLAGS.isdisjoint((cpu_field("flags", "Features", cpuinfo=cpuinfo) or "").split())
