@@ -9,7 +9,6 @@ from sqlalchemy import select, update
 
 from hsae.catalog import ActivationSet, ActivationShard, Json
 from hsae.errors import UserError
-from hsae.extraction.prepare import ListedImage
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.extract import ExtractRequest
 from hsae.pipeline.kinds.spread.part import PartRequest
@@ -26,29 +25,21 @@ def extract(request: ExtractRequest, context: StageContext) -> Json:
         UserError: too many images cannot be read, none is left, or activations are not finite.
         OtherHardwareError: another kind of processor has begun them.
     """
-    listed = _listed(request, context)
-    size = request.extraction.shard_images
-    work = ShardPass(request, context, listed)
-    skipped = work.fill(range(-(-len(listed) // size)))
-    check_skipped(skipped, len(listed), context)
-    return _publish(request, context, work.set_ids, len(listed), sorted(skipped, key=lambda entry: entry["image"]))
+    listing = read_listing(context.store, request.dataset)
+    n_images = listing.num_rows
+    work = ShardPass(request, context, listing)
+    skipped = work.fill(range(-(-n_images // request.extraction.shard_images)))
+    check_skipped(skipped, n_images, context)
+    return _publish(request, context, work.set_ids, n_images, sorted(skipped, key=lambda entry: entry["image"]))
 
 
 def extract_part(request: PartRequest, context: StageContext) -> Json:
     """Store some shards of the activation sets of `request.layers`. Raises as `extract`."""
-    listed = _listed(request, context)
-    skipped = ShardPass(request, context, listed).fill(range(request.first_shard, request.end_shard))
-    size = request.extraction.shard_images
-    n_images = len(listed[request.first_shard * size : request.end_shard * size]) - len(skipped)
-    return {"layers": list(request.layers), "n_images": n_images, "n_skipped": len(skipped)}
-
-
-def _listed(request: ExtractRequest, context: StageContext) -> list[ListedImage]:
     listing = read_listing(context.store, request.dataset)
-    return [
-        ListedImage(row["image"], row["path"], row["sha256"])
-        for row in listing.select(["image", "path", "sha256"]).to_pylist()
-    ]
+    skipped = ShardPass(request, context, listing).fill(range(request.first_shard, request.end_shard))
+    size = request.extraction.shard_images
+    n_listed = min(request.end_shard * size, listing.num_rows) - request.first_shard * size
+    return {"layers": list(request.layers), "n_images": n_listed - len(skipped), "n_skipped": len(skipped)}
 
 
 def _publish(

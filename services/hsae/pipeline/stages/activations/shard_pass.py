@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
+import pyarrow as pa
 from sqlalchemy import select
 
 from hsae.backbones.backbone import Backbone
@@ -35,17 +36,17 @@ class ShardPass:
         set_ids: by layer the number of its set.
     """
 
-    def __init__(self, request: ExtractRequest, context: StageContext, listed: Sequence[ListedImage]) -> None:
+    def __init__(self, request: ExtractRequest, context: StageContext, listing: pa.Table) -> None:
         """Look up the sets.
 
         Args:
             request: what is extracted.
             context: of the job.
-            listed: all images of the data set.
+            listing: all images of the data set.
         """
         self._request = request
         self._context = context
-        self._listed = listed
+        self._listing = listing
         keys = [request.activation_key(layer) for layer in request.layers]
         with context.reading() as session:
             sets = {row.layer: row for row in session.scalars(select(ActivationSet).where(ActivationSet.key.in_(keys)))}
@@ -61,7 +62,8 @@ class ShardPass:
             OtherHardwareError: another kind of processor has begun the sets.
         """
         size = self._request.extraction.shard_images
-        ranges = {shard: self._listed[shard * size : (shard + 1) * size] for shard in shards}
+        listed = self._listed(shards)
+        ranges = {shard: listed[at * size : (at + 1) * size] for at, shard in enumerate(shards)}
         done = self._done(shards)
         skipped: list[Json] = [entry for row in done.values() for entry in row.skipped]
         missing = {shard: images for shard, images in ranges.items() if shard not in done}
@@ -72,14 +74,20 @@ class ShardPass:
             self._compute(missing, n_images, skipped)
         return skipped
 
+    def _listed(self, shards: range) -> list[ListedImage]:
+        """The images of `shards`."""
+        size = self._request.extraction.shard_images
+        here = self._listing.select(["image", "path", "sha256"]).slice(shards.start * size, len(shards) * size)
+        return [ListedImage(row["image"], row["path"], row["sha256"]) for row in here.to_pylist()]
+
     def _done(self, shards: range) -> dict[int, ActivationShard]:
         """Of the shards that every set has one row."""
         stored: dict[int, dict[int, ActivationShard]] = {}
         of_sets = ActivationShard.activation_set_id.in_(self.set_ids.values())
+        here = (ActivationShard.shard >= shards.start) & (ActivationShard.shard < shards.stop)
         with self._context.reading() as session:
-            for row in session.scalars(select(ActivationShard).where(of_sets)):
-                if row.shard in shards:
-                    stored.setdefault(row.shard, {})[row.activation_set_id] = row
+            for row in session.scalars(select(ActivationShard).where(of_sets, here)):
+                stored.setdefault(row.shard, {})[row.activation_set_id] = row
         wanted = set(self._open_ids.values())
         return {shard: next(iter(rows.values())) for shard, rows in stored.items() if rows.keys() >= wanted}
 
@@ -115,7 +123,7 @@ class ShardPass:
                 n_done += len(images)
                 log.info("shard %d computed: %d of %d images", shard + 1, n_done, n_images)
                 skipped += [asdict(entry) for entry in result.skipped]
-                check_skipped(skipped, len(self._listed), context)
+                check_skipped(skipped, self._listing.num_rows, context)
 
     def _computed(
         self,
