@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session, aliased, sessionmaker
 from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Job, JobDependency, StudyJob, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import ServiceError, UserError
-from hsae.pipeline.kinds.registry import stage_of, stages
+from hsae.pipeline.kinds.registry import stage_of
+from hsae.pipeline.kinds.spread.filling import filling
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.upkeep.clean_up import clean_up
@@ -72,17 +73,13 @@ def cancel(
 
 def _lock_live_parts(session: Session, job_ids: Collection[int]) -> list[int]:
     """Lock the unfinished jobs that only store objects for these jobs, and for no other unfinished one."""
-    kinds = [stage.kind for stage in stages() if stage.fills is not None]
     dependent = aliased(Job)
     others = (
         select(JobDependency.depends_on_id)
         .join(dependent, dependent.id == JobDependency.job_id)
         .where(dependent.state.in_(LIVE_STATES), dependent.id.not_in(job_ids))
     )
-    needed = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(job_ids))
-    found = select(Job.id).where(
-        Job.id.in_(needed), Job.kind.in_(kinds), Job.state.in_(LIVE_STATES), Job.id.not_in(others)
-    )
+    found = select(Job.id).where(Job.id.in_(filling(job_ids)), Job.state.in_(LIVE_STATES), Job.id.not_in(others))
     return list(session.scalars(found.order_by(Job.id).with_for_update()))
 
 

@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Iterator
 
-from sqlalchemy import delete, func, null, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec, n_tokens
-from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job, JobDependency, JobEvent
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job, JobDependency
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
 from hsae.pipeline.kinds.setting_labels import extraction_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
+from hsae.pipeline.queue.unmade import fail_succeeded
 from hsae.report.ranges import ranges
 from hsae.store.keys import ACTIVATIONS, artifact_of, manifest_key
 
@@ -115,22 +116,10 @@ class ExtractStage(Stage[ExtractRequest]):
         ).all()
         session.execute(delete(ActivationShard).where(ActivationShard.activation_set_id.in_(unpublished)))
         session.execute(update(ActivationSet).where(ActivationSet.id.in_(unpublished)).values(hardware=None))
-        if unpublished:
-            self._fail_parts(job_id, session)
-
-    def _fail_parts(self, job_id: int, session: Session) -> None:
-        """Whoever asks for the extraction again needs the shards of its parts again."""
-        parts = select(JobDependency.depends_on_id).where(JobDependency.job_id == job_id)
-        why = "its shards were deleted with the extraction that it was a part of"
-        failed = session.scalars(
-            update(Job)
-            .where(Job.id.in_(parts), Job.state == "succeeded")
-            .values(state="failed", error=why, result=null(), finished_at=func.now())
-            .returning(Job.id)
-            .execution_options(synchronize_session=False)
-        ).all()
-        for part in failed:
-            session.add(JobEvent(job_id=part, who="clean-up", message=why, reason="failed", state="failed"))
+        if unpublished:  # whoever asks for the extraction again needs the shards of its parts again
+            parts = select(JobDependency.depends_on_id).where(JobDependency.job_id == job_id)
+            why = "its shards were deleted with the extraction that it was a part of"
+            fail_succeeded(session, parts, "clean-up", why)
 
     def forget_object(self, object_key: str, session: Session) -> None:
         """Delete the shard's row; the manifest is written again from the rows of the shards."""

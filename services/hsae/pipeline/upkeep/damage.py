@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, null, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import LIVE_STATES, Job, transaction
@@ -16,6 +16,7 @@ from hsae.errors import UserError
 from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
+from hsae.pipeline.queue.unmade import fail_succeeded
 from hsae.pipeline.upkeep.integrity import find_lost
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import artifact_of
@@ -35,13 +36,7 @@ def forget_object(session: Session, object_key: str, who: str, reason: str) -> N
     state = session.execute(select(Job.state).where(Job.id == maker).with_for_update()).scalar_one()
     if state != "running":
         _forget_rows(session, object_key)
-    if state == "succeeded":
-        session.execute(
-            update(Job)
-            .where(Job.id == maker)
-            .values(state="failed", error=reason, result=null(), finished_at=func.now())
-        )
-        jobs.record(session, maker, who, reason, reason="failed", state="failed")
+    fail_succeeded(session, [maker], who, reason)
 
 
 @contextmanager

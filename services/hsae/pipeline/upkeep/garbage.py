@@ -28,9 +28,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select, union_all
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae, Job, JobDependency, transaction
+from hsae.catalog import LIVE_STATES, UNSUCCESSFUL_STATES, Dataset, ImportedSae, Job, transaction
 from hsae.catalog.server.locks import DATASET_LOCK, SUBMIT_LOCK, take_lock
 from hsae.pipeline.kinds.registry import stage_of, stage_of_folder, stages
+from hsae.pipeline.kinds.spread.filling import filling
 from hsae.pipeline.kinds.stage import Stage
 from hsae.store.keys import (
     DATASETS,
@@ -176,11 +177,7 @@ def _answers_for(stage: Stage[Any], key: str) -> ColumnElement[bool]:
     makers: Select[Any] | CompoundSelect[Any] = select(Job.id).where(Job.key == key)
     if stage.table is not None:
         makers = union_all(makers, select(stage.table.job_id).where(stage.table.key == key))
-    kinds = [each.kind for each in stages() if each.fills == stage.kind]
-    if not kinds:
-        return Job.id.in_(makers)
-    parts = select(JobDependency.depends_on_id).where(JobDependency.job_id.in_(makers))
-    return or_(Job.id.in_(makers), Job.id.in_(parts) & Job.kind.in_(kinds))
+    return or_(Job.id.in_(makers), Job.id.in_(filling(makers)))
 
 
 def _unreferenced(

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsae.catalog import UNSUCCESSFUL_STATES, Job, JobDependency
+from hsae.catalog import UNSUCCESSFUL_STATES, Job
 from hsae.pipeline.kinds.artifact import artifact_key
 from hsae.pipeline.kinds.extract import ACTIVATIONS_FORMAT, EXTRACT, ExtractRequest
+from hsae.pipeline.kinds.spread.filling import filling
 from hsae.pipeline.kinds.stage import Asked, Stage
 
 
@@ -49,10 +50,6 @@ class PartStage(Stage[PartRequest]):
         """The extraction's."""
         return EXTRACT.title(asked)
 
-    def artifact_keys(self, request: PartRequest) -> tuple[str, ...]:
-        """What the extraction waits for: the part."""
-        return (request.key,)
-
 
 PART = PartStage()
 
@@ -88,7 +85,6 @@ def parts_of(asked: Asked, part_images: int) -> Iterator[WantedPart]:
 
 def parts_of_job(session: Session, job_id: int) -> tuple[WantedPart, ...]:
     """The parts that an extraction was divided into when it was planned, but for those that it did without."""
-    jobs = select(Job.request, Job.title).join(JobDependency, JobDependency.depends_on_id == Job.id)
-    of_job = jobs.where(JobDependency.job_id == job_id, Job.kind == PART.kind)
+    of_job = select(Job.request, Job.title).where(Job.id.in_(filling([job_id])))
     rows = session.execute(of_job.where(Job.state.not_in(UNSUCCESSFUL_STATES)).order_by(Job.id))
     return tuple(WantedPart(PartRequest.model_validate(request), title) for request, title in rows)
