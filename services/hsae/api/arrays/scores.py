@@ -220,8 +220,7 @@ class Scores:
         return None if node < 0 else self.taxonomy.synsets[node].name
 
     def _repr_html_(self) -> str:
-        mark = f", {IN_SAMPLE}" if self.parts is None else ""
-        return html_table(f"{repr(self)[1:-1]}{mark}", self.headline_rows(), _SHOWN)
+        return html_table(repr(self)[1:-1], self.headline_rows(), _SHOWN)
 
     def __repr__(self) -> str:
         layer = self.sae.layer
