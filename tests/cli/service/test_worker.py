@@ -14,7 +14,8 @@ from tests.waiting import wait_for
 from hsae.catalog import QUEUES
 from hsae.cli.service import stack
 from hsae.cli.service.stack import _environments
-from hsae.cli.service.worker import worker, worker_command
+from hsae.cli.service.worker import worker
+from hsae.cli.service.worker_process import worker_command
 from hsae.errors import UserError
 from hsae.pipeline.queue.notifier import make_app
 

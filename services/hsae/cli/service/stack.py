@@ -10,7 +10,7 @@ from hsae.catalog import QUEUES, connect
 from hsae.catalog.server import migrate
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.printing.output import json_option, print_json
-from hsae.cli.service.worker import gpu_environment, worker_command
+from hsae.cli.service.worker_process import gpu_environment, worker_command
 from hsae.embedded import Stack
 from hsae.errors import UserError
 from hsae.settings import Settings
