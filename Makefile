@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 # Twice as many as two cores: a test waits for processes and servers for half of its time.
 TEST_PROCESSES ?= 4
+# The fault matrix waits more than it computes.
+FAULT_PROCESSES ?= 6
 # Few and always the same random examples for a property test; `thorough` draws them all.
 TEST_PROFILE ?= fast
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder \
-	--hypothesis-profile $(TEST_PROFILE)
+PYTEST = $(BIN)/python -m pytest --dist loadscope --no-loadscope-reorder --hypothesis-profile $(TEST_PROFILE)
 # pip runs from outside, so that a Python without ensurepip (Debian's without python3-venv) will do.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 
@@ -41,10 +42,10 @@ demo: $(VENV)/.embedded  ## The whole pipeline on bundled images and weights
 	$(BIN)/hsae-admin demo
 
 test: $(VENV)/.dev  ## The tests, with real servers and a real worker that is killed once in every stage
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --numprocesses $(TEST_PROCESSES) -m "not slow"
 
 test-faults: $(VENV)/.dev  ## The whole fault matrix, the whole demo from the wheel, and all that takes long (a browser, notebooks, private stacks)
-	$(PYTEST) -m slow
+	$(PYTEST) --numprocesses $(FAULT_PROCESSES) -m slow
 
 test-peers:  ## SAEs made by the code of other packages, in an environment of their own (.venv-peers)
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers

@@ -44,9 +44,26 @@ _numbers = itertools.count(1)
 hypothesis_settings.load_profile(examples.DEFAULT_PROFILE)  # another one by --hypothesis-profile
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For `-m slow` a file without the mark is not even imported: that takes a minute in every process.
+
+    The marks of the whole folders faults and demo stand in their conftest.
+    """
+    if config.option.markexpr != "slow" or collection_path.suffix != ".py":
+        return None
+    files = (collection_path, collection_path.with_name("conftest.py"))
+    return None if any("slow" in file.read_text() for file in files if file.is_file()) else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first."""
     items.sort(key=lambda item: parts.rank(item.nodeid))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure is told at once: of a run that is stopped for its time nobody sees the summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stderr.write(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext[-4000:]}\n")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,8 +83,17 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
-    """One private Postgres, Valkey and SeaweedFS for the whole test session."""
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+    """One private Postgres, Valkey and SeaweedFS for the whole test session.
+
+    Its Postgres does not wait for the disk: every database of a test is a copy of files, and nobody needs them after a
+    crash of the machine.
+    """
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder) as running:
+        with (folder / "postgres" / "postgresql.auto.conf").open("a") as settings:
+            settings.write("fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
+        postmaster = (folder / "postgres" / "postmaster.pid").read_text().split()[0]
+        os.kill(int(postmaster), signal.SIGHUP)  # it reads its settings again
         yield running.info()
 
 
@@ -110,13 +136,20 @@ class Service:
     def close(self) -> None:
         """End the workers and free what the servers hold for this service.
 
-        Each bucket takes several of the few volumes that SeaweedFS makes of a disk; it deletes a full bucket whole.
+        Its database is a thousand files. Each bucket takes several of the few volumes that SeaweedFS makes of a disk;
+        it deletes a full bucket whole.
         """
         if self.is_closed:
             return
         self.is_closed = True
         self.stop_workers()
         self.sessions.kw["bind"].dispose()
+        own = make_url(self.settings.database_url.get_secret_value())
+        with psycopg.connect(
+            own.set(database="postgres").render_as_string(hide_password=False), autocommit=True
+        ) as admin:
+            drop = psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            admin.execute(drop.format(psycopg.sql.Identifier(str(own.database))))
         Minio(
             self.settings.s3_endpoint,
             access_key=self.settings.s3_access_key,
@@ -124,6 +157,20 @@ class Service:
             region=self.settings.s3_region,
             secure=False,
         ).remove_bucket(self.settings.s3_bucket)
+
+
+@functools.cache
+def _template(database_url: str) -> str:
+    """A migrated database of a server that others are copies of: a copy takes a tenth of a migration's time."""
+    template = f"hsae_test_template_{next(_numbers)}"
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{template}"')
+    engine = create_engine(
+        make_url(database_url).set(drivername="postgresql+psycopg", database=template), poolclass=NullPool
+    )
+    upgrade(engine)
+    engine.dispose()
+    return template
 
 
 @contextmanager
@@ -135,30 +182,15 @@ def services_on(
     `defaults` are settings that all of them get.
     """
     made: list[Service] = []
-    template = f"hsae_test_template_{next(_numbers)}"
-
-    @functools.cache
-    def make_template() -> None:
-        """A migrated database that others are copies of: a copy takes a tenth of a migration's time."""
-        with psycopg.connect(stack.database_url, autocommit=True) as admin:
-            admin.execute(f'CREATE DATABASE "{template}"')
-        engine = create_engine(
-            make_url(stack.database_url).set(drivername="postgresql+psycopg", database=template), poolclass=NullPool
-        )
-        upgrade(engine)
-        engine.dispose()
 
     def make(*, migrate: bool = True, **settings_values: object) -> Service:
         for earlier in made:  # idle connections of tests that are done would use up the server's
             earlier.sessions.kw["bind"].dispose()
         number = next(_numbers)
         name = f"hsae_test_{number}"
-        if migrate:
-            make_template()
+        copied = f' TEMPLATE "{_template(stack.database_url)}" STRATEGY FILE_COPY' if migrate else ""
         with psycopg.connect(stack.database_url, autocommit=True) as admin:
-            admin.execute(
-                f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}" STRATEGY FILE_COPY' if migrate else "")
-            )
+            admin.execute(f'CREATE DATABASE "{name}"' + copied)
         folder = tmp_path_factory.mktemp(f"service-{number}")
         values: dict[str, Any] = {
             "home": folder / "home",
@@ -169,7 +201,7 @@ def services_on(
             "s3_secret_key": stack.s3_secret_key,
             "s3_bucket": name.replace("_", "-"),
             "device": "cpu",
-            "reconcile_seconds": 0.5,
+            "reconcile_seconds": 2,  # an idle worker that looks twice a second uses a tenth of a slow core
             "max_attempts": 10,
             "retry_seconds": 0.1,
             **defaults,

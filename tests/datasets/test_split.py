@@ -96,7 +96,7 @@ def test_the_same_in_every_process():
         "names = ['a'] * 9 + ['b'] * 7 + ['c'] * 4\n"
         "print(''.join(map(str, split_images(pa.table({'class_id': names}), SplitConfig()).part)))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert run.stdout == "00002112010220011020\n"
 
 

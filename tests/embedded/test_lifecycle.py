@@ -61,7 +61,7 @@ def test_life_of_a_stack(home, words, processes_of):
     for name in pids(stack):
         before = pids(stack)
         os.kill(before[name], signal.SIGKILL)
-        assert wait_for(lambda server=name: pids(stack)[server] is None, 60)  # type: ignore[misc]
+        assert wait_for(lambda server=name: pids(stack)[server] is None, 240)  # type: ignore[misc]
         with pytest.raises(UserError, match="not running"):
             stack.info()
         assert stack.start() == info
@@ -74,10 +74,10 @@ def test_life_of_a_stack(home, words, processes_of):
         backend = psutil.Process(connection.info.backend_pid)
         busy = threading.Thread(target=_compute_until_killed, args=(connection,))
         busy.start()
-        assert wait_for(lambda: backend.cpu_times().user > 0.1, 60)
+        assert wait_for(lambda: backend.cpu_times().user > 0.1, 240)
         for pid in pids(stack).values():
             os.kill(pid, signal.SIGKILL)
-        assert wait_for(lambda: not any(pids(stack).values()), 60)
+        assert wait_for(lambda: not any(pids(stack).values()), 240)
         assert backend.is_running()
         assert stack.start() == info
         assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE
@@ -129,9 +129,9 @@ def test_simultaneous_starts_of_one_home_share_one_stack(home, processes_of):
 def test_interrupted_start_leaves_nothing(home, processes_of):
     command = [sys.executable, "-c", START, str(home)]
     start = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
-    assert wait_for(lambda: bool(processes_of(home)), 60)
+    assert wait_for(lambda: bool(processes_of(home)), 240)
     start.send_signal(signal.SIGINT)
-    assert start.wait(60) != 0
+    assert start.wait(240) != 0
     assert processes_of(home) == []
     assert not (home / "stack.json").exists()
     assert not Stack(home).status().running
@@ -141,7 +141,7 @@ def test_interrupted_start_leaves_nothing(home, processes_of):
 def test_start_after_a_killed_start(home, processes_of, moment):
     start = subprocess.Popen([sys.executable, "-c", START, str(home)], stderr=subprocess.DEVNULL)
     log = home / "logs" / "postgres.log"
-    assert wait_for(lambda: bool(processes_of(home)) if moment == "its first process" else log.exists(), 60)
+    assert wait_for(lambda: bool(processes_of(home)) if moment == "its first process" else log.exists(), 240)
     start.kill()
     start.wait()
     with Stack(home) as stack:

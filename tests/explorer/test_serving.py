@@ -35,7 +35,7 @@ def test_it_serves_until_it_is_stopped(explored, tmp_path):
         line = running.stdout.readline()
         found = READY.match(line)
         assert found, line + running.stderr.read()
-        server = HTTPConnection("127.0.0.1", int(found[1]), timeout=30)
+        server = HTTPConnection("127.0.0.1", int(found[1]), timeout=240)
 
         def get(path: str, **headers: str) -> tuple[int, bytes, str]:
             server.request("GET", path, headers=headers)
@@ -49,7 +49,7 @@ def test_it_serves_until_it_is_stopped(explored, tmp_path):
         assert get("/", Host="evil.example")[0] == 400
         server.close()
         running.send_signal(signal.SIGTERM)
-        _, errors = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=240)
         assert running.returncode in (0, -signal.SIGTERM)
         assert errors == ""
     finally:

@@ -1,4 +1,4 @@
-"""Two hundred submits of the same request at once: one study, one set of jobs, each run once."""
+"""Sixty submits of the same request at once: one study, one set of jobs, each run once."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from tests.small import mapped_request, submit_mapped
 from tests.waiting import events_of, rows_of
 
 # As many threads in one process would wait for its interpreter lock, and not for the server.
-_N_PROCESSES = 9
-_N_THREADS = 22
+_N_PROCESSES = 3
+_N_THREADS = 20
 _N_COMMANDS = 2
 _CLIENTS = """
 import json, sys
@@ -55,7 +55,7 @@ def _ended(process: subprocess.Popen[str], given: str | None = None) -> str:
     return output
 
 
-def test_two_hundred_submits_at_once(standing):
+def test_sixty_submits_at_once(standing):
     service = standing.service
     standing.forget("train")
     request = mapped_request()

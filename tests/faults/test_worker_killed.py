@@ -132,5 +132,5 @@ def test_children_die_with_their_worker(make_service):
     assert children
     worker.kill()  # the parent alone, not its process group
     worker.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=240)
     assert alive == []

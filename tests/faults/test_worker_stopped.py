@@ -32,7 +32,7 @@ def test_sigterm_hands_the_job_back_at_no_cost(make_service, undisturbed):
         job_id = wait_until_under_way(service, kind)
         # To the whole group, as systemd and terminals do it.
         os.killpg(worker.pid, signal.SIGTERM)
-        assert worker.wait(60) == 0, service.logs()
+        assert worker.wait(240) == 0, service.logs()
         job = _job(service, job_id)
         assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, None), service.logs()
         assert events_of(service, job_id)[-1] == ("handed_back", "queued")
@@ -51,7 +51,7 @@ def test_a_job_that_reaches_no_checkpoint_is_handed_back_for_it(make_service):
     job_id = wait_until_running(service, "extract")
     wait_for(lambda: "hanging" in service.logs())
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0, service.logs()  # it gives its child 20 s, and itself 5 s more
+    assert worker.wait(240) == 0, service.logs()  # it gives its child 20 s, and itself 5 s more
     assert events_of(service, job_id)[-1] == ("handed_back", "queued")
     assert _job(service, job_id)["attempt"] == 0
 

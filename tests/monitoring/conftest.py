@@ -20,7 +20,7 @@ def scrape() -> Callable[[int], Samples]:
     """Fetches http://127.0.0.1:<port>/metrics; every sample by name and labels."""
 
     def fetch(port: int) -> Samples:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=300) as response:
             assert response.status == 200
             text = response.read().decode()
         return {

@@ -7,7 +7,8 @@ another.
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Each folder shares a study or servers. Not tests/faults: its files take minutes each, and run beside one another.
+# Each folder shares a study or servers. Not tests/faults, whose tests take minutes: there each is a part, with all of
+# its parameters, and every process has servers of its own.
 TOGETHER = ("tests/demo", "tests/explorer", "tests/report/page", "tests/api", "tests/store")
 # Folders and files whose tests take longest, the longest first.
 LONGEST = (
@@ -35,8 +36,10 @@ LONGEST = (
 
 
 def part_of(nodeid: str) -> str:
-    """What one process runs as a whole: the folder of a test in TOGETHER, otherwise its file."""
+    """What one process runs as a whole: the folder of a test in TOGETHER, a test of tests/faults, else its file."""
     path = nodeid.partition("::")[0]
+    if path.startswith("tests/faults/"):
+        return nodeid.partition("[")[0]
     return next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
 
 

@@ -18,6 +18,7 @@ def test_a_folder_that_shares_a_study_is_one_part_and_any_other_file_is_one():
     assert parts.part_of("tests/explorer/test_pages.py::test_a[x::y]") == "tests/explorer"
     assert parts.part_of("tests/report/page/test_report.py::test_a") == "tests/report/page"
     assert parts.part_of("tests/report/test_figure.py::test_a") == "tests/report/test_figure.py"
+    assert parts.part_of("tests/faults/test_bit_rot.py::test_a[x-y]") == "tests/faults/test_bit_rot.py::test_a"
 
 
 def test_what_takes_longest_comes_first():

@@ -51,7 +51,7 @@ class Held:
         self.n_copies += 1
         if key in self._held:
             self.begun.set()
-            assert self.go.wait(60)
+            assert self.go.wait(240)
         return self._store.check(key, **options)
 
 
@@ -146,7 +146,7 @@ def test_who_wants_another_object_does_not_wait(explored, objects, tmp_path):
     copies = LocalCopies(store, tmp_path, max_bytes=BIG)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(values, copies, objects[0])
-        assert store.begun.wait(60)
+        assert store.begun.wait(240)
         try:
             assert len(values(copies, objects[1])) > 0
             assert not slow.done()
@@ -160,11 +160,11 @@ def test_forty_readers_of_a_first_copy_do_not_fill_the_threads(explored, objects
     copies = LocalCopies(store, tmp_path, max_bytes=BIG)
     with ThreadPoolExecutor(40) as pool:
         readers = [pool.submit(values, copies, objects[0]) for _ in range(40)]
-        assert store.begun.wait(60)
+        assert store.begun.wait(240)
         refused = []
         try:
             # All but the few that may wait come back although the copy is not made.
-            refused += islice(as_completed(readers, timeout=60), 40 - MAX_THREADS_COPYING)
+            refused += islice(as_completed(readers, timeout=240), 40 - MAX_THREADS_COPYING)
         finally:
             store.go.set()
         for one in refused:

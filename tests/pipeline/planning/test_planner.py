@@ -191,7 +191,7 @@ def test_more_submits_at_once_than_the_server_has_connections_enter_one_set_of_j
     register_small(service, n_classes=2)
     request = small_request(layers=(1, 3), saes=(TINY_SAE, SaeConfig(kind="relu", n_steps=30)))
     checked = check_model(request, service.settings)
-    n_submits = 20  # two hundred stand among the slow tests
+    n_submits = 20  # sixty at once stand among the slow tests
 
     def one(_):
         engine = connect(service.settings)  # each has a connection of its own, as processes have

@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from tests.pipeline.queue.leases import claim, enter_job, job_row, reconciled
 from tests.waiting import wait_for
 
@@ -92,3 +92,12 @@ def test_heartbeat_notices_a_cancelled_job(service):
             session.execute(update(Job).where(Job.id == job_id).values(state="cancelled"))
         with pytest.raises(JobCancelledError):
             wait_for(heartbeat.check)
+
+
+def test_a_process_that_is_suspended_while_it_holds_the_row_does_not_keep_it_for_long(service):
+    job_id = enter_job(service, "one")
+    lease = claim(service, job_id).lease
+    limit = text("SELECT setting::int / 1000 FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'")
+    for lease_seconds, expected in ((5, 30), (90, 90)):
+        with Heartbeat(service.sessions, lease, lease_seconds).transaction() as session:
+            assert session.execute(limit).scalar_one() == expected

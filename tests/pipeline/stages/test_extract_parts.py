@@ -103,7 +103,7 @@ def test_parts_at_the_same_instant(make_service, undivided):
     outcomes = []
 
     def work(number):
-        start.wait(60)
+        start.wait(240)
         outcomes.append(run_job(number, service.settings, f"worker {number}"))
 
     threads = [Thread(target=work, args=(number,)) for number in parts_of(plan)]

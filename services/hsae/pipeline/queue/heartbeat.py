@@ -23,6 +23,8 @@ _JOIN_SECONDS = float(DEFAULT_LEASE_SECONDS)  # a heartbeat that hangs for longe
 # until the lease is known to be lost.
 _REFUSED_SECONDS = 60.0
 _STUCK_SECONDS = 20.0
+# How long a transaction with the job's row may idle, where a lease is shorter: a busy machine pauses as long.
+_HELD_IDLE_SECONDS = 30.0
 
 
 def _never() -> bool:
@@ -144,6 +146,8 @@ class Heartbeat:
                 with ExitStack() as attempt:
                     session = attempt.enter_context(transaction(self._sessions))
                     if hold:
+                        # Suspended here, this process would keep the row locked, and so the job, from all others.
+                        bound_idling(session, max(_HELD_IDLE_SECONDS, self._lease_seconds))
                         jobs.hold(session, self._lease)
                     else:
                         session.connection()
