@@ -98,6 +98,6 @@ def test_a_process_that_is_suspended_while_it_holds_the_row_does_not_keep_it_for
     job_id = enter_job(service, "one")
     lease = claim(service, job_id).lease
     limit = text("SELECT setting::int / 1000 FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'")
-    for lease_seconds, expected in ((5, 30), (90, 90)):
+    for lease_seconds, expected in ((5, 120), (200, 200)):
         with Heartbeat(service.sessions, lease, lease_seconds).transaction() as session:
             assert session.execute(limit).scalar_one() == expected

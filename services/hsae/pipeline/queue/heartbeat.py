@@ -23,8 +23,8 @@ _JOIN_SECONDS = float(DEFAULT_LEASE_SECONDS)  # a heartbeat that hangs for longe
 # until the lease is known to be lost.
 _REFUSED_SECONDS = 60.0
 _STUCK_SECONDS = 20.0
-# How long a transaction with the job's row may idle, where a lease is shorter: a busy machine pauses as long.
-_HELD_IDLE_SECONDS = 30.0
+# How long a transaction with the job's row may idle, where a lease is shorter: a publication computes between statements.
+_HELD_IDLE_SECONDS = 120.0
 
 
 def _never() -> bool:
