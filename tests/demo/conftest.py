@@ -37,7 +37,7 @@ def run(*command: object, cwd: Path) -> str:
     """Run a command away from the checkout, without variables that lead to it; what it printed."""
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=cwd, env=_clean_environment(), capture_output=True, text=True, check=False, timeout=550,
+        cwd=cwd, env=_clean_environment(), capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -67,7 +67,7 @@ class DemoRun:
         """Run hsae-admin against the demo's stack; fails the test when it fails and that is to be checked."""
         done = subprocess.run(
             [self.program, "--home", str(self.home), *map(str, arguments)],
-            capture_output=True, text=True, env=_clean_environment(), cwd=self.pictures, timeout=300,
+            capture_output=True, text=True, env=_clean_environment(), cwd=self.pictures, timeout=1200,
         )  # fmt: skip
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done

@@ -195,7 +195,7 @@ def test_flower_shows_number_kind_and_title_of_a_job(listening, tmp_path):
         request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")
         request.add_header("Authorization", "Basic " + base64.b64encode(b"me:secret").decode())
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 -- our own address
+            with urllib.request.urlopen(request, timeout=240) as response:  # noqa: S310 -- our own address
                 heard = json.load(response)
         except OSError:  # it does not listen yet
             return False

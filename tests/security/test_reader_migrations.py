@@ -170,7 +170,7 @@ def test_a_migration_waits_for_the_one_that_makes_the_role(own_stack):
             with psycopg.connect(own_stack.administrator, autocommit=True) as administrator:
                 while not administrator.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
                     assert not waiting.done()
-        assert waiting.result(timeout=30)
+        assert waiting.result(timeout=240)
     for engine in engines:
         assert "may not log in yet" in reader.status(engine)
         engine.dispose()

@@ -39,7 +39,7 @@ def complete(service, words: str) -> list[str]:
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-c", "from hsae.cli.main import main; main()"],
-        env=environment, capture_output=True, text=True, check=False, timeout=60,
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert result.stderr == ""
     return [line.split(",", 1)[1] for line in result.stdout.splitlines() if line]

@@ -73,7 +73,7 @@ def test_what_queues_and_leases_jobs_loads_nothing_that_computes():
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HSAE_BROKER_URL": "redis://127.0.0.1:1/0"}, capture_output=True, text=True, check=True,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
     assert run.stdout == "[]\n"
 
@@ -91,7 +91,7 @@ def test_completion_loads_none(words):
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert run.stdout.count("plain,") >= 1
     assert run.stderr == "[]\n"
