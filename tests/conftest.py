@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,8 @@ class Service:
             own.set(database="postgres").render_as_string(hide_password=False), autocommit=True
         ) as admin:
             drop = psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-            admin.execute(drop.format(psycopg.sql.Identifier(str(own.database))))
+            with suppress(psycopg.errors.InsufficientPrivilege):  # the reader's role has a session that is not ours
+                admin.execute(drop.format(psycopg.sql.Identifier(str(own.database))))
         Minio(
             self.settings.s3_endpoint,
             access_key=self.settings.s3_access_key,
