@@ -65,9 +65,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return f"{shown:.{min(digits, 6)}f}\u202f%"
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """`[low, high]`; nothing without one."""
-    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """`[low, high]` with so many decimals; nothing without one."""
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def counted(value: int, thing: str) -> str:
