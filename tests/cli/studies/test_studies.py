@@ -79,6 +79,15 @@ def test_the_shown_request_is_a_study_file(admin, ready, tmp_path):
     assert preview(given, ready.settings, ready.sessions).study_id == 2
 
 
+def test_the_request_alone_goes_into_a_file_and_comes_back(admin, ready, tmp_path):
+    path = tmp_path / "again.yaml"
+    path.write_text(admin(ready, "studies", "show", 2, "--spec").stdout)
+    again = json.loads(admin(ready, "submit", "--spec", path, "--dry-run", "--json").stdout)
+    assert again["study"] == 2
+    refused = admin(ready, "studies", "show", 2, "--spec", "--json")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1][-18:]) == (2, "choose one of them")
+
+
 def test_an_older_study_says_that_its_halves_were_used_in_one_way(admin, ready, tmp_path):
     """Its stored request has no `cross_fit`: read as it is, it would now be another study."""
     change = "UPDATE study SET request = request {} WHERE id = 1"

@@ -24,25 +24,35 @@ _ANALYSES = {
 
 @click.command()
 @click.argument("study", type=int, required=False, shell_complete=complete_studies)
+@click.option("--spec", "as_spec", is_flag=True, help="Print its request alone, as a file for `submit --spec`.")
 @json_option
 @pass_connections
-def show(connections: Connections, study: int | None, as_json: bool) -> None:
+def show(connections: Connections, study: int | None, as_spec: bool, as_json: bool) -> None:
     """Show a STUDY (default: the latest): its request, its jobs, and its analyses with their artifacts.
 
     JSON has the keys of the artifacts, too.
     """
+    if as_spec and as_json:
+        raise click.UsageError("--spec and --json are two forms: choose one of them")
     with transaction(connections.sessions) as session:
         number, note = study_or_latest(session, study)
         row = show_study(session, number)
     if as_json:
         print_json(row)
         return
+    if as_spec:
+        say(note, quiet=False)
+        click.echo(_study_file(row["request"]), nl=False)
+        return
     say(note, quiet=False)
     people = row | for_people(row)
     for name, heading in COLUMNS.items():
         click.echo(f"{heading:<12} {cell(people[name])}")
     click.echo(f"{'first asked':<12} {cell(row['created_at'])}")
-    _print_request(row["request"])
+    if row["request"]:
+        click.echo("request")
+        for line in _study_file(row["request"]).splitlines():
+            click.echo(f"  {line}")
     out = console()
     analyses = _named_analyses(row["analyses"])
     if analyses:
@@ -58,17 +68,15 @@ def show(connections: Connections, study: int | None, as_json: bool) -> None:
         out.print(f"job {job['id']} {job['state']}: {job['error']}", soft_wrap=True, markup=False)
 
 
-def _print_request(request: dict[str, Any]) -> None:
-    """Print the request in the form of a study file."""
+def _study_file(request: dict[str, Any]) -> str:
+    """The request in the form of a study file, without a name: the same request is the same study."""
     given = {name: value for name, value in request.items() if value is not None and name != "name"}
-    given |= given.pop("own", {})  # a study file has the settings of single stages beside the others
+    # A study file has the settings of single stages beside the others.
+    given |= {name: value for name, value in given.pop("own", {}).items() if value is not None}
     if "split" in given:  # studies of earlier versions used halves in one way
         given.setdefault("cross_fit", False)
     given.setdefault("split", NO_SPLIT)  # those of the first versions have none either
-    if request:
-        click.echo("request")
-        for line in yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110).splitlines():
-            click.echo(f"  {line}")
+    return yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=110)
 
 
 def _named_analyses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
