@@ -23,7 +23,7 @@ _JOIN_SECONDS = float(DEFAULT_LEASE_SECONDS)  # a heartbeat that hangs for longe
 # until the lease is known to be lost.
 _REFUSED_SECONDS = 60.0
 _STUCK_SECONDS = 20.0
-# How long a transaction with the job's row may idle, where a lease is shorter: a publication computes between statements.
+# How long a transaction with the job's row may idle, where a lease is shorter: publications compute in between.
 _HELD_IDLE_SECONDS = 120.0
 
 
