@@ -12,8 +12,8 @@ from hsae.backbones.hooks.names import EMBEDDING, is_path
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.extraction_options import extraction_options
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
-from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
 from hsae.extraction.config import chosen_precision, complete_extraction
 from hsae.frozen_model import FrozenModel
@@ -261,7 +261,7 @@ def _request(connections: Connections, options: dict[str, Any]) -> "SubmitReques
                 "patches_per_image": options["patches_per_image"],
             }
             | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
-            connections.settings,
+            max_image_pixels=connections.settings.max_image_pixels,
         )
         scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
         split = parse_split(options["split"])

@@ -15,7 +15,8 @@ from hsae.catalog import clear_errors, connect
 from hsae.catalog.server import reader_role
 from hsae.catalog.server.schema_version import require_current_schema, schema_version
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.cli.service import deep_check
 from hsae.cli.service.gpu_findings import gpu_findings
 from hsae.errors import HsaeError, UserError

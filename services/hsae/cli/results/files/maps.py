@@ -15,8 +15,9 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, scope_note
-from hsae.cli.printing.output import csv_text, json_option, print_json, print_rows
+from hsae.cli.printing.output import csv_text, print_json, print_rows
 from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
 from hsae.errors import UserError
 from hsae.pipeline.exports.analysis_names import name_saes
