@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from transformers import image_transforms, image_utils
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,6 @@ class Scaling:
         Raises:
             ValueError: the rule gives no size.
         """
-        from transformers import image_transforms, image_utils  # here, because the import takes seconds
-
         rule = self.size_rule
         width, height = original
         if rule.shortest_edge and rule.longest_edge:
@@ -47,7 +46,8 @@ class Scaling:
 
 def pil_scaling(processor: Any) -> Scaling | None:
     """The resizing of a processor; None if it does not resize, or resizes in its own way."""
-    from transformers.image_processing_backends import PilBackend  # here, because the import takes seconds
+    # Two seconds more than transformers itself, which a notebook pays that only opens a service.
+    from transformers.image_processing_backends import PilBackend
 
     kind = type(processor)
     own = ("preprocess", "_preprocess_image_like_inputs", "_preprocess", "process_image", "convert_to_rgb", "resize")

@@ -6,10 +6,9 @@ import torch
 
 from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS
 from hsae.backbones.inputs import preprocessing_of
-from hsae.backbones.inspection import read_config
 from hsae.backbones.loading.libraries import load_library_model
 from hsae.backbones.loading.loaded import Loaded, Wanted
-from hsae.backbones.loading.transformers_models import load_model
+from hsae.backbones.loading.transformers_models import load_model, read_config
 from hsae.backbones.names import library_of
 from hsae.backbones.preprocessing import Preprocessing
 from hsae.backbones.random_init import check_libraries
