@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 import PIL.Image
 import torch
-import transformers
 from jaxtyping import Float
 from torch import Tensor
 
@@ -208,6 +207,9 @@ def _noise() -> Iterator[PIL.Image.Image]:
 
 
 def _processor_class(content: dict[str, Any], name: str, default: str) -> tuple[str, str, Any]:
+    # Half a second, which a notebook need not pay that only opens a service.
+    import transformers
+
     named = str(content.get("image_processor_type") or content.get("feature_extractor_type") or default)
     base = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
     for backend, class_name in (("pil", base + "Pil"), ("torchvision", base)):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from transformers import image_transforms, image_utils
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,9 @@ class Scaling:
         Raises:
             ValueError: the rule gives no size.
         """
+        # As in `hsae.backbones.preprocessing`.
+        from transformers import image_transforms, image_utils
+
         rule = self.size_rule
         width, height = original
         if rule.shortest_edge and rule.longest_edge:
@@ -46,7 +48,7 @@ class Scaling:
 
 def pil_scaling(processor: Any) -> Scaling | None:
     """The resizing of a processor; None if it does not resize, or resizes in its own way."""
-    # Two seconds more than transformers itself, which a notebook pays that only opens a service.
+    # As above; this module of it takes two seconds more.
     from transformers.image_processing_backends import PilBackend
 
     kind = type(processor)

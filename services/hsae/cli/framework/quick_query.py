@@ -1,10 +1,10 @@
 """A query that is answered at once or not at all, for the completion of a command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Row, create_engine, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -16,8 +16,8 @@ _CONNECT_SECONDS = 2
 _QUERY_MILLISECONDS = 1000
 
 
-def quick_rows(connections: Connections, query: str, values: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    """The rows of a query; none where the database does not answer, or refuses."""
+def quick_rows(connections: Connections, query: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of a query for two texts; none where the database does not answer, or refuses."""
     with suppress(HsaeError, SQLAlchemyError):
         engine = create_engine(
             database_url(connections.settings),
@@ -28,5 +28,5 @@ def quick_rows(connections: Connections, query: str, values: Mapping[str, Any]) 
             },
         )
         with engine.connect() as connection:
-            return connection.execute(text(query), values).all()
+            return [(row[0], row[1]) for row in connection.execute(text(query), values)]
     return []

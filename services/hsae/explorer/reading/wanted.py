@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.backbones.hooks.names import RESIDUAL
-from hsae.backbones.spec import BackboneSpec
+from hsae.backbones.spec import BackboneSpec, Tokens
 from hsae.errors import UserError
 
 
@@ -25,7 +25,7 @@ class Wanted:
 
     spec: BackboneSpec
     layer: int
-    tokens: str
+    tokens: Tokens
     dtype: str
     sae_key: str
     sae_config: dict[str, Any]
