@@ -35,3 +35,7 @@ class JobCancelledError(HsaeError):
 
 class WorkerStoppingError(HsaeError):
     """This worker was asked to stop: the job returns to the queue, and no attempt is counted."""
+
+
+class PreprocessingError(HsaeError):
+    """A model's image processor cannot turn an image into its input; the message is one line."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -165,13 +166,8 @@ def configure(settings: Settings, *, level: int = logging.INFO, file: Path | Non
         OSError: when `file` cannot be written.
     """
     hide_secrets(settings)
-    handler: logging.Handler
-    if file is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        from logging.handlers import WatchedFileHandler  # reopens a file that logrotate moved away
-
-        handler = WatchedFileHandler(file, encoding="utf-8")
+    # A watched file is opened again after logrotate moved it away.
+    handler = logging.StreamHandler(sys.stderr) if file is None else WatchedFileHandler(file, encoding="utf-8")
     prepare(handler, JsonLinesFormatter() if settings.log_format == "json" else TextFormatter())
     handler.set_name(_HANDLER_NAME)
     handler.setLevel(level)
@@ -188,8 +184,7 @@ def configure(settings: Settings, *, level: int = logging.INFO, file: Path | Non
 
 def adopt_transformers() -> None:
     """Make transformers, if it is loaded, log through our handlers instead of its own."""
-    if "transformers" in sys.modules:
-        from transformers.utils import logging as library  # here: only a job that has loaded it needs that
-
+    library = sys.modules.get("transformers.utils.logging")
+    if library is not None:
         library.disable_default_handler()
         library.enable_propagation()

@@ -12,9 +12,10 @@ import transformers
 from hsae.backbones.architectures import ARCHITECTURES
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
-from hsae.backbones.preprocessing import MAX_SCALED_PIXELS, Preprocessing, PreprocessingError, processor_content
+from hsae.backbones.preprocessing import MAX_SCALED_PIXELS, Preprocessing, processor_content
 from hsae.datasets import ImageFile, open_image
 from hsae.demo import backbone_folder
+from hsae.errors import PreprocessingError
 
 from .conftest import MODELS, edit_json
 

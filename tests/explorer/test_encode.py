@@ -11,9 +11,10 @@ from PIL import Image
 from sqlalchemy import text
 
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.preprocessing import PreprocessingError
 from hsae.catalog import transaction
-from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, wanted_of
+from hsae.errors import PreprocessingError
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
+from hsae.explorer.reading.wanted import wanted_of
 from hsae.explorer.shown.numbers import number
 from hsae.sae.model import SparseAutoencoder
 

@@ -5,7 +5,6 @@ from pydantic import ValidationError
 
 from hsae.extraction import config as config_module
 from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_extraction
-from hsae.settings import Settings
 
 
 def test_settings_that_came_later_are_written_only_where_they_are_not_the_default():
@@ -29,7 +28,7 @@ def test_the_precision_that_was_asked_for(asked, stored, has_bfloat16, precision
     monkeypatch.setattr(config_module, "processor_has_bfloat16", lambda: has_bfloat16)
     assert chosen_precision(asked, stored) == precision
     given = {"dtype": stored, "precision": chosen_precision(asked, stored)}
-    assert complete_extraction(given, Settings()).precision == precision
+    assert complete_extraction(given, max_image_pixels=10**6).precision == precision
 
 
 def test_images_at_once():

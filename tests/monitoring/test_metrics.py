@@ -71,7 +71,8 @@ def test_a_real_study(service, scrape):
         assert {job["state"] for job in jobs} == {"succeeded"}, service.logs()
         wait_for(lambda: scrape(server.port).get(sample("hsae_workers", queue="gpu")), message=service.logs, every=0.5)
         found = scrape(server.port)
-    for kind, queue in (("extract", "gpu"), ("probe", "cpu"), ("train", "gpu"), ("analyze", "cpu"), ("compare", "cpu")):
+    for stage in (stage_of(job.kind) for job in plan.jobs):
+        kind, queue = stage.kind, stage.queue
         n_jobs = sum(job["kind"] == kind for job in jobs)
         assert found[sample("hsae_jobs", kind=kind, state="succeeded", queue=queue)] == n_jobs
         assert found[sample("hsae_job_events_total", reason="succeeded", kind=kind)] == n_jobs
@@ -79,7 +80,7 @@ def test_a_real_study(service, scrape):
         assert found[sample("hsae_job_seconds_bucket", kind=kind, le="+Inf")] == n_jobs
         # A job that is done within a second may not have told its progress.
         n_units = sum(job["progress_total"] or 0 for job in jobs if job["kind"] == kind)
-        assert found[sample("hsae_units_done_total", kind=kind, unit=stage_of(kind).unit)] == n_units
+        assert found[sample("hsae_units_done_total", kind=kind, unit=stage.unit)] == n_units
     assert found[sample("hsae_units_done_total", kind="train", unit="vectors")] > 0
     seconds = sum(float(job["seconds"]) for job in jobs if job["kind"] == "train")
     assert found[sample("hsae_job_seconds_sum", kind="train")] == pytest.approx(seconds, rel=1e-3)

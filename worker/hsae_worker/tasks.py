@@ -22,20 +22,19 @@ def run_job(job_id: int) -> str:
         log.error("a message without a job's id was dropped")
         return "not a job"
     # Imported in the child, so that the parent stays small and never touches CUDA.
-    from hsae.pipeline.execution.run import CRASHED, CRASHED_AND_QUEUED
-    from hsae.pipeline.execution.run import run_job as run
+    from hsae.pipeline.execution import run
 
     lifecycle.note_start()
     owner = f"{lifecycle.WORKER}:{os.getpid()}"
     try:
-        outcome = run(job_id, settings, owner, stop_requested=lifecycle.stop_requested, on_stuck=_die)
+        outcome = run.run_job(job_id, settings, owner, stop_requested=lifecycle.stop_requested, on_stuck=_die)
     except UserError as error:
         log.error("job %d is left to other workers: %s", job_id, error)
         lifecycle.pause(_UNFIT_SECONDS)
         if _uses_gpu():
             _die()  # a driver that went away between two jobs, and came back, works in a new process alone
         return "left to others"
-    if outcome in (CRASHED, CRASHED_AND_QUEUED) and _uses_gpu():
+    if outcome in (run.CRASHED, run.CRASHED_AND_QUEUED) and _uses_gpu():
         _die()  # after some errors no CUDA call works any more in this process
     _free_gpu_memory()
     return outcome

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS, TOWERS, Architecture, vision_type
+from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS, TOWERS, vision_type
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.names import library_of
 from hsae.backbones.random_init import as_random
-from hsae.backbones.sources import CONFIG_FILE, Source, find, read_json
-from hsae.backbones.spec import BackboneSize, BackboneSpec, RandomInit
-from hsae.errors import UserError
+from hsae.backbones.sources import find, read_json
+from hsae.backbones.spec import BackboneSize, BackboneSpec
 
 if TYPE_CHECKING:
     from hsae.backbones.loading.described import Described
@@ -71,41 +70,10 @@ def describe(
     random = None
     if random_seed is not None:
         source, random = as_random(source, random_seed)
-    return _described(source, random)
+    # torch and transformers come with it: a wrong name fails before they are loaded.
+    from hsae.backbones.loading.transformers_models import describe_model
 
-
-def _described(source: Source, random: RandomInit | None) -> "Described":
-    # here, because it loads torch; a wrong name fails before
-    from hsae.backbones.inputs import n_patches_of, preprocessing_of
-    from hsae.backbones.loading.arguments import arguments_of
-    from hsae.backbones.loading.described import Described
-    from hsae.backbones.loading.transformers_models import family_of, skeleton
-
-    model_type = vision_type(read_json(source.folder / CONFIG_FILE), source.name)
-    architecture = ARCHITECTURES[model_type]
-    config = read_config(source, architecture)
-    preprocessing = preprocessing_of(architecture, config, source.folder, source.name)
-    n_registers = int(config.num_register_tokens) if architecture.has_registers else 0
-    spec = BackboneSpec(
-        name=source.name,
-        revision=source.revision,
-        model_type=model_type,
-        # Of a staged model these are counted where it is run.
-        n_layers=sum(config.depths) if architecture.is_staged else config.num_hidden_layers,
-        d_model=0 if architecture.is_staged else config.hidden_size,
-        n_prefix_tokens=architecture.n_special_tokens + n_registers,
-        has_class_token=architecture.has_class_token,
-        n_patches=0 if architecture.is_staged else n_patches_of(config, preprocessing, source.name),
-        preprocessing=preprocessing.description,
-        random_init=random,
-        n_registers=n_registers,
-    )
-    return Described(
-        spec,
-        family=lambda hook: family_of(architecture, hook),
-        skeleton=lambda hook: skeleton(architecture, config, hook),
-        arguments=arguments_of(architecture, config, preprocessing.image_size),
-    )
+    return describe_model(source, random)
 
 
 def _size(config: dict[str, Any], name: str) -> BackboneSize | None:
@@ -118,31 +86,3 @@ def _size(config: dict[str, Any], name: str) -> BackboneSize | None:
     if type(n_layers) is not int or type(d_model) is not int or min(n_layers, d_model) < 1:
         return None
     return BackboneSize(name, n_layers, d_model)
-
-
-def read_config(source: Source, architecture: Architecture) -> Any:
-    """The transformers configuration of the vision tower.
-
-    Raises:
-        UserError: the configuration is invalid.
-    """
-    import transformers  # here, because the import takes seconds
-    from huggingface_hub.errors import StrictDataclassError
-
-    content = read_json(source.folder / CONFIG_FILE)
-    config_class = getattr(transformers, LANGUAGE_MODELS.get(content["model_type"], architecture.config_class))
-    try:
-        config = config_class.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
-    except (StrictDataclassError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{source.name}: its {CONFIG_FILE} is no good ({reason}): fetch the model again") from error
-    if content["model_type"] in LANGUAGE_MODELS:
-        config = config.vision_config
-    projection = content.get("projection_dim")
-    if content["model_type"] in TOWERS and type(projection) is int:  # of the pair; the tower's own may be the default
-        config.projection_dim = projection
-    if config.num_channels != 3:
-        raise UserError(
-            f"{source.name} reads {config.num_channels} channels, not red, green and blue: choose another model"
-        )
-    return config

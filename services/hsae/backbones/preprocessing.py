@@ -17,7 +17,7 @@ from torch import Tensor
 from hsae.backbones.colours import ColourTable, colour_table
 from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
-from hsae.errors import HsaeError, UserError
+from hsae.errors import PreprocessingError, UserError
 
 # Image sizes for which the output size must be the same.
 _PROBES = ((640, 480), (480, 640), (50, 50))
@@ -30,10 +30,6 @@ MAX_SCALED_PIXELS = 1 << 27
 # Bytes of memory per scaled pixel; and per original pixel if the processor resizes in its own way, as torchvision's do.
 _SCALED_BYTES = 10
 _WHOLE_BYTES = 24
-
-
-class PreprocessingError(HsaeError):
-    """The model's image processor cannot turn this image into its input; the message is one line."""
 
 
 class Picture(Protocol):
@@ -211,7 +207,8 @@ def _noise() -> Iterator[PIL.Image.Image]:
 
 
 def _processor_class(content: dict[str, Any], name: str, default: str) -> tuple[str, str, Any]:
-    import transformers  # here, because the import takes seconds
+    # Half a second, which a notebook need not pay that only opens a service.
+    import transformers
 
     named = str(content.get("image_processor_type") or content.get("feature_extractor_type") or default)
     base = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")

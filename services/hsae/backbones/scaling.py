@@ -24,7 +24,8 @@ class Scaling:
         Raises:
             ValueError: the rule gives no size.
         """
-        from transformers import image_transforms, image_utils  # here, because the import takes seconds
+        # As in `hsae.backbones.preprocessing`.
+        from transformers import image_transforms, image_utils
 
         rule = self.size_rule
         width, height = original
@@ -47,7 +48,8 @@ class Scaling:
 
 def pil_scaling(processor: Any) -> Scaling | None:
     """The resizing of a processor; None if it does not resize, or resizes in its own way."""
-    from transformers.image_processing_backends import PilBackend  # here, because the import takes seconds
+    # As above; this module of it takes two seconds more.
+    from transformers.image_processing_backends import PilBackend
 
     kind = type(processor)
     own = ("preprocess", "_preprocess_image_like_inputs", "_preprocess", "process_image", "convert_to_rgb", "resize")

@@ -25,6 +25,7 @@ from hsae.cli.service.stack import bring_up
 from hsae.demo import DATASET_NAME, backbone_folder, images_listing
 from hsae.embedded import Stack
 from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.exports.study_report import write_report
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.submission.registration import add_dataset
@@ -128,8 +129,7 @@ def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
 
 def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> Path:
     """Run the demo and print its tables; returns its report."""
-    # matplotlib and the report take half a second to load: only the end needs them.
-    from hsae.pipeline.exports.study_report import write_report
+    # matplotlib takes half a second to load: only the end needs it.
     from hsae.report.figure import layer_figure
 
     dataset = add_dataset(connections, DATASET_NAME, images_listing()).dataset

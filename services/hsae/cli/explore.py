@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import click
+import platformdirs
 
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 
@@ -67,8 +68,6 @@ def explore(
     reaches the port sees everything, without a password: keep it on loopback.
     """
     # Starlette, uvicorn and what pages read take a second; only this command needs them.
-    import platformdirs
-
     from hsae.explorer.serving import Cache, Explorer, is_loopback
 
     folder = cache or Path(platformdirs.user_cache_dir("hsae", appauthor=False)) / "explorer"

@@ -7,8 +7,9 @@ import click
 from hsae.catalog import transaction
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, study_or_latest
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.printing.output import print_json
 
 
 @click.command()

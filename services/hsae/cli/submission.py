@@ -1,10 +1,14 @@
-"""What `submit` prints and asks at each step after its options are read."""
+"""The request that the options of `submit` make, and what it prints and asks at each step after that."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
+from pydantic import ValidationError
 
+from hsae.backbones.hooks.names import EMBEDDING, is_path
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.notifying import notify_workers
 from hsae.cli.jobs.progress import wait_for_study
@@ -13,14 +17,132 @@ from hsae.cli.jobs.watch import watch_study
 from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
-from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.errors import UserError
+from hsae.extraction.config import chosen_precision, complete_extraction
+from hsae.frozen_model import FrozenModel
+from hsae.hierarchy.config import ScoringConfig
+from hsae.interventions.config import NEEDED
+from hsae.pipeline.planning.layer_list import parse_layers
+from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
+from hsae.pipeline.planning.study_file import read_block, read_spec
 from hsae.pipeline.planning.submit import Plan, Preview, preview, submit
 from hsae.pipeline.submission.steps import Prepared, prepare, rows_warning
+from hsae.pydantic_errors import one_line
+from hsae.relevancy.config import MapSettings
+from hsae.sae.config import SaeConfig
+from hsae.sae.variants import VARIANTS, own_settings
+from hsae.split_config import parse_split
+from hsae.text.config import WORDNET, NameSettings
 
 if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
+_BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 _REGISTERED = {"dataset": "registered", "score_dataset": "score_registered"}
+
+
+def chosen_layers(
+    layer: tuple[int, ...], layers: str | None, *, may_be_none: bool = False
+) -> tuple[int, ...] | Literal["all"]:
+    """The layers given by `--layer` and `--layers`; none if that is allowed, as where a hook point names its layer.
+
+    Raises:
+        UserError: none is given, or the list cannot be read.
+    """
+    try:
+        listed = parse_layers(layers or "")
+    except UserError as error:
+        raise UserError(f"--layers {error}") from error
+    if listed == "all":
+        return "all"
+    chosen = {*layer, *listed}
+    if not chosen and not may_be_none:
+        raise UserError("no layer is given: add --layer 8, --layers 0-3,8, --layers all, or --spec study.yaml")
+    return tuple(sorted(chosen))
+
+
+def request_of_spec(ctx: click.Context, connections: Connections, path: Path) -> SubmitRequest:
+    """The request of a study file.
+
+    Raises:
+        UserError: the file is not valid, or an option contradicts it.
+    """
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in _BESIDE_SPEC:
+            raise UserError(f"{parameter.opts[0]} cannot be given with --spec: write it into {path}")
+    spec = read_spec(path)
+    priority = ctx.params["priority"]
+    if None not in (priority, spec.priority) and priority != spec.priority:
+        raise UserError(f"--priority {priority} contradicts the priority {spec.priority} of {path}: leave one out")
+    return spec.request(connections.settings, folder=path.resolve().parent, priority=priority)
+
+
+def request_of_options(connections: Connections, options: dict[str, Any]) -> SubmitRequest:
+    """The request of the options of `submit`.
+
+    Raises:
+        UserError: options contradict each other, or have values that cannot be.
+    """
+    names_layer = options["hook"] == EMBEDDING or is_path(options["hook"])
+    layers = chosen_layers(options["layer"], options["layers"], may_be_none=names_layer)
+    if options["sae_from"] and not options["trains"]:
+        options = options | {"kinds": ()}
+    tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "rows", "seed")
+    given = {name: options[name] for name in tuned if options.get(name) is not None}
+    kinds = tuple(dict.fromkeys(options["kinds"]))
+    if not kinds and set(given) - {"seed"}:
+        name = next(name for name in given if name != "seed")
+        raise UserError(f"{name} is a setting of a training, and --sae-from trains nothing: add --sae, or leave it out")
+    own = {kind: VARIANTS[kind].settings() for kind in kinds}
+    # Of several kinds each takes what applies to it; what applies to none of them is refused.
+    foreign = {kind: {name for other in kinds for name in own[other]} - set(own[kind]) for kind in kinds}
+    try:
+        saes = tuple(
+            SaeConfig(kind=kind, **{name: value for name, value in given.items() if name not in foreign[kind]})
+            for kind in kinds
+        )
+        extraction = complete_extraction(
+            {
+                "tokens": options["tokens"],
+                "dtype": options["dtype"],
+                "precision": chosen_precision(options["compute_dtype"], options["dtype"]),
+                "n_views": options["views"],
+                # Only what is drawn needs a seed: another one must not extract the plain images anew.
+                "seed": options["seed"] if options["views"] > 1 or options["patches_per_image"] else 0,
+                "hook": options["hook"],
+                "patches_per_image": options["patches_per_image"],
+            }
+            | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
+            max_image_pixels=connections.settings.max_image_pixels,
+        )
+        scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
+        split = parse_split(options["split"])
+    except ValidationError as error:
+        raise UserError(one_line(error, lambda it: f"{it.place} = {it.value!r}: {it.reason}")) from error
+    own_of_stages: dict[str, FrozenModel] = {}
+    if options["maps"]:
+        own_of_stages["map"] = MapSettings(latents=options["maps"])
+    if options["interventions"] is not None:
+        own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed=NEEDED)
+    if options["name_by"]:
+        own_of_stages["names"] = NameSettings(by=options["name_by"], vocabulary=options["vocabulary"] or WORDNET)
+    elif options["vocabulary"]:
+        raise UserError("--vocabulary says how latents are named: add --name-by MODEL, or leave it out")
+    return SubmitRequest(
+        model=options["model"] or connections.settings.model,
+        revision=options["revision"],
+        random_init=options["random_init"],
+        layers=layers,
+        saes=with_seeds(saes, options["seeds"]),
+        sae_from=options["sae_from"],
+        extraction=extraction,
+        scoring=scoring,
+        split=split,
+        cross_fit=options["cross_fit"],
+        own=own_of_stages,
+        priority=options["priority"] or 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

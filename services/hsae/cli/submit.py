@@ -2,37 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import click
 from click.core import ParameterSource
-from pydantic import ValidationError
 
-from hsae.backbones.hooks.names import EMBEDDING, is_path
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.extraction_options import extraction_options
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
-from hsae.cli.printing.output import json_option
 from hsae.errors import UserError
-from hsae.extraction.config import chosen_precision, complete_extraction
-from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ScoringConfig
-from hsae.interventions.config import NEEDED
-from hsae.pipeline.planning.layer_list import parse_layers
-from hsae.pydantic_errors import one_line
-from hsae.relevancy.config import MAX_LATENTS, MapSettings
+from hsae.relevancy.config import MAX_LATENTS
 from hsae.sae.config import SaeConfig
-from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
-from hsae.split_config import SplitConfig, parse_split
-from hsae.text.config import WORDNET, NameSettings
-
-if TYPE_CHECKING:
-    from hsae.pipeline.planning.requests import SubmitRequest
+from hsae.sae.variants import DEFAULT_KIND
+from hsae.split_config import SplitConfig
 
 _SCORING = ScoringConfig()
 _SAE = SaeConfig.defaults()
-_BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
 
 
 @click.command()
@@ -175,13 +163,16 @@ def submit(
     What exists already is reused; what is under way is joined.
     """
     # The planner and the catalog take a second to load: help and completion of so many options do without.
-    from hsae.cli.submission import Manner, submit_request
+    from hsae.cli.submission import Manner, request_of_options, request_of_spec, submit_request
 
     if dry_run and wait:
         raise UserError("--dry-run enters nothing that --wait could wait for: leave one of them out")
     from_file = spec_file is not None
     options["trains"] = ctx.get_parameter_source("kinds") is ParameterSource.COMMANDLINE
-    request = _request(connections, options) if spec_file is None else _request_of_spec(ctx, connections, spec_file)
+    if spec_file is None:
+        request = request_of_options(connections, options)
+    else:
+        request = request_of_spec(ctx, connections, spec_file)
     asks = from_file and not yes and not dry_run
     if asks and not sys.stdin.isatty():
         raise UserError("--spec asks before it queues, and there is no terminal to answer: add --yes, or --dry-run")
@@ -189,104 +180,3 @@ def submit(
     given = (None, None) if from_file else (options["dataset"], options["score_dataset"])
     if not submit_request(connections, request, manner, given=given):
         ctx.exit(1)
-
-
-def chosen_layers(
-    layer: tuple[int, ...], layers: str | None, *, may_be_none: bool = False
-) -> "tuple[int, ...] | Literal['all']":
-    """The layers given by `--layer` and `--layers`; none if that is allowed, as where a hook point names its layer.
-
-    Raises:
-        UserError: none is given, or the list cannot be read.
-    """
-    try:
-        listed = parse_layers(layers or "")
-    except UserError as error:
-        raise UserError(f"--layers {error}") from error
-    if listed == "all":
-        return "all"
-    chosen = {*layer, *listed}
-    if not chosen and not may_be_none:
-        raise UserError("no layer is given: add --layer 8, --layers 0-3,8, --layers all, or --spec study.yaml")
-    return tuple(sorted(chosen))
-
-
-def _request_of_spec(ctx: click.Context, connections: Connections, path: Path) -> "SubmitRequest":
-    # The catalog comes with it: see `submit`.
-    from hsae.pipeline.planning.study_file import read_spec
-
-    for parameter in ctx.command.params:
-        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name not in _BESIDE_SPEC:
-            raise UserError(f"{parameter.opts[0]} cannot be given with --spec: write it into {path}")
-    spec = read_spec(path)
-    priority = ctx.params["priority"]
-    if None not in (priority, spec.priority) and priority != spec.priority:
-        raise UserError(f"--priority {priority} contradicts the priority {spec.priority} of {path}: leave one out")
-    return spec.request(connections.settings, folder=path.resolve().parent, priority=priority)
-
-
-def _request(connections: Connections, options: dict[str, Any]) -> "SubmitRequest":
-    # The catalog comes with it: see `submit`.
-    from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
-    from hsae.pipeline.planning.study_file import read_block
-
-    names_layer = options["hook"] == EMBEDDING or is_path(options["hook"])
-    layers = chosen_layers(options["layer"], options["layers"], may_be_none=names_layer)
-    if options["sae_from"] and not options["trains"]:
-        options = options | {"kinds": ()}
-    tuned = ("expansion", *own_settings(), "n_steps", "batch_size", "learning_rate", "rows", "seed")
-    given = {name: options[name] for name in tuned if options.get(name) is not None}
-    kinds = tuple(dict.fromkeys(options["kinds"]))
-    if not kinds and set(given) - {"seed"}:
-        name = next(name for name in given if name != "seed")
-        raise UserError(f"{name} is a setting of a training, and --sae-from trains nothing: add --sae, or leave it out")
-    own = {kind: VARIANTS[kind].settings() for kind in kinds}
-    # Of several kinds each takes what applies to it; what applies to none of them is refused.
-    foreign = {kind: {name for other in kinds for name in own[other]} - set(own[kind]) for kind in kinds}
-    try:
-        saes = tuple(
-            SaeConfig(kind=kind, **{name: value for name, value in given.items() if name not in foreign[kind]})
-            for kind in kinds
-        )
-        extraction = complete_extraction(
-            {
-                "tokens": options["tokens"],
-                "dtype": options["dtype"],
-                "precision": chosen_precision(options["compute_dtype"], options["dtype"]),
-                "n_views": options["views"],
-                # Only what is drawn needs a seed: another one must not extract the plain images anew.
-                "seed": options["seed"] if options["views"] > 1 or options["patches_per_image"] else 0,
-                "hook": options["hook"],
-                "patches_per_image": options["patches_per_image"],
-            }
-            | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
-            connections.settings,
-        )
-        scoring = ScoringConfig(threshold=options["threshold"], embeddings=options["embeddings"])
-        split = parse_split(options["split"])
-    except ValidationError as error:
-        raise UserError(one_line(error, lambda it: f"{it.place} = {it.value!r}: {it.reason}")) from error
-    own_of_stages: dict[str, FrozenModel] = {}
-    if options["maps"]:
-        own_of_stages["map"] = MapSettings(latents=options["maps"])
-    if options["interventions"] is not None:
-        own_of_stages["intervene"] = read_block(options["interventions"], "intervene", needed=NEEDED)
-    if options["name_by"]:
-        own_of_stages["names"] = NameSettings(by=options["name_by"], vocabulary=options["vocabulary"] or WORDNET)
-    elif options["vocabulary"]:
-        raise UserError("--vocabulary says how latents are named: add --name-by MODEL, or leave it out")
-    return SubmitRequest(
-        model=options["model"] or connections.settings.model,
-        revision=options["revision"],
-        random_init=options["random_init"],
-        layers=layers,
-        saes=with_seeds(saes, options["seeds"]),
-        sae_from=options["sae_from"],
-        extraction=extraction,
-        scoring=scoring,
-        split=split,
-        cross_fit=options["cross_fit"],
-        own=own_of_stages,
-        priority=options["priority"] or 0,
-    )

@@ -104,6 +104,7 @@ def bring_up(kind: type[Server], home: Path, state: StateFile, cancelled: thread
         ServiceError: the server does not answer; the message is the reason.
     """
     record = state.server(kind.name)
+    # By hand, not with tenacity: an attempt goes on with what the last one left, a process or its ports.
     for attempt in range(_PORT_ATTEMPTS):
         if not process.is_alive(record):
             kind.end_strays(home)
@@ -157,6 +158,7 @@ def _wait_until_answering(server: Server, record: ProcessRecord, log_start: int,
         ServiceError: the server does not answer in time.
     """
     deadline = time.monotonic() + server.start_seconds
+    # By hand, not with tenacity: it ends with the process as well, which says more than the last error.
     while process.is_alive(record):
         try:
             server.probe()

@@ -11,7 +11,6 @@ from hsae.backbones.spec import Tokens
 from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.devices.precision import Precision
 from hsae.frozen_model import FrozenModel
-from hsae.settings import Settings
 
 StoredDtype = Literal["float32", "bfloat16"]
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
@@ -107,12 +106,16 @@ def chosen_precision(asked: ComputeDtype, stored: StoredDtype) -> Precision:
     return "bfloat16" if stored == "bfloat16" or processor_has_bfloat16() else "float32"
 
 
-def complete_extraction(given: Mapping[str, Any], settings: Settings) -> ExtractionConfig:
+def complete_extraction(given: Mapping[str, Any], *, max_image_pixels: int) -> ExtractionConfig:
     """The extraction of the settings that a user gave; the others have defaults that suit them.
+
+    Args:
+        given: values by name.
+        max_image_pixels: what a worker's settings allow, for who gave none.
 
     Raises:
         pydantic.ValidationError: for values that cannot be.
     """
     all_patches = given.get("tokens") == "patches" and not given.get("patches_per_image")
     shard_images = PATCH_SHARD_IMAGES if all_patches else ExtractionConfig.model_fields["shard_images"].default
-    return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": settings.max_image_pixels, **given})
+    return ExtractionConfig(**{"shard_images": shard_images, "max_image_pixels": max_image_pixels, **given})

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.preprocessing import PreprocessingError
 from hsae.datasets import (
     DecodedImage,
     ImageFile,
@@ -20,7 +19,7 @@ from hsae.datasets import (
     SkippedImage,
     UnreadableImageError,
 )
-from hsae.errors import UserError
+from hsae.errors import PreprocessingError, UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.views import VIEW_BYTES, augmented_view
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from jaxtyping import Float, Int64
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -71,8 +72,6 @@ def load_classifier(
     Raises:
         UserError: the model has no classifier, or it knows fewer than two of the classes.
     """
-    import transformers  # here, because the import takes seconds
-
     architecture = ARCHITECTURES.get(spec.model_type)
     found: list[str] = []
     if spec.random_init is None and architecture is not None:

@@ -53,6 +53,7 @@ def read_object(
         UserError: what `explained` returns.
     """
     give_up_at: float | None = None
+    # By hand: the time counts from the first failure, in tenacity from the first read; and `probe` comes in between.
     while True:
         try:
             return read()

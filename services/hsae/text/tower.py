@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Float32
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -40,8 +41,6 @@ class TextTower:
             ServiceError: the hub cannot be reached, and its cache lacks the weights.
             UserError: weights or tokenizer are missing or damaged.
         """
-        import transformers  # here, because the import takes seconds
-
         folder = with_weights(text_model.name, text_model.revision, cache_dir=cache_dir)
         with only_errors_logged():
             try:
@@ -111,8 +110,6 @@ def load_tokenizer(text_model: TextModel) -> Any:
     Raises:
         UserError: its files are damaged.
     """
-    import transformers  # here, because the import takes seconds
-
     try:
         return transformers.AutoTokenizer.from_pretrained(
             text_model.folder, trust_remote_code=False, local_files_only=True

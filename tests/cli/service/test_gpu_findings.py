@@ -78,7 +78,7 @@ def test_the_longer_name_of_a_card_counts():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 def test_the_facts_of_this_gpu():
-    facts = gpu_facts(torch.device("cuda"))
+    facts = gpu_facts()
     assert facts.name == torch.cuda.get_device_name()
     assert facts.triton_fault is None
     assert facts.bfloat16_tflops > 1.0

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
+from tests.pipeline.default_plan import default_kinds, kinds_per
 from tests.pipeline.in_process import TINY_SAE, plan_small, run_jobs
 from tests.planted_scores import plant
 from tests.small import register_small
@@ -68,7 +69,7 @@ def test_show(admin, ready):
     (analysis,) = shown["analyses"]
     assert (analysis["analysis"], analysis["sae"], analysis["activation_set"], analysis["layer"]) == (1, 1, 1, 1)
     assert all(len(analysis[f"{kind}_key"]) == 64 for kind in ("analysis", "sae", "activation"))
-    assert [job["kind"] for job in shown["job_list"]] == ["extract", "probe", "train", "analyze", "compare"]
+    assert [job["kind"] for job in shown["job_list"]] == default_kinds()
 
 
 def test_the_shown_request_is_a_study_file(admin, ready, tmp_path):
@@ -181,7 +182,7 @@ def test_remove(admin, service):
     second = submit_tiny(service, saes=(TINY_SAE, SaeConfig(kind="topk", k=5, expansion=2, n_steps=30)))
     own = [job for job in second.jobs if job.status == "new"]
     shared = [job for job in second.jobs if job.status == "joined"]
-    assert [job.kind for job in own] == ["train", "analyze", "compare"]
+    assert [job.kind for job in own] == kinds_per("sae") + kinds_per("study")
     assert len(own) + len(shared) == len(second.jobs)
     assert_one_line(
         admin(service, "studies", "remove", second.study_id),

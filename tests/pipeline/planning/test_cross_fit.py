@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from tests.pipeline.default_plan import default_kinds, kinds_per
 from tests.pipeline.in_process import TINY_SAE, plan_small
 from tests.small import ONE_WAY, few_images, link_classes, register, small_request
 
@@ -11,6 +12,8 @@ from hsae.errors import UserError
 from hsae.pipeline.planning import submit as planning
 from hsae.pipeline.planning.submit import preview, submit
 from hsae.split_config import NamedGroups, SplitConfig
+
+OF_HALVES = (*kinds_per("layer"), *kinds_per("sae"))
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ def requests_of(service, plan):
 
 def test_halves_are_trained_and_scored_in_turn_and_compared_once(ready):
     plan = plan_small(ready, "few", layers=(1,), split=SplitConfig())
-    assert kinds_of(plan) == {"extract": 1, "probe": 2, "train": 2, "analyze": 2, "compare": 1}
+    assert kinds_of(plan) == Counter(default_kinds(n_splits=2))
     requests = requests_of(ready, plan)
     keys = {job.id: job.key for job in plan.jobs}
-    for kind in ("probe", "train", "analyze"):
+    for kind in OF_HALVES:
         numbers = [job.id for job in plan.jobs if job.kind == kind]
         assert [requests[number]["split"].get("fold") for number in numbers] == [None, 1]
         titles = [job.title for job in plan.jobs if job.kind == kind]
@@ -54,7 +57,7 @@ def test_halves_are_trained_and_scored_in_turn_and_compared_once(ready):
 def test_one_way_is_another_study_with_the_keys_of_earlier_versions(ready):
     both = plan_small(ready, "few", layers=(3,), split=SplitConfig())
     one = plan_small(ready, "few", layers=(3,), split=SplitConfig(), **ONE_WAY)
-    assert kinds_of(one) == {"extract": 1, "probe": 1, "train": 1, "analyze": 1, "compare": 1}
+    assert kinds_of(one) == Counter(default_kinds())
     assert one.study_id != both.study_id
     assert {job.key for job in one.jobs} - {job.key for job in both.jobs} == {
         job.key for job in one.jobs if job.kind == "compare"
@@ -65,7 +68,7 @@ def test_one_way_is_another_study_with_the_keys_of_earlier_versions(ready):
     assert {job.key for job in other.jobs} < {job.key for job in both.jobs} | {
         job.key for job in other.jobs if job.kind == "compare"
     }
-    assert all("half 1 scored" in job.title for job in other.jobs if job.kind in {"probe", "train", "analyze"})
+    assert all("half 1 scored" in job.title for job in other.jobs if job.kind in OF_HALVES)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_one_way_is_another_study_with_the_keys_of_earlier_versions(ready):
 )
 def test_all_others_have_no_more_jobs(ready, dataset, split):
     plan = plan_small(ready, dataset, layers=(1,), split=split)
-    assert kinds_of(plan) == {"extract": 1, "probe": 1, "train": 1, "analyze": 1, "compare": 1}
+    assert kinds_of(plan) == Counter(default_kinds())
     assert not any("half" in job.title for job in plan.jobs)
 
 
@@ -99,8 +102,9 @@ def test_a_fold_is_refused_where_nothing_is_halved(ready):
 
 
 def test_twice_the_jobs_count_towards_the_most_of_a_study(ready, monkeypatch):
-    monkeypatch.setattr(planning, "MAX_JOBS", 5)
+    n_jobs = 2 * len(OF_HALVES)
+    monkeypatch.setattr(planning, "MAX_JOBS", n_jobs - 1)
     request = small_request("few", layers=(1,), saes=(TINY_SAE,), split=SplitConfig())
-    with pytest.raises(UserError, match="6 jobs are more than the 5 of one study"):
+    with pytest.raises(UserError, match=f"{n_jobs} jobs are more than the {n_jobs - 1} of one study"):
         submit(request, ready.settings, ready.sessions)
     submit(request.model_copy(update=ONE_WAY), ready.settings, ready.sessions)

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import select, text
+from tests.pipeline.default_plan import default_kinds, kinds_per
 from tests.pipeline.in_process import TINY_SAE, plan_small, run_jobs
 from tests.pipeline.planning.planned import copied, job_row, notified, statuses
 from tests.small import link_classes, register, register_small, small_request
@@ -37,13 +38,13 @@ def test_a_copied_model_and_a_copied_data_set_reuse_everything(service, tmp_path
 def test_only_the_layers_that_are_missing_are_extracted(service):
     register_small(service, n_classes=2)
     third = plan_small(service, layers=(3,))
-    assert statuses(third) == [(kind, "new") for kind in ("extract", "probe", "train", "analyze", "compare")]
+    assert statuses(third) == [(kind, "new") for kind in default_kinds()]
     assert run_jobs(service, third) == ["succeeded"] * len(third.jobs)
     both = plan_small(service, layers=(1, 3))
+    of_layer = kinds_per("layer") + kinds_per("sae")
     assert statuses(both) == [
         ("extract", "reused"), ("extract", "new"),
-        ("probe", "new"), ("train", "new"), ("analyze", "new"),
-        ("probe", "reused"), ("train", "reused"), ("analyze", "reused"), ("compare", "new"),
+        *((kind, "new") for kind in of_layer), *((kind, "reused") for kind in of_layer), ("compare", "new"),
     ]  # fmt: skip
     new = next(job for job in both.jobs if (job.kind, job.status) == ("extract", "new"))
     assert "layer 1 " in new.title
@@ -92,7 +93,7 @@ def test_all_layers(service):
     register_small(service, n_classes=2)
     plan = plan_small(service, layers="all")
     assert plan.layers == tuple(range(6))
-    assert [job.kind for job in plan.jobs] == ["extract"] + ["probe", "train", "analyze"] * 6 + ["compare"]
+    assert [job.kind for job in plan.jobs] == default_kinds(n_layers=6)
     assert "layer 0-5 " in plan.jobs[0].title
 
 
@@ -124,7 +125,7 @@ def test_a_preview_is_what_a_submit_does_and_enters_nothing(service):
 def test_an_sae_that_is_asked_for_twice_is_made_once(service):
     register_small(service, n_classes=2)
     plan = plan_small(service, layers=(1,), saes=(TINY_SAE, TINY_SAE, SaeConfig(**TINY_SAE.model_dump())))
-    assert statuses(plan) == [(kind, "new") for kind in ("extract", "probe", "train", "analyze", "compare")]
+    assert statuses(plan) == [(kind, "new") for kind in default_kinds()]
 
 
 def test_titles_tell_saes_apart(service):

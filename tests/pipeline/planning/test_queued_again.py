@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from sqlalchemy import update
+from tests.pipeline.default_plan import kinds_per
 from tests.pipeline.in_process import attempt, job_id, plan_small, run_jobs, run_study
 from tests.pipeline.planning.planned import copied, job_row, notified, statuses
 from tests.small import link_classes, register, register_small
@@ -41,7 +42,7 @@ def test_fewer_layers_than_a_failed_extraction_had_are_not_held_up_by_it(service
     shutil.move(tmp_path / "away", images)
     fewer = plan_small(service, layers=(1,))
     assert statuses(fewer) == [
-        ("extract", "new"), ("probe", "again"), ("train", "again"), ("analyze", "again"), ("compare", "new"),
+        ("extract", "new"), *((kind, "again") for kind in kinds_per("layer") + kinds_per("sae")), ("compare", "new"),
     ]  # fmt: skip
     assert run_jobs(service, fewer) == ["succeeded"] * len(fewer.jobs)
     assert job_row(service, failed.jobs[0].id).state == "failed"

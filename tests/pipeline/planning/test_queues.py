@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import update
+from tests.pipeline.default_plan import default_kinds
 from tests.pipeline.in_process import job_id, plan_small, run_jobs
 from tests.pipeline.planning.planned import job_row, statuses
 from tests.small import link_classes, register, register_small, small_request
@@ -9,6 +10,7 @@ from tests.small import link_classes, register, register_small, small_request
 from hsae.catalog import Job, transaction
 from hsae.hierarchy.config import BASELINES, ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds
+from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import submit
 
 
@@ -21,7 +23,7 @@ def queues(service, plan):
     return {job.kind: job_row(service, job.id).queue for job in plan.jobs}
 
 
-USUAL = {"extract": "gpu", "probe": "cpu", "train": "gpu", "analyze": "cpu", "compare": "cpu"}
+USUAL = {kind: stage_of(kind).queue for kind in default_kinds()}
 
 
 def test_an_analysis_above_the_threshold_goes_to_the_gpus_and_is_the_same_artifact(service):
@@ -32,6 +34,7 @@ def test_an_analysis_above_the_threshold_goes_to_the_gpus_and_is_the_same_artifa
     assert statuses(plan_small(service, layers=(1,)))[0] == ("extract", "joined"), "what is under way stays where it is"
     assert queues(service, usual) == USUAL
     big = plan_small(service, layers=(2,))
+    assert USUAL["analyze"] == "cpu"
     assert queues(service, big) == USUAL | {"analyze": "gpu"}
     assert [notification.queue for notification in big.to_notify] == ["gpu"]
     assert run_jobs(service, big)[-2:] == ["succeeded", "succeeded"]

@@ -11,12 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.preprocessing import PreprocessingError
 from hsae.backbones.spec import Tokens
 from hsae.datasets import DecodedImage, ImageFile, UnreadableImageError
 from hsae.datasets.decoding.image import decoded
 from hsae.datasets.sources.similar_names import similar_name_hint
-from hsae.errors import UserError
+from hsae.errors import PreprocessingError, UserError
 from hsae.extraction.config import ExtractionConfig
 
 ImageLike = str | Path | PIL.Image.Image | np.ndarray

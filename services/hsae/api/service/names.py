@@ -12,7 +12,6 @@ from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.exports.result_rows import filtered_rows
-from hsae.pipeline.exports.text.concepts import concept_search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +55,13 @@ def name_table(
     )
     if concept is not None and not isinstance(concept, str):
         raise UserError(f"concept is {concept!r}: give a word or a phrase, such as striped")
-    query = listing(table) if concept is None else concept_search(concept, connections.settings, connections.store)
+    if concept is None:
+        query = listing(table)
+    else:
+        # transformers comes with it, half a second: only a search needs the text tower.
+        from hsae.pipeline.exports.text.concepts import concept_search
+
+        query = concept_search(concept, connections.settings, connections.store)
     with losses_noted(connections), transaction(connections.sessions) as session:
         rows, _ = filtered_rows(session, query, wanted, under=under)
         if not rows and not listing(table)(session, ScoreFilter(analysis_ids=wanted.analysis_ids, limit=1)):

@@ -2,17 +2,16 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from hsae.backbones.hooks.family import Family
-from hsae.backbones.loading import open_clip_models, timm_models
 from hsae.backbones.loading.described import Described
 from hsae.backbones.loading.library_files import LibraryFiles, config_checksum
 from hsae.backbones.loading.loaded import Loaded, drop_blocks
-from hsae.backbones.names import library_of, random_init_name
+from hsae.backbones.names import LIBRARIES, library_of, random_init_name
 from hsae.backbones.preprocessing import Preprocessing
 from hsae.backbones.random_init import check_libraries, random_revision, versions
 from hsae.backbones.spec import BackboneSpec, HookShape, RandomInit
@@ -40,7 +39,13 @@ class _Library(Protocol):
     def tokens(self, model: nn.Module) -> HookShape: ...
 
 
-_LIBRARIES: dict[str, _Library] = {"timm": timm_models, "open_clip": open_clip_models}
+if TYPE_CHECKING:
+    from hsae.backbones.loading import open_clip_models, timm_models
+
+    _CHECKED: tuple[_Library, ...] = (open_clip_models, timm_models)
+
+# By name: the libraries are optional, and are imported at the top of their modules.
+_MODULES = {library: f"hsae.backbones.loading.{library}_models" for library in LIBRARIES}
 
 
 def describe_library_model(
@@ -135,7 +140,7 @@ def _library(name: str) -> tuple[str, _Library]:
         raise ValueError(f"{name} has no prefix of a library")
     extra = prefix.replace("_", "-")
     try:
-        import_module(prefix)
+        module = import_module(_MODULES[prefix])
     except ModuleNotFoundError as error:
         raise UserError(
             f"{name} needs {error.name}, which is not installed: {install_extra(extra)}, and install the"
@@ -146,7 +151,7 @@ def _library(name: str) -> tuple[str, _Library]:
         raise UserError(
             f"{name} needs {prefix}, which cannot be imported ({reason}): install the torchvision that fits your torch"
         ) from error
-    return prefix, _LIBRARIES[prefix]
+    return prefix, cast("_Library", module)
 
 
 def _skeleton(library: _Library, files: LibraryFiles) -> nn.Module:

@@ -6,10 +6,8 @@ import torch
 
 from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS
 from hsae.backbones.inputs import preprocessing_of
-from hsae.backbones.inspection import read_config
 from hsae.backbones.loading.libraries import load_library_model
 from hsae.backbones.loading.loaded import Loaded, Wanted
-from hsae.backbones.loading.transformers_models import load_model
 from hsae.backbones.names import library_of
 from hsae.backbones.preprocessing import Preprocessing
 from hsae.backbones.random_init import check_libraries
@@ -39,6 +37,9 @@ def load_described(
         loaded, preprocessing = load_library_model(spec, n_blocks=n_blocks, dtype=dtype, cache_dir=cache_dir)
         _check_preprocessing(preprocessing, spec)
         return loaded, preprocessing
+    # transformers comes with it, half a second, which a notebook need not pay that only opens a service.
+    from hsae.backbones.loading.transformers_models import load_model, read_config
+
     architecture = ARCHITECTURES[spec.model_type]
     random = spec.random_init
     if random is None:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import open_clip
+from open_clip.model import _build_vision_tower
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hsae.backbones.hooks.family import Embedding, Family
@@ -33,8 +36,6 @@ _VISUAL = "visual."
 
 def find(rest: str, *, revision: str | None, cache_dir: Path | None, weights: bool, fetch: bool) -> LibraryFiles:
     """The files of a model; arguments and errors as in `timm_models.find`."""
-    import open_clip  # here, because it is optional
-
     folder = Path(rest).expanduser()
     architecture, _, pretrained = rest.partition("/")
     config = open_clip.get_model_config(architecture)
@@ -74,8 +75,6 @@ def _tagged(
     weights: bool,
     fetch: bool,
 ) -> LibraryFiles:
-    import open_clip  # here, because it is optional
-
     given = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     name = f"open_clip:{architecture}" + (f"/{tag}" if tag else "")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -111,8 +110,6 @@ def build(files: LibraryFiles) -> nn.Module:
     Raises:
         UserError: the configuration gives no tower.
     """
-    from open_clip.model import _build_vision_tower  # here, because it is optional
-
     config = files.config.get("model_cfg")
     if not isinstance(config, Mapping) or not isinstance(config.get("vision_cfg"), Mapping):
         raise UserError(f"{files.name}: its configuration has no vision_cfg, so it is no model of open_clip")
@@ -130,8 +127,6 @@ def load(files: LibraryFiles) -> nn.Module:
     Raises:
         UserError: they are damaged, incomplete or of another model.
     """
-    from safetensors import SafetensorError, safe_open  # here: who describes a model needs no weights
-
     model = build(files)
     found: dict[str, Tensor] = {}
     try:

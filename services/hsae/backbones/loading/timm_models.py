@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import timm
+from timm.models import PretrainedCfg
 from torch import nn
 
 from hsae.backbones.hooks.family import Family
@@ -134,8 +136,6 @@ def tokens(model: nn.Module) -> HookShape:
 
 def _registered(named: str) -> dict[str, Any]:
     """The configuration that timm itself has of an architecture, with or without the tag of some weights."""
-    import timm  # here, because it is optional
-
     architecture = named.partition(".")[0]
     found = timm.get_pretrained_cfg(named) if timm.is_model(architecture) else None
     if found is None:
@@ -155,9 +155,6 @@ def _pretrained(files: LibraryFiles) -> dict[str, Any]:
 
 
 def _create(files: LibraryFiles, weights: Path | None) -> nn.Module:
-    import timm  # here, because it is optional
-    from timm.models import PretrainedCfg
-
     architecture = files.config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise UserError(f"{files.name}: its {_CONFIG} names no architecture of timm {timm.__version__}")

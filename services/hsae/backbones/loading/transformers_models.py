@@ -1,4 +1,4 @@
-"""Models of the transformers library: built from their configuration, with the weights of their files or drawn ones."""
+"""Models of transformers: described by their configuration, and built with the weights of their files or drawn ones."""
 
 import logging
 from collections.abc import Iterator
@@ -6,20 +6,84 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
-from hsae.backbones.architectures import Architecture
+from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS, TOWERS, Architecture, vision_type
 from hsae.backbones.hooks.family import Family
 from hsae.backbones.hooks.names import EMBEDDING
+from hsae.backbones.inputs import n_patches_of, preprocessing_of
 from hsae.backbones.loading.arguments import arguments_of
+from hsae.backbones.loading.described import Described
 from hsae.backbones.loading.loaded import Loaded, Wanted, drop_blocks
 from hsae.backbones.loading.tower_weights import tower_weights
-from hsae.backbones.sources import Source
+from hsae.backbones.sources import CONFIG_FILE, Source, read_json
+from hsae.backbones.spec import BackboneSpec, RandomInit
 from hsae.errors import UserError
 
 # Not needed here, and inconsistent with a lower number of blocks.
 _BACKBONE_API = ("out_features", "out_indices", "stage_names")
+
+
+def describe_model(source: Source, random: RandomInit | None) -> Described:
+    """What its configuration and its preprocessor say of a model; `random`: what its weights are drawn from.
+
+    Raises:
+        UserError: the configuration is invalid, or the preprocessor cannot be used.
+    """
+    model_type = vision_type(read_json(source.folder / CONFIG_FILE), source.name)
+    architecture = ARCHITECTURES[model_type]
+    config = read_config(source, architecture)
+    preprocessing = preprocessing_of(architecture, config, source.folder, source.name)
+    n_registers = int(config.num_register_tokens) if architecture.has_registers else 0
+    spec = BackboneSpec(
+        name=source.name,
+        revision=source.revision,
+        model_type=model_type,
+        # Of a staged model these are counted where it is run.
+        n_layers=sum(config.depths) if architecture.is_staged else config.num_hidden_layers,
+        d_model=0 if architecture.is_staged else config.hidden_size,
+        n_prefix_tokens=architecture.n_special_tokens + n_registers,
+        has_class_token=architecture.has_class_token,
+        n_patches=0 if architecture.is_staged else n_patches_of(config, preprocessing, source.name),
+        preprocessing=preprocessing.description,
+        random_init=random,
+        n_registers=n_registers,
+    )
+    return Described(
+        spec,
+        family=lambda hook: family_of(architecture, hook),
+        skeleton=lambda hook: skeleton(architecture, config, hook),
+        arguments=arguments_of(architecture, config, preprocessing.image_size),
+    )
+
+
+def read_config(source: Source, architecture: Architecture) -> Any:
+    """The transformers configuration of the vision tower.
+
+    Raises:
+        UserError: the configuration is invalid.
+    """
+    content = read_json(source.folder / CONFIG_FILE)
+    config_class = getattr(transformers, LANGUAGE_MODELS.get(content["model_type"], architecture.config_class))
+    try:
+        config = config_class.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    except (StrictDataclassError, TypeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{source.name}: its {CONFIG_FILE} is no good ({reason}): fetch the model again") from error
+    if content["model_type"] in LANGUAGE_MODELS:
+        config = config.vision_config
+    projection = content.get("projection_dim")
+    if content["model_type"] in TOWERS and type(projection) is int:  # of the pair; the tower's own may be the default
+        config.projection_dim = projection
+    if config.num_channels != 3:
+        raise UserError(
+            f"{source.name} reads {config.num_channels} channels, not red, green and blue: choose another model"
+        )
+    return config
 
 
 def family_of(architecture: Architecture, hook: str) -> Family:
@@ -108,8 +172,6 @@ def load_model(
 
 
 def _model_class(architecture: Architecture, hook: str) -> Any:
-    import transformers  # here, because the import takes seconds
-
     embedding = architecture.embedding
     of_hook = embedding.model_class if hook == EMBEDDING and embedding is not None else ""
     return getattr(transformers, of_hook or architecture.model_class)
@@ -137,8 +199,6 @@ def _random_weights(model_class: Any, config: Any, architecture: Architecture, s
 def only_errors_logged() -> Iterator[None]:
     """Keep what transformers says while it loads a model to what went wrong, and draw no bars."""
     # It reports every weight of the blocks that are left out.
-    from transformers.utils import logging as transformers_logging
-
     before = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)

@@ -8,7 +8,8 @@ import click
 from hsae.cli.datasets.labels import draft_mapping
 from hsae.cli.datasets.report import print_registration, registration_json
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.pipeline.submission.registration import add_dataset
 from hsae.taxonomy import SenseChoice
 

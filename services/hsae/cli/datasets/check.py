@@ -5,7 +5,8 @@ import click
 from hsae.catalog import transaction
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.errors import UserError
 from hsae.pipeline.inputs.dataset_names import find_dataset
 
@@ -18,18 +19,10 @@ def check(connections: Connections, name: str, as_json: bool) -> None:
     """Read every image of the data set NAME and list those that cannot be used."""
     with transaction(connections.sessions) as session:
         row = find_dataset(session, name)
-    # scipy and pyarrow come with these, half a second: a wrong name is refused without them.
-    from hsae.datasets import ImageDataset, check_images, source_at
-    from hsae.pipeline.inputs.dataset_ref import dataset_ref
-    from hsae.pipeline.inputs.stored import read_listing
+    # scipy and pyarrow come with it, half a second: a wrong name is refused without it.
+    from hsae.pipeline.inputs.unreadable import unreadable_images
 
-    images = ImageDataset(
-        source=source_at(row.root),
-        fingerprint=row.fingerprint,
-        listing=read_listing(connections.store, dataset_ref(row)),
-        class_names={},
-    )
-    skipped = check_images(images, max_pixels=connections.settings.max_image_pixels)
+    skipped = unreadable_images(connections.store, row, max_pixels=connections.settings.max_image_pixels)
     if as_json:
         print_json({"n_images": row.n_images, "skipped": [{"path": s.path, "reason": s.reason} for s in skipped]})
     else:

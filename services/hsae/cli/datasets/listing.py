@@ -5,7 +5,8 @@ from sqlalchemy import select
 
 from hsae.catalog import Dataset, transaction
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_rows
 
 _COLUMNS = {
     "name": "name",

@@ -5,7 +5,8 @@ import click
 from hsae.catalog import connect
 from hsae.catalog.server.schema_version import schema_version
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 
 
 @click.command()

@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from hsae.catalog import clear_errors
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_csv, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_csv, print_rows
 from hsae.errors import UserError
 
 

@@ -1,15 +1,10 @@
 """Shell completion from the catalog: numbers of jobs and studies, names of data sets."""
 
-from contextlib import suppress
-
 import click
 from click.shell_completion import CompletionItem
 
 from hsae.cli.framework.connections import Connections
-from hsae.errors import HsaeError
 
-_CONNECT_SECONDS = 2
-_QUERY_MILLISECONDS = 1000
 _N_COMPLETIONS = 50
 
 _JOBS = "SELECT id::text, state || ': ' || title FROM job WHERE id::text LIKE :start ORDER BY job.id DESC LIMIT :n"
@@ -37,23 +32,8 @@ def complete_datasets(ctx: click.Context, _: click.Parameter, incomplete: str) -
 def _ask(ctx: click.Context, query: str, start: str) -> list[CompletionItem[str]]:
     """The catalog's answer, if it comes at once; no error may appear in the middle of a command line."""
     # Only a value is asked of the database: the options of a command complete without SQLAlchemy.
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    from hsae.catalog import database_url
+    from hsae.cli.framework.quick_query import quick_rows
 
     connections = ctx.find_object(Connections) or Connections()
-    with suppress(HsaeError, SQLAlchemyError):
-        engine = create_engine(
-            database_url(connections.settings),
-            poolclass=NullPool,
-            connect_args={
-                "connect_timeout": _CONNECT_SECONDS,
-                "options": f"-c statement_timeout={_QUERY_MILLISECONDS}",
-            },
-        )
-        with engine.connect() as connection:
-            rows = connection.execute(text(query), {"start": start, "n": _N_COMPLETIONS}).all()
-        return [CompletionItem(value, help=words) for value, words in rows]
-    return []
+    rows = quick_rows(connections, query, {"start": start, "n": _N_COMPLETIONS})
+    return [CompletionItem(value, help=words) for value, words in rows]

@@ -7,7 +7,8 @@ from hsae.catalog.queries.studies import require_study
 from hsae.cli.framework.caller import caller
 from hsae.cli.framework.completion import complete_jobs, complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.errors import UserError
 from hsae.pipeline.control.jobs import cancel as cancel_jobs
 from hsae.pipeline.control.jobs import jobs_of_study

@@ -7,8 +7,9 @@ from hsae.catalog.queries.jobs import list_jobs
 from hsae.catalog.queries.studies import require_study
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.jobs.state import attempts, progress, state
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.printing.output import print_rows
 
 _COLUMNS = {
     "id": "job",

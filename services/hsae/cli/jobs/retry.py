@@ -8,8 +8,9 @@ from hsae.catalog.queries.studies import require_study
 from hsae.cli.framework.caller import caller
 from hsae.cli.framework.completion import complete_jobs, complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.notifying import notify_workers
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.printing.output import print_json
 from hsae.errors import UserError
 from hsae.pipeline.control.jobs import retry as retry_jobs
 from hsae.pipeline.control.jobs import retry_all

@@ -6,9 +6,10 @@ from hsae.catalog import transaction
 from hsae.catalog.queries.jobs import needed_jobs, show_job
 from hsae.cli.framework.completion import complete_jobs
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import job_or_latest, say
 from hsae.cli.jobs.page import job_page
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.printing.output import print_json
 
 
 @click.command()

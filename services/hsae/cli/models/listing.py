@@ -8,7 +8,8 @@ from hsae.backbones.architectures import ARCHITECTURES, LANGUAGE_MODELS, TOWERS,
 from hsae.backbones.hooks.family import Family
 from hsae.backbones.hooks.names import ATTENTION, EMBEDDING, MLP, RESIDUAL
 from hsae.backbones.loading.library_families import OPEN_CLIP, TIMM
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_rows
 
 _COLUMNS = {
     "library": "library", "type": "type", "example": "example", "tokens": "tokens", "hooks": "hook points",

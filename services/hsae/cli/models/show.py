@@ -7,7 +7,8 @@ import click
 from hsae.backbones.hooks.names import HOOKS
 from hsae.backbones.inspection import describe
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json, print_rows
 from hsae.sae.exchange.hook_points import hook_point_of
 
 _HOOKS = {"hook": "hook point", "module": "module", "layers": "layers", "width": "width", "prisma": "SAELens, Prisma"}

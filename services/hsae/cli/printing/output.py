@@ -12,9 +12,6 @@ from rich.console import Console
 
 from hsae.cli.printing.table import Column, FittedTable
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
 _PIPE_WIDTH = 1_000_000  # whatever reads a pipe gets every line whole
 
 

@@ -9,7 +9,8 @@ from hsae.catalog.findings.head_to_head import analyses_of, common_bases, common
 from hsae.catalog.queries.known_names import find_nodes, require_known, study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import basis_option, layer_option
 from hsae.errors import UserError
 from hsae.pipeline.exports.analysis_names import analysis_titles

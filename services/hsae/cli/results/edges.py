@@ -7,8 +7,9 @@ import click
 from hsae.catalog.findings.edges import edge_means, edge_rows
 from hsae.catalog.queries.score_filter import EdgeFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.printing.means import print_means
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     basis_option,

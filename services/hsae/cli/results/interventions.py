@@ -12,8 +12,9 @@ from hsae.catalog.findings.tree import tree_nodes
 from hsae.catalog.queries.measurements import taxonomy_root
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,

@@ -8,9 +8,10 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
     dataset_option,

@@ -10,8 +10,9 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, scope_note
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
 from hsae.pipeline.exports.analysis_names import activation_titles, in_sample_analyses
 

@@ -7,7 +7,8 @@ import click
 from hsae.catalog.findings.scores import node_rows
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
     analysis_option,

@@ -16,9 +16,10 @@ from hsae.catalog.findings.study_intervals import (
 )
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, study_or_latest
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
 from hsae.report.interval_table import (

@@ -12,9 +12,10 @@ from hsae.catalog.queries.known_names import find_nodes, require_known
 from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
     analysis_option,

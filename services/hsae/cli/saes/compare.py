@@ -7,7 +7,8 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.queries.saes import show_saes
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, exact_cell, json_option, print_json, table
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import console, exact_cell, print_json, table
 from hsae.cli.saes.chosen import NUMBER
 from hsae.errors import UserError
 

@@ -6,7 +6,8 @@ import click
 
 from hsae.catalog import transaction
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.cli.saes.chosen import chosen_sae, name_of
 
 _FORMATS = ("hsae", "saelens", "dictionary_learning", "sparsify")

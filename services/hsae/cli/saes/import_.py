@@ -3,7 +3,8 @@
 import click
 
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.place import SaePlace
 

@@ -5,7 +5,8 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.queries.saes import list_imported, list_saes
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_rows
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.sae.config import SaeConfig
 

@@ -9,8 +9,9 @@ import click
 from hsae.catalog import transaction
 from hsae.catalog.findings.trainings.curves import curve_of
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
-from hsae.cli.printing.output import cell, console, exact_cell, json_option, print_json, table
+from hsae.cli.printing.output import cell, console, exact_cell, print_json, table
 from hsae.cli.saes.chosen import chosen_sae, name_of
 from hsae.errors import UserError
 from hsae.pipeline.kinds.setting_labels import sae_label

@@ -15,7 +15,8 @@ from hsae.catalog import clear_errors, connect
 from hsae.catalog.server import reader_role
 from hsae.catalog.server.schema_version import require_current_schema, schema_version
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.cli.service import deep_check
 from hsae.cli.service.gpu_findings import gpu_findings
 from hsae.errors import HsaeError, UserError
@@ -166,25 +167,18 @@ def _device(connections: Connections) -> str:
     if wanted == "cpu" or (wanted == "auto" and not _cuda_is_possible()):
         return f"cpu, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     # torch takes seconds to load: only it knows whether it can use the GPU.
-    import torch
+    from hsae.pipeline.execution.device import device_line
 
-    from hsae.pipeline.execution.device import pick_device
-
-    device = pick_device(connections.settings)
-    if device.type == "cuda":
-        return f"{_CUDA}: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"cpu, {torch.get_num_threads()} threads"
+    return device_line(connections.settings)
 
 
 def _gpu() -> Iterator[Finding]:
     """What there is to say of the GPU that workers would use; torch is loaded by now."""
     # torch takes seconds, and a machine without a GPU needs none of it.
-    import torch
-
     from hsae.pipeline.execution.gpu_facts import gpu_facts
 
     try:
-        facts = gpu_facts(torch.device("cuda"))
+        facts = gpu_facts()
     except RuntimeError as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         yield Finding("GPU", False, f"it does not work ({first}): look at `nvidia-smi` and `dmesg`")

@@ -9,7 +9,8 @@ import click
 from rich.filesize import decimal
 
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import console, json_option, print_json, table
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import console, print_json, table
 from hsae.errors import UserError
 from hsae.pipeline.upkeep.garbage import Garbage, collect, find_garbage
 

@@ -9,7 +9,8 @@ import click
 from hsae.catalog import QUEUES, connect
 from hsae.catalog.server import migrate
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.cli.service.worker_process import gpu_environment, worker_command
 from hsae.embedded import Stack
 from hsae.errors import UserError

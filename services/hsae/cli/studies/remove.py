@@ -5,7 +5,8 @@ import click
 from hsae.catalog import transaction
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.pipeline.control.studies import remove_study
 
 

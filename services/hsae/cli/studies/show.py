@@ -10,8 +10,9 @@ from hsae.catalog import UNSUCCESSFUL_STATES, transaction
 from hsae.catalog.queries.studies import show_study
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, study_or_latest
-from hsae.cli.printing.output import cell, console, json_option, print_json, table
+from hsae.cli.printing.output import cell, console, print_json, table
 from hsae.cli.studies.summary import COLUMNS, for_people
 from hsae.report.setting_names import setting_names
 from hsae.split_config import NO_SPLIT, SplitConfig

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_json
 from hsae.errors import UserError
 from hsae.taxonomy import Taxonomy, load_taxonomy
 

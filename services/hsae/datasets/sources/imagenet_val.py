@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scipy.io import loadmat
+
 from hsae.datasets.sources.left_out import LeftOut, kind_of
 from hsae.datasets.sources.local_files import LocalFiles
 from hsae.datasets.sources.source import Contents, SourceImage
@@ -115,7 +117,5 @@ def _of_kaggle(path: Path) -> Iterator[tuple[int, str]]:
 
 def _of_meta(path: Path) -> dict[int, str]:
     """The wnid of every ILSVRC2012_ID."""
-    from scipy.io import loadmat  # a second of imports, for this layout alone
-
     rows: Any = loadmat(path, squeeze_me=True)["synsets"]
     return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}

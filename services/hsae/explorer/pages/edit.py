@@ -9,7 +9,8 @@ from starlette.responses import Response
 from hsae.catalog.findings.browse.latents import labels_of_latents
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import BadAddressError, EditQuery
-from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, UnreadableImageError
+from hsae.explorer.reading.wanted import ModelAbsentError
 from hsae.explorer.scope import Scope, scope_of
 from hsae.explorer.shown.copies import python_edit
 from hsae.explorer.shown.rendering import page, sources_of

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from hsae.explorer.reading.encoder import Encoder, ModelAbsentError
+from hsae.explorer.reading.encoder import Encoder
 from hsae.interventions.config import EditKind
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
@@ -70,28 +70,13 @@ class Editor:
             ServiceError: there is too little memory.
             UserError: a latent is of another SAE, or the last layer's activations are not stored.
         """
-        from hsae.pipeline.stages.interventions.single_images import moved_nodes  # as torch: it takes seconds
+        # torch comes with it, which takes seconds: only who edits needs it.
+        from hsae.explorer.reading.models import edited, open_editor
 
         with self._encoder.uploaded(content) as (decoded, picture), self._lock:
-            editor = self._editor(analysis)
-            moved = editor.edit(editor.backbone.pixel_values([decoded]), latents, kind=kind)
-            rows = moved_nodes(editor, moved, 0)
-            activations = dict(zip(latents, moved.activations[0].tolist(), strict=True))
+            if self._kept is None or self._kept[0] != analysis:
+                self._kept = None  # two at a time may not fit
+                self._kept = analysis, open_editor(self._settings, self._readable, analysis)
+            editor = self._kept[1]
+            rows, activations = edited(editor, decoded, latents, kind)
         return EditedImage(rows, activations, picture, editor.readout.accuracy, editor.readout.chance)
-
-    def _editor(self, analysis: int) -> Any:
-        import torch  # only who edits needs it, and it takes seconds
-
-        from hsae.pipeline.stages.interventions.single_images import (  # as torch
-            BackboneAbsentError,
-            open_image_editor,
-        )
-
-        if self._kept is None or self._kept[0] != analysis:
-            self._kept = None  # two at a time may not fit
-            try:
-                loaded = open_image_editor(self._readable, analysis, torch.device("cpu"), self._settings.model_cache)
-            except BackboneAbsentError as error:
-                raise ModelAbsentError(str(error)) from error
-            self._kept = analysis, loaded
-        return self._kept[1]

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hsae.explorer.parameters import BadAddressError
-from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, ModelAbsentError, UnreadableImageError
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES, UnreadableImageError
+from hsae.explorer.reading.wanted import ModelAbsentError
 from hsae.explorer.shown.rendering import message_page
 
 

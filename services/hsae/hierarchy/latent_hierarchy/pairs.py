@@ -1,9 +1,9 @@
 """Candidate pairs of parent and child latents: from the taxonomy, and from the activations."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import networkx as nx
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, Int32, Int64
@@ -100,7 +100,7 @@ def activation_pairs(
     child, parent = child[chosen], parent[chosen]
     open_chain = without_cycles(child, parent, firings.n_fire)
     child, parent = child[open_chain], parent[open_chain]
-    needed = transitive_reduction(child, parent, firings.n_latents)
+    needed = transitive_reduction(child, parent)
     child, parent = child[needed], parent[needed]
     order = np.lexsort((child, parent))
     no_node = np.full(len(order), -1, np.int32)
@@ -120,39 +120,12 @@ def without_cycles(
 
 
 def transitive_reduction(
-    child: Int64[np.ndarray, "n_edges"], parent: Int64[np.ndarray, "n_edges"], n_latents: int
+    child: Int64[np.ndarray, "n_edges"], parent: Int64[np.ndarray, "n_edges"]
 ) -> Bool[np.ndarray, "n_edges"]:
-    """The transitive reduction of an acyclic graph, which is unique: edges that no chain of other edges replaces.
+    """The edges of an acyclic graph that no chain of other edges replaces; which these are is unique.
 
-    From the top down, every latent gets the set of its ancestors as bits. An edge is redundant if its parent is an
-    ancestor of another parent of the child. Memory is `n_parents**2` bits.
-
-    Args:
-        child: child of every edge; edges are sorted by child, then parent, without duplicates.
-        parent: parent of every edge.
-        n_latents: number of latents; greater than every index in `child` and `parent`.
+    The mean number of latents that fire with a child bounds the number of its parents, so that there are few edges.
     """
-    parents, place = np.unique(parent, return_inverse=True)
-    above_row = np.full(n_latents, -1)  # of the latents that are parents themselves
-    above_row[parents] = np.arange(len(parents))
-    above = np.zeros((len(parents), (len(parents) + 7) // 8), np.uint8)
-    n_open = np.bincount(child, minlength=n_latents)
-    up = np.concatenate(([0], np.cumsum(n_open)))
-    by_parent = np.argsort(parent, kind="stable")
-    down = np.searchsorted(parent[by_parent], np.arange(n_latents + 1))
-    is_needed = np.zeros(len(child), np.bool_)
-    pending = deque(np.flatnonzero(n_open == 0).tolist())
-    while pending:
-        latent = pending.popleft()
-        edges = slice(up[latent], up[latent + 1])
-        if edges.start < edges.stop:
-            higher = np.bitwise_or.reduce(above[place[edges]], axis=0)
-            is_above = np.unpackbits(higher, count=len(parents)).astype(np.bool_)
-            is_needed[edges] = ~is_above[place[edges]]
-            if above_row[latent] >= 0:
-                is_above[place[edges]] = True
-                above[above_row[latent]] = np.packbits(is_above)
-        below = child[by_parent[down[latent] : down[latent + 1]]]
-        n_open[below] -= 1
-        pending.extend(below[n_open[below] == 0].tolist())
-    return is_needed
+    edges = list(zip(child.tolist(), parent.tolist(), strict=True))
+    needed = nx.transitive_reduction(nx.DiGraph(edges))
+    return np.fromiter((needed.has_edge(*edge) for edge in edges), np.bool_, len(edges))

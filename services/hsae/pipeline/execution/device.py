@@ -21,6 +21,14 @@ def pick_device(settings: Settings) -> torch.device:
     return device
 
 
+def device_line(settings: Settings) -> str:
+    """The device that jobs would run on, in a line for people; errors are those of `pick_device`."""
+    device = pick_device(settings)
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
 def _wanted(settings: Settings) -> torch.device:
     if settings.device == "cpu":
         return torch.device("cpu")

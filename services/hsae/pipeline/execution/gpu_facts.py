@@ -46,8 +46,13 @@ class GpuFacts:
     bfloat16_tflops: float
 
 
-def gpu_facts(device: torch.device) -> GpuFacts:
-    """Look at a CUDA device, compile two small kernels for it, and measure it; takes some seconds."""
+def gpu_facts() -> GpuFacts:
+    """Look at the CUDA device, compile two small kernels for it, and measure it; takes some seconds.
+
+    Raises:
+        RuntimeError: the device does not work.
+    """
+    device = torch.device("cuda")
     properties = torch.cuda.get_device_properties(device)
     free, total = torch.cuda.mem_get_info(device)
     return GpuFacts(

@@ -1,7 +1,6 @@
 """Runs one job: claim, stage, outcome. The worker's task only calls `run_job`."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from sqlalchemy.orm import Session, sessionmaker
+from tenacity import RetryCallState, retry, retry_if_exception_type, wait_fixed
 
 from hsae.catalog import Json, connect, session_factory, transaction
 from hsae.devices.errors import is_broken_device, is_out_of_memory
@@ -231,20 +231,20 @@ def _outage(job: jobs.ClaimedJob, settings: Settings, heartbeat: Heartbeat, erro
         LeaseLostError, JobCancelledError, WorkerStoppingError: the job is no longer this worker's, or soon will not be.
     """
     log.error("job %d: %s", job.lease.job_id, error)
-    while True:
-        try:
-            with heartbeat.transaction() as session:
-                again = jobs.retry_after_outage(
-                    session, job.lease, str(error), settings.retry_seconds, settings.max_outages
-                )
-        except ServiceError as refusal:
-            log.warning("job %d: %s", job.lease.job_id, refusal)
-            heartbeat.check()
-            if heartbeat.stopping:
-                raise WorkerStoppingError(f"the outage of job {job.lease.job_id} could not be entered") from refusal
-            time.sleep(_REFUSED_SECONDS)
-        else:
-            return "queued again" if again else "failed"
+
+    def is_still_ours(attempt: RetryCallState) -> None:
+        refusal = None if attempt.outcome is None else attempt.outcome.exception()
+        log.warning("job %d: %s", job.lease.job_id, refusal)
+        heartbeat.check()
+        if heartbeat.stopping:
+            raise WorkerStoppingError(f"the outage of job {job.lease.job_id} could not be entered") from refusal
+
+    @retry(retry=retry_if_exception_type(ServiceError), wait=wait_fixed(_REFUSED_SECONDS), before_sleep=is_still_ours)
+    def is_queued_again() -> bool:
+        with heartbeat.transaction() as session:
+            return jobs.retry_after_outage(session, job.lease, str(error), settings.retry_seconds, settings.max_outages)
+
+    return "queued again" if is_queued_again() else "failed"
 
 
 def _handed_back(job: jobs.ClaimedJob, context: StageContext) -> str:

@@ -141,6 +141,7 @@ class Heartbeat:
 
     def _begin(self, stack: ExitStack, *, hold: bool) -> Session:
         deadline = time.monotonic() + max(_REFUSED_SECONDS, self._lease_seconds)
+        # By hand: tenacity would look at the deadline before `check`, which waits as long as it must and says more.
         while True:
             try:
                 with ExitStack() as attempt:

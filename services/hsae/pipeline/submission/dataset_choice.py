@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,11 @@ from sqlalchemy import select
 from hsae.catalog import Dataset, transaction
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name, dataset_or_first
+from hsae.pipeline.inputs.dataset_names import check_name, dataset_or_first
 
 if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
-_N_NAMES = 100
 _FILES = (".csv", ".parquet", ".tar")
 _WILDCARD = re.compile(r"[-_.]?[*?\[{]")
 
@@ -124,45 +123,19 @@ def settle_dataset(
         return choice.name, None
     if not register:
         return choice.registered_as[0], None
-    registration = _register(connections, choice, choice.location)
-    return str(registration.dataset.name), registration
-
-
-def _register(connections: Connections, choice: Choice, location: str) -> "Registration":
-    # scipy and pyarrow come with these, half a second: a submit of a registered data set does without.
-    from hsae.datasets import scan
-    from hsae.pipeline.submission.registration import register_scanned
-    from hsae.taxonomy import load_taxonomy
-
-    registered_as = choice.registered_as
     try:
-        own = check_name(_own_name(location))
+        own = check_name(_own_name(choice.location))
     except UserError as error:
-        raise UserError(f"{error}; give {location} a name with `hsae-admin dataset add NAME {location}`") from error
-    taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
-    try:
-        images = scan(location, taxonomy)
-    except UserError as error:
-        if not registered_as:
-            raise
         raise UserError(
-            f"{error}; if it was registered with a mapping or another taxonomy, take it by its name:"
-            f" {choice.option} {registered_as[0]}"
+            f"{error}; give {choice.location} a name with `hsae-admin dataset add NAME {choice.location}`"
         ) from error
-    # Images that were added since are another data set, which may not take the place of the one of this very name.
-    # A name that others gave to this folder may be that of a CSV in it.
-    names = registered_as if own in registered_as else (*registered_as, own, *_further_names(own))
-    taken: NameTakenError | None = None
-    for name in names:
-        try:
-            return register_scanned(connections, name, images, taxonomy)
-        except NameTakenError as error:
-            taken = taken or error
-    raise taken or UserError(f"no name is left for {location}: `hsae-admin dataset add NAME {location}`")
+    # scipy and pyarrow come with it, half a second: a submit of a registered data set does without.
+    from hsae.pipeline.submission.registration import register_under_own_name
 
-
-def _further_names(own: str) -> Iterator[str]:
-    return (f"{own}-{number}" for number in range(2, _N_NAMES))
+    registration = register_under_own_name(
+        connections, own, choice.location, registered_as=choice.registered_as, option=choice.option
+    )
+    return str(registration.dataset.name), registration
 
 
 def _registered_roots(connections: Connections) -> dict[str, str]:

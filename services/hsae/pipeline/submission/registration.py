@@ -1,5 +1,6 @@
 """Registers a data set: `dataset add`, and a submit of a folder."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from sqlalchemy import func, select
 from hsae.catalog import Dataset, DatasetClass, transaction
 from hsae.datasets import ImageDataset, resolved, scan, source_at
 from hsae.datasets.mapping import MAPPING_COLUMNS
+from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
-from hsae.pipeline.inputs.dataset_names import check_name
+from hsae.pipeline.inputs.dataset_names import NameTakenError, check_name
 from hsae.pipeline.inputs.register import register_images
 from hsae.taxonomy import SenseChoice, Taxonomy, load_taxonomy
 from hsae.taxonomy.csv_rows import read_csv_rows
+
+_N_NAMES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,44 @@ def register_scanned(connections: Connections, name: str, images: ImageDataset, 
         of_dataset = DatasetClass.dataset_id == row.id
         n_labels = session.execute(select(func.sum(DatasetClass.n_images)).where(of_dataset)).scalar_one()
     return Registration(row, is_new, images, n_labels)
+
+
+def register_under_own_name(
+    connections: Connections, own: str, location: str, *, registered_as: tuple[str, ...], option: str
+) -> Registration:
+    """Register the images of a submit; where other images have the name, under it with a number.
+
+    Args:
+        connections: the service.
+        own: the name of the folder or file itself.
+        location: an absolute path or URI.
+        registered_as: the names of data sets that were registered from there.
+        option: what the user gave the location by.
+
+    Raises:
+        UserError: the images cannot be registered.
+    """
+    taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
+    try:
+        images = scan(location, taxonomy)
+    except UserError as error:
+        if not registered_as:
+            raise
+        raise UserError(
+            f"{error}; if it was registered with a mapping or another taxonomy, take it by its name:"
+            f" {option} {registered_as[0]}"
+        ) from error
+    # Images that were added since are another data set, which may not take the place of the one of this very name.
+    # A name that others gave to this folder may be that of a CSV in it.
+    names = registered_as if own in registered_as else (*registered_as, own, *_further_names(own))
+    taken: NameTakenError | None = None
+    for name in names:
+        try:
+            return register_scanned(connections, name, images, taxonomy)
+        except NameTakenError as error:
+            taken = taken or error
+    raise taken or UserError(f"no name is left for {location}: `hsae-admin dataset add NAME {location}`")
+
+
+def _further_names(own: str) -> Iterator[str]:
+    return (f"{own}-{number}" for number in range(2, _N_NAMES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from hsae.sae.weights import SaeWeights
 
 _POINTS_PER_DIMENSION = 2
-_ROUNDS = 10
 _FIRST_POINTS = 2
 _TINY = 1e-8
 
@@ -75,8 +73,10 @@ class Archetypal(TopK):
         """Find the points, draw the mixtures, and make the directions from them."""
         import torch
 
+        from hsae.sae.kernels.centroids import centroids
+
         points, mixture = sae.get_buffer("points"), sae.get_parameter("mixture")
-        points.copy_(_centroids(centred, points.shape[0], seed))
+        points.copy_(centroids(centred, points.shape[0], seed))
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.rand(mixture.shape, generator=generator).topk(min(_FIRST_POINTS, mixture.shape[1]), dim=1).indices
         mixture.scatter_(1, drawn, torch.rand(drawn.shape, generator=generator) + _TINY)
@@ -116,18 +116,3 @@ class Archetypal(TopK):
 def _unit(vectors: Tensor) -> Tensor:
     lengths: Tensor = vectors.norm(dim=1, keepdim=True)
     return vectors / lengths.clamp_min(_TINY)
-
-
-def _centroids(rows: Tensor, n_points: int, seed: int) -> Tensor:
-    """k-means centroids of rows; where there are fewer rows than points, the rows, some of them several times."""
-    import numpy as np
-    import torch
-    from scipy.cluster.vq import kmeans2
-
-    if rows.shape[0] <= n_points:
-        return rows[torch.arange(n_points) % rows.shape[0]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a cluster that loses its rows keeps its centroid
-        random = np.random.default_rng(seed)
-        found, _ = kmeans2(rows.double().numpy(), n_points, iter=_ROUNDS, minit="points", seed=random)
-    return torch.from_numpy(found)

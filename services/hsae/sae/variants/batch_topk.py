@@ -59,9 +59,7 @@ class BatchTopK(TopK):
 
     def firing(self, pre: Float[Tensor, "batch n_latents"]) -> Entries:
         """The `k * B` largest of a batch, as far as they are positive."""
-        from hsae.sae.kernels.batch_selection import largest_entries
-
-        return largest_entries(pre, self.k * pre.shape[0])[0]
+        return _Selection(self.k, None)(pre)
 
     def encode(self, sae: SaeWeights, x_scaled: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch n_latents"]:
         """The pre-activations above the threshold."""

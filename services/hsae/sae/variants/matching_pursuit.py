@@ -68,11 +68,9 @@ return latents"""
 
     def before_step(self, sae: SaeWeights) -> None:
         """The encoder follows the directions: it gets no gradient of its own."""
-        import torch
-
         super().before_step(sae)
-        sae.encoder_weight.grad = torch.zeros_like(sae.encoder_weight)
-        sae.encoder_bias.grad = torch.zeros_like(sae.encoder_bias)
+        for parameter in (sae.encoder_weight, sae.encoder_bias):
+            parameter.grad = parameter.new_zeros(parameter.shape)
 
     def after_step(self, sae: SaeWeights, done: StepDone) -> None:
         """Directions get unit norm, and the encoder is made equal to them."""

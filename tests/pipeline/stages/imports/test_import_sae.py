@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from sqlalchemy import select, text
+from tests.pipeline.default_plan import default_kinds
 from tests.pipeline.in_process import TINY_SAE, attempt, job_id, run_jobs, run_study
 from tests.sae.exchange.peer_files import write
 from tests.small import bare_scoring, register_small, small_request
@@ -83,7 +84,7 @@ def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
                   "--embeddings", "own", "--sae", "topk", "--k", 4, "--expansion", 2, "--steps", 30)  # fmt: skip
     assert "import topk SAE of 500 latents (imported peer, k=6)" in shown.output
     jobs = run_study(service, 1)
-    assert {job["kind"] for job in jobs} == {"extract", "probe", "train", "import", "analyze", "compare"}
+    assert {job["kind"] for job in jobs} == {*default_kinds(), "import"}
     assert {job["state"] for job in jobs} == {"succeeded"}
 
     with transaction(service.sessions) as session:

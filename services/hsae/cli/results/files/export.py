@@ -11,8 +11,9 @@ from hsae.catalog.queries.analyses import find_analysis
 from hsae.catalog.queries.known_names import study_analyses
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say
-from hsae.cli.printing.output import json_option, print_json
+from hsae.cli.printing.output import print_json
 from hsae.errors import UserError
 
 _JSON = ("id", "key", "model", "layer", "sae_kind", "dataset", "image_root", "folder", "n_pairs")

@@ -1,6 +1,5 @@
 """hsae-admin results maps: relevancy maps as pictures."""
 
-import io
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,12 +14,12 @@ from hsae.catalog.queries.known_names import require_known
 from hsae.catalog.queries.scope import choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
+from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, scope_note
-from hsae.cli.printing.output import csv_text, json_option, print_json, print_rows
+from hsae.cli.printing.output import csv_text, print_json, print_rows
 from hsae.cli.results.filters import analysis_option, layer_option, one_analysis, sae_option, study_option
 from hsae.errors import UserError
 from hsae.pipeline.exports.analysis_names import name_saes
-from hsae.pipeline.upkeep.damage import losses_noted
 from hsae.relevancy.config import MAP_METHODS
 
 _COLUMNS = {
@@ -86,7 +85,16 @@ def maps(
     lacking = sorted(set(latents) - {row["latent"] for row in rows})
     if lacking:
         click.echo(f"No maps were made of latent {', '.join(map(str, lacking))}.", err=True)
-    _draw(connections, rows, output, side)
+    # Pillow, NumPy and matplotlib take a second to load: help, and what is refused above, do without.
+    from hsae.cli.results.files.map_pictures import write_pictures
+
+    try:
+        unavailable = write_pictures(connections, rows, output, side)
+        (output / _TABLE_FILE).write_text(csv_text(_TABLE, [[row[name] for name in _TABLE] for row in rows]))
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror or error}: choose another folder with -o") from error
+    for line in unavailable:
+        click.echo(f"Left empty: {line}", err=True)
     if as_json:
         print_json([{name: row[name] for name in _TABLE} for row in rows])
         return
@@ -131,73 +139,6 @@ def _rows(
         f"no maps were made by {', '.join(methods)}: name the methods in a study file, `map: {{latents: 32, methods:"
         f" [chefer, {methods[0]}]}}`"
     )
-
-
-def _draw(connections: Connections, rows: list[dict[str, Any]], output: Path, side: int) -> None:
-    """Write the pictures and the table; every row gets its `file`."""
-    # Pillow, NumPy and matplotlib take a second to load: help, and what is refused above, do without.
-    from hsae.pipeline.gallery.stored_maps import read_maps
-    from hsae.pipeline.gallery.thumbnails import Thumbnails
-    from hsae.relevancy.overlay import sheet
-
-    with losses_noted(connections.sessions, "results maps"):
-        values = read_maps(connections.store, rows)
-    for row, value in zip(rows, values, strict=True):
-        row["values"] = value
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        pictures = _Pictures(Thumbnails(None), side)
-        for (analysis, latent), of_latent in groupby(rows, key=lambda row: (row["analysis_id"], row["latent"])):
-            found = list(of_latent)
-            file = f"layer-{found[0]['layer']:02d}-analysis-{analysis}-latent-{latent}.png"
-            sheet(pictures.of_latent(found), side).save(output / file)
-            for row in found:
-                row["file"] = file
-        (output / _TABLE_FILE).write_text(csv_text(_TABLE, [[row[name] for name in _TABLE] for row in rows]))
-    except OSError as error:
-        raise UserError(f"{output}: {error.strerror or error}: choose another folder with -o") from error
-    for line in pictures.unavailable:
-        click.echo(f"Left empty: {line}", err=True)
-
-
-class _Pictures:
-    """The images of latents and the maps over them; remembers why images are not available, a line for each reason."""
-
-    def __init__(self, thumbnails: Any, side: int) -> None:
-        self._thumbnails = thumbnails
-        self._side = side
-        self.unavailable: dict[str, None] = {}
-
-    def of_latent(self, rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
-        """The latent's images in one row, and a row of maps for each method."""
-        ranks = sorted({row["rank"] for row in rows})
-        methods = list(dict.fromkeys(row["method"] for row in rows))
-        by_place = {(row["method"], row["rank"]): row for row in rows}
-        images = {row["rank"]: (row["root"], row["path"]) for row in rows}
-        opened = {rank: self._image(*images[rank]) for rank in ranks}
-        found = [[opened[rank] for rank in ranks]]
-        for method in methods:
-            found.append([self._map(by_place.get((method, rank)), opened[rank]) for rank in ranks])
-        return found
-
-    def _map(self, row: dict[str, Any] | None, image: Any) -> Any:
-        # NumPy and Pillow: see `_draw`.
-        from hsae.relevancy.overlay import overlay, visible_part
-
-        if row is None or row["values"] is None or image is None:
-            return None
-        return overlay(image, row["values"], visible_part(row["preprocessing"], image.size))
-
-    def _image(self, root: str, path: str) -> Any:
-        # See `_draw`.
-        from PIL import Image
-
-        try:
-            content = self._thumbnails.get(root, path, side=self._side)
-        except UserError as error:
-            self.unavailable[str(error)] = None
-            return None
-        return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def _by_latent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import click
 from hsae.catalog.findings.text.listed import TABLES, NameTable, listing
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.printing.output import json_option, print_rows
+from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,

@@ -111,7 +111,7 @@ class StudySpec(BaseModel):
             layers=self.layers,
             saes=with_seeds(self.saes, self.seeds),
             sae_from=tuple(_beside(source, folder) for source in self.sae_from),
-            extraction=complete_extraction(given, settings),
+            extraction=complete_extraction(given, max_image_pixels=settings.max_image_pixels),
             scoring=self.scoring,
             comparison=self.comparison,
             probe=self.probe,
