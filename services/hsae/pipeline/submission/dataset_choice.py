@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
 _N_NAMES = 100
-_FILES = (".csv", ".parquet", ".tar")
+_FILES = (".csv", ".parquet", ".arrow", ".tar")
 _WILDCARD = re.compile(r"[-_.]?[*?\[{]")
 
 
