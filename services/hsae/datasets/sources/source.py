@@ -110,6 +110,14 @@ class ImageSource(ABC):
         """The place of an image, for messages."""
         return f"{self.root}/{path}"
 
+    def version(self, path: str) -> str:
+        """What changes when the image is replaced; empty where only reading it would tell.
+
+        Raises:
+            OSError: the image is missing.
+        """
+        return ""
+
 
 @contextmanager
 def opened(source: ImageSource, path: str) -> Iterator[ImageStream]:

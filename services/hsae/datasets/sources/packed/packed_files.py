@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hsae.datasets.sources.local_files import check_utf8
+from hsae.datasets.sources.local_files import check_utf8, version_of_file
 from hsae.datasets.sources.registry import scheme_of
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import ImageSource
@@ -87,6 +87,10 @@ class PackedFiles(ImageSource):
     def locate(self, path: str) -> str:
         """See `ImageSource`."""
         return str(self.folder / path)
+
+    def version(self, path: str) -> str:
+        """See `ImageSource`."""
+        return version_of_file(self.file_and_place(path)[0])
 
     def file_and_place(self, path: str) -> tuple[Path, str]:
         """The file that holds an image, and the image's place in it.
