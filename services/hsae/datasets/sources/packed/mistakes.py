@@ -21,6 +21,11 @@ class Mistakes:
         if self._n <= _SHOWN:
             self._shown.append(text)
 
+    def extend(self, later: "Mistakes") -> None:
+        """Keep the mistakes of another part of the input, too."""
+        self._shown = (self._shown + later._shown)[:_SHOWN]
+        self._n += later._n
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep the `UserError` of the block, which ends there; a server that is away is no mistake of the input."""

@@ -5,10 +5,10 @@ import itertools
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -43,13 +43,13 @@ class TableImages(PackedFiles):
     `image`, `label` and `group` name the columns, `classes` a file of class names.
     """
 
-    settings_known = ("image", "label", "group", "classes")
+    settings_known: ClassVar[tuple[str, ...]] = ("image", "label", "group", "classes")
     scheme: str
     """Of the URIs that take settings."""
 
-    def __init__(self, location: str) -> None:
+    def set_up(self, location: str, settings: Mapping[str, str]) -> None:
         """See `PackedFiles`."""
-        super().__init__(location)
+        super().set_up(location, settings)
         self._of_thread = threading.local()
 
     @abstractmethod
@@ -75,6 +75,14 @@ class TableImages(PackedFiles):
         Raises:
             OSError: the file cannot be read.
         """
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of numbered classes in a text file; None: there is none.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return class_names_of(self.settings.get("classes"), self.folder)
 
     @property
     def settings_hint(self) -> str:
@@ -145,12 +153,11 @@ class TableImages(PackedFiles):
 
     @cached_property
     def _names(self) -> tuple[str, ...] | None:
-        given = self.settings.get("classes")
-        if given is None:
+        if "classes" not in self.settings:
             names = class_names_in(self.schema_of(next(iter(self.files.values()))), self._columns["label"])
             if names is not None:
                 return names
-        return class_names_of(given, self.folder)
+        return self.class_names()
 
     def _named(self, label: Any, where: str) -> Iterator[str]:
         """The texts of a label: one, or several of an image of several classes."""
