@@ -13,6 +13,15 @@ def http_source(location: str) -> ImageSource:
     return HttpTars(location)
 
 
+@register_source("hf")
+def hub_source(location: str) -> ImageSource:
+    """A data set of the Hugging Face Hub; see `HubSource`."""
+    # huggingface_hub, half a second.
+    from hsae.datasets.sources.remote.hub import HubSource
+
+    return HubSource(location)
+
+
 @register_source("s3")
 def s3_source(location: str) -> ImageSource:
     """Tars in a bucket; see `S3Tars`."""
