@@ -1,5 +1,6 @@
 """Tars on a web server: the same data set as from a disk, few requests, and one line for everything that is wrong."""
 
+import hashlib
 import io
 import os
 import tarfile
@@ -10,6 +11,10 @@ from tests.datasets.sources.test_parquet import png
 from tests.datasets.sources.test_webdataset import write
 
 from hsae.datasets import check_images, scan, source_at
+from hsae.datasets.sources.packed import tar_images
+from hsae.datasets.sources.packed.tar_members import TarIndexes
+from hsae.datasets.sources.remote import remote_file
+from hsae.datasets.sources.remote.remote_file import Windows
 from hsae.errors import ServiceError, UserError
 from hsae.taxonomy import load_taxonomy
 
@@ -72,16 +77,24 @@ def test_the_same_data_set_as_from_a_disk(server, tmp_path):
     assert again.version("train-001.tar/012.png") != again.version("train-000.tar/005.png")
 
 
-def test_a_tar_is_streamed_and_images_that_follow_each_other_are_fetched_together(server):
+def test_a_tar_is_streamed_and_images_that_follow_each_other_are_fetched_together(server, monkeypatch):
     path = "/data/big.tar"
     server.files[path] = tar([(f"dog.n.01/{number:03}.png", os.urandom(20_000)) for number in range(200)])
     source = source_at(f"{server.url}{path}")
     paths = [image.path for image in source.list().images]
-    assert len(server.asked) <= 4, "no request for each member"
+    assert source.list() is source.list()
+    assert len(server.asked) <= 5, "no request for each member"
+    assert server.sent_bytes(path) < 1.1 * len(server.files[path])
+    digests = {image.path: image.digest for image in source.list().images}
     server.asked.clear()
-    contents = [source.read(path) for path in paths]
-    assert [len(content) for content in contents] == [20_000] * 200
-    assert len(server.asked) <= 4
+    # A worker, which has not listed the tars, looks through them while it reads: both are the same bytes.
+    monkeypatch.setattr(tar_images, "_indexes", TarIndexes())
+    worker = source_at(f"{server.url}{path}")
+    contents = [worker.read(path) for path in paths]
+    assert {
+        path: (hashlib.sha256(it).hexdigest(), len(it)) for path, it in zip(paths, contents, strict=True)
+    } == digests
+    assert len(server.asked) <= 5
     assert server.sent_bytes(path) < 1.1 * len(server.files[path])
     server.asked.clear()
     assert [source_at(f"{server.url}{path}").read(paths[number]) for number in (190, 3)] == [contents[190], contents[3]]
@@ -195,11 +208,12 @@ def test_servers_that_cannot_be_used(server):
         assert problem in refused(location)
 
 
-def test_a_tar_that_is_replaced_or_lies_about_its_headers(server, tmp_path):
+def test_a_tar_that_is_replaced_or_lies_about_its_headers(server, tmp_path, monkeypatch):
     url = f"{server.url}/data/train-000.tar"
     source = source_at(url)
     images = source.list().images
     server.files["/data/train-000.tar"] = tar(samples(50))
+    monkeypatch.setattr(remote_file, "windows", Windows())  # what was received before is no longer in memory
     with pytest.raises(OSError, match="was replaced while it was read"):
         source.read(images[0].path)
     with pytest.raises(OSError, match=r"no member '000\.png'"):

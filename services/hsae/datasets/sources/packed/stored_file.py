@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from hsae.datasets.sources.local_files import version_of_file
 
@@ -13,6 +13,9 @@ class StoredFile(ABC):
 
     Every method raises `OSError` if the file is missing or cannot be read, `ServiceError` if its server is away.
     """
+
+    is_remote: ClassVar[bool] = False
+    """Whether all that lies between two places is better read than skipped."""
 
     @abstractmethod
     def open(self) -> BinaryIO:
@@ -30,7 +33,7 @@ class StoredFile(ABC):
     def __str__(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalFile(StoredFile):
     """A file of this machine."""
 

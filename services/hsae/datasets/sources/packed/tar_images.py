@@ -1,6 +1,7 @@
 """Images in tars with their labels beside them, wherever the tars lie."""
 
 import errno
+import hashlib
 import json
 from abc import abstractmethod
 from collections import Counter
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from hsae.datasets.sources.folder import is_image
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
@@ -25,6 +26,7 @@ from hsae.system_files import is_hidden, is_system_folder
 _LABEL_SUFFIXES = (".cls", ".json")
 _LABEL_BYTES = 1 << 20
 _MOST_IMAGE_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 20
 _TARS_AT_ONCE = 4
 _indexes = TarIndexes()
 
@@ -34,6 +36,7 @@ class _Sample:
     """What the members of one name have, but for the part of it after its first dot."""
 
     images: list[str] = field(default_factory=list)
+    digest: tuple[str, int] | None = None
     labels: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -74,6 +77,11 @@ class TarImages(ImageSource):
 
     def list(self) -> Contents:
         """See `ImageSource`. Of all tars every mistake is said."""
+        return self._listed
+
+    @cached_property
+    def _listed(self) -> Contents:
+        """The contents, listed once: tars on a server are read for it."""
         images: list[SourceImage] = []
         left_out = LeftOut()
         mistakes = Mistakes()
@@ -90,14 +98,14 @@ class TarImages(ImageSource):
         """See `ImageSource`. Where the images of a tar are is found once; of the last tars it is remembered."""
         file, member = self.tar_and_member(path)
         try:
-            places = _indexes.of(file)
+            place = _indexes.of(file).find(member)
         except ServiceError:
             raise
         except UserError as error:
             raise OSError(errno.EIO, str(error)) from error
-        if member not in places:
+        if place is None:
             raise FileNotFoundError(errno.ENOENT, f"the tar has no member {member!r}")
-        offset, size = places[member]
+        offset, size = place
         if size > _MOST_IMAGE_BYTES:
             raise OSError(errno.EFBIG, f"the member has {size:,} bytes, and {_MOST_IMAGE_BYTES:,} are the most")
         content = file.read(offset, size)
@@ -129,7 +137,7 @@ class TarImages(ImageSource):
                         raise UserError(f"{file}: the sample {key!r} has the images {several}; keep one of them")
                     (member,) = sample.images
                     labels, group = self._labelled(sample, member, f"{file}, {member}")
-                    images.append(SourceImage(check_utf8(f"{name}/{member}"), labels, group))
+                    images.append(SourceImage(check_utf8(f"{name}/{member}"), labels, group, sample.digest))
         return images, left_out, mistakes
 
     def _labelled(self, sample: _Sample, member: str, where: str) -> tuple[tuple[str, ...], str | None]:
@@ -188,11 +196,10 @@ def _samples(file: StoredFile, left_out: LeftOut) -> dict[str, _Sample]:
         sample = samples.setdefault(f"{name.parent}/{key}", _Sample())
         if is_image(member.name):
             sample.images.append(member.name)
+            if file.is_remote:
+                sample.digest = _digest(opened, member.size, f"{file}, {member.name}")
         elif f".{suffix}" in _LABEL_SUFFIXES and member.size <= _LABEL_BYTES:
-            try:
-                sample.labels[f".{suffix}"] = opened.read(member.size)
-            except OSError as error:
-                raise UserError(f"{file}, {member.name}: cannot be read ({error.strerror or error})") from error
+            sample.labels[f".{suffix}"] = _content(opened, member.size, f"{file}, {member.name}")
         else:
             kinds[kind_of(name.name)] += 1
     if not any(sample.images for sample in samples.values()):
@@ -202,6 +209,26 @@ def _samples(file: StoredFile, left_out: LeftOut) -> dict[str, _Sample]:
     left_out.folders.update(shown_folder(name) for _, name in folders)
     _indexes.keep(file, version, places)
     return samples
+
+
+def _content(opened: BinaryIO, size: int, where: str) -> bytes:
+    """What follows in an opened tar; where that ends early, its next header is missing, which is said later."""
+    try:
+        return opened.read(size)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror or error})") from error
+
+
+def _digest(opened: BinaryIO, size: int, where: str) -> tuple[str, int]:
+    """Checksum and size of an image that is received anyway."""
+    if size > _MOST_IMAGE_BYTES:
+        raise UserError(f"{where}: has {size:,} bytes, and {_MOST_IMAGE_BYTES:,} are the most")
+    digest = hashlib.sha256()
+    left = size
+    while left and (piece := _content(opened, min(left, _PIECE_BYTES), where)):
+        digest.update(piece)
+        left -= len(piece)
+    return digest.hexdigest(), size
 
 
 def _version_of(file: StoredFile) -> str:

@@ -4,11 +4,10 @@ import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from typing import Any, BinaryIO
 
 from hsae.datasets.sources.packed.stored_file import StoredFile
-from hsae.errors import ServiceError, UserError
+from hsae.errors import UserError
 
 _HEADER_BYTES = 16 << 20
 """The most that one header may take, of which tarfile reads as much as the header itself says."""
@@ -44,56 +43,73 @@ def members(file: StoredFile) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
         raise UserError(f"{file}: cannot be read as a tar after {last} ({reason}){compressed}") from error
 
 
+class TarIndex:
+    """Where the members of a tar are. It is looked through as far as was needed; threads share it."""
+
+    def __init__(self, file: StoredFile, places: Places | None = None) -> None:
+        """Look at nothing yet. `places`: of all members, where they are known."""
+        self.places: dict[str, tuple[int, int]] = dict(places or {})
+        self._file = file
+        self._lock = threading.Lock()
+        self._is_whole = places is not None
+        self._rest: Iterator[tuple[tarfile.TarInfo, BinaryIO]] | None = None
+
+    def find(self, name: str) -> tuple[int, int] | None:
+        """Offset and size of a member; None: the tar has no such member.
+
+        Raises:
+            UserError: the tar cannot be read as far as that.
+        """
+        if name not in self.places and not self._is_whole:
+            with self._lock:
+                self._look_for(name)
+        return self.places.get(name)
+
+    def _look_for(self, name: str) -> None:
+        self._rest = self._rest or members(self._file)
+        try:
+            while name not in self.places and not self._is_whole:
+                found = next(self._rest, None)
+                if found is None:
+                    self._is_whole = True
+                else:
+                    self.places[found[0].name] = (found[0].offset_data, found[0].size)
+        except BaseException:
+            self._rest = None  # it ended; whoever asks again begins anew
+            raise
+
+
 class TarIndexes:
-    """Where the members of tars are: each tar is looked through once, whatever threads ask for it."""
+    """The indexes of the tars that were asked for last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], Future[Places]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], TarIndex] = OrderedDict()
 
-    def of(self, file: StoredFile) -> Places:
-        """The places of a tar's members.
+    def of(self, file: StoredFile) -> TarIndex:
+        """The index of a tar.
 
         Raises:
             OSError: there is no such file.
-            UserError: it cannot be read to its end.
         """
         key = (str(file), file.version())
         with self._lock:
-            places = self._kept.get(key)
-            is_mine = places is None
-            if places is None:
-                places = self._kept[key] = Future()
+            index = self._kept.setdefault(key, TarIndex(file))
             self._kept.move_to_end(key)
-        if is_mine:
-            try:
-                places.set_result({member.name: (member.offset_data, member.size) for member, _ in members(file)})
-            except BaseException as error:
-                with self._lock:
-                    self._kept.pop(key, None)
-                places.set_exception(error if isinstance(error, Exception) else ServiceError(f"{file}: interrupted"))
-                raise
             self._forget()
-        return places.result()
+        return index
 
     def keep(self, file: StoredFile, version: str, places: Places) -> None:
-        """Remember what was found on another way."""
-        done: Future[Places] = Future()
-        done.set_result(places)
+        """Remember where all members of a tar are."""
         with self._lock:
-            self._kept[str(file), version] = done
-        self._forget()
+            self._kept[str(file), version] = TarIndex(file, places)
+            self._forget()
 
     def _forget(self) -> None:
         """Forget the tars that were not asked for of late; the last one is kept whatever its size."""
-        with self._lock:
-            done = [(key, len(it.result())) for key, it in self._kept.items() if it.done() and not it.exception()]
-            n_members = sum(n for _, n in done)
-            for key, n in done[:-1]:
-                if n_members <= _REMEMBERED:
-                    break
-                del self._kept[key]
-                n_members -= n
+        n_members = sum(len(index.places) for index in self._kept.values())
+        while n_members > _REMEMBERED and len(self._kept) > 1:
+            n_members -= len(self._kept.popitem(last=False)[1].places)
 
 
 class _Headers:

@@ -17,8 +17,7 @@ from hsae.datasets.sources.packed.stored_file import StoredFile
 from hsae.errors import ServiceError
 
 _BUFFER_BYTES = 1 << 16
-_SKIPPED_BYTES = 1 << 20
-"""So many bytes are received and thrown away sooner than another request is made."""
+_PIECE_BYTES = 1 << 20
 _TRIES = 5
 """How often a connection may break without having brought a byte."""
 _AHEAD_BYTES = 4 << 20
@@ -46,6 +45,8 @@ class Range:
 
 class RemoteFile(StoredFile):
     """A file on a server; subclasses ask for a range. What changes while it is read is an error."""
+
+    is_remote = True
 
     @abstractmethod
     def ask(self, offset: int, size: int) -> Range:
@@ -80,7 +81,7 @@ class RemoteFile(StoredFile):
 
     def read(self, offset: int, size: int) -> bytes:
         """See `StoredFile`. Where reads follow each other, more than was asked for is fetched and kept for a while."""
-        return _windows.read(self, offset, min(size, max(0, self.size - offset)))
+        return windows.read(self, offset, min(size, max(0, self.size - offset)))
 
     def body(self, offset: int, size: int) -> Body:
         """What follows `offset`.
@@ -95,24 +96,31 @@ class RemoteFile(StoredFile):
         return found.body
 
     def fetch(self, offset: int, size: int) -> bytes:
-        """A range as a whole; a connection that breaks is made anew."""
-        with _Forwards(self, offset + size) as reader:
-            reader.seek(offset)
-            content = bytearray()
-            while piece := reader.receive(size - len(content)):
-                content += piece
+        """A range as a whole, within the file; a connection that breaks is made anew."""
+        content = bytearray()
+        n_broken = 0
+        while len(content) < size:
+            before = len(content)
+            body = self.body(offset + before, size - before)
+            try:
+                while piece := body.read(min(_PIECE_BYTES, size - len(content)), decode_content=False):
+                    content += piece
+            except (HTTPError, ConnectionError, TimeoutError):
+                pass
+            finally:
+                body.close()
+            n_broken = n_broken + 1 if len(content) == before else 0
+            if n_broken == _TRIES:
+                raise ServiceError(f"{self}: the connection to its server breaks time and again; check the network")
         return bytes(content)
 
 
 class _Forwards(io.RawIOBase):
-    """A remote file as a stream: one request for all that is read forwards."""
+    """A remote file as a stream, through the ranges that other readers use, too."""
 
-    def __init__(self, file: RemoteFile, end: int | None = None) -> None:
+    def __init__(self, file: RemoteFile) -> None:
         self._file = file
-        self._end = file.size if end is None else min(end, file.size)
         self._at = 0
-        self._body: Body | None = None
-        self._body_at = 0
 
     def readable(self) -> bool:
         return True
@@ -124,54 +132,16 @@ class _Forwards(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        piece = self.receive(len(buffer))
+        size = min(len(buffer), max(0, self._file.size - self._at))
+        piece = windows.read(self._file, self._at, size, at_least=min(size, 1))
         buffer[: len(piece)] = piece
+        self._at += len(piece)
         return len(piece)
-
-    def receive(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
-        size = min(size, self._end - self._at)
-        if size <= 0:
-            return b""
-        for _ in range(_TRIES):
-            try:
-                piece = self._positioned().read(size, decode_content=False)
-            except (HTTPError, ConnectionError, TimeoutError):
-                piece = b""
-            if piece:
-                self._at += len(piece)
-                self._body_at = self._at
-                return piece
-            self._drop()
-        raise ServiceError(f"{self._file}: the connection to its server breaks time and again; check the network")
-
-    def _positioned(self) -> Body:
-        """The body, its next byte being the one at the position."""
-        body, skipped = self._body, self._at - self._body_at
-        if body is None or not 0 <= skipped <= _SKIPPED_BYTES:
-            self._drop()
-            self._body = body = self._file.body(self._at, self._end - self._at)
-            self._body_at, skipped = self._at, 0
-        while skipped:
-            piece = body.read(min(skipped, _BUFFER_BYTES), decode_content=False)
-            if not piece:
-                raise ConnectionError("the body ended early")
-            skipped -= len(piece)
-        return body
-
-    def _drop(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        self._drop()
-        super().close()
 
 
 @dataclass(slots=True)
@@ -184,7 +154,7 @@ class _Window:
     content: Future[bytes] = field(default_factory=Future)
 
 
-class _Windows:
+class Windows:
     """The ranges of files that were fetched last, of all files together: a bound on memory.
 
     A read that follows one of them fetches ahead, a read elsewhere does not.
@@ -194,11 +164,13 @@ class _Windows:
         self._lock = threading.Lock()
         self._kept: deque[_Window] = deque(maxlen=_WINDOWS)
 
-    def read(self, file: RemoteFile, offset: int, size: int) -> bytes:
+    def read(self, file: RemoteFile, offset: int, size: int, *, at_least: int | None = None) -> bytes:
+        """`size` bytes within the file, or as many as are there already but not fewer than `at_least`."""
         end = offset + size
+        enough = end if at_least is None else offset + at_least
         with self._lock:
             of_file = [window for window in self._kept if window.file is file]
-            window = next((it for it in of_file if it.start <= offset and end <= it.end), None)
+            window = next((it for it in of_file if it.start <= offset and enough <= it.end), None)
             is_mine = window is None
             if window is None:
                 follows = any(it.start <= offset <= it.end + _AHEAD_BYTES for it in of_file)
@@ -227,4 +199,4 @@ class _Windows:
             self._kept = deque((it for it in self._kept if it is not window), maxlen=_WINDOWS)
 
 
-_windows = _Windows()
+windows = Windows()
