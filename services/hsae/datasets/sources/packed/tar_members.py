@@ -94,9 +94,11 @@ class TarIndexes:
         """
         key = (str(file), file.version())
         with self._lock:
-            index = self._kept.setdefault(key, TarIndex(file))
+            index = self._kept.get(key)
+            if index is None:
+                self._forget()
+                index = self._kept[key] = TarIndex(file)
             self._kept.move_to_end(key)
-            self._forget()
         return index
 
     def keep(self, file: StoredFile, version: str, places: Places) -> None:
