@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hsae.datasets.sources.packed.table_images import Rows, TableImages
 from hsae.datasets.sources.registry import register_source
@@ -65,6 +66,13 @@ class ArrowSource(TableImages):
     def columns_in(self, path: Path, names: Sequence[str]) -> pa.Table:
         """See `TableImages`."""
         return _opened(path).select(list(names))
+
+    def n_without_bytes(self, path: Path, column: str) -> int:
+        """See `TableImages`."""
+        cells = _opened(path)[column]
+        if pa.types.is_struct(cells.type):
+            cells = pc.struct_field(cells, "bytes")
+        return int(cells.null_count)
 
     def rows_of(self, path: Path, column: str) -> Rows:
         """See `TableImages`."""

@@ -84,6 +84,10 @@ class TableImages(PackedFiles):
         """
         return class_names_of(self.settings.get("classes"), self.folder)
 
+    def n_without_bytes(self, path: Path, column: str) -> int:
+        """How many images of a file are not in it, where that is told without reading them; otherwise 0."""
+        return 0
+
     @property
     def settings_hint(self) -> str:
         """What a message puts before a setting."""
@@ -96,6 +100,13 @@ class TableImages(PackedFiles):
         columns = [self._columns["label"], *filter(None, [self._columns.get("group")])]
         for name, path in self.files.items():
             table = self.columns_in(path, columns)
+            absent = self.n_without_bytes(path, self._columns["image"])
+            if absent:
+                mistakes.add(
+                    f"{path}: has no bytes of {absent:,} of its {table.num_rows:,} images, only their paths or nothing;"
+                    " give the image files themselves, or the folder that save_to_disk writes, which has the bytes"
+                )
+                continue
             labels = table[columns[0]].to_pylist()
             groups = table[columns[1]].to_pylist() if len(columns) > 1 else itertools.repeat(None)
             for row, (label, group) in enumerate(zip(labels, groups, strict=False)):
