@@ -4,13 +4,20 @@ import io
 
 import pytest
 from minio import Minio
+from tests.cli.refusals import assert_one_line
 from tests.datasets.sources.remote.test_http_tars import samples, tar
+from tests.datasets.sources.remote.test_hub import COMMIT, hub
 from tests.datasets.sources.remote.web_server import serving
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import bare_scoring, small_request
 from tests.waiting import rows_of, wait_for
 
+from hsae.cli.framework.connections import Connections
+from hsae.demo import backbone_folder
 from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.submission.dataset_choice import choose_dataset, settle_dataset
+
+__all__ = ["hub"]
 
 BUCKET = "images-of-the-cli"
 
@@ -47,6 +54,21 @@ def test_a_worker_reads_a_bucket(admin, service, bucket):
     sets = "SELECT layer, n_images, n_skipped FROM activation_set WHERE layer = 3 AND n_images IS NOT NULL"
     wait_for(lambda: rows_of(service, sets), message=service.logs)
     assert rows_of(service, sets) == [{"layer": 3, "n_images": 12, "n_skipped": 0}]
+
+
+def test_a_data_set_of_the_hub_by_its_id(admin, service, hub):
+    added = admin(service, "dataset", "add", "pets", "hf:me/pets:train")
+    assert added.exit_code == 0, added.output
+    assert rows_of(service, "SELECT name, root, n_images FROM dataset") == [
+        {"name": "pets", "root": f"hf:me/pets:train?revision={COMMIT}", "n_images": 6}
+    ]
+    connections = Connections()
+    choice = choose_dataset(connections, "hf:me/pets:train")
+    assert settle_dataset(connections, choice, register=True)[0] == "pets", "the same images under their own name"
+    submitted = admin(service, "submit", "--model", backbone_folder(), "--layer", "1", "--dataset", "hf:me/pets")
+    assert_one_line(submitted, "has the splits test, train")
+    hub.refuse("/api/datasets/me/none", 401, "RepoNotFound")
+    assert_one_line(admin(service, "dataset", "add", "none", "hf:me/none"), "there is no such data set on the hub")
 
 
 def test_a_web_server_that_is_away_and_tars_that_changed(admin, service):

@@ -64,8 +64,11 @@ class HubSource(ParquetSource):
         """
         names = self._names_of_split
         self._repository.check_space(self._snapshot, names)
-        with ThreadPoolExecutor(max_workers=_DOWNLOADS) as pool:
-            return dict(zip(names, pool.map(self._file, names), strict=True))
+        try:
+            with ThreadPoolExecutor(max_workers=_DOWNLOADS) as pool:
+                return dict(zip(names, pool.map(self._file, names), strict=True))
+        except OSError as error:
+            raise UserError(f"{self.place}: cannot be downloaded ({error.strerror or error})") from error
 
     def check(self) -> None:
         """See `ImageSource`; nothing is downloaded."""
