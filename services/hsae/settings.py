@@ -53,6 +53,14 @@ class Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="S3 region")
     s3_secure: bool = Field(default=False, description="use TLS towards the S3 server")
 
+    images_s3_endpoint: str | None = Field(
+        default=None, description="host:port of another S3 server, on which the images of s3:// data sets are"
+    )
+    images_s3_access_key: str | None = Field(default=None, description="its access key; none: it is asked without keys")
+    images_s3_secret_key: SecretStr | None = Field(default=None, description="its secret key")
+    images_s3_region: str = Field(default="us-east-1", description="its region")
+    images_s3_secure: bool = Field(default=True, description="use TLS towards it")
+
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes cuda where there is one")
     model: str = Field(default="facebook/dinov2-base", description="default backbone: hub id or local folder")
     model_cache: Path | None = Field(default=None, description="cache folder of hub downloads (default: the hub's own)")

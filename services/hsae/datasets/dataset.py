@@ -109,6 +109,7 @@ def make_dataset(
     classes_of: Mapping[str, tuple[str, ...]],
     class_names: Mapping[str, str],
     groups_of: Mapping[str, str] | None = None,
+    digests: Mapping[str, tuple[str, int]] | None = None,
 ) -> ImageDataset:
     """Hash the files and make the data set.
 
@@ -117,12 +118,15 @@ def make_dataset(
         classes_of: by path the sorted class ids of the image.
         class_names: by class id what the data set calls the class.
         groups_of: by path the group of every image that has one.
+        digests: by path sha256 (hex) and size of the files that need not be read.
 
     Raises:
         UserError: a file is missing or cannot be read.
     """
     paths = sorted(classes_of)
-    digests = hash_files(source, paths)
+    digest_of = dict(digests or {})
+    unread = [path for path in paths if path not in digest_of]
+    digest_of.update(zip(unread, hash_files(source, unread), strict=True))
     classes = [classes_of[path] for path in paths]
     has_several = any(len(ids) > 1 for ids in classes)
     listing = pa.table(
@@ -130,17 +134,13 @@ def make_dataset(
             "image": range(len(paths)),
             "path": paths,
             **({"class_ids": classes} if has_several else {"class_id": [ids[0] for ids in classes]}),
-            "sha256": [sha256 for sha256, _ in digests],
-            "n_bytes": [n_bytes for _, n_bytes in digests],
+            "sha256": [digest_of[path][0] for path in paths],
+            "n_bytes": [digest_of[path][1] for path in paths],
         },
         schema=MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA,
     )
     if groups_of:
         listing = listing.append_column(GROUP_FIELD, pa.array(map(groups_of.get, paths), pa.string()))
-    rows = (
-        (path, class_id, sha256)
-        for path, ids, (sha256, _) in zip(paths, classes, digests, strict=True)
-        for class_id in ids
-    )
+    rows = ((path, class_id, digest_of[path][0]) for path, ids in zip(paths, classes, strict=True) for class_id in ids)
     fingerprint = fingerprint_of(rows, groups_of)
     return ImageDataset(source, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

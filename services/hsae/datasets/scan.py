@@ -56,6 +56,7 @@ def scan(
         {path: ids_of[labels] for path, labels in labels_of.items()},
         {class_id: called[0] for class_id, called in names.items()},
         {image.path: image.group for image in contents.images if image.group is not None},
+        {image.path: image.digest for image in contents.images if image.digest is not None},
     )
     merged = {class_id: tuple(names[class_id]) for class_id in dataset.class_ids if len(names[class_id]) > 1}
     return replace(dataset, merged=merged, left_out=contents.left_out, decisions=decisions)

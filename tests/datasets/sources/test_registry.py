@@ -54,7 +54,7 @@ def test_what_a_path_means(tmp_path, monkeypatch):
 
 def test_a_scheme_without_a_source():
     with pytest.raises(
-        UserError, match=r"^ftp://x: there is no image source for ftp:// \(known: a local path, file://"
+        UserError, match=r"^ftp://x: there is no image source for ftp:// \(known: a local path, arrow://, file://"
     ):
         source_at("ftp://x")
     with pytest.raises(ValueError, match="two image sources are registered for memory://"):

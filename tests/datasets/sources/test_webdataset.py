@@ -8,7 +8,7 @@ import pytest
 from tests.datasets.sources.test_parquet import png
 
 from hsae.datasets import check_images, scan, source_at
-from hsae.datasets.sources.packed import WebDatasetSource
+from hsae.datasets.sources.packed import WebDatasetSource, tar_members
 from hsae.errors import UserError
 from hsae.taxonomy import load_taxonomy
 
@@ -131,3 +131,16 @@ def test_an_image_that_is_gone_is_an_error_of_the_image(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(OSError, match="cannot be read as a tar|ends inside"):
         source_at(str(path)).read("x.tar/dog.n.01/a.png")
+
+
+def test_more_tars_than_are_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_members, "_REMEMBERED", 1)
+    for tar in range(4):
+        write(tmp_path / f"{tar}.tar", [(f"dog.n.01/{number}.png", png(10 * tar + number)) for number in range(3)])
+    source = source_at(f"tar://{tmp_path}")
+    paths = [image.path for image in source.list().images]
+    # In an order in which a tar was forgotten when it is asked for again.
+    for path in sorted(paths, key=lambda path: path[::-1]):
+        assert source.read(path) == png(10 * int(path[0]) + int(path[-5]))
+    write(tmp_path / "0.tar", [("dog.n.01/x.png", png(90)), ("dog.n.01/0.png", png(91))])
+    assert source.read("0.tar/dog.n.01/0.png") == png(91), "another version of a tar is looked through anew"

@@ -42,7 +42,8 @@ def add(
 
     PATH is a folder with one folder per class, named by wnid (n02084071), synset (dog.n.01) or a word with one sense
     (golden_retriever), or a CSV path,label with a row for every label of an image, and a third column group where
-    images belong together. Where words have several senses, --write-mapping writes a CSV to choose them in.
+    images belong together; or Parquet or Arrow files, tars on a disk or a server, a data set of the hub
+    (hf:owner/name:train). Where words have several senses, --write-mapping writes a CSV to choose them in.
     The first data set registered is the default of `submit`.
     """
     if draft is not None:

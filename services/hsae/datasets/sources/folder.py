@@ -21,7 +21,7 @@ _IMAGE_SUFFIXES = frozenset({
 
 _Identity = tuple[int, int]
 
-_PACKED = {".parquet": "parquet", ".tar": "tar"}
+_PACKED = {".parquet": "parquet", ".arrow": "arrow", ".tar": "tar"}
 
 
 class FolderSource(LocalFiles):
@@ -45,7 +45,7 @@ class FolderSource(LocalFiles):
         if not stat.S_ISDIR(mode):
             raise UserError(
                 f"{self.path}: is neither a folder of class folders nor a .csv with the columns path,label, nor a"
-                " .parquet or .tar"
+                " .parquet, .arrow or .tar"
             )
 
     def labels(self) -> dict[str, str]:

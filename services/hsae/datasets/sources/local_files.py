@@ -38,6 +38,20 @@ class LocalFiles(ImageSource):
         """See `ImageSource`."""
         return str(self.folder / path)
 
+    def version(self, path: str) -> str:
+        """See `ImageSource`."""
+        return version_of_file(self.folder / path)
+
+
+def version_of_file(path: Path) -> str:
+    """Size and time of a file.
+
+    Raises:
+        OSError: there is none.
+    """
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
 
 def check_utf8(name: str) -> str:
     """The name, unchanged.

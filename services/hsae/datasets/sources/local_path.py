@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from hsae.datasets.sources.csv_listing import CSV_SUFFIX, CsvSource
 from hsae.datasets.sources.folder import FolderSource
 from hsae.datasets.sources.imagenet_val import ImageNetValSource, holds_imagenet_val
+from hsae.datasets.sources.packed.arrow import ARROW_SUFFIX, ArrowSource, holds_arrow
 from hsae.datasets.sources.packed.parquet import PARQUET_SUFFIX, ParquetSource
 from hsae.datasets.sources.packed.webdataset import TAR_SUFFIX, WebDatasetSource
 from hsae.datasets.sources.registry import register_source, scheme_of
@@ -25,6 +26,8 @@ def local_source(location: str) -> ImageSource:
     suffix = path.suffix.lower()
     if suffix == PARQUET_SUFFIX:
         return ParquetSource(str(path))
+    if suffix == ARROW_SUFFIX or holds_arrow(path):
+        return ArrowSource(str(path))
     if suffix in {CSV_SUFFIX, TAR_SUFFIX} and _is_there_and_no_folder(path):
         return CsvSource(path) if suffix == CSV_SUFFIX else WebDatasetSource(str(path))
     return ImageNetValSource(path) if holds_imagenet_val(path) else FolderSource(path)

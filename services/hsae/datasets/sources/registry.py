@@ -15,8 +15,8 @@ from hsae.errors import UserError
 
 MakeSource = Callable[[str], ImageSource]
 
-# One letter is no scheme but a drive.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# One letter is no scheme but a drive. The hub's ids stand behind a prefix, as those of models do.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(hf):", re.IGNORECASE)
 _makers: dict[str, MakeSource] = {}
 
 
@@ -45,7 +45,14 @@ def register_source(*schemes: str) -> Callable[[MakeSource], MakeSource]:
 def scheme_of(location: str) -> str:
     """The scheme of a URI in small letters; "" for a path."""
     found = _SCHEME.match(location)
-    return found[1].lower() if found else ""
+    return (found[1] or found[2]).lower() if found else ""
+
+
+def without_password(location: str) -> str:
+    """A URI as messages show it: what stands before the last @ of its server is left out."""
+    scheme, found, rest = location.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}{found}{server.rpartition('@')[2]}{slash}{path}" if found else location
 
 
 def source_at(location: str | Path) -> ImageSource:
@@ -59,7 +66,9 @@ def source_at(location: str | Path) -> ImageSource:
     scheme = scheme_of(location)
     if scheme not in _makers:
         known = ", ".join(f"{known}://" for known in sorted(_makers) if known)
-        raise UserError(f"{location}: there is no image source for {scheme}:// (known: a local path, {known})")
+        raise UserError(
+            f"{without_password(location)}: there is no image source for {scheme}:// (known: a local path, {known})"
+        )
     return _makers[scheme](location)
 
 

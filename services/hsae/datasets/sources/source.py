@@ -22,11 +22,13 @@ class SourceImage:
             every machine, and unique.
         labels: what it shows, at least one.
         group: what it shares with images that it must not be split from (style, subject, camera); None: nothing.
+        digest: sha256 (hex) and size of its file, where the source had to receive that anyway; None: it is read.
     """
 
     path: str
     labels: tuple[str, ...]
     group: str | None = None
+    digest: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,14 @@ class ImageSource(ABC):
     def locate(self, path: str) -> str:
         """The place of an image, for messages."""
         return f"{self.root}/{path}"
+
+    def version(self, path: str) -> str:
+        """What changes when the image is replaced; empty where only reading it would tell.
+
+        Raises:
+            OSError: the image is missing.
+        """
+        return ""
 
 
 @contextmanager

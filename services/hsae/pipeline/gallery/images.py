@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hsae.datasets import ImageSource, ImageStream, local_path, source_at
+from hsae.datasets.sources.local_files import LocalFiles
 from hsae.errors import UserError
 
 MAX_FILE_BYTES = 256 << 20
@@ -51,25 +52,23 @@ def image_stream(root: str, path: str) -> Iterator[ImageStream]:
 
 
 def version_of(root: str, path: str) -> str:
-    """What changes when the image file is replaced: its size and time; empty where only reading it would tell.
+    """What changes when the image file is replaced: such as its size and time; empty where only reading it would tell.
 
     Raises:
         ImageUnavailableError: as `read_image`.
         UserError: as `read_image`.
     """
     source = source_at(root)
-    if local_path(root) is None:
-        return ""
     try:
-        status = Path(source.locate(path)).stat()
+        return source.version(path)
     except (OSError, ValueError) as error:
         raise ImageUnavailableError(_why(source, path, error)) from error
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _why(source: ImageSource, path: str, error: OSError | ValueError) -> str:
     folder = local_path(source.root)
-    if folder is not None and not folder.is_dir() and not Path(path).is_absolute():
+    is_mounted = folder is None or not isinstance(source, LocalFiles) or folder.is_dir()
+    if not is_mounted and not Path(path).is_absolute():
         return f"{source.root}: the data set's folder is not on this machine; mount it at the same place as on workers"
     if isinstance(error, FileNotFoundError):
         return f"image {source.locate(path)}: the file is gone; put it back where it was when the data set was added"

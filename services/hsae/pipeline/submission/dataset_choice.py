@@ -19,7 +19,8 @@ from hsae.pipeline.inputs.dataset_names import check_name, dataset_or_first
 if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
-_FILES = (".csv", ".parquet", ".tar")
+_FILES = (".csv", ".parquet", ".arrow", ".tar")
+_HUB = "hf:"
 _WILDCARD = re.compile(r"[-_.]?[*?\[{]")
 
 
@@ -55,7 +56,7 @@ def choose_dataset(
         require_registered(connections, None)
         return Choice()
     roots = _registered_roots(connections)
-    if "://" in given:
+    if _is_uri(given):
         # scipy and pyarrow come with it, half a second: a name or a path does without.
         from hsae.datasets import local_path, source_at
 
@@ -150,12 +151,18 @@ def _own_name(location: str) -> str:
     From the end of a URI that names files, such as train-*.parquet?label=breed, the settings, the suffix and what
     follows the first wildcard are dropped.
     """
-    if "://" in location:
+    if _is_uri(location):
         name = location.partition("?")[0].rstrip("/").rsplit("/", 1)[1]
+        if location.lower().startswith(_HUB):
+            return name.partition(":")[0]
         suffix = Path(name).suffix.lower()
         return _WILDCARD.split(name.removesuffix(suffix))[0] or name if suffix in _FILES else name
     path = Path(location)
     return path.stem if _is_file(path) else path.name
+
+
+def _is_uri(given: str) -> bool:
+    return "://" in given or given.lower().startswith(_HUB)
 
 
 def _is_file(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Names for classes that a data set counts instead of naming."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hsae.errors import UserError
@@ -9,29 +9,47 @@ _BESIDE = ("classes.txt", "classnames.txt", "labels.txt")
 
 
 def class_names_of(given: str | None, folder: Path) -> tuple[str, ...] | None:
+    """The names in a text file of this machine; see `class_names_from`. `folder`: where relative paths begin."""
+
+    def read(name: str) -> bytes | None:
+        path = folder / name
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+    return class_names_from(given, read, lambda name: str(folder / name))
+
+
+def class_names_from(
+    given: str | None, read: Callable[[str], bytes | None], where: Callable[[str], str]
+) -> tuple[str, ...] | None:
     """The names in a text file, one per line; line 1 is class 0.
 
     Args:
-        given: the file; None: one of `classes.txt`, `classnames.txt` and `labels.txt` in the folder, if it is there.
-        folder: where relative paths begin.
+        given: the file; None: one of `classes.txt`, `classnames.txt` and `labels.txt`, if it is there.
+        read: gives a file by its name, None where there is none.
+        where: the place of a file, for messages.
 
     Raises:
         UserError: the file cannot be read, or has an empty line.
     """
-    candidates = [folder / name for name in _BESIDE] if given is None else [folder / given]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        if given is None:
+    name, content = next(
+        ((name, found) for name in (_BESIDE if given is None else (given,)) if (found := read(name)) is not None),
+        (given, None),
+    )
+    if content is None or name is None:
+        if name is None:
             return None
-        raise UserError(f"{candidates[0]}: there is no such file of class names")
+        raise UserError(f"{where(name)}: there is no such file of class names")
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text with a class name per line ({error})") from error
-    empty = [number for number, name in enumerate(names, start=1) if not name.strip()]
+        names = content.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where(name)}: cannot be read as UTF-8 text with a class name per line ({error})") from error
+    empty = [number for number, line in enumerate(names, start=1) if not line.strip()]
     if empty:
-        raise UserError(f"{path}, line {empty[0]}: is empty; write one class name per line, for class 0 first")
-    return tuple(name.strip() for name in names)
+        raise UserError(f"{where(name)}, line {empty[0]}: is empty; write one class name per line, for class 0 first")
+    return tuple(line.strip() for line in names)
 
 
 def name_of_class(number: int, names: Sequence[str] | None, where: str) -> str:

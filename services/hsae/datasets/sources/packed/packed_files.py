@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hsae.datasets.sources.local_files import check_utf8
+from hsae.datasets.sources.local_files import check_utf8, version_of_file
 from hsae.datasets.sources.registry import scheme_of
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import ImageSource
@@ -17,7 +18,7 @@ from hsae.errors import UserError
 from hsae.system_files import is_hidden
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_FILES = 100_000
+MOST_FILES = 100_000
 _SHOWN = 5
 
 
@@ -30,7 +31,8 @@ class PackedFiles(ImageSource):
 
     suffix: str
     """Of the files."""
-    settings_known: tuple[str, ...]
+    settings: Mapping[str, str]
+    settings_known: ClassVar[tuple[str, ...]]
     """What may stand behind the question mark."""
 
     def __init__(self, location: str) -> None:
@@ -39,12 +41,26 @@ class PackedFiles(ImageSource):
         Raises:
             UserError: the location names another machine, or a setting that there is none of.
         """
-        path, settings = _parsed(location, self.settings_known)
+        path, settings = _parsed(location)
         self.pattern = path.absolute()
-        self.settings: Mapping[str, str] = settings
         scheme = scheme_of(location)
         query = "".join(f"{'&' if n else '?'}{key}={value}" for n, (key, value) in enumerate(settings.items()))
-        super().__init__(location, f"{scheme}://{self.pattern}{query}" if scheme else str(self.pattern))
+        self.set_up(location, settings)
+        self.root = f"{scheme}://{self.pattern}{query}" if scheme else str(self.pattern)
+
+    def set_up(self, location: str, settings: Mapping[str, str]) -> None:
+        """What files anywhere have: a location and settings.
+
+        Raises:
+            UserError: there is no such setting.
+        """
+        super().__init__(location)
+        self.settings = settings
+        unknown = sorted(set(settings) - set(self.settings_known))
+        if unknown:
+            raise UserError(
+                f"{location}: there is no setting {', '.join(unknown)}; known: {', '.join(self.settings_known)}"
+            )
 
     @cached_property
     def folder(self) -> Path:
@@ -65,7 +81,7 @@ class PackedFiles(ImageSource):
         written = str(self.pattern / f"*{self.suffix}") if self.pattern.is_dir() else str(self.pattern)
         found: list[Path] = []
         missing: list[Path] = []
-        for path in _without_ranges(written):
+        for path in without_ranges(written):
             if glob.has_magic(path) and not Path(path).exists():
                 found += _matching(path)
             else:
@@ -87,6 +103,10 @@ class PackedFiles(ImageSource):
     def locate(self, path: str) -> str:
         """See `ImageSource`."""
         return str(self.folder / path)
+
+    def version(self, path: str) -> str:
+        """See `ImageSource`."""
+        return version_of_file(self.file_and_place(path)[0])
 
     def file_and_place(self, path: str) -> tuple[Path, str]:
         """The file that holds an image, and the image's place in it.
@@ -110,7 +130,7 @@ def _matching(pattern: str) -> list[Path]:
     return [path for path in found if path.is_file() and (takes_hidden or not is_hidden(path.name))]
 
 
-def _parsed(location: str, known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+def _parsed(location: str) -> tuple[Path, dict[str, str]]:
     if not scheme_of(location):
         return Path(location), {}
     # "?" is a wildcard elsewhere; in a URI it begins the settings.
@@ -118,14 +138,10 @@ def _parsed(location: str, known: tuple[str, ...]) -> tuple[Path, dict[str, str]
     if parts.netloc not in {"", "localhost"}:
         scheme = parts.scheme
         raise UserError(f"{location}: write {scheme}:///PATH, with three slashes, for an absolute path of this machine")
-    settings = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise UserError(f"{location}: there is no setting {', '.join(unknown)}; known: {', '.join(known)}")
-    return Path(unquote(parts.path)), settings
+    return Path(unquote(parts.path)), dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
-def _without_ranges(pattern: str) -> list[str]:
+def without_ranges(pattern: str) -> list[str]:
     """The pattern with every `{000..012}` written out.
 
     Raises:
@@ -135,11 +151,11 @@ def _without_ranges(pattern: str) -> list[str]:
     if found is None:
         return [pattern]
     first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < _MOST_FILES:
-        raise UserError(f"{pattern}: {found[0]} is no range of at most {_MOST_FILES:,} rising numbers")
+    if not 0 <= last - first < MOST_FILES:
+        raise UserError(f"{pattern}: {found[0]} is no range of at most {MOST_FILES:,} rising numbers")
     width = len(found[1])
     return [
         path
         for number in range(first, last + 1)
-        for path in _without_ranges(f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}")
+        for path in without_ranges(f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}")
     ]
