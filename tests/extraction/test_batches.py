@@ -1,15 +1,20 @@
 """Batches: in the listing's order, smaller where an image is unreadable, and only of the files that were registered."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 from tests.extraction.conftest import listing_of
 
-from hsae.datasets import open_image, source_at
+from hsae.datasets import MemoryBudget, check, check_images, open_image, scan, source_at
 from hsae.errors import UserError
+from hsae.extraction import batches as batches_module
 from hsae.extraction.batches import batches_of_ranges, iterate_batches
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.views import augmented_view
+from hsae.taxonomy import load_taxonomy
 
 MAX_PIXELS = 10**6
 
@@ -115,3 +120,46 @@ def test_batches_before_the_error_are_delivered_and_stopping_early_is_fine(backb
     stream = iterate_batches(backbone, source_at(images), listed, extraction)
     assert [next(stream).images for _ in range(8)] == [(image,) for image in range(8)]
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_as_much_is_decoded_at_once_as_the_documentation_says(backbone, images, listed, monkeypatch, tmp_path):
+    made = []
+
+    class Noted(MemoryBudget):
+        """Remembers how large it was made."""
+
+        def __init__(self, n_bytes: int) -> None:
+            super().__init__(n_bytes)
+            made.append(n_bytes)
+
+    monkeypatch.setattr(batches_module, "MemoryBudget", Noted)
+    monkeypatch.setattr(check, "MemoryBudget", Noted)
+    batches(backbone, images, listed)
+    (tmp_path / "tree.csv").write_text("child,parent\na,thing\nb,thing\n")
+    (tmp_path / "images.csv").write_text(f"path,label\n{images}/0.webp,a\n{images}/1.webp,b\n")
+    check_images(scan(tmp_path / "images.csv", load_taxonomy(tmp_path / "tree.csv")), max_pixels=MAX_PIXELS)
+    assert made == [512 << 20] * 2
+    assert batches_module._BYTES_AHEAD == 256 << 20
+    page = " ".join((Path(__file__).parents[2] / "docs" / "operations.md").read_text().split())
+    assert "Decoded images take 512 MiB at most, all threads together" in page
+    assert "of up to four batches and at most 256 MiB" in page
+
+
+@pytest.mark.parametrize(("n_fitting", "n_ahead"), [(10**6, 32), (20, 20), (1, 12)])
+def test_images_are_prepared_ahead_within_a_bound_of_bytes(backbone, images, listed, monkeypatch, n_fitting, n_ahead):
+    """Of four batches, or of so many images as fit; of one batch and what the readers hold if that is more."""
+    height, width = backbone.preprocessing.image_size
+    monkeypatch.setattr(batches_module, "_BYTES_AHEAD", n_fitting * 3 * height * width * 4)
+    monkeypatch.setattr(batches_module, "_READERS", 4)
+    submitted, submit = [], ThreadPoolExecutor.submit
+
+    def noted(pool, prepare, image):
+        submitted.append(image)
+        return submit(pool, prepare, image)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", noted)
+    extraction = ExtractionConfig(batch_size=8, max_image_pixels=MAX_PIXELS)
+    stream = batches_of_ranges(backbone, source_at(images), [listed * 10], extraction)
+    assert len(next(stream).images) == 8
+    assert len(submitted) == n_ahead
+    stream.close()
