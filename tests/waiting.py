@@ -52,6 +52,17 @@ def let_leases_expire(service) -> None:
         )
 
 
+_OTHERS = (
+    "SELECT {} FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = '{}'"
+)
+
+
+def end_idle_transactions(service) -> None:
+    """End what suspended processes have left open, as the server does by itself after two minutes."""
+    wait_for(lambda: not rows_of(service, _OTHERS.format("pid", "active")))
+    rows_of(service, _OTHERS.format("pg_terminate_backend(pid, 60000)", "idle in transaction"))
+
+
 def wait_until_running(service, kind: str) -> int:
     """Wait until a job of a kind runs; returns its id."""
     found: list[dict[str, Any]] = []

@@ -8,7 +8,15 @@ import psutil
 import pytest
 from tests.faults.standing import FOLDERS
 from tests.small import all_results, register_small, submit_mapped, submit_small, wait_until_done
-from tests.waiting import events_of, let_leases_expire, rows_of, wait_for, wait_until_running, wait_until_under_way
+from tests.waiting import (
+    end_idle_transactions,
+    events_of,
+    let_leases_expire,
+    rows_of,
+    wait_for,
+    wait_until_running,
+    wait_until_under_way,
+)
 
 from hsae.catalog import transaction
 from hsae.pipeline.control.jobs import cancel, retry
@@ -146,6 +154,7 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
         wait_for(lambda: "scoring" in service.logs())
     os.killpg(sleeper.pid, signal.SIGSTOP)
     asleep = _job(service, job_id)["owner"]
+    end_idle_transactions(service)
     let_leases_expire(service)
     service.start_worker()
     jobs = wait_until_done(service, plan.study_id)
