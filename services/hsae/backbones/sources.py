@@ -11,6 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from hsae.errors import ServiceError, UserError
+from hsae.hub import TRANSPORT_ERROR, is_cached
 
 CONFIG_FILE = "config.json"
 # The first existing file counts. transformers 5 writes the second one for image-and-text models.
@@ -20,8 +21,6 @@ WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 
 _LOCAL_REVISION = "sha256-"
 _TOWER = ".vision_tower."
-# Raised by the HTTP client during a transfer; its library differs between hub versions.
-_TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 _GIVE_LOCAL = "give a local folder (--model PATH, or HSAE_MODEL)"
 
 
@@ -165,7 +164,7 @@ def hub_file(name: str, file: str, *, revision: str | None, cache_dir: Path | No
     """
     at = f" at revision {revision}" if revision else ""
     try:
-        if not _is_cached(name, file, revision=revision, cache_dir=cache_dir):
+        if not is_cached(name, file, revision=revision, cache_dir=cache_dir):
             _ask_for(name, file, revision)
         return Path(huggingface_hub.hf_hub_download(name, file, revision=revision, cache_dir=cache_dir))
     except errors.HFValidationError as error:
@@ -196,18 +195,13 @@ def hub_file(name: str, file: str, *, revision: str | None, cache_dir: Path | No
         ) from error
     except errors.EntryNotFoundError as error:
         raise UserError(f"{name}{at} has no {file}, so it is no model that can be read: choose another one") from error
-    except (errors.HfHubHTTPError, _TRANSPORT_ERROR, OSError) as error:
+    except (errors.HfHubHTTPError, TRANSPORT_ERROR, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ServiceError(f"cannot fetch {file} of {name}{at} from the hub ({reason}): try again") from error
 
 
 class _UnreachableError(Exception):
     """The hub does not answer."""
-
-
-def _is_cached(name: str, file: str, *, revision: str | None, cache_dir: Path | None) -> bool:
-    found = huggingface_hub.try_to_load_from_cache(name, file, cache_dir=cache_dir, revision=revision)
-    return isinstance(found, str)
 
 
 def _ask_for(name: str, file: str, revision: str | None) -> None:
@@ -227,7 +221,7 @@ def _ask_for(name: str, file: str, revision: str | None) -> None:
         return  # the download records in the cache that the file does not exist
     except errors.HfHubHTTPError:  # the hub answers, with a refusal
         raise
-    except (_TRANSPORT_ERROR, OSError) as error:
+    except (TRANSPORT_ERROR, OSError) as error:
         raise _UnreachableError(str(error)) from error
 
 

@@ -124,9 +124,9 @@ def make_dataset(
         UserError: a file is missing or cannot be read.
     """
     paths = sorted(classes_of)
-    digest_of = dict(digests or {})
-    unread = [path for path in paths if path not in digest_of]
-    digest_of.update(zip(unread, hash_files(source, unread), strict=True))
+    known = digests or {}
+    hashed = iter(hash_files(source, [path for path in paths if path not in known]))
+    digest_of = [known[path] if path in known else next(hashed) for path in paths]
     classes = [classes_of[path] for path in paths]
     has_several = any(len(ids) > 1 for ids in classes)
     listing = pa.table(
@@ -134,13 +134,17 @@ def make_dataset(
             "image": range(len(paths)),
             "path": paths,
             **({"class_ids": classes} if has_several else {"class_id": [ids[0] for ids in classes]}),
-            "sha256": [digest_of[path][0] for path in paths],
-            "n_bytes": [digest_of[path][1] for path in paths],
+            "sha256": [sha256 for sha256, _ in digest_of],
+            "n_bytes": [n_bytes for _, n_bytes in digest_of],
         },
         schema=MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA,
     )
     if groups_of:
         listing = listing.append_column(GROUP_FIELD, pa.array(map(groups_of.get, paths), pa.string()))
-    rows = ((path, class_id, digest_of[path][0]) for path, ids in zip(paths, classes, strict=True) for class_id in ids)
+    rows = (
+        (path, class_id, sha256)
+        for path, ids, (sha256, _) in zip(paths, classes, digest_of, strict=True)
+        for class_id in ids
+    )
     fingerprint = fingerprint_of(rows, groups_of)
     return ImageDataset(source, fingerprint, listing, {key: class_names[key] for key in sorted(class_names)})

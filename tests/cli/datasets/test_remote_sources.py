@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from minio import Minio
+from tests.buckets import bucket_on
 from tests.cli.refusals import assert_one_line
 from tests.datasets.sources.remote.test_http_tars import samples, tar
 from tests.datasets.sources.remote.test_hub import COMMIT, hub
@@ -24,18 +24,11 @@ BUCKET = "images-of-the-cli"
 
 @pytest.fixture
 def bucket(stack):
-    client = Minio(
-        stack.s3_endpoint, access_key=stack.s3_access_key, secret_key=stack.s3_secret_key, secure=False,
-        region="us-east-1",
-    )  # fmt: skip
-    client.make_bucket(BUCKET)
     files = {"classes.txt": b"dog.n.01\ncat.n.01\n", "0.tar": tar(samples(0)), "1.tar": tar(samples(10))}
-    for name, content in files.items():
-        client.put_object(BUCKET, f"pets/{name}", io.BytesIO(content), len(content))
-    yield f"s3://{BUCKET}/pets/{{0..1}}.tar"
-    for name in files:
-        client.remove_object(BUCKET, f"pets/{name}")
-    client.remove_bucket(BUCKET)
+    with bucket_on(stack, BUCKET) as client:
+        for name, content in files.items():
+            client.put_object(BUCKET, f"pets/{name}", io.BytesIO(content), len(content))
+        yield f"s3://{BUCKET}/pets/{{0..1}}.tar"
 
 
 def extraction(service, dataset):

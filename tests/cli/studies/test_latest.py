@@ -3,11 +3,11 @@
 import click
 import pytest
 from tests.cli.command_tree import LEAVES
-from tests.pipeline.stages.test_compare import enter_job
-from tests.planted_scores import plant
+from tests.cli.results.test_study import planted
 
 from hsae.cli.framework.study_choice import StudyChoice
-from hsae.pipeline.execution.run import run_job
+
+__all__ = ["planted"]  # study 1, then study 2, both done; study 1 has a comparison, by the only job that was started
 
 GIVEN = {"results tree": "animal.n.01", "report": "-o {folder}/report.html"}
 """What commands need besides."""
@@ -26,15 +26,6 @@ def takes_the_latest(command: click.Command) -> bool:
 
 FOUND = {" ".join(path) for path, command in LEAVES.items() if takes_the_latest(command)}
 COMMANDS = sorted(FOUND - set(ELSEWHERE))
-
-
-@pytest.fixture(scope="module")
-def planted(make_service):
-    """Study 1, then study 2, both done; study 1 has a comparison, by the only job that was started."""
-    service = make_service()
-    plant(service)
-    assert run_job(enter_job(service), service.settings, "test") == "succeeded"
-    return service
 
 
 def test_they_are_many():

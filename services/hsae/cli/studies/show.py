@@ -41,11 +41,10 @@ def show(connections: Connections, study: int | None, as_spec: bool, as_json: bo
     if as_json:
         print_json(row)
         return
+    say(note, quiet=False)
     if as_spec:
-        say(note, quiet=False)
         click.echo(_study_file(row["request"]), nl=False)
         return
-    say(note, quiet=False)
     people = row | for_people(row)
     for name, heading in COLUMNS.items():
         click.echo(f"{heading:<12} {cell(people[name])}")

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hsae.errors import ServiceError, UserError
+from hsae.hub import TRANSPORT_ERROR
 from hsae.sae.exchange.place import SaePlace
 
 _CONFIGS = ("cfg.json", "config.json")
 _WEIGHTS = ("sae_weights.safetensors", "sae.safetensors", "ae.safetensors", "model.safetensors", "weights.safetensors")
 _NO_WEIGHTS = ("sparsity", "log_sparsity", "optimizer")  # safetensors files beside the weights
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".gz")
-TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)  # its library differs between hub versions
 _HUB_SECONDS = 10.0
 
 

@@ -12,13 +12,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hsae.errors import ServiceError, UserError
+from hsae.hub import TRANSPORT_ERROR
 from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.foreign import unfold
 from hsae.sae.exchange.formats import FORMATS
 from hsae.sae.exchange.formats.format import WrittenFiles
 from hsae.sae.exchange.hook_points import TrainedAt, hook_point_of
 from hsae.sae.exchange.native import NATIVE, write_native
-from hsae.sae.exchange.source import TRANSPORT_ERROR
 
 WRITTEN_FORMATS = (NATIVE, "saelens", "dictionary_learning", "sparsify")
 """What SAEs can be written as."""

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from minio import Minio
+from tests.buckets import bucket_on
 from tests.datasets.sources.remote.test_http_tars import refused, samples, tar
 from tests.datasets.sources.test_parquet import png
 
@@ -18,15 +18,8 @@ BUCKET = "images-of-tests"
 
 @pytest.fixture(scope="module")
 def client(stack):
-    client = Minio(
-        stack.s3_endpoint, access_key=stack.s3_access_key, secret_key=stack.s3_secret_key, secure=False,
-        region="us-east-1",
-    )  # fmt: skip
-    client.make_bucket(BUCKET)
-    yield client
-    for item in client.list_objects(BUCKET, recursive=True):
-        client.remove_object(BUCKET, item.object_name)
-    client.remove_bucket(BUCKET)
+    with bucket_on(stack, BUCKET) as client:
+        yield client
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import errno
 import glob
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from hsae.datasets.sources.local_files import check_utf8, version_of_file
 from hsae.datasets.sources.registry import scheme_of
@@ -56,11 +56,7 @@ class PackedFiles(ImageSource):
         """
         super().__init__(location)
         self.settings = settings
-        unknown = sorted(set(settings) - set(self.settings_known))
-        if unknown:
-            raise UserError(
-                f"{location}: there is no setting {', '.join(unknown)}; known: {', '.join(self.settings_known)}"
-            )
+        check_settings(location, settings, self.settings_known)
 
     @cached_property
     def folder(self) -> Path:
@@ -116,10 +112,8 @@ class PackedFiles(ImageSource):
         Raises:
             FileNotFoundError: the path names no file of this kind.
         """
-        name, found, place = path.partition(f"{self.suffix}/")
-        if not found:
-            raise FileNotFoundError(errno.ENOENT, f"the path names no {self.suffix} file")
-        return self.folder / f"{name}{self.suffix}", place
+        name, place = name_and_place(path, self.suffix)
+        return self.folder / name, place
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -138,7 +132,41 @@ def _parsed(location: str) -> tuple[Path, dict[str, str]]:
     if parts.netloc not in {"", "localhost"}:
         scheme = parts.scheme
         raise UserError(f"{location}: write {scheme}:///PATH, with three slashes, for an absolute path of this machine")
-    return Path(unquote(parts.path)), dict(parse_qsl(parts.query, keep_blank_values=True))
+    return Path(unquote(parts.path)), settings_in(parts.query)
+
+
+def settings_in(query: str) -> dict[str, str]:
+    """What stands behind the question mark of a location, `label=breed&group=camera`."""
+    return dict(parse_qsl(query, keep_blank_values=True))
+
+
+def query_of(settings: Mapping[str, str]) -> str:
+    """The settings as `settings_in` reads them, quoted, behind a question mark; nothing without settings."""
+    query = "&".join(f"{key}={quote(value)}" for key, value in settings.items())
+    return f"?{query}" if query else ""
+
+
+def check_settings(location: str, settings: Mapping[str, str], known: Sequence[str]) -> None:
+    """See that every setting is one that there is.
+
+    Raises:
+        UserError: there are others.
+    """
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UserError(f"{location}: there is no setting {', '.join(unknown)}; known: {', '.join(known)}")
+
+
+def name_and_place(path: str, suffix: str) -> tuple[str, str]:
+    """The name of the file in the path of an image, `FILE/PLACE`, and the place in it.
+
+    Raises:
+        FileNotFoundError: the path names no file of this kind.
+    """
+    name, found, place = path.partition(f"{suffix}/")
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, f"the path names no {suffix} file")
+    return f"{name}{suffix}", place
 
 
 def without_ranges(pattern: str) -> list[str]:

@@ -1,14 +1,13 @@
 """Data sets of the Hugging Face Hub by their ids, as an image source."""
 
-import errno
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import parse_qsl, quote
 
 from hsae.datasets.sources.packed.class_names import class_names_from
+from hsae.datasets.sources.packed.packed_files import name_and_place, query_of, settings_in
 from hsae.datasets.sources.packed.parquet import PARQUET_SUFFIX, ParquetSource
 from hsae.datasets.sources.packed.table_images import TableImages
 from hsae.datasets.sources.remote.hub_repository import HubRepository, Snapshot
@@ -40,7 +39,7 @@ class HubSource(ParquetSource):
             raise UserError(f"{location}: is no data set of the hub; write hf:owner/name or hf:owner/name:train")
         self.split = found["split"]
         self._repository = HubRepository(found["name"])
-        settings = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
+        settings = settings_in(found["query"] or "")
         self.place = f"hf:{found['name']}"
         self.set_up(location, settings)
         self.root = self._with(settings)
@@ -76,10 +75,8 @@ class HubSource(ParquetSource):
 
     def file_and_place(self, path: str) -> tuple[Path, str]:
         """See `PackedFiles`; the file is downloaded unless the cache has it."""
-        name, found, place = path.partition(f"{PARQUET_SUFFIX}/")
-        if not found:
-            raise FileNotFoundError(errno.ENOENT, f"the path names no {PARQUET_SUFFIX} file")
-        return self._file(f"{name}{PARQUET_SUFFIX}"), place
+        name, place = name_and_place(path, PARQUET_SUFFIX)
+        return self._file(name), place
 
     def locate(self, path: str) -> str:
         """See `ImageSource`."""
@@ -123,5 +120,4 @@ class HubSource(ParquetSource):
         return path.read_bytes()
 
     def _with(self, settings: Mapping[str, str]) -> str:
-        query = "&".join(f"{key}={quote(value, safe='/')}" for key, value in settings.items())
-        return self.place + (f":{self.split}" if self.split else "") + (f"?{query}" if query else "")
+        return self.place + (f":{self.split}" if self.split else "") + query_of(settings)

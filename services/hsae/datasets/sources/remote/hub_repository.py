@@ -12,11 +12,10 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from hsae.errors import ServiceError, UserError
+from hsae.hub import TRANSPORT_ERROR, is_cached
 from hsae.settings import load_settings
 
 _SECONDS = 10
-# Raised by the HTTP client during a transfer; its library differs between hub versions.
-_TRANSPORT_ERROR: type[Exception] = getattr(errors, "HTTPError", OSError)
 _INCOMPLETE: Any = getattr(errors, "IncompleteSnapshotError", ())
 _CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps its own copy of most data sets as Parquet."""
@@ -70,7 +69,7 @@ class HubRepository:
                 info = huggingface_hub.HfApi().dataset_info(
                     self.name, revision=revision, files_metadata=True, timeout=_SECONDS
                 )
-            except (errors.OfflineModeIsEnabled, OSError, _TRANSPORT_ERROR) as error:
+            except (errors.OfflineModeIsEnabled, OSError, TRANSPORT_ERROR) as error:
                 if isinstance(error, errors.HfHubHTTPError):
                     raise
                 return self._cached(revision)
@@ -118,10 +117,7 @@ class HubRepository:
             )
 
     def _is_cached(self, name: str, commit: str) -> bool:
-        found = huggingface_hub.try_to_load_from_cache(
-            self.name, name, repo_type="dataset", revision=commit, cache_dir=self._cache
-        )
-        return isinstance(found, str)
+        return is_cached(self.name, name, revision=commit, cache_dir=self._cache, repo_type="dataset")
 
     @contextmanager
     def _explained(self, revision: str | None) -> Iterator[None]:
@@ -146,7 +142,7 @@ class HubRepository:
             raise self._unreachable() from error
         except errors.EntryNotFoundError as error:
             raise FileNotFoundError(2, f"the data set has no such file at revision {revision}") from error
-        except (errors.HfHubHTTPError, _TRANSPORT_ERROR) as error:
+        except (errors.HfHubHTTPError, TRANSPORT_ERROR) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             reason = f"HTTP {status}" if status else type(error).__name__
             raise ServiceError(f"{place}: cannot be fetched from the hub {endpoint} ({reason}); try again") from error

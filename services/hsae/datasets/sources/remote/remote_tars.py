@@ -1,6 +1,5 @@
 """Tars on a server: their names, and the names of their images."""
 
-import errno
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -8,11 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from threading import Lock
 from typing import NoReturn
-from urllib.parse import parse_qsl, quote
 
 from hsae.datasets.sources.packed.class_names import class_names_from
 from hsae.datasets.sources.packed.mistakes import Mistakes
-from hsae.datasets.sources.packed.packed_files import without_ranges
+from hsae.datasets.sources.packed.packed_files import (
+    check_settings,
+    name_and_place,
+    query_of,
+    settings_in,
+    without_ranges,
+)
 from hsae.datasets.sources.packed.tar_images import TarImages
 from hsae.datasets.sources.remote.remote_file import RemoteFile
 from hsae.errors import UserError
@@ -40,16 +44,9 @@ class RemoteTars(TarImages):
         Raises:
             UserError: there is no such setting.
         """
-        settings = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = sorted(set(settings) - set(self.settings_known))
-        if unknown:
-            raise UserError(
-                f"{place}: there is no setting {', '.join(unknown)}; known: {', '.join(self.settings_known)}"
-            )
-        self.settings: Mapping[str, str] = settings
-        super().__init__(
-            "?".join(filter(None, [place, "&".join(f"{key}={quote(value)}" for key, value in settings.items())]))
-        )
+        self.settings = settings_in(query)
+        check_settings(place, self.settings, self.settings_known)
+        super().__init__(place + query_of(self.settings))
         self._lock = Lock()
         self._opened: OrderedDict[str, RemoteFile] = OrderedDict()
 
@@ -81,10 +78,8 @@ class RemoteTars(TarImages):
 
     def tar_and_member(self, path: str) -> tuple[RemoteFile, str]:
         """See `TarImages`."""
-        name, found, member = path.partition(f"{TARS}/")
-        if not found:
-            raise FileNotFoundError(errno.ENOENT, f"the path names no {TARS} file")
-        return self._file(f"{name}{TARS}"), member
+        name, member = name_and_place(path, TARS)
+        return self._file(name), member
 
     def class_names(self) -> tuple[str, ...] | None:
         """See `TarImages`."""
