@@ -1,0 +1,41 @@
+"""A lazy command is imported without a search for garbage, which goes on afterwards."""
+
+import gc
+import sys
+
+import pytest
+
+from hsae.cli.framework.lazy_group import LazyCommand
+
+_COMMAND = "import gc\nwas_enabled = gc.isenabled()\n"
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module that says whether garbage was collected while it was imported."""
+    (tmp_path / "lazily_imported.py").write_text(_COMMAND)
+    (tmp_path / "not_imported.py").write_text("raise RuntimeError('broken')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "lazily_imported"
+    sys.modules.pop("lazily_imported", None)
+
+
+def test_no_garbage_is_looked_for_during_an_import(module):
+    assert gc.isenabled()
+    assert LazyCommand(f"{module}:was_enabled", "").load() is False
+    assert gc.isenabled()
+
+
+def test_the_search_goes_on_after_an_import_that_fails(module):
+    with pytest.raises(RuntimeError, match="broken"):
+        LazyCommand("not_imported:command", "").load()
+    assert gc.isenabled()
+
+
+def test_a_search_that_was_off_stays_off(module):
+    gc.disable()
+    try:
+        LazyCommand(f"{module}:was_enabled", "").load()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
