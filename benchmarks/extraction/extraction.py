@@ -27,7 +27,7 @@ from hsae.datasets import ImageSource, open_image, scan
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.settings import Settings

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from hsae.demo import images_folder
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 
 SIZE = (500, 375)
 _QUALITY = 90

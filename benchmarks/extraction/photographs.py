@@ -27,7 +27,7 @@ from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.datasets.sources.registry import source_at
 from hsae.demo import backbone_folder
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 
 BATCH_SIZE = 32

@@ -34,7 +34,7 @@ from hsae.demo import backbone_folder
 from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.devices.precision import Precision
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.store.activations import SHARD_FORMAT

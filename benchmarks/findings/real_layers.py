@@ -23,7 +23,7 @@ from hsae.datasets import source_at
 from hsae.datasets.split import split_images
 from hsae.demo import backbone_folder, images_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts

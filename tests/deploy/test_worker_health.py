@@ -38,6 +38,7 @@ def _until(status: int, check: Callable[[], subprocess.CompletedProcess[str]]) -
     return done
 
 
+@pytest.mark.slow
 def test_a_worker_is_healthy_until_it_hangs(service: Service, broker_url: str) -> None:
     before = worker_health(broker_url)
     assert before.returncode == 1

@@ -64,6 +64,7 @@ def test_a_crash_for_another_reason_is_tried_by_anybody(planned):
         assert jobs.claim(session, number, "host:1:abc:100", 60) is not None
 
 
+@pytest.mark.slow
 def test_a_real_worker_leaves_it_to_another_one(planned, tmp_path):
     service, number = planned
     (tmp_path / "sitecustomize.py").write_text(BREAKS)

@@ -222,6 +222,7 @@ def test_unusable_process_names(running, name):
         running.start_process(name, [sys.executable])
 
 
+@pytest.mark.slow
 def test_servers_have_a_clean_environment_and_their_own_session(running):
     for server in running.status().servers:
         assert os.getsid(server.pid) == server.pid

@@ -9,7 +9,7 @@ import torch
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.demo import backbone_folder, images_folder
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 
 LAYERS = (1, 3)
 

@@ -24,7 +24,7 @@ def narrow() -> Backbone:
 def batches_of(backbone: Backbone, *sizes: int) -> list[Batch]:
     height, width = backbone.preprocessing.image_size
     pixels = torch.rand(max(sizes), 3, height, width)
-    return [Batch(tuple(range(n)), (pixels[:n],) if n else (), ()) for n in sizes]
+    return [Batch(tuple(range(n)), ("",) * n, (pixels[:n],) if n else (), ()) for n in sizes]
 
 
 def test_the_batches_pass_and_the_first_with_images_is_compared(

@@ -16,7 +16,7 @@ from hsae.datasets import DecodedImage, ImageFile, MemoryBudget, source_at
 from hsae.extraction import prepare as prepare_module
 from hsae.extraction.batches import iterate_batches
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import extract_shard
 
 MAX_PIXELS = 10**7

@@ -1,6 +1,7 @@
 """The bundled backbone and images: without the latents of birds, birds are lost, and little else."""
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import torch
 
@@ -25,6 +26,7 @@ class NoLaterBlocks:
         return stream
 
 
+@pytest.mark.slow
 def test_birds_are_lost_and_random_latents_lose_nothing():
     paths = [path for folder in sorted(images_folder().iterdir())[:130] for path in sorted(folder.iterdir())]
     part = np.array([sorted(path.parent.iterdir()).index(path) % 4 for path in paths])

@@ -45,6 +45,7 @@ def _drop_reader(own_stack) -> None:
         connection.execute("DROP ROLE IF EXISTS hsae_reader")
 
 
+@pytest.mark.slow
 def test_several_databases_migrate_at_once(own_stack):
     _drop_reader(own_stack)
     databases = [_database(own_stack) for _ in range(4)]
@@ -69,6 +70,7 @@ def test_several_databases_migrate_at_once(own_stack):
             connection.engine.dispose()
 
 
+@pytest.mark.slow
 def test_downgrade_takes_back_this_databases_grants_only(own_stack):
     _drop_reader(own_stack)
     one, other = _database(own_stack), _database(own_stack)
@@ -155,6 +157,7 @@ def test_the_servers_log_of_every_statement_has_no_password(own_stack):
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_migration_waits_for_the_one_that_makes_the_role(own_stack):
     _drop_reader(own_stack)
     engines = [connect(_database(own_stack)) for _ in range(2)]

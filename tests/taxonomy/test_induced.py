@@ -226,6 +226,7 @@ def test_no_class_or_an_unknown_one_is_an_error(wordnet):
         induce(wordnet, ["n02084071", "n99999999"])
 
 
+@pytest.mark.slow
 def test_the_same_in_processes_with_different_hash_seeds():
     code = (
         "import numpy as np, scipy.sparse as sp\n"

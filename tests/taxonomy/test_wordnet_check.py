@@ -11,11 +11,13 @@ from hsae.errors import UserError
 from hsae.taxonomy.wordnet_check import check_wordnet, nltk_data_path
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_taxonomy_does_for_every_kind_of_noun(wordnet):
     for word in ("dog", "entity", "paris", ".22", "domestic_dog", "zymosis"):
         assert check_wordnet(None, word) == f"wordnet-3.0: {word}.n.01 is {wordnet.named(word, 1).id}"
 
 
+@pytest.mark.slow
 def test_it_loads_no_nltk_and_looks_where_nltk_looks():
     code = (
         "import sys; from hsae.taxonomy.wordnet_check import *; check_wordnet(None); found = nltk_data_path();"

@@ -12,7 +12,16 @@ from hsae.catalog.tables.comparisons import (
     ComparisonTrend,
     LatentStability,
 )
-from hsae.catalog.tables.inputs import Dataset, DatasetClass, DatasetNode, Hypernym, HypernymClosure, Model, Synset
+from hsae.catalog.tables.inputs import (
+    Dataset,
+    DatasetClass,
+    DatasetNode,
+    Hypernym,
+    HypernymClosure,
+    ImageChecksum,
+    Model,
+    Synset,
+)
 from hsae.catalog.tables.interventions.alone import InterventionSteerability, LatentEffect
 from hsae.catalog.tables.interventions.effects import InterventionContrast, InterventionDistance, InterventionEffect
 from hsae.catalog.tables.interventions.sets import Intervention, InterventionReadout, InterventionSet
@@ -57,6 +66,7 @@ __all__ = [
     "DatasetNode",
     "Hypernym",
     "HypernymClosure",
+    "ImageChecksum",
     "ImportedSae",
     "Intervention",
     "InterventionContrast",

@@ -1,7 +1,7 @@
 """Labelled image data sets: listing, fingerprint, and decoding of image files."""
 
 from hsae.datasets.check import SkippedImage, check_images
-from hsae.datasets.dataset import GROUP_FIELD, LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset
+from hsae.datasets.dataset import GROUP_FIELD, LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset, WhenRead
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.decoding.image import MAX_ASPECT_RATIO, DecodedImage, ImageFile, open_image
 from hsae.datasets.decoding.memory_budget import MemoryBudget
@@ -13,7 +13,7 @@ from hsae.datasets.sources.left_out import LeftOut
 from hsae.datasets.sources.local_path import local_path, resolved
 from hsae.datasets.sources.registry import register_source, source_at
 from hsae.datasets.sources.similar_names import told_apart
-from hsae.datasets.sources.source import Contents, ImageSource, ImageStream, SourceImage
+from hsae.datasets.sources.source import Contents, ImageSource, ImageStream, SourceImage, Stamp
 
 __all__ = [
     "GROUP_FIELD",
@@ -32,8 +32,10 @@ __all__ = [
     "NoMemoryForImageError",
     "SkippedImage",
     "SourceImage",
+    "Stamp",
     "UnreadableImageError",
     "UnresolvedLabelsError",
+    "WhenRead",
     "check_images",
     "decide_labels",
     "local_path",

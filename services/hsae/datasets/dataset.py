@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pyarrow as pa
 
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.sources.left_out import LeftOut
-from hsae.datasets.sources.source import ImageSource, opened
+from hsae.datasets.sources.source import ImageSource, Stamp, opened
+from hsae.errors import UserError
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -31,6 +33,8 @@ MULTI_LABEL_LISTING_SCHEMA = LISTING_SCHEMA.set(
 GROUP_FIELD = pa.field("group", pa.string())
 
 _N_FILES_PER_TASK = 256
+WhenRead = Literal["registration", "extraction"]
+"""When the files of a data set are read for their checksums for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class ImageDataset:
     listing: pa.Table
     """One row per image: its number 0..n-1, posix path, class id, sha256 and size (`LISTING_SCHEMA`); where some image
     has several classes, `class_ids` of every image, sorted, in place of `class_id` (`MULTI_LABEL_LISTING_SCHEMA`);
-    where some image has a group, `GROUP_FIELD` at the end."""
+    where files are read by the extraction first, `version` in place of `sha256`, what the source says of the file
+    without reading it, and a size only where it says that too (`unread`); where some image has a group, `GROUP_FIELD`
+    at the end."""
     class_names: dict[str, str]
     """What the user calls each class: its folder's name or label, by class id, in the order of the ids."""
     merged: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -58,6 +64,11 @@ class ImageDataset:
     def n_images(self) -> int:
         """Number of images."""
         return int(self.listing.num_rows)
+
+    @property
+    def checksums(self) -> WhenRead:
+        """When the files are read for their checksums."""
+        return "registration" if "sha256" in self.listing.column_names else "extraction"
 
     @property
     def class_ids(self) -> tuple[str, ...]:
@@ -86,6 +97,34 @@ def _hash_some(source: ImageSource, paths: Iterable[str]) -> list[tuple[str, int
     return digests
 
 
+def unread(schema: pa.Schema) -> pa.Schema:
+    """The schema of a listing whose files were not read: versions in place of checksums, and sizes where known."""
+    place = schema.get_field_index("sha256")
+    schema = schema.set(place, pa.field("version", pa.string(), nullable=False))
+    return schema.set(schema.get_field_index("n_bytes"), pa.field("n_bytes", pa.int64()))
+
+
+def stamps(source: ImageSource, paths: Sequence[str]) -> list[Stamp]:
+    """The stamp of each image file, in order; none is read.
+
+    Raises:
+        UserError: a file is missing, or the source cannot tell whether a file was replaced.
+    """
+    found = []
+    for path in paths:
+        try:
+            stamp = source.stamp(path)
+        except OSError as error:
+            raise UserError(f"image {source.locate(path)}: cannot be read ({error.strerror or error})") from error
+        if not stamp.version:
+            raise UserError(
+                f"{source.uri}: only reading an image tells whether it was replaced: take the checksums at the"
+                " registration (--checksums registration)"
+            )
+        found.append(stamp)
+    return found
+
+
 def fingerprint_of(rows: Iterable[tuple[str, str, str]], groups_of: Mapping[str, str] | None = None) -> str:
     """sha256 (hex) of `path NUL class_id NUL sha256 LF` in UTF-8 for each row, sorted by path, then class id.
 
@@ -93,7 +132,7 @@ def fingerprint_of(rows: Iterable[tuple[str, str, str]], groups_of: Mapping[str,
     or group contains a NUL, so different sets of rows never give the same text.
 
     Args:
-        rows: path, class id and sha256 (hex).
+        rows: path, class id and sha256 (hex), or of a file that was not read `version ` and what tells its version.
         groups_of: by path the group of every image that has one.
     """
     groups = groups_of or {}
@@ -110,8 +149,10 @@ def make_dataset(
     class_names: Mapping[str, str],
     groups_of: Mapping[str, str] | None = None,
     digests: Mapping[str, tuple[str, int]] | None = None,
+    *,
+    checksums: WhenRead = "registration",
 ) -> ImageDataset:
-    """Hash the files and make the data set.
+    """Hash the files, or look only at their versions, and make the data set.
 
     Args:
         source: where the images are.
@@ -119,31 +160,39 @@ def make_dataset(
         class_names: by class id what the data set calls the class.
         groups_of: by path the group of every image that has one.
         digests: by path sha256 (hex) and size of the files that need not be read.
+        checksums: when files are read; those of `digests` were read already.
 
     Raises:
         UserError: a file is missing or cannot be read.
     """
     paths = sorted(classes_of)
     known = digests or {}
-    hashed = iter(hash_files(source, [path for path in paths if path not in known]))
-    digest_of = [known[path] if path in known else next(hashed) for path in paths]
+    unknown = [path for path in paths if path not in known]
+    is_unread = checksums == "extraction" and bool(unknown)
+    marks: list[tuple[str, int | None]]
+    if is_unread:
+        marks = [(stamp.version, stamp.n_bytes) for stamp in stamps(source, paths)]
+    else:
+        hashed = iter(hash_files(source, unknown))
+        marks = [known[path] if path in known else next(hashed) for path in paths]
     classes = [classes_of[path] for path in paths]
     has_several = any(len(ids) > 1 for ids in classes)
+    schema = MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA
     listing = pa.table(
         {
             "image": range(len(paths)),
             "path": paths,
             **({"class_ids": classes} if has_several else {"class_id": [ids[0] for ids in classes]}),
-            "sha256": [sha256 for sha256, _ in digest_of],
-            "n_bytes": [n_bytes for _, n_bytes in digest_of],
+            "version" if is_unread else "sha256": [mark for mark, _ in marks],
+            "n_bytes": [n_bytes for _, n_bytes in marks],
         },
-        schema=MULTI_LABEL_LISTING_SCHEMA if has_several else LISTING_SCHEMA,
+        schema=unread(schema) if is_unread else schema,
     )
     if groups_of:
         listing = listing.append_column(GROUP_FIELD, pa.array(map(groups_of.get, paths), pa.string()))
     rows = (
-        (path, class_id, sha256)
-        for path, ids, (sha256, _) in zip(paths, classes, digest_of, strict=True)
+        (path, class_id, f"version {mark}" if is_unread else mark)
+        for path, ids, (mark, _) in zip(paths, classes, marks, strict=True)
         for class_id in ids
     )
     fingerprint = fingerprint_of(rows, groups_of)

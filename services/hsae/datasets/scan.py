@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hsae.datasets.dataset import ImageDataset, make_dataset
+from hsae.datasets.dataset import ImageDataset, WhenRead, make_dataset
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.labels import decide, synsets_of
 from hsae.datasets.sources.registry import source_at
@@ -15,7 +15,12 @@ from hsae.taxonomy import SenseChoice, Taxonomy
 
 
 def scan(
-    location: str | Path, taxonomy: Taxonomy, *, mapping: Path | None = None, senses: SenseChoice | None = None
+    location: str | Path,
+    taxonomy: Taxonomy,
+    *,
+    mapping: Path | None = None,
+    senses: SenseChoice | None = None,
+    checksums: WhenRead = "registration",
 ) -> ImageDataset:
     """List a labelled image data set, resolve its labels and hash its files. Images are not decoded.
 
@@ -27,6 +32,7 @@ def scan(
         mapping: a CSV with the columns folder,synset that says which synset a folder name or label stands for; one that
             it does not list stands for itself. Labels of the same synset become one class.
         senses: which sense to take of a word with several.
+        checksums: "extraction" hashes no file; its version, such as size and time, stands for its content.
 
     Raises:
         UserError: the data set would be wrong or useless: a missing file, labels that are no synsets, an image listed
@@ -57,6 +63,7 @@ def scan(
         {class_id: called[0] for class_id, called in names.items()},
         {image.path: image.group for image in contents.images if image.group is not None},
         {image.path: image.digest for image in contents.images if image.digest is not None},
+        checksums=checksums,
     )
     merged = {class_id: tuple(names[class_id]) for class_id in dataset.class_ids if len(names[class_id]) > 1}
     return replace(dataset, merged=merged, left_out=contents.left_out, decisions=decisions)

@@ -14,7 +14,8 @@ from torch import Tensor
 from hsae.backbones.backbone import Backbone
 from hsae.datasets import ImageSource, MemoryBudget, SkippedImage
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage, Preparation, PreparedImage
+from hsae.extraction.listed import ListedImage
+from hsae.extraction.prepare import Preparation, PreparedImage
 
 # A thread per core: a GPU waits for its images on all of them. On few cores some wait for files meanwhile.
 _READERS = max(4, min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
@@ -27,9 +28,10 @@ _BYTES_IN_FLIGHT = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch: the images that could be read, and their pixel values once per view."""
+    """One batch: the images that could be read, the checksums of their files, and their pixel values once per view."""
 
     images: tuple[int, ...]
+    checksums: tuple[str, ...]
     views: tuple[Float[Tensor, "batch 3 height width"], ...]
     skipped: tuple[SkippedImage, ...]
 
@@ -90,6 +92,7 @@ def _batch(found: Sequence[PreparedImage | SkippedImage]) -> Batch:
     prepared = [image for image in found if isinstance(image, PreparedImage)]
     return Batch(
         tuple(image.image for image in prepared),
+        tuple(image.sha256 for image in prepared),
         tuple(torch.cat(view) for view in zip(*(image.views for image in prepared), strict=True)),
         tuple(image for image in found if isinstance(image, SkippedImage)),
     )

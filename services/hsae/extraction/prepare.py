@@ -21,23 +21,16 @@ from hsae.datasets import (
 )
 from hsae.errors import PreprocessingError, UserError
 from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.views import VIEW_BYTES, augmented_view
 
 
 @dataclass(frozen=True, slots=True)
-class ListedImage:
-    """A row of a data set's listing."""
-
-    image: int
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """The pixel values of an image, once per view."""
+    """The pixel values of an image, once per view, and the checksum (sha256, hex) of its file."""
 
     image: int
+    sha256: str
     views: tuple[Float[Tensor, "1 3 height width"], ...]
 
 
@@ -71,12 +64,12 @@ class Preparation:
     def _prepared(self, listed: ListedImage, *, alone: bool) -> PreparedImage:
         name = self.source.locate(listed.path)
         with (
-            _unchanged(self.source, listed) as stream,
+            _unchanged(self.source, listed) as (stream, sha256),
             ImageFile(stream, name, max_pixels=self.extraction.max_image_pixels) as file,
         ):
             needed = self.budget.n_bytes if alone else self._needed_bytes(file)
             with self.budget.lent(needed):
-                return PreparedImage(listed.image, tuple(self._views(listed.image, file.decode())))
+                return PreparedImage(listed.image, sha256, tuple(self._views(listed.image, file.decode())))
 
     def _needed_bytes(self, file: ImageFile) -> int:
         width, height = file.size
@@ -96,24 +89,26 @@ class Preparation:
 
 
 @contextmanager
-def _unchanged(source: ImageSource, listed: ListedImage) -> Iterator[ImageStream]:
-    """The image's stream; a `UserError` unless it is the file that was registered."""
+def _unchanged(source: ImageSource, listed: ListedImage) -> Iterator[tuple[ImageStream, str]]:
+    """The image's stream, and the checksum of its file; a `UserError` unless it is the file that was registered."""
     where = source.locate(listed.path)
     with ExitStack() as stack:
         try:
             stream = source.open(listed.path)
             stack.enter_context(stream)
             found = hashlib.file_digest(stream, "sha256").hexdigest()
+            # After the file was read: it may have been replaced meanwhile.
+            is_same = source.version(listed.path) == listed.version if listed.sha256 is None else found == listed.sha256
         except OSError as error:
             raise UserError(
                 f"{where} cannot be read ({error.strerror or error}): the worker must see the data set's folder as it"
                 " was registered"
             ) from error
-        if found != listed.sha256:
+        if not is_same:
             raise UserError(
                 f"{where} has changed since the data set was registered: register it anew with `dataset add`"
             )
-        yield stream
+        yield stream, found
 
 
 def _no_memory(error: Exception) -> str | None:

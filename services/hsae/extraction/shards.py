@@ -16,8 +16,8 @@ from hsae.errors import UserError
 from hsae.extraction.batches import Batch, iterate_batches
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.held_batch import HeldBatch, n_rows_of_image
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.patch_sample import drawn_patches
-from hsae.extraction.prepare import ListedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,14 @@ class ShardResult:
         image_index: which image a row is of, as its position in the data set's listing.
         view: 0 for the plain image, above 0 for its augmented views.
         skipped: the images that could not be read.
+        checksums: sha256 (hex) of the files of the others, by image.
     """
 
     activations: dict[int, Float[Tensor, "n_rows d_model"]]
     image_index: Int32[Tensor, "n_rows"]
     view: Int16[Tensor, "n_rows"]
     skipped: tuple[SkippedImage, ...]
+    checksums: dict[int, str]
 
 
 def extract_shard(
@@ -71,6 +73,7 @@ def extract_shard(
     image_index: list[torch.Tensor] = []
     view_index: list[torch.Tensor] = []
     skipped: list[SkippedImage] = []
+    checksums: dict[int, str] = {}
     n_done = n_rows = 0
     device = backbone.device
     holds_next = device.type == "cuda" and not spare_memory
@@ -81,6 +84,7 @@ def extract_shard(
     with same_bits(device):
         for batch in ahead:
             skipped.extend(batch.skipped)
+            checksums.update(zip(batch.images, batch.checksums, strict=True))
             n_done += len(batch.images) + len(batch.skipped)
             for view, pixel_values in enumerate(batch.views):
                 held = HeldBatch(backbone, extraction, len(batch.images), spare_memory=spare_memory)
@@ -111,7 +115,7 @@ def extract_shard(
     rows_image = torch.cat([torch.empty(0, dtype=torch.int32), *image_index])
     rows_view = torch.cat([torch.empty(0, dtype=torch.int16), *view_index])
     read = {layer: values[:n_rows] for layer, values in activations.items()}
-    return ShardResult(read, rows_image, rows_view, tuple(skipped))
+    return ShardResult(read, rows_image, rows_view, tuple(skipped), checksums)
 
 
 def _on_device(batch: Batch, device: torch.device) -> Batch:

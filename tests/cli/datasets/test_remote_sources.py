@@ -36,6 +36,7 @@ def extraction(service, dataset):
     return submit(request, service.settings, service.sessions)
 
 
+@pytest.mark.slow
 def test_a_worker_reads_a_bucket(admin, service, bucket):
     added = admin(service, "dataset", "add", "pets", bucket)
     assert added.exit_code == 0, added.output

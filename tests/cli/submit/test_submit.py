@@ -252,6 +252,7 @@ def test_the_question_and_a_plan_that_changes_while_it_waits(service, study):
     assert f"0 jobs queued, {n_jobs} reused or already under way" in again.output
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_jobs(service, study):
     register_small(service, n_classes=3)
     n_jobs = n_planned(service, study)

@@ -21,7 +21,7 @@ from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.datasets import source_at
 from hsae.extraction.config import ExtractionConfig
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import extract_shard
 from hsae.sae.config import SaeConfig
 from hsae.sae.rows.source import TrainingRows

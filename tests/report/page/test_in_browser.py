@@ -44,6 +44,7 @@ def traces(page, selector: str) -> list[dict]:
     )
 
 
+@pytest.mark.slow
 def test_the_curves_are_those_of_the_catalog(untouched, reported):
     drawn = {one["name"]: one for one in traces(untouched, "[data-figure=layers-0]")}
     for kind in ("topk", "relu"):

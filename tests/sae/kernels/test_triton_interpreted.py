@@ -12,6 +12,7 @@ pytest.importorskip("triton", reason="Triton is not installed: its wheels are fo
 _INTERPRETED = Path(__file__).with_name("interpreted_products.py")
 
 
+@pytest.mark.slow
 def test_kernels_under_the_interpreter_equal_torch(request):
     profile = request.config.getoption("--hypothesis-profile", default=None)
     options = ["-q", "-p", "no:cacheprovider", *(["--hypothesis-profile", profile] if profile else [])]

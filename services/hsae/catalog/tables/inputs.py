@@ -1,6 +1,6 @@
 """Tables of what goes in: backbones, data sets, and the part of the taxonomy that they span."""
 
-from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -44,7 +44,16 @@ class Dataset(Base):
 
     id: Mapped[Identity64] = mapped_column(comment="primary key")
     name: Mapped[str] = mapped_column(unique=True, comment="name given by `hsae-admin dataset add`")
-    fingerprint: Mapped[str] = mapped_column(comment="sha256 over every path, class and file content; decides reuse")
+    fingerprint: Mapped[str] = mapped_column(
+        comment="sha256 over every path, class and file content (its version, where `checksums` is extraction);"
+        " decides reuse"
+    )
+    checksums: Mapped[str] = mapped_column(
+        server_default="registration",
+        comment="when its files are read for their checksums for the first time: registration, or extraction, which"
+        " enters them in `image_checksum`; until then the version of a file, such as size and time, stands for its"
+        " content",
+    )
     root: Mapped[str] = mapped_column(comment="folder or URI that image paths are relative to, as workers see it")
     taxonomy: Mapped[str] = mapped_column(comment="the taxonomy: wordnet-3.0, or stem and hash of a custom tree")
     taxonomy_key: Mapped[str] = mapped_column(comment="sha256 of the induced taxonomy's canonical JSON")
@@ -55,6 +64,25 @@ class Dataset(Base):
         comment="checksum of the listing, the object datasets/<fingerprint>/listing-<checksum>.parquet",
     )
     created_at: Mapped[CreatedAt]
+
+
+class ImageChecksum(Base):
+    """The checksum of an image's file that an extraction was the first to read."""
+
+    __tablename__ = "image_checksum"
+    __table_args__ = (
+        CheckConstraint("image >= 0", name="image"),
+        {
+            "comment": "Checksums of image files that the registration did not read (`dataset.checksums`), from the"
+            " first extraction of each. A later one that reads another content fails."
+        },
+    )
+
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True, comment="the data set"
+    )
+    image: Mapped[int] = mapped_column(primary_key=True, comment="its number in the listing")
+    sha256: Mapped[str] = mapped_column(comment="checksum of the file")
 
 
 class Synset(Base):

@@ -10,6 +10,7 @@ from hsae.cli.datasets.report import print_registration, registration_json
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.printing.output import print_json
+from hsae.datasets import WhenRead
 from hsae.pipeline.submission.registration import add_dataset
 from hsae.taxonomy import SenseChoice
 
@@ -27,6 +28,8 @@ from hsae.taxonomy import SenseChoice
               help="Register nothing; write a CSV for --mapping, filled in as far as labels are clear.")  # fmt: skip
 @click.option("--taxonomy", type=click.Path(path_type=Path),
               help="Instead of WordNet: CSV child,parent or of ranks, or a folder named by rank paths.")  # fmt: skip
+@click.option("--checksums", type=click.Choice(get_args(WhenRead)),
+              help="When files are read for their checksums; at the extraction, large sets are read once.")  # fmt: skip
 @json_option
 @pass_connections
 def add(
@@ -36,6 +39,7 @@ def add(
     path: str,
     draft: Path | None,
     as_json: bool,
+    checksums: WhenRead | None,
     **labelling: Any,
 ) -> None:
     """Register the images at PATH under NAME.
@@ -49,7 +53,7 @@ def add(
     if draft is not None:
         draft_mapping(connections, name, path, draft, as_json=as_json, **labelling)
         return
-    registered = add_dataset(connections, name, path, **labelling)
+    registered = add_dataset(connections, name, path, checksums=checksums, **labelling)
     if as_json:
         print_json(registration_json(registered))
     else:

@@ -28,7 +28,7 @@ def list_(connections: Connections, as_json: bool) -> None:
     with transaction(connections.sessions) as session:
         rows = session.scalars(select(Dataset).order_by(Dataset.id)).all()
     print_rows(
-        [{key: getattr(row, key) for key in ("fingerprint", *_COLUMNS)} for row in rows],
+        [{key: getattr(row, key) for key in ("fingerprint", "checksums", *_COLUMNS)} for row in rows],
         _COLUMNS,
         as_json=as_json,
         empty="No data set is registered: `hsae-admin dataset add NAME PATH`.",

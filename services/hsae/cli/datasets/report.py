@@ -29,7 +29,7 @@ def print_registration(registration: Registration, *, err: bool = False) -> None
 
 def registration_json(registration: Registration) -> dict[str, Any]:
     """The registration for programs."""
-    columns = ("name", "fingerprint", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
+    columns = ("name", "fingerprint", "checksums", "n_images", "n_classes", "n_nodes", "taxonomy", "root", "created_at")
     images = registration.images
     return {name: getattr(registration.dataset, name) for name in columns} | {
         "n_labels": registration.n_labels,

@@ -4,7 +4,7 @@ import os
 from io import BufferedReader
 from pathlib import Path
 
-from hsae.datasets.sources.source import ImageSource
+from hsae.datasets.sources.source import ImageSource, Stamp
 from hsae.errors import UserError
 
 
@@ -42,6 +42,10 @@ class LocalFiles(ImageSource):
         """See `ImageSource`."""
         return version_of_file(self.folder / path)
 
+    def stamp(self, path: str) -> Stamp:
+        """See `ImageSource`."""
+        return _stamp_of_file(self.folder / path)
+
 
 def version_of_file(path: Path) -> str:
     """Size and time of a file.
@@ -49,8 +53,12 @@ def version_of_file(path: Path) -> str:
     Raises:
         OSError: there is none.
     """
+    return _stamp_of_file(path).version
+
+
+def _stamp_of_file(path: Path) -> Stamp:
     status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    return Stamp(f"{status.st_size}-{status.st_mtime_ns}", status.st_size)
 
 
 def check_utf8(name: str) -> str:

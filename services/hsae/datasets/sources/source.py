@@ -32,6 +32,19 @@ class SourceImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """What is known of an image's file without reading it.
+
+    Attributes:
+        version: what changes when the image is replaced; empty where only reading it would tell.
+        n_bytes: its size; None where only reading it would tell.
+    """
+
+    version: str
+    n_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """The images of a source.
 
@@ -119,6 +132,14 @@ class ImageSource(ABC):
             OSError: the image is missing.
         """
         return ""
+
+    def stamp(self, path: str) -> Stamp:
+        """The image's version, and its size where that is known as cheaply.
+
+        Raises:
+            OSError: the image is missing.
+        """
+        return Stamp(self.version(path))
 
 
 @contextmanager

@@ -59,6 +59,17 @@ def read_split_apart(
             f"{lacking} of the {parts.n_classes} classes of {scored.name} have no image in {dataset.name}: SAEs need"
             " none, but probes, class_mean and absorption learn classes from the images that train"
         )
+    unread = [
+        one.name
+        for one, listing in ((dataset, of_training), (scored, of_scored))
+        if "sha256" not in listing.column_names
+    ]
+    if unread:
+        notes.append(
+            f"whether {dataset.name} and {scored.name} share images is not known: the files of {' and '.join(unread)}"
+            " are read by the extraction first"
+        )
+        return parts, notes
     n_same = len(set(of_training["sha256"].to_pylist()) & set(of_scored["sha256"].to_pylist()))
     if n_same:
         notes.append(

@@ -45,13 +45,13 @@ def register_images(
     name = check_name(name)
     induced = induce(taxonomy, images.class_ids)
     with transaction(sessions) as session:
-        _refuse_taken_name(session, name, images.fingerprint, induced.key)
+        _refuse_taken_name(session, name, images, induced.key)
     listing = io.BytesIO()
     pq.write_table(images.listing, listing, compression="zstd")
     listing_sha256 = hashlib.sha256(listing.getvalue()).hexdigest()
     with transaction(sessions) as session:
         take_lock(session, DATASET_LOCK)
-        present = _refuse_taken_name(session, name, images.fingerprint, induced.key)
+        present = _refuse_taken_name(session, name, images, induced.key)
         # Stored under the lock: the garbage collector, which takes it too, sees both objects and row or neither.
         store.put(listing_key(images.fingerprint, listing_sha256), listing.getvalue())
         store.put(taxonomy_key(induced.key), induced.to_json().encode(), content_type="application/json")
@@ -62,6 +62,7 @@ def register_images(
         dataset = Dataset(
             name=name,
             fingerprint=images.fingerprint,
+            checksums=images.checksums,
             root=images.source.root,
             taxonomy=taxonomy.namespace,
             taxonomy_key=induced.key,
@@ -76,16 +77,17 @@ def register_images(
         return dataset, True
 
 
-def _refuse_taken_name(session: Session, name: str, fingerprint: str, taxonomy_key: str) -> Dataset | None:
+def _refuse_taken_name(session: Session, name: str, images: ImageDataset, taxonomy_key: str) -> Dataset | None:
     """The data set of that name if it is the same one, None if there is none.
 
     Raises:
         NameTakenError: it is another one.
     """
     present = session.execute(select(Dataset).where(Dataset.name == name)).scalar_one_or_none()
-    if present is not None and (present.fingerprint, present.taxonomy_key) != (fingerprint, taxonomy_key):
+    if present is not None and (present.fingerprint, present.taxonomy_key) != (images.fingerprint, taxonomy_key):
+        other = "images or labels" if present.checksums == images.checksums else "images, labels or --checksums"
         raise NameTakenError(
-            f"the name {name} is taken by a data set of other images or labels ({present.n_images} images, of"
+            f"the name {name} is taken by a data set of other {other} ({present.n_images} images, of"
             f" {present.root}): choose another name, or free this one with `hsae-admin dataset rename {name} NEW`"
         )
     return present

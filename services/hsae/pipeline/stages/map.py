@@ -19,7 +19,7 @@ from hsae.datasets import source_at
 from hsae.devices.numerics import same_bits
 from hsae.errors import UserError
 from hsae.extraction.batches import Batch, iterate_batches
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import listed_images
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.map import MAP, MapRequest
 from hsae.pipeline.stages.context import StageContext
@@ -146,8 +146,7 @@ class _Maker:
         request, size = self._request, self._request.maps.batch_size
         extraction = request.extraction.model_copy(update={"batch_size": size, "n_views": 1, "seed": 0})
         listing = read_listing(self._context.store, request.dataset)
-        sha256 = listing["sha256"].to_pylist()
-        listed = [ListedImage(pair.image, pair.path, sha256[pair.image]) for pair in pairs]
+        listed = listed_images(listing, [pair.image for pair in pairs])
         found = _Found()
         source = source_at(request.dataset.root)
         self._context.progress(0, len(pairs), MAP.unit)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from hsae.catalog import Dataset, DatasetClass, transaction
-from hsae.datasets import ImageDataset, resolved, scan, source_at
+from hsae.datasets import ImageDataset, WhenRead, resolved, scan, source_at
 from hsae.datasets.mapping import MAPPING_COLUMNS
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
@@ -44,8 +44,23 @@ def add_dataset(
     mapping: Path | None = None,
     taxonomy: Path | None = None,
     senses: SenseChoice | None = None,
+    checksums: WhenRead | None = None,
 ) -> Registration:
-    """Register the data set at a path or URI under a name."""
+    """Register the data set at a path or URI under a name.
+
+    Args:
+        connections: the service.
+        name: of the data set.
+        location: path or URI.
+        mapping: as in `scan`.
+        taxonomy: of a custom tree; None: WordNet.
+        senses: as in `scan`.
+        checksums: when files are read first; None: as for the data set that has the name already, otherwise at the
+            registration.
+
+    Raises:
+        UserError: the data set cannot be registered.
+    """
     # Refused before WordNet is loaded and all images are read.
     check_name(name)
     location = resolved(location)
@@ -54,7 +69,8 @@ def add_dataset(
         read_csv_rows(mapping, MAPPING_COLUMNS)
     connections.sessions, connections.store  # noqa: B018
     loaded = load_taxonomy(taxonomy, wordnet=connections.settings.wordnet)
-    images = scan(location, loaded, mapping=mapping, senses=senses)
+    checksums = checksums or _when_read(connections, (name,))
+    images = scan(location, loaded, mapping=mapping, senses=senses, checksums=checksums)
     return register_scanned(connections, name, images, loaded)
 
 
@@ -84,7 +100,7 @@ def register_under_own_name(
     """
     taxonomy = load_taxonomy(wordnet=connections.settings.wordnet)
     try:
-        images = scan(location, taxonomy)
+        images = scan(location, taxonomy, checksums=_when_read(connections, registered_as))
     except UserError as error:
         if not registered_as:
             raise
@@ -102,6 +118,13 @@ def register_under_own_name(
         except NameTakenError as error:
             taken = taken or error
     raise taken or UserError(f"no name is left for {location}: `hsae-admin dataset add NAME {location}`")
+
+
+def _when_read(connections: Connections, names: tuple[str, ...]) -> WhenRead:
+    """When the files of the data set of the first of these names are read; of a new data set at the registration."""
+    with transaction(connections.sessions) as session:
+        found = session.scalar(select(Dataset.checksums).where(Dataset.name.in_(names)).order_by(Dataset.id).limit(1))
+    return "extraction" if found == "extraction" else "registration"
 
 
 def _further_names(own: str) -> Iterator[str]:

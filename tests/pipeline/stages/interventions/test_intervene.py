@@ -24,6 +24,8 @@ from hsae.pipeline.kinds.registry import stage_of
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 
+pytestmark = pytest.mark.slow  # a study of 130 classes comes first
+
 N_CLASSES = 130
 BIRDS = InterveneSettings(
     nodes=("bird.n.01", "mammal.n.01"),

@@ -15,6 +15,7 @@ from hsae.datasets.sources.remote.hub_splits import chosen
 from hsae.errors import UserError
 
 _LOCATION = re.compile(r"hf:(//)?(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.-]+))?(\?(?P<query>.*))?", re.IGNORECASE)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DOWNLOADS = 4
 _TEXT_BYTES = 1 << 20
 
@@ -83,8 +84,9 @@ class HubSource(ParquetSource):
         return f"{self.place}/{path}"
 
     def version(self, path: str) -> str:
-        """See `ImageSource`. The commit is a part of the location."""
-        return ""
+        """See `ImageSource`: the commit, which a stored location names."""
+        revision = self.settings.get("revision") or ""
+        return revision if _COMMIT.fullmatch(revision) else self._snapshot.commit
 
     def class_names(self) -> tuple[str, ...] | None:
         """See `TableImages`. The file of names is one of the repository's."""

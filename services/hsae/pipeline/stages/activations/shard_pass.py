@@ -16,8 +16,8 @@ from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.errors import UserError
 from hsae.extraction.background import OneBehind
 from hsae.extraction.batches import Batch, batches_of_ranges
+from hsae.extraction.listed import ListedImage, listed_images
 from hsae.extraction.precision_check import precision_checked
-from hsae.extraction.prepare import ListedImage
 from hsae.extraction.shards import ShardResult, extract_shard
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
 from hsae.pipeline.stages.activations.hardware import check_hardware
@@ -77,8 +77,8 @@ class ShardPass:
     def _listed(self, shards: range) -> list[ListedImage]:
         """The images of `shards`."""
         size = self._request.extraction.shard_images
-        here = self._listing.select(["image", "path", "sha256"]).slice(shards.start * size, len(shards) * size)
-        return [ListedImage(row["image"], row["path"], row["sha256"]) for row in here.to_pylist()]
+        end = min(shards.stop * size, self._listing.num_rows)
+        return listed_images(self._listing, range(shards.start * size, end))
 
     def _done(self, shards: range) -> dict[int, ActivationShard]:
         """Of the shards that every set has one row."""

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from sqlalchemy.dialects.postgresql import insert
 
 from hsae.catalog import ActivationShard
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import ListedImage
 from hsae.extraction.shards import ShardResult
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.stages.activations.first_reading import check_first_reading
 from hsae.pipeline.stages.activations.hardware import claim_hardware
 from hsae.pipeline.stages.context import StageContext
 from hsae.store.activations import ActivationRows, write_shards
@@ -29,6 +30,7 @@ def store_shard(
 
     Raises:
         OtherHardwareError: another kind of processor has begun the sets meanwhile.
+        UserError: a file that no registration has read is not the one that another extraction read.
     """
     claim_hardware(context, set_ids.values())
     first, end = images[0].image, images[-1].image + 1
@@ -40,6 +42,7 @@ def store_shard(
     entries = write_shards(context.store, shards, first_image=first, end_image=end, check=context.check)
     rows = [(layer, entry.object, entry.n_rows) for layer, entry in zip(result.activations, entries, strict=True)]
     with context.transaction() as session:
+        check_first_reading(session, request.dataset, images, result.checksums)
         for layer, stored, n_rows in rows:
             values = {
                 "object_key": stored.key,

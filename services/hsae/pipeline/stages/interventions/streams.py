@@ -16,7 +16,7 @@ from hsae.devices.precision import Precision
 from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 from hsae.extraction.batches import iterate_batches
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import listed_images
 from hsae.interventions.edits import TokenPlaces, visited
 from hsae.interventions.passes import LaterBlocks
 from hsae.interventions.readouts import ReadRows
@@ -161,8 +161,7 @@ class Streams:
         extraction = request.extraction.model_copy(
             update={"batch_size": request.images_at_once, "n_views": 1, "seed": 0}
         )
-        paths, sha256 = scene.listing["path"].to_pylist(), scene.listing["sha256"].to_pylist()
-        listed = [ListedImage(number, paths[number], sha256[number]) for number in images.tolist()]
+        listed = listed_images(scene.listing, images.tolist())
         for batch in iterate_batches(self.backbone, source_at(request.dataset.root), listed, extraction):
             for skipped in batch.skipped:
                 log.warning("image %s is left out: it could not be read", skipped.path)

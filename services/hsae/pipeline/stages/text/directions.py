@@ -13,7 +13,7 @@ from hsae.backbones.backbone import Backbone
 from hsae.datasets import source_at
 from hsae.errors import UserError
 from hsae.extraction.batches import Batch, iterate_batches
-from hsae.extraction.prepare import ListedImage
+from hsae.extraction.listed import listed_images
 from hsae.interventions.edits import TokenPlaces
 from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.kinds.text.names import NAME, NameRequest
@@ -138,8 +138,7 @@ class Looking:
         extraction = request.extraction.model_copy(
             update={"batch_size": request.images_at_once, "n_views": 1, "seed": 0}
         )
-        paths, sha256 = self._listing["path"].to_pylist(), self._listing["sha256"].to_pylist()
-        listed = [ListedImage(number, paths[number], sha256[number]) for number in images.tolist()]
+        listed = listed_images(self._listing, images.tolist())
         n_done = 0
         context.progress(0, len(listed), NAME.unit)
         for batch in iterate_batches(backbone, source_at(request.dataset.root), listed, extraction):
