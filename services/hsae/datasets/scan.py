@@ -1,6 +1,6 @@
 """From an image source to a data set whose every class is a synset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,18 +55,19 @@ def scan(
         ((only, called),) = names.items()
         shown = " = ".join(told_apart(called))
         raise UserError(f"{source.uri}: all images are of one class ({shown}, {only}); a hierarchy needs two")
-    labels_of = _labels_by_path(source.uri, contents.images)
-    ids_of = {labels: tuple(sorted({synsets[label].id for label in labels})) for labels in set(labels_of.values())}
-    dataset = make_dataset(
-        source,
-        {path: ids_of[labels] for path, labels in labels_of.items()},
-        {class_id: called[0] for class_id, called in names.items()},
-        {image.path: image.group for image in contents.images if image.group is not None},
-        {image.path: image.digest for image in contents.images if image.digest is not None},
-        checksums=checksums,
-    )
+    ids_of = {
+        labels: tuple(sorted({synsets[label].id for label in labels}))
+        for labels in {image.labels for image in contents.images}
+    }
+    classes_of = _classes_by_path(source.uri, contents.images, ids_of)
+    groups_of = {image.path: image.group for image in contents.images if image.group is not None}
+    digests = {image.path: image.digest for image in contents.images if image.digest is not None}
+    left_out = contents.left_out
+    del contents  # of millions of images, and the longest part comes now
+    class_names = {class_id: called[0] for class_id, called in names.items()}
+    dataset = make_dataset(source, classes_of, class_names, groups_of, digests, checksums=checksums)
     merged = {class_id: tuple(names[class_id]) for class_id in dataset.class_ids if len(names[class_id]) > 1}
-    return replace(dataset, merged=merged, left_out=contents.left_out, decisions=decisions)
+    return replace(dataset, merged=merged, left_out=left_out, decisions=decisions)
 
 
 def decide_labels(
@@ -83,10 +84,12 @@ def decide_labels(
     return decide(source.labels(), taxonomy, mapping, senses)
 
 
-def _labels_by_path(uri: str, images: Sequence[SourceImage]) -> dict[str, tuple[str, ...]]:
-    labels_of: dict[str, tuple[str, ...]] = {}
+def _classes_by_path(
+    uri: str, images: Sequence[SourceImage], ids_of: Mapping[tuple[str, ...], tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    classes_of: dict[str, tuple[str, ...]] = {}
     for image in images:
-        if image.path in labels_of:
+        if image.path in classes_of:
             raise UserError(f"{uri}: lists the image {image.path} more than once; keep one")
-        labels_of[image.path] = image.labels
-    return labels_of
+        classes_of[image.path] = ids_of[image.labels]
+    return classes_of

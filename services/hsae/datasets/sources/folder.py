@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
@@ -74,7 +74,8 @@ class FolderSource(LocalFiles):
                 raise UserError(f"class folder {folder!r} of {self.path}: holds no images{other}; fill it or remove it")
             left_out.files.update(in_folder.files)
             left_out.folders.update(in_folder.folders)
-            images += [SourceImage(path, (folder,)) for path in paths]
+            labels = (folder,)  # one for all: a large set has millions of images
+            images += [SourceImage(path, labels) for path in paths]
         return Contents(images, left_out)
 
     @cached_property
@@ -173,4 +174,6 @@ def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
 
 def is_image(name: str) -> bool:
     """Whether a file's suffix is that of an image."""
-    return PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES
+    # Not by pathlib, which keeps a trace of every name that it has seen.
+    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+    return bool(stem) and f".{suffix.lower()}" in _IMAGE_SUFFIXES
