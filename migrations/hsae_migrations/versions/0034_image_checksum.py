@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("dataset_id", sa.BigInteger(), nullable=False, comment="the data set"),
         sa.Column("image", sa.Integer(), nullable=False, comment="its number in the listing"),
         sa.Column("sha256", sa.Text(), nullable=False, comment="checksum of the file"),
-        sa.CheckConstraint("image >= 0", name="ck_image_checksum_image"),
+        sa.CheckConstraint("image >= 0", name=op.f("ck_image_checksum_image")),
         sa.ForeignKeyConstraint(["dataset_id"], ["dataset.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dataset_id", "image"),
         comment="Checksums of image files that the registration did not read (`dataset.checksums`), from the first"

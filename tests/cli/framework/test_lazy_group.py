@@ -22,7 +22,8 @@ def module(tmp_path, monkeypatch):
 
 def test_no_garbage_is_looked_for_during_an_import(module):
     assert gc.isenabled()
-    assert LazyCommand(f"{module}:was_enabled", "").load() is False
+    was_enabled: object = LazyCommand(f"{module}:was_enabled", "").load()
+    assert was_enabled is False
     assert gc.isenabled()
 
 

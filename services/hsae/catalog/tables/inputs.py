@@ -1,6 +1,6 @@
 """Tables of what goes in: backbones, data sets, and the part of the taxonomy that they span."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, SmallInteger, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -81,7 +81,7 @@ class ImageChecksum(Base):
     dataset_id: Mapped[int] = mapped_column(
         ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True, comment="the data set"
     )
-    image: Mapped[int] = mapped_column(primary_key=True, comment="its number in the listing")
+    image: Mapped[int] = mapped_column(Integer, primary_key=True, comment="its number in the listing")
     sha256: Mapped[str] = mapped_column(comment="checksum of the file")
 
 
