@@ -105,8 +105,10 @@ def _unchanged(source: ImageSource, listed: ListedImage) -> Iterator[tuple[Image
                 " was registered"
             ) from error
         if not is_same:
+            of_version = " (by its size or time)" if listed.sha256 is None else ""
             raise UserError(
-                f"{where} has changed since the data set was registered: register it anew with `dataset add`"
+                f"{where} has changed since the data set was registered{of_version}: register it anew with"
+                " `dataset add`"
             )
         yield stream, found
 
