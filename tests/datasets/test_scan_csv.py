@@ -112,6 +112,15 @@ def test_csv_with_more_columns_and_a_mapping(pets, tmp_path, wordnet):
     assert dataset.class_names == {DOG: "woof", CAT: "meow, purr"}
 
 
+def test_all_mistakes_of_a_csv_are_said_at_once(pets, wordnet):
+    good = [("dog.n.01/b.png", DOG), (f"{CAT}/c.webp", CAT)]
+    rows = [*good, ("absent.png", DOG), ("absent.png", CAT), ("dog.n.01", DOG), ("./x/../dog.n.01/b.png", CAT)]
+    message = "line 4: there is no file .*; .*line 6: .* no regular file; .*line 7: .* listed again, after line 2"
+    fails(listing_of(pets, rows), wordnet, message)
+    many = [*good, *((f"absent-{number}.png", DOG) for number in range(9))]
+    fails(listing_of(pets, many), wordnet, "line 4: .*line 8: .*absent-4.png.*; and 4 more like these")
+
+
 def test_wrong_csvs(pets, wordnet):
     good = [("dog.n.01/b.png", DOG), (f"{CAT}/c.webp", CAT)]
     for rows, message in (

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from hsae.datasets.sources.local_files import LocalFiles
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
@@ -37,39 +38,61 @@ class CsvSource(LocalFiles):
         return where
 
     def list(self) -> Contents:
-        """See `ImageSource`. A listed file is used whatever its suffix.
+        """See `ImageSource`. A listed file is used whatever its suffix; of all rows every mistake is said.
 
         A repeated row counts once: lists of objects have a row for every dog of an image.
         """
-        labels_of: dict[str, tuple[str, ...]] = {}
-        group_of: dict[str, str] = {}
-        first_row: dict[str, tuple[int, str]] = {}
+        listed = _Listed(self.folder)
+        mistakes = Mistakes()
         for row in self._rows:
-            path, label = PurePosixPath(_listed_name(self.folder, row)).as_posix(), row.values[1]
-            where = f"{self.path}, line {row.line}"
-            file = os.path.normpath(self.folder / path)
-            line, name = first_row.setdefault(file, (row.line, path))
-            if line == row.line:
-                _check_regular_file(self.folder / path, where)
-            elif path not in labels_of:
-                raise UserError(
-                    f"{where}: {path} is listed again, after line {line}, where it is called {name}; "
-                    "write the path of an image the same way in all its rows"
-                )
-            if label not in labels_of.get(path, ()):
-                labels_of[path] = (*labels_of.get(path, ()), label)
-            group = group_of.setdefault(path, _group(row, where))
-            if group != row.values[2]:
-                raise UserError(
-                    f"{where}: {path} is of the group {row.values[2]!r}, and in line {line} of {group!r}; give all rows"
-                    " of an image the same group"
-                )
-        return Contents([SourceImage(path, labels, group_of[path] or None) for path, labels in labels_of.items()])
+            with mistakes.kept():
+                listed.add(row, f"{self.path}, line {row.line}")
+        mistakes.raise_all()
+        return Contents(listed.images())
 
     @cached_property
     def _rows(self) -> tuple[CsvRow, ...]:
         """The rows, read once, so that all methods agree."""
         return tuple(read_csv_rows(self.path, _COLUMNS, optional=_OPTIONAL))
+
+
+class _Listed:
+    """The images of the rows so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._labels_of: dict[str, tuple[str, ...]] = {}
+        self._group_of: dict[str, str] = {}
+        self._first_row: dict[str, tuple[int, str]] = {}
+
+    def add(self, row: CsvRow, where: str) -> None:
+        """Add a row.
+
+        Raises:
+            UserError: there is no such file, or the row contradicts another one.
+        """
+        path, label = PurePosixPath(_listed_name(self._folder, row)).as_posix(), row.values[1]
+        file = os.path.normpath(self._folder / path)
+        line, name = self._first_row.setdefault(file, (row.line, path))
+        if line == row.line:
+            _check_regular_file(self._folder / path, where)
+        elif path != name:
+            raise UserError(
+                f"{where}: {path} is listed again, after line {line}, where it is called {name}; "
+                "write the path of an image the same way in all its rows"
+            )
+        if label not in self._labels_of.get(path, ()):
+            self._labels_of[path] = (*self._labels_of.get(path, ()), label)
+        group = self._group_of.setdefault(path, _group(row, where))
+        if group != row.values[2]:
+            raise UserError(
+                f"{where}: {path} is of the group {row.values[2]!r}, and in line {line} of {group!r}; give all rows"
+                " of an image the same group"
+            )
+
+    def images(self) -> list[SourceImage]:
+        """The images, each with all of its labels."""
+        return [SourceImage(path, labels, self._group_of[path] or None) for path, labels in self._labels_of.items()]
 
 
 def _listed_name(root: Path, row: CsvRow) -> str:

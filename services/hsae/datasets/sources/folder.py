@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import LocalFiles, check_utf8
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
@@ -66,16 +67,22 @@ class FolderSource(LocalFiles):
         left_out = LeftOut(beside=beside.files.copy(), folders=beside.folders.copy())
         above = _folders_above(self.path)
         images: list[SourceImage] = []
+        mistakes = Mistakes()
         for folder in folders:
             in_folder = LeftOut()
-            paths = sorted(_walk(self.path, folder, above, in_folder))
-            if not paths:
-                other = f" ({in_folder.text()})" if in_folder else ""
-                raise UserError(f"class folder {folder!r} of {self.path}: holds no images{other}; fill it or remove it")
+            paths: list[str] = []
+            with mistakes.kept():
+                paths += sorted(_walk(self.path, folder, above, in_folder))
+                if not paths:
+                    other = f" ({in_folder.text()})" if in_folder else ""
+                    raise UserError(
+                        f"class folder {folder!r} of {self.path}: holds no images{other}; fill it or remove it"
+                    )
             left_out.files.update(in_folder.files)
             left_out.folders.update(in_folder.folders)
             labels = (folder,)  # one for all: a large set has millions of images
             images += [SourceImage(path, labels) for path in paths]
+        mistakes.raise_all()
         return Contents(images, left_out)
 
     @cached_property

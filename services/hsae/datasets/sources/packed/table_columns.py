@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hsae.datasets.sources.packed.mistakes import Mistakes
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.errors import UserError
 
 _LABEL_NAMES = ("label", "labels", "class", "wnid", "synset", "category", "fine_label")

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.datasets.sources.packed.class_names import class_names_of, name_of_class
-from hsae.datasets.sources.packed.mistakes import Mistakes
 from hsae.datasets.sources.packed.packed_files import PackedFiles
 from hsae.datasets.sources.packed.table_columns import class_names_in, columns_of, content_of, image_column
 from hsae.datasets.sources.source import Contents, SourceImage

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, ClassVar
 from hsae.datasets.sources.folder import is_image
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import check_utf8
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.datasets.sources.packed.class_names import name_of_class
-from hsae.datasets.sources.packed.mistakes import Mistakes
 from hsae.datasets.sources.packed.stored_file import StoredFile
 from hsae.datasets.sources.packed.tar_members import TarIndexes, members
 from hsae.datasets.sources.source import Contents, ImageSource, SourceImage

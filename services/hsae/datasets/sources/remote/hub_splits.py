@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hsae.datasets.sources.packed.mistakes import Mistakes
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.errors import UserError
 
 _SUFFIX = ".parquet"

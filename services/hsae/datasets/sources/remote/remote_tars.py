@@ -8,8 +8,8 @@ from functools import cached_property
 from threading import Lock
 from typing import NoReturn
 
+from hsae.datasets.sources.mistakes import Mistakes
 from hsae.datasets.sources.packed.class_names import class_names_from
-from hsae.datasets.sources.packed.mistakes import Mistakes
 from hsae.datasets.sources.packed.packed_files import (
     check_settings,
     name_and_place,
