@@ -16,6 +16,7 @@ from hsae.pipeline.planning.submit import Preview, check_model
 from hsae.pipeline.planning.training_rows import few_rows_warning
 from hsae.pipeline.submission.dataset_choice import settle_dataset
 from hsae.pipeline.submission.dataset_choices import DatasetChoices, choose_datasets
+from hsae.pipeline.submission.imported_use import imported_notes
 from hsae.pipeline.submission.sae_choice import check_given
 from hsae.split_config import ScoreSplit, few_classes_note
 
@@ -36,7 +37,7 @@ class Prepared:
         request: with the names of its data sets.
         checked: what `check_model` gave for it.
         split: the parts of the scored images; None in-sample.
-        notes: what a user should know of the split, a sentence each.
+        notes: what a user should know of the split and of imported SAEs, a sentence each.
     """
 
     request: SubmitRequest
@@ -94,7 +95,8 @@ def prepare(
         register_sae(connections, found, source)
     if choices is not None:
         request = _settled(connections, request, choices, register=register, on_registered=on_registered)
-    return Prepared(request, checked, *_split(connections, request))
+    split, notes = _split(connections, request)
+    return Prepared(request, checked, split, [*imported_notes(request, checked[0].name), *notes])
 
 
 def _settled(

@@ -30,7 +30,7 @@ D_MODEL, N_LATENTS, K = 192, 500, 6  # no multiple of the width
 
 
 def write_peer(folder, *, seed: int = 0, d_model: int = D_MODEL, hook_name: str | None = "blocks.3.hook_resid_post"):
-    """A TopK SAE in the files of SAELens."""
+    """A TopK SAE in the files of SAELens, which say that it was trained on DINOv2-B."""
     generator = torch.Generator().manual_seed(seed)
     decoder = torch.randn(N_LATENTS, d_model, generator=generator)
     decoder /= decoder.norm(dim=1, keepdim=True)
@@ -39,7 +39,7 @@ def write_peer(folder, *, seed: int = 0, d_model: int = D_MODEL, hook_name: str 
     }  # fmt: skip
     config = {
         "architecture": "topk", "d_in": d_model, "d_sae": N_LATENTS, "k": K, "normalize_activations": "none",
-        "metadata": {"hook_name": hook_name},
+        "metadata": {"hook_name": hook_name, "model_name": "facebook/dinov2-base"},
     }  # fmt: skip
     return write(folder, config, tensors)
 
@@ -141,6 +141,7 @@ def test_a_path_is_registered_by_the_submit_and_a_dry_run_registers_nothing(serv
     options = ("--layer", 3, "--model", small_request().model, "--split", "none", "--embeddings", "own")
     dry = admin("submit", "--sae-from", folder, *options, "--dry-run").output
     assert "import" in dry
+    assert "Note: the imported SAE mine was trained on facebook/dinov2-base, as its files say, and is applied to" in dry
     with transaction(service.sessions) as session:
         assert session.scalars(select(ImportedSae)).all() == []
     admin("submit", "--sae-from", folder, *options)
@@ -149,7 +150,7 @@ def test_a_path_is_registered_by_the_submit_and_a_dry_run_registers_nothing(serv
         kinds = set(session.scalars(text("SELECT kind FROM job")).all())
     assert (row.name, row.source) == ("mine", str(folder))
     assert "train" not in kinds
-    plan = json.loads(admin("submit", "--sae-from", "mine", *options, "--json").output)
+    plan = json.loads(admin("submit", "--sae-from", "mine", *options, "--json").stdout)
     assert {job["status"] for job in plan["jobs"]} == {"joined"}
 
 
