@@ -100,9 +100,18 @@ def test_a_dry_run_estimates_what_is_stored(admin, ready):
     # Monosemanticity compares images by the last layer, which has the same views.
     assert {tuple(job["layers"]) for job in plan["jobs"] if job["kind"] == "extract"} == {(1, 5)}
     activations = dataset["n_images"] * 3 * 192 * 4 * 2
-    assert plan["estimated_bytes"] == {"extract": activations, "train": 2 * 384 * 192 * 4}
+    of_kind = {kind: (one["n_bytes"], one["n_objects"]) for kind, one in plan["estimates"].items()}
+    scored = round(dataset["n_images"] * 0.5)
+    assert of_kind == {
+        "extract": (activations, 2 * 2), "train": (2 * 384 * 192 * 4, 1), "analyze": (8 * 32 * scored, 2),
+    }  # fmt: skip
+    # 65 tokens; six blocks, since the last layer is extracted.
+    operations = dataset["n_images"] * 3 * 6 * 65 * (24 * 192**2 + 4 * 65 * 192)
+    assert plan["estimates"]["extract"]["teraflop"] == pytest.approx(operations / 1e12)
+    assert plan["estimates"]["analyze"]["cpu_minutes"] > 0
     shown = admin(ready, "submit", *arguments).stdout
-    assert f"New in the object store, about: {decimal(activations)} by extract, 589.8 kB by train." in shown
+    assert f"New in the object store, about: {decimal(activations)} by extract (4 objects), 589.8 kB by train" in shown
+    assert "GPU hours of passes over images, at 400 TFLOP/s" in shown
 
 
 def test_the_plan_tells_what_is_new_reused_joined_and_queued_again(admin, service, study):

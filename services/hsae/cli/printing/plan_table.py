@@ -1,6 +1,8 @@
 """The plan of a submit, for people and as JSON."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -8,6 +10,7 @@ from rich.filesize import decimal
 
 from hsae.backbones.names import short_model_name
 from hsae.cli.printing.output import console, table
+from hsae.pipeline.estimate import NOTHING, Estimate
 from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.pipeline.planning.submit import Plan, Preview
@@ -21,6 +24,8 @@ _STATUS = {
 }
 _COLUMNS = {"new": "new", "again": "queued again", "joined": "under way", "reused": "reused"}
 _LISTED_JOBS = 40
+# What an H100 reaches of its 989 in bfloat16 at 40 %, as in docs/scale.md.
+_GPU_TERAFLOP = 400
 
 
 def print_preview(preview: Preview, *, err: bool = False) -> None:
@@ -42,17 +47,37 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     is_imported = any(job.sae is not None and job.sae.imported is not None for job in preview.jobs)
     made = "train or import" if is_imported else "train"
     out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": made, "analyze": "analyze"}))
-    sizes = [f"{decimal(n_bytes)} by {kind}" for kind, n_bytes in _new_bytes(preview).items()]
-    if sizes:
-        click.echo(f"New in the object store, about: {', '.join(sizes)}.", err=err)
+    for line in _estimated(_estimates(preview)):
+        click.echo(line, err=err)
 
 
-def _new_bytes(preview: Preview) -> dict[str, int]:
-    """By kind of job the bytes that its new jobs will store, as far as they are estimated."""
-    sizes: Counter[str] = Counter()
+def _estimates(preview: Preview) -> dict[str, Estimate]:
+    """By kind of job what its new jobs will take, as far as that is estimated."""
+    found: dict[str, Estimate] = {}
     for job in preview.jobs:
-        sizes[job.kind] += job.n_bytes
-    return {kind: n_bytes for kind, n_bytes in sizes.items() if n_bytes}
+        found[job.kind] = found.get(job.kind, NOTHING) + job.estimate
+    return {kind: estimate for kind, estimate in found.items() if estimate != NOTHING}
+
+
+def _estimated(estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """Lines for people."""
+    stored = [
+        f"{decimal(one.n_bytes)} by {kind} ({one.n_objects:,} {'object' if one.n_objects == 1 else 'objects'})"
+        for kind, one in estimates.items()
+        if one.n_bytes
+    ]
+    if not stored:
+        return
+    total = sum(estimates.values(), NOTHING)
+    yield f"New in the object store, about: {', '.join(stored)}; in Postgres {total.n_rows:,} rows."
+    times = []
+    if total.teraflop:
+        hours = total.teraflop / _GPU_TERAFLOP / 3600
+        times.append(f"{hours:.1g} GPU hours of passes over images, at {_GPU_TERAFLOP} TFLOP/s")
+    if total.cpu_minutes:
+        times.append(f"{total.cpu_minutes / 60:.1g} hours of analyses on two cores, one after the other")
+    if times:
+        yield f"Time, roughly: {'; '.join(times)}."
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:
@@ -111,7 +136,7 @@ def plan_json(plan: Preview) -> dict[str, Any]:
         "score_dataset": None if plan.score_dataset is None else plan.score_dataset.name,
         "layers": list(plan.layers),
         "embeddings": plan.embeddings,
-        "estimated_bytes": _new_bytes(plan),
+        "estimates": {kind: asdict(estimate) for kind, estimate in _estimates(plan).items()},
         "jobs": [
             {
                 "id": None if job.status == "new" and not entered else job.id,

@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session
 from hsae.catalog import Analysis
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds
+from hsae.pipeline.estimate import Estimate
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content, titled_rows
 from hsae.pipeline.kinds.scored_apart import ScoredApart, apart_content
 from hsae.pipeline.kinds.setting_labels import scoring_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.pipeline.kinds.train import described
-from hsae.sae.config import n_latents_of
+from hsae.sae.config import initial_l0, n_latents_of
 from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import ANALYSES, class_sums_key, latents_key
 
@@ -112,13 +113,25 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
         where = f"{asked.scored.name}{asked.trained_on}"
         return f"analyze {described(asked)} on {where}{scoring_label(asked.scoring, asked.division)}"
 
-    def cpu_minutes(self, asked: Asked) -> float:
-        """By the images that select and score, the latents, and which controls are scored beside them."""
+    def estimate(self, asked: Asked) -> Estimate:
+        """By the images that select and score, the latents, and which controls are scored beside them.
+
+        An activation takes 8 bytes before compression; as many fire as the SAE aims at, or before its training. Of
+        every basis the five best nodes of each latent, and the five best latents of each node, are rows.
+        """
         division = asked.division
         share = 1.0 if division is None or division.groups is not None else division.select + division.score
         d_model = asked.model.d_model
         n_latents = n_latents_of(asked.one_sae, d_model)
-        return cpu_seconds(asked.scoring, round(share * asked.n_scored), n_latents, d_model) / 60
+        n_images = round(share * asked.n_scored)
+        l0 = asked.one_sae.variant.stated_settings().get("target_l0") or initial_l0(asked.one_sae, d_model)
+        n_bases = 1 + len(asked.scoring.controls) + 2 * asked.scoring.n_shuffles
+        return Estimate(
+            n_bytes=round(8 * l0 * n_images),
+            n_objects=2,
+            n_rows=5 * n_bases * (n_latents + asked.n_nodes),
+            cpu_minutes=cpu_seconds(asked.scoring, n_images, n_latents, d_model) / 60,
+        )
 
     def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:
         """The SAE, the embeddings, and another scored data set. The SAE's activations exist once the SAE does."""

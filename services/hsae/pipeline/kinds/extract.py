@@ -10,6 +10,7 @@ from hsae.backbones.spec import BackboneSpec, n_tokens
 from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, ActivationShard, Job, JobDependency
 from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
+from hsae.pipeline.estimate import Estimate, pass_teraflop
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
 from hsae.pipeline.kinds.setting_labels import extraction_label
@@ -75,15 +76,22 @@ class ExtractStage(Stage[ExtractRequest]):
         tokens = extraction_label(asked.extraction)
         return f"extract {tokens} of {asked.model_name} layer {ranges(asked.layers)} over {asked.dataset.name}"
 
-    def stored_bytes(self, asked: Asked) -> int:
-        """Rows times width times the size of a number, of all layers."""
+    def estimate(self, asked: Asked) -> Estimate:
+        """Rows times width times the size of a number, in shards and a manifest, of all layers; one pass for all."""
         spec, extraction = asked.model, asked.extraction
         of_image = sum(
             n_tokens(spec, extraction.tokens, hook=extraction.hook, n_sampled=extraction.patches_per_image, layer=layer)
             * spec.shape(layer, extraction.hook).width
             for layer in asked.layers
         )
-        return asked.n_images * extraction.n_views * of_image * (2 if extraction.dtype == "bfloat16" else 4)
+        n_passes = asked.n_images * extraction.n_views
+        n_shards = -(-asked.n_images // extraction.shard_images)
+        return Estimate(
+            n_bytes=n_passes * of_image * (2 if extraction.dtype == "bfloat16" else 4),
+            n_objects=len(asked.layers) * (n_shards + 1),
+            n_rows=len(asked.layers) * (n_shards + 1),
+            teraflop=pass_teraflop(spec, asked.layers, n_passes),
+        )
 
     def artifact_keys(self, request: ExtractRequest) -> tuple[str, ...]:
         """An activation set per layer."""

@@ -16,6 +16,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
+from hsae.pipeline.estimate import Estimate
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject
 from hsae.pipeline.kinds.scored_apart import ScoredApart
@@ -55,6 +56,7 @@ class Asked:
         embedding_key: the activation set in which monosemanticity compares images; None: that of the layer itself.
         n_images: number of images of `dataset`, for estimates.
         n_scored: number of images of `scored`, for estimates.
+        n_nodes: number of taxonomy nodes of `scored`, for estimates.
         own: by kind of job the settings that only its stage has.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
     """
@@ -73,6 +75,7 @@ class Asked:
     embedding_key: str | None = None
     n_images: int = 0
     n_scored: int = 0
+    n_nodes: int = 0
     own: Mapping[str, FrozenModel] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -173,7 +176,7 @@ class Stage(ABC, Generic[R]):
     Attributes:
         kind: the name, as in `job.kind`.
         request: the class of the job's request.
-        queue: which workers take it, `gpu` or `cpu`; those of GPUs where `cpu_minutes` exceeds a deployment's setting.
+        queue: which workers take it, `gpu` or `cpu`; those of GPUs where their minutes exceed a deployment's setting.
         unit: what its progress counts.
         code: `module:function`, a function of (request, context) that returns a short summary as JSON. It is imported
             when the first job runs.
@@ -234,15 +237,10 @@ class Stage(ABC, Generic[R]):
     def title(self, asked: Asked) -> str:
         """The job in one line, for people."""
 
-    def cpu_minutes(self, asked: Asked) -> float:
-        """Estimated minutes of a job of the queue `cpu` on two processor cores; 0: no matter where it runs."""
+    def estimate(self, asked: Asked) -> Estimate:
+        """What the job will take and leave behind."""
         del asked
-        return 0.0
-
-    def stored_bytes(self, asked: Asked) -> int:
-        """Estimated bytes of the artifact in the object store; 0: little beside those of the other kinds."""
-        del asked
-        return 0
+        return Estimate()
 
     def needs(self, request: R) -> tuple[str, ...]:
         """Keys of the artifacts that must exist before the job starts."""

@@ -6,6 +6,7 @@ from sqlalchemy import delete, exists, func, null, select, update
 from sqlalchemy.orm import Session
 
 from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Job, Model, Sae, SaeCurve
+from hsae.pipeline.estimate import Estimate
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content
 from hsae.pipeline.kinds.setting_labels import extraction_label, sae_label, split_suffix
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
@@ -71,11 +72,11 @@ class TrainStage(Stage[TrainRequest]):
         """Which SAE of which layer."""
         return f"train {described(asked)}{split_suffix(asked.training_split)}"
 
-    def stored_bytes(self, asked: Asked) -> int:
+    def estimate(self, asked: Asked) -> Estimate:
         """Encoder and decoder in float32."""
         (layer,) = asked.layers
         width = asked.model.shape(layer, asked.extraction.hook).width
-        return 2 * 4 * width * n_latents_of(asked.one_sae, width)
+        return Estimate(n_bytes=2 * 4 * width * n_latents_of(asked.one_sae, width), n_objects=1)
 
     def needs(self, request: TrainRequest) -> tuple[str, ...]:
         """The activations."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hsae.catalog import Job
+from hsae.pipeline.estimate import NOTHING, Estimate
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
 from hsae.sae.config import SaeConfig
 
@@ -26,7 +27,7 @@ class PlannedJob:
         layers: its layers.
         sae: the SAE that it trains or scores; None where the job is of all SAEs.
         half: of cross-fitting, which half of the images it scores, or leaves to be scored; else empty.
-        n_bytes: what it will store, as its stage estimates it; 0 where it has its artifact, or keeps it of an attempt.
+        estimate: what it will take, by its stage; nothing where it has its artifact, or keeps some of an attempt.
     """
 
     id: int
@@ -38,15 +39,14 @@ class PlannedJob:
     layers: tuple[int, ...]
     sae: SaeConfig | None
     half: str = ""
-    n_bytes: int = 0
+    estimate: Estimate = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
-    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes` and
-    `n_bytes`: as the stage estimates them.
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `estimate`: as the stage has it.
     """
 
     kind: str
@@ -57,8 +57,7 @@ class WantedJob:
     layers: tuple[int, ...]
     sae: SaeConfig | None = None
     half: str = ""
-    cpu_minutes: float = 0.0
-    n_bytes: int = 0
+    estimate: Estimate = NOTHING
 
     def of_half(self, half: str) -> "WantedJob":
         """The same job with the half of the images, which also stands in its title."""
@@ -76,13 +75,12 @@ class WantedJob:
             stage.needs(request),
             asked.layers,
             asked.sae,
-            cpu_minutes=stage.cpu_minutes(asked),
-            n_bytes=stage.stored_bytes(asked),
+            estimate=stage.estimate(asked),
         )
 
     def queue_at(self, gpu_minutes: float) -> str:
         """The queue of the job; that of GPUs if it would take more minutes than these on processor cores."""
-        return "gpu" if self.cpu_minutes > gpu_minutes else self.queue
+        return "gpu" if self.estimate.cpu_minutes > gpu_minutes else self.queue
 
 
 @dataclass(slots=True)
@@ -97,7 +95,7 @@ class Step:
     def planned(self) -> PlannedJob:
         """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
-        n_bytes = wanted.n_bytes if self.status == "new" else 0
+        estimate = wanted.estimate if self.status == "new" else NOTHING
         return PlannedJob(
             job.id,
             job.key,
@@ -108,5 +106,5 @@ class Step:
             wanted.layers,
             wanted.sae,
             wanted.half,
-            n_bytes,
+            estimate,
         )

@@ -71,8 +71,9 @@ class Planner:
             split=request.split,
             score_dataset=score_dataset,
             own=request.own,
-            n_images=self._n_images(dataset),
-            n_scored=self._n_images(score_dataset or dataset),
+            n_images=self._row(dataset).n_images,
+            n_scored=self._row(score_dataset or dataset).n_images,
+            n_nodes=self._row(score_dataset or dataset).n_nodes,
         )
         if score_dataset is not None:
             self._plan_activations(study, EXTRACT.ask(study))
@@ -87,9 +88,8 @@ class Planner:
             self._makers[job.request.key] = self._job(known.get(job.request.key), job)
         (self.comparison_key,) = (job.request.key for job in wanted if job.kind == COMPARE.kind)
 
-    def _n_images(self, dataset: DatasetRef) -> int:
-        n_images: int = self._session.get_one(Dataset, dataset.id).n_images
-        return n_images
+    def _row(self, dataset: DatasetRef) -> Dataset:
+        return self._session.get_one(Dataset, dataset.id)
 
     def _inputs(self, study: Asked) -> GivenSet | None:
         """Plan the scored activations of all layers; returns the set that monosemanticity compares images in."""
