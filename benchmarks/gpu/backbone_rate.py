@@ -1,7 +1,8 @@
 """Images a second through a vision transformer, all layers, in each precision; pixel values are on the CPU.
 
 The transformer has the shape of a DINOv2 with random weights. What is measured is what an extraction does with a batch
-that is decoded already: copy it to the device, one forward pass, fetch the rows of all layers.
+that is decoded already: copy it to the device, one forward pass, fetch the rows of all layers. Beside it stands the
+device's rate at a product of large square matrices, in the same run; goal: 60 % of it in bfloat16.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from benchmarks.measure import Row, machine, print_header, print_report, versions
+from benchmarks.gpu.product_rate import product_teraflop
+from benchmarks.measure import Row, at_least, machine, print_header, print_report, versions
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
@@ -23,6 +25,9 @@ from hsae.devices.numerics import prepare_device, same_bits
 from hsae.devices.precision import Precision
 from hsae.extraction.config import ExtractionConfig
 from hsae.extraction.held_batch import HeldBatch
+from hsae.pipeline.estimate import pass_teraflop
+
+MIN_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,12 @@ class Shape:
     n_heads: int
     batch_size: int
     is_gated: bool = False
+    product: int = 8_192
+    """Size of the square matrices of the product beside it."""
 
 
 SIZES = {
-    "tiny": Shape(32, 2, 2, 4),
+    "tiny": Shape(32, 2, 2, 4, product=64),
     "base": Shape(768, 12, 12, 64),
     "giant": Shape(1_536, 40, 24, 32, is_gated=True),
 }
@@ -89,6 +96,12 @@ def measured(shape: Shape, device: torch.device, n_batches: int) -> list[Row]:
             rate = shape.batch_size / seconds_per_batch(backbone, config, n_batches)
             rows.append(Row(f"images per second, {precision}", rate, "1/s"))
             del backbone
+            teraflop = rate * pass_teraflop(spec, tuple(range(spec.n_layers)), 1)
+            product = product_teraflop(device, precision, shape.product)
+            rows.append(Row(f"operations of the passes, {precision}", teraflop, "TFLOP/s"))
+            rows.append(Row(f"a product of matrices, {precision}", product, "TFLOP/s"))
+            share, name = teraflop / product, f"passes / product, {precision}"
+            rows.append(at_least(name, share, "x", MIN_SHARE) if precision == "bfloat16" else Row(name, share, "x"))
     return rows
 
 
