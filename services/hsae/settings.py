@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     images_s3_secure: bool = Field(default=True, description="use TLS towards it")
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes cuda where there is one")
+    gpu_memory_share: float = Field(
+        default=1.0, gt=0, le=1, description="of a GPU's memory, the most that a worker takes: others use the rest"
+    )
     model: str = Field(default="facebook/dinov2-base", description="default backbone: hub id or local folder")
     model_cache: Path | None = Field(default=None, description="cache folder of hub downloads (default: the hub's own)")
     wordnet: Path | None = Field(

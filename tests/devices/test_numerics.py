@@ -9,6 +9,7 @@ import torch
 
 from hsae.devices import numerics, shown
 from hsae.devices.numerics import prepare_device, products, same_bits
+from hsae.pipeline.execution import device
 from hsae.pipeline.execution.device import pick_device
 from hsae.settings import Settings
 
@@ -95,3 +96,18 @@ class TestWithoutADevice:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         with pytest.raises(Exception, match="the GPU does not work|compiled with CUDA"):
             pick_device(Settings(device="cuda"))
+
+    def test_a_worker_takes_no_more_than_its_share_of_the_memory(self, monkeypatch):
+        shares: list[float] = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(device, "_check", lambda found: None)
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+        pick_device(Settings(device="cuda"))
+        assert shares == []
+        pick_device(Settings(device="cuda", gpu_memory_share=0.25))
+        assert shares == [0.25]
+        pick_device(Settings(device="cpu", gpu_memory_share=0.25))
+        assert shares == [0.25]
+        for wrong in (0, 1.5):
+            with pytest.raises(ValueError, match="gpu_memory_share"):
+                Settings(gpu_memory_share=wrong)

@@ -18,6 +18,8 @@ def pick_device(settings: Settings) -> torch.device:
     prepare_device(device)
     if device.type == "cuda":
         _check(device)
+        if settings.gpu_memory_share < 1:
+            torch.cuda.set_per_process_memory_fraction(settings.gpu_memory_share)
     return device
 
 
