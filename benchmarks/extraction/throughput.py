@@ -238,7 +238,6 @@ def main() -> None:
         *([] if has_bfloat16 else [_NO_BFLOAT16]),
         *([] if arguments.images >= FULL_IMAGES else [f"{FULL_IMAGES} images, for which the goals of the rates hold"]),
         "CUDA; storing the activations; a cold disk; a plain loop with a DataLoader of several processes; saev",
-        "two worker processes that share the parts of an extraction",
     ]
     table = {"model": arguments.model.name, "images": arguments.images, "precision": precision}
     print_report(rows, where, what, not_measured, table)
