@@ -38,7 +38,7 @@ def starts(folder: Path) -> dict[str, Start]:
         "help of submit": Start(("submit", "--help"), goal=0.4),
         "completion of commands": Start((), goal=0.4, completes="hsae-admin results "),
         "completion of a job's number": Start((), completes="hsae-admin jobs show "),
-        "jobs list": Start(("jobs", "list"), goal=1.2),
+        "jobs list": Start(("jobs", "list"), goal=0.4),
         "results layers": Start(("results", "layers"), goal=1.2),
         "results nodes": Start(("results", "nodes"), goal=1.2),
         "results study, refused": Start(("results", "study", "99"), 1, goal=1.2),

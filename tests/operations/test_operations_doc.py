@@ -8,7 +8,7 @@ import click
 import pytest
 
 from hsae.catalog import JOB_STATES
-from hsae.catalog.tables.work import EVENT_REASONS
+from hsae.catalog.vocabulary import EVENT_REASONS
 from hsae.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -1,47 +1,72 @@
 """The catalog in Postgres: the only place that defines the schema."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
-from hsae.catalog.tables.artifacts import ActivationSet, ActivationShard, Analysis, ImportedSae, Sae, SaeCurve
-from hsae.catalog.tables.base import Base, Json
-from hsae.catalog.tables.class_probes import ClassProbe, ClassProbeLevel
-from hsae.catalog.tables.comparisons import (
-    Comparison,
-    ComparisonAnalysis,
-    ComparisonDifference,
-    ComparisonScore,
-    ComparisonTrend,
-    LatentStability,
-)
-from hsae.catalog.tables.inputs import (
-    Dataset,
-    DatasetClass,
-    DatasetNode,
-    Hypernym,
-    HypernymClosure,
-    ImageChecksum,
-    Model,
-    Synset,
-)
-from hsae.catalog.tables.interventions.alone import InterventionSteerability, LatentEffect
-from hsae.catalog.tables.interventions.effects import InterventionContrast, InterventionDistance, InterventionEffect
-from hsae.catalog.tables.interventions.sets import Intervention, InterventionReadout, InterventionSet
-from hsae.catalog.tables.latent_edges import LatentEdge, LatentFamily, NodeAbsorption
-from hsae.catalog.tables.maps import LatentMap, MapSet
-from hsae.catalog.tables.replicates import LayerReplicate, LayerTreeShuffle
-from hsae.catalog.tables.scores import BASES, Latent, LatentPlace, LayerScore, NodeScore
-from hsae.catalog.tables.text.names import LatentName, NameAgreement, NameSet
-from hsae.catalog.tables.work import (
+from hsae.catalog.vocabulary import (
+    BASES,
     JOB_STATES,
     LIVE_STATES,
     MAX_PRIORITY,
     QUEUES,
     UNSUCCESSFUL_STATES,
-    Job,
-    JobDependency,
-    JobEvent,
-    Study,
-    StudyJob,
 )
+
+if TYPE_CHECKING:
+    from hsae.catalog.tables import (
+        ActivationSet,
+        ActivationShard,
+        Analysis,
+        Base,
+        ClassProbe,
+        ClassProbeLevel,
+        Comparison,
+        ComparisonAnalysis,
+        ComparisonDifference,
+        ComparisonScore,
+        ComparisonTrend,
+        Dataset,
+        DatasetClass,
+        DatasetNode,
+        Hypernym,
+        HypernymClosure,
+        ImageChecksum,
+        ImportedSae,
+        Intervention,
+        InterventionContrast,
+        InterventionDistance,
+        InterventionEffect,
+        InterventionReadout,
+        InterventionSet,
+        InterventionSteerability,
+        Job,
+        JobDependency,
+        JobEvent,
+        Json,
+        Latent,
+        LatentEdge,
+        LatentEffect,
+        LatentFamily,
+        LatentMap,
+        LatentName,
+        LatentPlace,
+        LatentStability,
+        LayerReplicate,
+        LayerScore,
+        LayerTreeShuffle,
+        MapSet,
+        Model,
+        NameAgreement,
+        NameSet,
+        NodeAbsorption,
+        NodeScore,
+        Sae,
+        SaeCurve,
+        Study,
+        StudyJob,
+        Synset,
+    )
 
 __all__ = [
     "BASES",
@@ -108,3 +133,10 @@ __all__ = [
     "session_factory",
     "transaction",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A table, declared at its first use with all others, which takes a while: queries in SQL need none."""
+    if name in __all__:
+        return getattr(import_module("hsae.catalog.tables"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

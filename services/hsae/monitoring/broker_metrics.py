@@ -4,7 +4,7 @@ from celery import Celery
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from hsae.catalog.tables.work import QUEUES
+from hsae.catalog.vocabulary import QUEUES
 from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away, make_app, queue_length
 from hsae.settings import Settings
 

@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from sqlalchemy import Connection, text
 
-from hsae.catalog.tables.work import EVENT_REASONS, JOB_STATES, QUEUES
+from hsae.catalog.vocabulary import EVENT_REASONS, JOB_STATES, QUEUES
 from hsae.monitoring.event_counts import BUCKETS, EventCounts, Totals
 from hsae.pipeline.kinds.registry import stages
 

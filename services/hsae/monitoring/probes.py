@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from hsae.catalog.tables.work import QUEUES
+from hsae.catalog.vocabulary import QUEUES
 from hsae.errors import HsaeError
 from hsae.monitoring.broker_metrics import impatient_app
 from hsae.pipeline.queue.notifier import UNREACHABLE, broker_away

@@ -8,10 +8,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from hsae.catalog.tables.base import Base
 from hsae.catalog.tables.coherence import LatentCoherenceColumns, LayerCoherenceColumns
 
-BASES = (
-    "sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean",
-    "shuffled_labels", "shuffled_taxonomy",
-)  # fmt: skip
 _COLUMNS = (
     "sae, or a control at the densities of its latents: exemplar, kmeans, pca, random, neuron, untrained (baselines) "
     "or class_mean (supervised: a ceiling, not a baseline)"

@@ -6,16 +6,7 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
-
-JOB_STATES = ("waiting", "queued", "running", "succeeded", "failed", "cancelled")
-LIVE_STATES = ("waiting", "queued", "running")
-UNSUCCESSFUL_STATES = ("failed", "cancelled")
-QUEUES = ("gpu", "cpu")
-MAX_PRIORITY = 9
-EVENT_REASONS = (
-    "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
-    "cancelled", "requeued", "remark",
-)  # fmt: skip
+from hsae.catalog.vocabulary import EVENT_REASONS, JOB_STATES, MAX_PRIORITY, QUEUES
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
