@@ -1,6 +1,7 @@
 """One analysis: its tables, its latents' images, its SAE, and images through model and SAE."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from jaxtyping import Float32
 
 from hsae.api.arrays.encoding import latents_of
 from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
+from hsae.api.arrays.latents import changed_latents, latent_numbers
+from hsae.api.arrays.steering import steer
 from hsae.api.frames import frame
 from hsae.api.service.analysis_tables import AnalysisTables
-from hsae.api.service.arguments import changed_latents, latent_numbers
 from hsae.api.service.names import name_table
 from hsae.api.service.reading import StoredReader, losses_noted
 from hsae.api.shown.cards import latent_cards
@@ -20,16 +22,18 @@ from hsae.api.shown.edited import Edited, edited_of
 from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
+from hsae.backbones.hooks.vision_tower import vision_tower
 from hsae.catalog import transaction
 from hsae.catalog.findings.interventions.listed import listing
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.interventions.config import EditKind, Place
+from hsae.interventions.steering.hooked import Steering, check_same_tower
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
 from hsae.pipeline.kinds.extract import ExtractRequest
-from hsae.pipeline.stages.interventions.single_images import ImageEditor, open_image_editor
+from hsae.pipeline.stages.interventions.single_images import ImageEditor, edited_tokens, open_image_editor
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.split_config import IN_SAMPLE
@@ -194,6 +198,36 @@ class Analysis(AnalysisTables):
         pixels = torch.cat(pixels_of(self._editor.backbone, images, self._extraction.extraction.max_image_pixels))
         moved = self._editor.edit(pixels, changes, kind=kind, place=tokens)
         return edited_of(self._editor, moved, changes)
+
+    def steer(
+        self,
+        model: Any,
+        latents: "Mapping[int, float] | Iterable[int] | pd.DataFrame",
+        *,
+        kind: EditKind = "scale",
+        value: float = 0.0,
+        tokens: "Place | Sequence[int]" = "own",
+    ) -> AbstractContextManager[Steering]:
+        """Edit latents in the vision tower of a model while it answers: `hsae.steer` with the SAE and its layer.
+
+        Args:
+            model: a model of transformers whose vision tower is the backbone of this analysis.
+            latents: their numbers, or a number for each: `{17: 0.0, 203: 2.0}`.
+            kind: "scale" (by a factor; 0 takes the latent away, 1 changes nothing), "clamp" (to a value) or "add".
+            value: of latents without a number of their own.
+            tokens: "own" (what the SAE was trained on), "cls", "patches", "all", or numbers of tokens.
+
+        Returns:
+            A context, for `model.generate(...)` inside.
+
+        Raises:
+            UserError: as `hsae.steer`; or the tower is another one, or the analysis is of no tokens of the residual
+                stream that can be edited.
+        """
+        own = edited_tokens(self._extraction, self.id)
+        check_same_tower(self._extraction.model, vision_tower(model))
+        wanted = own if isinstance(tokens, str) and tokens == "own" else tokens
+        return steer(model, self._sae, latents, layer=self.layer, kind=kind, value=value, tokens=wanted)
 
     def explain(self, z: Any, *, k: int = 5, n: int = 4) -> Explanation:
         """What fires on an image: the strongest latents with their labels, scores and strongest images.

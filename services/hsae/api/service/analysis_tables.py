@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsae.api.arrays.latents import latent_numbers
 from hsae.api.frames import frame
-from hsae.api.service.arguments import latent_numbers, number_at_least_0, wanted_scores
+from hsae.api.service.arguments import number_at_least_0, wanted_scores
 from hsae.api.service.reading import losses_noted
 from hsae.catalog import transaction
 from hsae.catalog.findings.browse.latents import beside_labels, labels_of_latents, one_latent
