@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hsae.api.shown.edited import Edited
     from hsae.api.shown.explanation import Explanation
     from hsae.api.shown.gallery import Gallery
+    from hsae.api.shown.similar import SimilarImages
     from hsae.errors import HsaeError, ServiceError, UserError
     from hsae.hierarchy.config import ScoringConfig
     from hsae.hierarchy.scored_activations import ImageParts
@@ -44,6 +45,7 @@ _PLACES = {
     "Scores": "hsae.api.arrays.scores",
     "ScoringConfig": "hsae.hierarchy.config",
     "ServiceError": "hsae.errors",
+    "SimilarImages": "hsae.api.shown.similar",
     "SparseAutoencoder": "hsae.sae.model",
     "SplitConfig": "hsae.split_config",
     "Steering": "hsae.interventions.steering.hooked",
@@ -73,6 +75,7 @@ __all__ = [
     "Scores",
     "ScoringConfig",
     "ServiceError",
+    "SimilarImages",
     "SparseAutoencoder",
     "SplitConfig",
     "Steering",

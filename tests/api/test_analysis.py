@@ -6,24 +6,14 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tests.api.conftest import paths_of
 from tests.pipeline.in_process import run_study
 
 import hsae
 from hsae.api.arrays.images import pixels_of
-from hsae.catalog import Dataset, transaction
 from hsae.demo import backbone_folder, images_folder
-from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.planning.submit import submit
 from hsae.store.keys import weights_key
-
-
-def paths_of(analysis, images):
-    """The files of images, by their numbers in the listing."""
-    with transaction(analysis.connections.sessions) as session:
-        dataset = session.get_one(Dataset, analysis.about["dataset_id"])
-    listing = read_listing(analysis.connections.store, dataset_ref(dataset))
-    return [f"{dataset.root}/{path}" for path in listing["path"].take(images).to_pylist()]
 
 
 @pytest.mark.parametrize(
