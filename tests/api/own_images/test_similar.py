@@ -57,6 +57,23 @@ def test_similar_images_are_explained_by_shared_latents(analysis, study):
     assert "of the same class" in repr(found)
 
 
+def test_the_command_prints_the_same(analysis, admin_json, admin, studied):
+    found = analysis.similar(7, k=4, n_latents=1)
+    told = admin_json("results", "similar", 7, "--analysis", analysis.id, "--limit", 4, "--latents", 1)
+    assert told == {
+        "analysis_id": analysis.id,
+        "summary": found.summary,
+        "images": [*found.rows],
+        "by_activations": [*found.by_activations],
+    }
+    (path,) = paths_of(analysis, [7])
+    printed = admin(studied, "results", "similar", path, "--limit", 2)
+    assert printed.exit_code == 0, printed.output
+    assert "Analysis 4, the latest." in printed.output
+    assert "Of the same class" not in printed.output  # the class of a file is not known
+    assert admin(studied, "results", "similar", "absent.jpg").output.startswith("Error: absent.jpg cannot be read")
+
+
 def test_an_image_of_one_s_own_finds_itself_in_the_data_set(analysis):
     (path,) = paths_of(analysis, [7])
     found = analysis.similar(path, k=3)

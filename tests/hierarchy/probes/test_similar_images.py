@@ -107,7 +107,7 @@ def test_what_classes_have_in_common(taxonomy):
     assert dog.bits == pytest.approx([1, 1, np.log2(4 / 3), 0, 1, 1])
     assert Relatives.of(labels, taxonomy, 1).bits[[1, 5]].tolist() == [2, 2]
     assert Agreement.of(dog, np.array([1, 4])) == Agreement(2, 0.5, 1.0)
-    assert np.isnan(Agreement.of(dog, np.array([], np.int64)).same_class)
+    assert Agreement.of(dog, np.array([], np.int64)) == Agreement(0, None, None)
 
 
 def test_of_images_with_several_classes_the_most_special_one_counts(taxonomy):

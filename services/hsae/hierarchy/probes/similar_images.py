@@ -142,7 +142,7 @@ class Relatives:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well similar images agree with one by their classes; NaN of none.
+    """How well similar images agree with one by their classes; None of no images.
 
     Attributes:
         n_images: how many they are.
@@ -151,12 +151,12 @@ class Agreement:
     """
 
     n_images: int
-    same_class: float
-    bits: float
+    same_class: float | None
+    bits: float | None
 
     @classmethod
     def of(cls, relatives: Relatives, rows: Int64[np.ndarray, "n"]) -> "Agreement":
         """That of some images. Of all but the image itself it is what random images have, exactly."""
         if not len(rows):
-            return cls(0, float("nan"), float("nan"))
+            return cls(0, None, None)
         return cls(len(rows), float(relatives.same_class[rows].mean()), float(relatives.bits[rows].mean()))
