@@ -262,3 +262,9 @@ def test_a_model_that_sees_no_image_inside_is_no_silent_success(llava, sae):
         llava(input_ids=torch.tensor([[5, 7, 8]]))
     assert steering.activations.shape == (0, 3)
     assert repr(steering) == "<Steering after block 1: latents [3, 11, 30], 0 images so far>"
+
+
+def test_tokens_of_an_edit_are_never_guessed(llava):
+    """Any other name was once taken for the patches."""
+    with pytest.raises(hsae.UserError, match="there is no choice of tokens 'patch': choose from own, cls, patches, all"):
+        TokenPlaces.of("patch", "cls", vision_tower(llava).spec)
