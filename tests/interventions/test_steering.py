@@ -1,5 +1,7 @@
 """A language model that sees answers while latents of its vision tower are edited: a tiny LLaVA with random weights."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def sae():
 def unit_sae(kind):
     """An SAE with directions of unit norm, without which a pursuit has no end."""
     sae = random_sae(kind)
-    sae.decoder_weight /= sae.decoder_weight.norm(dim=1, keepdim=True)
+    sae.decoder_weight.div_(sae.decoder_weight.norm(dim=1, keepdim=True))
     return sae
 
 
@@ -266,5 +268,6 @@ def test_a_model_that_sees_no_image_inside_is_no_silent_success(llava, sae):
 
 def test_tokens_of_an_edit_are_never_guessed(llava):
     """Any other name was once taken for the patches."""
-    with pytest.raises(hsae.UserError, match="there is no choice of tokens 'patch': choose from own, cls, patches, all"):
-        TokenPlaces.of("patch", "cls", vision_tower(llava).spec)
+    given: Any = "patch"
+    with pytest.raises(hsae.UserError, match="no choice of tokens 'patch': choose from own, cls, patches, all"):
+        TokenPlaces.of(given, "cls", vision_tower(llava).spec)
