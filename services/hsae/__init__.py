@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hsae.api.arrays.parts import split
     from hsae.api.arrays.scores import Scores
     from hsae.api.arrays.scoring import score
+    from hsae.api.arrays.steering import steer
     from hsae.api.arrays.training import Trained, train
     from hsae.api.service.activations import Activations
     from hsae.api.service.analysis import Analysis
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from hsae.api.shown.edited import Edited
     from hsae.api.shown.explanation import Explanation
     from hsae.api.shown.gallery import Gallery
+    from hsae.api.shown.similar import SimilarImages
     from hsae.errors import HsaeError, ServiceError, UserError
     from hsae.hierarchy.config import ScoringConfig
     from hsae.hierarchy.scored_activations import ImageParts
+    from hsae.interventions.steering.hooked import Steering
     from hsae.sae.config import SaeConfig
     from hsae.sae.model import SparseAutoencoder
     from hsae.split_config import SplitConfig
@@ -42,8 +45,10 @@ _PLACES = {
     "Scores": "hsae.api.arrays.scores",
     "ScoringConfig": "hsae.hierarchy.config",
     "ServiceError": "hsae.errors",
+    "SimilarImages": "hsae.api.shown.similar",
     "SparseAutoencoder": "hsae.sae.model",
     "SplitConfig": "hsae.split_config",
+    "Steering": "hsae.interventions.steering.hooked",
     "Study": "hsae.api.service.study",
     "Submission": "hsae.api.service.submission",
     "Trained": "hsae.api.arrays.training",
@@ -53,6 +58,7 @@ _PLACES = {
     "open": "hsae.api.service.workspace",
     "score": "hsae.api.arrays.scoring",
     "split": "hsae.api.arrays.parts",
+    "steer": "hsae.api.arrays.steering",
     "train": "hsae.api.arrays.training",
 }
 
@@ -69,8 +75,10 @@ __all__ = [
     "Scores",
     "ScoringConfig",
     "ServiceError",
+    "SimilarImages",
     "SparseAutoencoder",
     "SplitConfig",
+    "Steering",
     "Study",
     "Submission",
     "Trained",
@@ -81,6 +89,7 @@ __all__ = [
     "open",
     "score",
     "split",
+    "steer",
     "train",
 ]
 

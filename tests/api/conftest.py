@@ -10,9 +10,11 @@ from tests.pipeline.in_process import run_study
 from tests.small import quick_scoring, register_small, small_request
 
 import hsae
-from hsae.catalog import UNSUCCESSFUL_STATES
+from hsae.catalog import UNSUCCESSFUL_STATES, Dataset, transaction
 from hsae.cli.main import cli
 from hsae.pipeline.connections import Connections
+from hsae.pipeline.inputs.dataset_ref import dataset_ref
+from hsae.pipeline.inputs.stored import read_listing
 from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
@@ -92,3 +94,11 @@ def admin_json(studied, admin):
         return json.loads(done.stdout)
 
     return run
+
+
+def paths_of(analysis, images):
+    """The files of images, by their numbers in the listing."""
+    with transaction(analysis.connections.sessions) as session:
+        dataset = session.get_one(Dataset, analysis.about["dataset_id"])
+    listing = read_listing(analysis.connections.store, dataset_ref(dataset))
+    return [f"{dataset.root}/{path}" for path in listing["path"].take(images).to_pylist()]

@@ -4,24 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from PIL import Image
+from tests.api.conftest import paths_of
 from tests.pipeline.in_process import run_study
 
 import hsae
-from hsae.catalog import Dataset, transaction
-from hsae.demo import images_folder
-from hsae.pipeline.inputs.dataset_ref import dataset_ref
-from hsae.pipeline.inputs.stored import read_listing
+from hsae.api.arrays.images import pixels_of
+from hsae.demo import backbone_folder, images_folder
 from hsae.pipeline.planning.submit import submit
 from hsae.store.keys import weights_key
-
-
-def paths_of(analysis, images):
-    """The files of images, by their numbers in the listing."""
-    with transaction(analysis.connections.sessions) as session:
-        dataset = session.get_one(Dataset, analysis.about["dataset_id"])
-    listing = read_listing(analysis.connections.store, dataset_ref(dataset))
-    return [f"{dataset.root}/{path}" for path in listing["path"].take(images).to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +82,39 @@ def test_own_images_have_the_latents_of_the_analysis(analysis):
         same = analysis.encode([paths[0], image, pixels])
     assert np.array_equal(same[0], same[1])
     assert np.array_equal(same[0], same[2])
+
+
+def test_a_model_with_the_same_tower_is_steered(analysis):
+    """By its number, an analysis knows layer and tokens; the model is anybody's, here the backbone by itself."""
+    (path,) = paths_of(analysis, [7])
+    latents = np.argsort(-analysis.encode([path])[0])[:3].tolist()
+    model = transformers.AutoModel.from_pretrained(backbone_folder(), dtype=torch.float32).eval()
+    pixels = pixels_of(analysis._backbone, [path])[0]
+
+    def stream():
+        with torch.no_grad():
+            return model(pixels, output_hidden_states=True).hidden_states[analysis.layer + 1]
+
+    plain = stream()
+    with analysis.steer(model, dict.fromkeys(latents, 1.0)):
+        assert torch.equal(stream(), plain)
+    with analysis.steer(model, latents) as steering:
+        steered = stream()
+    assert steering.layer == analysis.layer == 3
+    stored = analysis.encode([path])[0][latents]  # of activations that were rounded to float16
+    np.testing.assert_allclose(steering.activations[0], stored, rtol=2e-3)
+    sae = analysis.sae()
+    z = sae.encode(plain[:, 0])
+    new = z.clone()
+    new[:, latents] = 0
+    torch.testing.assert_close(steered[:, 0], plain[:, 0] + sae.decode(new) - sae.decode(z), rtol=1e-4, atol=1e-5)
+    assert torch.equal(steered[:, 1:], plain[:, 1:])
+    with analysis.steer(model, latents, tokens="patches"):
+        assert torch.equal(stream()[:, 0], plain[:, 0])
+    other = transformers.Dinov2Model(transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2))
+    words = r"tower of Dinov2Model \(dinov2, 2 blocks of 24\) is not .* 6 blocks of 192"
+    with pytest.raises(hsae.UserError, match=words):
+        analysis.steer(other, latents)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,28 @@ STAGED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     ),
 }
 
+_TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 40,
+    "head_dim": 8,
+}
+# The language model, its classes, and the tower that it has usually.
+LANGUAGE_MODELS = {
+    "llava": ("LlavaConfig", "LlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+    "llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+    "llava_onevision": (
+        "LlavaOnevisionConfig",
+        "LlavaOnevisionForConditionalGeneration",
+        "siglip_vision_model",
+        "Qwen2Config",
+    ),
+    "vipllava": ("VipLlavaConfig", "VipLlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+}
+
 
 def import_torchvision() -> None:
     """Import torchvision, if it is installed, also one of another build than torch: it has no operators then.
@@ -133,6 +155,15 @@ def image_processor(class_name: str, size: int = 32, **changes: Any) -> Any:
 def new_model(kind: str, **settings: Any) -> Any:
     config_class, model_class, tiny, _ = (MODELS | STAGED)[kind]
     config = getattr(transformers, config_class)(**{**tiny, **settings})
+    return randomise(getattr(transformers, model_class)(config))
+
+
+def language_model(kind: str) -> Any:
+    config_class, model_class, tower, text_class = LANGUAGE_MODELS[kind]
+    vision = getattr(transformers, MODELS[tower][0])(**MODELS[tower][2])
+    config = getattr(transformers, config_class)(
+        vision_config=vision, text_config=getattr(transformers, text_class)(**_TEXT), image_token_index=39
+    )
     return randomise(getattr(transformers, model_class)(config))
 
 

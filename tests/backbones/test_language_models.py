@@ -1,11 +1,9 @@
 """The vision tower inside a language model: the same activations as the tower in its place, and nothing else read."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
@@ -13,39 +11,9 @@ from hsae.backbones.loading.tower_weights import tower_weights
 from hsae.backbones.spec import BackboneSize
 from hsae.errors import UserError
 
-from .conftest import MODELS, edit_json, image_processor, random_images, randomise, save
+from .conftest import LANGUAGE_MODELS, MODELS, edit_json, image_processor, language_model, random_images, save
 
 CPU = torch.device("cpu")
-_TEXT = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": 40,
-    "head_dim": 8,
-}
-# The language model, its classes, and the tower that it has usually.
-LANGUAGE_MODELS = {
-    "llava": ("LlavaConfig", "LlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
-    "llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
-    "llava_onevision": (
-        "LlavaOnevisionConfig",
-        "LlavaOnevisionForConditionalGeneration",
-        "siglip_vision_model",
-        "Qwen2Config",
-    ),
-    "vipllava": ("VipLlavaConfig", "VipLlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
-}
-
-
-def language_model(kind: str) -> Any:
-    config_class, model_class, tower, text_class = LANGUAGE_MODELS[kind]
-    vision = getattr(transformers, MODELS[tower][0])(**MODELS[tower][2])
-    config = getattr(transformers, config_class)(
-        vision_config=vision, text_config=getattr(transformers, text_class)(**_TEXT), image_token_index=39
-    )
-    return randomise(getattr(transformers, model_class)(config))
 
 
 @pytest.mark.parametrize("kind", LANGUAGE_MODELS)

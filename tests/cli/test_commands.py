@@ -19,7 +19,7 @@ def test_the_commands_of_this_version():
         "results layers", "results latents", "results nodes", "results export", "results tree", "results compare",
         "results study", "results edges", "results levels", "results absorption", "results maps",
         "models list", "models show",
-        "results interventions", "results names",
+        "results interventions", "results names", "results similar",
     }  # fmt: skip
 
 

@@ -43,6 +43,10 @@ class Architecture(Family):
     model_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     config_changes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    def n_registers(self, config: Any) -> int:
+        """How many registers a model of a configuration has."""
+        return int(config.num_register_tokens) if self.has_registers else 0
+
 
 _NO_POOLER = MappingProxyType({"add_pooling_layer": False})
 _NO_HEAD = MappingProxyType({"vision_use_head": False})

@@ -11,7 +11,9 @@ projection   x' = x - (1 - gamma) write^T read (x - mean): neurons, directions a
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -58,7 +60,7 @@ class LatentEdit(Edit):
         sae: the SAE of the layer, on the device of the stream.
         latents: the latents.
         kind: how they change.
-        values: `scale`: the factor, float32[1]; else one value for each latent, float32[n_chosen].
+        values: one value for each latent, float32[n_chosen]; of `scale` also one factor for all, float32[1].
     """
 
     sae: SparseAutoencoder
@@ -67,14 +69,39 @@ class LatentEdit(Edit):
     values: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
-        """Check that the latents are those of the SAE, and the values finite.
+        """Check that the latents are those of the SAE, the values finite, and the kind one of those that there are.
 
         Raises:
             UserError: they are not.
         """
+        _check_known("kind of edit", self.kind, get_args(EditKind))
         check_latents(self.latents.tolist(), self.sae.n_latents)
         if not bool(torch.isfinite(self.values).all()):
             raise UserError("a dose of an edit is NaN or infinite: give finite numbers")
+
+    @classmethod
+    def of(cls, sae: SparseAutoencoder, changes: Mapping[int, float], kind: EditKind) -> "LatentEdit":
+        """The edit of latents by numbers of their own, on the SAE's device.
+
+        Args:
+            sae: the SAE.
+            changes: by latent the factor (`scale`), the value (`clamp`), or what is added (`add`).
+            kind: how they change.
+
+        Raises:
+            UserError: there is no latent, one is of another SAE, a number is not finite, or there is no such kind.
+        """
+        if not changes:
+            raise UserError("no latent is edited: give at least one, such as {17: 0}")
+        check_latents(list(changes), sae.n_latents)
+        device = sae.pre_bias.device
+        values = torch.tensor([float(value) for value in changes.values()], device=device)
+        return cls(sae, torch.tensor(list(changes), device=device), kind, values)
+
+    def strongest(self, rows: VisitedRows, n_images: int) -> Float[Tensor, "n_images n_chosen"]:
+        """The greatest activation of each edited latent over the edited tokens of an image, before the edit."""
+        z = rows.latents(self.sae)[:, self.latents].detach()
+        return z.view(n_images, -1, len(self.latents)).amax(1)
 
     def change(self, rows: VisitedRows) -> Rows:
         """decode(z') - decode(z)."""
@@ -168,7 +195,7 @@ class TokenPlaces:
             spec: the backbone.
 
         Raises:
-            UserError: the backbone has no such token.
+            UserError: the backbone has no such token, or there is no such setting.
         """
         n_all = spec.n_prefix_tokens + spec.n_patches
         if isinstance(place, tuple):
@@ -177,6 +204,7 @@ class TokenPlaces:
                 what = f"no token {beyond[0]}" if beyond else "no such tokens"
                 raise UserError(f"{spec.name} has {what}: give numbers from 0 to {n_all - 1}")
             return cls(tuple(sorted(set(place))))
+        _check_known("choice of tokens", place, get_args(Place))
         wanted = sae_tokens if place == "own" else place
         if wanted == "cls":
             check_tokens(spec, "cls")
@@ -216,3 +244,8 @@ def check_latents(latents: list[int], n_latents: int) -> None:
     beyond = [latent for latent in latents if not 0 <= latent < n_latents]
     if beyond:
         raise UserError(f"latent {beyond[0]} is of another SAE: this one has {n_latents} latents, 0 to {n_latents - 1}")
+
+
+def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise UserError(f"there is no {what} {name!r}: choose from {', '.join(known)}")

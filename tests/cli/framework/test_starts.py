@@ -102,6 +102,7 @@ def test_what_reads_the_catalog_loads_nothing_that_computes(service):
         "results levels", "results edges", "results absorption", "results compare 1 2", "db current",
         "db query 'SELECT 1 AS one'", "results interventions", "results names", "results names --concept striped",
         "studies list", "studies show", "sae list", "sae list --imported", "jobs show", "jobs logs", "models list",
+        "results similar 3",
     ]  # fmt: skip
     for command, _, output, exception, loaded in loaded_by(commands, COMPUTING, service.environment):
         assert loaded == [], command

@@ -100,6 +100,8 @@ CASES = [
     Case("results export --latest -o {output}", ("images x", "scored pairs")),
     Case("results maps -o {output}", ("no analysis that fits has relevancy maps", "--maps"), exit_code=1),
     Case("results interventions", ("No interventions fit", "--intervene FILE")),
+    Case("results similar 3", ("carried by", "Of the same class", "at random", "by both searches"),
+         keys=("image",), rows="images"),
     Case("results names", ("No names fit", "--name-by MODEL")),
     Case("report {study_finished} -o {output}.html", ("Report of", ".html", "Open it in a browser")),
 ]  # fmt: skip

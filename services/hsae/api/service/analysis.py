@@ -1,35 +1,42 @@
 """One analysis: its tables, its latents' images, its SAE, and images through model and SAE."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
-from hsae.api.arrays.encoding import latents_of
+from hsae.api.arrays.encoding import latents_of, mean_rows
 from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
+from hsae.api.arrays.latents import changed_latents, latent_numbers
+from hsae.api.arrays.steering import steer
 from hsae.api.frames import frame
-from hsae.api.service.analysis_tables import AnalysisTables
-from hsae.api.service.arguments import changed_latents, latent_numbers
-from hsae.api.service.names import name_table
+from hsae.api.service.arguments import number_at_least_0
+from hsae.api.service.names import NamedLatents
 from hsae.api.service.reading import StoredReader, losses_noted
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.edited import Edited, edited_of
 from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
+from hsae.api.shown.similar import SimilarImages, similar_images
 from hsae.backbones.backbone import Backbone
+from hsae.backbones.hooks.vision_tower import vision_tower
 from hsae.catalog import transaction
 from hsae.catalog.findings.interventions.listed import listing
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.interventions.config import EditKind, Place
+from hsae.interventions.steering.hooked import Steering, check_same_tower
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.execution.device import pick_device
+from hsae.pipeline.exports.neighbours.similar_images import OwnImage, find_similar
 from hsae.pipeline.kinds.extract import ExtractRequest
-from hsae.pipeline.stages.interventions.single_images import ImageEditor, open_image_editor
+from hsae.pipeline.stages.interventions.single_images import ImageEditor, edited_tokens, open_image_editor
 from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.split_config import IN_SAMPLE
@@ -46,7 +53,7 @@ _READOUT_COLUMNS = (
 )  # fmt: skip
 
 
-class Analysis(AnalysisTables):
+class Analysis(NamedLatents):
     """One SAE on one layer, scored against a data set's taxonomy: tables, images, and the SAE itself."""
 
     def show(
@@ -112,31 +119,6 @@ class Analysis(AnalysisTables):
             rows = listing("readouts")(session, ScoreFilter(analysis_ids=(self.id,)))
         return frame(rows, _READOUT_COLUMNS)
 
-    def names(
-        self, *, under: str | None = None, concept: str | None = None, limit: int | None = None
-    ) -> "pd.DataFrame":
-        """What latents are called by text, the greatest cosine first, beside runner-up, label and where both meet.
-
-        Args:
-            under: name or wnid of a node; only names that mean a node at or below it.
-            concept: a word or phrase, which need not be of the vocabulary: the latents nearest to it come first, with
-                their cosine in the column `concept`. Reads the text tower.
-            limit: at most so many rows.
-
-        Raises:
-            UserError: the analysis has no names (it tells how to make them), the node is unknown, the text tower is not
-                here or knows no word of the text, or pandas is missing.
-        """
-        return name_table(self.connections, self.about, "names", under=under, concept=concept, limit=limit)
-
-    def name_agreement(self) -> "pd.DataFrame":
-        """How many names agree with the labels at every height of the tree, beside shuffled words, with p.
-
-        Raises:
-            UserError: the analysis has no names (it tells how to make them), or pandas is missing.
-        """
-        return name_table(self.connections, self.about, "agreement")
-
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.
 
@@ -149,17 +131,29 @@ class Analysis(AnalysisTables):
         Raises:
             UserError: an image cannot be used, or the model or the weights are not here.
         """
-        sae, backbone = self._sae, self._backbone
-        extraction = self._extraction.extraction
-        batches = image_activations(
-            backbone,
-            images,
-            extraction.tokens,
-            batch_size=extraction.batch_size,
-            dtype=getattr(torch, extraction.dtype),
-            max_pixels=extraction.max_image_pixels,
-        )
-        return np.concatenate([latents_of(sae, batch[self.layer]).toarray() for batch in batches])
+        return np.concatenate([latents_of(self._sae, batch).toarray() for batch in self._batches(images)])
+
+    def similar(self, image: "int | ImageLike", *, k: int = 5, n_latents: int = 3) -> SimilarImages:
+        """The images of the data set most similar to one by the cosine of their latents, and the latents that carry it.
+
+        The cosine is a sum over the latents that fire on both, so that each has a share of it. Beside it stand the same
+        search on the activations, and what random images of the data set have in common with it. Images that share no
+        latent with it are left out.
+
+        Args:
+            image: its number in the data set's listing, or an image of yours: a path, a Pillow image, or
+                uint8[height, width, 3]. Of yours no class is known, so that nothing is said of classes.
+            k: how many images.
+            n_latents: of how many latents the share is told, the greatest first.
+
+        Raises:
+            UserError: there is no such image, it cannot be used, no latent fires on it, or activations are lost.
+        """
+        query = number_at_least_0("image", image) if isinstance(image, int | np.integer) else self._own_image(image)
+        counts = {"k": number_at_least_0("k", k), "n_latents": number_at_least_0("n_latents", n_latents)}
+        with losses_noted(self.connections):
+            found = find_similar(StoredReader(self.connections), self.about, self._stored_latents, query, **counts)
+        return similar_images(self.connections, self.about, found)
 
     def edit(
         self,
@@ -195,6 +189,36 @@ class Analysis(AnalysisTables):
         moved = self._editor.edit(pixels, changes, kind=kind, place=tokens)
         return edited_of(self._editor, moved, changes)
 
+    def steer(
+        self,
+        model: Any,
+        latents: "Mapping[int, float] | Iterable[int] | pd.DataFrame",
+        *,
+        kind: EditKind = "scale",
+        value: float = 0.0,
+        tokens: "Place | Sequence[int]" = "own",
+    ) -> AbstractContextManager[Steering]:
+        """Edit latents in the vision tower of a model while it answers: `hsae.steer` with the SAE and its layer.
+
+        Args:
+            model: a model of transformers whose vision tower is the backbone of this analysis.
+            latents: their numbers, or a number for each: `{17: 0.0, 203: 2.0}`.
+            kind: "scale" (by a factor; 0 takes the latent away, 1 changes nothing), "clamp" (to a value) or "add".
+            value: of latents without a number of their own.
+            tokens: "own" (what the SAE was trained on), "cls", "patches", "all", or numbers of tokens.
+
+        Returns:
+            A context, for `model.generate(...)` inside.
+
+        Raises:
+            UserError: as `hsae.steer`; or the tower is another one, or the analysis is of no tokens of the residual
+                stream that can be edited.
+        """
+        own = edited_tokens(self._extraction, self.id)
+        check_same_tower(self._extraction.model, vision_tower(model))
+        wanted = own if isinstance(tokens, str) and tokens == "own" else tokens
+        return steer(model, self._sae, latents, layer=self.layer, kind=kind, value=value, tokens=wanted)
+
     def explain(self, z: Any, *, k: int = 5, n: int = 4) -> Explanation:
         """What fires on an image: the strongest latents with their labels, scores and strongest images.
 
@@ -210,6 +234,23 @@ class Analysis(AnalysisTables):
             UserError: it is no row of this SAE's latents.
         """
         return explained(self.connections, self.about, z, k=k, n=n)
+
+    def _batches(self, images: Sequence[ImageLike]) -> Iterator[Tensor]:
+        """The activations of images, float32[batch, n_tokens, d_model], as the pipeline computes them."""
+        extraction = self._extraction.extraction
+        batches = image_activations(
+            self._backbone,
+            images,
+            extraction.tokens,
+            batch_size=extraction.batch_size,
+            dtype=getattr(torch, extraction.dtype),
+            max_pixels=extraction.max_image_pixels,
+        )
+        return (batch[self.layer] for batch in batches)
+
+    def _own_image(self, image: Any) -> OwnImage:
+        (x,) = self._batches([image])
+        return OwnImage(latents_of(self._sae, x).toarray()[0], mean_rows(x)[0])
 
     @cached_property
     def _extraction(self) -> ExtractRequest:

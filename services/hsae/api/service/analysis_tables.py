@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsae.api.arrays.latents import latent_numbers
 from hsae.api.frames import frame
-from hsae.api.service.arguments import latent_numbers, number_at_least_0, wanted_scores
+from hsae.api.service.arguments import number_at_least_0, wanted_scores
 from hsae.api.service.reading import losses_noted
 from hsae.catalog import transaction
 from hsae.catalog.findings.browse.latents import beside_labels, labels_of_latents, one_latent
@@ -20,6 +21,7 @@ from hsae.catalog.queries.known_names import find_nodes
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.exports.analysis_names import describe_analyses
+from hsae.pipeline.exports.neighbours.similar_images import row_of_image
 from hsae.pipeline.exports.result_rows import filtered_rows
 from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
 
@@ -227,13 +229,7 @@ class AnalysisTables:
         """
         number = number_at_least_0("image", image)
         stored = self._stored_latents
-        (rows,) = np.nonzero(stored.images == number)
-        if len(rows) == 0:
-            raise UserError(
-                f"{self.about['dataset']} has no image {number}, or its extraction could not read it: see"
-                " `hsae-admin jobs show`"
-            )
-        row = stored.z[[int(rows[0])]]
+        row = stored.z[[row_of_image(stored, number, self.about["dataset"])]]
         order = [place for place in np.lexsort((row.indices, -row.data)).tolist() if row.data[place] > 0]
         order = order[: None if limit is None else number_at_least_0("limit", limit)]
         firing = [(int(row.indices[place]), float(row.data[place])) for place in order]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hsae.api.frames import frame
+from hsae.api.service.analysis_tables import AnalysisTables
 from hsae.api.service.arguments import number_at_least_0
 from hsae.api.service.reading import losses_noted
 from hsae.catalog import transaction
@@ -71,3 +72,32 @@ def name_table(
             )
     first = _COLUMNS[table]
     return frame(rows, first if concept is None else (first[0], "concept", *first[1:]))
+
+
+class NamedLatents(AnalysisTables):
+    """An analysis with the names of its latents."""
+
+    def names(
+        self, *, under: str | None = None, concept: str | None = None, limit: int | None = None
+    ) -> "pd.DataFrame":
+        """What latents are called by text, the greatest cosine first, beside runner-up, label and where both meet.
+
+        Args:
+            under: name or wnid of a node; only names that mean a node at or below it.
+            concept: a word or phrase, which need not be of the vocabulary: the latents nearest to it come first, with
+                their cosine in the column `concept`. Reads the text tower.
+            limit: at most so many rows.
+
+        Raises:
+            UserError: the analysis has no names (it tells how to make them), the node is unknown, the text tower is not
+                here or knows no word of the text, or pandas is missing.
+        """
+        return name_table(self.connections, self.about, "names", under=under, concept=concept, limit=limit)
+
+    def name_agreement(self) -> "pd.DataFrame":
+        """How many names agree with the labels at every height of the tree, beside shuffled words, with p.
+
+        Raises:
+            UserError: the analysis has no names (it tells how to make them), or pandas is missing.
+        """
+        return name_table(self.connections, self.about, "agreement")

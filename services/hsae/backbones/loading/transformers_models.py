@@ -38,7 +38,7 @@ def describe_model(source: Source, random: RandomInit | None) -> Described:
     architecture = ARCHITECTURES[model_type]
     config = read_config(source, architecture)
     preprocessing = preprocessing_of(architecture, config, source.folder, source.name)
-    n_registers = int(config.num_register_tokens) if architecture.has_registers else 0
+    n_registers = architecture.n_registers(config)
     spec = BackboneSpec(
         name=source.name,
         revision=source.revision,

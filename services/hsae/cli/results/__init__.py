@@ -40,6 +40,10 @@ _COMMANDS = {
     "nodes": LazyCommand(
         "hsae.cli.results.nodes:nodes", "Nodes of the taxonomy with their best latents, best F1 first."
     ),
+    "similar": LazyCommand(
+        "hsae.cli.results.images.similar:similar",
+        "The images most similar to IMAGE by the latents that fire on both, and the latents that carry it.",
+    ),
     "study": LazyCommand(
         "hsae.cli.results.study:study_results",
         "Compare the layers and SAEs of STUDY with each other and with their controls, with confidence intervals.",

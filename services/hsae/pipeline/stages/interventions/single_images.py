@@ -7,7 +7,7 @@ their rows read from the stored activations of the last layer.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.errors import UserError
 from hsae.interventions.alone.distributions import moved_distributions
 from hsae.interventions.config import EditKind, InterveneSettings, Place
-from hsae.interventions.edits import LatentEdit, TokenPlaces, check_latents, visited
+from hsae.interventions.edits import LatentEdit, TokenPlaces, visited
 from hsae.interventions.effects import Tree
 from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.interventions.readouts import LabelledRows, LinearReadout, ReadRows, train_probe
@@ -46,6 +46,9 @@ _LAST_SET = """
       AND s.manifest_sha256 IS NOT NULL
     ORDER BY array_position(CAST(:tokens AS text[]), s.tokens), s.id DESC LIMIT 1
 """
+
+
+SaeTokens = Literal["cls", "patches", "mean"]
 
 
 class BackboneAbsentError(UserError):
@@ -121,22 +124,18 @@ class ImageEditor:
             place: the tokens, as the setting `tokens` of `intervene`.
 
         Raises:
-            UserError: a latent is of another SAE, a number is not finite, or the backbone has no such token.
+            UserError: a latent is of another SAE, a number is not finite, there is no such kind, or the backbone has no
+                such token.
         """
-        if not latents:
-            raise UserError("no latent is edited: give at least one, such as {17: 0}")
-        check_latents(list(latents), self.sae.n_latents)
-        spec, device = self.backbone.spec, self.backbone.device
+        edit = LatentEdit.of(self.sae, latents, kind)
+        spec = self.backbone.spec
         places = TokenPlaces.of(place if isinstance(place, str) else tuple(place), self.tokens, spec)
-        index = torch.tensor(list(latents), device=device)
-        values = torch.tensor([float(value) for value in latents.values()], device=device)
-        edit = LatentEdit(self.sae, index, kind, values)
         recorded = self.backbone.recorded(pixel_values)
         stream = recorded.streams[self.layer]
         intervention = Intervention((LayerEdit(self.layer, places, edit),))
         moved = moved_distributions(recorded, stream, intervention, spec.n_layers - 1, self.readout.probe)
         with torch.no_grad():
-            z = visited(stream, places).latents(self.sae)[:, index].view(len(stream), -1, len(latents)).amax(1)
+            z = edit.strongest(visited(stream, places), len(stream))
         inside = self.tree.inside
         return EditedImages(moved.before @ inside, moved.after @ inside, z.double().cpu().numpy())
 
@@ -182,11 +181,7 @@ def open_image_editor(reading: Reading, analysis: int, device: torch.device, cac
         request, layer = extraction_of(session, analysis)
         extraction = ExtractRequest.model_validate(request)
         dataset = dataset_ref(session.get_one(Dataset, about["dataset_id"]))
-    spec, tokens, hook = extraction.model, extraction.extraction.tokens, extraction.extraction.hook
-    if hook != RESIDUAL or tokens == "registers":
-        raise UserError(
-            f"edits change class and patch tokens of the residual stream: analysis {analysis} is of {tokens} at {hook}"
-        )
+    spec, tokens = extraction.model, edited_tokens(extraction, analysis)
     taxonomy = read_taxonomy(reading.store, dataset)
     readout = _frozen_probe(reading, about, spec, dataset, taxonomy, device)
     tensors, _ = get_tensors(
@@ -204,6 +199,20 @@ def open_image_editor(reading: Reading, analysis: int, device: torch.device, cac
     except UserError as error:
         raise BackboneAbsentError(str(error)) from error
     return ImageEditor(layer, tokens, backbone, sae.to(device), readout, taxonomy, Tree.of(taxonomy))
+
+
+def edited_tokens(extraction: ExtractRequest, analysis: int) -> SaeTokens:
+    """What an analysis' SAE was trained on, where that can be edited.
+
+    Raises:
+        UserError: it is of registers, or not of the residual stream.
+    """
+    tokens, hook = extraction.extraction.tokens, extraction.extraction.hook
+    if hook != RESIDUAL or tokens == "registers":
+        raise UserError(
+            f"edits change class and patch tokens of the residual stream: analysis {analysis} is of {tokens} at {hook}"
+        )
+    return tokens
 
 
 def _frozen_probe(

@@ -1,0 +1,1 @@
+"""Searches among the images of a data set."""
