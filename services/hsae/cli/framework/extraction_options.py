@@ -1,4 +1,4 @@
-"""The options of `submit` that say how activations are extracted."""
+"""The options of `submit` that say how activations are extracted, and how long they are kept."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from hsae.backbones.spec import Tokens
-from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, ExtractionConfig, StoredDtype
+from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, DropAfter, ExtractionConfig, StoredDtype
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -69,6 +69,18 @@ _OPTIONS = (
         "--shard-images",
         type=click.IntRange(min=1),
         help=f"Images per shard.  [default: {_DEFAULTS.shard_images}; patches: {PATCH_SHARD_IMAGES}]",
+    ),
+    click.option(
+        "--keep",
+        is_flag=True,
+        help="Keep the activations, which is the default; what was dropped is extracted again. It counts more than a"
+        " study file.",
+    ),
+    click.option(
+        "--drop-after",
+        type=click.Choice(get_args(DropAfter)),
+        help="Delete the layers' activations once the analyses, and all other jobs that read them, have succeeded; not"
+        " those that another study keeps.",
     ),
 )
 

@@ -45,6 +45,16 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     sizes = [f"{decimal(n_bytes)} by {kind}" for kind, n_bytes in _new_bytes(preview).items()]
     if sizes:
         click.echo(f"New in the object store, about: {', '.join(sizes)}.", err=err)
+    _print_dropping(preview, err=err)
+
+
+def _print_dropping(preview: Preview, *, err: bool = False) -> None:
+    """Print what becomes of the activations, if they are not kept."""
+    if preview.drop_after is not None:
+        click.echo(
+            "Activations are deleted once every job that reads them has succeeded, unless another study keeps them.",
+            err=err,
+        )
 
 
 def _new_bytes(preview: Preview) -> dict[str, int]:
@@ -80,6 +90,7 @@ def print_plan(plan: Plan) -> None:
     if len(plan.jobs) <= _LISTED_JOBS:
         for job in plan.jobs:
             click.echo(f"  job {job.id:>4}  {_STATUS[job.status]:<18} {job.title}")
+    _print_dropping(plan)
     print_outcome(plan)
 
 
@@ -112,6 +123,7 @@ def plan_json(plan: Preview) -> dict[str, Any]:
         "layers": list(plan.layers),
         "embeddings": plan.embeddings,
         "estimated_bytes": _new_bytes(plan),
+        "drop_after": plan.drop_after,
         "jobs": [
             {
                 "id": None if job.status == "new" and not entered else job.id,

@@ -46,7 +46,7 @@ class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
     `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `cpu_minutes` and
-    `n_bytes`: as the stage estimates them.
+    `n_bytes`: as the stage estimates them; `is_gone`: what it made was dropped, so that it runs again.
     """
 
     kind: str
@@ -59,6 +59,7 @@ class WantedJob:
     half: str = ""
     cpu_minutes: float = 0.0
     n_bytes: int = 0
+    is_gone: bool = False
 
     def of_half(self, half: str) -> "WantedJob":
         """The same job with the half of the images, which also stands in its title."""
@@ -97,7 +98,7 @@ class Step:
     def planned(self) -> PlannedJob:
         """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
-        n_bytes = wanted.n_bytes if self.status == "new" else 0
+        n_bytes = wanted.n_bytes if self.status == "new" or wanted.is_gone else 0
         return PlannedJob(
             job.id,
             job.key,
