@@ -1,6 +1,6 @@
 """The options of `submit` that say how activations are extracted, and how long they are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
@@ -70,6 +70,8 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         help=f"Images per shard.  [default: {_DEFAULTS.shard_images}; patches: {PATCH_SHARD_IMAGES}]",
     ),
+)
+_OF_KEEPING = (
     click.option(
         "--keep",
         is_flag=True,
@@ -86,7 +88,16 @@ _OPTIONS = (
 
 
 def extraction_options(command: _Command) -> _Command:
-    """Add the options to a command, in their order."""
-    for option in reversed(_OPTIONS):
+    """Add the options of the extraction to a command, in their order."""
+    return _with(_OPTIONS, command)
+
+
+def keeping_options(command: _Command) -> _Command:
+    """Add the options that say how long activations are kept."""
+    return _with(_OF_KEEPING, command)
+
+
+def _with(options: Sequence[Callable[[_Command], _Command]], command: _Command) -> _Command:
+    for option in reversed(options):
         command = option(command)
     return command
