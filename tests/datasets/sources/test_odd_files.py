@@ -22,9 +22,9 @@ def header(name, size, kind=tarfile.REGTYPE):
     info = tarfile.TarInfo(name)
     info.type = kind
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    block[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    block[124:136] = size.to_bytes(12, "big", signed=True) if size < 0 else b"%011o\0" % size
     block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    block[148:156] = b"%06o\0 " % sum(block)
     return bytes(block)
 
 

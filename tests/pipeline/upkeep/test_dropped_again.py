@@ -1,6 +1,7 @@
 """Dropped activations that somebody wants after all: they are extracted again, and a line says so until then."""
 
 import pickle
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -11,7 +12,6 @@ from tests.small import bare_scoring, register_small, small_request
 
 import hsae
 from hsae.catalog import ActivationSet, Job, JobDependency, transaction
-from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.control.jobs import retry
@@ -20,7 +20,7 @@ from hsae.pipeline.upkeep.damage import losses_noted
 from hsae.sae.config import SaeConfig
 from hsae.store.faults import ActivationsDroppedError, ObjectMissingError
 
-DROP = {"drop_after": "analyze", "extraction": ExtractionConfig(shard_images=2, batch_size=2)}
+DROP: dict[str, Any] = {"drop_after": "analyze", "extraction": ExtractionConfig(shard_images=2, batch_size=2)}
 OTHER_SAE = SaeConfig(kind="topk", k=2, expansion=2, n_steps=30)
 
 
@@ -126,7 +126,7 @@ def test_whoever_reads_them_is_told(service):
     connections.use(service.settings)
     study = hsae.Workspace(connections).study(plan.study_id)
     line = r"^the activations of layer 1 \(set 1\) were dropped on \d{4}-\d\d-\d\d: submit the study again with --keep"
-    with pytest.raises(UserError, match=line) as told:
+    with pytest.raises(ActivationsDroppedError, match=line) as told:
         study.activations(layer=1)
     assert "\n" not in str(told.value)
     copied = pickle.loads(pickle.dumps(told.value))  # noqa: S301 -- our own bytes

@@ -1,6 +1,7 @@
 """Activations that their studies want gone are dropped when nothing needs them, and made again for whoever does."""
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -21,7 +22,11 @@ from hsae.sae.config import SaeConfig
 from hsae.store.objects import ObjectStore
 
 OTHER_SAE = SaeConfig(kind="topk", k=2, expansion=2, n_steps=30)
-DROP = {"drop_after": "analyze", "extraction": ExtractionConfig(shard_images=2, batch_size=2), "layers": (1,)}
+DROP: dict[str, Any] = {
+    "drop_after": "analyze",
+    "extraction": ExtractionConfig(shard_images=2, batch_size=2),
+    "layers": (1,),
+}
 KEEP = DROP | {"drop_after": None}
 
 
