@@ -85,6 +85,20 @@ def test_a_job_that_is_about_to_read_them_keeps_them(ready):
     assert dropped(ready) == [set_of(ready, 1).id]
 
 
+def test_a_job_of_no_study_keeps_them_while_it_is_tried_again(ready):
+    done(ready)
+    other = done(ready, saes=(OTHER_SAE,))
+    with transaction(ready.sessions) as session:
+        remove_study(session, other.study_id)
+    train = {"id": job_id(other, "train")}
+    with transaction(ready.sessions) as session:
+        session.execute(text("UPDATE job SET state = 'queued' WHERE id = :id"), train)
+    assert dropped(ready) == []
+    with transaction(ready.sessions) as session:
+        session.execute(text("UPDATE job SET state = 'failed' WHERE id = :id"), train)
+    assert dropped(ready) == [set_of(ready, 1).id]
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_reader_without_success_keeps_them_for_its_next_attempt(ready, state):
     plan = done(ready)
