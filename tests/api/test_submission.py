@@ -76,6 +76,13 @@ def test_submit_wait_and_look(service, workspace):
     assert "5 artifacts reused" in repr(again)
 
 
+def test_activations_are_given_up(workspace):
+    assert small(workspace, drop_after="analyze").plan.drop_after == "analyze"
+    assert small(workspace).plan.drop_after is None
+    with pytest.raises(hsae.UserError, match="drop_after"):
+        small(workspace, drop_after="train")
+
+
 def test_maps_are_asked_for_and_shown(service, workspace):
     submission = small(workspace, map={"latents": 2, "images": 2})
     with pytest.warns(UserWarning, match="no worker"):

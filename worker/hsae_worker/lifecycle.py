@@ -26,6 +26,7 @@ from hsae.devices.shown import remember_gpu
 from hsae.errors import HsaeError
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.reconcile import reconcile
+from hsae.pipeline.upkeep.dropping import drop_activations
 from hsae_worker.app import settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ _PR_SET_PDEATHSIG = 1
 _HAND_BACK_SECONDS = 20.0
 _EXIT_SECONDS = 5.0
 _POLL_SECONDS = 0.2
+_DROP_SECONDS = 30.0  # between two looks for activations that no study needs any more
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 """How the owner of every lease of this worker begins."""
@@ -78,8 +80,10 @@ def prepare_child(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def start_reconciler(**_: Any) -> None:
-    """Look for expired leases and lost messages for as long as the worker lives."""
+    """For as long as the worker lives, look for expired leases and lost messages, and for activations to drop."""
     threading.Thread(target=_reconcile, name="reconciler", daemon=True).start()
+    # By itself: to delete millions of objects takes long, and lost jobs must not wait for that.
+    threading.Thread(target=_drop_activations, name="dropping", daemon=True).start()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -166,3 +170,13 @@ def _reconcile() -> None:
             log.exception("reconciler: this round failed")
         if _stopped.wait(settings.reconcile_seconds):
             return
+
+
+def _drop_activations() -> None:
+    while not _stopped.wait(_DROP_SECONDS):
+        try:
+            drop_activations(settings, f"upkeep {WORKER}", stop_requested)
+        except HsaeError as error:
+            log.warning("activations are not dropped yet: %s", error)
+        except Exception:
+            log.exception("activations: this round failed")

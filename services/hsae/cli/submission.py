@@ -18,7 +18,7 @@ from hsae.cli.printing.output import print_json
 from hsae.cli.printing.plan_table import plan_json, print_former_study, print_outcome, print_plan, print_preview
 from hsae.cli.results.layers import print_layers
 from hsae.errors import UserError
-from hsae.extraction.config import chosen_precision, complete_extraction
+from hsae.extraction.config import DropAfter, chosen_precision, complete_extraction
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ScoringConfig
 from hsae.interventions.config import NEEDED
@@ -37,7 +37,7 @@ from hsae.text.config import WORDNET, NameSettings
 if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
 
-_BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority"}
+_BESIDE_SPEC = {"spec_file", "dry_run", "yes", "wait", "as_json", "priority", "keep", "drop_after"}
 _REGISTERED = {"dataset": "registered", "score_dataset": "score_registered"}
 
 
@@ -75,7 +75,22 @@ def request_of_spec(ctx: click.Context, connections: Connections, path: Path) ->
     priority = ctx.params["priority"]
     if None not in (priority, spec.priority) and priority != spec.priority:
         raise UserError(f"--priority {priority} contradicts the priority {spec.priority} of {path}: leave one out")
-    return spec.request(connections.settings, folder=path.resolve().parent, priority=priority)
+    request = spec.request(connections.settings, folder=path.resolve().parent, priority=priority)
+    keep, drop_after = ctx.params["keep"], ctx.params["drop_after"]
+    if keep or drop_after:
+        request = request.model_copy(update={"drop_after": dropped_after(keep=keep, drop_after=drop_after)})
+    return request
+
+
+def dropped_after(*, keep: bool, drop_after: DropAfter | None) -> DropAfter | None:
+    """After which jobs the activations are deleted, by `--keep` and `--drop-after`; None: they are kept.
+
+    Raises:
+        UserError: both are given.
+    """
+    if keep and drop_after is not None:
+        raise UserError(f"--keep contradicts --drop-after {drop_after}: leave one of them out")
+    return drop_after
 
 
 def request_of_options(connections: Connections, options: dict[str, Any]) -> SubmitRequest:
@@ -141,6 +156,7 @@ def request_of_options(connections: Connections, options: dict[str, Any]) -> Sub
         split=split,
         cross_fit=options["cross_fit"],
         own=own_of_stages,
+        drop_after=dropped_after(keep=options["keep"], drop_after=options["drop_after"]),
         priority=options["priority"] or 0,
     )
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from hsae.cli.framework.completion import complete_datasets
 from hsae.cli.framework.connections import Connections, pass_connections
-from hsae.cli.framework.extraction_options import extraction_options
+from hsae.cli.framework.extraction_options import extraction_options, keeping_options
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.errors import UserError
@@ -134,6 +134,7 @@ _SAE = SaeConfig.defaults()
     help="With --name-by, the possible names: the taxonomy's nodes, or a text file with a word a line."
     "  [default: wordnet]",
 )
+@keeping_options
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; jobs of higher priority run first.  [default: 0]")
 @click.option(
     "--spec",

@@ -15,6 +15,8 @@ from hsae.frozen_model import FrozenModel
 StoredDtype = Literal["float32", "bfloat16"]
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
 """What a user may ask for: a precision, or auto; see `chosen_precision`."""
+DropAfter = Literal["analyze"]
+"""When activations are deleted: once the analyses, and all other jobs that read them, have succeeded."""
 PATCH_SHARD_IMAGES = 64
 """Images per shard by default where all patches are stored: an image has hundreds, and a shard keeps its size."""
 # Added later, and therefore left out at their default: the keys of earlier activations stay.

@@ -46,6 +46,24 @@ class ObjectMissingError(UserError):
         return f"{self.fact}: {_remedy(self.key)}, or restore the bucket from its backup"
 
 
+class ActivationsDroppedError(ObjectMissingError):
+    """The shards of an activation set were deleted because its studies asked for that; `what` says which and when."""
+
+    def __init__(self, key: str, bucket: str, what: str) -> None:
+        """All arguments stay in `args`, so that the exception survives pickling between processes."""
+        super().__init__(key, bucket)
+        self.args = (key, bucket, what)
+        self.what = what
+
+    @property
+    def fact(self) -> str:
+        """What is wrong, without the remedy."""
+        return self.what
+
+    def __str__(self) -> str:
+        return f"{self.what}: submit the study again with --keep (without drop_after) to extract them again"
+
+
 class ObjectCorruptError(UserError):
     """An object's bytes are not those that were written, or not what its format demands."""
 

@@ -131,7 +131,8 @@ class Workspace:
             dataset: registered name, or the path of a folder or CSV; None: the first one registered.
             score_dataset: another one that selects and scores.
             model: hub id or folder; None: HSAE_MODEL.
-            study: further fields of a study file (docs/submit.md), such as name, split, seeds, scoring and priority.
+            study: further fields of a study file (docs/submit.md), such as name, split, seeds, scoring, priority, and
+                drop_after ("analyze": activations are deleted once every job that reads them has succeeded).
 
         Raises:
             UserError: the request is not possible; nothing is entered then.

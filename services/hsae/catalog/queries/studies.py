@@ -116,7 +116,7 @@ def show_study(session: Session, study_id: int) -> Row:
                tr.state AS train_state, e.id AS sae, coalesce(e.key, j.request ->> 'sae_key') AS sae_key,
                coalesce(e.config, tr.request -> 'sae') AS sae_config, t.id AS activation_set, t.key AS activation_key,
                coalesce((j.request -> 'split' ->> 'fold')::integer, 0) AS fold, t.layer, t.job_id AS extract_job,
-               t.manifest_sha256 IS NOT NULL AS is_extracted, e.fvu
+               t.manifest_sha256 IS NOT NULL AS is_extracted, t.dropped_at, e.fvu
         FROM study_job l
         JOIN job j ON j.id = l.job_id AND j.kind = 'analyze'
         LEFT JOIN analysis a ON a.job_id = j.id

@@ -1,8 +1,9 @@
 """Tables of artifacts: activation sets, SAEs and analyses."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import DateTime, Double, ForeignKey, Index, Integer, SmallInteger
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,6 +48,14 @@ class ActivationSet(Base):
     )
     hardware: Mapped[str | None] = mapped_column(
         comment="kind of processor that computes its rows; null before its first shard, and in sets of earlier versions"
+    )
+    dropped_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True),
+        comment="when its shards were given up, as its studies asked; the manifest stays. Null where they are kept",
+    )
+    freed_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True),
+        comment="when the last object of its dropped shards was deleted; null before, and where they are kept",
     )
 
 

@@ -1,12 +1,12 @@
-"""The options of `submit` that say how activations are extracted."""
+"""The options of `submit` that say how activations are extracted, and how long they are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
 
 from hsae.backbones.spec import Tokens
-from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, ExtractionConfig, StoredDtype
+from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, DropAfter, ExtractionConfig, StoredDtype
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -71,10 +71,33 @@ _OPTIONS = (
         help=f"Images per shard.  [default: {_DEFAULTS.shard_images}; patches: {PATCH_SHARD_IMAGES}]",
     ),
 )
+_OF_KEEPING = (
+    click.option(
+        "--keep",
+        is_flag=True,
+        help="Keep the activations, which is the default; what was dropped is extracted again. It counts more than a"
+        " study file.",
+    ),
+    click.option(
+        "--drop-after",
+        type=click.Choice(get_args(DropAfter)),
+        help="Delete the layers' activations once the analyses, and all other jobs that read them, have succeeded; not"
+        " those that another study keeps.",
+    ),
+)
 
 
 def extraction_options(command: _Command) -> _Command:
-    """Add the options to a command, in their order."""
-    for option in reversed(_OPTIONS):
+    """Add the options of the extraction to a command, in their order."""
+    return _with(_OPTIONS, command)
+
+
+def keeping_options(command: _Command) -> _Command:
+    """Add the options that say how long activations are kept."""
+    return _with(_OF_KEEPING, command)
+
+
+def _with(options: Sequence[Callable[[_Command], _Command]], command: _Command) -> _Command:
+    for option in reversed(options):
         command = option(command)
     return command

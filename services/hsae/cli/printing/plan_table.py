@@ -49,6 +49,16 @@ def print_preview(preview: Preview, *, err: bool = False) -> None:
     out.print(table(_by_sae(preview), {"sae": "SAE", "layers": "layers", "train": made, "analyze": "analyze"}))
     for line in _estimated(_estimates(preview)):
         click.echo(line, err=err)
+    _print_dropping(preview, err=err)
+
+
+def _print_dropping(preview: Preview, *, err: bool = False) -> None:
+    """Print what becomes of the activations, if they are not kept."""
+    if preview.drop_after is not None:
+        click.echo(
+            "Activations are deleted once every job that reads them has succeeded, unless another study keeps them.",
+            err=err,
+        )
 
 
 def _estimates(preview: Preview) -> dict[str, Estimate]:
@@ -105,6 +115,7 @@ def print_plan(plan: Plan) -> None:
     if len(plan.jobs) <= _LISTED_JOBS:
         for job in plan.jobs:
             click.echo(f"  job {job.id:>4}  {_STATUS[job.status]:<18} {job.title}")
+    _print_dropping(plan)
     print_outcome(plan)
 
 
@@ -137,6 +148,7 @@ def plan_json(plan: Preview) -> dict[str, Any]:
         "layers": list(plan.layers),
         "embeddings": plan.embeddings,
         "estimates": {kind: asdict(estimate) for kind, estimate in _estimates(plan).items()},
+        "drop_after": plan.drop_after,
         "jobs": [
             {
                 "id": None if job.status == "new" and not entered else job.id,

@@ -88,6 +88,7 @@ def _named_analyses(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row
         | {
             "name": _half(names.get(row["job"]), row["fold"]) if is_cross_fitted else names.get(row["job"]),
+            "activation_set": f"{row['activation_set']} (dropped)" if row["dropped_at"] else row["activation_set"],
             "train": None if row["train_job"] is None else f"{row['train_job']} {row['train_state']}",
             "analyze": f"{row['job']} {row['state']}",
         }

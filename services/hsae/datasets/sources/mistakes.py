@@ -16,10 +16,10 @@ class Mistakes:
         self._n = 0
 
     def add(self, text: str) -> None:
-        """Keep a mistake; of very many the first are shown."""
+        """Keep a mistake; of very many the first are shown, each as one line whatever names stand in it."""
         self._n += 1
         if self._n <= _SHOWN:
-            self._shown.append(text)
+            self._shown.append("\\n".join(text.splitlines()))
 
     def extend(self, later: "Mistakes") -> None:
         """Keep the mistakes of another part of the input, too."""

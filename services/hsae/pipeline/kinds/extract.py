@@ -12,6 +12,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.estimate import Estimate, pass_teraflop
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.activation_sets.dropped import UNPUBLISHED
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key
 from hsae.pipeline.kinds.setting_labels import extraction_label
 from hsae.pipeline.kinds.stage import Asked, Stage, StageRequest
@@ -133,7 +134,7 @@ class ExtractStage(Stage[ExtractRequest]):
         """Delete the shard's row; the manifest is written again from the rows of the shards."""
         session.execute(delete(ActivationShard).where(ActivationShard.object_key == object_key))
         this_set = ActivationSet.key == artifact_of(object_key)[1]
-        session.execute(update(ActivationSet).where(this_set).values(manifest_sha256=None))
+        session.execute(update(ActivationSet).where(this_set).values(**UNPUBLISHED))
 
     def check_retry(self, request: ExtractRequest, job_id: int, session: Session) -> None:
         """Refuse if another job makes some of the layers now."""

@@ -18,6 +18,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.extract import ExtractRequest
+from hsae.pipeline.kinds.stage import Asked
 
 LAST = "last"
 OWN = "own"
@@ -43,6 +44,20 @@ def last_layer(spec: BackboneSpec, dataset: DatasetRef, extraction: ExtractionCo
         plain = {"n_views": 1, "seed": 0, "shard_images": shard_images, "patches_per_image": 0}
         extraction = extraction.model_copy(update={"tokens": tokens, "hook": RESIDUAL, **plain})
     return ExtractRequest(model=spec, dataset=dataset, layers=(spec.n_layers - 1,), extraction=extraction)
+
+
+def embedding_key(session: Session, study: Asked) -> str | None:
+    """Key of the set in which a study compares the images that it scores.
+
+    None for that of each layer itself, and where the user named a set that is not there.
+    """
+    embeddings = study.scoring.embeddings
+    if embeddings == OWN:
+        return None
+    if embeddings == LAST:
+        last = last_layer(study.model, study.dataset, study.extraction)
+        return last.activation_key(*last.layers)
+    return session.scalar(select(ActivationSet.key).where(_names(embeddings)))
 
 
 def require_set(session: Session, given: str) -> None:

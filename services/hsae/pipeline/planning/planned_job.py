@@ -46,7 +46,8 @@ class PlannedJob:
 class WantedJob:
     """A job that a plan needs, whether it exists or not.
 
-    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `estimate`: as the stage has it.
+    `needs`: keys of the artifacts that must exist first; `half`: as in `PlannedJob`; `estimate`: as the stage has it;
+    `is_gone`: what it made was dropped, so that it runs again.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class WantedJob:
     sae: SaeConfig | None = None
     half: str = ""
     estimate: Estimate = NOTHING
+    is_gone: bool = False
 
     def of_half(self, half: str) -> "WantedJob":
         """The same job with the half of the images, which also stands in its title."""
@@ -95,7 +97,7 @@ class Step:
     def planned(self) -> PlannedJob:
         """The job as the plan lists it, after it was entered."""
         job, wanted = self.job, self.wanted
-        estimate = wanted.estimate if self.status == "new" else NOTHING
+        estimate = wanted.estimate if self.status == "new" or wanted.is_gone else NOTHING
         return PlannedJob(
             job.id,
             job.key,

@@ -4,18 +4,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hsae.backbones.spec import BackboneSpec
-from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Dataset, Job, JobDependency, Model, StudyJob
+from hsae.catalog import UNSUCCESSFUL_STATES, ActivationSet, Dataset, Job, JobDependency, StudyJob
+from hsae.pipeline.estimate import NOTHING
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
+from hsae.pipeline.kinds.activation_sets.dropped import OpenedSet, open_again
+from hsae.pipeline.kinds.activation_sets.entered import enter_activation_sets
+from hsae.pipeline.kinds.activation_sets.readers import reads
 from hsae.pipeline.kinds.compare import COMPARE
 from hsae.pipeline.kinds.extract import EXTRACT, ExtractRequest
 from hsae.pipeline.kinds.registry import stages
 from hsae.pipeline.kinds.spread.part import PART, parts_of, parts_of_job
 from hsae.pipeline.kinds.stage import Asked
-from hsae.pipeline.planning.embeddings import LAST, OWN, GivenSet, find_set, last_layer
+from hsae.pipeline.planning.embeddings import LAST, OWN, embedding_key, find_set, last_layer
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, JobStatus, PlannedJob, Step, WantedJob
 from hsae.pipeline.planning.requests import Splits, SubmitRequest
 from hsae.pipeline.planning.wanted_jobs import wanted_jobs
@@ -41,6 +44,7 @@ class Planner:
         self._steps: list[Step] = []
         self._makers: dict[str, Job] = {}  # by the artifact's key
         self._hurried: list[Job] = []
+        self._opened: tuple[OpenedSet, ...] = ()
         self.jobs: list[PlannedJob] = []
         self.embeddings = ""
         self.comparison_key = ""
@@ -75,11 +79,13 @@ class Planner:
             n_scored=self._row(score_dataset or dataset).n_images,
             n_nodes=self._row(score_dataset or dataset).n_nodes,
         )
+        study = replace(study, embedding_key=embedding_key(self._session, study.of_scored()))
+        wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
+        keeps = request.drop_after is None
+        self._opened = open_again(self._session, [job.request for job in wanted], keeps=keeps)
         if score_dataset is not None:
             self._plan_activations(study, EXTRACT.ask(study))
-        embedding = self._inputs(study.of_scored())
-        study = replace(study, embedding_key=None if embedding is None else embedding.key)
-        wanted = wanted_jobs(study, tuple(dict.fromkeys(request.saes)), splits or (request.split,))
+        self._inputs(study.of_scored())
         for stage in stages():
             if stage.is_wanted(request.own):
                 stage.check_names(study, self._session)
@@ -91,14 +97,14 @@ class Planner:
     def _row(self, dataset: DatasetRef) -> Dataset:
         return self._session.get_one(Dataset, dataset.id)
 
-    def _inputs(self, study: Asked) -> GivenSet | None:
-        """Plan the scored activations of all layers; returns the set that monosemanticity compares images in."""
+    def _inputs(self, study: Asked) -> None:
+        """Plan the scored activations of all layers, and the set that monosemanticity compares images in."""
         whole = EXTRACT.ask(study)
         embeddings = study.scoring.embeddings
         if embeddings == OWN:
             self.embeddings = "activations of the analysed layer itself"
             self._plan_activations(study, whole)
-            return None
+            return
         if embeddings != LAST:
             self._plan_activations(study, whole)
             given = find_set(self._session, embeddings, whole.dataset)
@@ -107,8 +113,8 @@ class Planner:
             if given.maker.id not in {step.job.id for step in self._steps}:
                 extraction = ExtractRequest.model_validate(given.maker.request)
                 extraction = extraction.model_copy(update={"dataset": whole.dataset})  # which may lie elsewhere now
-                self._reuse_extraction(given.maker, extraction)
-            return given
+                self._reuse_extraction(study, given.maker, extraction)
+            return
         last = last_layer(whole.model, whole.dataset, whole.extraction)
         (layer,) = last.layers
         self.embeddings = f"{last.extraction.tokens} of {study.model_name} layer {layer}"
@@ -118,8 +124,6 @@ class Planner:
         else:
             self._plan_activations(study, whole)
             self._plan_activations(study, last)
-        key = last.activation_key(layer)
-        return GivenSet(key, self.embeddings, self._makers[key])
 
     def _known(self, keys: Sequence[str]) -> dict[str, Job]:
         """The existing jobs for these artifacts; their rows are locked."""
@@ -145,73 +149,48 @@ class Planner:
         }
         for job in jobs.values():
             layers = tuple(job.request["layers"])
-            parts = self._plan_parts(replace(study, layers=layers, extraction=whole.extraction), job)
-            self._reuse_extraction(job, whole.model_copy(update={"layers": layers}), parts)
+            asked = replace(study, layers=layers, extraction=whole.extraction)
+            parts = self._plan_parts(asked, job, is_gone=bool(self._layers_gone(job)))
+            self._reuse_extraction(study, job, whole.model_copy(update={"layers": layers}), parts)
         self._makers |= {row.key: jobs[row.job_id] for row in found if row.job_id in jobs}
         missing = tuple(layer for layer, key in keys.items() if key not in self._makers)
         if missing:
             asked = replace(study, layers=missing, extraction=whole.extraction)
             wanted = WantedJob.of(EXTRACT, asked)
             known = self._known([wanted.request.key]).get(wanted.request.key)
-            wanted = replace(wanted, needs=self._plan_parts(asked, known))
+            is_gone = bool({gone.key for gone in self._opened} & {keys[layer] for layer in missing})
+            wanted = replace(wanted, needs=self._plan_parts(asked, known, is_gone=is_gone))
             job = self._job(known, wanted)
             self._session.flush()
             request = whole.model_copy(update={"layers": missing})
-            self._enter_activation_sets(request, job.id)
+            enter_activation_sets(self._session, request, job.id, self._number)
             self._makers |= dict.fromkeys(EXTRACT.artifact_keys(request), job)
 
-    def _plan_parts(self, asked: Asked, extraction: Job | None) -> tuple[str, ...]:
-        """Find or make the parts of an extraction, whose job may exist; returns the keys that it waits for."""
-        if extraction is None or extraction.state in UNSUCCESSFUL_STATES:
+    def _plan_parts(self, asked: Asked, extraction: Job | None, *, is_gone: bool) -> tuple[str, ...]:
+        """Find or make the parts of an extraction, whose job may exist; returns the keys that it waits for.
+
+        `is_gone`: what they stored was dropped.
+        """
+        if extraction is None or is_gone or extraction.state in UNSUCCESSFUL_STATES:
             parts = tuple(parts_of(asked, self._settings.extraction_part_images))
         else:  # as it was divided
             parts = parts_of_job(self._session, extraction.id)
         known = self._known([part.request.key for part in parts])
         for part in parts:
-            wanted = WantedJob(PART.kind, PART.queue, part.request, part.title, (), asked.layers)
+            wanted = WantedJob(PART.kind, PART.queue, part.request, part.title, (), asked.layers, is_gone=is_gone)
             self._makers[part.request.key] = self._job(known.get(part.request.key), wanted)
         return tuple(part.request.key for part in parts)
 
-    def _reuse_extraction(self, job: Job, request: ExtractRequest, parts: tuple[str, ...] = ()) -> None:
-        self._reuse(job, WantedJob(EXTRACT.kind, EXTRACT.queue, request, job.title, parts, request.layers))
+    def _reuse_extraction(self, study: Asked, job: Job, request: ExtractRequest, parts: tuple[str, ...] = ()) -> None:
+        gone = self._layers_gone(job)
+        asked = replace(study, model=request.model, layers=gone, extraction=request.extraction)
+        estimate = EXTRACT.estimate(asked) if gone else NOTHING
+        wanted = WantedJob(EXTRACT.kind, EXTRACT.queue, request, job.title, parts, request.layers, estimate=estimate)
+        self._reuse(job, replace(wanted, is_gone=bool(gone)))
 
-    def _enter_activation_sets(self, request: ExtractRequest, job_id: int) -> None:
-        spec = request.model
-        self._session.execute(
-            insert(Model)
-            .values(
-                **self._number(),
-                name=spec.name,
-                revision=spec.revision,
-                model_type=spec.model_type,
-                n_layers=spec.n_layers,
-                d_model=spec.d_model,
-                n_patches=spec.n_patches,
-                preprocessing=spec.preprocessing,
-            )
-            .on_conflict_do_nothing()
-        )
-        model_id = self._session.execute(
-            select(Model.id).where(Model.name == spec.name, Model.revision == spec.revision)
-        ).scalar_one()
-        for layer in request.layers:
-            values = {
-                "model_id": model_id,
-                "dataset_id": request.dataset.id,
-                "job_id": job_id,
-                "layer": layer,
-                "tokens": request.extraction.tokens,
-                "dtype": request.extraction.dtype,
-                "n_views": request.extraction.n_views,
-                "hook": request.extraction.hook,
-                "d_model": spec.shape(layer, request.extraction.hook).width,
-            }
-            self._session.execute(
-                insert(ActivationSet)
-                .values(**self._number(), key=request.activation_key(layer), **values)
-                .on_conflict_do_update(index_elements=["key"], set_=values)
-            )
-        self._session.flush()
+    def _layers_gone(self, job: Job) -> tuple[int, ...]:
+        """Of what an extraction has made, the layers that were dropped and are to be made again."""
+        return tuple(gone.layer for gone in self._opened if gone.job_id == job.id)
 
     def _job(self, known: Job | None, wanted: WantedJob) -> Job:
         if known is not None:
@@ -236,12 +215,16 @@ class Planner:
         return wanted.queue_at(self._settings.gpu_analysis_minutes)
 
     def _needed(self, wanted: WantedJob) -> tuple[Job, ...]:
-        """The jobs that make what a job needs; one job may make several of its inputs."""
-        return tuple(dict.fromkeys(self._makers[key] for key in wanted.needs))
+        """The jobs that make what a job needs; one job may make several of its inputs.
+
+        Where its SAE exists, activations that are made again are not among what it waits for otherwise.
+        """
+        gone = reads(wanted.request) & {gone.key for gone in self._opened}
+        return tuple(dict.fromkeys(self._makers[key] for key in (*wanted.needs, *sorted(gone))))
 
     def _reuse(self, job: Job, wanted: WantedJob) -> Job:
         needs = self._needed(wanted)
-        if job.state in UNSUCCESSFUL_STATES:
+        if job.state in UNSUCCESSFUL_STATES or (wanted.is_gone and job.state == "succeeded"):
             # The same artifact, but the model or the data set may lie elsewhere now, and another job may extract it.
             job.request = wanted.request.model_dump(mode="json")
             job.queue = self._queue(wanted)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.config import DropAfter, ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
@@ -50,6 +50,9 @@ class SubmitRequest(FrozenModel):
     cross_fit: bool = Field(
         default=True,
         description="with too few images for three parts, train and score both halves of them in turn; else one way",
+    )
+    drop_after: DropAfter | None = Field(
+        default=None, description="analyze: activations are deleted once every job that reads them has succeeded"
     )
     priority: int = Field(default=0, ge=0, le=9, description="0 to 9; jobs of higher priority run first")
 

@@ -14,6 +14,7 @@ from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, ch
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
+from hsae.extraction.config import DropAfter
 from hsae.pipeline.inputs.dataset_ref import DatasetRef, dataset_ref
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.planned_job import REASON_OF_STATUS, PlannedJob
@@ -35,7 +36,8 @@ class Preview:
     """What a submit would lead to. The ids of `new` jobs are not settled.
 
     `embeddings`: what monosemanticity compares images by, for people. `study_id`: the study, None where it would be a
-    new one. `score_dataset`: the data set that is scored where `dataset` trains alone.
+    new one. `score_dataset`: the data set that is scored where `dataset` trains alone. `drop_after`: after which jobs
+    the activations are deleted, None where they are kept.
     """
 
     model: BackboneSpec
@@ -45,6 +47,7 @@ class Preview:
     jobs: tuple[PlannedJob, ...]
     study_id: int | None
     score_dataset: DatasetRef | None
+    drop_after: DropAfter | None
 
     @property
     def n_queued(self) -> int:
@@ -217,7 +220,8 @@ def preview(
         plan = _enter_study(session, request, settings, *checked, is_halved=is_halved, numbers=numbers)
         session.rollback()
     study_id = None if plan.is_new else plan.study_id
-    return Preview(plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs, study_id, plan.score_dataset)
+    shown = (plan.model, plan.dataset, plan.layers, plan.embeddings, plan.jobs)
+    return Preview(*shown, study_id, plan.score_dataset, plan.drop_after)
 
 
 def _enter_study(
@@ -269,6 +273,7 @@ def _enter_study(
         tuple(planner.jobs),
         study_id=study.id,
         score_dataset=scored_ref,
+        drop_after=request.drop_after,
         name=study.name,
         is_new=is_new,
         former_name=former_name,

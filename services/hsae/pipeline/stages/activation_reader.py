@@ -21,6 +21,7 @@ from torch import Tensor
 from hsae.catalog import ActivationSet
 from hsae.errors import UserError
 from hsae.pipeline.inputs.image_split import WantedImages
+from hsae.pipeline.kinds.activation_sets.dropped import dropped_error
 from hsae.sae.rows.source import TrainingRows, check_finite, in_chunks
 from hsae.store.activations import ActivationManifest, ActivationRows, ShardEntry, read_manifest, read_shard
 from hsae.store.faults import ObjectMissingError
@@ -64,12 +65,15 @@ def open_activation_set(context: Reading, key: str) -> tuple[ActivationSet, Acti
 
     Raises:
         UserError: there is no such set.
+        ActivationsDroppedError: its shards were deleted, as its studies asked.
         ObjectMissingError: it is not published any more, because a part of it was lost.
     """
     with context.reading() as session:
         row = session.execute(select(ActivationSet).where(ActivationSet.key == key)).scalar_one_or_none()
     if row is None:
         raise UserError(f"activation set {key} is not there: submit the request again to extract it")
+    if row.dropped_at is not None:
+        raise dropped_error(row, context.store.bucket)
     if row.manifest_sha256 is None:
         raise ObjectMissingError(manifest_key(key, "*"), context.store.bucket)
     return row, read_manifest(context.store, key, sha256=row.manifest_sha256)

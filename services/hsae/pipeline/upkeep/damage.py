@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.catalog import LIVE_STATES, Job, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
+from hsae.pipeline.kinds.activation_sets.dropped import dropped_error, dropped_set
 from hsae.pipeline.kinds.registry import stage_of_folder
 from hsae.pipeline.queue import jobs
 from hsae.pipeline.queue.notifier import Notification
 from hsae.pipeline.queue.unmade import fail_succeeded
 from hsae.pipeline.upkeep.integrity import find_lost
-from hsae.store.faults import ObjectCorruptError, ObjectMissingError
+from hsae.store.faults import ActivationsDroppedError, ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import artifact_of
 
 if TYPE_CHECKING:  # it loads torch, and commands read this file
@@ -28,10 +29,10 @@ if TYPE_CHECKING:  # it loads torch, and commands read this file
 def forget_object(session: Session, object_key: str, who: str, reason: str) -> None:
     """Fail the job that made `object_key`, so that the next submit runs it again.
 
-    Rows from which the job would conclude that the object exists are deleted, too.
+    Rows from which the job would conclude that the object exists are deleted, too. What was dropped is not lost.
     """
     maker = _maker_of(session, object_key)
-    if maker is None:
+    if maker is None or dropped_set(session, object_key) is not None:
         return
     state = session.execute(select(Job.state).where(Job.id == maker).with_for_update()).scalar_one()
     if state != "running":
@@ -50,13 +51,17 @@ def losses_noted(sessions: sessionmaker[Session], who: str) -> Iterator[None]:
         who: for the job's history.
 
     Raises:
-        ObjectMissingError, ObjectCorruptError: as in the block.
+        ObjectMissingError, ObjectCorruptError: as in the block; ActivationsDroppedError: they were dropped meanwhile.
     """
     try:
         yield
     except (ObjectMissingError, ObjectCorruptError) as loss:
+        dropped = None
         with suppress(UserError), transaction(sessions) as session:
+            dropped = dropped_set(session, loss.key)
             forget_object(session, loss.key, who, str(loss))
+        if dropped is not None:
+            raise dropped_error(dropped, loss.bucket) from loss
         raise
 
 
@@ -67,7 +72,7 @@ def wait_for_maker(
 
     Everything else that is lost of the same artifact is made again in the same run. The job's attempt counts, so that a
     disk which keeps losing objects ends in an error and not in a loop. It does not count if the maker runs again
-    already.
+    already, nor where its input was dropped: no job of a study needed it.
 
     Returns:
         None if the job cannot wait: no job makes the object, its maker was cancelled, or no attempt is left.
@@ -90,7 +95,8 @@ def wait_for_maker(
             return None
         # What was made since this attempt began was perhaps read before.
         made_since = maker.state == "succeeded" and _ended_since(session, maker.id, job.lease.job_id)
-        counts = maker.state not in LIVE_STATES and not made_since
+        was_dropped = isinstance(loss, ActivationsDroppedError)
+        counts = maker.state not in LIVE_STATES and not made_since and not was_dropped
         if counts and job.attempt >= job.max_attempts:
             return None
         again = [] if made_since else _make_again(session, maker, lost, job.lease.owner)

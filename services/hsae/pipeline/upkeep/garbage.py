@@ -138,7 +138,7 @@ def sweep(session: Session, store: ObjectStore, prefixes: Iterable[str]) -> int:
     n_deleted = 0
     for prefix in prefixes:
         stage, key = _artifact(prefix)
-        if not _hold_ended_jobs(session, stage, key):
+        if not hold_ended_jobs(session, stage, key):
             continue
         named = _named(session, stage, key)
         for listed in list(store.entries(prefix)):
@@ -154,13 +154,13 @@ def _locked(sessions: sessionmaker[Session], garbage: Garbage) -> Iterator[Sessi
     lock = DATASET_LOCK if garbage.kind in {DATASETS, TAXONOMIES, IMPORTS} else SUBMIT_LOCK
     with transaction(sessions) as session:
         take_lock(session, lock)
-        if stage_of_folder(garbage.kind) is not None and not _hold_ended_jobs(session, *_artifact(garbage.prefix)):
+        if stage_of_folder(garbage.kind) is not None and not hold_ended_jobs(session, *_artifact(garbage.prefix)):
             yield None
         else:
             yield session
 
 
-def _hold_ended_jobs(session: Session, stage: Stage[Any], key: str) -> bool:
+def hold_ended_jobs(session: Session, stage: Stage[Any], key: str) -> bool:
     """Lock the rows of the jobs that make an artifact; False if one is live or locked by another transaction."""
     if stage.changes_hands and stage.table is not None:  # no submit may give it to another job meanwhile
         session.execute(select(stage.table.id).where(stage.table.key == key).with_for_update()).all()

@@ -183,7 +183,7 @@ def _opened(path: Path) -> pa.Table:
 def _described(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}); save the data set again") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds no object with named entries; save the data set again")

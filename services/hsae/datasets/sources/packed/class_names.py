@@ -2,9 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from reprlib import Repr
+from typing import Any
 
 from hsae.errors import UserError
 
+_shown = Repr()
+_shown.maxstring = _shown.maxother = 60
+_MOST_DIGITS = 18
+_MOST_CHARACTERS = 1000
 _BESIDE = ("classes.txt", "classnames.txt", "labels.txt")
 
 
@@ -66,3 +72,34 @@ def name_of_class(number: int, names: Sequence[str] | None, where: str) -> str:
     if not 0 <= number < len(names):
         raise UserError(f"{where}: the label is the number {number}, and there are {len(names)} class names")
     return names[number]
+
+
+def text_of_label(label: Any, names: Sequence[str] | None, where: str) -> str:
+    """The text of a label that is a text or the number of a class.
+
+    Raises:
+        UserError: it is something else, or its class has no name.
+    """
+    if isinstance(label, int) and not isinstance(label, bool):
+        return name_of_class(label, names, where)
+    if not isinstance(label, str):
+        raise UserError(f"{where}: the label {_shown.repr(label)} is neither text nor a whole number")
+    if len(label) > _MOST_CHARACTERS:
+        raise UserError(f"{where}: the label {_shown.repr(label)} has {len(label):,} characters, which is no class")
+    return label.strip()
+
+
+def text_of_group(group: Any, where: str) -> str | None:
+    """The text of an image's group; None: it has none.
+
+    Raises:
+        UserError: it is no single value.
+    """
+    if isinstance(group, bytes | dict | list):
+        raise UserError(f"{where}: the group {_shown.repr(group)} is no text and no number")
+    return None if group is None else str(group)
+
+
+def is_number(label: str) -> bool:
+    """Whether a text is the number of a class."""
+    return label.strip().isdecimal() and len(label.strip()) <= _MOST_DIGITS

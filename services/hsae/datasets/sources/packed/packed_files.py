@@ -3,6 +3,7 @@
 import errno
 import glob
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -163,10 +164,11 @@ def name_and_place(path: str, suffix: str) -> tuple[str, str]:
     Raises:
         FileNotFoundError: the path names no file of this kind.
     """
-    name, found, place = path.partition(f"{suffix}/")
-    if not found:
+    end = f"{re.escape(suffix)}/"
+    found = re.search(end, path) or re.search(end, path, re.IGNORECASE)
+    if found is None:
         raise FileNotFoundError(errno.ENOENT, f"the path names no {suffix} file")
-    return f"{name}{suffix}", place
+    return path[: found.end() - 1], path[found.end() :]
 
 
 def without_ranges(pattern: str) -> list[str]:
@@ -175,15 +177,22 @@ def without_ranges(pattern: str) -> list[str]:
     Raises:
         UserError: that would be very many.
     """
+    sizes = [int(found[2]) - int(found[1]) + 1 for found in _RANGE.finditer(pattern)]
+    for found, size in zip(_RANGE.finditer(pattern), sizes, strict=True):
+        if not 0 < size <= MOST_FILES:
+            raise UserError(f"{pattern}: {found[0]} is no range of at most {MOST_FILES:,} rising numbers")
+    if math.prod(sizes) > MOST_FILES:
+        raise UserError(f"{pattern}: its ranges stand for {math.prod(sizes):,} files, more than {MOST_FILES:,}")
+    return _written_out(pattern)
+
+
+def _written_out(pattern: str) -> list[str]:
     found = _RANGE.search(pattern)
     if found is None:
         return [pattern]
-    first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < MOST_FILES:
-        raise UserError(f"{pattern}: {found[0]} is no range of at most {MOST_FILES:,} rising numbers")
     width = len(found[1])
     return [
         path
-        for number in range(first, last + 1)
-        for path in without_ranges(f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}")
+        for number in range(int(found[1]), int(found[2]) + 1)
+        for path in _written_out(f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}")
     ]

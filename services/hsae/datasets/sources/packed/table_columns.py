@@ -33,8 +33,12 @@ def columns_of(schema: pa.Schema, settings: Mapping[str, str], where: str, hint:
         if settings.get(name) not in lacking:
             with mistakes.kept():
                 found[name] = choose(schema, settings.get(name), where, hint)
+    found |= {"group": settings["group"]} if "group" in settings else {}
+    twice = sorted(name for name in set(found.values()) if schema.names.count(name) > 1)
+    if twice:
+        mistakes.add(f"{where}: has several columns called {', '.join(twice)}; rename all but one")
     mistakes.raise_all()
-    return found | ({"group": settings["group"]} if "group" in settings else {})
+    return found
 
 
 def image_column(schema: pa.Schema, given: str | None, where: str, hint: str) -> str:
@@ -46,7 +50,7 @@ def image_column(schema: pa.Schema, given: str | None, where: str, hint: str) ->
     found = [field.name for field in schema if _holds_bytes(field.type)]
     if given is not None and given not in found:
         there = f"the columns of bytes are {', '.join(found)}" if found else "no column holds bytes"
-        kind = schema.field(given).type if given in schema.names else "nothing"
+        kind = schema.types[schema.names.index(given)] if given in schema.names else "nothing"
         raise UserError(f"{where}: column {given} holds no images but {kind}; {there}")
     if given is None and len(found) != 1:
         many = f"several columns of bytes ({', '.join(found)})" if found else "no column of bytes"
@@ -62,7 +66,7 @@ def class_names_in(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
         feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
         feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
         return tuple(map(str, feature["names"]))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from hsae.datasets.sources.mistakes import Mistakes
-from hsae.datasets.sources.packed.class_names import class_names_of, name_of_class
+from hsae.datasets.sources.packed.class_names import class_names_of, text_of_group, text_of_label
 from hsae.datasets.sources.packed.packed_files import PackedFiles
 from hsae.datasets.sources.packed.table_columns import class_names_in, columns_of, content_of, image_column
 from hsae.datasets.sources.source import Contents, SourceImage
@@ -113,7 +113,7 @@ class TableImages(PackedFiles):
                 with mistakes.kept():
                     named = tuple(dict.fromkeys(self._named(label, f"{path}, row {row}")))
                     place = f"{name}/{row:0{_ROW_DIGITS}}"
-                    images.append(SourceImage(place, named, None if group is None else str(group)))
+                    images.append(SourceImage(place, named, text_of_group(group, f"{path}, row {row}")))
         mistakes.raise_all()
         return Contents(images)
 
@@ -176,6 +176,4 @@ class TableImages(PackedFiles):
         if not labels or any(one is None for one in labels):
             raise UserError(f"{where}: column {self._columns['label']} has no label; leave the row out or label it")
         for one in labels:
-            if isinstance(one, bool) or not isinstance(one, int | str):
-                raise UserError(f"{where}: the label {one!r} is neither text nor a whole number")
-            yield name_of_class(one, self._names, where) if isinstance(one, int) else one.strip()
+            yield text_of_label(one, self._names if isinstance(one, int) else None, where)

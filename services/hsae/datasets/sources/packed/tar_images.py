@@ -16,7 +16,7 @@ from hsae.datasets.sources.folder import is_image
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import check_utf8
 from hsae.datasets.sources.mistakes import Mistakes
-from hsae.datasets.sources.packed.class_names import name_of_class
+from hsae.datasets.sources.packed.class_names import is_number, text_of_group, text_of_label
 from hsae.datasets.sources.packed.stored_file import StoredFile
 from hsae.datasets.sources.packed.tar_members import TarIndexes, members
 from hsae.datasets.sources.source import Contents, ImageSource, SourceImage
@@ -144,7 +144,7 @@ class TarImages(ImageSource):
         """Labels and group of a sample."""
         described = _described(sample.labels.get(".json"), where)
         group_key = self.settings.get("group")
-        group = None if group_key is None or described.get(group_key) is None else str(described[group_key])
+        group = None if group_key is None else text_of_group(described.get(group_key), where)
         asked = self.settings.get("label")
         found: Any = None
         if asked is None and ".cls" in sample.labels:
@@ -157,16 +157,14 @@ class TarImages(ImageSource):
         return tuple(dict.fromkeys(self._named(one, where) for one in labels or [None])), group
 
     def _named(self, label: Any, where: str) -> str:
-        if isinstance(label, str) and label.strip().isdecimal():
+        if isinstance(label, str) and is_number(label):
             label = int(label)
-        if isinstance(label, int) and not isinstance(label, bool):
-            return name_of_class(label, self._names, where)
-        if not isinstance(label, str) or not label.strip():
+        if label is None or (isinstance(label, str) and not label.strip()):
             raise UserError(
                 f"{where}: has no label; put it into a member of the same name with the suffix .cls or .json, or the"
                 " image into a folder named like its class"
             )
-        return label.strip()
+        return text_of_label(label, self._names if isinstance(label, int) else None, where)
 
 
 def _samples(file: StoredFile, left_out: LeftOut) -> dict[str, _Sample]:
@@ -243,7 +241,7 @@ def _described(content: bytes | None, where: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: its .json cannot be read ({error})") from error
     if not isinstance(found, dict):
         raise UserError(f"{where}: its .json holds no object with named entries")

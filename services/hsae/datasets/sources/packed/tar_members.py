@@ -28,6 +28,7 @@ def members(file: StoredFile) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
     try:
         with file.open() as opened, tarfile.open(fileobj=_Headers(opened), mode="r:") as tar:
             for member in tar:
+                _check_member(member)
                 if member.isreg():
                     opened.seek(member.offset_data)
                     yield member, opened
@@ -38,9 +39,22 @@ def members(file: StoredFile) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
             if opened.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("the next header is damaged or missing")
     except (tarfile.TarError, OSError, EOFError) as error:
-        compressed = "; a compressed tar must be decompressed first" if last == "its start" else ""
+        is_start = last == "its start" and isinstance(error, tarfile.TarError)
+        compressed = "; a compressed tar must be decompressed first" if is_start else ""
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(f"{file}: cannot be read as a tar after {last} ({reason}){compressed}") from error
+
+
+def _check_member(member: tarfile.TarInfo) -> None:
+    """Refuse a member whose bytes do not simply follow its header.
+
+    Raises:
+        tarfile.ReadError: it is such a member.
+    """
+    if member.size < 0:
+        raise tarfile.ReadError("the next header says that its member has less than no bytes")
+    if member.issparse():
+        raise tarfile.ReadError(f"the member {member.name} is sparse: make the tar without --sparse")
 
 
 class TarIndex:

@@ -84,8 +84,11 @@ class WebServer:
                 return answer
             there = answer.headers.get("Location", "")
             answer.close()
-            before, url = url, urljoin(url, there)
-            scheme = urlsplit(url).scheme
+            try:
+                before, url = url, urljoin(url, there)
+                scheme = urlsplit(url).scheme
+            except ValueError as error:
+                raise OSError(errno.EPROTO, "the server redirects to what is no URL") from error
             if not there or scheme not in {"http", "https"} or (before.startswith("https:") and scheme == "http"):
                 where = scheme if there else "nowhere"
                 raise OSError(errno.EPROTO, f"the server redirects to {where}, which is not followed")

@@ -73,7 +73,20 @@ class HubRepository:
                 if isinstance(error, errors.HfHubHTTPError):
                     raise
                 return self._cached(revision)
-        return Snapshot(str(info.sha), {file.rfilename: file.size for file in info.siblings or ()})
+            except errors.HFValidationError:
+                raise
+            except (ValueError, KeyError, TypeError) as error:
+                raise self._odd_answer() from error
+        files = {file.rfilename: file.size for file in info.siblings or ()}
+        if not info.sha or not all(isinstance(name, str) for name in files):
+            raise self._odd_answer()
+        return Snapshot(info.sha, files)
+
+    def _odd_answer(self) -> ServiceError:
+        """Of a page to sign in to a network, say, or a mirror that is none."""
+        return ServiceError(
+            f"hf:{self.name}: {constants.ENDPOINT} does not answer like the hub; check the network, and HF_ENDPOINT"
+        )
 
     def _cached(self, revision: str | None) -> Snapshot:
         options: dict[str, Any] = {"revision": revision, "cache_dir": self._cache}

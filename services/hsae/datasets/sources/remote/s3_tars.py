@@ -153,7 +153,13 @@ class Bucket:
                         )
         except CLIENT_ERRORS as error:
             self.refused(error, None)
+        except ValueError as error:
+            raise self.cannot_be(prefix, error) from error
         return keys
+
+    def cannot_be(self, key: str, error: ValueError) -> UserError:
+        """What the client says of a bucket or key that no server has, before it asks one."""
+        return UserError(f"s3://{self.name}/{key}: {error}; correct the URI")
 
     def refused(self, error: Exception, key: str | None) -> None:
         """Raise what an error of the client means.
@@ -201,6 +207,8 @@ class S3File(RemoteFile):
         except CLIENT_ERRORS as error:
             self._bucket.refused(error, self._key)
             raise
+        except ValueError as error:
+            raise self._bucket.cannot_be(self._key, error) from error
         total = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get("Content-Length", "")
         if not total.isdecimal():
             answer.close()

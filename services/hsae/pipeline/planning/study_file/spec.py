@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hsae.catalog import MAX_PRIORITY
 from hsae.errors import UserError
-from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_extraction
+from hsae.extraction.config import DropAfter, ExtractionConfig, chosen_precision, complete_extraction
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
 from hsae.pipeline.kinds.registry import own_settings
 from hsae.pipeline.planning.layer_list import parse_layers
@@ -95,6 +95,9 @@ class StudySpec(BaseModel):
     probe: ProbeConfig = ProbeConfig()
     split: Annotated[SplitConfig | None, BeforeValidator(collected(_split))] = SplitConfig()
     cross_fit: bool = Field(default=True, description="halves of few images are used in both ways")
+    drop_after: DropAfter | None = Field(
+        default=None, description="analyze: activations are deleted once every job that reads them has succeeded"
+    )
     priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY, description="0 to 9; higher runs first")
 
     def request(self, settings: Settings, *, folder: Path = Path(), priority: int | None = None) -> SubmitRequest:
@@ -118,6 +121,7 @@ class StudySpec(BaseModel):
             split=self.split,
             cross_fit=self.cross_fit,
             own=self._own(),
+            drop_after=self.drop_after,
             priority=next((value for value in (priority, self.priority) if value is not None), 0),
         )
 

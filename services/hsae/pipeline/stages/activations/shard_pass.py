@@ -33,7 +33,7 @@ class ShardPass:
     """The activation sets of a request, and how their missing shards are filled.
 
     Attributes:
-        set_ids: by layer the number of its set.
+        set_ids: by layer the number of its set, but for those whose shards were dropped.
     """
 
     def __init__(self, request: ExtractRequest, context: StageContext, listing: pa.Table) -> None:
@@ -50,7 +50,7 @@ class ShardPass:
         keys = [request.activation_key(layer) for layer in request.layers]
         with context.reading() as session:
             sets = {row.layer: row for row in session.scalars(select(ActivationSet).where(ActivationSet.key.in_(keys)))}
-            self.set_ids = {layer: sets[layer].id for layer in request.layers}
+            self.set_ids = {layer: sets[layer].id for layer in request.layers if sets[layer].dropped_at is None}
             # What is published is left alone: its manifest names its shards.
             self._open_ids = {layer: sets[layer].id for layer in request.layers if sets[layer].manifest_sha256 is None}
 
@@ -66,7 +66,7 @@ class ShardPass:
         ranges = {shard: listed[at * size : (at + 1) * size] for at, shard in enumerate(shards)}
         done = self._done(shards)
         skipped: list[Json] = [entry for row in done.values() for entry in row.skipped]
-        missing = {shard: images for shard, images in ranges.items() if shard not in done}
+        missing = {shard: images for shard, images in ranges.items() if shard not in done and self._open_ids}
         n_images, n_left = (sum(map(len, chosen.values())) for chosen in (ranges, missing))
         self._context.progress(n_images - n_left, n_images, EXTRACT.unit)
         if missing:

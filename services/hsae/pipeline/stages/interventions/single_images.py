@@ -44,7 +44,7 @@ _LAST_SET = """
     SELECT s.key FROM activation_set s JOIN analysis_input i ON i.model_id = s.model_id AND i.dataset_id = s.dataset_id
     WHERE i.analysis_id = :analysis AND s.layer = :last AND s.hook = 'residual' AND s.tokens = ANY(:tokens)
       AND s.manifest_sha256 IS NOT NULL
-    ORDER BY array_position(CAST(:tokens AS text[]), s.tokens), s.id DESC LIMIT 1
+    ORDER BY s.dropped_at IS NOT NULL, array_position(CAST(:tokens AS text[]), s.tokens), s.id DESC LIMIT 1
 """
 
 
