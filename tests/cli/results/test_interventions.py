@@ -25,6 +25,10 @@ SETTINGS = InterveneSettings(
     nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9,
     label_effects=3, steer=2, steer_images=10,
 )  # fmt: skip
+LEGENDS = {
+    "edits": "↑: more is better.", "contrasts": "↑ ↓: more, or less, is better.", "labels": "↑: more is better.",
+    "readouts": "↑ ↓: more, or less, is better.",
+}  # fmt: skip
 SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
@@ -53,6 +57,7 @@ def test_tables_for_people_and_programs(edited, admin):
         printed = admin(edited, "results", "interventions", "--table", table, "--limit", 100_000)
         assert printed.exit_code == 0, printed.output
         assert {name for name in nodes if name not in printed.stdout} == set()
+        assert (printed.stdout.splitlines()[-1] == LEGENDS.get(table)) == (table in LEGENDS), printed.stdout
         for width in (40, 80):
             arguments = ("results", "interventions", "--table", table, "--limit", 100_000)
             assert_fits(admin, edited, arguments, width, longest)

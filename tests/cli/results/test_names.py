@@ -104,6 +104,9 @@ def test_names_have_scores_margins_and_labels(named, admin):
     for row in found:
         assert row["word"] in printed.stdout
         assert cell(row["score"]) in printed.stdout
+    for heading in ("score ↑", "margin ↑", "agree from height ↓"):
+        assert heading in printed.stdout
+    assert printed.stdout.endswith("\n\n↑ ↓: more, or less, is better.\n")
 
 
 def test_names_come_by_their_margin_in_the_cookbook(named, admin):

@@ -14,7 +14,7 @@ from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
-from hsae.cli.printing.output import print_rows
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
@@ -122,7 +122,7 @@ def interventions(
         edits = filtered_rows(connections, listing("edits"), ScoreFilter, quiet=True, kept="interventions", **all_of)
         _draw(connections, edits, plot)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
+    print_marked_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
 
 
 def _draw(connections: Connections, rows: list[dict[str, Any]], path: Path) -> None:
