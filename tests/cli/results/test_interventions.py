@@ -3,10 +3,8 @@
 import json
 
 import pytest
-from sqlalchemy import text
 from tests.cli.printing.widths import assert_fits
 from tests.cli.refusals import MODEL, assert_one_line
-from tests.docs.cookbook import cookbook_query
 from tests.pipeline.in_process import run_study
 from tests.small import bare_scoring, register_small, small_request
 
@@ -85,84 +83,6 @@ def test_tables_in_python_are_those_of_the_command(edited, admin, monkeypatch):
     assert analysis.interventions("readouts").loss_recovered_mean.equals(analysis.readouts().loss_recovered_mean)
 
 
-def by_kind(rows, *names):
-    """The rows by the values of some columns."""
-    return {tuple(row[name] for name in names): row for row in rows}
-
-
-def test_questions_of_the_cookbook(edited, admin):
-    """Their numbers are those of the tables, each beside its null."""
-
-    def asked(question):
-        found = admin(edited, "db", "query", cookbook_query(question), "--json")
-        assert found.exit_code == 0, found.output
-        rows = json.loads(found.stdout)
-        assert rows
-        return rows
-
-    def stored(table):
-        with transaction(edited.sessions) as session:
-            return listing(table)(session, ScoreFilter(limit=100_000))
-
-    def close(shown, value):
-        return shown == value if value is None else float(shown) == pytest.approx(value, abs=6e-4)
-
-    edits = by_kind(stored("edits"), "layer", "readout", "synset", "arm")  # one dose, one draw
-    rows = asked("Does an edit take its node away and nothing else, beside its controls?")
-    assert len(rows) == 2 * 2 * 2
-    for row in rows:
-        of = {arm: edits[row["layer"], row["readout"], row["node"], arm] for arm in ("latents", "random", "leace")}
-        assert close(row["specificity"], of["latents"]["specificity"])
-        assert close(row["low"], of["latents"]["specificity_low"])
-        assert close(row["high"], of["latents"]["specificity_high"])
-        assert close(row["random_latents"], of["random"]["specificity"])
-        assert close(row["leace"], of["leace"]["specificity"])
-    curve = [row for row in stored("distances") if row["arm"] == "latents"]
-    rows = by_kind(asked("Do classes near the edited node lose more than far ones?"),
-                   "layer", "readout", "node", "distance")  # fmt: skip
-    assert len(rows) == len(curve)
-    for point in curve:
-        row = rows[point["layer"], point["readout"], point["target"], point["distance"]]
-        assert close(row["accuracy_drop"], point["accuracy_drop"])
-        assert close(row["shuffled_high"], point["accuracy_null_high"])
-        assert close(row["log_odds_shuffled_low"], point["log_odds_null_low"])
-    shares = by_kind(stored("steerability"), "layer", "amount", "units")
-    rows = asked("How many latents of each layer steer the model, beside neurons?")
-    assert len(rows) == len(shares) / 3
-    for row in rows:
-        for column, unit in (("latents", "latents"), ("neurons", "neurons"), ("random_directions", "random")):
-            assert close(row[column], shares[row["layer"], row["amount"], unit]["share"])
-
-
-def test_used_latents_come_first_in_the_cookbook(edited, admin):
-    def asked(question):
-        return json.loads(admin(edited, "db", "query", cookbook_query(question), "--json").stdout)
-
-    def mark(condition):
-        with transaction(edited.sessions) as session:
-            session.execute(text(f"UPDATE latent_effect SET is_used = ({condition})"))
-
-    with transaction(edited.sessions) as session:
-        effects = listing("labels")(session, ScoreFilter(limit=1000))
-    assert not any(row["is_used"] for row in effects), "nine draws give no small q"
-    weakest = min(effects, key=lambda row: row["effect"])
-    mark(f"latent = {weakest['latent']} AND intervention_set_id = {weakest['intervention_set_id']}")
-    try:
-        rows = asked("Which latents are used for their label, and which only fire for it?")
-        counts = asked("How many latents of each layer does the model use for their label?")
-    finally:
-        mark("false")
-    assert len(rows) == len(effects)
-    first = [row for row in rows if row["is_used"]]
-    assert first == rows[: len(first)]
-    assert {(row["layer"], row["latent"], row["label"]) for row in first} == {
-        (weakest["layer"], weakest["latent"], weakest["synset"])
-    }
-    assert {(row["layer"], row["tested"], row["used"]) for row in counts} == {
-        (layer, 3, int(layer == weakest["layer"])) for layer in (1, 3)
-    }
-
-
 def test_the_job_is_shown(edited, admin):
     jobs = json.loads(admin(edited, "jobs", "list", "--json").stdout)
     for number in (job["id"] for job in jobs if job["kind"] == "intervene"):
@@ -196,7 +116,8 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
     assert f"Figure: {tmp_path / 'lost.svg'}" in drawn.stderr
     picture = (tmp_path / "lost.svg").read_text()
     assert "4 latents of bird.n.01 taken away, layer" in picture
-    assert "beside one draw of random latents" in picture
+    assert "of random latents" in picture
+    assert "LEACE" in picture
     one = admin(edited, "results", "interventions", "--node", "bird.n.01", "--limit", 1, "--plot", tmp_path / "one.svg")
     assert one.exit_code == 0, one.output
     assert "greatest of 2 edits" in (tmp_path / "one.svg").read_text(), "of all layers, whatever is listed"
@@ -213,12 +134,15 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
         rows = listing("edits")(session, ScoreFilter(nodes=tuple(find_nodes(session, ["bird.n.01"])), limit=1000))
         of_latents = [row for row in rows if row["arm"] == "latents" and row["readout"] == "probe"]
         best = max(of_latents, key=lambda row: row["specificity_log_odds"])
-        beside = {row["arm"]: row["specificity_log_odds"] for row in rows if row["readout"] == "probe"
-                  and row["intervention_set_id"] == best["intervention_set_id"]}  # fmt: skip
-        assert (edit["specificity"], edit["n_edits"], edit["n_random"]) == (best["specificity_log_odds"], 2, 1)
+        beside = [row for row in rows if row["readout"] == "probe"
+                  and row["intervention_set_id"] == best["intervention_set_id"]]  # fmt: skip
+        random = [row["specificity_log_odds"] for row in beside if row["arm"] == "random"]
+        (leace,) = (row["specificity_log_odds"] for row in beside if row["arm"] == "leace")
+        assert (edit["specificity"], edit["n_edits"]) == (best["specificity_log_odds"], 2)
         assert (edit["low"], edit["high"]) == (best["specificity_log_odds_low"], best["specificity_log_odds_high"])
-        assert (edit["random"], edit["random_greatest"], edit["leace"]) == (
-            beside["random"], beside["random"], beside["leace"],
+        assert edit["random"] == pytest.approx(sum(random) / len(random))
+        assert (edit["n_random"], edit["random_least"], edit["random_greatest"], edit["leace"]) == (
+            SETTINGS.n_random, min(random), max(random), leace,
         )  # fmt: skip
         taken = taken_away(session, edit)
         effects = listing("effects")(session, ScoreFilter(limit=100_000))

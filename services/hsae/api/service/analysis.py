@@ -11,17 +11,16 @@ from jaxtyping import Float32
 from hsae.api.arrays.encoding import latents_of
 from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
 from hsae.api.frames import frame
-from hsae.api.service.analysis_tables import AnalysisTables
 from hsae.api.service.arguments import changed_latents, latent_numbers
-from hsae.api.service.listed import intervention_table, name_table, readout_table
+from hsae.api.service.names import name_table
 from hsae.api.service.reading import StoredReader, losses_noted
+from hsae.api.service.stored.interventions import StoredInterventions
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.edited import Edited, edited_of
 from hsae.api.shown.explanation import Explanation, explained
 from hsae.api.shown.gallery import Gallery
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
-from hsae.catalog.findings.interventions.listed import InterventionTable
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.interventions.config import EditKind, Place
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Analysis(AnalysisTables):
+class Analysis(StoredInterventions):
     """One SAE on one layer, scored against a data set's taxonomy: tables, images, and the SAE itself."""
 
     def show(
@@ -90,43 +89,6 @@ class Analysis(AnalysisTables):
         """
         with transaction(self.connections.sessions) as session:
             return frame(curve_of(session, self.about["sae_key"]), CURVE_COLUMNS)
-
-    def readouts(self) -> "pd.DataFrame":
-        """What readouts of the last layer lose where the SAE's reconstructions stand in the place of the activations.
-
-        A row for each set of interventions and readout: accuracy, log-odds and cross-entropy before and after, beside
-        chance, and the share of the cross-entropy that is recovered of what mean and zero ablation cost
-        (`loss_recovered_mean`, `loss_recovered_zero`). Without rows where the study has no interventions.
-
-        Raises:
-            UserError: pandas is missing.
-        """
-        return readout_table(self.connections, self.about)
-
-    def interventions(
-        self,
-        table: InterventionTable = "edits",
-        *,
-        node: str | None = None,
-        under: str | None = None,
-        limit: int | None = None,
-    ) -> "pd.DataFrame":
-        """What stored interventions took away, as `hsae-admin results interventions` lists it.
-
-        Args:
-            table: "edits" (figures of merit of every edit and of its controls, `arm`), "contrasts" (latents beside each
-                control, with p), "distances" (drops by distance from the target, beside shuffled trees), "effects"
-                (every node before and after), "readouts", "labels" (latents one by one at their labels, beside
-                random ones) or "steerability" (latents beside neurons and random directions).
-            node: name or wnid of a node; only rows of it: the target, of effects the node of the effect.
-            under: the same, or any node below it.
-            limit: at most so many rows.
-
-        Raises:
-            UserError: there is no such table, the analysis has no rows in it (it tells how to make them), the node is
-                unknown, the table is of no nodes, a number is none, or pandas is missing.
-        """
-        return intervention_table(self.connections, self.about, table, node=node, under=under, limit=limit)
 
     def names(
         self, *, under: str | None = None, concept: str | None = None, limit: int | None = None
