@@ -127,6 +127,13 @@ def test_a_node_across_layers_is_that_of_each_analysis(workspace, study):
         (lambda an: an.image_latents(10**7), "has no image 10000000"),
         (lambda an: an.names(concept="dog"), "has no names by text: submit the same study with names={'by': MODEL}"),
         (lambda an: an.name_agreement(), "has no names by text"),
+        (lambda an: an.interventions(), r"no interventions in the table edits: .* intervene=\{'nodes': \[NODE\]\}"),
+        (lambda an: an.interventions("steerability"), r"table steerability: submit .* intervene=\{'steer': 100\}"),
+        (lambda an: an.interventions("luck"), "table is 'luck': choose from edits, contrasts"),
+        (lambda an: an.interventions("readouts", node="dog.n.01"), "is of the whole layer: leave node and under out"),
+        (lambda an: an.interventions(under="animl.n.01"), "did you mean animal.n.01"),
+        (lambda an: an.interventions(limit=-1), "limit is -1"),
+        (lambda an: an.latents(min_effect="much"), "min_effect is 'much': give a number"),
         (lambda an: an.image_latents(-1), "image is -1: give a whole number from 0"),
         (lambda an: an.image_latents("a.jpg"), "image is 'a.jpg': give a whole number from 0"),
         (lambda an: an.latent(10**9), "has no latent 1000000000 of the basis sae"),
@@ -139,6 +146,12 @@ def test_mistakes_are_one_line(analysis, ask, message):
     with pytest.raises(hsae.UserError, match=message) as raised:
         ask(analysis)
     assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_argument_is_refused_as_by_any_function(analysis):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'min_efect'"):
+        analysis.latents(min_efect=1)
+    assert analysis.latents(used=True).empty, "nothing was measured"
 
 
 def test_an_unknown_node_or_basis_of_a_study_is_told(study):

@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-import re
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from tests.cli.refusals import assert_one_line
+from tests.docs.cookbook import cookbook_query
 from tests.planted_scores import plant
 
 from hsae.catalog import transaction
@@ -46,9 +45,7 @@ def test_strongest_images_are_those_there_are(admin, make_service):
     """The planted latents fire on five images: what they have is shown, although a latent may have sixteen."""
     service = make_service()
     plant(service)
-    document = (Path(__file__).parents[3] / "docs" / "sql.md").read_text()
-    section = document.split("### What are a latent's strongest images?\n")[1].split("\n### ")[0]
-    (query,) = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    query = cookbook_query("What are a latent's strongest images?")
     images = [{"image": i, "path": f"dog/{i}.png", "activation": 5.0 - i} for i in range(5)]
     with transaction(service.sessions) as session:
         session.execute(text("UPDATE latent SET top_images = :images"), {"images": json.dumps(images)})

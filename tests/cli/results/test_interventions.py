@@ -8,6 +8,7 @@ from tests.cli.refusals import MODEL, assert_one_line
 from tests.pipeline.in_process import run_study
 from tests.small import bare_scoring, register_small, small_request
 
+import hsae
 from hsae.catalog import transaction
 from hsae.catalog.findings.interventions.listed import TABLES, listing
 from hsae.catalog.findings.interventions.pictured import pictured_edits, taken_away
@@ -22,6 +23,10 @@ SETTINGS = InterveneSettings(
     nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9,
     label_effects=3, steer=2, steer_images=10,
 )  # fmt: skip
+LEGENDS = {
+    "edits": "↑: more is better.", "contrasts": "↑ ↓: more, or less, is better.", "labels": "↑: more is better.",
+    "readouts": "↑ ↓: more, or less, is better.",
+}  # fmt: skip
 SAE = SaeConfig(kind="topk", k=8, expansion=2, n_steps=60)
 
 
@@ -50,12 +55,32 @@ def test_tables_for_people_and_programs(edited, admin):
         printed = admin(edited, "results", "interventions", "--table", table, "--limit", 100_000)
         assert printed.exit_code == 0, printed.output
         assert {name for name in nodes if name not in printed.stdout} == set()
+        assert (printed.stdout.splitlines()[-1] == LEGENDS.get(table)) == (table in LEGENDS), printed.stdout
         for width in (40, 80):
             arguments = ("results", "interventions", "--table", table, "--limit", 100_000)
             assert_fits(admin, edited, arguments, width, longest)
     edits = expected["edits"]
     assert {row["synset"] for row in edits} == {"bird.n.01", "fish.n.01"}
     assert {row["layer"] for row in edits} == {1, 3}
+
+
+def test_tables_in_python_are_those_of_the_command(edited, admin, monkeypatch):
+    for name, value in edited.environment.items():
+        monkeypatch.setenv(name, value)
+    analysis = hsae.open().study(1).analysis(layer=3)
+    for table in TABLES:
+        found = admin(edited, "results", "interventions", "--table", table, "--layer", 3, "--limit", 100_000, "--json")
+        rows, frame = json.loads(found.stdout), analysis.interventions(table)
+        assert set(frame.columns) == set(rows[0])
+        for name in {"readout", "specificity", "accuracy_drop", "effect", "share"} & set(rows[0]):
+            assert frame[name].where(frame[name].notna(), None).tolist() == [row[name] for row in rows], table
+        assert len(analysis.interventions(table, limit=1)) == 1
+    edits = analysis.interventions()
+    assert edits.equals(analysis.interventions("edits"))
+    assert set(analysis.interventions(node="fish.n.01").synset) == {"fish.n.01"} < set(edits.synset)
+    assert set(analysis.interventions("effects", under="fish.n.01").target) == set(edits.synset)
+    assert analysis.interventions(node="animal.n.01").empty
+    assert analysis.interventions("readouts").loss_recovered_mean.equals(analysis.readouts().loss_recovered_mean)
 
 
 def test_the_job_is_shown(edited, admin):
@@ -89,7 +114,13 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
     drawn = admin(edited, "results", "interventions", "--node", "bird.n.01", "--plot", tmp_path / "lost.svg")
     assert drawn.exit_code == 0, drawn.output
     assert f"Figure: {tmp_path / 'lost.svg'}" in drawn.stderr
-    assert "4 latents of bird.n.01 taken away, layer" in (tmp_path / "lost.svg").read_text()
+    picture = (tmp_path / "lost.svg").read_text()
+    assert "4 latents of bird.n.01 taken away, layer" in picture
+    assert "of random latents" in picture
+    assert "LEACE" in picture
+    one = admin(edited, "results", "interventions", "--node", "bird.n.01", "--limit", 1, "--plot", tmp_path / "one.svg")
+    assert one.exit_code == 0, one.output
+    assert "greatest of 2 edits" in (tmp_path / "one.svg").read_text(), "of all layers, whatever is listed"
     refused = admin(edited, "results", "interventions", "--plot", tmp_path / "lost.doc")
     assert "lost.doc" in refused.stderr
     made = admin(edited, "report", "1", "-o", tmp_path / "report.html")
@@ -97,11 +128,22 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
     page = (tmp_path / "report.html").read_text()
     assert "What edits took away" in page
     assert "4 latents of fish.n.01 taken away, layer" in page
+    assert page.count("Chosen as the greatest of 2 edits of this node") == 2
     with transaction(edited.sessions) as session:
         (edit,) = pictured_edits(session, [1, 2], targets=find_nodes(session, ["bird.n.01"]), limit=9)
         rows = listing("edits")(session, ScoreFilter(nodes=tuple(find_nodes(session, ["bird.n.01"])), limit=1000))
         of_latents = [row for row in rows if row["arm"] == "latents" and row["readout"] == "probe"]
-        assert edit["specificity"] == max(row["specificity_log_odds"] for row in of_latents)
+        best = max(of_latents, key=lambda row: row["specificity_log_odds"])
+        beside = [row for row in rows if row["readout"] == "probe"
+                  and row["intervention_set_id"] == best["intervention_set_id"]]  # fmt: skip
+        random = [row["specificity_log_odds"] for row in beside if row["arm"] == "random"]
+        (leace,) = (row["specificity_log_odds"] for row in beside if row["arm"] == "leace")
+        assert (edit["specificity"], edit["n_edits"]) == (best["specificity_log_odds"], 2)
+        assert (edit["low"], edit["high"]) == (best["specificity_log_odds_low"], best["specificity_log_odds_high"])
+        assert edit["random"] == pytest.approx(sum(random) / len(random))
+        assert (edit["n_random"], edit["random_least"], edit["random_greatest"], edit["leace"]) == (
+            SETTINGS.n_random, min(random), max(random), leace,
+        )  # fmt: skip
         taken = taken_away(session, edit)
         effects = listing("effects")(session, ScoreFilter(limit=100_000))
     expected = {

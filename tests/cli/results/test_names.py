@@ -10,6 +10,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 from tests.cli.printing.widths import WIDTHS, assert_fits
 from tests.cli.refusals import assert_one_line
+from tests.docs.cookbook import cookbook_query
 from tests.pipeline.in_process import attempt, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
@@ -103,6 +104,21 @@ def test_names_have_scores_margins_and_labels(named, admin):
     for row in found:
         assert row["word"] in printed.stdout
         assert cell(row["score"]) in printed.stdout
+    for heading in ("score ↑", "margin ↑", "agree from height ↓"):
+        assert heading in printed.stdout
+    assert printed.stdout.endswith("\n\n↑ ↓: more, or less, is better.\n")
+
+
+def test_names_come_by_their_margin_in_the_cookbook(named, admin):
+    asked = admin(named, "db", "query", cookbook_query("What are latents called, and how sure is that?"), "--json")
+    assert asked.exit_code == 0, asked.output
+    shown = json.loads(asked.stdout)
+    found = sorted(rows(admin, named), key=lambda row: (-row["margin"], row["name_set_id"], row["latent"]))[:50]
+    assert [(row["method"], row["latent"], row["name"], row["label"], row["height"]) for row in shown] == [
+        (row["method"], row["latent"], row["word"], row["label"], row["agreement_height"]) for row in found
+    ]
+    assert [float(row["margin"]) for row in shown] == pytest.approx([row["margin"] for row in found], abs=6e-4)
+    assert all((row["chance"] is None) == (row["height"] is None) for row in shown)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -5,7 +5,7 @@ import json
 import plotly.graph_objects as go
 from tests.report.charts.rows import EVIL, NODES
 
-from hsae.report.charts import edit_figure, edit_title, taxonomy_chart
+from hsae.report.charts import edit_about, edit_figure, edit_title, taxonomy_chart
 from hsae.report.charts.edits import DIVERGING, colour
 from hsae.report.charts.theme import UNKNOWN
 
@@ -39,6 +39,26 @@ def test_boxes_have_the_colours_of_what_was_lost():
 def test_colours_are_symmetric_and_bounded():
     assert [colour(value) for value in (-9, -1, 0, 1, 9)] == [DIVERGING[place] for place in (0, 0, 3, -1, -1)]
     assert edit_figure(NODES, EDIT, {})["data"][0]["marker"]["colors"][0] == UNKNOWN
+
+
+FOUND = {
+    "readout": "probe", "specificity": 1.534, "low": 0.5, "high": 2.0, "n_random": 4, "random": -0.05,
+    "random_least": -0.13, "random_greatest": 0.03, "leace": 0.8, "n_edits": 12,
+}  # fmt: skip
+
+
+def test_numbers_stand_beside_their_nulls():
+    assert edit_about(EDIT | FOUND) == (
+        "By the probe: specificity 1.53 in log-odds (95 %: 0.50 to 2.00), beside 4 draws of random latents -0.05"
+        " (-0.13 to 0.03) and LEACE 0.80. Chosen as the greatest of 12 edits of this node, of all layers and SAEs, on"
+        " the scored images: that flatters it."
+    )
+    without = {"low": None, "high": None, "n_random": 0, "random": None, "leace": None, "n_edits": 1}
+    assert edit_about(EDIT | FOUND | without | {"unit": "accuracy"}) == (
+        "By the probe: specificity 1.53 in accuracy (no interval), beside no random latents and no LEACE. The one edit"
+        " of this node."
+    )
+    assert "one draw of random latents -0.05 and LEACE" in edit_about(EDIT | FOUND | {"n_random": 1})
 
 
 def test_titles_say_what_was_done():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from hsae.report.figures.tree_figure import icicle, tree_figure
+from hsae.report.figures.tree_figure import edited_tree_figure, icicle, tree_figure
 
 
 def line(name, level, value=None, q=None):
@@ -64,3 +64,20 @@ def test_what_is_drawn(tmp_path, monkeypatch, lines):
     assert texts == wanted[: len(lines)]
     assert axes.get_title(loc="left") == "animals"
     assert len(axes.patches) == len(lines)
+
+
+def test_what_stands_above_an_edit_is_whole_and_within_the_figure(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.write_bytes(b"")))
+    about = "By the probe: specificity 1.53 in log-odds, beside random latents and LEACE. " * 3
+    lines = [line | {"drop": 0.5} for line in LINES]
+    edited_tree_figure(lines, "log-odds", "birds taken away", about, tmp_path / "tree.svg")
+    (figure,) = drawn
+    title = figure.axes[0].get_title(loc="left")
+    first, *others = title.splitlines()
+    assert first == "birds taken away"
+    assert " ".join(others) == about.strip()
+    figure.draw_without_rendering()
+    box = figure.axes[0]._left_title.get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert box.width > figure.bbox.width / 2

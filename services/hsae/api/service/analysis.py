@@ -18,6 +18,7 @@ from hsae.api.frames import frame
 from hsae.api.service.arguments import number_at_least_0
 from hsae.api.service.names import NamedLatents
 from hsae.api.service.reading import StoredReader, losses_noted
+from hsae.api.service.stored.interventions import StoredInterventions
 from hsae.api.shown.cards import latent_cards
 from hsae.api.shown.edited import Edited, edited_of
 from hsae.api.shown.explanation import Explanation, explained
@@ -26,10 +27,8 @@ from hsae.api.shown.similar import SimilarImages, similar_images
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.vision_tower import vision_tower
 from hsae.catalog import transaction
-from hsae.catalog.findings.interventions.listed import listing
 from hsae.catalog.findings.trainings.curves import CURVE_COLUMNS, curve_of
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
-from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.interventions.config import EditKind, Place
 from hsae.interventions.steering.hooked import Steering, check_same_tower
 from hsae.pipeline.connections import Connections
@@ -46,14 +45,8 @@ from hsae.store.tensors import get_tensors
 if TYPE_CHECKING:
     import pandas as pd
 
-_READOUT_COLUMNS = (
-    "readout", "loss_recovered_mean", "loss_recovered_zero", "cross_entropy", "cross_entropy_through_sae",
-    "cross_entropy_mean_ablated", "cross_entropy_zero_ablated", "accuracy", "accuracy_through_sae", "chance",
-    "intervention_set_id",
-)  # fmt: skip
 
-
-class Analysis(NamedLatents):
+class Analysis(NamedLatents, StoredInterventions):
     """One SAE on one layer, scored against a data set's taxonomy: tables, images, and the SAE itself."""
 
     def show(
@@ -104,20 +97,6 @@ class Analysis(NamedLatents):
         """
         with transaction(self.connections.sessions) as session:
             return frame(curve_of(session, self.about["sae_key"]), CURVE_COLUMNS)
-
-    def readouts(self) -> "pd.DataFrame":
-        """What readouts of the last layer lose where the SAE's reconstructions stand in the place of the activations.
-
-        A row for each set of interventions and readout: accuracy, log-odds and cross-entropy before and after, beside
-        chance, and the share of the cross-entropy that is recovered of what mean and zero ablation cost
-        (`loss_recovered_mean`, `loss_recovered_zero`). Without rows where the study has no interventions.
-
-        Raises:
-            UserError: pandas is missing.
-        """
-        with transaction(self.connections.sessions) as session:
-            rows = listing("readouts")(session, ScoreFilter(analysis_ids=(self.id,)))
-        return frame(rows, _READOUT_COLUMNS)
 
     def encode(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n_images n_latents"]:
         """The latents of your own images: the same preprocessing, model, layer and tokens as the analysis.

@@ -1,9 +1,9 @@
 """The tables of one analysis: nodes, latents, pairs of latents, and what fires on an image of the data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -54,6 +54,14 @@ _FOUND_COLUMNS = (
 _BEST = ("latent", "f1_adjusted", "baseline", "baseline_adjusted", "tree_adjusted", "q_node")
 _SOURCES = ("taxonomy", "activation")
 Row = dict[str, Any]
+
+
+class LatentNeeds(TypedDict, total=False):
+    """What `latents` asks of what only some studies measure."""
+
+    min_stability: float | None
+    used: bool
+    min_effect: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +128,9 @@ class AnalysisTables:
         min_f1: float = 0.0,
         max_q: float | None = None,
         min_coherence: float | None = None,
-        min_stability: float | None = None,
         basis: str = "sae",
         limit: int | None = None,
+        **further: Unpack[LatentNeeds],
     ) -> "pd.DataFrame":
         """Latents with their labels, best F1 first, each score beside its null.
 
@@ -134,22 +142,20 @@ class AnalysisTables:
             min_f1: the least F1 of the label, as it is, not adjusted.
             max_q: the greatest q-value of the exact test at the label.
             min_coherence: the least coherence excess in bits; then they come by it.
-            min_stability: the least cosine with the same latent of other seeds.
             basis: "sae", or a control with columns of its own.
             limit: at most so many rows.
+            further: `min_stability` (the least cosine with the same latent of other seeds), `used` (True: only latents
+                that the model was measured to use for their label) and `min_effect` (the least effect at the label).
 
         Raises:
             UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
         """
-        given = {
-            "basis": basis,
-            "min_f1": min_f1,
-            "max_q": max_q,
-            "min_coherence": min_coherence,
-            "min_stability": min_stability,
-            "limit": limit,
-        }
-        wanted = wanted_scores(self.connections, self.id, given, own_columns=True)
+        for name in further.keys() - LatentNeeds.__annotations__.keys():
+            raise TypeError(f"latents() got an unexpected keyword argument {name!r}")
+        used = further.pop("used", False)
+        given = {"basis": basis, "min_f1": min_f1, "max_q": max_q, "min_coherence": min_coherence, "limit": limit}
+        wanted = wanted_scores(self.connections, self.id, given | further, own_columns=True)
+        wanted = replace(wanted, used=bool(used))
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
         return frame(rows, _LATENT_COLUMNS)

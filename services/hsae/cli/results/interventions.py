@@ -14,7 +14,7 @@ from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
-from hsae.cli.printing.output import print_rows
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
@@ -25,7 +25,7 @@ from hsae.cli.results.filters import (
     study_option,
 )
 from hsae.errors import UserError
-from hsae.report.charts.edits import edit_title
+from hsae.report.charts.edits import edit_about, edit_title
 from hsae.report.tree import tree_lines
 
 _ANALYSIS = {"analysis_id": "analysis", "layer": "layer", "sae": "SAE"}
@@ -112,22 +112,25 @@ def interventions(
     random latents that fire as often. steerability (`steer`): the share of latents, of neurons and of random directions
     that move a readout's mean distribution by so much when driven to the top of their natural range.
 
-    --plot draws the taxonomy coloured by what an edit took away: of the analyses and targets of the rows, the one whose
-    target lost most beside the others.
+    --plot draws the taxonomy coloured by what an edit took away: of all analyses and targets that fit, --limit or not,
+    the one whose target lost most beside the others. Above it stands its specificity beside random latents and LEACE.
     """
     rows = filtered_rows(connections, listing(which), ScoreFilter, quiet=as_json, kept="interventions", **wanted)
     if plot is not None:
-        _draw(connections, rows, plot)
+        # The node of an effect is where it is, not what was edited.
+        all_of = wanted | {"limit": None} | ({"nodes": (), "under": None} if which == "effects" else {})
+        edits = filtered_rows(connections, listing("edits"), ScoreFilter, quiet=True, kept="interventions", **all_of)
+        _draw(connections, edits, plot)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
+    print_marked_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
 
 
 def _draw(connections: Connections, rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the edit that tells most of the analyses and targets of the rows."""
+    """Draw the edit that tells most of the analyses and targets of these edits."""
     analyses = {row["analysis_id"] for row in rows}
-    targets = {row.get("target_id") or row["synset_id"] for row in rows} - {None}
+    targets = {row["synset_id"] for row in rows}
     with transaction(connections.sessions) as session:
-        found = pictured_edits(session, analyses, targets=[*targets] or None, limit=1)
+        found = pictured_edits(session, analyses, targets=[*targets], limit=1)
         if not found:
             raise UserError(f"no edit of a node's latents fits, so that {path} is not drawn: leave --plot out")
         (edit,) = found
@@ -139,5 +142,5 @@ def _draw(connections: Connections, rows: list[dict[str, Any]], path: Path) -> N
     from hsae.report.figures.tree_figure import edited_tree_figure
 
     unit = "log-odds" if edit["unit"] == "log_odds" else "accuracy"
-    edited_tree_figure(lines, unit, f"{edit_title(edit)}: what the {edit['readout']} lost", path)
+    edited_tree_figure(lines, unit, f"{edit_title(edit)}: what the {edit['readout']} lost", edit_about(edit), path)
     click.echo(f"Figure: {path}", err=True)

@@ -8,7 +8,8 @@ from hsae.catalog.findings.scores import latent_rows
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
-from hsae.cli.printing.output import print_json, print_rows
+from hsae.cli.printing.better import print_marked_rows
+from hsae.cli.printing.output import print_json
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
     analysis_option,
@@ -96,8 +97,8 @@ def latents(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
         n_more = len(row["latents"]) - 1
         row["shown_latent"] = f"{row['latent']} +{n_more}" if n_more else row["latent"]
         row["used"] = None if row["is_used"] is None else ("yes" if row["is_used"] else "no")
-    print_rows(rows, _columns(rows), as_json=False, empty="No latent fits.",
-               title=in_sample(connections, rows), importance=_IMPORTANCE)  # fmt: skip
+    print_marked_rows(rows, _columns(rows), as_json=False, empty="No latent fits.",
+                      title=in_sample(connections, rows), importance=_IMPORTANCE)  # fmt: skip
     if any(len(row["latents"]) > 1 for row in rows):
         click.echo(f"\n{_ALIKE}")
     if any(row["is_used"] is not None for row in rows):

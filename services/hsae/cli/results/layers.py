@@ -11,6 +11,7 @@ from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
+from hsae.cli.printing.better import BOTH_LEGEND, marked
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_HEADINGS,
@@ -28,38 +29,38 @@ from hsae.split_config import SplitConfig
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {
     "layer": "\nlayer",
-    "fvu": "\nFVU ↓",
+    "fvu": "\nFVU",
     "holdout_l0": "\nL0",
-    "coherence": "coherence ↑\nexcess, bits",
+    "coherence": "coherence\nexcess, bits",
     "exemplars": "\nexemplars",
-    "inner_f1": "inner F1, ↑\nadjusted",
+    "inner_f1": "inner F1,\nadjusted",
     "baseline": "best\nbaseline",
     "tree": "~tree,\nto 97.5 %",
 }
 _HEADLINE_IMPORTANCE = ("layer", "coherence", "inner_f1", "baseline", "exemplars", "tree", "fvu", "holdout_l0")
-_HEADLINE_LEGEND = """\
+_HEADLINE_LEGEND = f"""\
 coherence excess: how much closer in the tree, in bits, the classes of a latent's 16 strongest images are than classes
 at random; 0 by chance. exemplars: the same of similarity to single training images, the baseline to beat. inner F1:
 mean best F1 of nodes with 3+ classes, 0 for what always fires; beside it the best baseline at the SAE's densities,
 and what the SAE's latents give with the classes shuffled over the tree (~tree: mean to 97.5 % quantile). By chance it
 is not 0: compare it with ~tree; ? = not above that quantile. ±: 95 % intervals by deleting a fifth of the classes.
-FVU, L0: of rows that the training held out. ↑ ↓: more, or less, is better. `results layers --full` has every control,
+FVU, L0: of rows that the training held out. {BOTH_LEGEND} `results layers --full` has every control,
 `results study` tests differences."""
 _CHANCE_COLUMNS = {
     "layer": "\nlayer",
-    "fvu": "\nFVU ↓",
+    "fvu": "\nFVU",
     "l0": "\nL0",
     "dead_share": "\ndead",
-    "probe_accuracy": "\nprobe ↑",
-    "coherence_excess": "cohe- ↑\nrence",
+    "probe_accuracy": "\nprobe",
+    "coherence_excess": "cohe-\nrence",
     "coherence_p": "\np",
     "coherence_excess_neuron": "\nneurons",
     "coherence_excess_random": "\nrandom",
     "coherence_excess_untrained": "\nuntrained",
     "coherence_excess_tree": "\n~tree",
-    "purity": "pu- ↑\nrity",
+    "purity": "pu-\nrity",
     "purity_null": "\nnull",
-    "lch_excess": "LCH ↑\nexcess",
+    "lch_excess": "LCH\nexcess",
     "lch_excess_tree": "\n~tree",
     "n_lch_eligible": "\nlatents",
 }
@@ -130,7 +131,7 @@ _PAPER_IMAGES = {
     " `submit --split none` scores in-sample.",
 }
 _PROTOCOLS: dict[_Protocol, tuple[dict[str, str], tuple[str, ...]]] = {
-    "chance": (_CHANCE_COLUMNS, _CHANCE_IMPORTANCE),
+    "chance": (marked(_CHANCE_COLUMNS), _CHANCE_IMPORTANCE),
     "paper": (_PAPER_COLUMNS, _PAPER_IMPORTANCE),
 }
 _FULL_LEGEND = """\
@@ -225,7 +226,7 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
     for title, group in groups.items():
         if protocol == "chance":
             cells = [headline_cells(row, CONTROL_HEADINGS) for row in group]
-            out.print(table(cells, _HEADLINE_COLUMNS, title=title, digits=2, importance=_HEADLINE_IMPORTANCE))
+            out.print(table(cells, marked(_HEADLINE_COLUMNS), title=title, digits=2, importance=_HEADLINE_IMPORTANCE))
             out.print()
         for columns, importance in further:
             scored = {key: heading for key, heading in columns.items() if any(key in row for row in group)}

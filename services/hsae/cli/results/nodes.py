@@ -8,7 +8,7 @@ from hsae.catalog.findings.scores import node_rows
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
-from hsae.cli.printing.output import print_rows
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
     analysis_option,
@@ -58,5 +58,5 @@ def nodes(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     rows = filtered_rows(connections, node_rows, LatentFilter, quiet=as_json, **wanted)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",
-               title=title, importance=_IMPORTANCE)  # fmt: skip
+    print_marked_rows(rows, scored_columns(_COLUMNS, rows), as_json=as_json, empty="No node fits.",
+                      title=title, importance=_IMPORTANCE)  # fmt: skip

@@ -58,14 +58,7 @@ def latents_page(request: Request) -> Response:
     if len(rows) == PAGE_ROWS:
         last = rows[-1]
         following = cursor_text(float(last["sorted_by"]), last["analysis_id"], last["latent"])
-    further = {
-        "q": "words",
-        "named": "name",
-        "min_density": "density",
-        "max_density": "density",
-        "min_effect": "effect",
-        "used": "effect",
-    }
+    further = {"q": "words", "named": "name", "min_density": "density", "max_density": "density"}
     python = python_latents(
         scope,
         least_adjusted=query.min_f1,
@@ -74,6 +67,8 @@ def latents_page(request: Request) -> Response:
         max_q=query.max_q,
         min_coherence=query.min_coherence,
         min_stability=query.min_stability,
+        used=query.used or None,
+        min_effect=query.min_effect,
         basis=state["basis"],
     )
     return page(

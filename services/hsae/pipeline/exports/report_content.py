@@ -11,6 +11,7 @@ from hsae.pipeline.exports.study_rows import StudyRows
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.report.charts import (
     MEASURES,
+    edit_about,
     edit_figure,
     edit_title,
     headline_figure,
@@ -73,6 +74,7 @@ def report_content(rows: StudyRows, cards: Sequence[Card], trouble: Sequence[str
     scored = {score["analysis_id"] for score in shown.scores}
     drawn = [row for row in shown.analyses if row["analysis_id"] in scored]
     abouts[f"{coherence.title} ({main})"] = coherence.about
+    abouts |= {edit_title(edit): edit_about(edit) for edit in rows.edits}
     return ReportContent(
         title=_title(rows),
         study=rows.study["id"],

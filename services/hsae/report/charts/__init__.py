@@ -1,6 +1,6 @@
 """Interactive figures from plain rows, as the dictionaries that Plotly draws: `plotly.graph_objects.Figure(figure)`."""
 
-from hsae.report.charts.edits import edit_figure, edit_title
+from hsae.report.charts.edits import edit_about, edit_figure, edit_title
 from hsae.report.charts.headline import MEASURES, headline_figure, headline_points
 from hsae.report.charts.histogram import ActivationHistogram, histogram_figure
 from hsae.report.charts.known_nodes import known_nodes, known_nodes_figure
@@ -11,6 +11,7 @@ __all__ = [
     "MEASURES",
     "ActivationHistogram",
     "TaxonomyChart",
+    "edit_about",
     "edit_figure",
     "edit_title",
     "headline_figure",

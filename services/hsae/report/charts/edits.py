@@ -82,6 +82,32 @@ def edit_title(edit: Mapping[str, Any]) -> str:
     return f"{latents} of {edit['target']} {done}, layer {edit['layer']}, {edit['sae_kind']}"
 
 
+def edit_about(edit: Mapping[str, Any]) -> str:
+    """The specificity of a pictured edit beside its interval and its controls, and of how many edits it is the best.
+
+    Args:
+        edit: a row of `pictured_edits`.
+    """
+    low, high, n_random = edit["low"], edit["high"], edit["n_random"]
+    within = "no interval" if low is None or high is None else f"95 %: {number(low)} to {number(high)}"
+    controls = "no random latents"
+    if n_random == 1:
+        controls = f"one draw of random latents {number(edit['random'])}"
+    elif n_random:
+        spread = f"{number(edit['random_least'])} to {number(edit['random_greatest'])}"
+        controls = f"{n_random} draws of random latents {number(edit['random'])} ({spread})"
+    leace = "no LEACE" if edit["leace"] is None else f"LEACE {number(edit['leace'])}"
+    if edit["n_edits"] > 1:
+        chosen = (
+            f"Chosen as the greatest of {edit['n_edits']} edits of this node, of all layers and SAEs, on the scored"
+            " images: that flatters it."
+        )
+    else:
+        chosen = "The one edit of this node."
+    measured = f"specificity {number(edit['specificity'])} in {_UNITS[edit['unit']]} ({within})"
+    return f"By the {edit['readout']}: {measured}, beside {controls} and {leace}. {chosen}"
+
+
 def colour(value: float) -> str:
     """The colour of a value from -1 (gained) to 1 (lost); others get that of the nearer end."""
     place = (min(1.0, max(-1.0, value)) + 1) / 2 * (len(DIVERGING) - 1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib import colormaps
@@ -18,6 +19,8 @@ _Line = Mapping[str, Any]
 _LEAF_INCHES = 0.16
 _MAX_INCHES = 60.0
 _COLUMN_INCHES = 1.9
+_LETTERS_PER_INCH = 13
+"""Of a title, whose letters are of 9 points: more would leave the figure."""
 _DARK = 0.55
 """Below this value the colours of the scale are dark, and their text is white."""
 _NO_LATENT = "0.92"
@@ -44,13 +47,14 @@ def tree_figure(lines: Sequence[_Line], title: str, path: Path) -> None:
     _draw(lines, coloured, (title, about), path)
 
 
-def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, path: Path) -> None:
+def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, about: str, path: Path) -> None:
     """Draw the lines of a tree coloured by what an edit took away, and write it: red lost, blue gained.
 
     Args:
         lines: from `hsae.report.tree.tree_lines`, with `drop`; None is grey.
         unit: of the drop, for people.
         title: of the figure.
+        about: sentences below it.
         path: of the file, which ends in .png, .svg or .pdf.
 
     Raises:
@@ -61,6 +65,9 @@ def edited_tree_figure(lines: Sequence[_Line], unit: str, title: str, path: Path
     labels = [f"{line['synset']} {line['drop']:+.2f}" if line["drop"] is not None else line["synset"] for line in lines]
     shades = [None if value is None else (value / greatest + 1) / 2 for value in values]
     scale = ScalarMappable(Normalize(-greatest, greatest), colormaps["RdBu_r"])
+
+    width = _width(1 + max(line["level"] for line in lines))
+    title += "".join(f"\n{line}" for line in wrap(about, int(width * _LETTERS_PER_INCH)))
 
     def is_dark(shade: float) -> bool:
         return abs(shade - 0.5) > _DARK / 2
@@ -93,7 +100,7 @@ def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], p
     n_leaves, n_levels = max(top + size for top, size in places), 1 + max(line["level"] for line in lines)
     inches = min(_MAX_INCHES, 1.2 + _LEAF_INCHES * n_leaves)
     font = min(7.0, 72 * 0.75 * (inches - 1.2) / n_leaves)
-    figure = Figure(figsize=(1.5 + _COLUMN_INCHES * n_levels, inches), layout="constrained")
+    figure = Figure(figsize=(_width(n_levels), inches), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     boxes = zip(lines, places, coloured.shades, coloured.labels, strict=True)
@@ -111,6 +118,11 @@ def _draw(lines: Sequence[_Line], coloured: _Coloured, texts: tuple[str, str], p
     bar = figure.colorbar(coloured.scale, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
     bar.set_label(texts[1], fontsize=8)
     write_figure(figure, path)
+
+
+def _width(n_levels: int) -> float:
+    """Of the figure, in inches."""
+    return 1.5 + _COLUMN_INCHES * n_levels
 
 
 def icicle(lines: Sequence[_Line]) -> list[tuple[int, int]]:

@@ -125,6 +125,9 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
     frame = frame[frame.is_used == True]  # noqa: E712 -- None where nothing was measured
     assert frame.latent.tolist() == [used]
     assert frame.label_effect.tolist() == [chosen[0]["effect"]]
+    assert analysis.latents(used=True).latent.tolist() == [used]
+    assert analysis.latents(min_effect=np.float64(chosen[1]["effect"])).latent.tolist() == best
+    assert analysis.latents(used=False, min_stability=-1).empty
     with transaction(made.service.sessions) as session:
         cards = best_labelled_latents(session, [analysis.id], n_each=1000)
     shown = {card["latent"]: [value.name for value in _values(card)] for card in cards}
@@ -136,6 +139,7 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
         assert "effect at its label" in page
         listed = client.get("/latents?used=true").text
         assert listed.count("fires for it and used for it") == 1
+        assert "an.latents(used=True)" in unescape(listed) or "an.latents(used=True," in unescape(listed)
         other = next(row["latent"] for row in chosen if row["latent"] != used)
         assert "fires for it and used for it" not in client.get(f"/latent/{analysis.id}/sae/{other}").text
         silent = next(row["latent"] for row in latents() if row["is_used"] is None)

@@ -17,7 +17,9 @@ def pictured_edits(
     Only the first dose counts, and one readout: the probe where it was read. Specificity is that of log-odds where
     there are some, else of accuracy. Each row has intervention_set_id, number, readout, analysis_id, layer, sae_kind,
     dataset_id, synset_id (the target), target (its name), dose, n_latents, `unit` (log_odds or accuracy) and
-    `specificity` in it, and the edit (scale, clamp or add).
+    `specificity` in it, and the edit (scale, clamp or add). Beside it stand its 95 % interval (`low`, `high`), and at
+    the same dose that of random latents (`random`, the mean of `n_random` draws, `random_least` and `random_greatest`)
+    and of LEACE (`leace`); None where there is none. `n_edits` is of how many edits of this target it is the greatest.
 
     Args:
         session: of the catalog.
@@ -25,13 +27,19 @@ def pictured_edits(
         targets: ids of synsets; None: all.
         limit: at most so many.
     """
+    beside = "CASE WHEN v.unit = 'log_odds' THEN c.specificity_log_odds ELSE c.specificity END"
     query = f"""
-        SELECT * FROM (
+        SELECT v.*, c.* FROM (
             SELECT DISTINCT ON (e.synset_id) e.intervention_set_id, e.number, e.readout, i.analysis_id, i.layer,
                    i.sae_kind, i.dataset_id, i.dataset, e.synset_id, y.name AS target, e.dose,
                    jsonb_array_length(e.latents) AS n_latents, s.config ->> 'edit' AS edit,
                    CASE WHEN e.specificity_log_odds IS NULL THEN 'accuracy' ELSE 'log_odds' END AS unit,
-                   coalesce(e.specificity_log_odds, e.specificity) AS specificity
+                   coalesce(e.specificity_log_odds, e.specificity) AS specificity,
+                   CASE WHEN e.specificity_log_odds IS NULL THEN e.specificity_low
+                        ELSE e.specificity_log_odds_low END AS low,
+                   CASE WHEN e.specificity_log_odds IS NULL THEN e.specificity_high
+                        ELSE e.specificity_log_odds_high END AS high,
+                   count(coalesce(e.specificity_log_odds, e.specificity)) OVER same AS n_edits
             FROM intervention e
             JOIN intervention_set s ON s.id = e.intervention_set_id
             JOIN analysis_input i ON i.analysis_id = s.analysis_id
@@ -42,9 +50,20 @@ def pictured_edits(
                   SELECT min(f.number) FROM intervention f
                   WHERE f.intervention_set_id = e.intervention_set_id AND f.synset_id = e.synset_id
                     AND f.arm = 'latents')
+            WINDOW same AS (PARTITION BY e.synset_id, e.readout)
             ORDER BY e.synset_id, array_position({READOUTS}, e.readout),
                      coalesce(e.specificity_log_odds, e.specificity) DESC NULLS LAST, e.intervention_set_id
-        ) v ORDER BY v.specificity DESC NULLS LAST, v.target LIMIT :limit
+        ) v
+        CROSS JOIN LATERAL (
+            SELECT avg({beside}) FILTER (WHERE c.arm = 'random') AS random,
+                   min({beside}) FILTER (WHERE c.arm = 'random') AS random_least,
+                   max({beside}) FILTER (WHERE c.arm = 'random') AS random_greatest,
+                   count({beside}) FILTER (WHERE c.arm = 'random') AS n_random,
+                   max({beside}) FILTER (WHERE c.arm = 'leace') AS leace
+            FROM intervention c
+            WHERE c.intervention_set_id = v.intervention_set_id AND c.synset_id = v.synset_id
+              AND c.readout = v.readout AND c.dose = v.dose) c
+        ORDER BY v.specificity DESC NULLS LAST, v.target LIMIT :limit
     """  # noqa: S608 -- names of ours
     values = {
         "analyses": list(analysis_ids), "targets": None if targets is None else list(targets), "limit": limit,

@@ -8,7 +8,7 @@ from hsae.catalog.findings.text.listed import TABLES, NameTable, listing
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
-from hsae.cli.printing.output import print_rows
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
@@ -80,4 +80,4 @@ def names(connections: Connections, /, which: NameTable, concept: str | None, as
         columns = {**_ANALYSIS, "latent": "latent", "concept": "concept"} | _NAMES
     rows = filtered_rows(connections, query, ScoreFilter, quiet=as_json, kept="names", **wanted)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, columns, as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
+    print_marked_rows(rows, columns, as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)

@@ -1,0 +1,1 @@
+"""Tables of an analysis that only some studies have."""

@@ -1,0 +1,56 @@
+"""Arrows in headings: one place says of every number whether more or less is better."""
+
+from typing import Any
+
+import pytest
+
+from hsae.cli.printing.better import _ARROWS, LESS, MORE, legend, marked, print_marked_rows
+from hsae.cli.results import interventions, latents, layers, nodes
+from hsae.cli.results.text import names
+
+TABLES: dict[str, Any] = {
+    "headline": layers._HEADLINE_COLUMNS, "layers": layers._CHANCE_COLUMNS, "latents": latents._COLUMNS,
+    "nodes": nodes._COLUMNS, **names._COLUMNS, **interventions._COLUMNS,
+}  # fmt: skip
+SURENESS = ("p", "q", "p ", "q ", "\np")
+
+
+def test_an_arrow_ends_the_first_line_of_a_heading():
+    given = {"layer": "\nlayer", "fvu": "\nFVU", "coherence": "coherence\nexcess, bits", "accuracy": "seen  "}
+    assert marked(given) == {
+        "layer": "\nlayer", "fvu": "\nFVU ↓", "coherence": "coherence ↑\nexcess, bits", "accuracy": "seen ↑  ",
+    }  # fmt: skip
+    assert list(marked(given)) == list(given)
+
+
+def test_the_legend_names_the_arrows_that_there_are():
+    assert legend({"f1": "F1", "layer": "layer"}) == "↑: more is better."
+    assert legend({"fvu": "FVU"}) == "↓: less is better."
+    assert legend({"f1": "F1", "fvu": "FVU"}) == "↑ ↓: more, or less, is better."
+    assert legend({"layer": "layer"}) is None
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_nulls_and_tests_have_no_arrow(name):
+    """A null is what a number is compared with, and its interval is the number's."""
+    headings = marked(TABLES[name])
+    assert len(headings) == len(TABLES[name])
+    for key, heading in headings.items():
+        has_arrow = MORE in heading or LESS in heading
+        assert has_arrow == (key in _ARROWS)
+        if heading.strip().startswith("~") or TABLES[name][key] in SURENESS or key.startswith("chance"):
+            assert not has_arrow, key
+
+
+def test_every_arrow_is_of_a_column_that_is_printed():
+    assert set(_ARROWS) <= {key for columns in TABLES.values() for key in columns}
+
+
+def test_the_legend_stands_below_rows_and_not_in_json(capsys):
+    columns = {"f1": "F1"}
+    print_marked_rows([{"f1": 0.5}], columns, as_json=False, empty="none")
+    assert capsys.readouterr().out.split("\n") == [" F1 ↑", "0.500", "", "↑: more is better.", ""]
+    print_marked_rows([{"f1": 0.5}], columns, as_json=True, empty="none")
+    assert "better" not in capsys.readouterr().out
+    print_marked_rows([], columns, as_json=False, empty="none")
+    assert capsys.readouterr().out == "none\n"
