@@ -7,7 +7,7 @@ import pytest
 from hsae.cli.demo import EDITED, edits_request, lost_sentence, request
 
 OWN = """
-    SELECT y.name AS node, i.layer, i.sae_kind, v.*, s.n_images, s.start, a.split
+    SELECT y.name AS node, i.layer, i.sae_kind, v.*, s.n_images, s.start, a.n_score
     FROM intervention v JOIN intervention_set s ON s.id = v.intervention_set_id
     JOIN analysis_input i ON i.analysis_id = s.analysis_id JOIN analysis a ON a.id = s.analysis_id
     JOIN synset y ON y.id = v.synset_id
@@ -45,7 +45,7 @@ def test_one_sae_of_one_layer_is_edited_on_the_scored_images(demo, own):
     for row in own.values():
         assert (row["layer"], row["sae_kind"], row["dose"]) == (5, "topk", 0.0)
         assert len(row["latents"]) == 64
-        assert row["n_images"] == row["split"]["n_score"]
+        assert row["n_images"] == row["n_score"]
         assert row["start"] == "stored"
     assert demo.query("SELECT count(*) AS n FROM job WHERE kind = 'intervene'") == [{"n": 1}]
 
