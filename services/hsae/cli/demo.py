@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import platformdirs
 
 from hsae.backbones.names import short_model_name
 from hsae.catalog import transaction
+from hsae.catalog.findings.interventions.beside_random import edits_beside_random
 from hsae.catalog.findings.scores import node_rows
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
+from hsae.catalog.queries.conditions import Row
 from hsae.catalog.queries.known_names import synset_ids
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
@@ -25,9 +28,10 @@ from hsae.cli.service.stack import bring_up
 from hsae.demo import DATASET_NAME, backbone_folder, images_listing
 from hsae.embedded import Stack
 from hsae.extraction.config import ExtractionConfig
+from hsae.interventions.config import InterveneSettings
 from hsae.pipeline.exports.study_report import write_report
 from hsae.pipeline.planning.requests import SubmitRequest
-from hsae.pipeline.planning.submit import submit
+from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.submission.registration import add_dataset
 from hsae.relevancy.config import MapSettings
 from hsae.report.headline_table import COHERENCE
@@ -42,12 +46,20 @@ these classes on the other styles, as an unordered list without any taxonomy: th
 finding."""
 _NODES_OF = "topk"
 NODES = ("animal.n.01", "bird.n.01", "food.n.01", "food.n.02", "vehicle.n.01")
+EDITED = ("vehicle.n.01", "bird.n.01")
+"""Nodes whose latents are taken away."""
+_READOUT = "probe"
 _SQL = (
     "SELECT i.layer, i.sae_kind, v.basis, round(v.value::numeric, 2) AS bits, round(v.low::numeric, 2) AS low,"
     " round(v.high::numeric, 2) AS high FROM layer_interval v JOIN analysis_input i USING (analysis_id)"
     " WHERE v.metric = 'coherence_excess' AND v.seed = 0 ORDER BY i.sae_kind, v.basis, i.layer",
     "SELECT layer, sae_kind, synset, latent, round(f1_adjusted::numeric, 2) AS f1_adjusted, q_node"
     " FROM node_best_latent WHERE basis = 'sae' AND height >= 2 AND is_distinct ORDER BY q_node LIMIT 10",
+    "SELECT i.layer, y.name AS node, v.arm, count(*) AS draws, round(avg(v.specificity)::numeric, 2) AS specificity,"
+    " round(avg(v.specificity_low)::numeric, 2) AS low, round(avg(v.specificity_high)::numeric, 2) AS high"
+    " FROM intervention v JOIN intervention_set s ON s.id = v.intervention_set_id JOIN analysis_input i"
+    " USING (analysis_id) JOIN synset y ON y.id = v.synset_id WHERE v.readout = 'probe' GROUP BY 1, 2, 3"
+    " ORDER BY 1, 2, 3",
 )
 
 
@@ -86,7 +98,7 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
     bring_up(connections)
     home = connections.settings.home
     try:
-        report = _run(connections, output, request(layers))
+        report, lost = _run(connections, output, request(layers))
     finally:
         if stop:
             Stack(home).stop()
@@ -100,6 +112,11 @@ def demo(connections: Connections, output: Path, layers: tuple[int, ...], stop: 
         click.echo(f"The stack is stopped; `{again} up` starts it again.")
     else:
         click.echo(f"The stack still runs (loopback only); stop it with `{again} down`.")
+    for sentence in lost:
+        click.echo(sentence)
+    click.echo(
+        f"All edits and controls: `{again} results interventions`, and docs/interventions.md says how to read them."
+    )
     click.echo(f"Report: {report} (open it in a browser)")
 
 
@@ -127,17 +144,46 @@ def request(layers: tuple[int, ...] = ()) -> SubmitRequest:
     )
 
 
-def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> Path:
-    """Run the demo and print its tables; returns its report."""
+def edits_request(wanted: SubmitRequest, layers: Sequence[int]) -> SubmitRequest:
+    """The request that takes latents away, in the SAE and block that the table of nodes has fixed beforehand.
+
+    It is a small study of its own, since what is asked of `intervene` counts for all SAEs of a study. Its analysis is
+    that of the large one, so the report of that study has the edits. In the last block the pass starts at stored class
+    tokens; from another one all images would run through the backbone again.
+
+    Args:
+        wanted: the demo's request.
+        layers: its blocks.
+    """
+    edits = InterveneSettings(nodes=EDITED, choose="selectivity", n_latents=64, label_effects=20)
+    changes = {
+        "name": f"edits in block {max(layers)}",
+        "layers": (max(layers),),
+        "saes": tuple(sae for sae in wanted.saes if sae.kind == _NODES_OF),
+        "own": {"intervene": edits},
+    }
+    return wanted.model_copy(update=changes)
+
+
+def _submitted(connections: Connections, wanted: SubmitRequest) -> Plan:
+    plan = submit(wanted, connections.settings, connections.sessions)
+    connections.notifier.notify(plan.to_notify)
+    return plan
+
+
+def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> tuple[Path, list[str]]:
+    """Run the demo and print its tables; returns its report, and sentences on what edits took away."""
     # matplotlib takes half a second to load: only the end needs it.
     from hsae.report.figure import layer_figure
 
     dataset = add_dataset(connections, DATASET_NAME, images_listing()).dataset
     click.echo(f"Images: {dataset.n_images} emoji of {dataset.n_classes} synsets, {dataset.n_nodes} taxonomy nodes.")
-    plan = submit(wanted, connections.settings, connections.sessions)
-    connections.notifier.notify(plan.to_notify)
+    plan = _submitted(connections, wanted)
     print_plan(plan)
+    edits = _submitted(connections, edits_request(wanted, plan.layers))
+    _submitted(connections, wanted)  # again: commands without --study take the latest, which is to be the large one
     wait_for_study(connections, plan.study_id)
+    wait_for_study(connections, edits.study_id)
     click.echo()
     rows = fetch_layers(connections, study=plan.study_id)
     print_layer_rows(rows)
@@ -156,7 +202,7 @@ def _run(connections: Connections, output: Path, wanted: SubmitRequest) -> Path:
     click.echo(f"\nPicture: {picture}")
     report = output / "report.html"
     write_report(plan.study_id, report, connections.sessions, connections.store)
-    return report
+    return report, _lost(connections, edits.study_id)
 
 
 def _print_trends(connections: Connections, study_id: int) -> None:
@@ -200,3 +246,31 @@ def _print_nodes(connections: Connections, rows: list[dict[str, Any]]) -> None:
     )
     shown = [best[node] for node in NODES if node in best]
     console().print(table(shown, columns, title=title, importance=("synset", "f1_adjusted", "q_node", "latent")))
+
+
+def _lost(connections: Connections, study_id: int) -> list[str]:
+    """A sentence for each of the edited nodes."""
+    with transaction(connections.sessions) as session:
+        return [lost_sentence(row) for row in edits_beside_random(session, study_id, _READOUT)]
+
+
+def lost_sentence(edit: Row) -> str:
+    """What the loss of a node's latents did to the probe, beside as many random latents.
+
+    Args:
+        edit: a row of `edits_beside_random`.
+    """
+    inside, outside = (
+        f"{edit[f'accuracy_{where}_before']:.2f} to {edit[f'accuracy_{where}_after']:.2f}"
+        for where in ("inside", "outside")
+    )
+    own, random = (
+        f"{edit[name]:.2f} [{edit[f'{name}_low']:.2f}, {edit[f'{name}_high']:.2f}]"
+        for name in ("specificity", "random")
+    )
+    return (
+        f"Without {edit['n_latents']} latents of {edit['target']} in block {edit['layer']} ({edit['sae_kind']} SAE) the"
+        f" accuracy of a probe goes from {inside} on its images and from {outside} on all others: {own} more on its own"
+        f" (95% interval); as many random latents cost {random} more; above 0?"
+        f" {'yes' if edit['specificity_low'] > 0 else 'not shown'}"
+    )

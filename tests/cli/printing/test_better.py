@@ -10,8 +10,11 @@ from hsae.cli.results.text import names
 
 TABLES: dict[str, Any] = {
     "headline": layers._HEADLINE_COLUMNS, "layers": layers._CHANCE_COLUMNS, "latents": latents._COLUMNS,
-    "nodes": nodes._COLUMNS, **names._COLUMNS, **interventions._COLUMNS,
+    "nodes": nodes._COLUMNS,
 }  # fmt: skip
+TABLES |= {
+    str(table): columns for of_command in (names, interventions) for table, columns in of_command._COLUMNS.items()
+}
 SURENESS = ("p", "q", "p ", "q ", "\np")
 
 

@@ -10,6 +10,7 @@ from tests.small import bare_scoring, register_small, small_request
 
 import hsae
 from hsae.catalog import transaction
+from hsae.catalog.findings.interventions.beside_random import edits_beside_random
 from hsae.catalog.findings.interventions.listed import TABLES, listing
 from hsae.catalog.findings.interventions.pictured import pictured_edits, taken_away
 from hsae.catalog.queries.known_names import find_nodes
@@ -20,7 +21,7 @@ from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 
 SETTINGS = InterveneSettings(
-    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=1, n_shuffles=9,
+    nodes=("bird.n.01", "fish.n.01"), choose="selectivity", max_density=1.0, n_latents=4, n_random=2, n_shuffles=9,
     label_effects=3, steer=2, steer_images=10,
 )  # fmt: skip
 LEGENDS = {
@@ -154,6 +155,34 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
         and row["log_odds_before"] is not None
     }
     assert {node: row["drop"] for node, row in taken.items()} == pytest.approx(expected)
+
+
+def test_edits_stand_beside_the_mean_of_random_latents(edited):
+    """Of the sets that the study asked for, by one readout; as the table of edits has them."""
+    with transaction(edited.sessions) as session:
+        found = edits_beside_random(session, 1, "probe")
+        assert edits_beside_random(session, 2, "probe") == []
+        rows = listing("edits")(session, ScoreFilter(limit=100_000))
+    assert [(row["layer"], row["target"]) for row in found] == [
+        (layer, node) for layer in (1, 3) for node in ("bird.n.01", "fish.n.01")
+    ]
+
+    def of(edit, arm):
+        wanted = (edit["layer"], edit["target"], arm, "probe")
+        return [row for row in rows if (row["layer"], row["synset"], row["arm"], row["readout"]) == wanted]
+
+    for edit in found:
+        (own,), random = of(edit, "latents"), of(edit, "random")
+        assert edit["n_latents"] == len(own["latents"]) == 4
+        assert edit["sae_kind"] == "topk"
+        assert edit["n_draws"] == len(random) == SETTINGS.n_random
+        for name in ("accuracy_inside_after", "accuracy_outside_before", "specificity", "specificity_low"):
+            assert edit[name] == own[name], name
+        for end in ("", "_low", "_high"):
+            values = [row[f"specificity{end}"] for row in random]
+            expected = None if None in values else pytest.approx(sum(values) / len(values))  # of one class: no interval
+            assert edit[f"random{end}"] == expected, end
+    assert any(edit["random_low"] is not None for edit in found)
 
 
 def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, tmp_path):
