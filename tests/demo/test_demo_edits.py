@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hsae.cli.demo import EDITED, edits_request, lost_sentence, request
+from hsae.interventions.config import InterveneSettings
 
 OWN = """
     SELECT y.name AS node, i.layer, i.sae_kind, v.*, s.n_images, s.start, a.n_score
@@ -131,6 +132,8 @@ def test_the_edits_reuse_the_analysis_of_the_demo():
     edits = edits_request(whole, range(6))
     assert edits.layers == (5,)
     assert [sae.kind for sae in edits.saes] == ["topk"]
-    assert edits.own["intervene"].nodes == EDITED
+    intervene = edits.own["intervene"]
+    assert isinstance(intervene, InterveneSettings)
+    assert intervene.nodes == EDITED
     same = {name: value for name, value in edits if name not in ("name", "layers", "saes", "own")}
     assert same == {name: value for name, value in whole if name in same}
