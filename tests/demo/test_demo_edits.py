@@ -132,8 +132,8 @@ def test_the_edits_reuse_the_analysis_of_the_demo():
     edits = edits_request(whole, range(6))
     assert edits.layers == (5,)
     assert [sae.kind for sae in edits.saes] == ["topk"]
-    settings = edits.own["intervene"]
-    assert isinstance(settings, InterveneSettings)
-    assert settings.nodes == EDITED
+    intervene = edits.own["intervene"]
+    assert isinstance(intervene, InterveneSettings)
+    assert intervene.nodes == EDITED
     same = {name: value for name, value in edits if name not in ("name", "layers", "saes", "own")}
     assert same == {name: value for name, value in whole if name in same}
