@@ -51,7 +51,7 @@ def test_controls_stand_beside_the_saes_scores(ask, admin, planted):
     assert baselines["cow.n.01"] == (None, None)  # no baseline fires there
     assert "f1_neuron" not in ask("nodes", "--basis", "neuron")[0]
     for command in ("nodes", "latents"):
-        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[1].split()
+        header = admin(planted, "results", command, "--study", 1).stdout.splitlines()[1].replace("↑", "").split()
         assert header[header.index("F1") :][:3] == ["F1", "baseline", "neurons"]
     assert "~tree" not in admin(planted, "results", "nodes", "--basis", "neuron").stdout
 
