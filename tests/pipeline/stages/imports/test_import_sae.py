@@ -29,8 +29,15 @@ from hsae.store.keys import imported_key, weights_key
 D_MODEL, N_LATENTS, K = 192, 500, 6  # no multiple of the width
 
 
-def write_peer(folder, *, seed: int = 0, d_model: int = D_MODEL, hook_name: str | None = "blocks.3.hook_resid_post"):
-    """A TopK SAE in the files of SAELens, which say that it was trained on DINOv2-B."""
+def write_peer(
+    folder,
+    *,
+    seed: int = 0,
+    d_model: int = D_MODEL,
+    hook_name: str | None = "blocks.3.hook_resid_post",
+    model: str | None = None,
+):
+    """A TopK SAE in the files of SAELens."""
     generator = torch.Generator().manual_seed(seed)
     decoder = torch.randn(N_LATENTS, d_model, generator=generator)
     decoder /= decoder.norm(dim=1, keepdim=True)
@@ -39,7 +46,7 @@ def write_peer(folder, *, seed: int = 0, d_model: int = D_MODEL, hook_name: str 
     }  # fmt: skip
     config = {
         "architecture": "topk", "d_in": d_model, "d_sae": N_LATENTS, "k": K, "normalize_activations": "none",
-        "metadata": {"hook_name": hook_name, "model_name": "facebook/dinov2-base"},
+        "metadata": {"hook_name": hook_name, **({} if model is None else {"model_name": model})},
     }  # fmt: skip
     return write(folder, config, tensors)
 
@@ -137,7 +144,7 @@ def test_from_the_files_to_scores_beside_one_of_ours(service, admin, tmp_path):
 
 
 def test_a_path_is_registered_by_the_submit_and_a_dry_run_registers_nothing(service, admin, connections, tmp_path):
-    folder = write_peer(tmp_path / "mine")
+    folder = write_peer(tmp_path / "mine", model="facebook/dinov2-base")
     options = ("--layer", 3, "--model", small_request().model, "--split", "none", "--embeddings", "own")
     dry = admin("submit", "--sae-from", folder, *options, "--dry-run").output
     assert "import" in dry
