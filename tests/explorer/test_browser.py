@@ -40,6 +40,20 @@ def wait_for_pictures(page) -> None:
         place.locator(".main-svg").first.wait_for()
 
 
+def light_dark_and_narrow(page) -> dict[str, list[str]]:
+    """What axe finds on a page in light and in dark colours; a narrow one may be no wider than its window."""
+    wait_for_pictures(page)
+    found = {"light": violations(page)}
+    page.emulate_media(color_scheme="dark")
+    found["dark"] = violations(page, *COLOUR_RULES)
+    page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    # Figures follow by and by.
+    wait_for(lambda: page.evaluate(BEYOND) <= 0, 60, lambda: f"{page.url} is too wide")
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    page.emulate_media(color_scheme="light")
+    return found
+
+
 BEYOND = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -52,15 +66,7 @@ def test_every_page_can_be_read_and_used_by_everybody_light_dark_and_narrow(expl
             if name == "nothing":
                 continue
             page.goto(address + path)
-            wait_for_pictures(page)
-            found[name, "light"] = violations(page)
-            page.emulate_media(color_scheme="dark")
-            found[name, "dark"] = violations(page, *COLOUR_RULES)
-            page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
-            # Figures follow by and by.
-            wait_for(lambda: page.evaluate(BEYOND) <= 0, 60, lambda: f"{page.url} is too wide")
-            page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
-            page.emulate_media(color_scheme="light")
+            found |= {(name, how): wrong for how, wrong in light_dark_and_narrow(page).items()}
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 

@@ -4,12 +4,11 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
-from tests.browser import COLOUR_RULES, NARROW, WIDE, opened, violations
-from tests.explorer.test_browser import BEYOND, wait_for_pictures
+from tests.browser import opened, violations
+from tests.explorer.test_browser import light_dark_and_narrow, wait_for_pictures
 from tests.pipeline.in_process import run_jobs
 from tests.pipeline.stages.interventions.small_plans import QUICK, plan_interventions, query
 from tests.small import bare_scoring, register_small
-from tests.waiting import wait_for
 
 from hsae.demo import clip_folder, images_folder
 from hsae.explorer.serving import Cache, Explorer
@@ -63,13 +62,7 @@ def test_effects_and_names_can_be_read_by_everybody(measured, chromium):
             page.goto(measured.address + path)
             wait_for_pictures(page)
             assert words in page.content(), path
-            found[path, "light"] = violations(page)
-            page.emulate_media(color_scheme="dark")
-            found[path, "dark"] = violations(page, *COLOUR_RULES)
-            page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
-            wait_for(lambda: page.evaluate(BEYOND) <= 0, 60, lambda: f"{page.url} is too wide")
-            page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
-            page.emulate_media(color_scheme="light")
+            found |= {(path, how): wrong for how, wrong in light_dark_and_narrow(page).items()}
         page.goto(f"{measured.address}/latent/{measured.analysis}/sae/{measured.used}")
         assert page.get_by_text("of shuffled words come as close").count() == 1
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
