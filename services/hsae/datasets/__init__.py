@@ -1,7 +1,14 @@
 """Labelled image data sets: listing, fingerprint, and decoding of image files."""
 
 from hsae.datasets.check import SkippedImage, check_images
-from hsae.datasets.dataset import GROUP_FIELD, LISTING_SCHEMA, MULTI_LABEL_LISTING_SCHEMA, ImageDataset, WhenRead
+from hsae.datasets.dataset import (
+    GROUP_FIELD,
+    LISTING_SCHEMA,
+    MULTI_LABEL_LISTING_SCHEMA,
+    ImageDataset,
+    WhenRead,
+    mark_of,
+)
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.decoding.image import MAX_ASPECT_RATIO, DecodedImage, ImageFile, open_image
 from hsae.datasets.decoding.memory_budget import MemoryBudget
@@ -39,6 +46,7 @@ __all__ = [
     "check_images",
     "decide_labels",
     "local_path",
+    "mark_of",
     "open_image",
     "register_source",
     "resolved",

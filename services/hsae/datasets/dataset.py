@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hsae.datasets.decision import LabelDecision
 from hsae.datasets.sources.left_out import LeftOut
-from hsae.datasets.sources.source import ImageSource, opened
+from hsae.datasets.sources.source import ImageSource, opened, readable
 from hsae.errors import UserError
 
 LISTING_SCHEMA = pa.schema(
@@ -69,7 +69,7 @@ class ImageDataset:
     @property
     def checksums(self) -> WhenRead:
         """When the files are read for their checksums."""
-        return "registration" if "sha256" in self.listing.column_names else "extraction"
+        return "registration" if mark_of(self.listing.schema) == "sha256" else "extraction"
 
     @property
     def class_ids(self) -> tuple[str, ...]:
@@ -131,16 +131,19 @@ def unread(schema: pa.Schema) -> pa.Schema:
     return schema.set(schema.get_field_index("n_bytes"), pa.field("n_bytes", pa.int64()))
 
 
+def mark_of(schema: pa.Schema) -> str:
+    """The column of a listing that tells whether a file is the one that was registered: `sha256` or `version`."""
+    return "sha256" if "sha256" in schema.names else "version"
+
+
 def _stamped(source: ImageSource, path: str) -> tuple[str, int | None]:
     """Version of an image's file, which is not read, and its size where known.
 
     Raises:
         UserError: the file is missing, or the source cannot tell whether it was replaced.
     """
-    try:
+    with readable(source, path):
         stamp = source.stamp(path)
-    except OSError as error:
-        raise UserError(f"image {source.locate(path)}: cannot be read ({error.strerror or error})") from error
     if not stamp.version:
         raise UserError(
             f"{source.uri}: only reading an image tells whether it was replaced: take the checksums at the"
@@ -207,7 +210,7 @@ def make_dataset(
         "class_ids" if has_several else "class_id": classes,
     }
     arrays = {name: _array(values, schema.field(name).type) for name, values in columns.items()}
-    listing = pa.table(arrays | {"version" if is_unread else "sha256": marks, "n_bytes": sizes}, schema=schema)
+    listing = pa.table(arrays | {mark_of(schema): marks, "n_bytes": sizes}, schema=schema)
     if groups_of:
         listing = listing.append_column(GROUP_FIELD, pa.array(map(groups_of.get, paths), pa.string()))
     of_rows = (mark for chunk in marks.chunks for mark in chunk.to_pylist())

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hsae.datasets import mark_of
+
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
@@ -26,13 +28,9 @@ class ListedImage:
 def listed_images(listing: pa.Table, images: Iterable[int]) -> list[ListedImage]:
     """Some images of a listing, by their numbers, in the order of these."""
     numbers = list(images)
-    chosen = listing.select(["path", mark_of(listing)]).take(pa.array(numbers, pa.int64()))
+    mark = mark_of(listing.schema)
+    chosen = listing.select(["path", mark]).take(pa.array(numbers, pa.int64()))
     paths, marks = (column.to_pylist() for column in chosen.columns)
-    if mark_of(listing) == "sha256":
+    if mark == "sha256":
         return [ListedImage(*row) for row in zip(numbers, paths, marks, strict=True)]
     return [ListedImage(number, path, None, mark) for number, path, mark in zip(numbers, paths, marks, strict=True)]
-
-
-def mark_of(listing: pa.Table) -> str:
-    """The column that tells whether a file is the one that was registered: `sha256` or `version`."""
-    return "sha256" if "sha256" in listing.column_names else "version"

@@ -40,7 +40,7 @@ class LocalFiles(ImageSource):
 
     def version(self, path: str) -> str:
         """See `ImageSource`."""
-        return version_of_file(self.folder / path)
+        return self.stamp(path).version
 
     def stamp(self, path: str) -> Stamp:
         """See `ImageSource`."""

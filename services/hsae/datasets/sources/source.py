@@ -143,14 +143,24 @@ class ImageSource(ABC):
 
 
 @contextmanager
+def readable(source: ImageSource, path: str) -> Iterator[None]:
+    """An `OSError` of the block, which looks at an image, as a user's error.
+
+    Raises:
+        UserError: the image is missing or cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"image {source.locate(path)}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
 def opened(source: ImageSource, path: str) -> Iterator[ImageStream]:
     """An image's stream for the block.
 
     Raises:
         UserError: the image is missing or cannot be read.
     """
-    try:
-        with source.open(path) as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"image {source.locate(path)}: cannot be read ({error.strerror or error})") from error
+    with readable(source, path), source.open(path) as file:
+        yield file

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool
 
+from hsae.datasets import mark_of
 from hsae.datasets.split import ImageSplit, split_images, split_scored_images
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.inputs.stored import read_listing
@@ -62,7 +63,7 @@ def read_split_apart(
     unread = [
         one.name
         for one, listing in ((dataset, of_training), (scored, of_scored))
-        if "sha256" not in listing.column_names
+        if mark_of(listing.schema) != "sha256"
     ]
     if unread:
         notes.append(

@@ -16,7 +16,7 @@ from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
-from hsae.pipeline.estimate import Estimate
+from hsae.pipeline.estimate import NOTHING, Estimate
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject
 from hsae.pipeline.kinds.scored_apart import ScoredApart
@@ -240,7 +240,7 @@ class Stage(ABC, Generic[R]):
     def estimate(self, asked: Asked) -> Estimate:
         """What the job will take and leave behind."""
         del asked
-        return Estimate()
+        return NOTHING
 
     def needs(self, request: R) -> tuple[str, ...]:
         """Keys of the artifacts that must exist before the job starts."""
