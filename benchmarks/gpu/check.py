@@ -40,12 +40,16 @@ class Part:
 
 PARTS = (
     Part("tests", ("-m", "pytest", "-q", "-rs", "-m", "gpu", "-n", "0", "tests/devices", "tests/hierarchy/kernels",
-                   "tests/sae/kernels", "tests/cli/service/test_gpu_findings.py"), 150, has_rows=False),
-    Part("backbone, DINOv2-base", ("-m", "benchmarks.gpu.backbone_rate", "--size", "base"), 45),
-    Part("backbone, DINOv2-giant", ("-m", "benchmarks.gpu.backbone_rate", "--size", "giant", "--batches", "5"), 90),
-    Part("extraction", ("-m", "benchmarks.extraction.extraction", "--device", "cuda", "--repeats", "2"), 45),
-    Part("SAE steps", ("-m", "benchmarks.gpu.sae_steps"), 80),
-    Part("node scores", ("-m", "benchmarks.hierarchy.node_scores", "--device", "cuda"), 60),
+                   "tests/sae/kernels", "tests/cli/service/test_gpu_findings.py"), 130, has_rows=False),
+    Part("backbone, DINOv2-base", ("-m", "benchmarks.gpu.backbone_rate", "--size", "base"), 40),
+    Part("backbone, DINOv2-giant", ("-m", "benchmarks.gpu.backbone_rate", "--size", "giant", "--batches", "5"), 75),
+    Part("extraction", ("-m", "benchmarks.extraction.extraction", "--device", "cuda", "--repeats", "2"), 35),
+    Part("SAE steps", ("-m", "benchmarks.gpu.sae_steps"), 65),
+    Part("streamed trainings", ("-m", "benchmarks.sae.streaming", "--device", "cuda"), 40),
+    Part("node scores", ("-m", "benchmarks.hierarchy.node_scores", "--device", "cuda"), 35),
+    # One size: how the time grows is not asked of a GPU.
+    Part("controls", ("-m", "benchmarks.hierarchy.controls", "--size", "full", "--shares", "1", "--device", "cuda"),
+         60),
 )  # fmt: skip
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.relevancy.plain_grad_cam import new_sae, plain_grad_cam
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL
 from hsae.backbones.inspection import inspect_backbone
 from hsae.errors import UserError
+from hsae.relevancy.objective import LatentObjective
+from hsae.relevancy.relevance import relevance
 
 from .conftest import import_torchvision, random_images, randomise
 
@@ -63,6 +66,18 @@ def test_layers_and_embedding_of_open_clip(options: dict[str, Any], open_clip_mo
     with torch.no_grad():
         expected = model.encode_image(pixel_values)
     torch.testing.assert_close(found[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_grad_cam_of_open_clip_is_that_of_the_whole_tower(open_clip_model: Any) -> None:
+    folder, model = open_clip_model()
+    backbone = Backbone.load(inspect_backbone(f"open_clip:{folder}"), layers=[1], device=CPU)
+    images, sae = backbone.pixel_values(random_images(2)), new_sae(32)
+    latents = sae.encode(backbone.activations(images, "mean")[1][:, 0]).argmax(1)
+    found = relevance(backbone, 1, LatentObjective(sae, latents, "mean"), images, "gradcam")
+    block = model.visual.transformer.resblocks[1]
+    for image, latent, one in zip(images, latents.tolist(), found, strict=True):
+        expected = plain_grad_cam(model.visual, block, image, sae, latent, lambda output: output, 1)
+        torch.testing.assert_close(one.flatten(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_the_parts_of_open_clip_add(open_clip_model: Any) -> None:

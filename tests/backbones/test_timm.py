@@ -13,12 +13,15 @@ import PIL.Image
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.relevancy.plain_grad_cam import new_sae, plain_grad_cam
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.names import library_of, short_model_name
 from hsae.errors import UserError
+from hsae.relevancy.objective import LatentObjective
+from hsae.relevancy.relevance import relevance
 
 from .conftest import import_torchvision, random_images, randomise
 
@@ -123,6 +126,25 @@ def test_blocks_of_stages(kind: str, tmp_path: Path) -> None:
         torch.testing.assert_close(patches[layer], tokens_of(found[layer], kind), rtol=0, atol=0)
         alone = Backbone.load(spec, layers=[layer], device=CPU).activations(pixel_values, "patches")
         assert torch.equal(alone[layer], patches[layer])
+
+
+@pytest.mark.parametrize("kind", [*MODELS, *STAGED])
+def test_grad_cam_is_that_of_the_whole_model(kind: str, tmp_path: Path) -> None:
+    architecture, arguments = STAGED[kind] if kind in STAGED else MODELS[kind][:2]
+    folder, model = saved(tmp_path / "model", architecture, arguments)
+    backbone = Backbone.load(inspect_backbone(f"timm:{folder}"), layers=[2], device=CPU)
+    images, sae = backbone.pixel_values(random_images(2)), new_sae(24)
+    latents = sae.encode(backbone.activations(images, "mean")[2][:, 0]).argmax(1)
+    found = relevance(backbone, 2, LatentObjective(sae, latents, "mean"), images, "gradcam")
+    side = 4
+    assert found.shape == (2, side, side)
+    names = ("Block", "EvaBlock", "SwinTransformerBlock", "SwinTransformerV2Block", "ConvNeXtBlock")
+    block = [module for module in model.modules() if type(module).__name__ in names][2]
+    for image, latent, one in zip(images, latents.tolist(), found, strict=True):
+        expected = plain_grad_cam(
+            model, block, image, sae, latent, lambda output: tokens_of(output, kind), backbone.spec.n_prefix_tokens
+        )
+        torch.testing.assert_close(one.flatten(), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", MODELS)

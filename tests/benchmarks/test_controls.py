@@ -23,7 +23,8 @@ def test_linear_work_meets_the_goals_and_grows_to_imagenet():
     assert (everything.value, everything.goal, everything.met) == (60, MAX_SECONDS, True)
     (growth,) = [row for name, row in rows.items() if "last doubling of the images" in name]
     assert growth.value == pytest.approx(2)
-    assert growth.met
+    over_linear = rows["the one / the other: 1 is linear"]
+    assert (over_linear.value, over_linear.met) == (pytest.approx(1), True)
     (there,) = [row for name, row in rows.items() if name.startswith(f"{N_TRAIN_IMAGES:,}")]
     assert there.value == pytest.approx(10 + N_TRAIN_IMAGES / 1000)
     assert all(row.met for row in rows.values() if row.goal is not None)
@@ -33,7 +34,17 @@ def test_quadratic_work_misses_them():
     runs = [run(n_images, (n_images / 3_000) ** 2) for n_images in (12_500, 25_000, 50_000)]
     rows = report_rows(replace(SIZES["full"], shares=(8, 4, 2, 1)), runs, run(50_000, 9), run(25_000, 60))
     assert [row.value for row in rows if "last doubling of the images" in row.name] == [pytest.approx(4)]
-    assert not any(row.met for row in rows if "doubling" in row.name or "half of the columns" in row.name)
+    assert [row.value for row in rows if "1 is linear" in row.name] == [pytest.approx(2)]
+    assert not any(row.met for row in rows if "1 is linear" in row.name or "half of the columns" in row.name)
+
+
+def test_more_columns_with_more_images_may_cost_more():
+    """A quarter of the images has half of the clusters: work that is linear in both then adds more than twice."""
+    counts = [(12_500, 100_000), (25_000, 150_000), (50_000, 200_000)]
+    runs = [replace(run(n, n * columns / 1e8), n_columns=columns) for n, columns in counts]
+    rows = {row.name: row for row in report_rows(SIZES["full"], runs, run(50_000, 9), run(25_000, 20))}
+    assert rows["the same of images x columns of all bases"].value == pytest.approx(2.5)
+    assert rows["the one / the other: 1 is linear"].value == pytest.approx(1)
 
 
 def test_an_eighth_of_imagenet_is_taken_eight_times():

@@ -1,9 +1,9 @@
-"""The estimate that decides where an analysis runs."""
+"""The estimates that decide where an analysis runs, and what memory its worker is given."""
 
 import pytest
 
 from hsae.hierarchy.config import BASELINES, ScoringConfig
-from hsae.hierarchy.cost import cpu_seconds
+from hsae.hierarchy.cost import cpu_seconds, memory_bytes
 
 DEFAULTS = ScoringConfig()
 
@@ -26,3 +26,27 @@ def test_every_baseline_costs_something(basis):
 def test_an_sae_alone_is_a_small_part():
     alone = ScoringConfig(controls=(), n_shuffles=0)
     assert cpu_seconds(alone, 25_000, 12_288, 768) < cpu_seconds(DEFAULTS, 25_000, 12_288, 768) / 8
+
+
+@pytest.mark.parametrize(
+    ("n_images", "n_latents", "l0", "d_model", "peak_mib"),
+    [
+        (20_000, 2_048, 16, 192, 865),
+        (40_000, 2_048, 16, 192, 1033),
+        (20_000, 2_048, 64, 192, 1024),
+        (40_000, 2_048, 64, 192, 1284),
+        (20_000, 2_048, 16, 768, 1036),
+        (40_000, 2_048, 16, 768, 1410),
+        (20_000, 8_192, 16, 192, 1144),
+        (40_000, 8_192, 16, 192, 1488),
+        (50_000, 12_288, 64, 768, 2092),
+        (160_145, 12_288, 64, 768, 4075),
+    ],
+)
+def test_memory_is_near_the_measured_peaks(n_images, n_latents, l0, d_model, peak_mib):
+    """Peaks of the benchmark's process on two cores."""
+    assert memory_bytes(n_images, n_latents, l0, d_model) == pytest.approx(peak_mib * 2**20, rel=0.21)
+
+
+def test_imagenet_s_training_set_takes_some_25_gb():
+    assert 24e9 < memory_bytes(1_281_167, 12_288, 64, 768) < 27e9

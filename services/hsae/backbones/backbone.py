@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from hsae.backbones.hooks.names import EMBEDDING, RESIDUAL
 from hsae.backbones.hooks.places import block_paths, place_of
-from hsae.backbones.hooks.selection import all_tokens, selected
-from hsae.backbones.inputs import pair
+from hsae.backbones.hooks.selection import all_tokens, as_tokens, selected
+from hsae.backbones.inputs import pair, rows_and_columns
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
 from hsae.backbones.passes.given_stream import giving_stream
 from hsae.backbones.passes.measured_parts import MeasuredParts
 from hsae.backbones.passes.restarted_pass import RecordedPass, recorded_pass
-from hsae.backbones.passes.traced_pass import TracedPass, traced_pass
+from hsae.backbones.passes.traced_pass import TracedPass, no_attention_weights, traced_pass
 from hsae.backbones.preprocessing import Picture, Preprocessing
 from hsae.backbones.spec import BackboneSpec, HookShape, Tokens, check_layers, check_tokens
 from hsae.devices.numerics import narrow_products, products
@@ -162,11 +162,28 @@ class Backbone:
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """(rows, columns) of the patches of an image; patch tokens are in reading order."""
-        config: Any = self._model.config
+        """(rows, columns) of the patches of an image at the deepest layer; patch tokens are in reading order."""
+        return self.grid_of(self.layers[-1])
+
+    def grid_of(self, layer: int) -> tuple[int, int]:
+        """(rows, columns) of the patches at any layer.
+
+        Raises:
+            UserError: the layer's patches make no grid of the image's proportions.
+        """
         height, width = self._preprocessing.image_size
-        patch_height, patch_width = pair(config.patch_size)
-        return height // patch_height, width // patch_width
+        if self._loaded.is_traceable:
+            config: Any = self._model.config
+            patch_height, patch_width = pair(config.patch_size)
+            return height // patch_height, width // patch_width
+        n_patches = self.spec.shape(layer).n_patches
+        found = rows_and_columns(n_patches, height / width)
+        if found is None:
+            raise UserError(
+                f"the {n_patches} patches of {self.spec.name} at layer {layer} make no grid of an image of {height} x"
+                f" {width}: maps cannot be made"
+            )
+        return found
 
     def traced(self, pixel_values: Float[Tensor, "batch 3 height width"], *, attention: bool) -> TracedPass:
         """One pass with a graph down to the embeddings; see `hsae.backbones.passes.traced_pass`.
@@ -175,13 +192,23 @@ class Backbone:
 
         Raises:
             NoAttentionWeightsError: as `traced_pass`.
-            UserError: the blocks of this family do not pass on the residual stream as tokens.
+            UserError: another hook point than the residual stream was loaded.
         """
-        blocks, images, options = self._stream_of("relevancy maps", pixel_values)
+        if self.hook != RESIDUAL:
+            raise UserError(f"{self.spec.name} ({self.hook}) cannot be used: relevancy maps need the residual stream")
+        if attention and not self._loaded.is_traceable:
+            raise no_attention_weights(type(self._model).__name__)
+        arguments = self._loaded.arguments(uploaded(pixel_values, self.device).to(self._dtype))
+        blocks = [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
+        here, is_cut = blocks[: self.layers[-1] + 1], self._loaded.is_cut
         with products(self._precision), narrow_products(self.device, self._precision):
-            traced = traced_pass(self._model, blocks, images, options, attention=attention)
+            traced = traced_pass(self._model, here, arguments, attention=attention, is_cut=is_cut)
         all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
         return traced
+
+    def as_tokens(self, traced: Tensor) -> Float[Tensor, "batch n_all width"]:
+        """A tensor of a traced pass, or its gradient, as tokens: a map of rows and columns in reading order."""
+        return as_tokens(traced, self.shape(self.layers[-1]).axes)
 
     def recorded(self, pixel_values: Float[Tensor, "batch 3 height width"]) -> RecordedPass:
         """One pass that keeps the streams of all requested layers and can go on from any of them, as precise as it was.

@@ -8,6 +8,9 @@ from hsae.backbones.architectures import Architecture
 from hsae.backbones.preprocessing import Preprocessing, processor_content
 from hsae.errors import UserError
 
+_MOST_DISTORTION = math.log(1.5)
+"""Of a grid: images are padded or cut to whole patches."""
+
 
 def pair(size: Any) -> tuple[int, int]:
     """(height, width) of a size in a configuration; one number means a square."""
@@ -15,6 +18,19 @@ def pair(size: Any) -> tuple[int, int]:
         return size, size
     height, width = size
     return height, width
+
+
+def rows_and_columns(n_patches: int, height_by_width: float) -> tuple[int, int] | None:
+    """How many rows and columns of square patches an image has; None: no grid is nearly of its proportions."""
+    grids = [(n_rows, n_patches // n_rows) for n_rows in range(1, n_patches + 1) if n_patches % n_rows == 0]
+    if not grids:
+        return None
+
+    def distortion(grid: tuple[int, int]) -> float:
+        return abs(math.log(grid[0] / grid[1] / height_by_width))
+
+    nearest = min(grids, key=distortion)
+    return nearest if distortion(nearest) <= _MOST_DISTORTION else None
 
 
 def preprocessing_of(architecture: Architecture, config: Any, folder: Path, name: str) -> Preprocessing:

@@ -26,7 +26,7 @@ from hsae.pipeline.planning.layer_list import parse_layers
 from hsae.pipeline.planning.requests import SubmitRequest, with_seeds
 from hsae.pipeline.planning.study_file import read_block, read_spec
 from hsae.pipeline.planning.submit import Plan, Preview, preview, submit
-from hsae.pipeline.submission.steps import Prepared, prepare, rows_warning
+from hsae.pipeline.submission.steps import Prepared, plan_warnings, prepare
 from hsae.pydantic_errors import one_line
 from hsae.relevancy.config import MapSettings
 from hsae.sae.config import SaeConfig
@@ -267,11 +267,10 @@ def _warn(connections: Connections, prepared: Prepared, plan: Preview) -> list[s
     """Print what the split means for this data set, and print and return warnings about likely weak results."""
     for note in prepared.notes:
         click.echo(f"Note: {note}.", err=True)
-    warning = rows_warning(connections, prepared, plan)
-    if warning is None:
-        return []
-    click.echo(f"Warning: {warning}.", err=True)
-    return [warning]
+    warnings = plan_warnings(connections, prepared, plan)
+    for warning in warnings:
+        click.echo(f"Warning: {warning}.", err=True)
+    return warnings
 
 
 def _confirmed(n_jobs: int) -> bool:

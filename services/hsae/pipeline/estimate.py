@@ -1,6 +1,6 @@
 """What a job will take and leave behind, estimated when it is planned."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from hsae.backbones.spec import BackboneSpec
 
@@ -15,6 +15,7 @@ class Estimate:
         n_rows: rows in Postgres.
         teraflop: operations of the model's passes over images, 10^12.
         cpu_minutes: minutes of a job of the queue `cpu` on two processor cores; 0: it does not matter where it runs.
+        memory_bytes: that a job takes on its machine; of several jobs the most that one takes.
     """
 
     n_bytes: int = 0
@@ -22,9 +23,11 @@ class Estimate:
     n_rows: int = 0
     teraflop: float = 0.0
     cpu_minutes: float = 0.0
+    memory_bytes: int = 0
 
     def __add__(self, other: "Estimate") -> "Estimate":
-        return Estimate(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        added = Estimate(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+        return replace(added, memory_bytes=max(self.memory_bytes, other.memory_bytes))
 
 
 NOTHING = Estimate()

@@ -7,7 +7,8 @@ gradient    control: the norm of gradient x input at the patches' embeddings
 activation  control: what the latent is on each patch token after the layer
 random      control: noise
 
-Special tokens (class, distillation, registers) take part in the propagation and have no place in a map.
+Special tokens (class, distillation, registers) take part in the propagation and have no place in a map. Where blocks
+differ in their number of patches a map has those of the layer, and the norms at the embeddings are averaged over them.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from hsae.backbones.backbone import Backbone
 from hsae.backbones.passes.traced_pass import TracedPass
 from hsae.backbones.spec import Tokens, check_tokens
 from hsae.devices.numerics import products
-from hsae.devices.precision import Precision
 from hsae.relevancy.config import MAP_METHODS, WITH_ATTENTION, MapMethod
 from hsae.relevancy.formulas import Propagation, grad_cam, gradient_norm, last_attention
 from hsae.relevancy.objective import Objective
@@ -84,49 +84,62 @@ def relevance_maps(
     if unknown:
         raise ValueError(f"{unknown[0]} is no method: choose from {', '.join(MAP_METHODS)}")
     check_tokens(backbone.spec, objective.tokens)
-    n_prefix, grid = backbone.spec.n_prefix_tokens, backbone.patch_grid
+    n_prefix, grid = backbone.shape(layer).n_prefix_tokens, backbone.patch_grid
     found: dict[MapMethod, Tensor] = {}
     if "random" in methods:
         found["random"] = torch.stack([_noise(seed, grid) for seed in (seeds or range(len(images)))])
     traced = backbone.traced(images, attention=bool(set(methods) & set(WITH_ATTENTION)))
-    read = _select(traced.stream, objective, n_prefix)
+    stream = backbone.as_tokens(traced.stream)
+    read = _select(stream, objective, n_prefix)
     each = objective.differentiable(read)
     with torch.no_grad():
         fires = objective.activations(read.detach())
         # The token that fires most; where none fires, the one that is nearest to it.
         by = torch.where((fires > 0).any(1, keepdim=True), fires, each.detach())
-        rows = _read_rows(objective.tokens, by, n_prefix, traced.stream.shape[1])
+        rows = _read_rows(objective.tokens, by, n_prefix, stream.shape[1])
         if "activation" in methods:
-            found["activation"] = objective.activations(traced.stream.detach()[:, n_prefix:].float())
+            found["activation"] = objective.activations(stream.detach()[:, n_prefix:].float())
         if "attention" in methods:
             found["attention"] = last_attention(rows, traced.attentions[-1])[:, n_prefix:]
     value = each.gather(1, by.argmax(1, keepdim=True))
-    found |= _by_gradient(traced, value, rows, n_prefix, methods, backbone.precision)
+    found |= _by_gradient(backbone, traced, value, rows, methods)
     maps = {method: found[method].float().cpu().view(-1, *grid) for method in methods}
     return Relevance(fires.amax(1).float().cpu(), maps)
 
 
 def _by_gradient(
-    traced: TracedPass, value: Float[Tensor, "batch 1"], rows: Float[Tensor, "batch n_all"], n_prefix: int,
-    methods: Sequence[MapMethod], precision: Precision,
+    backbone: Backbone, traced: TracedPass, value: Float[Tensor, "batch 1"], rows: Float[Tensor, "batch n_all"],
+    methods: Sequence[MapMethod],
 ) -> dict[MapMethod, Float[Tensor, "batch n_patches"]]:  # fmt: skip
     """The maps of the methods that need a backward pass: one for all of them."""
     if not {"chefer", "gradcam", "gradient"} & set(methods):
         return {}
     found: dict[MapMethod, Tensor] = {}
+    layer = backbone.layers[-1]
+    n_prefix = backbone.shape(layer).n_prefix_tokens
     propagation = Propagation(rows)
     if "chefer" in methods:
         for attention in traced.attentions:
             propagation.through(attention)
-    with products(precision):
+    with products(backbone.precision):
         of_block, of_embeddings = torch.autograd.grad(value.sum(), (traced.block_input, traced.embeddings))
     if "chefer" in methods:
         found["chefer"] = propagation.row[:, n_prefix:]
     if "gradcam" in methods:
-        found["gradcam"] = grad_cam(traced.block_input[:, n_prefix:], of_block[:, n_prefix:])
+        found["gradcam"] = grad_cam(*(backbone.as_tokens(one)[:, n_prefix:] for one in (traced.block_input, of_block)))
     if "gradient" in methods:
-        found["gradient"] = gradient_norm(traced.embeddings, of_embeddings)[:, n_prefix:]
+        norms = gradient_norm(*(backbone.as_tokens(one) for one in (traced.embeddings, of_embeddings)))[:, n_prefix:]
+        found["gradient"] = _averaged(norms, backbone.grid_of(0), backbone.grid_of(layer))
     return found
+
+
+def _averaged(
+    norms: Float[Tensor, "batch n_embedded"], embedded: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "batch n_patches"]:
+    """The values of the embeddings' patches, averaged over those that a patch of the layer covers."""
+    if embedded == grid:
+        return norms
+    return torch.nn.functional.adaptive_avg_pool2d(norms.view(-1, 1, *embedded), grid).flatten(1)
 
 
 def _select(

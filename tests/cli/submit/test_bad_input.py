@@ -174,6 +174,7 @@ def test_nan_activations_fail_the_job(admin, service, tmp_path):
     assert list(service.store.list("activations/")) == []
 
 
+@pytest.mark.slow
 def test_an_analysis_asked_for_twice_is_reused(admin, service):
     register_small(service, n_classes=6)
     arguments = ("submit", "--layer", "0", *MODEL, "--sae", "topk", "--k", "4", "--steps", "50", "--json")

@@ -22,6 +22,7 @@ from tests.waiting import rows_of
 
 from hsae.catalog import transaction
 from hsae.demo import backbone_folder
+from hsae.hierarchy.cost import memory_bytes
 from hsae.pipeline.planning.study_file import read_spec
 from hsae.pipeline.planning.submit import preview, submit
 
@@ -109,9 +110,28 @@ def test_a_dry_run_estimates_what_is_stored(admin, ready):
     operations = dataset["n_images"] * 3 * 6 * 65 * (24 * 192**2 + 4 * 65 * 192)
     assert plan["estimates"]["extract"]["teraflop"] == pytest.approx(operations / 1e12)
     assert plan["estimates"]["analyze"]["cpu_minutes"] > 0
+    memory = plan["estimates"]["analyze"]["memory_bytes"]
+    assert memory == memory_bytes(dataset["n_images"], 384, 32, 192)
+    assert plan["estimates"]["extract"]["memory_bytes"] == 0
     shown = admin(ready, "submit", *arguments).stdout
     assert f"New in the object store, about: {decimal(activations)} by extract (4 objects), 589.8 kB by train" in shown
     assert "GPU hours of passes over images, at 400 TFLOP/s" in shown
+    assert f"Memory: an analysis takes about {decimal(memory)} of its worker's." in shown
+
+
+def test_an_analysis_that_few_workers_have_memory_for_is_warned_of(admin, service):
+    """A data set of five million images, of which the catalog knows the number alone."""
+    register_small(service, n_classes=2)
+    with transaction(service.sessions) as session:
+        session.execute(text("UPDATE dataset SET n_images = 5000000"))
+    arguments = ("--layer", "1", *MODEL, "--sae", "topk", "--expansion", "64", "--split", "none", "--dry-run", "--json")
+    given = admin(service, "submit", *arguments)
+    (warning,) = json.loads(given.stdout)["warnings"]
+    n_gb = round(memory_bytes(5_000_000, 64 * 192, 32, 192) / 1e9)
+    assert warning.startswith(
+        f"an analysis takes about {n_gb} GB of memory, and its worker is killed where it has less"
+    )
+    assert f"Warning: {warning}." in given.stderr
 
 
 def test_the_plan_tells_what_is_new_reused_joined_and_queued_again(admin, service, study):

@@ -18,6 +18,8 @@ from hsae.pipeline.stages.text import directions
 from hsae.pipeline.stages.text.names import make_names
 from hsae.text import effects
 
+pytestmark = pytest.mark.slow  # whole jobs, twice each
+
 SETTINGS = BY_CLIP.model_copy(update={"images": 3, "latents": 8, "batch_size": 8, "n_shuffles": 9, "n_mean": 20})
 IMAGES_PASS = {"effect": "recorded", "images": "activations"}
 

@@ -14,6 +14,8 @@ from hsae.hierarchy.controls.thresholds import thresholded
 from hsae.hierarchy.kernels import back_off
 from hsae.hierarchy.kernels.back_off import forget_parts
 
+pytestmark = pytest.mark.slow  # the work is done again for every error
+
 
 @pytest.fixture(autouse=True)
 def whole_blocks():
@@ -33,7 +35,6 @@ def test_with_less_memory_the_scores_are_the_same(planted_case, share):
     assert back_off._n_parts[torch.device("cuda:0")] > 1
 
 
-@pytest.mark.slow
 def test_a_whole_analysis_goes_on(planted_case):
     """The SAE and its shuffles. What baselines are made from is on the device as a whole, and must fit."""
     expected = run(planted_case, controls=())
@@ -92,7 +93,6 @@ def test_products_of_the_baselines_have_one_size_whatever_fits(planted_case):
         assert small.n_products == gpu.n_products + 1
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_at_all_is_an_error(planted_case):
     with NumericCuda(memory=100), pytest.raises(torch.OutOfMemoryError):
         every_number(planted_case, "cuda:0")

@@ -8,6 +8,8 @@ from hsae.hierarchy.kernels import back_off
 from hsae.hierarchy.kernels.back_off import forget_parts, in_parts
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 
+pytestmark = pytest.mark.slow  # the work is done again for every error
+
 BLOCKS = [slice(0, 10), slice(10, 13), slice(13, 40)]
 
 
@@ -46,7 +48,6 @@ def test_an_error_at_any_call_changes_no_result(number):
     assert len(seen) > len(BLOCKS)
 
 
-@pytest.mark.slow
 def test_a_block_is_halved_until_it_fits_and_this_is_remembered():
     work, seen = _work(lambda call, block: block.stop - block.start > 3)
     assert [item for part in in_parts(work, BLOCKS, "cuda") for item in part] == list(range(40))
@@ -57,7 +58,6 @@ def test_a_block_is_halved_until_it_fits_and_this_is_remembered():
     assert sum(block.stop - block.start > 3 for block in seen_again) < n_failed
 
 
-@pytest.mark.slow
 def test_one_item_that_does_not_fit_is_an_error():
     work, seen = _work(lambda call, block: block.start <= 7 < block.stop)
     with pytest.raises(torch.OutOfMemoryError):

@@ -90,6 +90,7 @@ def states(jobs):
     return [(job["state"], job["attempt"]) for job in jobs]
 
 
+@pytest.mark.slow
 def test_one_worker_trains_a_sweep_over_one_pass_and_each_has_its_own_bits(ready):
     plan = plan_sweep(ready, *sweep(30))
     first, *_, other_seed, in_memory = trainings(ready, plan)

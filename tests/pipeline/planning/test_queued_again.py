@@ -66,6 +66,7 @@ def test_a_failed_job_that_is_queued_again_looks_where_things_are_now(service, t
     assert run_jobs(service, again) == ["succeeded"] * len(again.jobs)
 
 
+@pytest.mark.slow
 def test_a_training_that_failed_after_a_checkpoint_can_be_asked_for_again(make_service):
     service = make_service(checkpoint_seconds=0)
     register_small(service, n_classes=2)

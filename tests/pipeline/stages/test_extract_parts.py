@@ -116,6 +116,7 @@ def test_parts_at_the_same_instant(make_service, undivided):
     assert published(service) == undivided
 
 
+@pytest.mark.slow
 def test_a_later_submit_joins_reuses_and_needs_no_parts_of_what_is_there(make_service):
     service = small_service(make_service)
     first = planned(service)
@@ -150,6 +151,7 @@ def test_a_failed_part_ends_the_extraction_and_is_made_again_alone(make_service,
     assert published(service) == undivided
 
 
+@pytest.mark.slow
 def test_cancelling_the_extraction_cancels_its_parts_and_deletes_what_they_stored(make_service, undivided):
     service = small_service(make_service)
     plan = planned(service)
@@ -199,6 +201,7 @@ def test_nothing_of_a_live_part_is_garbage(make_service):
     assert stored(service) == set()
 
 
+@pytest.mark.slow
 def test_another_kind_of_processor_leaves_it_alone(make_service, undivided, monkeypatch):
     service = small_service(make_service, retry_seconds=0)
     plan = planned(service)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sqlalchemy import select, text
+from tests.backbones.conftest import STAGED, image_processor, new_model, save
 from tests.pipeline.in_process import TINY_SAE, CountingStore, attempt, job_id, run_jobs
 from tests.small import bare_scoring, register_small, small_request
 
@@ -228,24 +229,24 @@ def test_objects_are_named_kept_and_missed(made):
     assert list(service.store.list("maps/")) == [named[0].key]
 
 
-def test_a_backbone_without_attention_weights_gets_grad_cam_and_the_job_says_so(service, monkeypatch):
-    from hsae.backbones.passes.traced_pass import NoAttentionWeightsError
-
+def test_a_backbone_without_attention_weights_gets_grad_cam_and_the_job_says_so(service, tmp_path):
+    """A network of convolutions, at a layer with fewer patches than its first one."""
     register_small(service, n_classes=2)
-    plan = plan_maps(service, MapSettings(latents=2, images=2, methods=("chefer", "attention", "gradient")))
-    run_jobs(service, plan, "extract", "train", "analyze")
-    traced = Backbone.traced
-
-    def without(self, images, *, attention):
-        if attention:
-            raise NoAttentionWeightsError("Model gives no attention weights")
-        return traced(self, images, attention=False)
-
-    monkeypatch.setattr(Backbone, "traced", without)
-    assert run_jobs(service, plan, "map") == ["succeeded"]
-    assert {row["method"] for row in rows_of_maps(service)} == {"gradcam", "gradient"}
+    folder = save(tmp_path, new_model("convnext"), image_processor(STAGED["convnext"][3]))
+    settings = MapSettings(latents=2, images=2, methods=("chefer", "attention", "gradient"))
+    changes = {"model": str(folder), "layers": (2,), "saes": (TINY_SAE,), "scoring": bare_scoring()}
+    request = small_request(own={"map": settings}, **changes)
+    extraction = request.extraction.model_copy(update={"tokens": "mean"})
+    plan = submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
+    assert set(run_jobs(service, plan)) == {"succeeded"}
+    rows = rows_of_maps(service)
+    assert {row["method"] for row in rows} == {"gradcam", "gradient"}
+    assert {values_of(service, row).shape for row in rows if row["map_index"] is not None} == {(4, 4)}
     (event,) = query(service, "SELECT message FROM job_event WHERE message LIKE '%attention%'")
-    assert event["message"] == "Model gives no attention weights; maps are made by gradcam, gradient"
+    assert event["message"] == (
+        "ConvNextModel gives no attention weights of all blocks: choose the method gradcam; maps are made by gradcam,"
+        " gradient"
+    )
 
 
 def test_latents_without_a_label_have_no_maps(service):

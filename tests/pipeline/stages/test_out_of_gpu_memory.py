@@ -17,6 +17,8 @@ from hsae.pipeline.stages.map import make_maps
 from hsae.relevancy.config import MapSettings
 from hsae.store.keys import maps_key
 
+pytestmark = pytest.mark.slow  # a job or two for each
+
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),

@@ -20,6 +20,8 @@ from hsae.pipeline.upkeep.damage import losses_noted
 from hsae.sae.config import SaeConfig
 from hsae.store.faults import ActivationsDroppedError, ObjectMissingError
 
+pytestmark = pytest.mark.slow  # studies run twice
+
 DROP: dict[str, Any] = {"drop_after": "analyze", "extraction": ExtractionConfig(shard_images=2, batch_size=2)}
 OTHER_SAE = SaeConfig(kind="topk", k=2, expansion=2, n_steps=30)
 

@@ -77,6 +77,7 @@ def test_a_study_that_keeps_them_keeps_them_for_all(ready):
     assert dropped(ready) == [set_of(ready, 1).id]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_about_to_read_them_keeps_them(ready):
     done(ready)
     later = plan_small(ready, **DROP, saes=(OTHER_SAE,))
@@ -85,6 +86,7 @@ def test_a_job_that_is_about_to_read_them_keeps_them(ready):
     assert dropped(ready) == [set_of(ready, 1).id]
 
 
+@pytest.mark.slow
 def test_a_job_of_no_study_keeps_them_while_it_is_tried_again(ready):
     done(ready)
     other = done(ready, saes=(OTHER_SAE,))
@@ -99,6 +101,7 @@ def test_a_job_of_no_study_keeps_them_while_it_is_tried_again(ready):
     assert dropped(ready) == [set_of(ready, 1).id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_reader_without_success_keeps_them_for_its_next_attempt(ready, state):
     plan = done(ready)
@@ -110,6 +113,7 @@ def test_a_reader_without_success_keeps_them_for_its_next_attempt(ready, state):
     assert job_row(ready, job_id(plan, "extract")).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_the_latest_submit_of_a_study_decides(ready):
     done(ready, drop_after=None)
     assert dropped(ready) == []
@@ -118,6 +122,7 @@ def test_the_latest_submit_of_a_study_decides(ready):
     assert dropped(ready) == [set_of(ready, 1).id]
 
 
+@pytest.mark.slow
 def test_what_images_are_only_compared_by_stays(ready):
     done(ready, scoring=bare_scoring(embeddings="last"))
     assert dropped(ready) == [set_of(ready, 1).id]
@@ -139,6 +144,7 @@ class DyingStore(ObjectStore):
         super().delete(key)
 
 
+@pytest.mark.slow
 def test_a_deletion_that_was_killed_goes_on(ready):
     done(ready)
     n_objects = len(objects_of(ready, 1))
@@ -156,6 +162,7 @@ def test_a_deletion_that_was_killed_goes_on(ready):
     assert not is_anything_left(ready.sessions)
 
 
+@pytest.mark.slow
 def test_a_deletion_that_was_killed_is_over_once_the_set_is_asked_for_again(ready):
     done(ready)
     shards, before = objects_of(ready, 1), all_results(ready)
@@ -182,6 +189,7 @@ def test_objects_go_some_at_a_time(ready):
     assert len(objects_of(ready, 1)) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_drops_them_by_itself(ready, monkeypatch):
     done(ready)
     for name, value in ready.environment.items():
@@ -202,6 +210,7 @@ def test_a_worker_drops_them_by_itself(ready, monkeypatch):
     assert len(objects_of(ready, 1)) == 1
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(ready):
     done(ready)
     with transaction(ready.sessions) as session:
@@ -211,6 +220,7 @@ def test_one_process_at_a_time(ready):
     assert len(dropped(ready)) == 1
 
 
+@pytest.mark.slow
 def test_an_extraction_that_runs_for_another_layer_keeps_its_hands_off(ready):
     """The set's maker is under way: it waits for the next time."""
     plan = done(ready)

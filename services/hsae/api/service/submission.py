@@ -12,7 +12,7 @@ from hsae.pipeline.connections import Connections
 from hsae.pipeline.planning.study_file import spec_of
 from hsae.pipeline.planning.submit import Plan, submit
 from hsae.pipeline.submission.notifying import notify_of_queued
-from hsae.pipeline.submission.steps import prepare, rows_warning
+from hsae.pipeline.submission.steps import plan_warnings, prepare
 from hsae.pipeline.submission.waiting import is_busy, raise_failure, study_jobs, unattended_queues, wait_for_jobs
 from hsae.sae.config import SaeConfig
 from hsae.sae.variants import DEFAULT_KIND
@@ -113,7 +113,11 @@ def submit_study(connections: Connections, saes: Saes | None, fields: dict[str, 
         checked=prepared.checked,
         is_halved=prepared.is_halved,
     )
-    notes = [*prepared.notes, rows_warning(connections, prepared, plan), notify_of_queued(connections, plan.to_notify)]
+    notes = [
+        *prepared.notes,
+        *plan_warnings(connections, prepared, plan),
+        notify_of_queued(connections, plan.to_notify),
+    ]
     return Submission(connections, plan, tuple(note for note in notes if note is not None))
 
 

@@ -3,24 +3,26 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from hsae.backbones.spec import HookShape, Tokens
+from hsae.backbones.spec import Axes, HookShape, Tokens
 from hsae.errors import UserError
 
 
+def as_tokens(output: Tensor, axes: Axes) -> Float[Tensor, "batch n_all width"]:
+    """A module's output as tokens: a map row by row, a vector as one token, and tokens as they are."""
+    if axes == "vector":
+        return output[:, None] if output.ndim == 2 else output
+    if output.ndim != 4:
+        return output
+    return output.flatten(2).transpose(1, 2) if axes == "channels_first" else output.flatten(1, 2)
+
+
 def all_tokens(output: Tensor, shape: HookShape, name: str) -> Float[Tensor, "batch n_all width"]:
-    """A module's output as tokens: a map row by row, a vector as one token.
+    """A module's output as tokens; see `as_tokens`.
 
     Raises:
         UserError: it has another shape than the one expected.
     """
-    if shape.axes == "vector":
-        tokens = output[:, None] if output.ndim == 2 else output
-    elif shape.axes == "channels_first" and output.ndim == 4:
-        tokens = output.flatten(2).transpose(1, 2)
-    elif shape.axes == "channels_last" and output.ndim == 4:
-        tokens = output.flatten(1, 2)
-    else:
-        tokens = output
+    tokens = as_tokens(output, shape.axes)
     expected = (shape.n_prefix_tokens + shape.n_patches, shape.width)
     if tuple(tokens.shape[1:]) != expected:
         raise UserError(

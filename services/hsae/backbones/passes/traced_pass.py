@@ -1,7 +1,7 @@
 """One forward pass with everything that an explanation needs: gradients flow from a layer down to the embeddings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,15 @@ class NoAttentionWeightsError(HsaeError):
     """The backbone does not give the attention weights of its blocks; the message is one line."""
 
 
+class _LastBlockLeftError(Exception):
+    """Nothing of the rest of a pass is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TracedPass:
     """A pass through the blocks 0 to `layer`; tensors have all tokens (class, registers, patches) and a graph.
+
+    In a model whose blocks pass on a map of rows and columns they are such maps, each as its block has it.
 
     Attributes:
         stream: the residual stream after the last block.
@@ -27,54 +33,59 @@ class TracedPass:
         attentions: by block the attention weights after the softmax; empty where they were not asked for.
     """
 
-    stream: Float[Tensor, "batch n_all d_model"]
-    embeddings: Float[Tensor, "batch n_all d_model"]
-    block_input: Float[Tensor, "batch n_all d_model"]
+    stream: Float[Tensor, "batch n_all d_model"] | Float[Tensor, "batch a b c"]
+    embeddings: Float[Tensor, "batch n_all d_model"] | Float[Tensor, "batch a b c"]
+    block_input: Float[Tensor, "batch n_all d_model"] | Float[Tensor, "batch a b c"]
     attentions: tuple[Float[Tensor, "batch n_heads n_all n_all"], ...]
 
 
 def traced_pass(
-    model: nn.Module, blocks: nn.ModuleList, pixel_values: Tensor, options: dict[str, Any], *, attention: bool
+    model: nn.Module, blocks: Sequence[nn.Module], arguments: Mapping[str, Any], *, attention: bool, is_cut: bool
 ) -> TracedPass:
-    """Run the model with a graph from the input of its first block on.
+    """Run the model with a graph from the input of its first block on, up to the last of `blocks`.
 
     Fast attention kernels never hold their weights. With `attention` the model computes them in plain steps for this
     pass; activations then differ in their last bits.
 
     Args:
-        model: the model; the last of `blocks` is its last block.
-        blocks: its blocks.
-        pixel_values: the images, of the model's type and on its device.
-        options: arguments of its forward.
-        attention: whether the attention weights are wanted.
+        model: the model.
+        blocks: its blocks, from the first on.
+        arguments: of its forward; the images have the model's type and are on its device.
+        attention: whether the attention weights are wanted; only of a model that is cut.
+        is_cut: whether the model ends after the last of `blocks`. If not, the pass ends there.
 
     Raises:
         NoAttentionWeightsError: the model does not give them.
     """
     found: dict[str, Tensor] = {}
-    first, last = blocks[0], blocks[len(blocks) - 1]
+    first, last = blocks[0], blocks[-1]
 
-    def begin(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        embeddings = _hidden(arguments, named).detach().requires_grad_()
+    def begin(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        embeddings = _hidden(given, named).detach().requires_grad_()
         found["embeddings"] = embeddings
-        if arguments:
-            return (embeddings, *arguments[1:]), named
-        return arguments, {**named, "hidden_states": embeddings}
+        if given:
+            return (embeddings, *given[1:]), named
+        return given, {**named, "hidden_states": embeddings}
 
-    def enter_last(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        found["block_input"] = _hidden(arguments, named)
+    def enter_last(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        found["block_input"] = _hidden(given, named)
 
-    def leave_last(module: nn.Module, arguments: Any, output: Any) -> None:
-        found["stream"] = output if isinstance(output, Tensor) else output[0]
+    def leave_last(module: nn.Module, given: Any, output: Any) -> None:
+        while not isinstance(output, Tensor):
+            output = output[0]
+        found["stream"] = output
+        if not is_cut:
+            raise _LastBlockLeftError
 
     handles = [
         first.register_forward_pre_hook(begin, with_kwargs=True),
         last.register_forward_pre_hook(enter_last, with_kwargs=True),
         last.register_forward_hook(leave_last),
     ]
+    output: Any = None
     try:
-        with torch.enable_grad(), _plain_attention(model, wanted=attention):
-            output = model(pixel_values, **options, **({"output_attentions": True} if attention else {}))
+        with torch.enable_grad(), _plain_attention(model, wanted=attention), suppress(_LastBlockLeftError):
+            output = model(**arguments, **({"output_attentions": True} if attention else {}))
     finally:
         for handle in handles:
             handle.remove()
@@ -84,8 +95,13 @@ def traced_pass(
     return TracedPass(found["stream"], found["embeddings"], found["block_input"], attentions)
 
 
-def _hidden(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    hidden: Tensor = arguments[0] if arguments else named["hidden_states"]
+def no_attention_weights(name: str) -> NoAttentionWeightsError:
+    """Of a model by its name: it does not give the weights of all blocks, and what to do."""
+    return NoAttentionWeightsError(f"{name} gives no attention weights of all blocks: choose the method gradcam")
+
+
+def _hidden(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    hidden: Tensor = given[0] if given else named["hidden_states"]
     return hidden
 
 
@@ -99,9 +115,7 @@ def _plain_attention(model: nn.Module, *, wanted: bool) -> Iterator[None]:
     try:
         model.set_attn_implementation("eager")  # type: ignore[operator]
     except (AttributeError, ValueError) as error:
-        raise NoAttentionWeightsError(
-            f"{type(model).__name__} gives no attention weights: choose the method gradcam"
-        ) from error
+        raise no_attention_weights(type(model).__name__) from error
     try:
         yield
     finally:
@@ -116,4 +130,4 @@ def _check(attentions: tuple[Any, ...], n_blocks: int, stream: Tensor, name: str
         for each in attentions
     )
     if not sound:
-        raise NoAttentionWeightsError(f"{name} gives no attention weights of all blocks: choose the method gradcam")
+        raise no_attention_weights(name)

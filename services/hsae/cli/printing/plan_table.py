@@ -88,6 +88,8 @@ def _estimated(estimates: Mapping[str, Estimate]) -> Iterator[str]:
         times.append(f"{total.cpu_minutes / 60:.1g} hours of analyses on two cores, one after the other")
     if times:
         yield f"Time, roughly: {'; '.join(times)}."
+    if total.memory_bytes:
+        yield f"Memory: an analysis takes about {decimal(total.memory_bytes)} of its worker's."
 
 
 def _by_sae(preview: Preview) -> list[dict[str, Any]]:

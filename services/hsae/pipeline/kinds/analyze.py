@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog import Analysis
 from hsae.hierarchy.config import ScoringConfig
-from hsae.hierarchy.cost import cpu_seconds
+from hsae.hierarchy.cost import cpu_seconds, memory_bytes
 from hsae.pipeline.estimate import Estimate
 from hsae.pipeline.inputs.dataset_ref import DatasetRef
 from hsae.pipeline.kinds.artifact import NamedObject, artifact_key, split_content, titled_rows
@@ -121,9 +121,11 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
         """
         division = asked.division
         share = 1.0 if division is None or division.groups is not None else division.select + division.score
-        d_model = asked.model.d_model
+        (layer,) = asked.layers
+        d_model = asked.model.shape(layer, asked.extraction.hook).width
         n_latents = n_latents_of(asked.one_sae, d_model)
         n_images = round(share * asked.n_scored)
+        n_held = asked.n_scored + (0 if asked.score_dataset is None else asked.n_images)
         l0 = asked.one_sae.variant.stated_settings().get("target_l0") or initial_l0(asked.one_sae, d_model)
         n_bases = 1 + len(asked.scoring.controls) + 2 * asked.scoring.n_shuffles
         return Estimate(
@@ -131,6 +133,7 @@ class AnalyzeStage(Stage[AnalyzeRequest]):
             n_objects=2,
             n_rows=5 * n_bases * (n_latents + asked.n_nodes),
             cpu_minutes=cpu_seconds(asked.scoring, n_images, n_latents, d_model) / 60,
+            memory_bytes=memory_bytes(n_held, n_latents, l0, d_model),
         )
 
     def needs(self, request: AnalyzeRequest) -> tuple[str, ...]:

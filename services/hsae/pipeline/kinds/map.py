@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.catalog import MapSet
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
@@ -72,12 +73,18 @@ class MapStage(Stage[MapRequest]):
     def ask(self, asked: Asked) -> MapRequest:
         """Maps of the analysis' latents on the images that were scored."""
         maps = asked.settings(MapSettings)
-        asked.require_stream("relevancy maps explain", "--maps")
-        n_bytes = _BYTES_EACH * maps.latents * maps.images * len(maps.methods) * asked.model.n_patches
+        (layer,) = asked.layers
+        extraction, n_patches = asked.extraction, asked.model.shape(layer).n_patches
+        if extraction.hook != RESIDUAL or extraction.tokens == "registers":
+            raise UserError(
+                f"relevancy maps explain class and patch tokens of the residual stream, not {extraction.tokens} at"
+                f" {extraction.hook}: leave --maps out"
+            )
+        n_bytes = _BYTES_EACH * maps.latents * maps.images * len(maps.methods) * n_patches
         if n_bytes > _MAX_BYTES:
             raise UserError(
                 f"maps of {maps.latents} latents x {maps.images} images x {len(maps.methods)} methods of"
-                f" {asked.model.n_patches} patches take {n_bytes >> 20} MiB per SAE, more than {_MAX_BYTES >> 20}: ask"
+                f" {n_patches} patches take {n_bytes >> 20} MiB per SAE, more than {_MAX_BYTES >> 20}: ask"
                 " for fewer"
             )
         return MapRequest(

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from hsae.pipeline.submission.registration import Registration
     from hsae.sae.exchange.read import ReadSae
 
+_USUAL_MEMORY = 14e9
+"""Bytes that jobs of a worker of the compose file may take; the rest of its 16 GB is for what else runs there."""
+
 OnRegistered = Callable[[str, "Registration"], object]
 """Called with `dataset` or `score_dataset`, and what was registered for it."""
 
@@ -140,7 +143,24 @@ def _split(connections: Connections, request: SubmitRequest) -> "tuple[ImageSpli
     return read_split_apart(connections.store, dataset, scored, ScoreSplit.of(request.split))
 
 
-def rows_warning(connections: Connections, prepared: Prepared, plan: Preview) -> str | None:
+def plan_warnings(connections: Connections, prepared: Prepared, plan: Preview) -> list[str]:
+    """A line each about SAEs that are likely weak, and jobs that need more memory than workers usually have."""
+    found = (_rows_warning(connections, prepared, plan), _memory_warning(plan))
+    return [warning for warning in found if warning is not None]
+
+
+def _memory_warning(plan: Preview) -> str | None:
+    """About new jobs that a worker of the compose file would be killed for; None for none."""
+    most = max((job.estimate.memory_bytes for job in plan.jobs), default=0)
+    if most <= _USUAL_MEMORY:
+        return None
+    return (
+        f"an analysis takes about {most / 1e9:.0f} GB of memory, and its worker is killed where it has less: a worker"
+        " of the compose file has 16 GB (HSAE_CPU_WORKER_MEMORY; HSAE_GPU_WORKER_MEMORY for analyses of the queue gpu)"
+    )
+
+
+def _rows_warning(connections: Connections, prepared: Prepared, plan: Preview) -> str | None:
     """One line about SAEs with more latents than training rows, whose results are likely weak; None for none."""
     split = prepared.split
     if split is None or not split.trains:

@@ -127,6 +127,7 @@ def rows_and_forget(service):
     return [{name: value for name, value in row.items() if name not in ("intervention_set_id", "id")} for row in rows]
 
 
+@pytest.mark.slow
 def test_memory_that_lacks_changes_no_bits_or_says_what_to_do(refusing, monkeypatch):
     sizes: list[int] = []
     failing_at: set[int] = set()
@@ -163,6 +164,7 @@ def test_memory_that_lacks_changes_no_bits_or_says_what_to_do(refusing, monkeypa
             stage.intervene(request, context)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:User provided device_type")
 def test_a_job_on_the_emulated_device_comes_to_the_same(refusing, monkeypatch):
     """No tensor on the wrong side; the host waits for readouts, and not for what it sends or for lengths."""

@@ -46,6 +46,7 @@ def classifier(service, tmp_path):
     return folder, model, labels
 
 
+@pytest.mark.slow
 def test_the_own_classifier_reads_a_job_and_agrees_with_the_whole_model(service, classifier):
     folder, model, labels = classifier
     plan = plan_interventions(service, SETTINGS, sae=QUICK, model=str(folder))
