@@ -34,7 +34,7 @@ def test_every_row_is_the_cpus(make_service):
             assert gpu.n_products > 0, "nothing was computed on the device"
             assert gpu.n_bytes == 0, "something stays on the device"
     found = all_results(service)
-    assert {row[2] for row in expected["node scores"]} == {"sae", *CONTROL_BASES}
+    assert {row[2] for row in expected["node scores"]} > {"sae", *CONTROL_BASES}
     for name, rows in expected.items():
         assert len(found[name]) == len(rows), name
         for one, other in zip(found[name], rows, strict=True):
@@ -45,4 +45,9 @@ def test_every_row_is_the_cpus(make_service):
 
 
 def _about(value):
+    """Strongest images are lists of dictionaries."""
+    if isinstance(value, dict):
+        return {name: _about(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_about(one) for one in value]
     return pytest.approx(value, rel=1e-3, abs=1e-4) if isinstance(value, float) else value
