@@ -26,6 +26,12 @@ def test_the_servers_have_no_way_out_and_are_not_published() -> None:
         assert "ports" not in main["services"][server]
 
 
+def test_big_analyses_go_to_the_gpu_workers_where_there_are_some() -> None:
+    name = "HSAE_GPU_ANALYSIS_MINUTES"
+    with_gpu, without = (compose.read(file)["services"]["admin"]["environment"][name] for file in (MAIN, compose.CPU))
+    assert (compose.with_defaults(with_gpu), compose.with_defaults(without)) == ("10", "inf")
+
+
 @pytest.mark.parametrize(("file", "service", "definition"), compose.services())
 def test_every_image_is_pinned(file: str, service: str, definition: dict[str, Any]) -> None:
     image = definition.get("image")

@@ -8,6 +8,7 @@ from tests.sae.small_trainings import CPU, SHORT
 
 from hsae.sae.config import SaeConfig
 from hsae.sae.kernels import devices, triton_products
+from hsae.sae.rows import training_data
 from hsae.sae.training.checkpoint import TrainingState
 from hsae.sae.training.trainer import train
 
@@ -27,7 +28,7 @@ def no_triton(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _much_memory(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 40, 1 << 40))
+    monkeypatch.setattr(training_data, "free_memory", lambda device: 1 << 40)
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type")

@@ -48,5 +48,11 @@ def test_memory_is_near_the_measured_peaks(n_images, n_latents, l0, d_model, pea
     assert memory_bytes(n_images, n_latents, l0, d_model) == pytest.approx(peak_mib * 2**20, rel=0.21)
 
 
+def test_time_is_near_the_measured_one():
+    """Processor seconds of two runs on two cores; their wall times were 52 and 147 s, on slower ones 80 and 243 s."""
+    for n_images, seconds, slower in ((50_000, 52, 80), (160_145, 147, 243)):
+        assert 0.9 * seconds < cpu_seconds(DEFAULTS, n_images // 2, 12_288, 768) < 1.1 * slower
+
+
 def test_imagenet_s_training_set_takes_some_25_gb():
     assert 24e9 < memory_bytes(1_281_167, 12_288, 64, 768) < 27e9

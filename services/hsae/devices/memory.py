@@ -1,8 +1,15 @@
-"""Memory of a device that nobody needs any more."""
+"""Memory of a device: what may still be taken, and giving back what nobody needs any more."""
 
 import gc
 
 import torch
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may still take: what nobody uses, within its share (HSAE_GPU_MEMORY_SHARE)."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return max(0, min(free, int(share * total) - torch.cuda.memory_reserved(device)))
 
 
 def release_memory(device: torch.device) -> None:

@@ -10,7 +10,7 @@ from tests.examples import examples
 from hsae.hierarchy.kernels.greatest import best_of_rows, greatest_values, sorted_rows
 
 seeds = st.integers(0, 2**32 - 1)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+needs_cuda = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"))
 on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 
 

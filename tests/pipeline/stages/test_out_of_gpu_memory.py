@@ -99,6 +99,29 @@ def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturb
     assert spared == [False] * spared.index(True) + [True] * (len(spared) - spared.index(True))  # to the job's end
 
 
+def test_a_later_attempt_begins_with_little_on_the_device(make_service, monkeypatch, undisturbed):
+    """The first one ran out of memory, and then its process crashed."""
+    service = make_service(max_attempts=2, retry_seconds=0)
+    register_small(service, n_classes=4)
+    spared: list[bool] = []
+    plain = extract_shard
+
+    def noted(*args, spare_memory, **kwargs):
+        spared.append(spare_memory)
+        return plain(*args, spare_memory=spare_memory, **kwargs)
+
+    monkeypatch.setattr(shard_pass, "extract_shard", noted)
+    _fail_at(monkeypatch, Backbone, "activations", {1: ERRORS[0], 3: RuntimeError("crashed by the test")})
+    plan = _plan(service, part_images=3)
+    assert run_jobs(service, plan, "extract") == ["crashed, queued again"]
+    assert spared == [False, True]
+    spared.clear()
+    assert run_jobs(service, plan, "extract") == ["succeeded"]
+    assert set(spared) == {True}
+    assert _column(service, ActivationShard.sha256) == undisturbed[0]
+    assert len(_remarks(service)) == 1
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("call", [1, 8])
 def test_a_training_goes_on_and_its_bits_stay(service, monkeypatch, undisturbed, error, call):

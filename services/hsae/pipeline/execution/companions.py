@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hsae.catalog import Job
+from hsae.devices.memory import free_memory
 from hsae.errors import HsaeError
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.queue import jobs
@@ -110,7 +111,7 @@ def find_companions(session: Session, job: jobs.ClaimedJob, device: torch.device
 def _free_bytes(device: torch.device) -> int:
     """Memory of the device that nobody uses; on the CPU within the container's limit."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return free_memory(device)
     free = psutil.virtual_memory().available
     try:
         limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))

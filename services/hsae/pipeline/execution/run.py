@@ -24,6 +24,7 @@ from hsae.pipeline.kinds.stage import Stage, StageRequest
 from hsae.pipeline.queue import broken_devices, jobs
 from hsae.pipeline.queue.heartbeat import Heartbeat
 from hsae.pipeline.queue.notifier import Notification, Notifier
+from hsae.pipeline.queue.spared_memory import SPARED, was_spared
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.upkeep.clean_up import clean_up
 from hsae.pipeline.upkeep.damage import forget_object, wait_for_maker
@@ -153,6 +154,10 @@ def _attempt(
         return _outage(job, settings, heartbeat, error), _nothing
     try:
         try:
+            if job.attempt > 1:
+                with context.reading() as session:
+                    if was_spared(session, job.lease.job_id):
+                        context.back_off()
             result = _run_stage(stage, request, context)
         except (ObjectMissingError, ObjectCorruptError) as loss:
             return _input_lost(job, settings, heartbeat, context, loss)
@@ -197,7 +202,7 @@ def _run_stage(stage: Stage[Any], request: StageRequest, context: StageContext) 
             reason = _in_one_line(error)
         # Outside the handler, whose traceback keeps the failed attempt's tensors alive.
         release_memory(context.device)
-        context.event(f"out of memory on {context.device}, going on with less on it ({reason})", {"memory": "spared"})
+        context.event(f"out of memory on {context.device}, going on with less on it ({reason})", SPARED)
 
 
 def _input_lost(

@@ -72,8 +72,8 @@ def train(request: TrainRequest, context: StageContext) -> Json:
                 saving=saving,
                 spare_memory=context.spares_memory,
             )
-    context.check()
-    of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
+            context.check()
+            of_classes = class_figures(trained.sae, ProbedRows.of(rows, request.sae), classes, context.device)
     metrics = asdict(trained.metrics) | {"classes": of_classes}
     if metrics["of_kind"].get("reached_target_l0") is False:
         l0 = metrics["train_l0"] if metrics["l0"] is None else metrics["l0"]
@@ -82,7 +82,7 @@ def train(request: TrainRequest, context: StageContext) -> Json:
             l0,
             metrics["of_kind"]["target_l0"],
         )
-    values = store_sae(request, trained.sae, metrics, row.id, context)
+    values = store_sae(request, trained.sae.cpu(), metrics, row.id, context)
     with context.transaction() as session:
         summary = publish_sae(request.key, values, session)
         session.execute(update(Job).where(Job.id == context.job_id).values(checkpoint=null()))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hsae.devices.memory import free_memory
 from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
@@ -79,12 +80,11 @@ def open_training_data(
 
 
 def on_device_if_it_fits(rows: TrainingRows, device: torch.device) -> TrainingRows:
-    """The rows in the memory of a GPU if they take less than half of what is free, otherwise unchanged."""
+    """The rows in the memory of a GPU if they take less than half of what may be taken, otherwise unchanged."""
     if device.type != "cuda":
         return rows
-    free, _total = torch.cuda.mem_get_info(device)
     n_bytes = rows.activations.numel() * rows.activations.element_size()
-    if n_bytes > free // 2:
+    if n_bytes > free_memory(device) // 2:
         return rows
     return TrainingRows(rows.activations.to(device), rows.image_index, rows.view)
 
