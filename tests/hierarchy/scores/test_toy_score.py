@@ -42,9 +42,9 @@ def test_a_toy_score_from_two_files_and_a_migration_to_sql_commands_and_exports(
 
     rows = rows_of(service, "SELECT * FROM node_score WHERE analysis_id = 1")
     assert {row["basis"] for row in rows} == {"sae", "neuron"}
-    assert any(0 < row[NAME] < 1 for row in rows)
     for row in rows:
         assert row[NAME] == jaccard(row), row
+    assert any(0 < row[NAME] < 1 for row in rows)
     assert rows_of(service, f"SELECT {NAME} FROM node_score WHERE analysis_id = {EARLIER}") == [{NAME: None}]
 
     stored = {(row["basis"], row["seed"], row["latent"], row["synset_id"]): row[NAME] for row in rows}
