@@ -54,7 +54,7 @@ def plain_grad_cam(
     for handle in handles:
         handle.remove()
     x = tokens_of(seen["got"])[:, n_prefix:].mean(1)
-    sae.pre_activations(sae.scale_inputs(x))[0, latent].backward()  # type: ignore[no-untyped-call]
+    sae.pre_activations(sae.scale_inputs(x))[0, latent].backward()
     given = seen["given"]
     assert given.grad is not None
     values, gradients = tokens_of(given.detach())[0, n_prefix:], tokens_of(given.grad)[0, n_prefix:]

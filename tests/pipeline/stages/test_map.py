@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,7 +235,7 @@ def test_a_backbone_without_attention_weights_gets_grad_cam_and_the_job_says_so(
     register_small(service, n_classes=2)
     folder = save(tmp_path, new_model("convnext"), image_processor(STAGED["convnext"][3]))
     settings = MapSettings(latents=2, images=2, methods=("chefer", "attention", "gradient"))
-    changes = {"model": str(folder), "layers": (2,), "saes": (TINY_SAE,), "scoring": bare_scoring()}
+    changes: dict[str, Any] = {"model": str(folder), "layers": (2,), "saes": (TINY_SAE,), "scoring": bare_scoring()}
     request = small_request(own={"map": settings}, **changes)
     extraction = request.extraction.model_copy(update={"tokens": "mean"})
     plan = submit(request.model_copy(update={"extraction": extraction}), service.settings, service.sessions)
