@@ -45,7 +45,8 @@ def test_a_dry_run_with_images_decoded_smaller(admin, ready, tmp_path):
 
 
 def test_what_is_refused(admin, ready, tmp_path):
-    assert_one_line(admin(ready, "submit", *LAYER, "--decode", "half", "--dry-run"), "'half'", "exact", "scaled")
+    result = admin(ready, "submit", *LAYER, "--decode", "half", "--dry-run")
+    assert (result.exit_code, "'half' is not one of 'exact', 'scaled'" in result.stderr) == (2, True)
     study = tmp_path / "study.yaml"
     study.write_text(f"{STUDY}, extraction: {{decode: half}}}}")
     assert_one_line(admin(ready, "submit", "--spec", study, "--dry-run"), "extraction.decode", "exact", "scaled")
