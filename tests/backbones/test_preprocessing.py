@@ -114,7 +114,9 @@ def test_a_processor_that_resizes_in_its_own_way_gets_the_whole_image(files: lis
 
 
 def test_from_what_size_an_image_can_be_resized_as_well() -> None:
-    def enough(original: tuple[int, int], processor: str = "BitImageProcessor", **settings: object) -> tuple[int, int]:
+    def enough(
+        original: tuple[int, int], processor: str = "BitImageProcessor", /, **settings: object
+    ) -> tuple[int, int]:
         content = getattr(transformers, f"{processor}Pil")(**settings).to_dict()
         return Preprocessing(content, "a model", processor).enough(original)
 

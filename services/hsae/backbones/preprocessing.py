@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hsae.backbones.colours import ColourTable, colour_table
-from hsae.backbones.scaling import Scaling, check_resizes, pil_scaling
+from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
+from hsae.backbones.spec import check_resizes
 from hsae.errors import PreprocessingError, UserError
 
 # Image sizes for which the output size must be the same.

@@ -1,12 +1,9 @@
 """The resizing step of an image processor. hsae does it itself for images that are read in bands."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from hsae.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +44,6 @@ class Scaling:
         else:
             raise ValueError(f"size {rule} is none that can be resized to")
         return int(sizes[1]), int(sizes[0])
-
-
-def check_resizes(preprocessing: Mapping[str, Any], name: str) -> None:
-    """Refuse images at a smaller scale for a model that takes a part of an image as it is.
-
-    Args:
-        preprocessing: its description (`Preprocessing.description`).
-        name: of the model, for messages.
-
-    Raises:
-        UserError: the processor does not resize.
-    """
-    if not preprocessing.get("do_resize"):
-        raise UserError(
-            f"{name}: its image processor does not resize images, so none can be decoded at a smaller scale: leave"
-            " decode at exact"
-        )
 
 
 def pil_scaling(processor: Any) -> Scaling | None:

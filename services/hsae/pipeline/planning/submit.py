@@ -10,8 +10,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.scaling import check_resizes
-from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, check_layers, check_tokens
+from hsae.backbones.spec import (
+    BackboneSize,
+    BackboneSpec,
+    check_equal_rows,
+    check_layers,
+    check_resizes,
+    check_tokens,
+)
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
