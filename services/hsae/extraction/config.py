@@ -82,7 +82,7 @@ class ExtractionConfig(FrozenModel):
         return min(batch_size, self.part_images or batch_size)
 
     def pass_fields(self, batch_size: int) -> dict[str, Any]:
-        """What a later stage's pass has of the extraction, and what decides last digits; nothing at the defaults.
+        """What a later stage's pass has of the extraction, and what decides its digits; nothing at the defaults.
 
         Args:
             batch_size: images of that stage's batch.
