@@ -104,12 +104,26 @@ def test_hook_points(pictures):
         hsae.extract(pictures, **{**given, "colour": "red"})
 
 
+def test_large_files_may_be_decoded_smaller(tmp_path):
+    path = tmp_path / "large.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    Image.fromarray(noise).resize((1600, 1200), Image.Resampling.BICUBIC).save(path)
+    given: Any = {"model": backbone_folder(), "layers": 2, "device": "cpu"}
+    exact, scaled = (hsae.extract([path], decode=decode, **given)[2] for decode in ("exact", "scaled"))
+    assert not np.array_equal(exact, scaled)
+    cosine = (exact * scaled).sum() / np.linalg.norm(exact) / np.linalg.norm(scaled)
+    assert cosine > 0.999
+    with Image.open(path) as whole:
+        assert np.array_equal(hsae.extract([whole], decode="scaled", **given)[2], exact), "an image in memory is whole"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"layers": [99]}, "has no layer 99: choose from 0 to 5"),
         ({"layers": "a-b"}, "layers a-b cannot be read"),
         ({"tokens": "all"}, "tokens 'all' is not known: choose from cls, registers, patches, mean"),
+        ({"decode": "half"}, "decode 'half' is not known: choose from exact, scaled"),
         ({"layers": [1.0]}, "layer 1.0 is no number of a block: give whole numbers from 0"),
         ({"layers": None}, "layer None is no number of a block"),
         ({"device": "tpu9"}, "'tpu9' is no device"),

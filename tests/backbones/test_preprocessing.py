@@ -15,7 +15,7 @@ from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.preprocessing import MAX_SCALED_PIXELS, Preprocessing, processor_content
 from hsae.datasets import ImageFile, open_image
 from hsae.demo import backbone_folder
-from hsae.errors import PreprocessingError
+from hsae.errors import PreprocessingError, UserError
 
 from .conftest import MODELS, edit_json
 
@@ -111,6 +111,25 @@ def test_a_processor_that_resizes_in_its_own_way_gets_the_whole_image(files: lis
     assert preprocessing._scaling is None
     assert torch.equal(one_by_one(preprocessing, files), as_a_batch(processor, files))
     assert preprocessing.needed_bytes((100, 10)) >= 1000 * 12
+
+
+def test_from_what_size_an_image_can_be_resized_as_well() -> None:
+    def enough(
+        original: tuple[int, int], processor: str = "BitImageProcessor", /, **settings: object
+    ) -> tuple[int, int]:
+        content = getattr(transformers, f"{processor}Pil")(**settings).to_dict()
+        return Preprocessing(content, "a model", processor).enough(original)
+
+    crop = {"crop_size": {"height": 224, "width": 224}}
+    assert enough((4000, 3000), size={"shortest_edge": 256}, **crop) == (2 * 341, 2 * 256)
+    assert enough((300, 400), size={"shortest_edge": 256}, **crop) == (2 * 256, 2 * 341)
+    assert enough((4000, 3000), size={"height": 300, "width": 200}, **crop) == (2 * 200, 2 * 300)
+    # It makes the shorter side 256 long, and crops that to 224.
+    assert enough((4000, 3000), "ConvNextImageProcessor", size={"shortest_edge": 224}) == (3 * 224, 3 * 224)
+    with pytest.raises(UserError, match="^a model: its image processor does not resize images"):
+        enough((4000, 3000), do_resize=False, **crop)
+    with pytest.raises(PreprocessingError, match="scales to"):
+        enough((5000, 1), size={"shortest_edge": 500}, **crop)
 
 
 def test_the_activations_are_those_of_the_batch(files: list[Path]) -> None:

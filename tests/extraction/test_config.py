@@ -8,9 +8,9 @@ from hsae.extraction.config import ExtractionConfig, chosen_precision, complete_
 
 
 def test_settings_that_came_later_are_written_only_where_they_are_not_the_default():
-    assert {"precision", "part_images"}.isdisjoint(ExtractionConfig().model_dump())
-    config = ExtractionConfig(precision="tf32", part_images=8)
-    assert config.model_dump()["precision"] == "tf32"
+    assert {"precision", "part_images", "decode"}.isdisjoint(ExtractionConfig().model_dump())
+    config = ExtractionConfig(precision="tf32", part_images=8, decode="scaled")
+    assert (config.model_dump()["precision"], config.model_dump()["decode"]) == ("tf32", "scaled")
     assert ExtractionConfig.model_validate_json(config.model_dump_json()) == config
 
 

@@ -66,6 +66,17 @@ def test_the_precision_is_in_the_manifest_where_it_is_not_float32() -> None:
     assert ActivationManifest.from_json(rounded.to_json()).precision == "tf32"
 
 
+def test_how_images_were_decoded_is_in_the_manifest_where_it_is_not_exactly() -> None:
+    content = {
+        "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "cls", "dtype": "float32", "d_model": 3,
+        "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 1, "shards": (), "skipped": (),
+    }  # fmt: skip
+    plain, scaled = ActivationManifest(**content), ActivationManifest(**content, decode="scaled")
+    assert "decode" not in plain.to_json()
+    assert (ActivationManifest.from_json(plain.to_json()).decode, scaled.decode) == ("exact", "scaled")
+    assert ActivationManifest.from_json(scaled.to_json()) == scaled
+
+
 def test_the_hook_point_is_in_the_manifest_where_it_is_not_the_stream() -> None:
     content = {
         "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "registers", "dtype": "float32", "d_model": 3,

@@ -17,6 +17,7 @@ from torch import Tensor
 from hsae.backbones.colours import ColourTable, colour_table
 from hsae.backbones.scaling import Scaling, pil_scaling
 from hsae.backbones.sources import PROCESSOR_FILES, read_json
+from hsae.backbones.spec import check_resizes
 from hsae.errors import PreprocessingError, UserError
 
 # Image sizes for which the output size must be the same.
@@ -30,6 +31,11 @@ MAX_SCALED_PIXELS = 1 << 27
 # Bytes of memory per scaled pixel; and per original pixel if the processor resizes in its own way, as torchvision's do.
 _SCALED_BYTES = 10
 _WHOLE_BYTES = 24
+# Of the pixels that are enough on a side to those that are used. At two, what the resizing filter keeps is still there:
+# docs/activations.md has what was measured. Of a processor that resizes in its own way only the input's size is known:
+# it may crop to that from half as much again.
+_ENOUGH = 2
+_ENOUGH_OF_INPUT = 3
 
 
 class Picture(Protocol):
@@ -71,6 +77,7 @@ class Preprocessing:
                 output size depends on the image.
         """
         content = dict(content)
+        self._name = name
         base, backend, processor_class = _processor_class(content, name, default_processor)
         try:
             self._processor = processor_class.from_dict(content)
@@ -111,6 +118,23 @@ class Preprocessing:
             return size[0] * size[1] * _WHOLE_BYTES
         width, height = self._scaled_size(self._scaling, size)
         return width * (size[1] * 4 + height * _SCALED_BYTES)
+
+    def enough(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (width, height) of an image from which it can be resized about as well as from all of it.
+
+        Args:
+            size: (width, height) of the upright image.
+
+        Raises:
+            PreprocessingError: as `needed_bytes`.
+            UserError: the processor does not resize.
+        """
+        check_resizes(self.description, self._name)
+        if self._scaling is None:
+            height, width = self.image_size
+            return width * _ENOUGH_OF_INPUT, height * _ENOUGH_OF_INPUT
+        width, height = self._scaled_size(self._scaling, size)
+        return width * _ENOUGH, height * _ENOUGH
 
     def _scaled_size(self, scaling: Scaling, size: tuple[int, int]) -> tuple[int, int]:
         width, height = scaling.size(size)

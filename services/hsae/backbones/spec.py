@@ -1,6 +1,6 @@
 """Identity and shape of a backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -160,6 +160,23 @@ def check_tokens(spec: BackboneSpec, tokens: Tokens, *, hook: str = RESIDUAL, n_
     fewest = min(shape.n_patches for shape in shapes)
     if n_sampled > fewest:
         raise UserError(f"{n_sampled} patches cannot be drawn of the {fewest} that {where} has: ask for fewer, or all")
+
+
+def check_resizes(preprocessing: Mapping[str, Any], name: str) -> None:
+    """Refuse images at a smaller scale for a model that takes a part of an image as it is.
+
+    Args:
+        preprocessing: its description (`Preprocessing.description`).
+        name: of the model, for messages.
+
+    Raises:
+        UserError: the processor does not resize.
+    """
+    if not preprocessing.get("do_resize"):
+        raise UserError(
+            f"{name}: its image processor does not resize images, so none can be decoded at a smaller scale: leave"
+            " decode at exact"
+        )
 
 
 def check_equal_rows(

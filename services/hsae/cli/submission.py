@@ -127,6 +127,7 @@ def request_of_options(connections: Connections, options: dict[str, Any]) -> Sub
                 "seed": options["seed"] if options["views"] > 1 or options["patches_per_image"] else 0,
                 "hook": options["hook"],
                 "patches_per_image": options["patches_per_image"],
+                "decode": options["decode"],
             }
             | {name: options[name] for name in ("shard_images", "part_images") if options[name]},
             max_image_pixels=connections.settings.max_image_pixels,

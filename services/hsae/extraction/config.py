@@ -13,6 +13,8 @@ from hsae.devices.precision import Precision
 from hsae.frozen_model import FrozenModel
 
 StoredDtype = Literal["float32", "bfloat16"]
+Decode = Literal["exact", "scaled"]
+"""Whether a JPEG much larger than the model needs is decoded in full, or at a smaller scale."""
 ComputeDtype = Literal["auto", "float32", "tf32", "bfloat16"]
 """What a user may ask for: a precision, or auto; see `chosen_precision`."""
 DropAfter = Literal["analyze"]
@@ -20,7 +22,7 @@ DropAfter = Literal["analyze"]
 PATCH_SHARD_IMAGES = 64
 """Images per shard by default where all patches are stored: an image has hundreds, and a shard keeps its size."""
 # Added later, and therefore left out at their default: the keys of earlier activations stay.
-_LEFT_OUT = ("precision", "part_images", "hook", "patches_per_image")
+_LEFT_OUT = ("precision", "part_images", "hook", "patches_per_image", "decode")
 
 
 class ExtractionConfig(FrozenModel):
@@ -59,6 +61,11 @@ class ExtractionConfig(FrozenModel):
         default=0, ge=0, description="with tokens patches, how many are drawn of every view by the seed; 0: all"
     )
 
+    decode: Decode = Field(
+        default="exact",
+        description="exact, or scaled: large JPEGs are decoded at 1/2, 1/4 or 1/8, and their pixels differ a little",
+    )
+
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
@@ -75,7 +82,7 @@ class ExtractionConfig(FrozenModel):
         return min(batch_size, self.part_images or batch_size)
 
     def pass_fields(self, batch_size: int) -> dict[str, Any]:
-        """What a later stage's pass has of the extraction, and what decides last digits; nothing at the defaults.
+        """What a later stage's pass has of the extraction, and what decides its digits; nothing at the defaults.
 
         Args:
             batch_size: images of that stage's batch.
@@ -85,6 +92,8 @@ class ExtractionConfig(FrozenModel):
             fields["precision"] = self.precision
         if self.part_of(batch_size) != batch_size:
             fields["part_images"] = self.part_of(batch_size)
+        if self.decode != "exact":
+            fields["decode"] = self.decode
         return fields
 
     def passes_on_stream(self, model_type: str) -> bool:

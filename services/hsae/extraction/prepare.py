@@ -47,7 +47,8 @@ class Preparation:
         """Whatever is wrong with this one image makes it a skipped one; anything else is raised.
 
         Raises:
-            UserError: when the file is gone or is not the one that was registered.
+            UserError: when the file is gone or is not the one that was registered; or images are to be decoded at a
+                smaller scale for a model that does not resize them.
         """
         try:
             return self._prepared(listed, alone=False)
@@ -67,6 +68,8 @@ class Preparation:
             _unchanged(self.source, listed) as (stream, sha256),
             ImageFile(stream, name, max_pixels=self.extraction.max_image_pixels) as file,
         ):
+            if self.extraction.decode == "scaled":
+                file.reduce(self.backbone.preprocessing.enough)
             needed = self.budget.n_bytes if alone else self._needed_bytes(file)
             with self.budget.lent(needed):
                 return PreparedImage(listed.image, sha256, tuple(self._views(listed.image, file.decode())))

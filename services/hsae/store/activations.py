@@ -75,6 +75,7 @@ class ActivationManifest(BaseModel):
     dtype: Literal["bfloat16", "float32"]
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     hook: str = "residual"
+    decode: Literal["exact", "scaled"] = "exact"
     d_model: int
     n_rows: int
     n_images: int
@@ -86,11 +87,11 @@ class ActivationManifest(BaseModel):
     def to_json(self) -> str:
         """Canonical JSON (sorted keys, no spaces): the same manifest is always the same text.
 
-        `precision` and `hook`, which were added later, are left out at their default, so that earlier manifests keep
-        their text.
+        `precision`, `hook` and `decode`, which were added later, are left out at their default, so that earlier
+        manifests keep their text.
         """
         fields = self.model_dump(mode="json")
-        for name in ("precision", "hook"):
+        for name in ("precision", "hook", "decode"):
             if fields[name] == type(self).model_fields[name].default:
                 del fields[name]
         content = {"format": MANIFEST_FORMAT, "version": FORMAT_VERSION, **fields}

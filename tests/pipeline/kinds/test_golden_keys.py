@@ -62,6 +62,7 @@ _NOT_RESAMPLED = {"n_replicates": 0, "n_tree_shuffles": 0}  # as before there we
             "023505898ee3976e494a592bbb3614df353137d57fa0c4982e5f3f1dfa359643",
         ),
         (ExtractionConfig(tokens="mean"), 11, "8d0b93e6e74f0ac36b02278a17ea4d1f5a707065e3f06a803a3c7ed1f153ebd7"),
+        (ExtractionConfig(decode="scaled"), 8, "0da36a182846022e5462238b3cbfe23995927649a0ccee9701c915dabfd092ec"),
         (ExtractionConfig(hook="mlp"), 8, "523494103e1f33009c43c4dffb5e05b03d54ab2b824b8b7bffa05d8d9eb39058"),
         (
             ExtractionConfig(tokens="patches", patches_per_image=16, seed=3),

@@ -51,6 +51,7 @@ OTHER_EXTRACTION = {
     "part_images": 4,
     "hook": "mlp",
     "patches_per_image": 4,
+    "decode": "scaled",
 }
 OTHER_SCORING = {
     "threshold": 0.25, "association": "rate", "seed": 3, "n_shuffles": 5, "controls": ("pca",), "n_random": 2,

@@ -39,11 +39,12 @@ def test_golden_keys():
         ({"part_images": 32}, {}),
         ({"part_images": 4}, {"part_images": 4}),
         ({"precision": "bfloat16"}, {"precision": "bfloat16"}),
+        ({"decode": "scaled"}, {"decode": "scaled"}),
         ({"precision": "bfloat16", "part_images": 4, "hook": "embedding"}, {}),  # no image is looked at
     ],
 )
-def test_precision_and_parts_are_those_of_the_extraction(extraction, fields):
-    """They decide last digits, so they are in key and row; at their defaults the keys of before stay."""
+def test_precision_parts_and_decoding_are_those_of_the_extraction(extraction, fields):
+    """They decide digits, so they are in key and row; at their defaults the keys of before stay."""
     request = request_of(extraction=ExtractionConfig(**extraction))
     assert request.of_the_pass() == fields
     assert (request.key == request_of().key) == (not fields)

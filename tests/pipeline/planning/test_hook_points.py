@@ -1,8 +1,11 @@
 """Submits that name a hook point: which layer it is, which key, and what is stored."""
 
+import shutil
+
 import pytest
 import torch
 from sqlalchemy import select
+from tests.backbones.conftest import edit_json
 from tests.pipeline.in_process import plan_small, run_jobs
 from tests.small import register_small, small_request
 
@@ -74,6 +77,16 @@ def test_tokens_that_the_hook_point_has_not():
         check_model(asked("residual", (1,), patches_per_image=4), Settings())
     with pytest.raises(UserError, match="has no register tokens"):
         check_model(asked("residual", (1,), tokens="registers"), Settings())
+
+
+def test_images_cannot_be_decoded_smaller_for_a_model_that_does_not_resize(tmp_path):
+    folder = shutil.copytree(backbone_folder(), tmp_path / "model")
+    edit_json(folder / "preprocessor_config.json", do_resize=False)
+    request = small_request(model=str(folder), layers=(1,), extraction=ExtractionConfig(decode="scaled"))
+    with pytest.raises(UserError, match="does not resize images, so none can be decoded at a smaller scale"):
+        check_model(request, Settings())
+    check_model(small_request(layers=(1,), extraction=ExtractionConfig(decode="scaled")), Settings())
+    check_model(small_request(model=str(folder), layers=(1,)), Settings())
 
 
 def sets(service):

@@ -124,7 +124,7 @@ def test_settings_may_be_called_as_on_the_command_line(study):
 @pytest.mark.parametrize(
     "setting",
     ["tokens: patches", "hook: attention", "patches-per-image: 4", "dtype: bfloat16", "compute-dtype: bfloat16",
-     "compute-dtype: auto", "part-images: 8", "views: 2", "shard-images: 7"],
+     "compute-dtype: auto", "decode: scaled", "part-images: 8", "views: 2", "shard-images: 7"],
 )  # fmt: skip
 def test_every_option_of_an_extraction_is_one_of_a_study_file(study, setting):
     name, value = setting.split(": ")

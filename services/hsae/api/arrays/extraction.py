@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,6 +15,7 @@ from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.spec import BackboneSpec, Tokens, check_layers, check_tokens
 from hsae.errors import UserError
+from hsae.extraction.config import Decode
 from hsae.pipeline.planning.layer_list import parse_layers
 
 _TOKENS: tuple[Tokens, ...] = ("cls", "registers", "patches", "mean")
@@ -64,6 +65,7 @@ class Computing(TypedDict, total=False):
 
     device: str
     batch_size: int
+    decode: Decode
 
 
 def extract(
@@ -90,8 +92,9 @@ def extract(
             or MLP adds to it ("attention", "mlp"), the image's embedding ("embedding"), or the path of a module. One
             that is at a single layer names its layer by itself.
         revision: branch, tag or commit of a hub model.
-        computing: `device` ("auto", which is the default, "cpu" or "cuda") and `batch_size` (images per forward pass,
-            32 by default; may change the last bits).
+        computing: `device` ("auto", which is the default, "cpu" or "cuda"), `batch_size` (images per forward pass,
+            32 by default; may change the last bits) and `decode` ("exact", or "scaled" as `submit --decode` has it;
+            of files alone).
 
     Raises:
         UserError: the model, a layer or the hook point does not exist, or an image cannot be used; one line.
@@ -101,6 +104,9 @@ def extract(
         raise TypeError(f"extract() got an unexpected keyword argument {name!r}")
     if tokens not in _TOKENS:
         raise UserError(f"tokens {tokens!r} is not known: choose from {', '.join(_TOKENS)}")
+    decode: Decode = computing.get("decode", "exact")
+    if decode not in get_args(Decode):
+        raise UserError(f"decode {decode!r} is not known: choose from {', '.join(get_args(Decode))}")
     if hook == RESIDUAL:
         spec = inspect_backbone(str(model), revision=revision)
         wanted = check_layers(spec, _layers(layers, spec))
@@ -112,7 +118,8 @@ def extract(
     check_tokens(spec, tokens, hook=hook)
     backbone = Backbone.load(spec, layers=wanted, device=chosen_device(computing.get("device", "auto")), hook=hook)
     found: dict[int, list[np.ndarray]] = {layer: [] for layer in wanted}
-    for batch in image_activations(backbone, images, tokens, batch_size=computing.get("batch_size", BATCH_SIZE)):
+    batch_size = computing.get("batch_size", BATCH_SIZE)
+    for batch in image_activations(backbone, images, tokens, batch_size=batch_size, decode=decode):
         for layer, values in batch.items():
             found[layer].append(values.numpy() if tokens in ("patches", "registers") else values[:, 0].numpy())
     return Extracted(spec, tokens, {layer: np.concatenate(found.pop(layer)) for layer in wanted}, hook)

@@ -16,7 +16,7 @@ from hsae.datasets import DecodedImage, ImageFile, UnreadableImageError
 from hsae.datasets.decoding.image import decoded
 from hsae.datasets.sources.similar_names import similar_name_hint
 from hsae.errors import PreprocessingError, UserError
-from hsae.extraction.config import ExtractionConfig
+from hsae.extraction.config import Decode, ExtractionConfig
 
 ImageLike = str | Path | PIL.Image.Image | np.ndarray
 """The path of an image file, a Pillow image, or uint8[height, width, 3] or uint8[height, width]."""
@@ -35,6 +35,7 @@ def image_activations(
     batch_size: int = BATCH_SIZE,
     dtype: torch.dtype = torch.float32,
     max_pixels: int = MAX_PIXELS,
+    decode: Decode = "exact",
 ) -> Iterator[dict[int, Float[Tensor, "batch n_tokens d_model"]]]:
     """The activations of images, a batch at a time, by layer; float32 on the CPU.
 
@@ -45,14 +46,16 @@ def image_activations(
         batch_size: images per forward pass.
         dtype: what activations are rounded to, as those that are stored are.
         max_pixels: larger images are refused.
+        decode: of image files, as the pipeline decodes them; images in memory are taken as they are.
 
     Raises:
-        UserError: there is no image, one cannot be used, or an activation is NaN or infinite.
+        UserError: there is no image, one cannot be used, an activation is NaN or infinite, or files are to be decoded
+            at a smaller scale for a model that does not resize them.
     """
     numbered = list(enumerate(_listed(images)))
     for start in range(0, len(numbered), max(1, batch_size)):
         batch = numbered[start : start + max(1, batch_size)]
-        pixels = torch.cat([_pixel_values(backbone, image, number, max_pixels) for number, image in batch])
+        pixels = torch.cat([_pixel_values(backbone, image, number, max_pixels, decode) for number, image in batch])
         found = {}
         for layer, values in backbone.activations(pixels, tokens).items():
             finite = torch.isfinite(values).flatten(1).all(1)
@@ -67,10 +70,10 @@ def image_activations(
 
 
 def pixels_of(
-    backbone: Backbone, images: Sequence[ImageLike], max_pixels: int = MAX_PIXELS
+    backbone: Backbone, images: Sequence[ImageLike], max_pixels: int = MAX_PIXELS, decode: Decode = "exact"
 ) -> list[Float[Tensor, "1 3 height width"]]:
-    """Every image, preprocessed. Raises as `image_activations`."""
-    return [_pixel_values(backbone, image, number, max_pixels) for number, image in enumerate(_listed(images))]
+    """Every image, preprocessed. Takes and raises what `image_activations` does."""
+    return [_pixel_values(backbone, image, number, max_pixels, decode) for number, image in enumerate(_listed(images))]
 
 
 def _listed(images: Any) -> Sequence[ImageLike]:
@@ -83,12 +86,14 @@ def _listed(images: Any) -> Sequence[ImageLike]:
 
 
 def _pixel_values(
-    backbone: Backbone, image: ImageLike, number: int, max_pixels: int
+    backbone: Backbone, image: ImageLike, number: int, max_pixels: int, decode: Decode
 ) -> Float[Tensor, "1 3 height width"]:
     name = _name(image, number)
     try:
         if isinstance(image, str | Path):
             with Path(image).expanduser().open("rb") as stream, ImageFile(stream, name, max_pixels=max_pixels) as file:
+                if decode == "scaled":
+                    file.reduce(backbone.preprocessing.enough)
                 return backbone.pixel_values([file.decode()])
         return backbone.pixel_values([_in_memory(image, name, max_pixels)])
     except OSError as error:

@@ -164,8 +164,9 @@ class Analysis(NamedLatents, StoredInterventions):
                 activations, the model or the weights are not here.
         """
         changes = changed_latents(latents, value)
-        pixels = torch.cat(pixels_of(self._editor.backbone, images, self._extraction.extraction.max_image_pixels))
-        moved = self._editor.edit(pixels, changes, kind=kind, place=tokens)
+        extraction = self._extraction.extraction
+        found = pixels_of(self._editor.backbone, images, extraction.max_image_pixels, extraction.decode)
+        moved = self._editor.edit(torch.cat(found), changes, kind=kind, place=tokens)
         return edited_of(self._editor, moved, changes)
 
     def steer(
@@ -224,6 +225,7 @@ class Analysis(NamedLatents, StoredInterventions):
             batch_size=extraction.batch_size,
             dtype=getattr(torch, extraction.dtype),
             max_pixels=extraction.max_image_pixels,
+            decode=extraction.decode,
         )
         return (batch[self.layer] for batch in batches)
 

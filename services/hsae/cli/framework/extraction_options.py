@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from hsae.backbones.spec import Tokens
-from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, DropAfter, ExtractionConfig, StoredDtype
+from hsae.extraction.config import PATCH_SHARD_IMAGES, ComputeDtype, Decode, DropAfter, ExtractionConfig, StoredDtype
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -51,6 +51,14 @@ _OPTIONS = (
         show_default=True,
         help="Of the backbone's products; tf32 and bfloat16 are faster and round. auto: bfloat16 where --dtype is, or"
         " where this machine's processor has instructions for it, else float32.",
+    ),
+    click.option(
+        "--decode",
+        type=click.Choice(get_args(Decode)),
+        default=_DEFAULTS.decode,
+        show_default=True,
+        help="How large JPEGs are decoded. scaled: at 1/2, 1/4 or 1/8 of their size, where that leaves twice the pixels"
+        " that the model needs on a side; faster, and activations differ a little.",
     ),
     click.option(
         "--part-images",

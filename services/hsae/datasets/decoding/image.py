@@ -4,8 +4,7 @@ Large images are processed in bands of rows: apart from the decoded pixels, at m
 memory.
 """
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -24,8 +23,14 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-from PIL.ExifTags import Base as ExifTag
 
+from hsae.datasets.decoding.orientation import (
+    FROM_THE_END,
+    FROM_THE_RIGHT,
+    ROWS_ARE_COLUMNS,
+    UPRIGHT,
+    orientation_of,
+)
 from hsae.datasets.decoding.rgb import as_rgb, check_range
 from hsae.datasets.decoding.unreadable import UnreadableImageError, one_reason
 
@@ -45,21 +50,6 @@ _FORMATS = tuple(
 
 # Images are read several at a time already; more threads would only take the cores from one another.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-
-# EXIF 2.32, table 4.6.4: what undoes each orientation.
-_UPRIGHT = MappingProxyType(
-    {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-)
-_ROWS_ARE_COLUMNS = (5, 6, 7, 8)
-_FROM_THE_END = (3, 4, 7, 8)
 
 # Pixels per band; a band has at least one row.
 _BAND_PIXELS = 1 << 20
@@ -84,7 +74,7 @@ class ImageFile:
     """An image file of which only the header is read; a context manager, which does not close the stream.
 
     Attributes:
-        size: (width, height) as stored, before the EXIF orientation.
+        size: (width, height) in pixels that `decode` decodes, before the EXIF orientation: as stored, or reduced.
         decoding_bytes: approximately the most memory that `decode` takes at a time.
     """
 
@@ -108,7 +98,8 @@ class ImageFile:
             if not stream.read(1):
                 raise UnreadableImageError("the file is empty")
             self._image = stack.enter_context(Image.open(stream, formats=_FORMATS))
-            self.size = self._image.size
+            self.size = self._whole = self._image.size
+            self._scale = 1
             _check_size(*self.size, max_pixels)
             self._stack = stack.pop_all()
 
@@ -122,11 +113,33 @@ class ImageFile:
     def decoding_bytes(self) -> int:
         """See the class."""
         working = _DECODER_BYTES.get(str(self._image.format), _OTHER_DECODER_BYTES)
-        if self._image.info.get("progressive"):
-            working = _PROGRESSIVE_BYTES
-        if max(self.size) > _SQUARISH * min(self.size):
+        whole = 0
+        if self._image.info.get("progressive"):  # all coefficients, whatever scale the pixels have
+            working, whole = 0, self._whole[0] * self._whole[1] * _PROGRESSIVE_BYTES
+        if self._scale > 1 or max(self.size) > _SQUARISH * min(self.size):
             working += 4  # once turned upright it may need the whole in RGB, see `DecodedImage.resize`
-        return self.size[0] * self.size[1] * (_PIXEL_BYTES.get(self._image.mode, 4) + working)
+        return self.size[0] * self.size[1] * (_PIXEL_BYTES.get(self._image.mode, 4) + working) + whole
+
+    def reduce(self, enough: Callable[[tuple[int, int]], tuple[int, int]]) -> None:
+        """Have a JPEG decoded at 1/8, 1/4 or 1/2 of its size: the smallest that is enough; if none is, in full.
+
+        libjpeg leaves out the high frequencies of each block, which saves most of the work. Other formats stay as they
+        are. To be called once, before `decode`.
+
+        Args:
+            enough: of the (width, height) of the upright image, the least (width, height) that is enough.
+
+        Raises:
+            UnreadableImageError: as the constructor.
+        """
+        image = self._image
+        if not isinstance(image, JpegImagePlugin.JpegImageFile):
+            return
+        is_turned = orientation_of(image) in ROWS_ARE_COLUMNS
+        width, height = enough(self.size[::-1] if is_turned else self.size)
+        with one_reason(self._name, self._max_pixels, _FORMATS):
+            image.draft(None, (height, width) if is_turned else (width, height))
+        self.size, self._scale = image.size, image.decoderconfig[0]
 
     def decode(self) -> "DecodedImage":
         """The first frame.
@@ -135,7 +148,7 @@ class ImageFile:
             UnreadableImageError: as the constructor.
             UserError: as the constructor.
         """
-        return decoded(self._image, self._name, max_pixels=self._max_pixels)
+        return decoded(self._image, self._name, max_pixels=self._max_pixels, whole=self._whole, scale=self._scale)
 
 
 class DecodedImage:
@@ -145,23 +158,30 @@ class DecodedImage:
     within 0..65535 and floats within 0..1. Embedded colour profiles are not applied. Every method may raise
     `UnreadableImageError`.
 
+    One that was reduced has fewer pixels than its size says, and stands for the whole of it: `resize` gives about what
+    it gives of the whole, in the same place; `bands` and `convert` give the pixels that there are.
+
     Attributes:
-        size: (width, height).
+        size: (width, height) of the whole.
+        decoded_size: (width, height) in pixels that there are.
     """
 
     mode = "RGB"
 
-    def __init__(self, image: Image.Image, orientation: int, name: str, max_pixels: int) -> None:
+    def __init__(
+        self, image: Image.Image, orientation: int, name: str, max_pixels: int, whole: tuple[int, int], scale: int
+    ) -> None:
         """For `ImageFile.decode`."""
         self._image = image
         self._orientation = orientation
         self._name, self._max_pixels = name, max_pixels
-        width, height = image.size
-        self.size = (height, width) if orientation in _ROWS_ARE_COLUMNS else (width, height)
+        is_turned = orientation in ROWS_ARE_COLUMNS
+        self.size, self.decoded_size = (size[::-1] if is_turned else size for size in (whole, image.size))
+        self._scale = scale
 
     def bands(self) -> Iterator[Image.Image]:
         """Whole rows, from top to bottom, a few at a time."""
-        width, height = self.size
+        width, height = self.decoded_size
         n_rows = max(1, _BAND_PIXELS // width)
         for top in range(0, height, n_rows):
             with one_reason(self._name, self._max_pixels, _FORMATS):
@@ -169,17 +189,17 @@ class DecodedImage:
             yield band
 
     def _band(self, top: int, end: int) -> Image.Image:
-        width, height = self.size
-        if self._orientation in _FROM_THE_END:
+        width, height = self.decoded_size
+        if self._orientation in FROM_THE_END:
             top, end = height - end, height - top
-        box = (top, 0, end, width) if self._orientation in _ROWS_ARE_COLUMNS else (0, top, width, end)
+        box = (top, 0, end, width) if self._orientation in ROWS_ARE_COLUMNS else (0, top, width, end)
         rgb = as_rgb(self._image.crop(box))
-        method = _UPRIGHT.get(self._orientation)
+        method = UPRIGHT.get(self._orientation)
         return rgb if method is None else rgb.transpose(method)
 
     def convert(self, mode: str) -> Image.Image:
         """The whole image as a Pillow image."""
-        whole = self._image.copy() if self._is_upright_rgb else self._joined(self.size[0], self.bands())
+        whole = self._image.copy() if self._is_upright_rgb else self._joined(self.decoded_size[0], self.bands())
         return whole if mode == whole.mode else whole.convert(mode)
 
     def resize(self, size: tuple[int, int], resample: int) -> Image.Image:
@@ -189,6 +209,9 @@ class DecodedImage:
         band. Pillow 13 resizes the columns of tall images first; these need the whole image.
         """
         filter_ = Image.Resampling(resample)
+        if self._scale > 1:
+            whole = self._image if self._is_upright_rgb else self.convert("RGB")
+            return whole.resize(size, filter_, self._box)
         if self._is_upright_rgb:
             return self._image.resize(size, filter_)
         width, height = self.size
@@ -199,12 +222,20 @@ class DecodedImage:
         return narrow.resize(size, filter_)
 
     @property
+    def _box(self) -> tuple[float, float, float, float]:
+        """What the whole takes up of the pixels: of the last row and column, as stored, often a part."""
+        width, height = (side / self._scale for side in self.size)
+        left = self.decoded_size[0] - width if self._orientation in FROM_THE_RIGHT else 0.0
+        top = self.decoded_size[1] - height if self._orientation in FROM_THE_END else 0.0
+        return left, top, left + width, top + height
+
+    @property
     def _is_upright_rgb(self) -> bool:
         image = self._image
-        return image.mode == "RGB" and self._orientation not in _UPRIGHT and not image.has_transparency_data
+        return image.mode == "RGB" and self._orientation not in UPRIGHT and not image.has_transparency_data
 
     def _joined(self, width: int, bands: Iterator[Image.Image]) -> Image.Image:
-        joined = Image.new("RGB", (width, self.size[1]))
+        joined = Image.new("RGB", (width, self.decoded_size[1]))
         top = 0
         for band in bands:
             joined.paste(band, (0, top))
@@ -212,8 +243,17 @@ class DecodedImage:
         return joined
 
 
-def decoded(image: Image.Image, name: str, *, max_pixels: int) -> DecodedImage:
+def decoded(
+    image: Image.Image, name: str, *, max_pixels: int, whole: tuple[int, int] | None = None, scale: int = 1
+) -> DecodedImage:
     """A Pillow image, of a file or of any other origin, read as `DecodedImage` describes.
+
+    Args:
+        image: the image.
+        name: which it is, for messages.
+        max_pixels: width x height.
+        whole: (width, height) of what it stands for; None: itself.
+        scale: pixels of the whole to one of the image, on a side.
 
     Raises:
         UnreadableImageError: as `ImageFile`.
@@ -223,7 +263,7 @@ def decoded(image: Image.Image, name: str, *, max_pixels: int) -> DecodedImage:
         _check_size(*image.size, max_pixels)
         image.load()
         check_range(image)
-        return DecodedImage(image, _orientation(image), name, max_pixels)
+        return DecodedImage(image, orientation_of(image), name, max_pixels, whole or image.size, scale)
 
 
 def open_image(path: Path, *, max_pixels: int) -> Image.Image:
@@ -252,15 +292,3 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise UnreadableImageError(f"{width} x {height} pixels, more than the limit of {max_pixels} pixels")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise UnreadableImageError(f"{width} x {height} pixels, one side more than {MAX_ASPECT_RATIO} times the other")
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) where there is none or the EXIF block is damaged.
-
-    Viewers show an image with sound pixels and a damaged EXIF block, so it is used here, too.
-    """
-    try:
-        orientation = image.getexif().get(ExifTag.Orientation, 1)
-    except (SyntaxError, ValueError, TypeError, LookupError, OSError, OverflowError, struct.error):
-        return 1
-    return orientation if isinstance(orientation, int) else 1

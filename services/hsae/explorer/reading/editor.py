@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from hsae.catalog.queries.analyses import extraction_of
 from hsae.explorer.reading.encoder import Encoder
 from hsae.interventions.config import EditKind
 from hsae.settings import Settings
 from hsae.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from hsae.pipeline.stages.interventions.single_images import ImageEditor
 
 
 class Readable(Protocol):
@@ -53,7 +58,7 @@ class Editor:
     def __init__(self, settings: Settings, readable: Readable, encoder: Encoder) -> None:
         self._settings, self._readable, self._encoder = settings, readable, encoder
         self._lock = Lock()
-        self._kept: tuple[int, Any] | None = None
+        self._kept: tuple[int, ImageEditor] | None = None
 
     def edit(self, content: bytes, analysis: int, latents: Mapping[int, float], kind: EditKind) -> EditedImage:
         """Edit latents of an image file.
@@ -71,12 +76,27 @@ class Editor:
             UserError: a latent is of another SAE, or the last layer's activations are not stored.
         """
         # torch comes with it, which takes seconds: only who edits needs it.
-        from hsae.explorer.reading.models import edited, open_editor
+        from hsae.explorer.reading.models import edited
 
-        with self._encoder.uploaded(content) as (decoded, picture), self._lock:
-            if self._kept is None or self._kept[0] != analysis:
-                self._kept = None  # two at a time may not fit
-                self._kept = analysis, open_editor(self._settings, self._readable, analysis)
-            editor = self._kept[1]
+        with self._readable.reading() as session:
+            request, _ = extraction_of(session, analysis)
+        is_scaled = request["extraction"].get("decode", "exact") == "scaled"
+        enough = partial(self._enough, analysis) if is_scaled else None
+        with self._encoder.uploaded(content, enough) as (decoded, picture), self._lock:
+            editor = self._opened(analysis)
             rows, activations = edited(editor, decoded, latents, kind)
         return EditedImage(rows, activations, picture, editor.readout.accuracy, editor.readout.chance)
+
+    def _enough(self, analysis: int, size: tuple[int, int]) -> tuple[int, int]:
+        with self._lock:
+            return self._opened(analysis).backbone.preprocessing.enough(size)
+
+    def _opened(self, analysis: int) -> "ImageEditor":
+        """Whoever calls it holds the lock."""
+        # As in `edit`.
+        from hsae.explorer.reading.models import open_editor
+
+        if self._kept is None or self._kept[0] != analysis:
+            self._kept = None  # two at a time may not fit
+            self._kept = analysis, open_editor(self._settings, self._readable, analysis)
+        return self._kept[1]

@@ -1,9 +1,10 @@
 """Encodes an uploaded image: the backbone and the SAE of one analysis, loaded when first needed and kept."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -51,34 +52,49 @@ class Encoder:
             ServiceError: there is too little memory.
             UserError: the backbone or the SAE cannot be loaded.
         """
-        with self.uploaded(content) as (decoded, picture):
+        enough = partial(self._enough, wanted) if wanted.decode == "scaled" else None
+        with self.uploaded(content, enough) as (decoded, picture):
             return EncodedImage(self._latents(decoded, wanted), picture)
 
     @contextmanager
-    def uploaded(self, content: bytes) -> Iterator[tuple[DecodedImage, str]]:
+    def uploaded(
+        self, content: bytes, enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    ) -> Iterator[tuple[DecodedImage, str]]:
         """An image file, decoded within the memory that uploads may take, and a small picture of it.
+
+        Args:
+            content: the file.
+            enough: of the size of a JPEG the one that is enough (`ImageFile.reduce`); None: it is decoded in full.
 
         Raises:
             UnreadableImageError: it is no image, damaged or too large, or what the block does cannot use it.
             ServiceError: there is too little memory, also for what the block does.
         """
         max_pixels = min(MAX_UPLOAD_PIXELS, self._settings.max_image_pixels)
-        with (
-            ImageFile(io.BytesIO(content), "upload", max_pixels=max_pixels) as file,
-            self._budget.lent(file.decoding_bytes),
-        ):
-            decoded = file.decode()
-            with _clear_errors():
+        with ImageFile(io.BytesIO(content), "upload", max_pixels=max_pixels) as file, _clear_errors():
+            if enough is not None:
+                file.reduce(enough)
+            with self._budget.lent(file.decoding_bytes):
+                decoded = file.decode()
                 yield decoded, _picture(decoded)
 
+    def _enough(self, wanted: Wanted, size: tuple[int, int]) -> tuple[int, int]:
+        with self._kept_models() as models:
+            return models.enough(size, wanted)
+
     def _latents(self, decoded: DecodedImage, wanted: Wanted) -> list[tuple[int, float]]:
+        with self._kept_models() as models:
+            return models.latents(decoded, wanted)
+
+    @contextmanager
+    def _kept_models(self) -> Iterator["KeptModels"]:
         # torch comes with it, which takes seconds: only who encodes needs it.
         from hsae.explorer.reading.models import KeptModels
 
         with self._lock:
             if self._models is None:
                 self._models = KeptModels(self._settings, self._store)
-            return self._models.latents(decoded, wanted)
+            yield self._models
 
 
 @contextmanager

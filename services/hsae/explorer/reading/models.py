@@ -53,6 +53,14 @@ class KeptModels:
             chosen = fires[order]
             return list(zip(chosen.tolist(), z[chosen].tolist(), strict=True))
 
+    def enough(self, size: tuple[int, int], wanted: Wanted) -> tuple[int, int]:
+        """The least (width, height) that is enough of an image of a size (`Preprocessing.enough`).
+
+        Raises:
+            ModelAbsentError: the backbone's files are missing here.
+        """
+        return self._load_backbone(wanted).preprocessing.enough(size)
+
     def _load_backbone(self, wanted: Wanted) -> Backbone:
         key = (wanted.spec.revision, wanted.layer, wanted.hook)
         if self._backbone is None or self._backbone[0] != key:

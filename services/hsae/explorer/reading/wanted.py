@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.spec import BackboneSpec, Tokens
 from hsae.errors import UserError
+from hsae.extraction.config import Decode
 
 
 class ModelAbsentError(UserError):
@@ -20,7 +21,7 @@ class ModelAbsentError(UserError):
 class Wanted:
     """An analysis as an encoder needs it; `dtype` is the one in which its extraction keeps activations.
 
-    `hook` is the hook point whose activations they are.
+    `hook` is the hook point whose activations they are, and `decode` says how large JPEGs are decoded.
     """
 
     spec: BackboneSpec
@@ -32,6 +33,7 @@ class Wanted:
     weights_sha256: str
     threshold: float
     hook: str = RESIDUAL
+    decode: Decode = "exact"
 
 
 def wanted_of(session: Session, analysis: int) -> Wanted:
@@ -42,7 +44,8 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
     """
     query = """
         SELECT j.request -> 'model' AS spec, i.layer, i.tokens, i.dtype, i.sae_key, i.sae_config,
-               e.weights_sha256, i.scoring, s.hook
+               e.weights_sha256, i.scoring, s.hook,
+               coalesce(j.request -> 'extraction' ->> 'decode', 'exact') AS decode
         FROM analysis_input i
         JOIN sae e ON e.id = i.sae_id
         JOIN activation_set s ON s.id = i.activation_set_id
@@ -57,5 +60,5 @@ def wanted_of(session: Session, analysis: int) -> Wanted:
     threshold = float((row.scoring or {}).get("threshold", 0.0))
     return Wanted(
         spec, row.layer, row.tokens, row.dtype, row.sae_key, row.sae_config, row.weights_sha256, threshold,
-        row.hook,
+        row.hook, row.decode,
     )  # fmt: skip

@@ -10,7 +10,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
-from hsae.backbones.spec import BackboneSize, BackboneSpec, check_equal_rows, check_layers, check_tokens
+from hsae.backbones.spec import (
+    BackboneSize,
+    BackboneSpec,
+    check_equal_rows,
+    check_layers,
+    check_resizes,
+    check_tokens,
+)
 from hsae.catalog import Study, transaction
 from hsae.catalog.server.locks import SUBMIT_LOCK, take_lock
 from hsae.errors import UserError
@@ -110,6 +117,8 @@ def check_model(request: SubmitRequest, settings: Settings) -> tuple[BackboneSpe
     tokens, hook, n_sampled = extraction.tokens, extraction.hook, extraction.patches_per_image
     check_tokens(spec, tokens, hook=hook, n_sampled=n_sampled)
     check_equal_rows(spec, layers, tokens, hook=hook, n_sampled=n_sampled)
+    if extraction.decode != "exact":
+        check_resizes(spec.preprocessing, spec.name)
     return spec, layers
 
 

@@ -67,6 +67,7 @@ def _publish(
             dtype=request.extraction.dtype,
             precision=request.extraction.precision,
             hook=request.extraction.hook,
+            decode=request.extraction.decode,
             d_model=request.model.shape(layer, request.extraction.hook).width,
             n_rows=n_rows,
             n_images=n_listed,

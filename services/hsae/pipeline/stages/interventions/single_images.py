@@ -17,7 +17,6 @@ from torch import Tensor
 
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.names import RESIDUAL
-from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Dataset
 from hsae.catalog.queries.analyses import extraction_of, find_analysis
 from hsae.errors import UserError
@@ -42,9 +41,11 @@ from hsae.taxonomy import InducedTaxonomy
 
 _LAST_SET = """
     SELECT s.key FROM activation_set s JOIN analysis_input i ON i.model_id = s.model_id AND i.dataset_id = s.dataset_id
+    JOIN job j ON j.id = s.job_id
     WHERE i.analysis_id = :analysis AND s.layer = :last AND s.hook = 'residual' AND s.tokens = ANY(:tokens)
       AND s.manifest_sha256 IS NOT NULL
-    ORDER BY s.dropped_at IS NOT NULL, array_position(CAST(:tokens AS text[]), s.tokens), s.id DESC LIMIT 1
+    ORDER BY s.dropped_at IS NOT NULL, coalesce(j.request -> 'extraction' ->> 'decode', 'exact') != :decode,
+        array_position(CAST(:tokens AS text[]), s.tokens), s.id DESC LIMIT 1
 """
 
 
@@ -183,7 +184,7 @@ def open_image_editor(reading: Reading, analysis: int, device: torch.device, cac
         dataset = dataset_ref(session.get_one(Dataset, about["dataset_id"]))
     spec, tokens = extraction.model, edited_tokens(extraction, analysis)
     taxonomy = read_taxonomy(reading.store, dataset)
-    readout = _frozen_probe(reading, about, spec, dataset, taxonomy, device)
+    readout = _frozen_probe(reading, about, extraction, dataset, taxonomy, device)
     tensors, _ = get_tensors(
         reading.store, weights_key(about["sae_key"], about["weights_sha256"]), sha256=about["weights_sha256"]
     )
@@ -218,15 +219,16 @@ def edited_tokens(extraction: ExtractRequest, analysis: int) -> SaeTokens:
 def _frozen_probe(
     reading: Reading,
     about: Mapping[str, Any],
-    spec: BackboneSpec,
+    extraction: ExtractRequest,
     dataset: DatasetRef,
     taxonomy: InducedTaxonomy,
     device: torch.device,
 ) -> FrozenProbe:
+    spec = extraction.model
     last = spec.n_layers - 1
     tokens = ["cls"] if spec.has_class_token else ["mean", "patches"]
     with reading.reading() as session:
-        values = {"analysis": about["id"], "last": last, "tokens": tokens}
+        values = {"analysis": about["id"], "last": last, "tokens": tokens, "decode": extraction.extraction.decode}
         key = session.execute(text(_LAST_SET), values).scalar_one_or_none()
     if key is None:
         raise UserError(
