@@ -16,6 +16,7 @@ import torch
 from tests.devices.numeric.cuda_names import cuda_may_be_named
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -103,6 +104,7 @@ class NumericCuda(TorchDispatchMode):
         self.n_bytes = self.n_bytes_peak = self.n_bytes_to_host = 0
         self.memory = memory
         self._storages: dict[int, list[int]] = {}  # users and bytes of every storage
+        self._pinned: set[StorageWeakRef] = set()  # while it is referred to, no other storage has its address
         self._order = torch.Generator().manual_seed(0)
         self._without_driver = ExitStack()
 
@@ -143,9 +145,11 @@ class NumericCuda(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__
         if name in ("_pin_memory", "pin_memory"):
-            return args[0].clone()
+            pinned = args[0].clone()
+            self._pinned.add(StorageWeakRef(pinned.untyped_storage()))
+            return pinned
         if name == "is_pinned":
-            return False
+            return StorageWeakRef(args[0].untyped_storage()) in self._pinned
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = [leaf for leaf in leaves if isinstance(leaf, NumericTensor)]
         target = kwargs.get("device")
