@@ -86,7 +86,8 @@ class NumericCuda(TorchDispatchMode):
 
     Attributes:
         n_products: products of matrices so far.
-        n_accumulations: calls of `index_put_` with `accumulate=True`, which CUDA adds one by one for equal indices.
+        n_accumulations: calls of `index_put_` with `accumulate=True`, which CUDA adds one by one for equal indices;
+            `index_add_` is one of them where operations must be deterministic.
         n_bytes: of the live tensors on the device.
         n_bytes_peak: the greatest value of `n_bytes`; may be set.
         n_bytes_to_host: what was copied from the device so far.
@@ -184,6 +185,8 @@ class NumericCuda(TorchDispatchMode):
         if name in ("scatter_add", "scatter_add_") and args[3].is_floating_point() and args[3].dim() == 1:
             order = torch.randperm(len(args[2]), generator=self._order)
             return func(args[0], args[1], args[2][order], args[3][: len(order)][order])
+        if name in ("index_add", "index_add_"):
+            self.n_accumulations += torch.are_deterministic_algorithms_enabled()
         if name in ("index_add", "index_add_") and args[3].is_floating_point() and args[1] == 0:
             order = torch.randperm(len(args[2]), generator=self._order)
             return func(args[0], args[1], args[2][order], args[3][order], **kwargs)
