@@ -1,6 +1,7 @@
 """k-means: exemplars that are averaged over similar train images."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.exemplar import cosines
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
-from hsae.hierarchy.kernels.back_off import in_parts
+from hsae.hierarchy.kernels.back_off import in_parts, once_more
 from hsae.hierarchy.kernels.blocks import go_on, latent_blocks
 from hsae.hierarchy.kernels.device import is_cpu, row_sums, to_device, to_host
 from hsae.hierarchy.kernels.greatest import best_of_rows
@@ -49,8 +50,8 @@ class KMeans(Baseline):
         points = given.centred[train] * given.inverse_length[train][:, None]
         near = points
         if points.shape[1] > N_DIMENSIONS:
-            axes = given.principal_directions[:N_DIMENSIONS].T.astype(np.float32, order="C")
-            near = points @ to_device(axes, given.device)
+            axes = to_device(given.principal_directions[:N_DIMENSIONS].T.astype(np.float32, order="C"), given.device)
+            near = once_more(partial(torch.matmul, points, axes), given.device)
         n_clusters = max(1, min(given.n_latents, len(points) // 2))
         start = first_centroids(near, n_clusters, np.random.Generator(np.random.PCG64(seed)), check=given.check)
         _, size, centroids = means(points, lloyd(near, start, check=given.check))
