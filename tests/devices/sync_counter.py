@@ -41,6 +41,8 @@ class SyncCounter(TorchDispatchMode):
     - an index that is a mask (it is a `nonzero`)
     - `repeat_interleave` without `output_size`
     - copies between devices without `non_blocking=True`, in both directions: torch waits for the stream
+    - copies with it between the device and memory that is not pinned: CUDA makes them through a buffer of its own
+    - indices of the CPU into a tensor of the device: torch sends each of them there, and waits
 
     Copies can be seen only where there are two devices: with a GPU, or an `NumericCuda`, which must be entered first.
     Operations inside a kernel that torch compiled or that Triton runs are not seen.
@@ -75,9 +77,11 @@ class SyncCounter(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
-        waits = wait_of(func, args, kwargs) if self._is_counted(args, kwargs) else None
-        if waits is not None:
-            self.counts[waits] += 1
+        if self._is_counted(args, kwargs):
+            waits = wait_of(func, args, kwargs) or _unpinned(func, args, kwargs)
+            if waits is not None:
+                self.counts[waits] += 1
+            self.counts += Counter(_host_indices(func, args))
         return func(*args, **kwargs)
 
     def _is_counted(self, args: Any, kwargs: Any) -> bool:
@@ -103,6 +107,30 @@ def wait_of(func: Any, args: Any, kwargs: Any) -> str | None:
         is_async = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
         return None if is_async else _copy(args[1].device.type, args[0].device.type)
     return None
+
+
+def _unpinned(func: Any, args: Any, kwargs: Any) -> str | None:
+    """The name of a copy that should not block, and does: its side on the CPU is not pinned."""
+    name = func.overloadpacket.__name__
+    if name == "_to_copy":
+        device = kwargs.get("device")
+        target = args[0].device.type if device is None else torch.device(device).type
+        # To the CPU torch gets pinned memory by itself.
+        blocks = target != "cpu" and args[0].device.type == "cpu" and not args[0].is_pinned()
+    elif name == "copy_":
+        on_cpu = [part for part in args[:2] if part.device.type == "cpu"]
+        blocks = len(on_cpu) == 1 and not on_cpu[0].is_pinned()
+    else:
+        return None
+    return "copy from or to memory that is not pinned" if blocks else None
+
+
+def _host_indices(func: Any, args: Any) -> list[str]:
+    """An entry for every index on the CPU of a tensor that is elsewhere."""
+    name = func.overloadpacket.__name__
+    if name not in _INDEXING or args[0].device.type == "cpu":
+        return []
+    return [f"{name} on the cpu" for index in args[1] if isinstance(index, Tensor) and index.device.type == "cpu"]
 
 
 def _copy(source: str, target: str) -> str | None:

@@ -64,6 +64,37 @@ def test_copies_between_devices_wait_in_both_directions():
         assert syncs.total == before
 
 
+def test_a_copy_that_should_not_block_needs_pinned_memory():
+    with NumericCuda(), SyncCounter("cuda") as syncs:
+        pinned = torch.ones(6).pin_memory()
+        x = pinned[2:5].to("cuda:0", non_blocking=True)
+        x.copy_(pinned[:3], non_blocking=True)
+        pinned[:3].copy_(x, non_blocking=True)
+        x.to("cpu", non_blocking=True)
+        assert syncs.total == 0, syncs
+        torch.ones(3).to("cuda:0", non_blocking=True)
+        assert syncs.total == 1, syncs
+        x.copy_(torch.ones(3), non_blocking=True)
+        assert syncs.total == 2, syncs
+        torch.ones(3).copy_(x, non_blocking=True)
+        assert syncs.total == 3, syncs
+
+
+def test_an_index_of_the_cpu_is_sent_to_the_device():
+    with NumericCuda(), SyncCounter("cuda") as syncs:
+        x = torch.ones(3, 3, device="cuda:0")
+        index = torch.tensor([0, 2])
+        x[index]
+        assert syncs.total == 1, syncs
+        x[index, index]
+        assert syncs.total == 3, syncs
+        x[index] = torch.zeros(1, device="cuda:0")
+        assert syncs.total == 4, syncs
+        x[torch.arange(2, device="cuda:0")], x[1], x[:2]
+        torch.ones(3)[index]
+        assert syncs.total == 4, syncs
+
+
 def test_operations_made_of_others_are_seen_in_inference_mode():
     """There torch hands them over as a whole."""
     with NumericCuda() as gpu, torch.inference_mode():

@@ -143,6 +143,15 @@ def sparse_losses(
     return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)
 
 
+def fired_latents(
+    latents: Int[Tensor, "*entries"], values: Float[Tensor, "*entries"], n_latents: int
+) -> Bool[Tensor, "n_latents"]:
+    """Whether a latent has a value above 0 at any entry; nothing is counted, for which CUDA would add one by one."""
+    place = torch.where(values > 0, latents, n_latents).flatten()  # those that do not fire share a place of their own
+    fired = torch.zeros(n_latents + 1, dtype=torch.bool, device=values.device)
+    return fired.index_fill_(0, place, True)[:n_latents]
+
+
 def bias_with_pre_bias_gradient(sae: SaeWeights) -> Float[Tensor, "n_latents"]:
     """The encoder bias, with a gradient that also reaches `pre_bias`.
 

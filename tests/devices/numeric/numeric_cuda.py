@@ -16,6 +16,7 @@ import torch
 from tests.devices.numeric.cuda_names import cuda_may_be_named
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -85,7 +86,8 @@ class NumericCuda(TorchDispatchMode):
 
     Attributes:
         n_products: products of matrices so far.
-        n_accumulations: calls of `index_put_` with `accumulate=True`, which CUDA adds one by one for equal indices.
+        n_accumulations: calls of `index_put_` with `accumulate=True`, which CUDA adds one by one for equal indices;
+            `index_add_` is one of them where operations must be deterministic.
         n_bytes: of the live tensors on the device.
         n_bytes_peak: the greatest value of `n_bytes`; may be set.
         n_bytes_to_host: what was copied from the device so far.
@@ -103,6 +105,7 @@ class NumericCuda(TorchDispatchMode):
         self.n_bytes = self.n_bytes_peak = self.n_bytes_to_host = 0
         self.memory = memory
         self._storages: dict[int, list[int]] = {}  # users and bytes of every storage
+        self._pinned: set[StorageWeakRef] = set()  # while it is referred to, no other storage has its address
         self._order = torch.Generator().manual_seed(0)
         self._without_driver = ExitStack()
 
@@ -143,9 +146,11 @@ class NumericCuda(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__
         if name in ("_pin_memory", "pin_memory"):
-            return args[0].clone()
+            pinned = args[0].clone()
+            self._pinned.add(StorageWeakRef(pinned.untyped_storage()))
+            return pinned
         if name == "is_pinned":
-            return False
+            return StorageWeakRef(args[0].untyped_storage()) in self._pinned
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = [leaf for leaf in leaves if isinstance(leaf, NumericTensor)]
         target = kwargs.get("device")
@@ -180,6 +185,8 @@ class NumericCuda(TorchDispatchMode):
         if name in ("scatter_add", "scatter_add_") and args[3].is_floating_point() and args[3].dim() == 1:
             order = torch.randperm(len(args[2]), generator=self._order)
             return func(args[0], args[1], args[2][order], args[3][: len(order)][order])
+        if name in ("index_add", "index_add_"):
+            self.n_accumulations += torch.are_deterministic_algorithms_enabled()
         if name in ("index_add", "index_add_") and args[3].is_floating_point() and args[1] == 0:
             order = torch.randperm(len(args[2]), generator=self._order)
             return func(args[0], args[1], args[2][order], args[3][order], **kwargs)

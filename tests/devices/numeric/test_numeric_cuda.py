@@ -99,3 +99,18 @@ def test_memory_is_counted_and_limited():
         del part
         gc.collect()
         assert (gpu.n_bytes, gpu.n_bytes_peak) == (0, 4000)
+
+
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_additions_one_by_one_are_counted(is_deterministic):
+    torch.use_deterministic_algorithms(is_deterministic)
+    try:
+        with NumericCuda() as gpu:
+            x, ones = torch.ones(4, device="cuda:0"), torch.ones(4, device="cuda:0")
+            place = torch.zeros(4, dtype=torch.int64, device="cuda:0")
+            x.index_put_((place,), ones, accumulate=True)
+            assert gpu.n_accumulations == 1
+            x.index_add_(0, place, ones)
+            assert gpu.n_accumulations == 1 + is_deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)

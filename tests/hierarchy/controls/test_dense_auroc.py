@@ -11,8 +11,8 @@ from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of
 
 from hsae.hierarchy.config import CONTROL_BASES
-from hsae.hierarchy.controls import dense_auroc as controls
 from hsae.hierarchy.controls.dense_auroc import dense_auroc, doubled_rank_sum
+from hsae.hierarchy.kernels import blocks as kernel_blocks
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -43,8 +43,8 @@ def test_it_equals_sklearns(random_case, seed, name):
         for first in range(0, columns.n_columns, 3)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(controls, "_BLOCK_VALUES", 1)
-        patch.setattr(controls, "_MIN_BLOCK_COLUMNS", 3)
+        patch.setattr(kernel_blocks, "_BLOCK_VALUES", 1)
+        patch.setattr(kernel_blocks, "_MIN_BLOCK_COLUMNS", 3)
         auroc = dense_auroc(columns, case.labels, case.taxonomy.closure, (latents, nodes))
     assert len(auroc) == len(latents)
     for pair, (latent, node) in enumerate(zip(latents[:60], nodes[:60], strict=True)):

@@ -67,7 +67,7 @@ def test_clusters_from_the_same_start_are_sklearns():
 
     def spread(cluster):
         used, _, mean = means(points, cluster)
-        return ((points.double().numpy() - mean[np.searchsorted(used, cluster)]) ** 2).sum()
+        return ((points.double().numpy() - mean.numpy()[np.searchsorted(used, cluster)]) ** 2).sum()
 
     start = first_centroids(points, 12, np.random.default_rng(1))
     assert len(set(start.tolist())) == 12

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of, dense_of, some_train_images
 
-from hsae.hierarchy.controls import thresholds as controls
 from hsae.hierarchy.controls.thresholds import Densities, thresholded, thresholds
+from hsae.hierarchy.kernels import blocks
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -83,8 +83,8 @@ def test_columns_above_their_thresholds(random_case, seed, width, in_sample):
         n_fire = densities.for_columns(columns.n_columns, all_fire=name == "class_mean")
         parts = (columns, columns) if in_sample else (columns.on(select), columns.on(score))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(controls, "_BLOCK_VALUES", 1)
-            patch.setattr(controls, "_MIN_BLOCK_COLUMNS", width)
+            patch.setattr(blocks, "_BLOCK_VALUES", 1)
+            patch.setattr(blocks, "_MIN_BLOCK_COLUMNS", width)
             found = thresholded(*parts, n_fire)
         assert (found[0] is found[1]) == in_sample
         for part in found:

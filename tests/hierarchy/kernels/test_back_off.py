@@ -62,7 +62,17 @@ def test_one_item_that_does_not_fit_is_an_error():
     work, seen = _work(lambda call, block: block.start <= 7 < block.stop)
     with pytest.raises(torch.OutOfMemoryError):
         list(in_parts(work, BLOCKS, "cuda"))
-    assert seen[-1] == slice(7, 8)
+    assert seen[-2:] == [slice(7, 8)] * 2
+
+
+def test_one_item_is_tried_once_more(monkeypatch):
+    """After what nobody needs was given back: it may have lain in pieces, or been held by others on the card."""
+    released = []
+    monkeypatch.setattr(back_off, "release_memory", released.append)
+    work, seen = _work(lambda call, block: call in (1, 3))
+    assert list(in_parts(work, [slice(5, 6), slice(6, 7)], "cuda")) == [[5], [6]]
+    assert seen == [slice(5, 6)] * 2 + [slice(6, 7)] * 2
+    assert len(released) == 2
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=str)

@@ -1,6 +1,6 @@
 """AUROC of columns before any threshold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,13 +9,13 @@ from jaxtyping import Float32, Float64, Int, Int64
 from torch import Tensor
 
 from hsae.hierarchy.controls.bases.columns import Columns
-from hsae.hierarchy.kernels.blocks import go_on, ranges
-from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.kernels.blocks import column_blocks, go_on, latent_blocks, ranges
+from hsae.hierarchy.kernels.device import Device, is_cpu, to_device, to_host
 from hsae.hierarchy.kernels.greatest import sorted_rows
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 
-_BLOCK_VALUES = 1 << 22
-_MIN_BLOCK_COLUMNS = 64
+_BLOCK_MEMBERS = 1 << 22
+"""Images under the nodes of some pairs whose positions are on the device at once."""
 
 
 def dense_auroc(
@@ -30,7 +30,7 @@ def dense_auroc(
     """AUROC of chosen pairs of a column and a node; NaN where undefined.
 
     Columns are projected and sorted in blocks, each in one thread. Only the images under the node are looked up in the
-    order, so no image has its rank stored. Rank sums are exact integers.
+    order, so no image has its rank stored. Rank sums are exact integers. The host waits for a GPU once for a block.
 
     Args:
         columns: the columns on the scored images.
@@ -46,26 +46,24 @@ def dense_auroc(
     used, which = np.unique(pairs[0], return_inverse=True)
     order = np.argsort(which, kind="stable")
     ends = np.searchsorted(which[order], np.arange(len(used) + 1))
-    width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // n_images)
 
     def score(block: slice) -> tuple[np.ndarray, np.ndarray]:
         values = columns.values(used[block])
         ordered = sorted_rows(values.clone())
-        is_constant = (ordered[:, 0] == ordered[:, -1]).cpu().numpy()
         here = order[ends[block.start] : ends[block.stop]]
         place, node = which[here] - block.start, pairs[1][here]
-        inside = [torch.from_numpy(members.under(int(one))).to(values.device) for one in node]
         sums = [
-            doubled_rank_sum(ordered[row], values[row].index_select(0, images))
-            for row, images in zip(place, inside, strict=True)
+            doubled_rank_sum(ordered[row], values[row].index_select(0, inside))
+            for row, inside in zip(place.tolist(), members.of_pairs(node, values.device), strict=True)
         ]
-        n_in = np.array([len(images) for images in inside], np.float64)
-        deviation = torch.stack(sums).cpu().numpy() - n_in * (n_images + 1)  # twice that of the rank sum
+        of_block = to_host({"sum": torch.stack(sums), "is_constant": ordered[:, 0] == ordered[:, -1]})
+        n_in = members.n_under[node].astype(np.float64)
+        deviation = of_block["sum"] - n_in * (n_images + 1)  # twice that of the rank sum
         with np.errstate(divide="ignore", invalid="ignore"):
             found = 0.5 + deviation / (2 * n_in * (n_images - n_in))
-        return here, np.where((n_in > 0) & (n_in < n_images) & ~is_constant[place], found, np.nan)
+        return here, np.where((n_in > 0) & (n_in < n_images) & ~of_block["is_constant"][place], found, np.nan)
 
-    blocks = (slice(first, min(first + width, len(used))) for first in range(0, len(used), width))
+    blocks = column_blocks(len(used), n_images, on_gpu=not is_cpu(device))
     for here, found in map_blocks(score, blocks, device, may_cut=False):
         check()
         auroc[here] = found
@@ -73,15 +71,27 @@ def dense_auroc(
 
 
 class _Members:
-    """The images under every node."""
+    """The images under every node.
+
+    Attributes:
+        n_under: how many there are.
+    """
 
     def __init__(self, labels: Int64[np.ndarray, "n_images"], closure: "sp.csr_array[np.uint8]") -> None:
         self._by_set = np.argsort(labels, kind="stable")
         self._size = np.bincount(labels, minlength=closure.shape[0])
         self._start = np.cumsum(self._size) - self._size
         self._sets = sp.csc_array(closure)
+        self.n_under: Int64[np.ndarray, "n_nodes"] = np.asarray(self._size @ (closure > 0).astype(np.int64))
 
-    def under(self, node: int) -> Int64[np.ndarray, " n_in"]:
+    def of_pairs(self, nodes: Int[np.ndarray, "n_pairs"], device: Device) -> Iterator[Int64[Tensor, " n_in"]]:
+        """The images under the node of each pair, on the device: those of many pairs are sent in one piece."""
+        n_before = np.concatenate(([0], np.cumsum(self.n_under[nodes])))
+        for run in latent_blocks(n_before, max_nonzeros=_BLOCK_MEMBERS):
+            images = [self._under(int(node)) for node in nodes[run]]
+            yield from torch.split(to_device(np.concatenate(images), device), [len(one) for one in images])
+
+    def _under(self, node: int) -> Int64[np.ndarray, " n_in"]:
         sets = self._sets.indices[self._sets.indptr[node] : self._sets.indptr[node + 1]]
         found: Int64[np.ndarray, " n_in"] = self._by_set[ranges(self._start[sets], self._size[sets])[0]]
         return found

@@ -5,7 +5,7 @@ at large nodes, one that fires on fewer has fewer classes. So the numbers of sel
 latents fire are given to the columns, rank by rank, and a column's threshold is the one that fires on so many (ours).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,15 +15,15 @@ from jaxtyping import Float32, Int32, Int64
 from torch import Tensor
 
 from hsae.hierarchy.controls.bases.columns import Columns
-from hsae.hierarchy.kernels.blocks import go_on, ranges
-from hsae.hierarchy.kernels.device import Device, true_indices
+from hsae.hierarchy.kernels.blocks import column_blocks, go_on, ranges
+from hsae.hierarchy.kernels.device import Device, is_cpu, to_device, to_host, true_indices
 from hsae.hierarchy.kernels.greatest import greatest_values
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.statistics.latent_columns import LatentColumns
 
-_BLOCK_VALUES = 1 << 22
-_MIN_BLOCK_COLUMNS = 64
-"""Fewer columns per projection would read the activations too often."""
+_ROOM = 1.25
+"""How many times as often columns may fire on the score images as on the select images before the host waits twice."""
+_LEAST_ROOM = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ def thresholds(
 
     Columns that fire about as often belong together: of each, as many values are put in order as the densest needs.
     """
-    n_wanted = torch.from_numpy(np.minimum(n_fire, values.shape[1] - 1)).to(values.device)
+    n_wanted = to_device(np.minimum(n_fire, values.shape[1] - 1), values.device)
     n_greatest = int(np.minimum(n_fire, values.shape[1] - 1).max(initial=0)) + 1
     greatest = greatest_values(values, n_greatest)
     last = greatest.gather(1, (n_greatest - n_wanted).clamp(max=n_greatest - 1)[:, None])[:, 0]
@@ -92,7 +92,8 @@ def thresholded(
     """The columns above their thresholds: `value - threshold` where that is positive, like a ReLU latent with a bias.
 
     Columns are projected in blocks, each in one thread; besides the result, memory holds a few blocks. A block's values
-    stay on the device, of which only what fires leaves it.
+    stay on the device, of which only what fires leaves it. The host waits for a GPU once for a block, and once more
+    where columns fire on far more score images than their number of select images lets expect.
 
     Args:
         select: the columns on the images that set the thresholds.
@@ -105,21 +106,24 @@ def thresholded(
         What fires on the select images, and on the score images; in-sample one object.
     """
     parts = [select] if select is score else [select, score]
-    width = max(_MIN_BLOCK_COLUMNS, _BLOCK_VALUES // max(part.n_images for part in parts))
 
     def fire(block: slice) -> list[_Fired]:
-        chosen = select.order[block]
+        chosen, n_most = select.order[block], int(n_fire[block].sum())
         values = select.values(chosen)
         cut = thresholds(values, n_fire[block])
-        found = [_above(values, cut)]
+        found = [_above(values, cut, n_most)]
         for part in parts[1:]:
             del values  # one block of values at a time
             values = part.values(chosen)
-            found.append(_above(values, cut))
-        return found
+            found.append(_above(values, cut, int(_ROOM * n_most * part.n_images / select.n_images) + _LEAST_ROOM))
+        arrays = _fetched(found)
+        n_last = int(arrays[-1]["n_fire"].sum())
+        if n_last > len(arrays[-1]["image"]):  # their values are still there
+            arrays[-1] = _fetched([_above(values, cut, n_last)])[0]
+        return [_Fired.of(part) for part in arrays]
 
     n_firing = int(np.count_nonzero(n_fire))  # the columns that do not fire come last
-    blocks = (slice(first, min(first + width, n_firing)) for first in range(0, n_firing, width))
+    blocks = column_blocks(n_firing, max(part.n_images for part in parts), on_gpu=not is_cpu(device))
     of_blocks: list[list[_Fired]] = []
     for found in map_blocks(fire, blocks, device, may_cut=False):
         check()
@@ -140,15 +144,38 @@ class _Fired(NamedTuple):
     image: Int32[np.ndarray, "n"]
     value: Float32[np.ndarray, "n"]
 
+    @classmethod
+    def of(cls, found: Mapping[str, np.ndarray]) -> "_Fired":
+        """What `_above` found."""
+        n = int(found["n_fire"].sum())
+        return cls(found["n_fire"], found["image"][:n], found["value"][:n])
 
-def _above(values: Float32[Tensor, "n_columns n_chosen"], cut: Float32[Tensor, "n_columns"]) -> _Fired:
+
+def _above(
+    values: Float32[Tensor, "n_columns n_chosen"], cut: Float32[Tensor, "n_columns"], n_most: int
+) -> dict[str, Tensor]:
+    """What fires, on the device: named as in `_Fired`.
+
+    On a GPU the number of firings is `n_most`: of more the last are missing, of fewer the last mean nothing.
+    """
     n_chosen = values.shape[1]
-    found = true_indices((values > cut[:, None]).reshape(-1))
-    value = values.reshape(-1).index_select(0, found)
-    column, image = found.div(n_chosen, rounding_mode="floor"), found.remainder(n_chosen)
+    is_above = values > cut[:, None]
+    if is_cpu(values.device):
+        place = true_indices(is_above.reshape(-1))
+    else:
+        n_most = min(n_most, values.numel())
+        place = torch.nonzero_static(is_above.reshape(-1), size=n_most, fill_value=0)[:, 0]
+    column, image = place.div(n_chosen, rounding_mode="floor"), place.remainder(n_chosen)
+    value = values.reshape(-1).index_select(0, place)
     value -= cut.index_select(0, column)
-    n_fire = np.bincount(column.cpu().numpy(), minlength=len(values))
-    return _Fired(n_fire, image.int().cpu().numpy(), value.cpu().numpy())
+    n_fire = torch.bincount(column, minlength=len(values)) if is_cpu(values.device) else is_above.sum(dim=1)
+    return {"n_fire": n_fire, "image": image.int(), "value": value}
+
+
+def _fetched(parts: list[dict[str, Tensor]]) -> list[dict[str, np.ndarray]]:
+    """What was found, in CPU memory; one wait for all parts."""
+    arrays = to_host({f"{place} {name}": tensor for place, part in enumerate(parts) for name, tensor in part.items()})
+    return [{name: arrays[f"{place} {name}"] for name in part} for place, part in enumerate(parts)]
 
 
 def _joined(found: list[_Fired], order: Int64[np.ndarray, "n_columns"], n_images: int) -> LatentColumns:

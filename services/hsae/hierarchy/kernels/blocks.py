@@ -1,4 +1,4 @@
-"""Latents in blocks, to bound the memory of work on them."""
+"""Latents and columns in blocks, to bound the memory of work on them."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,13 @@ _BLOCK_NONZEROS = 1 << 16
 
 _BLOCK_NONZEROS_GPU = 1 << 24
 """Enough to keep a GPU busy between two of the host's calls; the temporaries of such a block take about 2 GB."""
+
+_BLOCK_VALUES = 1 << 22
+_BLOCK_VALUES_GPU = 1 << 26
+"""Values of columns that are projected and put in order at once; on a GPU a matrix of them takes 256 MB."""
+
+_MIN_BLOCK_COLUMNS = 64
+"""Fewer columns per projection would read the activations too often."""
 
 
 def go_on() -> None:
@@ -32,6 +39,16 @@ def latent_blocks(
         end = max(first + 1, min(end, n_latents))
         yield slice(first, end)
         first = end
+
+
+def column_blocks(n_columns: int, n_images: int, *, on_gpu: bool = False) -> Iterator[slice]:
+    """Split columns of so many images into ranges of a size that suits the CPU, or a GPU, whatever memory is left.
+
+    The size decides last digits of their projections.
+    """
+    width = max(_MIN_BLOCK_COLUMNS, (_BLOCK_VALUES_GPU if on_gpu else _BLOCK_VALUES) // n_images)
+    for first in range(0, n_columns, width):
+        yield slice(first, min(first + width, n_columns))
 
 
 def ranges(

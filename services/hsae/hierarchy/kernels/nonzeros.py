@@ -1,5 +1,7 @@
 """Dense matrices to sparse ones where they are: of a GPU's matrix the non-zeros alone cross the bus."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -26,20 +28,59 @@ class NonZeros:
 
     def of(self, z: Float32[Tensor, "n_rows n_columns"]) -> "sp.csr_array[np.float32]":
         """The same matrix in CPU memory, with ascending indices; NaN counts as a non-zero."""
-        if is_cpu(z.device):
-            return sp.csr_array(z.numpy())
-        n_rows, n_columns = z.shape
-        while True:
-            n_most = min(z.numel(), int(self._of_row * n_rows) + 1)
-            found = to_host(_first_nonzeros(z, n_most))
-            indptr = np.concatenate(([0], np.cumsum(found["n_of_row"])))
-            n = int(indptr[-1])
-            self._of_row = max(self._of_row, _ROOM * n / max(1, n_rows))
-            if n <= n_most:
-                break
+        return to_sparse([self], [lambda: z])[0]
+
+    def first(self, z: Float32[Tensor, "n_rows n_columns"]) -> dict[str, Tensor]:
+        """As many non-zeros as there is room for, still on the device."""
+        n_most = min(z.numel(), int(self._of_row * len(z)) + 1)
+        return _first_nonzeros(z, n_most)
+
+    def whole(self, found: Mapping[str, np.ndarray], n_columns: int) -> "sp.csr_array[np.float32] | None":
+        """The matrix from what `first` found; None if it has more non-zeros: ask again, now there is room."""
+        n_rows = len(found["n_of_row"])
+        indptr = np.concatenate(([0], np.cumsum(found["n_of_row"])))
+        n = int(indptr[-1])
+        self._of_row = max(self._of_row, _ROOM * n / max(1, n_rows))
+        if n > len(found["value"]):
+            return None
         # Copies: the room that is left would live as long as the matrix.
         arrays = (found["value"][:n].copy(), found["column"][:n].copy(), indptr)
         return sp.csr_array(arrays, shape=(n_rows, n_columns))
+
+
+def to_sparse(
+    densities: Sequence[NonZeros], make: Sequence[Callable[[], Float32[Tensor, "n_rows n_columns"]]]
+) -> "list[sp.csr_array[np.float32]]":
+    """Several matrices of one device in CPU memory, each with ascending indices; the host waits once for all of them.
+
+    Only one of them is there at a time: of each, what is not 0 stays on the device until that of all is fetched. A
+    matrix that is denser than those before it is made a second time.
+
+    Args:
+        densities: what is known of each matrix's density.
+        make: makes each matrix; called again, it makes the same one.
+    """
+    found: dict[int, sp.csr_array] = {}
+    while len(found) < len(make):
+        parts: dict[str, Tensor] = {}
+        n_columns: dict[int, int] = {}
+        for number, density in enumerate(densities):
+            if number in found:
+                continue
+            z = make[number]()
+            if is_cpu(z.device):
+                found[number] = sp.csr_array(z.numpy())
+                continue
+            n_columns[number] = z.shape[1]
+            parts |= {f"{number} {name}": part for name, part in density.first(z).items()}
+            del z  # or it would lie beside the next one
+        arrays = to_host(parts)
+        for number, width in n_columns.items():
+            of_one = {name: arrays[f"{number} {name}"] for name in ("n_of_row", "column", "value")}
+            whole = densities[number].whole(of_one, width)
+            if whole is not None:
+                found[number] = whole
+    return [found[number] for number in range(len(make))]
 
 
 def joined(parts: "list[sp.csr_array[np.float32]]", n_columns: int) -> "sp.csr_array[np.float32]":

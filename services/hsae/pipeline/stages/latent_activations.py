@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from hsae.hierarchy.kernels.back_off import in_parts
 from hsae.hierarchy.kernels.device import is_cpu, to_device
-from hsae.hierarchy.kernels.nonzeros import NonZeros, joined
+from hsae.hierarchy.kernels.nonzeros import NonZeros, joined, to_sparse
 from hsae.pipeline.stages.activation_reader import iterate_plain_images
 from hsae.pipeline.stages.context import StageContext
 from hsae.sae.model import SparseAutoencoder
@@ -122,7 +123,8 @@ class _Encoder:
     """Encodes images with several SAEs on a device; only what is not 0 comes back."""
 
     def __init__(self, saes: Sequence[SparseAutoencoder], device: torch.device) -> None:
-        self._saes = [(sae.to(device), NonZeros()) for sae in saes]
+        self._saes = [sae.to(device) for sae in saes]
+        self._densities = [NonZeros() for _ in saes]
         self._device = device
 
     def on(
@@ -134,22 +136,22 @@ class _Encoder:
         def encode(products: slice) -> list[sp.csr_array]:
             part = to_device(x[products.start * width : products.stop * width], self._device)
             rows = [images.flatten(0, 1) for images in torch.split(part, width)]
-            return [
-                nonzeros.of(_rows([sae.encode(each).view(-1, n_tokens, sae.n_latents).amax(1) for each in rows]))
-                for sae, nonzeros in self._saes
-            ]
+            return to_sparse(self._densities, [partial(_encoded, sae, rows, n_tokens) for sae in self._saes])
 
         return encode
 
     def free(self) -> None:
         """Leave the device: what follows needs its memory."""
-        for sae, _ in self._saes:
+        for sae in self._saes:
             sae.to("cpu")
         self._saes = []
 
 
-def _rows(parts: list[Tensor]) -> Tensor:
-    """All rows of some matrices."""
+def _encoded(
+    sae: SparseAutoencoder, products: list[Float32[Tensor, "n d_model"]], n_tokens: int
+) -> Float32[Tensor, "n_images n_latents"]:
+    """Latents of the images of some products: of each the maximum over the image's `n_tokens` rows."""
+    parts = [sae.encode(rows).view(-1, n_tokens, sae.n_latents).amax(1) for rows in products]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -106,20 +106,38 @@ class _Pursuit(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         directions, picks, values, left = ctx.saved_tensors
         gradient, left = gradients[0].clone(), left.clone()
-        of_directions = torch.zeros_like(directions)
+        of_directions, rows_of_picks = torch.zeros_like(directions), _RowsOfPicks(picks, len(directions))
         for step in reversed(range(picks.shape[1])):
             pick, value = picks[:, step], values[:, step, None]
             picked = directions[pick]
             of_value = -(gradient * picked).sum(dim=1, keepdim=True) * (value > 0)
             left.addcmul_(picked, value)
-            _add_rows(of_directions, pick, of_value * left - value * gradient)
+            rows_of_picks.add_to(of_directions, step, of_value * left - value * gradient)
             gradient.addcmul_(picked, of_value)
         return gradient, of_directions, None
 
 
-def _add_rows(total: Float[Tensor, "n d_model"], places: Int[Tensor, "n_rows"], rows: Tensor) -> None:
-    """`total[places] += rows` in an order that does not change from one call to the next."""
-    if total.device.type == "cpu":
-        total.index_add_(0, places, rows)
-    else:
-        total.index_put_((places,), rows, accumulate=True)
+class _RowsOfPicks:
+    """The rows of every step by the direction that they take, to add up what each direction gets of them.
+
+    The order of a sum does not change from one call to the next. On a GPU the rows are sorted and each direction's
+    follow one another; CUDA would add to the totals in memory one row after the other where directions are equal.
+    """
+
+    def __init__(self, picks: Int[Tensor, "batch k"], n_latents: int) -> None:
+        self._picks, self._is_sorted = picks, picks.device.type != "cpu"
+        if self._is_sorted:
+            ordered, self._order = torch.sort(picks.T.contiguous(), dim=1, stable=True)
+            borders = torch.arange(n_latents + 1, device=picks.device).expand(picks.shape[1], -1).contiguous()
+            self._length = torch.searchsorted(ordered, borders).diff(dim=1)
+
+    def add_to(
+        self, total: Float[Tensor, "n_latents d_model"], step: int, rows: Float[Tensor, "batch d_model"]
+    ) -> None:
+        """`total[picks of the step] += rows`."""
+        if self._is_sorted:
+            rows = rows.index_select(0, self._order[step])
+            # `unsafe` leaves out checks for which the host would wait.
+            total += torch.segment_reduce(rows, "sum", lengths=self._length[step], axis=0, unsafe=True)
+        else:
+            total.index_add_(0, self._picks[:, step], rows)

@@ -71,7 +71,13 @@ return magnitude.relu() * (pre > 0)"""
 
         from hsae.sae.kernels.encoder_product import encoder_product
         from hsae.sae.kernels.entries import decode_entries, positive_entries, with_encoder_gradient
-        from hsae.sae.losses import StepLosses, bias_with_pre_bias_gradient, dead_latents_loss, whole_reconstruction
+        from hsae.sae.losses import (
+            StepLosses,
+            bias_with_pre_bias_gradient,
+            dead_latents_loss,
+            fired_latents,
+            whole_reconstruction,
+        )
 
         centred = (x_scaled - sae.pre_bias).detach()
         n_rows, d_model = x_scaled.shape
@@ -95,5 +101,5 @@ return magnitude.relu() * (pre > 0)"""
         auxiliary = dead_latents_loss(sae, centred, pre, residual, at, initial_l0=initial_l0)
         weight = self.penalty_weight(sae, at.step, at.n_steps)
         total = reconstruction + weight * sparsity + of_gate + at.aux_coefficient * auxiliary
-        fired = torch.zeros_like(at.dead, dtype=torch.int32).index_add_(0, latents, (z > 0).int()) > 0
+        fired = fired_latents(latents, z.detach(), sae.n_latents)
         return StepLosses(total, reconstruction.detach(), sparsity.detach(), auxiliary.detach(), fired)

@@ -93,7 +93,7 @@ return latents"""
         import torch
 
         from hsae.sae.kernels.pursuit import pursue, pursuit_residual
-        from hsae.sae.losses import LinearEncoder, StepLosses, auxiliary_loss, lift
+        from hsae.sae.losses import LinearEncoder, StepLosses, auxiliary_loss, fired_latents, lift
 
         centred = x_scaled - sae.pre_bias
         picks = pursue(centred, sae.decoder_weight, self.k)
@@ -109,6 +109,5 @@ return latents"""
             encoder = LinearEncoder(left, sae.decoder_weight, torch.zeros_like(sae.encoder_bias))
             auxiliary = auxiliary_loss(encoder, sae.decoder_weight, excitement, left, dead, at.k_aux)
         total = reconstruction + at.aux_coefficient * auxiliary
-        fires = (values > 0).flatten().int()
-        fired = torch.zeros_like(at.dead, dtype=torch.int32).index_add_(0, picks.flatten(), fires) > 0
+        fired = fired_latents(picks, values, sae.n_latents)
         return StepLosses(total, reconstruction.detach(), sparsity, auxiliary.detach(), fired)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from hsae.hierarchy.kernels.device import to_device
+
 
 class Columns(Protocol):
     """Real-valued columns over images. A threshold of its own makes of each column something that fires."""
@@ -66,20 +68,19 @@ class LinearColumns:
             return self._projected(columns)
         n_directions = self.n_columns // 2
         used, which = np.unique(columns % n_directions, return_inverse=True)  # both sides from one projection
-        values = self._projected(used)[torch.from_numpy(which).to(self.rows.device)]
-        for place in np.flatnonzero(columns >= n_directions):
-            values[place].neg_()
-        return values
+        values = self._projected(used)[to_device(which, self.rows.device)]
+        side = np.where(columns < n_directions, 1, -1).astype(np.float32)
+        return values.mul_(to_device(side, self.rows.device)[:, None])
 
     def _projected(self, directions: Int64[np.ndarray, "n_chosen"]) -> Float32[Tensor, "n_chosen n_images"]:
-        chosen = torch.from_numpy(directions).to(self.rows.device)
+        chosen = to_device(directions, self.rows.device)
         rows = self.rows.T
         values = rows.index_select(0, chosen) if self.directions is None else self.directions[chosen] @ rows
         return values if self.scale is None else values.mul_(self.scale)
 
     def on(self, images: Int64[np.ndarray, "n_chosen"]) -> "LinearColumns":
         """The same columns on some of the images."""
-        chosen = torch.from_numpy(images).to(self.rows.device)
+        chosen = to_device(images, self.rows.device)
         return replace(self, rows=self.rows[chosen], scale=None if self.scale is None else self.scale[chosen])
 
 

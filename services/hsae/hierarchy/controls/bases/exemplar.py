@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.hierarchy.kernels.device import to_device, to_host
 
 
 class Exemplar(Baseline):
@@ -28,7 +28,8 @@ class Exemplar(Baseline):
         train = given.train_images
         rng = np.random.Generator(np.random.PCG64(seed))
         images = rng.permutation(train)[: given.n_latents]
-        return cosines(given, given.centred[torch.from_numpy(images).to(given.device)].double().cpu().numpy())
+        rows = given.centred[to_device(images, given.device)].double()
+        return cosines(given, to_host({"rows": rows})["rows"])
 
 
 def cosines(
@@ -47,4 +48,4 @@ def unit(
     """The directions at length 1, those of zeros as they are, on the device."""
     length = np.linalg.norm(directions, axis=1, keepdims=True)
     directions = np.divide(directions, length, out=np.zeros_like(directions), where=length > 0)
-    return torch.tensor(directions, dtype=torch.float32, device=given.device)
+    return to_device(directions.astype(np.float32, order="C"), given.device)

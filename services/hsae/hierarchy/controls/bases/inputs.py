@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
-from hsae.hierarchy.kernels.device import Device
+from hsae.hierarchy.kernels.device import Device, to_device
 from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.taxonomy import InducedTaxonomy
 
@@ -79,11 +79,12 @@ class BaselineInputs:
             UserError: as for `centre`.
         """
         centre = self.centre
-        centred = torch.empty(self.activations.shape, dtype=torch.float32)
+        centred = torch.empty(self.activations.shape, dtype=torch.float32, device=self.device)
         for first in range(0, len(centred), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
-            centred.numpy()[block] = self.activations[block] - centre
-        return centred.to(self.device)
+            rows = (self.activations[block] - centre).astype(np.float32)
+            centred[block].copy_(to_device(rows, self.device), non_blocking=True)
+        return centred
 
     @cached_property
     def inverse_length(self) -> Float32[Tensor, " n_images"]:

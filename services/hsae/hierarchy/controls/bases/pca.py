@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns, both_sides
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.hierarchy.kernels.device import to_device
 
 
 class PrincipalDirections(Baseline):
@@ -20,5 +20,5 @@ class PrincipalDirections(Baseline):
     def columns(given: BaselineInputs, seed: int) -> LinearColumns:
         """Columns by falling variance."""
         del seed
-        directions = torch.tensor(given.principal_directions, dtype=torch.float32, device=given.device)
+        directions = to_device(given.principal_directions.astype(np.float32, order="C"), given.device)
         return LinearColumns(given.centred, directions, both_sides(np.arange(len(directions))), is_signed=True)

@@ -30,7 +30,7 @@ class AnalysisRequest(StageRequest):
 
 
 class PassRequest(AnalysisRequest):
-    """The same of a kind that runs the backbone again, with the precision, the parts and the decoding of the extraction."""
+    """The same of a kind that runs the backbone again, with the extraction's precision, parts and decoding."""
 
     @property
     @abstractmethod
