@@ -1,7 +1,7 @@
 """A real headless Chromium for tests of pages: a console error fails the test, and axe-core reads the page."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,13 @@ def chromium() -> "Iterator[Browser]":
 
 @contextmanager
 def opened(
-    browser: "Browser", url: str, *, offline: bool = False, dark: bool = False, size: tuple[int, int] = WIDE
+    browser: "Browser",
+    url: str,
+    *,
+    offline: bool = False,
+    dark: bool = False,
+    size: tuple[int, int] = WIDE,
+    refused: Collection[str] = (),
 ) -> "Iterator[Page]":
     """The page at an address, in a profile of its own, for the block.
 
@@ -49,6 +55,7 @@ def opened(
         offline: whether the network is off.
         dark: whether the reader prefers a dark page.
         size: width and height of the window.
+        refused: addresses that answer with an error, which the console may say.
     """
     context = browser.new_context(
         offline=offline,
@@ -62,12 +69,21 @@ def opened(
         page = context.new_page()
         page.on(
             "console",
-            lambda message: errors.append(f"{page.url}: {message.text}") if message.type == "error" else None,
+            lambda message: (
+                errors.append(f"{page.url}: {message.text}")
+                if message.type == "error" and message.location["url"] not in refused
+                else None
+            ),
         )
         page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
         page.on("requestfailed", lambda request: errors.append(f"not loaded: {request.url[:200]}"))
         page.on(
-            "response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+            "response",
+            lambda answer: (
+                errors.append(f"{answer.status} {answer.url}")
+                if answer.status >= 400 and answer.url not in refused
+                else None
+            ),
         )
         if offline:
             page.on(
@@ -76,7 +92,7 @@ def opened(
             )
         page.goto(url)
         yield page
-        assert errors == []
+        assert errors == [], errors
     finally:
         context.close()
 

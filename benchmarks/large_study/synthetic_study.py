@@ -73,7 +73,7 @@ def fill_study(sessions: sessionmaker[Session], size: StudySize) -> Nodes:
         nodes = enter_inputs(session, size.n_classes, size.images_per_class)
         model = Model(
             name="synthetic/vit-giant", revision="0", model_type="dinov2", n_layers=size.n_layers,
-            d_model=size.d_model, n_patches=256, preprocessing={},
+            d_model=size.d_model, n_patches=256, preprocessing={"image_size": [224, 224]},
         )  # fmt: skip
         study = Study(name="synthetic", request={})
         session.add_all([model, study])

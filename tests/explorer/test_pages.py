@@ -2,9 +2,12 @@
 
 import html
 import re
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
+from benchmarks.large_study.explorer_addresses import pages
+from benchmarks.large_study.explorer_pages import GOAL_MS, serving, timed
+from starlette.routing import Route
 from tests.explorer.conftest import CLASS, FILE
 
 from hsae.explorer.pages.latents import PAGE_ROWS
@@ -88,6 +91,23 @@ def test_every_page_is_there_and_has_no_script_of_its_own_and_strict_headers(exp
         assert {key: answer.headers[key] for key in HEADERS} == HEADERS, name
 
 
+def test_the_benchmark_asks_for_every_kind_of_page(explored, tmp_path):
+    asked, lacking = pages(explored.service.sessions, explored.wordnet)
+    for path in asked.values():
+        explored.get(path)
+    paths = [urlsplit(path).path for path in asked.values()]
+    routes = [route for route in explored.client.app.routes if isinstance(route, Route) and "GET" in route.methods]
+    never = {route.path for route in routes if not any(route.path_regex.match(path) for path in paths)}
+    assert never == {"/plotly.min.js"}
+    assert "used=true" in asked["latents of all layers used for their label"]
+    assert lacking == ["latents by their names by text, which this study has not"]
+    with serving(explored.service.settings, tmp_path) as here:
+        median, first, worst = timed(here, {"healthz": asked["healthz"]}, 2)
+    assert (median.name, first.name, worst.name) == ("healthz", "healthz, first", "healthz, worst")
+    assert (median.goal, first.goal, worst.goal) == (GOAL_MS, None, None)
+    assert worst.value >= median.value > 0
+
+
 def test_names_of_classes_and_files_are_text(explored):
     shown = 0
     for name, path in every_page(explored).items():
@@ -140,15 +160,18 @@ def test_a_latents_page_has_its_numbers_beside_their_nulls(explored):
     path = every_page(explored)["latent"]
     analysis, latent = (int(part) for part in re.findall(r"\d+", path))
     (row,) = explored.sql(
-        "SELECT v.*, c.f1_shuffled_taxonomy FROM latent_label v LEFT JOIN node_control c"
-        " ON c.analysis_id = v.analysis_id AND c.synset_id = v.synset_id"
-        " WHERE v.analysis_id = :a AND basis = 'sae' AND latent = :l",
+        "SELECT v.*, v.n_fire::float / n.n AS d, r.n_images::float / n.n AS p FROM latent_label v"
+        " JOIN node_score r USING (analysis_id, synset_id, basis) JOIN analysis_input i USING (analysis_id),"
+        " coalesce(i.n_score, i.n_images) n(n)"
+        " WHERE v.analysis_id = :a AND basis = 'sae' AND v.latent = :l AND r.is_node_best",
         a=analysis, l=latent,
     )  # fmt: skip
     page = explored.get(path)
     found = {cell[0]: cell[1:] for cell in cells(page) if len(cell) > 1}
     assert found["adjusted F1 at its label"][0] == adjusted(row["f1_adjusted"])
-    assert found["F1"][0] == number(row["f1"])
+    by_chance = {"F1": 2 * row["d"] * row["p"] / (row["d"] + row["p"]), "precision": row["p"], "recall": row["d"]}
+    for name, chance in by_chance.items():
+        assert found[name] == [number(row[name.lower()]), f"{number(chance)} by chance"]
     assert found["coherence, bits"][0] == number(row["coherence"])
     assert f"Latent {latent}: {row['synset']}" in page
     images = explored.one("SELECT top_images FROM latent WHERE analysis_id = :a AND basis = 'sae' AND latent = :l",

@@ -75,9 +75,10 @@ class ScopeQuery(Query):
 
 
 class TreeQuery(ScopeQuery):
-    """The taxonomy: from which node on, how deep, what else is open, and what is searched."""
+    """The taxonomy: from which node on, how deep, what else is open, what the picture shows, and what is searched."""
 
     root: Id = None
+    zoom: Id = None
     depth: Annotated[int, BeforeValidator(lambda value: _none_if_blank(value) or DEPTH), Field(ge=1, le=20)] = DEPTH
     open: Ids = ()
     q: Text = None

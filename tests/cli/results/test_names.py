@@ -23,9 +23,9 @@ from hsae.errors import UserError
 from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
 from hsae.interventions.config import InterveneSettings
-from hsae.pipeline.exports.report_cards import _values
 from hsae.pipeline.planning.submit import submit
 from hsae.pipeline.stages.text.names import make_names
+from hsae.report.page.card_values import card_values
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
 from hsae.store.keys import directions_key
@@ -217,7 +217,7 @@ def test_names_stand_beside_labels_in_tables_cards_and_pages(named, admin, analy
     with transaction(named.sessions) as session:
         cards = best_labelled_latents(session, [analysis.id], n_each=1000)
     for card in cards:
-        shown = {value.name: value for value in _values(card)}["name by text"]
+        shown = {value.name: value for value in card_values(card)}["name by text"]
         assert shown.value == names[card["latent"]]["word"]
         assert f"above the runner-up, {names[card['latent']]['runner_up']}; " in shown.beside
     page = unescape(client.get(f"/latent/{analysis.id}/sae/{latent}").text)

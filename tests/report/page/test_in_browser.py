@@ -101,7 +101,7 @@ def test_a_card_opens_by_mouse_and_by_keyboard(page):
     first, second = page.locator(".card").nth(0), page.locator(".card").nth(1)
     first.locator("summary").click()
     first.locator("[data-histogram] .bars").first.wait_for()
-    assert first.get_by_role("rowheader", name="F1 of the label").is_visible()
+    assert first.get_by_role("rowheader", name="adjusted F1").is_visible()
     second.locator("summary").focus()
     page.keyboard.press("Enter")
     second.locator("[data-histogram] .bars").first.wait_for()

@@ -10,7 +10,9 @@ import re
 import pytest
 from tests.report.page.conftest import EVIL, EVIL_FILE, EVIL_NAME, HELD_OUT, IN_SAMPLE, QUEUED, UNCOMPARED
 
+from hsae.catalog.findings.controls import BASELINES
 from hsae.pipeline.exports import report_content, study_report
+from hsae.report.charts.theme import number
 from hsae.store.keys import latents_key
 
 
@@ -71,6 +73,48 @@ def test_every_latent_is_shown_once_with_its_images_and_a_label_of_its_own(repor
         assert row["synset"] == stored["name"]
         assert float(row["f1"]) == pytest.approx(stored["label_f1"])
     assert page.count('<img src="data:image/webp;base64,') > len(cards)
+
+
+def test_every_number_of_a_card_stands_beside_its_null(reported, page):
+    """Adjusted F1 beside adjusted F1 of controls at the same node; F1, precision and recall beside chance."""
+    n_compared = 0
+    cards = re.findall(r'<details class="card" id="latent-(\d+)-(\d+)"(.*?)</details>', page, flags=re.DOTALL)
+    for analysis, latent, body in cards:
+        (row,) = reported.rows(
+            "SELECT l.label_f1_adjusted, l.label_f1, l.label_precision, l.label_recall, l.label_synset_id AS node,"
+            " l.n_fire::float / n.n AS d, (SELECT r.n_images::float / n.n FROM node_score r WHERE r.basis = 'sae'"
+            "   AND r.analysis_id = l.analysis_id AND r.synset_id = l.label_synset_id AND r.is_node_best) AS p"
+            " FROM latent l JOIN analysis_input i USING (analysis_id), coalesce(i.n_score, i.n_images) n(n)"
+            " WHERE l.basis = 'sae' AND l.analysis_id = :analysis AND l.latent = :latent",
+            analysis=int(analysis), latent=int(latent),
+        )  # fmt: skip
+        reached = {
+            one["basis"]: one["reached"]
+            for one in reported.rows(
+                "SELECT r.basis, sum(greatest(0, r.f1_adjusted)) / (SELECT count(*) FROM layer_score s"
+                "   WHERE s.analysis_id = :analysis AND s.basis = r.basis) AS reached FROM node_score r"
+                " WHERE r.is_node_best AND r.basis <> 'sae' AND r.f1_adjusted IS NOT NULL"
+                "   AND r.analysis_id = :analysis AND r.synset_id = :node GROUP BY r.basis",
+                analysis=int(analysis), node=row["node"],
+            )
+        }  # fmt: skip
+        tree = reached.pop("shuffled_taxonomy", None)
+        cells = {name: rest for name, *rest in re.findall(r'"row">(.*?)</th><td>(.*?)</td><td>(.*?)</td>', body)}
+        value, beside = cells["adjusted F1"]
+        assert value == number(row["label_f1_adjusted"])
+        baselines = [value for basis, value in reached.items() if basis in BASELINES]
+        if baselines:
+            assert f"best baseline {number(max(baselines))} (" in beside
+            n_compared += 1
+        if tree is not None:
+            assert f"shuffled tree {number(tree)};" in beside
+        assert cells["F1"] == [
+            number(row["label_f1"]),
+            f"{number(2 * row['d'] * row['p'] / (row['d'] + row['p']))} by chance",
+        ]
+        assert cells["precision"] == [number(row["label_precision"]), f"{number(row['p'])} by chance"]
+        assert cells["recall"] == [number(row["label_recall"]), f"{number(row['d'])} by chance"]
+    assert n_compared > 4
 
 
 def test_latents_with_maps_show_them_below_their_images(reported, page):
@@ -155,9 +199,16 @@ def test_in_sample_numbers_say_so_everywhere(reported, page, tmp_path):
     assert {row["in_sample"] for table in tables_of(shown).values() for row in table} == {"yes"}
 
 
-def test_what_was_not_measured_is_said(page):
-    listed = page[page.index('id="unmeasured"') : page.index('id="data"')]
-    assert "every SAE was trained with one seed" in listed
+def not_measured(page: str) -> str:
+    return page[page.index('id="unmeasured"') : page.index('id="data"')]
+
+
+def test_what_was_not_measured_is_said(reported, page, tmp_path):
+    assert "every SAE was trained with one seed" in not_measured(page)
+    assert "--maps" not in not_measured(page), "it has maps"
+    without = not_measured(reported.report(IN_SAMPLE, tmp_path / "report.html").read_text())
+    assert "Relevancy maps" in without
+    assert "--maps 32" in without
 
 
 def test_a_study_that_is_not_compared_yet_says_so(reported, tmp_path):

@@ -64,7 +64,7 @@ def test_known_nodes_in_words():
 
 ALL: dict[str, Any] = {
     "layer": 3, "holdout_l0": 16.0, "has_intervals": True, "has_bare_purity": False, "has_tree_shuffles": True,
-    "has_probe": True, "has_stability": True, "probe_undefined": None, "n_lch_eligible": 5,
+    "has_probe": True, "has_stability": True, "probe_undefined": None, "n_lch_eligible": 5, "has_maps": True,
     "bases": ["exemplar", "kmeans", "pca", "random", "neuron", "untrained", "shuffled_taxonomy"],
 }  # fmt: skip
 
@@ -86,6 +86,7 @@ def test_nothing_is_missing():
         ({"has_probe": False}, "Probes of the raw activations: there are none in layer 5."),
         ({"probe_undefined": "no image trains"}, "Probes of the raw activations: no image trains (in layer 5)."),
         ({"n_lch_eligible": 0}, "LCH excess: no latent fires on 16 scored images of two classes or more in layer 5."),
+        ({"has_maps": False}, "(`submit` as before with `--maps 32` makes them and reuses the rest) in layer 5."),
         ({"bases": ["neuron", "shuffled_taxonomy"]}, "The baseline k-means was not asked for in layer 5."),
         ({"bases": ALL["bases"][:-1]}, "Nodes under a shuffled taxonomy: none was scored (`n_shuffles`) in layer 5."),
     ],

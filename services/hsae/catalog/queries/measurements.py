@@ -13,10 +13,10 @@ def measured_analyses(session: Session, analysis_ids: Collection[int]) -> list[R
 
     Beside columns of analysis_input: `activations_sha256`; of the data set `dataset_root`, `dataset_images`,
     `dataset_classes`, `dataset_nodes` and `taxonomy`; `fvu` and `holdout_l0`, None where no rows were held out;
-    `bases`, those that were scored; `has_intervals`, `has_tree_shuffles`, `has_probe`, `has_stability`;
-    `has_bare_purity`, a mean purity without an interval;
-    `probe_undefined`, the reason; `n_lch_eligible`, latents with an LCH excess; `n_labelled`, latents with a label of
-    an F1 above 0.
+    `bases`, those that were scored; `has_intervals`, `has_tree_shuffles`, `has_probe`, `has_stability`,
+    `has_maps`;
+    `has_bare_purity`, a mean purity without an interval; `probe_undefined`, the reason; `n_lch_eligible`,
+    latents with an LCH excess; `n_labelled`, latents with a label of an F1 above 0.
     """
     query = """
         SELECT i.*, a.activations_sha256, e.fvu, d.root AS dataset_root, d.n_images AS dataset_images,
@@ -31,6 +31,7 @@ def measured_analyses(session: Session, analysis_ids: Collection[int]) -> list[R
                        AND v.value IS NOT NULL AND v.low IS NULL) AS has_bare_purity,
                EXISTS (SELECT FROM layer_tree_shuffle t WHERE t.analysis_id = a.id) AS has_tree_shuffles,
                EXISTS (SELECT FROM latent_stability t WHERE t.analysis_id = a.id) AS has_stability,
+               EXISTS (SELECT FROM map_set m WHERE m.analysis_id = a.id AND m.n_maps > 0) AS has_maps,
                p.class_probe_id IS NOT NULL AS has_probe, p.undefined AS probe_undefined,
                (SELECT count(*) FROM latent l
                 WHERE l.analysis_id = a.id AND l.basis = 'sae' AND l.label_f1 > 0) AS n_labelled

@@ -13,6 +13,7 @@ from hsae.catalog.findings.study_intervals import comparison_trends, find_compar
 from hsae.catalog.queries.studies import list_studies, show_study
 from hsae.errors import UserError
 from hsae.explorer.parameters import MAX_ID
+from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
 from hsae.explorer.scope import UnknownError, study_scope
 from hsae.explorer.shown.copies import python_studies, python_study
 from hsae.explorer.shown.numbers import basis_name
@@ -47,7 +48,9 @@ def studies_page(request: Request) -> Response:
             if row["analysis_id"] is not None
         ]
         studies.append(known[number] | {"trends": trends, "state": _state(known[number]["jobs"])})
-    return page(request, "studies.html", studies=studies, sql=sql, python=python_studies())
+    return page(
+        request, "studies.html", studies=studies, sql=sql, python=python_studies(), max_mib=MAX_UPLOAD_BYTES >> 20
+    )
 
 
 def study_page(request: Request) -> Response:

@@ -40,6 +40,7 @@ def tree_page(request: Request) -> Response:
         if root is None:
             raise UnknownError(f"The taxonomy of {dataset['dataset']} has no node of that number.")
         is_picture = query.view == "picture"
+        zoomed = _zoomed(tree, root, query) if is_picture else None
         lines = [] if is_picture else _lines(tree, root["synset_id"], query)
         if is_picture:
             question = best_in_tree(scope.chosen.id, root["synset_id"], basis=query.basis)
@@ -52,7 +53,7 @@ def tree_page(request: Request) -> Response:
     context: dict[str, Any] = {
         "scope": scope, "query": query, "state": state, "root": root, "lines": lines, "best": best, "sql": sql,
         "python": python_analysis(scope, "nodes", under=root["synset"], basis=_not_sae(query)),
-        "is_cut": len(lines) == _MAX_LINES,
+        "is_cut": len(lines) == _MAX_LINES, "zoomed": zoomed,
         "picture": _picture(tree, best, root["synset_id"]) if is_picture else None,
     }  # fmt: skip
     return page(request, "tree.html", draws=is_picture, **context)
@@ -66,6 +67,7 @@ def _state(query: TreeQuery, scope: Scope) -> dict[str, Any]:
         "basis": _not_sae(query), "root": query.root,
         "depth": None if query.depth == DEPTH else query.depth, "open": list(query.open),
         "view": None if query.view == "table" else query.view,
+        "zoom": query.zoom if query.view == "picture" else None,
     }  # fmt: skip
 
 
@@ -122,6 +124,16 @@ def _lines(tree: DatasetTree, root: int, query: TreeQuery) -> list[dict[str, Any
             expanded.add(node)
             pending.extend((one, level + 1) for one in reversed(below))
     return lines
+
+
+def _zoomed(tree: DatasetTree, root: Mapping[str, Any], query: TreeQuery) -> Mapping[str, Any]:
+    """The node at the top of the picture: the one of the URL, which lies under the root, else the root itself."""
+    if query.zoom is None:
+        return root
+    found = next((row for row in tree.under(root["synset_id"]) if row["synset_id"] == query.zoom), None)
+    if found is None:
+        raise UnknownError(f"The tree under {root['synset']} has no node of that number to show.")
+    return found
 
 
 def _picture(tree: DatasetTree, best: Mapping[int, Mapping[str, Any]], root: int) -> dict[str, list[Any]]:

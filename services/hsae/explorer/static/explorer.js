@@ -1,4 +1,4 @@
-// Copies texts, sends an edit, and draws the picture of the tree. Every page works without it, except for that picture.
+// Copies texts, sends an edit, and draws figures and the picture of the tree. Every page works without it, except for these.
 "use strict";
 
 function copyText(button) {
@@ -52,10 +52,26 @@ function drawPicture() {
   const below = {};
   data.parents.forEach((parent, i) => { below[parent] = (below[parent] || 0) + data.classes[i]; });
   trace.values = data.ids.map((id, i) => Math.max(0, data.classes[i] - (below[id] || 0)));
-  const layout = {
-    margin: { t: 8, l: 8, r: 8, b: 8 }, paper_bgcolor: "rgba(0,0,0,0)", font: { color: color("--ink"), size: 13 },
+  const layout = { // above the picture is room for the path to its top
+    margin: { t: 36, l: 8, r: 8, b: 8 }, paper_bgcolor: "rgba(0,0,0,0)", font: { color: color("--ink"), size: 13 },
   };
-  Plotly.newPlot(place, [trace], layout, { displayModeBar: false, responsive: true });
+  const zoom = document.getElementById("picture-zoom");
+  if (zoom.value) trace.level = zoom.value;
+  Plotly.newPlot(place, [trace], layout, { displayModeBar: false, responsive: true })
+    .then(() => place.on("plotly_icicleclick", (event) => { followZoom(data, zoom, event.nextLevel); }));
+}
+
+// The picture shows another node at its top: the page's address, its form and its link are about that node.
+function followZoom(data, zoom, node) {
+  const link = document.getElementById("picture-node"), page = new URL(location), to = new URL(link.href);
+  const at = data.ids.findIndex((id) => String(id) === String(node));
+  if (at < 0) return;
+  zoom.value = at === 0 ? "" : node;
+  if (at === 0) page.searchParams.delete("zoom"); else page.searchParams.set("zoom", node);
+  history.replaceState(null, "", page);
+  to.pathname = `/node/${node}`;
+  link.href = to;
+  link.textContent = data.names[at];
 }
 
 // Sends a form and puts the part of the answer with the same id in its place: the file stays chosen for the next edit.

@@ -17,10 +17,9 @@ from hsae.pipeline.gallery.map_pictures import map_pictures
 from hsae.pipeline.gallery.thumbnails import Thumbnails, data_uri
 from hsae.pipeline.inputs.image_split import split_listing
 from hsae.report.charts import ActivationHistogram
-from hsae.report.charts.headline import BASIS_NAMES
 from hsae.report.charts.names import short_name
-from hsae.report.charts.theme import number
-from hsae.report.page import Card, CardImage, ImageRow, Value
+from hsae.report.page import Card, CardImage, ImageRow
+from hsae.report.page.card_values import card_values
 from hsae.split_config import split_of
 from hsae.store.faults import ObjectCorruptError, ObjectMissingError
 from hsae.store.keys import latents_key
@@ -108,7 +107,7 @@ class CardMaker:
             sae=analysis["sae"],
             scale=latent["f1_adjusted"],
             rows=[ImageRow("strongest images", images), *self._map_row(latent, drawn)],
-            values=_values(latent),
+            values=card_values(latent),
             histogram=histogram,
             is_used=bool(latent["is_used"]),
         )
@@ -247,50 +246,3 @@ def _classes_of_images(
 
 def _pair(latent: _Row) -> tuple[int, int]:
     return latent["analysis_id"], latent["latent"]
-
-
-def _values(latent: _Row) -> list[Value]:
-    """The numbers of a card, each beside its null."""
-    baseline = BASIS_NAMES.get(latent["baseline"], latent["baseline"])
-    controls = [
-        f"best baseline {number(latent['f1_baseline'])} ({baseline})" if latent["f1_baseline"] is not None else "",
-        f"shuffled tree {number(latent['f1_shuffled_taxonomy'])}" if latent["f1_shuffled_taxonomy"] is not None else "",
-    ]
-    coherence, excess = latent["coherence"], latent["coherence_excess"]
-    by_chance = None if coherence is None or excess is None else coherence - excess
-    values = [
-        Value("F1 of the label", number(latent["f1"]), "; ".join(filter(None, controls))),
-        Value("adjusted F1", number(latent["f1_adjusted"]), "0 for a latent that always fires"),
-        Value("q of the label", number(latent["q"], 3), "corrected for all latents and nodes; sure below 0.05"),
-        Value("precision, recall", f"{number(latent['precision'])}, {number(latent['recall'])}"),
-        Value("AUROC", number(latent["auroc"]), "0.50 by chance"),
-        Value(
-            "taxonomic coherence",
-            "–" if coherence is None else f"{coherence:.2f} bits",
-            "" if by_chance is None else f"{by_chance:.2f} bits by chance",
-        ),
-        Value("fires on", f"{latent['n_fire']} scored images", f"a share of {latent['density']:.2%}"),
-    ]
-    if latent["seed_stability"] is not None:
-        chance = "" if latent["stability_chance"] is None else f"{latent['stability_chance']:.2f} by chance"
-        values.append(Value("stability over seeds", number(latent["seed_stability"]), chance))
-    if latent["is_used"] is not None:
-        unit = "log-odds" if latent["effect_unit"] == "log_odds" else "accuracy"
-        chance = f"97.5 % of random latents below {number(latent['effect_chance_high'])}"
-        name = f"effect at the label, {unit}"
-        values.append(Value(name, number(latent["label_effect"]), f"{chance}; q {number(latent['effect_q'], 3)}"))
-    if latent["text_name"] is not None:
-        values.append(Value("name by text", latent["text_name"], _name_beside(latent)))
-    if latent["n_with_label"] > 1:
-        values.append(Value("latents with this label", str(latent["n_with_label"]), "the surest of them is shown"))
-    return values
-
-
-def _name_beside(latent: _Row) -> str:
-    """How sure a name by text is, and how near it is to the label beside shuffled words."""
-    sure = f"{number(latent['name_margin'])} above the runner-up, {latent['name_runner_up']}"
-    height, chance = latent["name_height"], latent["name_height_chance"]
-    if height is None:
-        return f"{sure}; it means no node of the tree"
-    near = "the label itself" if height == 0 else f"meets the label in a node of height {height}"
-    return f"{sure}; {near}" + ("" if chance is None else f", as {chance:.1%} of shuffled words do")

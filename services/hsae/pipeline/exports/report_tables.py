@@ -31,9 +31,10 @@ _KNOWN = {
     "shuffled": "shuffled tree", "analysis_id": "analysis",
 }  # fmt: skip
 _LATENTS = {
-    "synset": "label", "layer": "layer", "sae": "SAE", "latent": "latent", "f1_adjusted": "adjusted F1", "f1": "F1",
-    "f1_baseline": "best baseline, F1", "baseline": "which", "f1_shuffled_taxonomy": "shuffled tree, F1", "q": "q",
-    "precision": "precision", "recall": "recall", "auroc": "AUROC", "coherence": "coherence, bits",
+    "synset": "label", "layer": "layer", "sae": "SAE", "latent": "latent", "f1_adjusted": "adjusted F1",
+    "baseline_adjusted": "best baseline", "baseline": "which", "tree_adjusted": "shuffled tree", "q": "q", "f1": "F1",
+    "f1_chance": "by chance", "precision": "precision", "precision_chance": "by chance", "recall": "recall",
+    "recall_chance": "by chance", "auroc": "AUROC", "coherence": "coherence, bits",
     "coherence_excess": "beyond chance", "n_fire": "fires on", "analysis_id": "analysis",
 }  # fmt: skip
 _EFFECTS = {

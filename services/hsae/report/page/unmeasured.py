@@ -79,6 +79,11 @@ _GAPS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
         lambda row: not row["n_lch_eligible"],
         "LCH excess: no latent fires on 16 scored images of two classes or more",
     ),
+    (
+        lambda row: not row["has_maps"],
+        "Relevancy maps, where in an image a latent comes from: none were made (`submit` as before with `--maps 32`"
+        " makes them and reuses the rest)",
+    ),
 )
 """What an analysis may lack, and the beginning of the sentence that says so."""
 

@@ -27,8 +27,8 @@ from hsae.errors import UserError
 from hsae.explorer.app import make_app
 from hsae.explorer.reading.sources import Cache, Sources
 from hsae.interventions.config import NEEDED, UNITS, InterveneSettings
-from hsae.pipeline.exports.report_cards import _values
 from hsae.pipeline.planning.study_file.spec import read_block
+from hsae.report.page.card_values import card_values
 
 N_TESTED, N_DRIVEN = 5, 4
 ALONE = InterveneSettings(
@@ -130,7 +130,7 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
     assert analysis.latents(used=False, min_stability=-1).empty
     with transaction(made.service.sessions) as session:
         cards = best_labelled_latents(session, [analysis.id], n_each=1000)
-    shown = {card["latent"]: [value.name for value in _values(card)] for card in cards}
+    shown = {card["latent"]: [value.name for value in card_values(card)] for card in cards}
     assert all(("effect at the label, log-odds" in names) == (latent in {row["latent"] for row in chosen})
                for latent, names in shown.items())  # fmt: skip
     with pages(made, tmp_path) as client:

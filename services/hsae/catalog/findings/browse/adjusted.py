@@ -1,4 +1,4 @@
-"""What the controls reach at nodes, adjusted for the size of the node like the SAE's own F1."""
+"""What controls and chance give at nodes: adjusted F1 of controls, and F1, precision and recall of random firing."""
 
 from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
 
@@ -19,6 +19,30 @@ def beside_controls(query: str, *, order: str) -> str:
         FROM ({query}) v
         LEFT JOIN LATERAL ({_best_of(BASELINES)}) b ON true
         LEFT JOIN LATERAL ({_best_of(("shuffled_taxonomy",))}) t ON true
+        ORDER BY {order}
+    """  # noqa: S608 -- names of columns, ours
+
+
+def beside_chance(query: str, *, order: str) -> str:
+    """A query whose rows also have what chance gives at their nodes.
+
+    The added columns are `f1_chance`, `precision_chance` and `recall_chance`: what is expected of a latent that fires
+    as often, on random scored images. NULL where the SAE has no score at the node, or the latent never fires. Each
+    row costs an index search.
+
+    Args:
+        query: selects `analysis_id`, `synset_id` and `density`; its own order and limit come first.
+        order: the order of its rows, by columns of the alias `v`.
+    """
+    return f"""
+        SELECT v.*, 2 * n.share * v.density / nullif(n.share + v.density, 0) AS f1_chance,
+               n.share AS precision_chance, v.density AS recall_chance
+        FROM ({query}) v
+        LEFT JOIN LATERAL (
+            SELECT CAST(r.n_images AS double precision) / nullif(coalesce(i.n_score, i.n_images), 0) AS share
+            FROM node_score r JOIN analysis_input i ON i.analysis_id = r.analysis_id
+            WHERE r.analysis_id = v.analysis_id AND r.synset_id = v.synset_id AND r.is_node_best AND r.basis = 'sae'
+            LIMIT 1) n ON true
         ORDER BY {order}
     """  # noqa: S608 -- names of columns, ours
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsae.catalog.findings.browse.adjusted import beside_controls
+from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.findings.text.beside import of_names, with_names
@@ -139,7 +139,7 @@ def one_latent(analysis: int, basis: str, latent: int) -> Question:
         LEFT JOIN synset h ON h.id = l.lch_synset_id{_STABILITY}
         WHERE l.analysis_id = :analysis AND l.basis = :basis AND l.latent = :latent"""  # noqa: S608 -- ours
     values = {"analysis": analysis, "basis": basis, "latent": latent}
-    return Question(_beside_all(query, order="v.latent"), values)
+    return Question(_beside_all(beside_chance(query, order="v.latent"), order="v.latent"), values)
 
 
 def nodes_of_latent(analysis: int, basis: str, latent: int, *, limit: int) -> Question:

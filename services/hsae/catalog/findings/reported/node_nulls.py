@@ -5,7 +5,8 @@ from collections.abc import Collection
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES, with_controls
+from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
+from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
 from hsae.catalog.findings.interventions.used import with_label_effects
 from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import SUREST_FIRST, Row
@@ -53,8 +54,9 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
 
     The order within an analysis, the column `place`, is `SUREST_FIRST`. Of latents with the same label the first
     stands for all (`n_with_label`). Each row has the latent's row of latent_label, its `definition`, `density`,
-    `max_activation` and `top_images`, the F1 that controls reach at its label (`with_controls`), what the label loses
-    without it (`with_label_effects`), and what it is called by text (`with_names`).
+    `max_activation` and `top_images`, the adjusted F1 that controls reach at its label (`beside_controls`), what chance
+    gives there (`beside_chance`), what the label loses without it (`with_label_effects`), and what it is called by text
+    (`with_names`).
     """
     query = f"""
         WITH labelled AS (
@@ -77,7 +79,7 @@ def best_labelled_latents(session: Session, analysis_ids: Collection[int], *, n_
         WHERE p.place <= :n_each ORDER BY p.place, v.layer, v.analysis_id
     """  # noqa: S608 -- names of columns, ours
     order = "v.place, v.layer, v.analysis_id"
-    query = with_label_effects(with_controls(query, basis="sae", order=order), order=order)
-    query = with_names(query, order=order)
+    for beside in (beside_controls, beside_chance, with_label_effects, with_names):
+        query = beside(query, order=order)
     values = {"analyses": list(analysis_ids), "n_each": n_each}
     return [dict(row) for row in session.execute(text(query), values).mappings()]
