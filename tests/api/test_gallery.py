@@ -1,6 +1,7 @@
 """The grid of images: what it shows, what it says where it cannot, and that it lets nothing through."""
 
 import io
+from html import unescape
 
 import numpy as np
 import pytest
@@ -51,6 +52,26 @@ def test_it_is_written_as_a_picture(analysis, tmp_path):
 def test_a_latent_that_is_not_there(analysis):
     with pytest.raises(hsae.UserError, match=f"there is no latent 5000: analysis {analysis.id} has 0 to 767"):
         analysis.show([0, 5000])
+
+
+def test_where_no_latent_fits_it_says_what_was_asked(analysis):
+    for latents, words in (
+        (
+            analysis.latents(under="entity.n.01", min_f1=2.0).latent[:8],
+            "latents(under='entity.n.01', basis='sae', min_f1=2.0)",
+        ),
+        (analysis.latents(max_q=-1.0, used=True), "latents(basis='sae', max_q=-1.0, used=True)"),
+        (analysis.nodes(min_f1=2.0), "nodes(basis='sae', min_f1=2.0)"),
+        ([], "an empty list of latents"),
+    ):
+        gallery = analysis.show(latents)
+        for said in (unescape(gallery._repr_html_()), repr(gallery)):
+            assert "No latent fits" in said
+            assert f"Analysis {analysis.id}: topk SAE" in said
+            assert words in said
+        assert gallery.to_image().width > 300
+    assert "No latent fits" not in analysis.show(0)._repr_html_()
+    assert Gallery((), 8, asked="<script>")._repr_html_().count("&lt;script&gt;") == 1
 
 
 def test_without_maps_it_says_so(analysis):

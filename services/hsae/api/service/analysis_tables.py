@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 
 from hsae.api.arrays.latents import latent_numbers
-from hsae.api.frames import frame
+from hsae.api.frames import asked_frame, frame
 from hsae.api.service.arguments import number_at_least_0, wanted_scores
 from hsae.api.service.reading import losses_noted
 from hsae.catalog import transaction
@@ -119,7 +119,7 @@ class AnalysisTables:
         wanted = wanted_scores(self.connections, self.id, given, own_columns=False)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, node_rows, wanted, under=under)
-        return frame(rows, _NODE_COLUMNS)
+        return asked_frame(rows, _NODE_COLUMNS, "nodes", {"under": under} | given)
 
     def latents(
         self,
@@ -158,7 +158,7 @@ class AnalysisTables:
         wanted = replace(wanted, used=bool(used))
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
-        return frame(rows, _LATENT_COLUMNS)
+        return asked_frame(rows, _LATENT_COLUMNS, "latents", {"under": under} | given | further | {"used": used})
 
     def latent(self, latent: int, *, basis: str = "sae") -> "pd.DataFrame":
         """All numbers of one latent, each beside its null: one row.
