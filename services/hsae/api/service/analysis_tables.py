@@ -57,8 +57,9 @@ Row = dict[str, Any]
 
 
 class LatentNeeds(TypedDict, total=False):
-    """What `latents` asks of what only some studies measure."""
+    """What `latents` asks beside what most questions ask."""
 
+    min_f1_adjusted: float | None
     min_stability: float | None
     used: bool
     min_effect: float | None
@@ -139,13 +140,14 @@ class AnalysisTables:
 
         Args:
             under: name or wnid of a node; only labels at or below it.
-            min_f1: the least F1 of the label, as it is, not adjusted.
+            min_f1: the least F1 of the label, as it is, not adjusted (`min_f1_adjusted` is).
             max_q: the greatest q-value of the exact test at the label.
             min_coherence: the least coherence excess in bits; then they come by it.
             basis: "sae", or a control with columns of its own.
             limit: at most so many rows.
-            further: `min_stability` (the least cosine with the same latent of other seeds), `used` (True: only latents
-                that the model was measured to use for their label) and `min_effect` (the least effect at the label).
+            further: `min_f1_adjusted` (the least adjusted F1 of the label), `min_stability` (the least cosine with the
+                same latent of other seeds), `used` (True: only latents that the model was measured to use for their
+                label) and `min_effect` (the least effect at the label).
 
         Raises:
             UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.

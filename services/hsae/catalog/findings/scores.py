@@ -51,6 +51,9 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     if wanted.min_stability is not None:
         where += " AND v.seed_stability >= :min_stability"
         values["min_stability"] = wanted.min_stability
+    if wanted.min_f1_adjusted is not None:
+        where += " AND v.f1_adjusted >= :min_f1_adjusted"
+        values["min_f1_adjusted"] = wanted.min_f1_adjusted
     where += of_effects("v", values, only_used=wanted.used, min_effect=wanted.min_effect)
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"
