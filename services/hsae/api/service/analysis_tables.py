@@ -63,6 +63,7 @@ class LatentNeeds(TypedDict, total=False):
     min_stability: float | None
     used: bool
     min_effect: float | None
+    mapped: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,20 +148,21 @@ class AnalysisTables:
             limit: at most so many rows.
             further: `min_f1_adjusted` (the least adjusted F1 of the label), `min_stability` (the least cosine with the
                 same latent of other seeds), `used` (True: only latents that the model was measured to use for their
-                label) and `min_effect` (the least effect at the label).
+                label), `min_effect` (the least effect at the label) and `mapped` (True: only those with relevancy
+                maps, which `show(maps=True)` puts beside their images).
 
         Raises:
             UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
         """
         for name in further.keys() - LatentNeeds.__annotations__.keys():
             raise TypeError(f"latents() got an unexpected keyword argument {name!r}")
-        used = further.pop("used", False)
+        flags = {"used": bool(further.pop("used", False)), "mapped": bool(further.pop("mapped", False))}
         given = {"basis": basis, "min_f1": min_f1, "max_q": max_q, "min_coherence": min_coherence, "limit": limit}
         wanted = wanted_scores(self.connections, self.id, given | further, own_columns=True)
-        wanted = replace(wanted, used=bool(used))
+        wanted = replace(wanted, used=flags["used"], mapped=flags["mapped"])
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
-        return asked_frame(rows, _LATENT_COLUMNS, "latents", {"under": under} | given | further | {"used": used})
+        return asked_frame(rows, _LATENT_COLUMNS, "latents", {"under": under} | given | further | flags)
 
     def latent(self, latent: int, *, basis: str = "sae") -> "pd.DataFrame":
         """All numbers of one latent, each beside its null: one row.

@@ -61,6 +61,7 @@ class LatentFilter(ScoreFilter):
         min_stability: the least seed stability. Latents without one only fit None.
         used: whether only latents fit that were measured to be used for their label.
         min_effect: the least effect of the latent at its label. Latents without one only fit None.
+        mapped: whether only latents fit of which there are relevancy maps; of latents at their labels only.
     """
 
     min_f1_adjusted: float | None = None
@@ -69,6 +70,7 @@ class LatentFilter(ScoreFilter):
     min_stability: float | None = None
     used: bool = False
     min_effect: float | None = None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
