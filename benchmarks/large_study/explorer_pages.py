@@ -100,7 +100,8 @@ def pages(sessions: sessionmaker[Session]) -> dict[str, str]:
         "latents": "/latents",
         "latents under a node": "/latents?under=animal.n.01",
         "latents by words": "/latents?q=dog",
-        "latents by five numbers": "/latents?min_f1_adjusted=0.1&min_coherence=0.5&max_q=0.5&max_density=0.05&min_stability=0.1",
+        "latents by five numbers": "/latents?min_f1_adjusted=0.1&min_coherence=0.5&max_q=0.5&max_density=0.05"
+        "&min_stability=0.1",
         "latents of a baseline": "/latents?basis=exemplar",
         "latents of all layers": "/latents?layer=all",
         "latents of all layers, a later page": f"/latents?layer=all&after=0.3_{last}_7",
