@@ -52,7 +52,7 @@ def pages(sessions: sessionmaker[Session], study: int) -> tuple[dict[str, str], 
         (latent,) = first(_LATENT, last=last)
         column, mapped, named = first(_COLUMN, last=last), first(_MAP, study=study), first(_NAME, study=study)
     here, everywhere = f"study={study}", f"/latents?study={study}&layer=all"
-    numbers = "min_f1=0.1&min_coherence=0.5&max_q=0.5&max_density=0.05&min_stability=0.1"
+    numbers = "min_f1_adjusted=0.1&min_coherence=0.5&max_q=0.5&max_density=0.05&min_stability=0.1"
     asked = {
         "studies": "/",
         "study": f"/study/{study}",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import torch
 from click.testing import CliRunner
 from tests.conftest import Service, services_on
 from tests.pipeline.in_process import run_study
@@ -11,6 +12,7 @@ from tests.small import quick_scoring, register_small, small_request
 
 import hsae
 from hsae.catalog import UNSUCCESSFUL_STATES, Dataset, transaction
+from hsae.catalog.tables.maps import LatentMap, MapSet
 from hsae.cli.main import cli
 from hsae.pipeline.connections import Connections
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
@@ -19,6 +21,8 @@ from hsae.pipeline.planning.requests import SubmitRequest
 from hsae.pipeline.planning.submit import submit
 from hsae.sae.config import SaeConfig
 from hsae.split_config import SplitConfig
+from hsae.store.keys import maps_key
+from hsae.store.tensors import put_tensors
 
 SAES = (
     SaeConfig(kind="relu", target_l0=8, expansion=4, n_steps=200),
@@ -70,6 +74,28 @@ def study(workspace) -> hsae.Study:
 def analysis(study) -> hsae.Analysis:
     """Its analysis of layer 3 and k = 8."""
     return study.analysis(layer=3, k=8)
+
+
+@pytest.fixture
+def mapped(analysis, studied):
+    """A latent of the analysis with a map of its strongest image by two formulas; that of the second is undefined."""
+    latent = int(analysis.latents().query("n_fire >= 2").latent.iloc[0])
+    top = analysis.show(latent, n=2).cards[0].images
+    maps = {"chefer": torch.eye(4).half().view(1, 4, 4), "gradcam": torch.ones(1, 4, 4).half()}
+    stored = put_tensors(studied.store, maps_key("planted"), maps, {})
+    with transaction(studied.sessions) as session:
+        row = MapSet(key="planted", analysis_id=analysis.id, job_id=1, config={}, n_latents=1, n_maps=2, n_undefined=1,
+                     n_patch_rows=4, n_patch_cols=4, maps_sha256=stored.sha256)  # fmt: skip
+        session.add(row)
+        session.flush()
+        for method, rank, index in (("chefer", 1, 0), ("gradcam", 1, 0), ("chefer", 2, None)):
+            image = top[rank - 1]
+            session.add(LatentMap(map_set_id=row.id, method=method, latent=latent, rank=rank, image=image.image,
+                                  path=image.path, activation=1.0, map_index=index))  # fmt: skip
+        number = row.id
+    yield latent
+    with transaction(studied.sessions) as session:
+        session.delete(session.get_one(MapSet, number))
 
 
 @pytest.fixture

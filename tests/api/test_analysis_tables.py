@@ -42,6 +42,17 @@ def test_tables_say_what_is_in_sample(workspace, analysis, studied, sql):
         sql(change, split=json.dumps(row["split"]), id=analysis.id)
 
 
+def test_latents_by_f1_and_by_adjusted_f1(analysis):
+    """They are different numbers: one argument is of each."""
+    every = analysis.latents()
+    found = {name: set(analysis.latents(**{name: 0.4}).latent) for name in ("min_f1", "min_f1_adjusted")}
+    assert found["min_f1"] == set(every[every.f1 >= 0.4].latent)
+    assert found["min_f1_adjusted"] == set(every[every.f1_adjusted >= 0.4].latent)
+    assert set() < found["min_f1_adjusted"] < found["min_f1"]
+    with pytest.raises(hsae.UserError, match="min_f1_adjusted is 'high': give a number"):
+        analysis.latents(min_f1_adjusted="high")
+
+
 def some_image(analysis) -> int:
     stored = analysis.latent_activations()
     return int(stored.images[np.diff(stored.z.indptr).argmax()])

@@ -1,10 +1,10 @@
 """The grid of images: what it shows, what it says where it cannot, and that it lets nothing through."""
 
 import io
+from html import escape, unescape
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sqlalchemy import text
 
@@ -12,9 +12,6 @@ import hsae
 from hsae.api.shown.cards import LatentCard, Relevancy, ShownImage
 from hsae.api.shown.gallery import Gallery
 from hsae.catalog import Dataset, transaction
-from hsae.catalog.tables.maps import LatentMap, MapSet
-from hsae.store.keys import maps_key
-from hsae.store.tensors import put_tensors
 
 WHOLE = {"do_resize": True, "size": {"height": 8, "width": 8}, "image_size": [8, 8]}
 
@@ -51,6 +48,26 @@ def test_it_is_written_as_a_picture(analysis, tmp_path):
 def test_a_latent_that_is_not_there(analysis):
     with pytest.raises(hsae.UserError, match=f"there is no latent 5000: analysis {analysis.id} has 0 to 767"):
         analysis.show([0, 5000])
+
+
+def test_where_no_latent_fits_it_says_what_was_asked(analysis):
+    for latents, words in (
+        (
+            analysis.latents(under="entity.n.01", min_f1=2.0).latent[:8],
+            "latents(under='entity.n.01', basis='sae', min_f1=2.0)",
+        ),
+        (analysis.latents(max_q=-1.0, used=True), "latents(basis='sae', max_q=-1.0, used=True)"),
+        (analysis.nodes(min_f1=2.0), "nodes(basis='sae', min_f1=2.0)"),
+        ([], "an empty list of latents"),
+    ):
+        gallery = analysis.show(latents)
+        for said in (unescape(gallery._repr_html_()), repr(gallery)):
+            assert "No latent fits" in said
+            assert f"Analysis {analysis.id}: topk SAE" in said
+            assert words in said
+        assert gallery.to_image().width > 300
+    assert "No latent fits" not in analysis.show(0)._repr_html_()
+    assert Gallery((), 8, asked="<script>")._repr_html_().count("&lt;script&gt;") == 1
 
 
 def test_without_maps_it_says_so(analysis):
@@ -100,28 +117,6 @@ def test_maps_stand_beside_their_images():
     assert gallery.to_image().size[0] >= 16
 
 
-@pytest.fixture
-def mapped(analysis, studied):
-    """A latent with a map of its strongest image by each of two formulas; the second image has none."""
-    latent = int(analysis.latents().query("n_fire >= 2").latent.iloc[0])
-    top = analysis.show(latent, n=2).cards[0].images
-    maps = {"chefer": torch.eye(4).half().view(1, 4, 4), "gradcam": torch.ones(1, 4, 4).half()}
-    stored = put_tensors(studied.store, maps_key("planted"), maps, {})
-    with transaction(studied.sessions) as session:
-        row = MapSet(key="planted", analysis_id=analysis.id, job_id=1, config={}, n_latents=1, n_maps=2, n_undefined=1,
-                     n_patch_rows=4, n_patch_cols=4, maps_sha256=stored.sha256)  # fmt: skip
-        session.add(row)
-        session.flush()
-        for method, rank, index in (("chefer", 1, 0), ("gradcam", 1, 0), ("chefer", 2, None)):
-            image = top[rank - 1]
-            session.add(LatentMap(map_set_id=row.id, method=method, latent=latent, rank=rank, image=image.image,
-                                  path=image.path, activation=1.0, map_index=index))  # fmt: skip
-        number = row.id
-    yield latent
-    with transaction(studied.sessions) as session:
-        session.delete(session.get_one(MapSet, number))
-
-
 def test_stored_maps_are_shown_by_the_first_formula(analysis, mapped):
     first, second = analysis.show([mapped], n=2, maps=True).cards[0].images
     assert first.relevancy.method == "chefer"
@@ -136,6 +131,20 @@ def test_latents_without_maps_stand_beside_those_with(analysis, mapped):
     other = int(analysis.latents().query("n_fire >= 2 and latent != @mapped").latent.iloc[0])
     for latents in ([mapped, other], [other]):
         gallery = analysis.show(latents, n=2, maps=True)
-        assert {image.no_map for image in gallery.cards[-1].images} == {"no relevancy map was made of this image"}
-        assert "no relevancy map was made of this image" in gallery._repr_html_()
+        (said,) = {image.no_map for image in gallery.cards[-1].images}
+        assert said.startswith("no relevancy map was made of this latent: submit the same study with a greater latents")
+        assert escape(said) in gallery._repr_html_()
         assert gallery.to_image().size[0] >= 4 * 128
+
+
+def test_an_image_without_a_map_says_how_to_make_one(analysis, mapped):
+    images = analysis.show([mapped], n=8, maps=True).cards[0].images
+    assert len(images) > 2, "the fixture made maps of two"
+    (said,) = {image.no_map for image in images[2:]}
+    assert said.startswith("no relevancy map was made of this image: submit the same study with a greater images")
+
+
+def test_latents_with_maps_are_listed(analysis, mapped):
+    assert list(analysis.latents(mapped=True).latent) == [mapped]
+    assert len(analysis.latents(mapped=True, basis="random")) == 0
+    assert "mapped=True" in repr(analysis.show(analysis.latents(mapped=True, min_f1=2.0)))

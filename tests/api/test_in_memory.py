@@ -1,5 +1,6 @@
 """hsae.extract and hsae.train: the pipeline's own activations and weights, from arrays alone."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ def test_extract_gives_the_stored_activations(study, listing):
     with pytest.raises(hsae.UserError, match="layer 2 was not extracted, only 1, 3"):
         extracted[2]
     assert "20 images" in repr(extracted)
+    page = dataclasses.replace(extracted, spec=extracted.spec.model_copy(update={"name": "<script>"}))._repr_html_()
+    assert "<td>3</td><td>20, 192</td><td>float32</td>" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
 
 
 def test_train_gives_the_stored_weights(analysis, study, listing):
@@ -171,6 +176,8 @@ def test_steps_are_told_and_images_are_held_out_whole():
     assert steps == list(range(1, 8))
     assert trained.metrics.n_holdout_rows == 6  # of 2 of the 10 images
     assert "topk SAE, 12 latents" in repr(trained)
+    for value in ("held out", "training", f"{trained.metrics.fvu:.3g}", f"{trained.metrics.train_fvu:.3g}"):
+        assert f"<td>{value}</td>" in trained._repr_html_()
     with pytest.raises(hsae.UserError, match="the activations have 5 dimensions and the SAE 6"):
         trained.encode(ROWS[:, :5])
     with pytest.raises(hsae.UserError, match="row 2 of the activations holds NaN"):

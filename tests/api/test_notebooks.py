@@ -33,13 +33,15 @@ def own_kernel(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_look_at_latents(studied, monkeypatch, tmp_path):
+def test_look_at_latents(studied, mapped, monkeypatch, tmp_path):
     for name, value in studied.environment.items():
         monkeypatch.setenv(name, value)
     notebook = run(FOLDER / "look_at_latents.ipynb", tmp_path)
     pages = "".join(shown(notebook, "text/html"))
     assert "hsae-gallery" in pages
     assert "hsae-explanation" in pages
+    assert f"latent {mapped}" in pages
+    assert "relevancy, image" in pages
     assert "rises" in pages
     assert len(shown(notebook, "image/png")) == 2  # the curves and the image
 

@@ -1,6 +1,8 @@
 """ws.submit: the planner of `hsae-admin submit`, and a wait that ends with results or with the job's own message."""
 
+import dataclasses
 import warnings
+from html import escape
 
 import numpy as np
 import pytest
@@ -61,6 +63,14 @@ def test_submit_wait_and_look(service, workspace):
     submission = small(workspace, name="mine", dataset="small")
     assert (submission.study.name, submission.plan.n_queued) == ("mine", 5)
     assert set(submission.jobs().state) == {"queued", "waiting"}
+    evil = "<script>alert(1)</script>"
+    page = dataclasses.replace(
+        submission, plan=dataclasses.replace(submission.plan, name=evil), notes=(evil,)
+    )._repr_html_()
+    assert page.count("&lt;script&gt;") == 2
+    assert "<script>" not in page
+    for job in submission.jobs().itertuples():
+        assert f"<td>{job.job}</td><td>{escape(job.title)}</td><td>{job.state}</td>" in page
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         study = submission.wait(on_look=runs_jobs(service))

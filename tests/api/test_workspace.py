@@ -120,6 +120,23 @@ def test_a_notebook_shows_workspace_and_study_as_tables(workspace, study):
     assert "<script>" not in evil._repr_html_()
 
 
+def test_a_notebook_shows_an_analysis_and_activations_as_tables(analysis, study):
+    evil = "<script>alert(1)</script>"
+    shown = analysis._repr_html_()
+    about = analysis.about
+    for value in (about["model"], about["dataset"], "topk", 3, f"{analysis.metrics['fvu']:.3g}", "held out"):
+        assert f"<td>{value}</td>" in shown
+    page = dataclasses.replace(analysis, about={**about, "model": evil, "dataset": evil, "split": None})._repr_html_()
+    assert page.count("&lt;script&gt;") == 2
+    assert "<td>in-sample</td>" in page
+    acts = study.activations(layer=3)[:7]
+    for value in (acts.manifest.model, 3, "residual", "cls", 7, 192, "float32"):
+        assert f"<td>{value}</td>" in acts._repr_html_()
+    page = dataclasses.replace(acts, manifest=acts.manifest.model_copy(update={"model": evil}))._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
 def test_the_choice_of_an_analysis(study):
     chosen = study.analysis(layer=3, sae="topk", k=8)
     assert (chosen.layer, chosen.about["sae_config"]["k"]) == (3, 8)

@@ -16,8 +16,8 @@ from hsae.explorer.reading.sources import Cache, Sources
 HUGE = 10**30
 DIGITS = "7" * 5000  # more than Python reads as a number
 FIELDS = (
-    "layer", "sae", "basis", "root", "depth", "open", "q", "view", "under", "min_f1", "min_coherence", "min_stability",
-    "min_density", "max_density", "max_q", "sort", "after", "source", "parent", "child",
+    "layer", "sae", "basis", "root", "depth", "open", "q", "view", "under", "min_f1_adjusted", "min_coherence",
+    "min_stability", "min_density", "max_density", "max_q", "sort", "after", "source", "parent", "child",
 )  # fmt: skip
 
 
@@ -43,8 +43,9 @@ def test_what_is_unknown_is_a_plain_page_of_404(explored, path):
     [
         "/tree?study=one", f"/tree?study={HUGE}", "/tree?layer=-1", "/tree?layer=1.5", "/tree?basis=nothing",
         "/tree?depth=0", "/tree?depth=999", "/tree?open=1,x", f"/tree?open={','.join(['1'] * 500)}", "/tree?view=x",
-        "/tree?q=%00", f"/tree?q={'a' * 300}", "/latents?min_f1=nan", "/latents?min_f1=inf", "/latents?min_f1=x",
-        "/latents?sort=top_images", "/latents?after=1", "/latents?after=nan_1_1", f"/latents?after=0.5_{HUGE}_1",
+        "/tree?q=%00", f"/tree?q={'a' * 300}", "/latents?min_f1=nan", "/latents?min_f1=inf",
+        "/latents?min_f1_adjusted=x", "/latents?sort=top_images", "/latents?after=1", "/latents?after=nan_1_1",
+        f"/latents?after=0.5_{HUGE}_1",
         "/latents?after=1_2_3_4", "/latents?under=nothing.n.01", "/pairs?under=nothing.n.01", "/pairs?source=x",
         "/pairs?parent=-1", "/pairs?after=x", "/pairs?confirmed=maybe", "/thumbnail/1/1?side=9",
         "/thumbnail/1/1?side=100000",

@@ -39,7 +39,7 @@ def test_every_page_offers_python_that_runs(explored, in_notebook):
 
 
 def test_its_rows_are_those_of_the_page(explored, in_notebook):
-    page = explored.get(f"/latents?study={explored.wordnet}&layer=3&under=bird.n.01&min_f1=0.2")
+    page = explored.get(f"/latents?study={explored.wordnet}&layer=3&under=bird.n.01&min_f1_adjusted=0.2")
     (code,) = copied(page, "python")
     shown = {int(row[0]) for row in cells(page) if row and row[0].isdecimal()}
     assert 0 < len(shown) < 50
@@ -47,7 +47,7 @@ def test_its_rows_are_those_of_the_page(explored, in_notebook):
 
 
 def test_its_rows_are_those_of_a_page_of_all_layers(explored, in_notebook):
-    page = explored.get(f"/latents?study={explored.wordnet}&layer=all&under=bird.n.01&min_f1=0.4")
+    page = explored.get(f"/latents?study={explored.wordnet}&layer=all&under=bird.n.01&min_f1_adjusted=0.4")
     (code,) = copied(page, "python")
     shown = sorted((int(row[1]), int(row[0])) for row in cells(page) if row and row[0].isdecimal())
     assert 0 < len(shown) < 50

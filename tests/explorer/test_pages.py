@@ -222,8 +222,11 @@ def test_a_list_of_latents_shows_each_once_whatever_it_is_sorted_by(explored):
 
 def test_filters_are_those_of_the_catalog(explored):
     path = address(
-        "/latents", study=explored.wordnet, layer=3, under="animal.n.01", min_f1=0.2, max_density=0.5, q="bird"
+        "/latents", study=explored.wordnet, layer=3, under="animal.n.01", min_f1_adjusted=0.2, max_density=0.5, q="bird"
     )
+    former = explored.get(path.replace("min_f1_adjusted", "min_f1"))
+    assert cells(former) == cells(explored.get(path))
+    assert re.search(r'name="min_f1_adjusted"[^>]*value="0.2"', former)
     found = re.findall(r'<a href="/latent/(\d+)/sae/(\d+)">\d+</a>', explored.get(path))
     rows = explored.sql(
         "SELECT l.analysis_id, l.latent FROM latent l JOIN analysis_input i USING (analysis_id)"
@@ -247,11 +250,10 @@ def test_the_tree_opens_and_closes_by_its_address(explored):
 
 
 def test_python_names_the_analysis_of_the_page(explored):
-    (code,) = copied(explored.get(f"/latents?study={explored.wordnet}&under=animal.n.01&min_f1=0.3"), "python")
+    (code,) = copied(explored.get(f"/latents?study={explored.wordnet}&under=animal.n.01&min_f1_adjusted=0.3"), "python")
     assert code.splitlines() == [
         "import hsae", "", "ws = hsae.open()", f"st = ws.study({explored.wordnet})",
-        'an = st.analysis(layer=3, sae="topk")', 'rows = an.latents(under="animal.n.01")',
-        "rows[rows.f1_adjusted >= 0.3]",
+        'an = st.analysis(layer=3, sae="topk")', 'an.latents(under="animal.n.01", min_f1_adjusted=0.3)',
     ]  # fmt: skip
     for name, path in every_page(explored).items():
         for code in copied(explored.get(path, 404 if name == "nothing" else 200), "python"):

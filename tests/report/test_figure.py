@@ -1,6 +1,8 @@
 """The picture of scores by layer."""
 
 import pytest
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from tests.report.test_layer_table import row
@@ -77,6 +79,35 @@ def test_every_setting_has_a_line_of_its_own_in_each_panel(tmp_path, monkeypatch
     assert len(probe) == n  # here each setting was given a probe of its own
     (legend,) = figure.legends
     assert [words.get_text() for words in legend.get_texts()] == [*names, "each with the taxonomy shuffled"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 14])
+def test_the_settings_of_a_sweep_have_their_intervals(tmp_path, drawn, n):
+    """As bands; where these would cover each other, as bars beside each other."""
+    names = [f"topk x{number}" for number in range(n)]
+    given = [
+        one
+        | {"sae": names[number], "coherence_excess": number + 0.5, "coherence_excess_low": number}
+        | {"coherence_excess_high": None if one["layer"] == 1 else number + 1}
+        for one in swept(*names)
+        for number in [one["analysis_id"] // 10]
+    ]
+    layer_figure(given, "a sweep", tmp_path / "layers.png")
+    panels = {axes.get_title(): axes for axes in drawn[0].axes}
+    (axes,) = [axes for title, axes in panels.items() if "coherence" in title]
+    solid = [line for line in axes.get_lines() if line.get_label() in names]
+    assert all(isinstance(one, PolyCollection if n < 4 else LineCollection) for one in axes.collections)
+    for number, (line, interval) in enumerate(zip(solid, axes.collections, strict=True)):
+        (band, *_) = interval.get_paths()
+        assert (band.vertices[:, 1].min(), band.vertices[:, 1].max()) == (number, number + 1)
+        assert tuple(interval.get_facecolor()[0][:3] if n < 4 else interval.get_color()[0][:3]) == to_rgb(
+            line.get_color()
+        )
+    at = [line.get_xdata()[0] for line in solid]
+    assert len(set(at)) == (1 if n < 4 else n)
+    assert max(map(abs, at)) < 0.25
+    (nodes,) = [axes for title, axes in panels.items() if "exact test" in title]
+    assert not nodes.collections
 
 
 @pytest.fixture

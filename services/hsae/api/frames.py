@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ADVICE = install_extra("notebook")
+_ASKED = "hsae_asked"
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> "pd.DataFrame":
@@ -32,6 +33,32 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> "pd
     return pd.DataFrame.from_records(
         [dict(row) for row in rows], columns=[*first, *(name for name in known if name not in first)]
     )
+
+
+def asked_frame(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], call: str, given: Mapping[str, Any]
+) -> "pd.DataFrame":
+    """A table of rows that knows what was asked, so that what is made of an empty one can say it.
+
+    Args:
+        rows: as `frame` has them.
+        columns: as `frame` has them.
+        call: the name of the function.
+        given: its arguments; those that ask for nothing are left out.
+
+    Raises:
+        UserError: pandas is not installed.
+    """
+    found = frame(rows, columns)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None and value != 0)
+    found.attrs[_ASKED] = f"{call}({arguments})"
+    return found
+
+
+def what_was_asked(table: Any) -> str | None:
+    """The question that a table, or a column or a part of one, answers; None of anything else."""
+    found = getattr(table, "attrs", {}).get(_ASKED)
+    return None if found is None else str(found)
 
 
 def html_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from hsae.catalog.queries.known_names import synset_ids
 from hsae.catalog.queries.score_filter import LatentFilter
 from hsae.cli.framework.connections import Connections, home_option, pass_connections
 from hsae.cli.jobs.progress import wait_for_study
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, table
 from hsae.cli.printing.plan_table import print_plan
 from hsae.cli.results.filters import CONTROL_COLUMNS
@@ -245,7 +246,9 @@ def _print_nodes(connections: Connections, rows: list[dict[str, Any]]) -> None:
         " (SAE and block fixed beforehand, latents chosen on Noto's drawings)"
     )
     shown = [best[node] for node in NODES if node in best]
-    console().print(table(shown, columns, title=title, importance=("synset", "f1_adjusted", "q_node", "latent")))
+    importance = ("synset", "f1_adjusted", "q_node", "latent")
+    console().print(table(shown, marked(columns), title=title, importance=importance))
+    print_legend(columns)
 
 
 def _lost(connections: Connections, study_id: int) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from hsae.catalog import BASES
 from hsae.catalog.findings.browse.latents import SORTS
@@ -91,7 +91,8 @@ class LatentsQuery(ScopeQuery):
     under: Text = None
     q: Text = None
     named: Text = None
-    min_f1: Real = None
+    min_f1_adjusted: Annotated[Real, Field(validation_alias=AliasChoices("min_f1_adjusted", "min_f1"))] = None
+    """In addresses of earlier versions it is called `min_f1`."""
     max_q: Real = None
     min_coherence: Real = None
     min_stability: Real = None

@@ -25,6 +25,11 @@ _CONTROL_STYLE = {
 _BANDS = {"coherence_excess": "coherence_excess", "best_f1_adjusted_inner": "f1_adjusted_inner"}
 """Scores with an interval, and what its ends are called after."""
 
+_MOST_BANDS = 3
+"""Of so many lines the bands are told apart where they overlap."""
+_WIDTH = 0.4
+"""Of the settings of a layer side by side, in layers."""
+
 
 class _Panel(NamedTuple):
     """One score over depth; `tree` is its mean under shuffled taxonomies, None where controls have no such score."""
@@ -163,11 +168,22 @@ def _tree_style(panel: _Panel) -> tuple[str, str, str]:
 
 
 def _draw_sweep(axes: Axes, settings: Mapping[str, _Rows], panel: _Panel) -> None:
-    """Several settings of a kind: all controls of all of them would hide the lines that are to be compared."""
-    for (name, rows), colour in zip(settings.items(), colours(len(settings)), strict=True):
-        layers = [row["layer"] for row in rows]
+    """Several settings of a kind: all controls of all of them would hide the lines that are to be compared.
+
+    Intervals are bands; of many settings, which would cover each other, bars, the settings a little beside each other.
+    """
+    n, has_interval = len(settings), panel.score in _BANDS
+    for i, ((name, rows), colour) in enumerate(zip(settings.items(), colours(n), strict=True)):
+        aside = _WIDTH * ((i + 0.5) / n - 0.5) if has_interval and n > _MOST_BANDS else 0.0
+        layers = [row["layer"] + aside for row in rows]
         marker = VARIANTS[rows[0]["sae_kind"]].style.marker
         axes.plot(layers, values(rows, panel.score), color=colour, marker=marker, markersize=4, label=name)
+        if has_interval:
+            low, high = (values(rows, f"{_BANDS[panel.score]}_{end}") for end in ("low", "high"))
+            if n <= _MOST_BANDS:
+                axes.fill_between(layers, low, high, color=colour, alpha=0.15, linewidth=0)
+            else:
+                axes.vlines(layers, low, high, color=colour, linewidth=0.9, alpha=0.8)
         shuffled = [math.nan] if panel.tree is None else values(rows, panel.tree)
         if not all(map(math.isnan, shuffled)):
             axes.plot(layers, shuffled, color=colour, linestyle="--", linewidth=0.8)

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from rich.console import Console
 from sqlalchemy import text
 from tests.small import register_small, small_request
@@ -22,7 +23,7 @@ JOB = {
 def screen(jobs, *, width: int = 160, height: int | None = None) -> list[str]:
     console = Console(width=width, height=height or 1000, legacy_windows=False)
     with console.capture() as capture:
-        console.print(render([JOB | job for job in jobs], height))
+        console.print(render([JOB | job for job in jobs], height, width))
     return capture.get().rstrip("\n").split("\n")
 
 
@@ -63,16 +64,19 @@ def test_many_jobs_fit_into_the_terminal():
     lines = screen(jobs, height=12, width=100)
     assert len(lines) < 12
     shown = " ".join(lines[1:-2])
-    for number in ("190", "191", "192", "193", "194"):
+    for number in ("190", "191", "192", "193"):
         assert f" {number} " in shown
-    assert lines[-2] == "… and 90 waiting, 3 queued, 99 succeeded"
+    assert "remarks" in lines[-3]  # of the error, which therefore stands elsewhere
+    assert "broken" in shown
+    assert lines[-2] == "… and 90 waiting, 4 queued, 99 succeeded"
     assert lines[-1] == "99 of 200 jobs done"
 
 
 def test_long_lines_are_cut_not_wrapped():
     lines = screen([{"id": i, "state": "failed", "error": "x" * 300} for i in (1, 2)], width=80)
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert "train topk SAE" in lines[1]
+    assert lines[1].endswith("xxx…")
 
 
 def test_a_narrow_terminal_still_tells_the_jobs_apart():
@@ -81,7 +85,7 @@ def test_a_narrow_terminal_still_tells_the_jobs_apart():
     lines = screen(jobs, width=60)
     assert max(map(len, lines)) <= 60
     assert [line.split("━")[0].rstrip()[-7:] for line in lines[1:3]] == ["layer 1", "layer 2"]
-    assert lines[3] == "Left out at 60 columns: rate, left"
+    assert lines[3] == "Left out at 60 columns: rate, left, now, remarks"
 
 
 def test_titles_lose_their_settings_before_the_layer():
@@ -97,8 +101,8 @@ def test_titles_lose_their_settings_before_the_layer():
         "train topk SAE x8, layer 5, half 1 scored"
     )
     assert title_forms("compare the analyses") == ("compare the analyses",)
-    shown = {width: screen([{"title": title, "state": "running"}], width=width)[1] for width in (240, 170, 130, 100)}
-    assert title in shown[240]
+    shown = {width: screen([{"title": title, "state": "running"}], width=width)[1] for width in (260, 170, 130, 100)}
+    assert title in shown[260]
     for line in shown.values():
         assert "layer 5" in line
 
@@ -110,6 +114,33 @@ def test_columns_stand_still_while_jobs_go_on():
     other = {"id": 2, "title": "train topk SAE of a longer name, layer 10", "progress_note": "loss 2"}
     heads = [screen([one | now, other])[0] for now in ({}, moving, {"state": "succeeded"})]
     assert heads[0] == heads[1] == heads[2]
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(80, "left, remarks"), (100, "remarks"), (120, None), (160, None), (240, None)]
+)
+def test_a_terminal_s_width_alone_says_which_columns_there_are(width, left_out):
+    """Loss and rate are seen at 80 columns; whatever a job says, every column keeps its place."""
+    title = "train batch_topk SAE x8 (k=16, n_steps=500) of dinov2-emoji layer 11, cls (n_views=2) on emoji"
+    running: dict = {"state": "running", "progress_done": 5, "progress_total": 2000, "progress_unit": "vectors"}
+    train = running | {"progress_rate": 9.0, "eta_seconds": 3.0, "progress_note": "loss 0.5"}
+    more: dict = {
+        "progress_rate": 1234567.0,
+        "eta_seconds": 754.0,
+        "progress_note": "loss 1.234e-05, FVU 0.123, L0 32.0",
+    }
+    busy: dict = {"gpu_memory_bytes": 80 * 10**9, "attempt": 2, "priority": 5}
+    waits: dict = {"pause_seconds": 754.0, "error": "the S3 server is away " * 9, "attempt": 1, "outages": 2}
+    failed: dict = {"state": "failed", "error": "x" * 300}
+    states: list[dict] = [{}, running, train, train | more, train | more | busy, waits, failed]
+    looks = [screen([{"id": 123, "title": title} | now, {"id": 9, "title": "extract"}], width=width) for now in states]
+    assert {(look[0], *look[3:]) for look in looks} == {(looks[0][0], *looks[0][3:])}
+    assert looks[0][3:-1] == ([] if left_out is None else [f"Left out at {width} columns: {left_out}"])
+    assert max(len(line) for look in looks for line in look) <= width
+    for look in looks[3:5]:
+        assert "loss 1.234e-05" in look[1]
+        assert "1234567" in look[1]
+    assert all("layer 11" in look[1] for look in looks)
 
 
 def test_a_narrow_and_low_terminal_keeps_the_sum():

@@ -11,7 +11,10 @@ from tests.cli.states import LONG_NAME, enter_states
 
 from hsae.catalog import Sae, transaction
 from hsae.cli.main import cli
+from hsae.cli.printing import output
+from hsae.cli.printing.better import _ARROWS
 from hsae.cli.printing.output import cell
+from hsae.cli.printing.table import FittedTable
 
 ELSEWHERE = {
     "up": "tests/embedded", "down": "tests/embedded", "demo": "tests/demo",
@@ -68,10 +71,11 @@ CASES = [
     Case("sae list", ("topk SAE x2", "relu SAE x2", "FVU", "dead"), keys=("id",)),
     Case("sae list --imported", ("peer", "sparsify", "measured"), keys=("name", "kind", "source")),
     Case(
-        "sae show 1", ("SAE 1", "settings", "held-out rows", "training rows", "dead on all rows", "random directions"),
+        "sae show 1", ("SAE 1", "settings", "held-out rows", "training rows", "dead share ↓", "dead on all rows",
+                       "random directions"),
     ),
     Case("sae show peer", ("imported SAE peer", "origin", "sparsify", "layers.3")),
-    Case("sae compare 1 2", ("setting", "figure", "mean cosine", "at random")),
+    Case("sae compare 1 2", ("setting", "figure", "mean cosine", "at random", "train FVU ↓")),
     Case("sae import {peer} --name peer", ("Already imported peer", "submit --sae-from peer --layer 3")),
     Case("sae export 1 --to {peer}-out", ("Wrote SAE 1 to", "model.safetensors", "from_pretrained")),
     Case("taxonomy show dog.n.01", ("canine.n.02", "puppy.n.01", "direct hyponyms")),
@@ -91,14 +95,17 @@ CASES = [
          keys=("synset", "f1", "layer")),
     Case("results nodes --limit 1000", ("best latent", "F1 ↑", LONG_NAME, "\n↑: more is better."),
          keys=("synset", "f1", "latent", "layer")),
-    Case("results edges --limit 1000", ("its label", "Means over"), keys=("parent", "child", "parent_label")),
+    Case("results edges --limit 1000", ("its label", "Means over", "adjusted ↑"),
+         keys=("parent", "child", "parent_label")),
     Case("results absorption --limit 1000", ("best latent", "by chance"), keys=("synset", "latent")),
-    Case("results levels", ("groups", "chance", "probe", "k-NN"), keys=("layer",)),
+    Case("results layers --full", ("train ↓", "nodes ↑", "rarefied ↑", "↑ ↓: more, or less, is better.")),
+    Case("results layers --protocol paper", ("FVU ↓", "↑ ↓: more, or less, is better.")),
+    Case("results levels", ("groups", "chance", "probe ↑", "k-NN ↑", "1-NN ↑"), keys=("layer",)),
     Case("results tree entity.n.01", (LONG_NAME, "└─ ", "Best latent of every node"), keys=("synset", "f1", "latent"),
          rows="nodes"),
-    Case("results compare 1 2", ("A: analysis 1", "inner", "Where"), keys=("group", "f1_adjusted_a", "f1_adjusted_b"),
-         rows="groups"),
-    Case("results study {study_finished} --metric all", ("topk SAE x2", "interval", "layer before", "monosemantic")),
+    Case("results compare 1 2", ("A: analysis 1", "inner", "Where", "A ↑", "B ↑"),
+         keys=("group", "f1_adjusted_a", "f1_adjusted_b"), rows="groups"),
+    Case("results study {study_finished} --metric all", ("topk SAE x2", "value ↑", "layer before", "monosemantic")),
     Case("results export --latest -o {output}", ("images x", "scored pairs")),
     Case("results maps -o {output}", ("no analysis that fits has relevancy maps", "--maps"), exit_code=1),
     Case("results interventions", ("No interventions fit", "--intervene FILE")),
@@ -173,8 +180,21 @@ def test_a_bare_group_prints_its_help(admin, path):
     assert result.stdout == admin(None, *path, "--help").stdout
 
 
+@pytest.fixture
+def headings(monkeypatch) -> list[tuple[str, str]]:
+    """Key and heading of every column of the tables that a command makes."""
+    found: list[tuple[str, str]] = []
+
+    def made(columns, *rest, **others):
+        found.extend((column.key, column.heading) for column in columns)
+        return FittedTable(columns, *rest, **others)
+
+    monkeypatch.setattr(output, "FittedTable", made)
+    return found
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_a_command_prints(admin, entered, case):
+def test_what_a_command_prints(admin, entered, headings, case):
     service, facts = entered
     arguments = words_of(case.arguments, facts)
     result = admin(service, *arguments)
@@ -183,6 +203,9 @@ def test_what_a_command_prints(admin, entered, case):
     for word in case.words:
         assert word.format(**facts) in result.output, result.output
     assert "Left out" not in result.output  # nothing is, in a pipe
+    for key, heading in headings:
+        assert key not in _ARROWS or f" {_ARROWS[key]}" in heading, key
+        assert key not in _ARROWS or "better." in result.output, key
     for row in rows_of(admin(service, *arguments, "--json").stdout, case) if case.keys else ():
         for key in case.keys:
             assert row[key] is None or cell(row[key]) in result.output or cell(row[key], 2) in result.output

@@ -145,10 +145,10 @@ def test_an_edge_says_both_labels_and_nodes(ask):
 def test_edges_are_printed_up_to_a_limit(admin, ask, planted):
     assert named(ask("edges", "--limit", 2)) == expected(lambda e: e[1] == "sae")[:2]
     lines = admin(planted, "results", "edges", "--analysis", 1, "--source", "taxonomy").stdout.splitlines()
-    assert lines[4] == ""
+    assert lines[4:7] == ["", "↑: more is better.", ""]
     for words in ("animal.n.01", "dog.n.01", "0.900"):
         assert words in lines[2]
-    means = [line.split() for line in lines[6:]]  # below a title
+    means = [line.split() for line in lines[8:]]  # below a title
     assert [line[:7] for line in means] == [
         ["basis", "pairs", "confirmed", "P(p|c)", "by", "chance", "adjusted"],
         ["sae", "2", "1", "0.700", "0.500", "0.400", "-"],
@@ -184,12 +184,12 @@ def test_levels_are_a_table_of_layers(admin, planted):
     assert lines[first + 1 : first + 9] == [
         ["-", "groups", "2", "3"],
         ["-", "chance", "0.50", "0.40"],
-        ["2", "probe", "0.70", "0.50"],
-        ["2", "k-NN", "0.60", "-"],
-        ["2", "1-NN", "0.55", "0.45"],
-        ["5", "probe", "0.91", "0.81"],
-        ["5", "k-NN", "0.80", "0.70"],
-        ["5", "1-NN", "0.55", "0.45"],
+        ["2", "probe", "↑", "0.70", "0.50"],
+        ["2", "k-NN", "↑", "0.60", "-"],
+        ["2", "1-NN", "↑", "0.55", "0.45"],
+        ["5", "probe", "↑", "0.91", "0.81"],
+        ["5", "k-NN", "↑", "0.80", "0.70"],
+        ["5", "1-NN", "↑", "0.55", "0.45"],
     ]
 
 

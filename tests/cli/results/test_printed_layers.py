@@ -16,7 +16,8 @@ def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):
         print_layer_rows([with_headlines(each, {}, {}) for each in beside_controls(rows)], "paper", full=True)
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 120
-        headings = [line.split() for line in lines if line.strip().startswith("layer")]
+        named = [line for line in lines if line.strip().startswith("layer")]
+        headings = [[word for word in line.split() if word not in "↑↓"] for line in named]
         assert tuple(map(len, headings)) == n_columns
         cells = [line.split()[1:] for line in lines if line.strip().startswith("11 ")]
         assert tuple(1 + len(found) for found in cells) == n_columns

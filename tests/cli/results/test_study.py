@@ -68,7 +68,7 @@ def test_the_table_marks_what_excludes_nothing(admin, planted):
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines[0] == "Study 1 on planted, in-sample: 90% intervals by deleting a fifth of the classes"
-    assert "layer SAE n value interval - exemplars - neurons - random - ~tree - layer before" in lines
+    assert "layer SAE n value ↑ interval - exemplars - neurons - random - ~tree - layer before" in lines
     (first,) = [line for line in lines if line.startswith("2 relu SAE x8 149 0.583 [")]
     assert first.endswith("+0.483* +0.533* +0.508* +0.525* -")
     (second,) = [line for line in lines if line.startswith("5 relu SAE x8 148 0.600 [")]

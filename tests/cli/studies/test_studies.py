@@ -59,7 +59,7 @@ def test_show(admin, ready):
         assert line in lines
     request = yaml.safe_load(result.stdout.split("request\n")[1].split("\n\n")[0])
     assert (request["dataset"], request["layers"], len(request["saes"])) == ("small", [1], 2)
-    header = lines.index("layer SAE extract train job analyze job activations SAE no. analysis FVU")
+    header = lines.index("layer SAE extract train job analyze job activations SAE no. analysis FVU ↓")
     (first, second) = lines[header + 1 : header + 3]
     assert first.startswith("1 topk x2 1 3 succeeded 4 succeeded 1 1 1 ")
     assert second == "1 topk x4 1 6 queued 7 waiting 1 - - -"

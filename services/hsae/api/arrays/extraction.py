@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.images import BATCH_SIZE, ImageLike, image_activations
+from hsae.api.frames import html_table
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.backbones.inspection import describe, inspect_backbone
@@ -53,6 +54,12 @@ class Extracted:
             there = ", ".join(map(str, self.layers))
             raise UserError(f"layer {layer} was not extracted, only {there}: give it to hsae.extract")
         return self.activations[layer]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"layer": layer, "shape": values.shape, "dtype": values.dtype} for layer, values in self.activations.items()
+        ]
+        return html_table(repr(self)[1:-1], rows, {name: name for name in ("layer", "shape", "dtype")})
 
     def __repr__(self) -> str:
         n_images = len(next(iter(self.activations.values())))

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from hsae.api.arrays.device import chosen_device
 from hsae.api.arrays.encoding import as_rows, latents_of
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.evaluation.metrics import SaeMetrics
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOSSES = ("loss", "reconstruction_loss", "sparsity_loss", "auxiliary_loss")
+_SHOWN = {"rows": "rows", "fvu": "FVU", "cosine": "cosine", "l0": "L0", "dead_share": "dead share"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +64,15 @@ class Trained:
             UserError: pandas is missing.
         """
         return frame(self.points)
+
+    def _repr_html_(self) -> str:
+        figures = asdict(self.metrics)
+        held_out = {name: figures[name] for name in ("fvu", "cosine", "l0")}
+        rows = [
+            {"rows": "held out", **held_out, "dead_share": figures["holdout_dead_share"]},
+            {"rows": "training", **{name: figures[f"train_{name}"] for name in (*held_out, "dead_share")}},
+        ]
+        return html_table(repr(self)[1:-1], rows, _SHOWN)
 
     def __repr__(self) -> str:
         fvu = self.metrics.train_fvu if self.metrics.fvu is None else self.metrics.fvu

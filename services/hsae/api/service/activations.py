@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
+from hsae.api.frames import html_table
 from hsae.api.service.reading import StoredReader, losses_noted
 from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
@@ -16,6 +17,10 @@ from hsae.pipeline.stages.activation_reader import open_activation_set, read_ran
 from hsae.store.activations import ActivationManifest, ActivationRows
 
 BLOCK_ROWS = 4096
+_SHOWN = {
+    "model": "model", "layer": "layer", "hook": "hook point", "tokens": "tokens", "n_rows": "rows",
+    "d_model": "d_model", "dtype": "stored as",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +147,11 @@ class Activations:
 
     def __iter__(self) -> Iterator[Any]:
         return self.blocks()
+
+    def _repr_html_(self) -> str:
+        n_rows, d_model = self.shape
+        row = {name: getattr(self.manifest, name) for name in ("model", "layer", "hook", "tokens", "dtype")}
+        return html_table("Activations", [row | {"n_rows": n_rows, "d_model": d_model}], _SHOWN)
 
     def __repr__(self) -> str:
         n_rows, d_model = self.shape

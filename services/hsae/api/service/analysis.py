@@ -14,7 +14,7 @@ from hsae.api.arrays.encoding import latents_of, mean_rows
 from hsae.api.arrays.images import ImageLike, image_activations, pixels_of
 from hsae.api.arrays.latents import changed_latents, latent_numbers
 from hsae.api.arrays.steering import steer
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table, what_was_asked
 from hsae.api.service.arguments import number_at_least_0
 from hsae.api.service.names import NamedLatents
 from hsae.api.service.reading import StoredReader, losses_noted
@@ -45,6 +45,12 @@ from hsae.store.tensors import get_tensors
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHOWN = {
+    "layer": "layer", "sae_kind": "SAE", "expansion": "expansion", "n_latents": "latents", "fvu": "FVU, held out",
+    "l0": "L0, held out", "tokens": "tokens", "model": "model", "dataset": "data set", "n_images": "images",
+    "scored": "scores",
+}  # fmt: skip
+
 
 class Analysis(NamedLatents, StoredInterventions):
     """One SAE on one layer, scored against a data set's taxonomy: tables, images, and the SAE itself."""
@@ -61,13 +67,15 @@ class Analysis(NamedLatents, StoredInterventions):
             side: the longest side of an image in pixels.
 
         Returns:
-            What a notebook shows as a grid; `.save("dogs.png")` writes it.
+            What a notebook shows as a grid; `.save("dogs.png")` writes it. Of no latent it says what was asked.
 
         Raises:
             UserError: there is no such latent, or the analysis has no relevancy maps.
         """
         cards = latent_cards(self.connections, self.about, latent_numbers(latents), n=n, maps=maps, side=side)
-        return Gallery(cards, side)
+        return Gallery(
+            cards, side, asked=f"{repr(self)[1:-1]}: {what_was_asked(latents) or 'an empty list of latents'}"
+        )
 
     def sae(self) -> SparseAutoencoder:
         """The SAE as a torch module in eval mode on the CPU, with `encode`, `decode` and `forward`.
@@ -261,6 +269,10 @@ class Analysis(NamedLatents, StoredInterventions):
     @cached_property
     def _sae(self) -> SparseAutoencoder:
         return self.sae().to(pick_device(self.connections.settings))
+
+    def _repr_html_(self) -> str:
+        row = {**self.about, **self.metrics, "scored": "held out" if self.about["split"] else IN_SAMPLE}
+        return html_table(f"Analysis {self.id}", [row], _SHOWN)
 
     def __repr__(self) -> str:
         about = self.about

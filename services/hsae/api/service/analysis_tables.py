@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 
 from hsae.api.arrays.latents import latent_numbers
-from hsae.api.frames import frame
+from hsae.api.frames import asked_frame, frame
 from hsae.api.service.arguments import number_at_least_0, wanted_scores
 from hsae.api.service.reading import losses_noted
 from hsae.catalog import transaction
@@ -57,11 +57,13 @@ Row = dict[str, Any]
 
 
 class LatentNeeds(TypedDict, total=False):
-    """What `latents` asks of what only some studies measure."""
+    """What `latents` asks beside what most questions ask."""
 
+    min_f1_adjusted: float | None
     min_stability: float | None
     used: bool
     min_effect: float | None
+    mapped: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ class AnalysisTables:
         wanted = wanted_scores(self.connections, self.id, given, own_columns=False)
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, node_rows, wanted, under=under)
-        return frame(rows, _NODE_COLUMNS)
+        return asked_frame(rows, _NODE_COLUMNS, "nodes", {"under": under} | given)
 
     def latents(
         self,
@@ -139,26 +141,28 @@ class AnalysisTables:
 
         Args:
             under: name or wnid of a node; only labels at or below it.
-            min_f1: the least F1 of the label, as it is, not adjusted.
+            min_f1: the least F1 of the label, as it is, not adjusted (`min_f1_adjusted` is).
             max_q: the greatest q-value of the exact test at the label.
             min_coherence: the least coherence excess in bits; then they come by it.
             basis: "sae", or a control with columns of its own.
             limit: at most so many rows.
-            further: `min_stability` (the least cosine with the same latent of other seeds), `used` (True: only latents
-                that the model was measured to use for their label) and `min_effect` (the least effect at the label).
+            further: `min_f1_adjusted` (the least adjusted F1 of the label), `min_stability` (the least cosine with the
+                same latent of other seeds), `used` (True: only latents that the model was measured to use for their
+                label), `min_effect` (the least effect at the label) and `mapped` (True: only those with relevancy
+                maps, which `show(maps=True)` puts beside their images).
 
         Raises:
             UserError: the node or basis is unknown (it tells what there is), a number is none, or pandas is missing.
         """
         for name in further.keys() - LatentNeeds.__annotations__.keys():
             raise TypeError(f"latents() got an unexpected keyword argument {name!r}")
-        used = further.pop("used", False)
+        flags = {"used": bool(further.pop("used", False)), "mapped": bool(further.pop("mapped", False))}
         given = {"basis": basis, "min_f1": min_f1, "max_q": max_q, "min_coherence": min_coherence, "limit": limit}
         wanted = wanted_scores(self.connections, self.id, given | further, own_columns=True)
-        wanted = replace(wanted, used=bool(used))
+        wanted = replace(wanted, used=flags["used"], mapped=flags["mapped"])
         with transaction(self.connections.sessions) as session:
             rows, _ = filtered_rows(session, latent_rows, wanted, under=under)
-        return frame(rows, _LATENT_COLUMNS)
+        return asked_frame(rows, _LATENT_COLUMNS, "latents", {"under": under} | given | further | flags)
 
     def latent(self, latent: int, *, basis: str = "sae") -> "pd.DataFrame":
         """All numbers of one latent, each beside its null: one row.

@@ -3,9 +3,10 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from hsae.api.frames import frame
+from hsae.api.frames import frame, html_table
 from hsae.api.service.study import Study
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
@@ -75,6 +76,11 @@ class Submission:
                 )
         raise_failure(wait_for_jobs(self.connections, self.plan.study_id, on_look=on_look))
         return self.study
+
+    def _repr_html_(self) -> str:
+        jobs = [_job(row) for row in study_jobs(self.connections, self.plan.study_id)]
+        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
+        return html_table(repr(self)[1:-1], jobs, {name: name for name in _COLUMNS}) + notes
 
     def __repr__(self) -> str:
         n_reused = sum(job.status == "reused" for job in self.plan.jobs)

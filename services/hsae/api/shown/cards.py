@@ -144,6 +144,7 @@ def latent_cards(
 
 _Maps = dict[tuple[int, int], Relevancy | None]
 """By latent and image; None: the map is undefined."""
+_ADVICE = "submit the same study with a greater {of} in map={{...}} (docs/maps.md), or list latents(mapped=True)"
 
 
 def _map_of(found: _Maps | None, latent: int, image: int) -> dict[str, Any]:
@@ -151,7 +152,9 @@ def _map_of(found: _Maps | None, latent: int, image: int) -> dict[str, Any]:
     if found is None:
         return {}
     if (latent, image) not in found:
-        return {"no_map": "no relevancy map was made of this image"}
+        if all(mapped != latent for mapped, _ in found):
+            return {"no_map": f"no relevancy map was made of this latent: {_ADVICE.format(of='latents')}"}
+        return {"no_map": f"no relevancy map was made of this image: {_ADVICE.format(of='images')}"}
     relevancy = found[latent, image]
     if relevancy is None:
         return {"no_map": "the relevancy map is undefined: no value of it is above 0"}

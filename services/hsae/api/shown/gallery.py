@@ -22,10 +22,17 @@ class Gallery:
     Attributes:
         cards: the latents with their images.
         side: the longest side of an image in pixels.
+        asked: the question of which these are the latents; said where there is none.
     """
 
     cards: tuple[LatentCard, ...]
     side: int
+    asked: str = "an empty list of latents"
+
+    @property
+    def nothing(self) -> str | None:
+        """What it says where no latent fits; None where some do."""
+        return None if self.cards else f"No latent fits. Asked: {self.asked}"
 
     def to_image(self) -> Image.Image:
         """The grid as one RGB picture."""
@@ -33,12 +40,14 @@ class Gallery:
         has_maps = any(image.relevancy or image.no_map for image in shown)
         n_columns = max((len(card.images) for card in self.cards), default=0) * (2 if has_maps else 1)
         font = ImageFont.load_default(_FONT_SIZE)
-        texts = [f"{card.title}\n{card.scores}" for card in self.cards]
+        texts = [f"{card.title}\n{card.scores}" for card in self.cards] or [str(self.nothing)]
         widest = max((font.getlength(line) for text in texts for line in text.split("\n")), default=0)
         width = max(int(widest) + 1, n_columns * cell) + 2 * _GAP
         height = max(1, len(self.cards)) * (_TEXT_HEIGHT + cell) + _GAP
         grid = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(grid)
+        if self.nothing is not None:
+            draw.text((_GAP, _GAP), self.nothing, fill="black", font=font)
         for number, card in enumerate(self.cards):
             top = _GAP + number * (_TEXT_HEIGHT + cell)
             draw.text((_GAP, top), texts[number], fill="black", font=font)
@@ -79,6 +88,8 @@ class Gallery:
         return path
 
     def _repr_html_(self) -> str:
+        if self.nothing is not None:
+            return f'<div class="hsae-gallery">{escape(self.nothing)}</div>'
         rows = [
             f'<div style="margin:6px 0"><div><b>{escape(card.title)}</b> <span style="opacity:.75">'
             f"{escape(card.scores)}</span></div>"
@@ -89,4 +100,4 @@ class Gallery:
         return f'<div class="hsae-gallery">{"".join(rows)}</div>'
 
     def __repr__(self) -> str:
-        return f"<Gallery of {len(self.cards)} latents>"
+        return f"<Gallery of {len(self.cards)} latents>" if self.nothing is None else f"<Gallery: {self.nothing}>"

@@ -12,6 +12,12 @@ from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.catalog.vocabulary import BASES
 
+_HAS_MAPS = """
+    AND v.basis = 'sae' AND EXISTS (
+        SELECT FROM latent_map m JOIN map_set s ON s.id = m.map_set_id
+        WHERE s.analysis_id = v.analysis_id AND m.latent = v.latent)
+"""
+
 
 def layer_rows(session: Session, wanted: AnalysisFilter) -> list[Row]:
     """Rows of layer_progress with those of layer_coherence, by SAE kind, layer and basis (the SAE first).
@@ -51,6 +57,11 @@ def latent_rows(session: Session, wanted: LatentFilter) -> list[Row]:
     if wanted.min_stability is not None:
         where += " AND v.seed_stability >= :min_stability"
         values["min_stability"] = wanted.min_stability
+    if wanted.min_f1_adjusted is not None:
+        where += " AND v.f1_adjusted >= :min_f1_adjusted"
+        values["min_f1_adjusted"] = wanted.min_f1_adjusted
+    if wanted.mapped:
+        where += _HAS_MAPS
     where += of_effects("v", values, only_used=wanted.used, min_effect=wanted.min_effect)
     query = f"SELECT v.* FROM latent_label v WHERE true{where}"  # noqa: S608 -- as above
     order = "v.f1 DESC, v.analysis_id, v.latent"

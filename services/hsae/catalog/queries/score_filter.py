@@ -39,7 +39,7 @@ class ScoreFilter(AnalysisFilter):
         basis: `sae` or one of its controls.
         nodes: ids of synsets; the row's node is one of them.
         under: ids of synsets; the row's node is at or below one of them.
-        min_f1: the least F1. Rows with an undefined F1 only fit None.
+        min_f1: the least F1, as it is, not adjusted. Rows with an undefined F1 only fit None.
         limit: the greatest number of rows.
     """
 
@@ -55,18 +55,22 @@ class LatentFilter(ScoreFilter):
     """Which latents at which nodes; a field that is None allows all.
 
     Attributes:
+        min_f1_adjusted: the least adjusted F1 of the latent at its label; of latents at their labels only.
         max_q: the greatest q-value: of a latent at its label, of a node's test for the best latents of nodes.
         min_coherence: the least coherence excess of the latent in bits; of latents at their labels only.
         min_stability: the least seed stability. Latents without one only fit None.
         used: whether only latents fit that were measured to be used for their label.
         min_effect: the least effect of the latent at its label. Latents without one only fit None.
+        mapped: whether only latents fit of which there are relevancy maps; of latents at their labels only.
     """
 
+    min_f1_adjusted: float | None = None
     max_q: float | None = None
     min_coherence: float | None = None
     min_stability: float | None = None
     used: bool = False
     min_effect: float | None = None
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,17 +32,26 @@ _PIPE_SECONDS = 10.0
 _FRAME_LINES = 4  # heading, line of hidden jobs, sum, and the cursor's
 _UNEVENTFUL = {"succeeded", "waiting", "queued"}  # no news of a job that is found so
 _BAR_WIDTH = 24
+_LEAST_TITLE = len("train topk SAE x8, layer 11")
+
+
+def _fixed(key: str, heading: str, *, widest: str, least: str, is_right: bool = False) -> Column:
+    return Column(key, heading, is_right=is_right, breaks="end", room=len(widest), least_room=len(least))
+
+
 _COLUMNS = (
-    Column("mark", ""),
+    _fixed("mark", "", widest="✓", least="✓"),
     Column("job", "job", is_right=True),
     Column("what", "what", breaks="middle"),
-    Column("progress", "progress", room=_BAR_WIDTH),
-    Column("rate", "rate", is_right=True, room=len("1234567 vectors/s")),
-    Column("left", "left", is_right=True, room=len("12 min 34 s")),
-    Column("note", "now", room=len("loss 0.1234, FVU 0.123, L0 32.0")),
-    Column("remarks", "", breaks="end"),
+    _fixed("progress", "progress", widest="━" * _BAR_WIDTH, least="in 12 min 34 s"),
+    _fixed("rate", "rate", widest="1234567 vectors/s", least="1234567/s", is_right=True),
+    _fixed("left", "left", widest="12 min 34 s", least="12 min 34 s", is_right=True),
+    _fixed("note", "now", widest="loss 0.1234, FVU 0.123, L0 32.0", least="loss 1.234e-05"),
+    _fixed("remarks", "", widest="priority 5, attempt 2/10, 80.0 GB of GPU memory", least="attempt 1/3 (+2 outages)"),
 )
-_IMPORTANCE = ("job", "mark", "progress", "what", "remarks", "left", "rate", "note")
+"""Which of them fit, and how wide they are, depends on the terminal alone and not on what their cells say."""
+_IMPORTANCE = ("job", "mark", "what", "progress", "note", "rate", "left", "remarks")
+_GROWING = ("rate", "remarks", "note", "what")
 _MARK = {"succeeded": "✓", "failed": "✗", "cancelled": "∅", "running": "▶", "queued": "…", "waiting": "·"}
 
 
@@ -140,11 +149,10 @@ def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | N
     """
     shown = jobs if height is None else _most_telling(jobs, max(3, height - _FRAME_LINES))
     columns = _columns(jobs)
-    table = _table(shown, columns)
-    if height is not None and width is not None and len(table.widths(width)) < len(columns):
+    fitting = {column.key for column in columns} if width is None else _table([], columns).widths(width).keys()
+    if height is not None and len(fitting) < len(columns):
         shown = _most_telling(jobs, max(3, height - _FRAME_LINES - 1))
-        table = _table(shown, columns)
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = [_table(shown, columns, has_remarks="remarks" in fitting)]
     if len(shown) < len(jobs):
         ids = {job["id"] for job in shown}
         lines.append(Text(f"… and {_counts(job for job in jobs if job['id'] not in ids)}", style="dim"))
@@ -153,31 +161,32 @@ def render(jobs: list[dict[str, Any]], height: int | None = None, width: int | N
 
 
 def _columns(jobs: list[dict[str, Any]]) -> list[Column]:
-    """The columns, with room for the longest title of all jobs; that of notes once some job has one."""
-    longest = max((cell_len(job["title"]) for job in jobs), default=0)
-    has_notes = any(job["progress_note"] for job in jobs)
-    return [
-        replace(column, room=longest) if column.key == "what" else column
-        for column in _COLUMNS
-        if column.key != "note" or has_notes
-    ]
+    """The columns, with room for the longest number and the longest title of all jobs, shown or not."""
+    number = max((len(str(job["id"])) for job in jobs), default=1)
+    title = max((cell_len(job["title"]) for job in jobs), default=1)
+    rooms = {"job": (number, number), "what": (title, min(title, _LEAST_TITLE))}
+    rooms |= {column.key: (column.room, column.least_room) for column in _COLUMNS if column.key not in rooms}
+    return [replace(c, room=rooms[c.key][0], least_room=rooms[c.key][1]) for c in _COLUMNS]
 
 
-def _table(shown: list[dict[str, Any]], columns: list[Column]) -> FittedTable:
+def _table(shown: list[dict[str, Any]], columns: list[Column], *, has_remarks: bool = True) -> FittedTable:
+    """The table; without remarks, an error stands in the place of what a job that does not run does now."""
     rows: list[list[Cell]] = []
     for job in shown:
         running = job["state"] == "running"
         total, done = job["progress_total"], job["progress_done"] or 0
-        bar: Cell = ProgressBar(total=total, completed=done, width=_BAR_WIDTH) if total and running else state(job)
-        rate = f"{job['progress_rate']:.0f} {job['progress_unit']}/s" if running and job["progress_rate"] else ""
+        bar: Cell = ProgressBar(total=total, completed=done) if total and running else _state_forms(job)
+        rate: Cell = ""
+        if running and job["progress_rate"]:
+            rate = (f"{job['progress_rate']:.0f} {job['progress_unit']}/s", f"{job['progress_rate']:.0f}/s")
         left = duration(job["eta_seconds"]) if running else ""
+        note = _note_forms(job["progress_note"] or "") if running else ("" if has_remarks else _trouble(job))
         cells: dict[str, Cell] = {
             "mark": _MARK[job["state"]], "job": str(job["id"]), "what": title_forms(job["title"]), "progress": bar,
-            "rate": rate, "left": left, "note": (job["progress_note"] or "") if running else "",
-            "remarks": _remarks(job),
+            "rate": rate, "left": left, "note": note, "remarks": _remarks(job),
         }  # fmt: skip
         rows.append([cells[column.key] for column in columns])
-    return FittedTable(columns, rows, importance=_IMPORTANCE, one_line_note=True)
+    return FittedTable(columns, rows, importance=_IMPORTANCE, growing=_GROWING, one_line_note=True)
 
 
 def title_forms(title: str) -> tuple[str, ...]:
@@ -189,6 +198,18 @@ def title_forms(title: str) -> tuple[str, ...]:
     bare = re.sub(r" \([^()]*\)", "", title)
     shortest = re.sub(r" of \S+ (layer [\d, -]*\d).*?(, half \d scored)?$", r", \1\2", bare)
     return tuple(dict.fromkeys((title, without_split, bare, shortest)))
+
+
+def _state_forms(job: dict[str, Any]) -> tuple[str, ...]:
+    """The job's state, and the shorter `in 12 s` where it waits for another attempt."""
+    long = state(job)
+    return (long,) if job["pause_seconds"] is None else (long, long.removeprefix("again "))
+
+
+def _note_forms(note: str) -> tuple[str, ...]:
+    """A note and its first parts alone: a training tells its loss first."""
+    parts = note.split(", ")
+    return tuple(", ".join(parts[:n]) for n in range(len(parts), 0, -1))
 
 
 def _summary(jobs: list[dict[str, Any]]) -> str:

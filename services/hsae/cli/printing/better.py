@@ -1,6 +1,6 @@
 """Which numbers are better when they are greater, and which when they are smaller: arrows in headings, and a legend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,11 +16,20 @@ _BETTER = {
         "precision", "recall", "auroc", "label_effect", "seed_stability", "score", "margin", "n_agree", "specificity",
         "forgetting", "retention", "specificity_difference", "accuracy", "accuracy_through_sae", "log_odds",
         "log_odds_through_sae", "loss_recovered_mean", "loss_recovered_zero", "effect", "accuracy_effect",
+        "adjusted_implication", "latent_f1", "direction_f1", "f1_adjusted_a", "f1_adjusted_b", "bits", "cosine",
+        "cknna", "knn_accuracy", "nn_accuracy", "best_f1_adjusted_inner", "best_f1_adjusted_pair",
+        "best_f1_adjusted_single", "best_f1_adjusted", "share_nodes_rarefied", "share_nodes_q",
+        "f1_adjusted_inner_mean", "f1_adjusted_mean", "coherence_excess_weighted", "lch_excess_mean", "purity_mean",
+        "best_f1_inner_mean", "best_f1_mean", "share_nodes_f1", "label_f1_mean", "monosemanticity_mean",
     ),
-    LESS: ("fvu", "agreement_height", "cost", "moved_through_sae", "cross_entropy", "cross_entropy_through_sae"),
+    LESS: (
+        "fvu", "agreement_height", "cost", "moved_through_sae", "cross_entropy", "cross_entropy_through_sae",
+        "train_fvu", "dead_share", "holdout_dead_share", "train_dead_share", "silent_share", "absorbed_share",
+    ),
 }  # fmt: skip
 """By the keys of rows. A null has no arrow: it is what a number is compared with. Neither has p or q, which say how
-sure one is of a number, nor what is good in one place and bad in another, as a drop in accuracy at some distance.
+sure one is of a number, nor what is good in one place and bad in another, as a drop in accuracy at some distance. Nor
+have LCH height, coverage and miss rate, which depend on how often a latent fires.
 """
 _ARROWS = {key: arrow for arrow, keys in _BETTER.items() for key in keys}
 
@@ -30,9 +39,10 @@ def marked(columns: Mapping[str, str]) -> dict[str, str]:
     return {key: _with_arrow(heading, _ARROWS[key]) if key in _ARROWS else heading for key, heading in columns.items()}
 
 
-def legend(columns: Mapping[str, str]) -> str | None:
-    """What the arrows of these columns mean; None where there are none."""
-    return _LEGENDS.get(tuple(arrow for arrow in (MORE, LESS) if any(_ARROWS.get(key) == arrow for key in columns)))
+def legend(columns: Iterable[str]) -> str | None:
+    """What the arrows of these columns mean, by their keys; None where there are none."""
+    found = {_ARROWS.get(key) for key in columns}
+    return _LEGENDS.get(tuple(arrow for arrow in (MORE, LESS) if arrow in found))
 
 
 def print_marked_rows(
@@ -46,8 +56,14 @@ def print_marked_rows(
 ) -> None:
     """Print a listing as `print_rows` does, people's with arrows in the headings and the legend below."""
     print_rows(rows, marked(columns), as_json=as_json, empty=empty, title=title, importance=importance)
+    if rows and not as_json:
+        print_legend(columns)
+
+
+def print_legend(columns: Iterable[str]) -> None:
+    """Print what the arrows of these columns mean, below tables; nothing where there are none."""
     meaning = legend(columns)
-    if rows and not as_json and meaning is not None:
+    if meaning is not None:
         click.echo(f"\n{meaning}")
 
 

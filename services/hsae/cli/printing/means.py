@@ -1,4 +1,4 @@
-"""The means that stand below a list of findings: the SAE beside its controls."""
+"""The means that stand below a list of findings, whose legend is theirs: the SAE beside its controls."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import transaction
+from hsae.cli.printing.better import marked
 from hsae.cli.printing.output import console, table
 
 
@@ -22,4 +23,4 @@ def print_means(
     if means:
         out = console()
         out.print()
-        out.print(table(means, columns, title=title))
+        out.print(table(means, marked(columns), title=title))

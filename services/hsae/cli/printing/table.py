@@ -30,8 +30,9 @@ class Column:
         is_right: whether its cells are aligned to the right.
         breaks: what may happen to its cells in a narrow terminal: `never` keeps them whole, `words` continues them on
             another line, broken between words; `end` and `middle` cut them there.
-        room: the width that it takes where there is enough, even if no cell needs it: a table that is drawn again and
-            again stands still.
+        room: the width that it takes where there is enough, whatever its cells need, so that a table that is drawn
+            again and again stands still; 0: as much as its cells need.
+        least_room: where it has a room, the width below which it is left out.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Column:
     is_right: bool = False
     breaks: Literal["never", "words", "end", "middle"] = "never"
     room: int = 0
+    least_room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ class Need:
     full: int
 
 
-def fit(needs: Sequence[Need], width: int) -> dict[str, int]:
+def fit(needs: Sequence[Need], width: int, growing: Sequence[str] = ()) -> dict[str, int]:
     """Widths of the columns that fit into `width`; `needs` are sorted by importance.
 
-    The first column always stays, even if it alone is wider. Remaining width goes to columns that need more.
+    The first column always stays, even if it alone is wider. Remaining width goes to columns that need more, first to
+    those in `growing`, in its order.
     """
     chosen: dict[str, int] = {}
     left = width + _GAP
@@ -61,7 +64,8 @@ def fit(needs: Sequence[Need], width: int) -> dict[str, int]:
         if not chosen or need.least + _GAP <= left:
             chosen[need.key] = need.least
             left -= need.least + _GAP
-    for need in needs:
+    rank = {key: place for place, key in enumerate(growing)}
+    for need in sorted(needs, key=lambda need: rank.get(need.key, len(rank))):
         if need.key in chosen and left > 0:
             more = min(left, need.full - need.least)
             chosen[need.key] += more
@@ -74,12 +78,14 @@ class FittedTable:
     """Rows of cells under `columns`.
 
     `importance` names columns, the most important first; the others follow in their order. The last is left out first.
+    `growing` names those that get the width first which is left over.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     title: str | None = None
     importance: Sequence[str] = ()
+    growing: Sequence[str] = ()
     one_line_note: bool = False
     """Whether what says which columns are left out takes one line and no more."""
 
@@ -115,7 +121,7 @@ class FittedTable:
         """The columns that are printed at `width`, and the width of each."""
         rank = {key: place for place, key in enumerate(self.importance)}
         needs = list(self._needs())
-        return fit(sorted(needs, key=lambda need: rank.get(need.key, len(rank))), width)
+        return fit(sorted(needs, key=lambda need: rank.get(need.key, len(rank))), width, self.growing)
 
     def left_out(self, widths: dict[str, int]) -> list[str]:
         """The headings of the other columns; keys if several have the same heading."""
@@ -131,6 +137,10 @@ class FittedTable:
         for place, column in enumerate(self.columns):
             words, full = _measure(column.heading)
             least = full
+            if column.room:
+                least = max(full, column.least_room)
+                yield Need(column.key, least, max(least, column.room))
+                continue
             for row in self.rows:
                 longest_word, whole = _measure(row[place])
                 full, words = max(full, whole), max(words, longest_word)
@@ -140,7 +150,7 @@ class FittedTable:
                 least = max(least, words, min(full, _LEAST_PROSE))
             else:
                 least = max(least, min(full, _LEAST_CUT))
-            yield Need(column.key, least, max(full, column.room))
+            yield Need(column.key, least, full)
 
 
 def _without_trailing_spaces(line: list[Segment]) -> list[Segment]:

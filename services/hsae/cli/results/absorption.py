@@ -8,8 +8,8 @@ from hsae.catalog.findings.absorption import absorption_means, absorption_rows
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.printing.means import print_means
-from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     filtered_rows,
@@ -62,8 +62,8 @@ def absorption(connections: Connections, /, as_json: bool, **wanted: Any) -> Non
     """
     rows = filtered_rows(connections, absorption_rows, ScoreFilter, quiet=as_json, **wanted)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", title=title,
-               importance=_IMPORTANCE)  # fmt: skip
+    print_marked_rows(rows, _COLUMNS, as_json=as_json, empty="No node fits.", title=title,
+                      importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(
             connections.sessions, rows, absorption_means, _MEANS, "Means over the nodes whose best latent has F1 >= 0.5"

@@ -10,6 +10,7 @@ from hsae.catalog.queries.known_names import find_nodes, require_known, study_an
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import basis_option, layer_option
 from hsae.errors import UserError
@@ -74,11 +75,12 @@ def compare(
         out.print(f"{name}: {side['title']}", soft_wrap=True, markup=False)
     out.print()
     columns = {key: heading for key, heading in _GROUPS.items() if key in groups[0]}
-    out.print(table(groups, columns, title="Adjusted F1", importance=_GROUP_IMPORTANCE))
+    out.print(table(groups, marked(columns), title="Adjusted F1", importance=_GROUP_IMPORTANCE))
     for name, rows in zip("AB", greatest_differences(nodes, n_nodes), strict=True):
         if rows:
             out.print()
-            out.print(table(rows, _NODES, title=f"Where {name} leads most", importance=_NODE_IMPORTANCE))
+            out.print(table(rows, marked(_NODES), title=f"Where {name} leads most", importance=_NODE_IMPORTANCE))
+    print_legend(columns)
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
 

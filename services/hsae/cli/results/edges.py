@@ -8,8 +8,8 @@ from hsae.catalog.findings.edges import edge_means, edge_rows
 from hsae.catalog.queries.score_filter import EdgeFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.printing.means import print_means
-from hsae.cli.printing.output import print_rows
 from hsae.cli.results.filters import (
     analysis_option,
     basis_option,
@@ -66,7 +66,7 @@ def edges(connections: Connections, /, as_json: bool, **wanted: Any) -> None:
     """
     rows = filtered_rows(connections, edge_rows, EdgeFilter, quiet=as_json, **wanted)
     title = None if as_json else in_sample(connections, rows)
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", title=title,
-               importance=_IMPORTANCE)  # fmt: skip
+    print_marked_rows(rows, _COLUMNS, as_json=as_json, empty="No pair of latents fits.", title=title,
+                      importance=_IMPORTANCE)  # fmt: skip
     if rows and not as_json:
         print_means(connections.sessions, rows, edge_means, _MEANS, "Means over the taxonomy's pairs of these analyses")

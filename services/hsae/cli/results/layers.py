@@ -71,13 +71,13 @@ _PAPER_COLUMNS = {
     "dead_share": "\ndead",
     "probe_accuracy": "\nprobe",
     "lch_height_raw": "LCH\nheight",
-    "lch_height_raw_neuron": "\nneurons",
-    "lch_height_raw_untrained": "\nuntrained",
+    "lch_height_raw_neuron": "neu-\nrons",
+    "lch_height_raw_untrained": "un-\ntrained",
     "lch_height_raw_tree": "\n~tree",
     "lch_height_raw_shuffled_labels": "\n~labels",
     "coverage_raw": "cover-\nage",
-    "coverage_raw_neuron": "\nneurons",
-    "coverage_raw_untrained": "\nuntrained",
+    "coverage_raw_neuron": "neu-\nrons",
+    "coverage_raw_untrained": "un-\ntrained",
     "coverage_raw_tree": "\n~tree",
     "coverage_raw_shuffled_labels": "\n~labels",
 }
@@ -132,7 +132,7 @@ _PAPER_IMAGES = {
 }
 _PROTOCOLS: dict[_Protocol, tuple[dict[str, str], tuple[str, ...]]] = {
     "chance": (marked(_CHANCE_COLUMNS), _CHANCE_IMPORTANCE),
-    "paper": (_PAPER_COLUMNS, _PAPER_IMPORTANCE),
+    "paper": (marked(_PAPER_COLUMNS), _PAPER_IMPORTANCE),
 }
 _FULL_LEGEND = """\
 F1: adjusted, mean over nodes with distinct images of the best latent; nodes of 3+, 2 and 1 scored classes, and all.
@@ -222,7 +222,7 @@ def print_layer_rows(rows: list[dict[str, Any]], protocol: _Protocol = "chance",
         groups.setdefault(row.get("title", f"{row['sae_kind']} SAE x{row['expansion']}"), []).append(row)
     out = console()
     further = [_PROTOCOLS[protocol]] if full or protocol == "paper" else []
-    further += [*map(_score_table, _SCORES), (_TRAINING_COLUMNS, ("layer",))] if full else []
+    further += [*map(_score_table, _SCORES), (marked(_TRAINING_COLUMNS), ("layer",))] if full else []
     for title, group in groups.items():
         if protocol == "chance":
             cells = [headline_cells(row, CONTROL_HEADINGS) for row in group]
@@ -249,7 +249,7 @@ def _legend(rows: list[dict[str, Any]], protocol: _Protocol, *, full: bool) -> s
     """What the columns mean; of the paper's protocol also whether the rows follow it."""
     if protocol == "paper":
         images = _PAPER_IMAGES[tuple(sorted({bool(row.get("in_sample")) for row in rows}))]
-        return f"{images}\n{_PAPER_LEGEND}"
+        return f"{images}\n{_PAPER_LEGEND} {BOTH_LEGEND}"
     return f"{_HEADLINE_LEGEND}\n{_CHANCE_LEGEND}" if full else _HEADLINE_LEGEND
 
 
@@ -259,7 +259,7 @@ def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
     columns |= {f"{score}_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
     if score == "n_latents":
         columns["n_rarefied"] = "\nrarefied"
-    return columns, ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))
+    return marked(columns), ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))
 
 
 def _three_digits(p: float | None) -> str | None:

@@ -12,10 +12,12 @@ from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, scope_note
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import dataset_option, layer_option, model_option, study_option
 from hsae.pipeline.exports.analysis_names import activation_titles, in_sample_analyses
 
+_ACCURACIES = {"probe_accuracy": "probe", "knn_accuracy": "k-NN", "nn_accuracy": "1-NN"}
 _LEGEND = """\
 Columns: the depth at which the taxonomy is cut (root = 0), the last of them the classes themselves; groups = what they
 join to. Accuracy on the layer's raw activations, of images that were not trained on: a linear probe, the vote of the k
@@ -56,6 +58,7 @@ def levels(connections: Connections, /, study: int | str | None, as_json: bool, 
         out.print(table(_by_layer(group), _columns(group), title=title, digits=2))
         out.print()
     out.print(_LEGEND, soft_wrap=True)
+    print_legend(_ACCURACIES)
     if in_sample:
         out.print(_IN_SAMPLE, soft_wrap=True)
 
@@ -77,6 +80,6 @@ def _by_layer(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [row for row in rows if (row["layer"], row["analysis_id"]) == layer]
         lines += [
             {"layer": layer[0], "what": what} | {f"level{row['level']}": row[name] for row in own}
-            for what, name in (("probe", "probe_accuracy"), ("k-NN", "knn_accuracy"), ("1-NN", "nn_accuracy"))
+            for name, what in marked(_ACCURACIES).items()
         ]
     return lines

@@ -19,6 +19,7 @@ from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, study_or_latest
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
@@ -132,7 +133,7 @@ def study_results(
     for metric in (name for name in METRICS if name in wanted):
         of_metric = [[row for row in rows if row["metric"] == metric] for rows in (scores, differences)]
         out.print()
-        _print_metric(METRICS[metric], *of_metric)
+        _print_metric(metric, *of_metric)
         pairs = between_saes(of_metric[1])
         if pairs:
             out.print(table(pairs, _BETWEEN, title="SAEs of one layer"))
@@ -141,20 +142,22 @@ def study_results(
         out.print(table([_trend(row) for row in trends], _TREND, title="With depth"))
     out.print()
     out.print(_LEGEND_BEFORE if is_former else _LEGEND, soft_wrap=True, markup=False)
+    print_legend(wanted)
     if is_bare_purity(scores):
         out.print(NO_PURITY_INTERVAL, soft_wrap=True, markup=False)
 
 
-def _print_metric(title: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
+def _print_metric(metric: str, scores: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
+    """The table of a metric; whether more of it is better stands in the heading of its values."""
     rows = beside_differences(scores, differences)
     controls = sorted({name for row in rows for name in row if name.startswith("minus_")} - {"minus_layer_before"})
-    columns = dict(_HEADINGS)
+    columns = _HEADINGS | {"value": marked({metric: _HEADINGS["value"]})[metric]}
     for name in controls:
         basis = name.removeprefix("minus_")
         columns[name] = f"- {CONTROL_HEADINGS.get(basis, basis)}"
     if any("minus_layer_before" in row for row in rows):
         columns["minus_layer_before"] = "- layer before"
-    console().print(table(rows, columns, title=title, importance=_IMPORTANCE))
+    console().print(table(rows, columns, title=METRICS[metric], importance=_IMPORTANCE))
 
 
 def _trend(row: Mapping[str, Any]) -> dict[str, Any]:

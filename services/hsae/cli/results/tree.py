@@ -15,6 +15,7 @@ from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, scope_note
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
     CONTROL_COLUMNS,
@@ -104,7 +105,8 @@ def tree(
     say(note, quiet=False)
     columns = {key: heading for key, heading in _COLUMNS.items() if fits.basis == "sae" or key not in CONTROL_COLUMNS}
     out = console()
-    out.print(table(lines, columns, title, importance=_IMPORTANCE))
+    out.print(table(lines, marked(columns), title, importance=_IMPORTANCE))
+    print_legend(columns)
     out.print()
     out.print(_LEGEND, soft_wrap=True, markup=False)
     if any(row["is_shortened"] for row in lines):

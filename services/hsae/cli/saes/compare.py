@@ -8,6 +8,7 @@ from hsae.catalog import transaction
 from hsae.catalog.queries.saes import show_saes
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, exact_cell, print_json, table
 from hsae.cli.saes.chosen import NUMBER
 from hsae.errors import UserError
@@ -60,10 +61,13 @@ def compare(connections: Connections, saes: tuple[str, ...], as_json: bool) -> N
         shown = [{name: exact_cell(value) for name, value in row.items()} for row in differing]
         out.print(table(shown, columns))
         out.print()
-    figures = [{"figure": heading, **{str(row["id"]): row[name] for row in rows}} for name, heading in _FIGURES.items()]
+    figures = [
+        {"figure": heading, **{str(row["id"]): row[name] for row in rows}} for name, heading in marked(_FIGURES).items()
+    ]
     out.print(
         table(figures, {"figure": "figure", **{name: title for name, title in columns.items() if name != "setting"}})
     )
+    print_legend(_FIGURES)
     out.print()
     if pairs:
         out.print(table(pairs, _PAIRS))

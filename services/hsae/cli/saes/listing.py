@@ -6,6 +6,7 @@ from hsae.catalog import transaction
 from hsae.catalog.queries.saes import list_imported, list_saes
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
+from hsae.cli.printing.better import print_marked_rows
 from hsae.cli.printing.output import print_rows
 from hsae.pipeline.kinds.setting_labels import sae_label
 from hsae.sae.config import SaeConfig
@@ -42,7 +43,7 @@ def list_(connections: Connections, imported: bool, as_json: bool) -> None:
         )
         return
     labelled = [row | {"label": sae_label(SaeConfig.parse(row["config"]))} for row in rows]
-    print_rows(
+    print_marked_rows(
         labelled,
         _SAES,
         as_json=as_json,

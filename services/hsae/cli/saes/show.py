@@ -11,6 +11,7 @@ from hsae.catalog.findings.trainings.curves import curve_of
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.plot_option import plot_option
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import cell, console, exact_cell, print_json, table
 from hsae.cli.saes.chosen import chosen_sae, name_of
 from hsae.errors import UserError
@@ -23,12 +24,8 @@ _ABOUT = {
     "coherence_excess": "coherence excess", "source": "source", "created_at": "made", "key": "key",
 }  # fmt: skip
 _FIGURES = {
-    "FVU": ("fvu", "train_fvu"),
-    "cosine": ("cosine", "train_cosine"),
-    "L0": ("l0", "train_l0"),
-    "dead share": ("holdout_dead_share", "train_dead_share"),
-    "CKNNA": ("cknna", "train_cknna"),
-}
+    "fvu": "FVU", "cosine": "cosine", "l0": "L0", "holdout_dead_share": "dead share", "cknna": "CKNNA",
+}  # fmt: skip
 _BESIDE = (
     "dead on all rows: {dead_share}",
     "CKNNA of held-out rows: {cknna} (latents shuffled {cknna_shuffled})",
@@ -69,8 +66,8 @@ def show(connections: Connections, sae: str, plot: Path | None, as_json: bool) -
     _print_settings(row["config"])
     if row["id"] is not None:
         rows = [
-            {"figure": figure, "held": row[held_out], "trained": row[trained]}
-            for figure, (held_out, trained) in _FIGURES.items()
+            {"figure": figure, "held": row[name], "trained": row[f"train_{name.removeprefix('holdout_')}"]}
+            for name, figure in marked(_FIGURES).items()
         ]
         out = console()
         out.print()
@@ -79,6 +76,7 @@ def show(connections: Connections, sae: str, plot: Path | None, as_json: bool) -
             named = [name for _, name, _, _ in Formatter().parse(line) if name is not None]
             if all(row[name] is not None for name in named):
                 click.echo(line.format(**{name: cell(row[name]) for name in named}))
+        print_legend(_FIGURES)
 
 
 def _draw(row: dict[str, Any], points: list[dict[str, Any]], path: Path) -> None:

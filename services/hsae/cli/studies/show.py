@@ -12,6 +12,7 @@ from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say, study_or_latest
+from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import cell, console, print_json, table
 from hsae.cli.studies.summary import COLUMNS, for_people
 from hsae.report.setting_names import setting_names
@@ -57,7 +58,8 @@ def show(connections: Connections, study: int | None, as_spec: bool, as_json: bo
     analyses = _named_analyses(row["analyses"])
     if analyses:
         out.print()
-        out.print(table(analyses, _ANALYSES, importance=("name", "layer", "analysis")))
+        out.print(table(analyses, marked(_ANALYSES), importance=("name", "layer", "analysis")))
+        print_legend(_ANALYSES)
     compared = row["comparison"]
     if compared is not None:
         made = "" if compared["comparison"] is None else f": see `hsae-admin results study {row['id']}`"

@@ -61,9 +61,9 @@ def latents_page(request: Request) -> Response:
     further = {"q": "words", "named": "name", "min_density": "density", "max_density": "density"}
     python = python_latents(
         scope,
-        least_adjusted=query.min_f1,
         others=sorted({words for name, words in further.items() if state[name] is not None}),
         under=query.under,
+        min_f1_adjusted=query.min_f1_adjusted,
         max_q=query.max_q,
         min_coherence=query.min_coherence,
         min_stability=query.min_stability,
@@ -79,7 +79,7 @@ def latents_page(request: Request) -> Response:
 
 def _least(query: LatentsQuery) -> dict[str, float]:
     given = {
-        "f1_adjusted": query.min_f1,
+        "f1_adjusted": query.min_f1_adjusted,
         "coherence": query.min_coherence,
         "density": query.min_density,
         "stability": query.min_stability,
@@ -97,7 +97,7 @@ def _state(query: LatentsQuery, scope: Scope) -> dict[str, Any]:
         "under": query.under,
         "q": query.q,
         "named": query.named,
-        "min_f1": query.min_f1,
+        "min_f1_adjusted": query.min_f1_adjusted,
         "max_q": query.max_q,
         "min_coherence": query.min_coherence,
         "min_stability": query.min_stability,

@@ -35,21 +35,15 @@ def python_family(scope: Scope, latent: int, *, basis: str | None) -> str:
     return "\n".join([*before, f"{parents}, {children}"])
 
 
-def python_latents(scope: Scope, *, least_adjusted: float | None, others: Sequence[str], **arguments: Any) -> str:
+def python_latents(scope: Scope, *, others: Sequence[str], **arguments: Any) -> str:
     """The latents of a page.
 
     Args:
         scope: the study and the analysis.
-        least_adjusted: the least adjusted F1.
         others: filters of the page that the API does not have, for a comment.
         arguments: of `latents`.
     """
     lines = python_analysis(scope, "latents", **arguments).splitlines()
-    if least_adjusted is not None and scope.chosen is None:
-        lines.append(f"rows = [one[one.f1_adjusted >= {_literal(least_adjusted)}] for one in rows]")
-    elif least_adjusted is not None:
-        lines[-1] = f"rows = {lines[-1]}"
-        lines.append(f"rows[rows.f1_adjusted >= {_literal(least_adjusted)}]")
     if others:
         lines.append(f"# The page also filters by {', '.join(others)}: its SQL does the same.")
     return "\n".join(lines)

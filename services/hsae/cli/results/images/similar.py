@@ -10,7 +10,8 @@ from hsae.catalog.queries.analyses import find_analysis
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.framework.study_choice import say
-from hsae.cli.printing.output import print_json, print_rows
+from hsae.cli.printing.better import print_marked_rows
+from hsae.cli.printing.output import print_json
 from hsae.cli.results.filters import in_sample
 
 _COLUMNS = {
@@ -62,8 +63,8 @@ def similar(
         say(f"Analysis {about['id']}, the latest.", quiet=False)
     title = in_sample(connections, [{"analysis_id": about["id"]}])
     rows = [row | {"carried_by": _carried_by(row["latents"])} for row in found.rows]
-    print_rows(rows, _COLUMNS, as_json=False, empty="No image shares a latent with it.", title=title,
-               importance=_IMPORTANCE)  # fmt: skip
+    print_marked_rows(rows, _COLUMNS, as_json=False, empty="No image shares a latent with it.", title=title,
+                      importance=_IMPORTANCE)  # fmt: skip
     for line in _summary(found.summary):
         click.echo(line)
 
