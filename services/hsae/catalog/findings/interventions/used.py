@@ -9,6 +9,10 @@ _OF_LATENT = f"""
             WHERE s.analysis_id = {{row}}.analysis_id AND x.latent = {{row}}.latent AND {{row}}.basis = 'sae'
             ORDER BY array_position({READOUTS}, x.readout), s.id DESC LIMIT 1"""
 
+_MEASURED = """
+    SELECT s.analysis_id, x.latent FROM intervention_set s JOIN latent_effect x ON x.intervention_set_id = s.id"""
+"""Few latents have an effect. The server keeps them in a hash, and searches for the latest one of these alone."""
+
 
 def with_label_effects(query: str, *, order: str) -> str:
     """A query whose rows also have the effects of their latents; NULL where none was measured.
@@ -48,4 +52,5 @@ def of_effects(row: str, values: Row, *, only_used: bool, min_effect: float | No
         wanted.append("u.effect >= :min_effect")
         values["min_effect"] = min_effect
     found = _OF_LATENT.format(row=row)
-    return f" AND EXISTS (SELECT FROM (SELECT x.is_used, x.effect{found}) u WHERE {' AND '.join(wanted)})"
+    latest = f"EXISTS (SELECT FROM (SELECT x.is_used, x.effect{found}) u WHERE {' AND '.join(wanted)})"
+    return f" AND CASE WHEN ({row}.analysis_id, {row}.latent) IN ({_MEASURED}) THEN {latest} ELSE false END"
