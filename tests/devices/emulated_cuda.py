@@ -23,6 +23,17 @@ UNPINNED = "copy from memory that is not pinned"
 _waits: Counter[str] = Counter()
 # CUDA copies indices to the device by itself; _to_copy and copy_ are what brings numbers there.
 _TAKES_BOTH = {"aten::copy_", "aten::_to_copy"}
+# What torch refuses on CUDA where deterministic algorithms are asked for (its documentation has the list), as far as it
+# does not depend on arguments; cumsum and bincount are looked at below.
+_NOT_DETERMINISTIC = {
+    "aten::_adaptive_avg_pool2d_backward", "aten::adaptive_max_pool2d_backward", "aten::fractional_max_pool2d_backward",
+    "aten::avg_pool3d_backward", "aten::max_pool3d_with_indices_backward", "aten::_adaptive_avg_pool3d_backward",
+    "aten::upsample_linear1d_backward", "aten::upsample_bilinear2d_backward", "aten::upsample_bicubic2d_backward",
+    "aten::upsample_trilinear3d_backward", "aten::grid_sampler_2d_backward", "aten::grid_sampler_3d_backward",
+    "aten::nll_loss2d_forward", "aten::_ctc_loss_backward", "aten::histc", "aten::kthvalue", "aten::put_",
+    "aten::reflection_pad1d_backward", "aten::reflection_pad2d_backward", "aten::replication_pad1d_backward",
+    "aten::replication_pad2d_backward", "aten::replication_pad3d_backward", "aten::max_unpool2d",
+}  # fmt: skip
 _TAKES_INDICES = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 
 
@@ -72,6 +83,7 @@ class EmulatedTensor(torch.Tensor):
         if waits is not None:
             _waits[waits] += 1
         _check_devices(func, args, kwargs)
+        _check_determinism(func, args, kwargs)
         found = func(*tree_map(_elem, args), **tree_map(_elem, kwargs))
         if kwargs.get("out") is not None:
             return kwargs["out"]
@@ -107,8 +119,23 @@ def _check_devices(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         raise RuntimeError(f"Expected all tensors to be on the same device: {name} got {shapes} on the CPU")
 
 
+def _check_determinism(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    name = func._schema.name
+    first = args[0] if args else None
+    adds_floats = isinstance(first, torch.Tensor) and first.is_floating_point() and name.startswith("aten::cumsum")
+    weighs = name == "aten::bincount" and (len(args) > 1 or kwargs.get("weights") is not None)
+    median = name == "aten::median" and "dim" in func._overloadname  # the indices, not the value alone
+    if name in _NOT_DETERMINISTIC or adds_floats or weighs or median:
+        raise RuntimeError(f"{name} does not have a deterministic implementation, but you set deterministic algorithms")
+
+
 class EmulatedCuda(TorchFunctionMode):
-    """Inside, `cuda` is the emulated device; `waits` counts what the host waits for, by name."""
+    """Inside, `cuda` is the emulated device; `waits` counts what the host waits for, by name.
+
+    Where deterministic algorithms are asked for, what has none on CUDA is an error, as there.
+    """
 
     @property
     def waits(self) -> Counter[str]:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from tests.devices.emulated_cuda import COPY, CUDA, UNPINNED, EmulatedCuda
 
+from hsae.devices.numerics import same_bits
+
 
 def test_a_tensor_of_the_cpu_beside_one_of_the_device_is_an_error():
     with EmulatedCuda():
@@ -58,3 +60,23 @@ def test_gradients_and_a_step_stay_on_the_device():
         assert not cuda.waits
         assert not torch.equal(layer.weight.detach().cpu(), before.cpu())
         assert type(layer.cpu().weight.data) is torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda x: x.cumsum(0),
+        lambda x: x.kthvalue(2),
+        lambda x: x.median(0),
+        lambda x: torch.bincount(torch.arange(6).to(CUDA), weights=x),
+        lambda x: torch.histc(x),
+    ],
+)
+def test_what_has_no_deterministic_way_is_refused_where_one_is_asked_for(refused):
+    with EmulatedCuda():
+        x = torch.arange(6.0).to(CUDA)
+        refused(x)
+        with same_bits(CUDA), pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+            refused(x)
+        with same_bits(CUDA):
+            assert torch.arange(6).to(CUDA).cumsum(0).tolist()[-1] == 15
