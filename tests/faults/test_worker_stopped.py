@@ -73,6 +73,33 @@ def _hanging_pillow(folder: Path) -> Path:
     )
 
 
+# Not imported at once: torch in a worker's parent, whose children are forks of it, may leave them a lock that nobody
+# opens. Where a job loads the module, it gets the poison.
+POISON = """
+import importlib.util, os, signal, sys
+
+class Poisoner:
+    def find_spec(self, name, path, target=None):
+        if name != "hsae.extraction.prepare":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        plain = spec.loader.exec_module
+        def exec_module(module):
+            plain(module)
+            call = module.Preparation.__call__
+            def poisoned(self, listed):
+                if 2 in self.backbone.layers:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                return call(self, listed)
+            module.Preparation.__call__ = poisoned
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Poisoner())
+"""
+
+
 def _site(folder: Path, code: str) -> Path:
     """A folder whose `sitecustomize` runs `code` in every Python process that has it on its path."""
     site = folder / "site"
@@ -176,12 +203,7 @@ def test_a_suspended_worker_that_wakes_after_its_lease_writes_nothing(make_servi
 def test_a_poisoned_job_fails_after_its_attempts_and_its_worker_lives_on(make_service):
     service = make_service(max_attempts=3, lease_seconds=3600)
     register_small(service)
-    poison = _site(service.folder, "import os, signal, hsae.extraction.prepare as prepare\n"
-                   "plain = prepare.Preparation.__call__\n"
-                   "def call(self, listed):\n"
-                   "    if 2 in self.backbone.layers:\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
-                   "    return plain(self, listed)\n"
-                   "prepare.Preparation.__call__ = call\n")  # fmt: skip
+    poison = _site(service.folder, POISON)
     worker = service.start_worker(PYTHONPATH=str(poison))
     poisoned = wait_until_done(service, submit_small(service, layers=(2,)).study_id)
     assert {job["state"] for job in poisoned} == {"failed"}, service.logs()
