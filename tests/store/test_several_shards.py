@@ -1,6 +1,7 @@
 """Shards of several layers that are stored at once: the same objects, and an error that stops the rest."""
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from hsae.store.keys import shard_key
 from hsae.store.objects import ObjectStore
 
 _N_LAYERS = 9
+_CONTENT: dict[str, Any] = {
+    "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "cls", "dtype": "float32", "d_model": 3,
+    "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 1, "shards": (), "skipped": (),
+}  # fmt: skip
 
 
 def shards() -> dict[str, ActivationRows]:
@@ -55,11 +60,7 @@ def test_after_an_error_none_is_begun(store: ObjectStore) -> None:
 
 
 def test_the_precision_is_in_the_manifest_where_it_is_not_float32() -> None:
-    content = {
-        "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "cls", "dtype": "float32", "d_model": 3,
-        "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 1, "shards": (), "skipped": (),
-    }  # fmt: skip
-    plain, rounded = ActivationManifest(**content), ActivationManifest(**content, precision="tf32")
+    plain, rounded = ActivationManifest(**_CONTENT), ActivationManifest(**_CONTENT, precision="tf32")
     assert "precision" not in plain.to_json()
     assert ActivationManifest.from_json(plain.to_json()) == plain
     assert ActivationManifest.from_json(rounded.to_json()) == rounded
@@ -67,21 +68,14 @@ def test_the_precision_is_in_the_manifest_where_it_is_not_float32() -> None:
 
 
 def test_how_images_were_decoded_is_in_the_manifest_where_it_is_not_exactly() -> None:
-    content = {
-        "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "cls", "dtype": "float32", "d_model": 3,
-        "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 1, "shards": (), "skipped": (),
-    }  # fmt: skip
-    plain, scaled = ActivationManifest(**content), ActivationManifest(**content, decode="scaled")
+    plain, scaled = ActivationManifest(**_CONTENT), ActivationManifest(**_CONTENT, decode="scaled")
     assert "decode" not in plain.to_json()
     assert (ActivationManifest.from_json(plain.to_json()).decode, scaled.decode) == ("exact", "scaled")
     assert ActivationManifest.from_json(scaled.to_json()) == scaled
 
 
 def test_the_hook_point_is_in_the_manifest_where_it_is_not_the_stream() -> None:
-    content = {
-        "key": "0a", "model": "m", "revision": "r", "layer": 1, "tokens": "registers", "dtype": "float32", "d_model": 3,
-        "n_rows": 0, "n_images": 0, "n_views": 1, "n_tokens": 4, "shards": (), "skipped": (),
-    }  # fmt: skip
+    content = _CONTENT | {"tokens": "registers", "n_tokens": 4}
     stream, mlp = ActivationManifest(**content), ActivationManifest(**content, hook="mlp")
     assert "hook" not in stream.to_json()
     assert [ActivationManifest.from_json(one.to_json()) for one in (stream, mlp)] == [stream, mlp]

@@ -16,6 +16,7 @@ from hsae.backbones.hooks.selection import all_tokens, as_tokens, selected
 from hsae.backbones.inputs import pair, rows_and_columns
 from hsae.backbones.loading.load import load_described
 from hsae.backbones.loading.loaded import Loaded
+from hsae.backbones.passes.ended import AllReadError
 from hsae.backbones.passes.given_stream import giving_stream
 from hsae.backbones.passes.measured_parts import MeasuredParts
 from hsae.backbones.passes.restarted_pass import RecordedPass, recorded_pass
@@ -26,10 +27,6 @@ from hsae.devices.numerics import narrow_products, products
 from hsae.devices.precision import Precision
 from hsae.devices.uploads import uploaded
 from hsae.errors import UserError
-
-
-class _AllReadError(Exception):
-    """Nothing of the rest of a pass is needed."""
 
 
 class Backbone:
@@ -150,7 +147,7 @@ class Backbone:
             products(precision),
             narrow_products(device, precision),
             self._collecting(collected, tokens),
-            suppress(_AllReadError),
+            suppress(AllReadError),
         ):
             # Not waited for: the host prepares the next part meanwhile.
             self._model(**self._loaded.arguments(uploaded(pixel_values, device).to(self._dtype)))
@@ -199,8 +196,7 @@ class Backbone:
         if attention and not self._loaded.is_traceable:
             raise no_attention_weights(type(self._model).__name__)
         arguments = self._loaded.arguments(uploaded(pixel_values, self.device).to(self._dtype))
-        blocks = [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
-        here, is_cut = blocks[: self.layers[-1] + 1], self._loaded.is_cut
+        here, is_cut = self._blocks()[: self.layers[-1] + 1], self._loaded.is_cut
         with products(self._precision), narrow_products(self.device, self._precision):
             traced = traced_pass(self._model, here, arguments, attention=attention, is_cut=is_cut)
         all_tokens(traced.stream, self.shape(self.layers[-1]), self.spec.name)
@@ -218,7 +214,14 @@ class Backbone:
         Raises:
             UserError: the blocks of this family do not pass on the residual stream as tokens.
         """
-        blocks, images, options = self._stream_of("interventions", pixel_values)
+        if not self._loaded.is_traceable or self.hook != RESIDUAL:
+            raise UserError(
+                f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be used: interventions need the"
+                " residual stream of a vision transformer of transformers"
+            )
+        images = uploaded(pixel_values, self.device).to(self._dtype)
+        options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}
+        blocks = nn.ModuleList(self._blocks())
         recorded = recorded_pass(self._model, blocks, images, options, self.layers, self._precision)
         all_tokens(recorded.streams[self.layers[-1]], self.shape(self.layers[-1]), self.spec.name)
         return recorded
@@ -230,23 +233,13 @@ class Backbone:
         """
         if self.hook != EMBEDDING:
             raise ValueError(f"the backbone was loaded at {self.hook}, which is no embedding")
-        blocks = [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
         blank = torch.zeros(len(stream), 3, *self._preprocessing.image_size)
-        with giving_stream(blocks, stream.to(self.device, self._dtype)):
+        with giving_stream(self._blocks(), stream.to(self.device, self._dtype)):
             return self.activations(blank, "cls")[self.layers[-1]][:, 0]
 
-    def _stream_of(self, who: str, pixel_values: Tensor) -> tuple[nn.ModuleList, Tensor, dict[str, Any]]:
-        """The blocks, and the images and further arguments of a pass, for what needs the stream between blocks."""
-        if not self._loaded.is_traceable or self.hook != RESIDUAL:
-            raise UserError(
-                f"{self.spec.name} ({self.spec.model_type}, {self.hook}) cannot be used: {who} need the residual stream"
-                " of a vision transformer of transformers"
-            )
-        images = uploaded(pixel_values, self.device).to(self._dtype)
-        paths = block_paths(self._model, self._loaded.family)
-        blocks = nn.ModuleList([self._model.get_submodule(path) for path in paths])
-        options = {name: value for name, value in self._loaded.arguments(images).items() if name != "pixel_values"}
-        return blocks, images, options
+    def _blocks(self) -> list[nn.Module]:
+        """The blocks, in the order in which the model runs them; of a model that is not cut all of them."""
+        return [self._model.get_submodule(path) for path in block_paths(self._model, self._loaded.family)]
 
     @contextmanager
     def _collecting(self, collected: dict[int, Tensor], tokens: Tokens) -> Iterator[None]:
@@ -270,6 +263,6 @@ class Backbone:
             stream = all_tokens(place.read(output), shape, self.spec.name)
             collected[layer] = selected(stream, shape, tokens)
             if is_last:
-                raise _AllReadError
+                raise AllReadError
 
         return collect

@@ -96,9 +96,14 @@ class ExtractionConfig(FrozenModel):
             fields["decode"] = self.decode
         return fields
 
+    @property
+    def is_of_stream(self) -> bool:
+        """Whether these are class or patch tokens of the residual stream."""
+        return self.hook == RESIDUAL and self.tokens != "registers"
+
     def passes_on_stream(self, model_type: str) -> bool:
         """Whether the later blocks of a model of this type can be run again from these activations."""
-        return self.hook == RESIDUAL and is_traceable(model_type) and self.tokens != "registers"
+        return self.is_of_stream and is_traceable(model_type)
 
     @property
     def draws(self) -> bool:

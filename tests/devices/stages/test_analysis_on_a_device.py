@@ -4,6 +4,7 @@ import pytest
 import torch
 from sqlalchemy import text
 from tests.devices.numeric.numeric_cuda import NumericCuda
+from tests.devices.stages.nearly import about
 from tests.pipeline.in_process import attempt, job_id, run_jobs
 from tests.pipeline.stages.analyze.stored import plan_analysis
 from tests.small import all_results, quick_scoring, register_small
@@ -41,13 +42,4 @@ def test_every_row_is_the_cpus(make_service):
             if PROJECTED.isdisjoint(value for value in other if isinstance(value, str)):
                 assert one == other, name
             else:
-                assert one == tuple(_about(value) for value in other), (name, other[:4])
-
-
-def _about(value):
-    """Strongest images are lists of dictionaries."""
-    if isinstance(value, dict):
-        return {name: _about(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_about(one) for one in value]
-    return pytest.approx(value, rel=1e-3, abs=1e-4) if isinstance(value, float) else value
+                assert one == tuple(about(value, rel=1e-3, abs_=1e-4) for value in other), (name, other[:4])

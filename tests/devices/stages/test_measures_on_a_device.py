@@ -5,6 +5,7 @@ import pytest
 import torch
 from sqlalchemy import text
 from tests.devices.emulated_cuda import CUDA, EmulatedCuda, EmulatedTensor
+from tests.devices.stages.nearly import about
 from tests.pipeline.in_process import attempt, job_id, run_jobs
 from tests.pipeline.stages.evaluation.test_class_probe import make_rows, make_sae
 from tests.pipeline.stages.imports.test_import_sae import registered, submitted, write_peer
@@ -55,7 +56,7 @@ def test_the_probes_of_a_layer(service):
             with transaction(service.sessions) as session:
                 session.execute(text("DELETE FROM class_probe"))
     for one, other in zip(*found, strict=True):
-        assert one == _about(other)
+        assert one == about(other, rel=1e-4, abs_=1e-6)
 
 
 def test_the_probe_of_reconstructions(monkeypatch):
@@ -92,16 +93,7 @@ def test_an_imported_sae(service, monkeypatch, tmp_path):
     assert here["weights_sha256"] == expected["weights_sha256"]
     assert here.keys() == expected.keys()
     for name, value in expected.items():
-        assert here[name] == _about(value), name
-
-
-def _about(value):
-    """Lists and dictionaries within them, too."""
-    if isinstance(value, dict):
-        return {name: _about(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_about(one) for one in value]
-    return pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
+        assert here[name] == about(value, rel=1e-4, abs_=1e-6), name
 
 
 def test_the_zero_shot_readout():

@@ -78,17 +78,23 @@ def service(make_service):
     return service
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("call", [1, 5])
-def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturbed, error, call):
-    spared: list[bool] = []
+@pytest.fixture
+def spared(monkeypatch):
+    """Of every shard that is extracted whether memory is spared."""
+    found: list[bool] = []
     plain = extract_shard
 
     def noted(*args, spare_memory, **kwargs):
-        spared.append(spare_memory)
+        found.append(spare_memory)
         return plain(*args, spare_memory=spare_memory, **kwargs)
 
     monkeypatch.setattr(shard_pass, "extract_shard", noted)
+    return found
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("call", [1, 5])
+def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturbed, spared, error, call):
     sizes = _fail_at(monkeypatch, Backbone, "activations", {call: error})
     assert run_jobs(service, _plan(service, part_images=3), "extract") == ["succeeded"]
     assert max(sizes) == 3
@@ -99,18 +105,10 @@ def test_an_extraction_goes_on_and_its_bits_stay(service, monkeypatch, undisturb
     assert spared == [False] * spared.index(True) + [True] * (len(spared) - spared.index(True))  # to the job's end
 
 
-def test_a_later_attempt_begins_with_little_on_the_device(make_service, monkeypatch, undisturbed):
+def test_a_later_attempt_begins_with_little_on_the_device(make_service, monkeypatch, undisturbed, spared):
     """The first one ran out of memory, and then its process crashed."""
     service = make_service(max_attempts=2, retry_seconds=0)
     register_small(service, n_classes=4)
-    spared: list[bool] = []
-    plain = extract_shard
-
-    def noted(*args, spare_memory, **kwargs):
-        spared.append(spare_memory)
-        return plain(*args, spare_memory=spare_memory, **kwargs)
-
-    monkeypatch.setattr(shard_pass, "extract_shard", noted)
     _fail_at(monkeypatch, Backbone, "activations", {1: ERRORS[0], 3: RuntimeError("crashed by the test")})
     plan = _plan(service, part_images=3)
     assert run_jobs(service, plan, "extract") == ["crashed, queued again"]

@@ -9,15 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hsae.backbones.hooks.places import Place
+from hsae.backbones.passes.ended import AllReadError
 from hsae.errors import HsaeError
 
 
 class NoAttentionWeightsError(HsaeError):
     """The backbone does not give the attention weights of its blocks; the message is one line."""
-
-
-class _LastBlockLeftError(Exception):
-    """Nothing of the rest of a pass is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +69,9 @@ def traced_pass(
         found["block_input"] = _hidden(given, named)
 
     def leave_last(module: nn.Module, given: Any, output: Any) -> None:
-        while not isinstance(output, Tensor):
-            output = output[0]
-        found["stream"] = output
+        found["stream"] = Place(last).read(output)
         if not is_cut:
-            raise _LastBlockLeftError
+            raise AllReadError
 
     handles = [
         first.register_forward_pre_hook(begin, with_kwargs=True),
@@ -84,7 +80,7 @@ def traced_pass(
     ]
     output: Any = None
     try:
-        with torch.enable_grad(), _plain_attention(model, wanted=attention), suppress(_LastBlockLeftError):
+        with torch.enable_grad(), _plain_attention(model, wanted=attention), suppress(AllReadError):
             output = model(**arguments, **({"output_attentions": True} if attention else {}))
     finally:
         for handle in handles:

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsae.backbones.hooks.names import RESIDUAL
 from hsae.catalog import MapSet
 from hsae.errors import UserError
 from hsae.frozen_model import FrozenModel
@@ -75,7 +74,7 @@ class MapStage(Stage[MapRequest]):
         maps = asked.settings(MapSettings)
         (layer,) = asked.layers
         extraction, n_patches = asked.extraction, asked.model.shape(layer).n_patches
-        if extraction.hook != RESIDUAL or extraction.tokens == "registers":
+        if not extraction.is_of_stream:
             raise UserError(
                 f"relevancy maps explain class and patch tokens of the residual stream, not {extraction.tokens} at"
                 f" {extraction.hook}: leave --maps out"
