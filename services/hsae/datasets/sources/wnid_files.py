@@ -1,4 +1,4 @@
-"""Images in one flat folder whose names begin with the wnid of their class, as ImageNet's own do, as an image source."""
+"""A flat folder of images whose names begin with the wnid of their class, as ImageNet's own do, as an image source."""
 
 import itertools
 import os
