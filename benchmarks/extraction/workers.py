@@ -137,7 +137,8 @@ def main() -> None:
     where, what = machine(), versions()
     print_header(f"{arguments.model.name} over {arguments.images} JPEGs in {_N_PARTS} parts", where, what)
     rows = measured(arguments)
-    print_report(rows, where, what, ["several machines", "GPUs", "more workers than cores"])
+    table = {"images_of_workers": arguments.images, "parts": _N_PARTS}
+    print_report(rows, where, what, ["several machines", "GPUs", "more workers than cores"], table)
 
 
 if __name__ == "__main__":

@@ -103,12 +103,19 @@ _TEXT = {
 LANGUAGE_MODELS = {
     "llava": ("LlavaConfig", "LlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
     "llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
+    "llava_next_video": (
+        "LlavaNextVideoConfig",
+        "LlavaNextVideoForConditionalGeneration",
+        "clip_vision_model",
+        "LlamaConfig",
+    ),
     "llava_onevision": (
         "LlavaOnevisionConfig",
         "LlavaOnevisionForConditionalGeneration",
         "siglip_vision_model",
         "Qwen2Config",
     ),
+    "paligemma": ("PaliGemmaConfig", "PaliGemmaForConditionalGeneration", "siglip_vision_model", "GemmaConfig"),
     "vipllava": ("VipLlavaConfig", "VipLlavaForConditionalGeneration", "clip_vision_model", "LlamaConfig"),
 }
 

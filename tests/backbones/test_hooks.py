@@ -53,6 +53,35 @@ def test_what_the_parts_of_a_block_in_a_stage_add(kind: str, model_folder: Calla
     torch.testing.assert_close(stream[1] + added, stream[2], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["dinov2", "dinov2_with_registers"])
+def test_gated_mlps_as_the_largest_dinov2_has_them(kind: str, tmp_path: Path) -> None:
+    config = getattr(transformers, MODELS[kind][0])(**MODELS[kind][2], use_swiglu_ffn=True)
+    model = randomise(getattr(transformers, MODELS[kind][1])(config))
+    folder = save(tmp_path, model, image_processor(MODELS[kind][3]))
+    stream, attention, mlp = (read(folder, hook, range(4)) for hook in (RESIDUAL, "attention", "mlp"))
+    gate = read(folder, "encoder.layer.*.mlp.gate_proj", range(4))
+    spec = inspect_backbone(str(folder))
+    pixel_values = Backbone.load(spec, layers=[0], device=CPU).pixel_values(random_images(3))
+    with torch.no_grad():
+        hidden_states = model(pixel_values, output_hidden_states=True).hidden_states
+    for layer in range(4):
+        assert gate[layer].shape == (3, 16, 64)  # two thirds of 4 x 24
+        if layer < 3:
+            torch.testing.assert_close(
+                stream[layer], hidden_states[layer + 1][:, spec.n_prefix_tokens :], rtol=0, atol=0
+            )
+        if layer:
+            added = attention[layer] + mlp[layer]
+            torch.testing.assert_close(stream[layer - 1] + added, stream[layer], rtol=1e-5, atol=1e-5)
+
+    drawn = read(folder, RESIDUAL, [2], random_seed=5)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(5)
+        new = getattr(transformers, MODELS[kind][1])(config).eval()
+        expected = new(pixel_values, output_hidden_states=True).hidden_states[3]
+    assert torch.equal(drawn[2], expected[:, spec.n_prefix_tokens :])
+
+
 def pair_of(tmp_path: Path) -> tuple[Path, Any]:
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPConfig(

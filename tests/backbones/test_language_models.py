@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hsae.backbones.architectures import LANGUAGE_MODELS as SUPPORTED
 from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.loading.tower_weights import tower_weights
@@ -14,6 +15,10 @@ from hsae.errors import UserError
 from .conftest import LANGUAGE_MODELS, MODELS, edit_json, image_processor, language_model, random_images, save
 
 CPU = torch.device("cpu")
+
+
+def test_every_language_model_that_is_listed_is_tested() -> None:
+    assert {kind: names[0] for kind, names in LANGUAGE_MODELS.items()} == dict(SUPPORTED)
 
 
 @pytest.mark.parametrize("kind", LANGUAGE_MODELS)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +120,23 @@ def test_a_layer_does_not_depend_on_the_others(kind: str, model_folder: Callable
         assert set(got) == set(layers)
         for layer in got:
             assert torch.equal(got[layer], expected[layer])
+
+
+@pytest.mark.parametrize("kind", [*MODELS, *STAGED])
+def test_attention_is_that_of_pytorch(
+    kind: str, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone.load(inspect_backbone(str(model_folder(kind))), layers=[1], device=CPU)
+    plain, n_calls = torch.nn.functional.scaled_dot_product_attention, 0
+
+    def counted(*given: Any, **named: Any) -> torch.Tensor:
+        nonlocal n_calls
+        n_calls += 1
+        return plain(*given, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    backbone.activations(backbone.pixel_values(random_images(1)), "mean")
+    assert n_calls == (0 if ARCHITECTURES[kind].attention is None else 2)
 
 
 def test_deeper_blocks_are_not_loaded(model_folder: Callable[[str], Path]) -> None:

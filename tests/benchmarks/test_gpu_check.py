@@ -104,3 +104,7 @@ def test_the_benchmarks_run_at_a_tiny_size(module, capsys, monkeypatch):
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert rows
     assert all(row["value"] > 0 for row in rows)
+    if module is backbone_rate:
+        with_goal = {row["name"] for row in rows if row["goal"] == backbone_rate.MIN_SHARE}
+        assert with_goal == {"passes / product, bfloat16", "passes from JPEGs / product, bfloat16"}
+        assert "images per second from JPEGs, bfloat16" in {row["name"] for row in rows}

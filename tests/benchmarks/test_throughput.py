@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from benchmarks.extraction import throughput
+from benchmarks.extraction import both, throughput
 from benchmarks.extraction.registration import N_TRAIN_IMAGES, Registration, registration_rows
-from benchmarks.extraction.throughput import Contender, ratio_rows
+from benchmarks.extraction.throughput import Contender, ratio_rows, warm_up
 from benchmarks.measure import Row
+
+from hsae.backbones.passes.measured_parts import MEASURED_AT
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,9 +48,46 @@ def test_registration_grows_to_imagenet() -> None:
     assert all(row.goal is None for row in registration_rows(half, whole, goal_files=7))
 
 
+@pytest.mark.parametrize(("n_images", "calls"), [
+    (2_000, [(0, 33 * 32)]), (70, [(0, 64)] * 16 + [(0, 32)]), (20, [(0, 20)] * 33),
+])  # fmt: skip
+def test_hsae_warms_up_beyond_the_batch_at_which_it_measures_its_parts(
+    n_images: int, calls: list[tuple[int, int]]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    setting = SimpleNamespace(n_images=n_images, extraction=SimpleNamespace(batch_size=32))
+    warm_up(Contender(lambda first, end: seen.append((first, end))), setting, MEASURED_AT + 1)  # type: ignore[arg-type]
+    assert seen == calls
+    if n_images >= 32:
+        assert sum((end - first) // 32 for first, end in seen) == MEASURED_AT + 1
+
+
+def printing(name: str) -> tuple[str, str]:
+    report = {
+        "rows": [{"name": name}], "machine": name, "versions": {}, "table": {name: 1}, "not_measured": [f"no {name}"]
+    }  # fmt: skip
+    return "-c", f"print('measures'); print({json.dumps(report)!r})"
+
+
+def test_both_programs_end_with_one_report(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(both, "PROGRAMS", (printing("first"), printing("second")))
+    monkeypatch.setattr(sys, "argv", ["both"])
+    both.main()
+    *printed, last = capfd.readouterr().out.splitlines()
+    assert printed == ["measures", "measures"]
+    assert json.loads(last) == {
+        "rows": [{"name": "first"}, {"name": "second"}], "machine": "first", "versions": {},
+        "table": {"first": 1, "second": 1}, "not_measured": ["no first", "no second"],
+    }  # fmt: skip
+    monkeypatch.setattr(both, "PROGRAMS", (printing("first"), ("-c", "print('why'); raise SystemExit(3)")))
+    with pytest.raises(SystemExit, match="ended with 3; nothing is reported"):
+        both.main()
+    assert capfd.readouterr().out.splitlines() == ["measures", "why"]
+
+
 @pytest.mark.slow  # the program itself
 def test_a_small_run_ends_with_its_rows() -> None:
-    small = ["--images", "16", "--turns", "2", "--batch-size", "4", "--files", "2000"]
+    small = ["--images", "16", "--turns", "2", "--batch-size", "4", "--files", "2000", "--warm-up", "2"]
     command = [sys.executable, "-m", "benchmarks.extraction.throughput", *small]
     lines = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
     report = json.loads(lines[-1])

@@ -113,6 +113,17 @@ def test_numbers_are_named_by_a_file(tmp_path):
         source_at(f"parquet://{path}?classes=none.txt").list()
 
 
+def test_numbers_in_one_file_and_names_in_another(two_files):
+    write(two_files / "train-1.parquet", {"image": cells([5, 6]), "label": ["dog.n.01", "cat.n.01"]}, names=None)
+    with pytest.raises(UserError) as error:
+        source_at(f"parquet://{two_files}/train-*.parquet").list()
+    assert str(error.value) == (
+        f"parquet://{two_files}/train-*.parquet: mixes 5 labels that are numbers (first: {two_files}/train-0.parquet,"
+        f" row 0) and 2 that are names (first: {two_files}/train-1.parquet, row 0); write all of them as numbers, or"
+        " all as names"
+    )
+
+
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [

@@ -85,6 +85,50 @@ def test_numbers_over_several_tars(tmp_path):
     assert labelled(source_at(f"tar://{tmp_path}")) == labelled(source_at(location))
 
 
+def refused(location):
+    with pytest.raises(UserError) as caught:
+        source_at(location).list()
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_numbers_and_names_in_one_set(tmp_path):
+    """Whoever wrote the names counts classes otherwise, or not at all: nobody means such a mixture."""
+    (tmp_path / "classes.txt").write_text("dog.n.01\ncat.n.01\n")
+    write(tmp_path / "0.tar", [("a.png", png(1)), ("a.cls", "1"), ("b.png", png(2)), ("b.json", '{"label": [0, 1]}')])
+    write(tmp_path / "1.tar", [("crane.n.05/c.png", png(3)), ("d.png", png(4)), ("d.cls", "dog.n.01")])
+    assert refused(f"tar://{tmp_path}") == (
+        f"tar://{tmp_path}: mixes 3 labels that are numbers (first: {tmp_path}/0.tar, a.png) and 2 that are names"
+        f" (first: {tmp_path}/1.tar, crane.n.05/c.png); write all of them as numbers, or all as names"
+    )
+    (tmp_path / "classes.txt").unlink()
+    line = refused(f"tar://{tmp_path}")
+    assert "mixes 3 labels that are numbers" not in line  # the first number of a list is refused by itself
+    assert "mixes 2 labels that are numbers" in line
+    assert "a.png: the label is the number 1, and nothing names the classes" in line
+    assert len(labelled(source_at(str(tmp_path / "1.tar")))) == 2
+
+
+def test_a_folder_that_says_another_class_than_the_label(tmp_path):
+    members = [
+        ("dog.n.01/a.png", png(1)), ("dog.n.01/b.png", png(2)), ("dog.n.01/b.json", '{"label": "cat.n.01"}'),
+        ("cat.n.01/c.png", png(3)), ("cat.n.01/c.cls", "cat.n.01"),
+        ("train/d.png", png(4)), ("train/d.cls", "cat.n.01"),
+    ]  # fmt: skip
+    path = write(tmp_path / "train.tar", members)
+    assert refused(str(path)) == (
+        "train.tar/dog.n.01/b.png: its label is cat.n.01, and its folder is named like another class, dog.n.01; correct"
+        " one of the two, or rename the folder if it is no class"
+    )
+    write(path, [member for member in members if "a.png" not in member[0]])  # now nothing says that dogs are a class
+    assert set(labelled(source_at(str(path))).values()) == {("cat.n.01",)}
+    asked = write(tmp_path / "asked.tar", [*members[:3], ("dog.n.01/a.json", '{"label": "dog.n.01"}')])
+    assert labelled(source_at(f"tar://{asked}?label=label")) == {
+        "asked.tar/dog.n.01/a.png": ("dog.n.01",),
+        "asked.tar/dog.n.01/b.png": ("cat.n.01",),
+    }
+
+
 @pytest.mark.parametrize(
     ("members", "problem"),
     [

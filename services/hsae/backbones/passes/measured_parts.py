@@ -15,8 +15,8 @@ from torch import Tensor
 Compute = Callable[[Tensor], dict[int, Tensor]]
 """From pixel values to activations by layer, images along the first dimension of both."""
 
-# Late enough for the caches to be warm, and for so much work that measuring, two batches at most, does not matter.
-_MEASURED_AT = 32
+MEASURED_AT = 32
+"""Late enough for the caches to be warm, and for so much work that measuring, two batches at most, does not matter."""
 _DIVISORS = (2, 4)
 _LEAST_IMAGES = 4
 # Others work on the machine, too: what is not clearly faster is taken for noise.
@@ -26,7 +26,7 @@ _CLEARLY_FASTER = 0.95
 class MeasuredParts:
     """How many images of a batch are computed at once; all of them, until a division was seen to be better."""
 
-    def __init__(self, measured_at: int = _MEASURED_AT) -> None:
+    def __init__(self, measured_at: int = MEASURED_AT) -> None:
         """Measure at so many calls with a batch of the same kind."""
         self._measured_at = measured_at
         self._n_calls: dict[Hashable, int] = {}

@@ -93,7 +93,7 @@ class FolderSource(LocalFiles):
         """
         beside = LeftOut()
         folders = []
-        for entry in _entries(self.path, beside):
+        for entry in entries_in(self.path, beside):
             if entry.is_dir():
                 folders.append(check_utf8(entry.name))
             else:
@@ -115,7 +115,7 @@ class FolderSource(LocalFiles):
 
 def _has_images_only_below(folder: Path) -> bool:
     """Whether a folder holds folders and no image directly, as the "train" of a data set with splits does."""
-    entries = _entries(folder, LeftOut())
+    entries = entries_in(folder, LeftOut())
     return any(entry.is_dir() for entry in entries) and not any(is_image(entry.name) for entry in entries)
 
 
@@ -136,7 +136,7 @@ def _walk(root: Path, folder: str, above: frozenset[_Identity], left_out: LeftOu
     An image is a file with a suffix of `_IMAGE_SUFFIXES`, in any case, that is not hidden; others are counted in
     `left_out`.
     """
-    entries = _entries(root / folder, left_out)
+    entries = entries_in(root / folder, left_out)
     identity = _identity(root / folder)
     if identity in above:
         raise UserError(f"{root / folder}: is a link to a folder above itself; remove the link")
@@ -153,7 +153,7 @@ def _walk(root: Path, folder: str, above: frozenset[_Identity], left_out: LeftOu
             left_out.files[kind_of(entry.name)] += 1
 
 
-def _entries(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
+def entries_in(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
     """The content of a folder without hidden and system entries, which are counted in `left_out`.
 
     Raises:

@@ -12,12 +12,13 @@ from hsae.datasets.sources.packed.parquet import PARQUET_SUFFIX, ParquetSource
 from hsae.datasets.sources.packed.webdataset import TAR_SUFFIX, WebDatasetSource
 from hsae.datasets.sources.registry import register_source, scheme_of
 from hsae.datasets.sources.source import ImageSource
+from hsae.datasets.sources.wnid_files import WnidFilesSource, holds_wnid_files
 from hsae.errors import UserError
 
 
 @register_source("", "file")
 def local_source(location: str) -> ImageSource:
-    """The source that the name of a path tells, a folder source for a folder; if nothing is there, its `check` says so.
+    """The source that the name of a path tells, of a folder that what it holds tells; `check` says if nothing is there.
 
     Raises:
         UserError: a file:// URI of another machine.
@@ -30,7 +31,9 @@ def local_source(location: str) -> ImageSource:
         return ArrowSource(str(path))
     if suffix in {CSV_SUFFIX, TAR_SUFFIX} and _is_there_and_no_folder(path):
         return CsvSource(path) if suffix == CSV_SUFFIX else WebDatasetSource(str(path))
-    return ImageNetValSource(path) if holds_imagenet_val(path) else FolderSource(path)
+    if holds_imagenet_val(path):
+        return ImageNetValSource(path)
+    return WnidFilesSource(path) if holds_wnid_files(path) else FolderSource(path)
 
 
 def local_path(location: str | Path) -> Path | None:

@@ -100,6 +100,45 @@ def text_of_group(group: Any, where: str) -> str | None:
     return None if group is None else str(group)
 
 
+class LabelKinds:
+    """Counts labels that are numbers of classes and labels that are names; a data set has one of the two.
+
+    Numbers among names are rows that another program wrote, perhaps with another order of the classes.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, str]] = {}  # how many of a kind, and where the first stands
+
+    def add(self, label: Any, where: str) -> None:
+        """Count one label; what is neither a whole number nor a text is no label, which is said elsewhere."""
+        if isinstance(label, str):
+            self._count("names", 1, where)
+        elif isinstance(label, int) and not isinstance(label, bool):
+            self._count("numbers", 1, where)
+
+    def extend(self, later: "LabelKinds") -> None:
+        """Count the labels of another part of the data set, too."""
+        for kind, (n, where) in later._seen.items():
+            self._count(kind, n, where)
+
+    def check(self, where: str) -> None:
+        """Check that there are labels of one kind. `where`: the data set.
+
+        Raises:
+            UserError: there are both.
+        """
+        if len(self._seen) > 1:
+            (n_numbers, number), (n_names, name) = self._seen["numbers"], self._seen["names"]
+            raise UserError(
+                f"{where}: mixes {n_numbers:,} labels that are numbers (first: {number}) and {n_names:,} that are names"
+                f" (first: {name}); write all of them as numbers, or all as names"
+            )
+
+    def _count(self, kind: str, n: int, where: str) -> None:
+        before, first = self._seen.get(kind, (0, where))
+        self._seen[kind] = before + n, first
+
+
 def is_number(label: str) -> bool:
     """Whether a text is the number of a class."""
     return label.strip().isdecimal() and len(label.strip()) <= _MOST_DIGITS

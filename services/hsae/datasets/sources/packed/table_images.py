@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from hsae.datasets.sources.mistakes import Mistakes
-from hsae.datasets.sources.packed.class_names import class_names_of, text_of_group, text_of_label
+from hsae.datasets.sources.packed.class_names import LabelKinds, class_names_of, text_of_group, text_of_label
 from hsae.datasets.sources.packed.packed_files import PackedFiles
 from hsae.datasets.sources.packed.table_columns import class_names_in, columns_of, content_of, image_column
 from hsae.datasets.sources.source import Contents, SourceImage
@@ -96,7 +96,7 @@ class TableImages(PackedFiles):
     def list(self) -> Contents:
         """See `ImageSource`."""
         images: list[SourceImage] = []
-        mistakes = Mistakes()
+        mistakes, kinds = Mistakes(), LabelKinds()
         columns = [self._columns["label"], *filter(None, [self._columns.get("group")])]
         for name, path in self.files.items():
             table = self.columns_in(path, columns)
@@ -111,10 +111,14 @@ class TableImages(PackedFiles):
             groups = table[columns[1]].to_pylist() if len(columns) > 1 else itertools.repeat(None)
             for row, (label, group) in enumerate(zip(labels, groups, strict=False)):
                 with mistakes.kept():
-                    named = tuple(dict.fromkeys(self._named(label, f"{path}, row {row}")))
+                    named = tuple(dict.fromkeys(self._named(label, f"{path}, row {row}", kinds)))
                     place = f"{name}/{row:0{_ROW_DIGITS}}"
                     images.append(SourceImage(place, named, text_of_group(group, f"{path}, row {row}")))
-        mistakes.raise_all()
+        of_all = Mistakes()
+        with of_all.kept():
+            kinds.check(self.uri)
+        of_all.extend(mistakes)
+        of_all.raise_all()
         return Contents(images)
 
     def read(self, path: str) -> bytes:
@@ -170,10 +174,11 @@ class TableImages(PackedFiles):
                 return names
         return self.class_names()
 
-    def _named(self, label: Any, where: str) -> Iterator[str]:
+    def _named(self, label: Any, where: str, kinds: LabelKinds) -> Iterator[str]:
         """The texts of a label: one, or several of an image of several classes."""
         labels = label if isinstance(label, list) else [label]
         if not labels or any(one is None for one in labels):
             raise UserError(f"{where}: column {self._columns['label']} has no label; leave the row out or label it")
         for one in labels:
+            kinds.add(one, where)
             yield text_of_label(one, self._names if isinstance(one, int) else None, where)

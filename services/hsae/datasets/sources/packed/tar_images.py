@@ -16,7 +16,7 @@ from hsae.datasets.sources.folder import is_image
 from hsae.datasets.sources.left_out import LeftOut, kind_of, shown_folder
 from hsae.datasets.sources.local_files import check_utf8
 from hsae.datasets.sources.mistakes import Mistakes
-from hsae.datasets.sources.packed.class_names import is_number, text_of_group, text_of_label
+from hsae.datasets.sources.packed.class_names import LabelKinds, is_number, text_of_group, text_of_label
 from hsae.datasets.sources.packed.stored_file import StoredFile
 from hsae.datasets.sources.packed.tar_members import TarIndexes, members
 from hsae.datasets.sources.source import Contents, ImageSource, SourceImage
@@ -38,6 +38,16 @@ class _Sample:
     images: list[str] = field(default_factory=list)
     digest: tuple[str, int] | None = None
     labels: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _InTar:
+    """The images of a tar, what is not taken of it, what is wrong with it, and the kinds of its labels."""
+
+    images: list[SourceImage] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    mistakes: Mistakes = field(default_factory=Mistakes)
+    kinds: LabelKinds = field(default_factory=LabelKinds)
 
 
 class TarImages(ImageSource):
@@ -84,13 +94,20 @@ class TarImages(ImageSource):
         """The contents, listed once: tars on a server are read for it."""
         images: list[SourceImage] = []
         left_out = LeftOut()
-        mistakes = Mistakes()
+        in_tars, kinds = Mistakes(), LabelKinds()
         with ThreadPoolExecutor(max_workers=_TARS_AT_ONCE) as pool:
-            for in_tar, left_out_in_tar, wrong in pool.map(self._contents_of, *zip(*self.tars().items(), strict=True)):
-                images += in_tar
-                left_out.files.update(left_out_in_tar.files)
-                left_out.folders.update(left_out_in_tar.folders)
-                mistakes.extend(wrong)
+            for found in pool.map(self._contents_of, *zip(*self.tars().items(), strict=True)):
+                images += found.images
+                left_out.files.update(found.left_out.files)
+                left_out.folders.update(found.left_out.folders)
+                in_tars.extend(found.mistakes)
+                kinds.extend(found.kinds)
+        mistakes = Mistakes()
+        with mistakes.kept():
+            kinds.check(self.uri)
+        mistakes.extend(in_tars)
+        if "label" not in self.settings:  # who names the entry does not mean the folder
+            _check_folders(images, mistakes)
         mistakes.raise_all()
         return Contents(images, left_out)
 
@@ -121,26 +138,26 @@ class TarImages(ImageSource):
     def _names(self) -> tuple[str, ...] | None:
         return self.class_names()
 
-    def _contents_of(self, name: str, file: StoredFile) -> tuple[Sequence[SourceImage], LeftOut, Mistakes]:
-        """The images of one tar, what is not taken of it, and what is wrong with it."""
-        images: list[SourceImage] = []
-        left_out = LeftOut()
-        mistakes = Mistakes()
-        with mistakes.kept():
-            for key, sample in _samples(file, left_out).items():
+    def _contents_of(self, name: str, file: StoredFile) -> _InTar:
+        """What is in one tar."""
+        found = _InTar()
+        with found.mistakes.kept():
+            for key, sample in _samples(file, found.left_out).items():
                 if not sample.images:
-                    left_out.files.update([*sample.labels])
+                    found.left_out.files.update([*sample.labels])
                     continue
-                with mistakes.kept():
+                with found.mistakes.kept():
                     if len(sample.images) > 1:
                         several = " and ".join(sample.images)
                         raise UserError(f"{file}: the sample {key!r} has the images {several}; keep one of them")
                     (member,) = sample.images
-                    labels, group = self._labelled(sample, member, f"{file}, {member}")
-                    images.append(SourceImage(check_utf8(f"{name}/{member}"), labels, group, sample.digest))
-        return images, left_out, mistakes
+                    labels, group = self._labelled(sample, member, f"{file}, {member}", found.kinds)
+                    found.images.append(SourceImage(check_utf8(f"{name}/{member}"), labels, group, sample.digest))
+        return found
 
-    def _labelled(self, sample: _Sample, member: str, where: str) -> tuple[tuple[str, ...], str | None]:
+    def _labelled(
+        self, sample: _Sample, member: str, where: str, kinds: LabelKinds
+    ) -> tuple[tuple[str, ...], str | None]:
         """Labels and group of a sample."""
         described = _described(sample.labels.get(".json"), where)
         group_key = self.settings.get("group")
@@ -154,9 +171,9 @@ class TarImages(ImageSource):
         if found is None and asked is None:
             found = PurePosixPath(member).parent.name
         labels = found if isinstance(found, list) else [found]
-        return tuple(dict.fromkeys(self._named(one, where) for one in labels or [None])), group
+        return tuple(dict.fromkeys(self._named(one, where, kinds) for one in labels or [None])), group
 
-    def _named(self, label: Any, where: str) -> str:
+    def _named(self, label: Any, where: str, kinds: LabelKinds) -> str:
         if isinstance(label, str) and is_number(label):
             label = int(label)
         if label is None or (isinstance(label, str) and not label.strip()):
@@ -164,7 +181,23 @@ class TarImages(ImageSource):
                 f"{where}: has no label; put it into a member of the same name with the suffix .cls or .json, or the"
                 " image into a folder named like its class"
             )
+        kinds.add(label, where)
         return text_of_label(label, self._names if isinstance(label, int) else None, where)
+
+
+def _check_folders(images: Sequence[SourceImage], mistakes: Mistakes) -> None:
+    """Add every image whose label is not the class that its folder is named like.
+
+    Other folders (`train/000017.jpg`) are no classes: none of the data set's labels is their name.
+    """
+    known = {label for image in images for label in image.labels}
+    for image in images:
+        folder = image.path.rpartition("/")[0].rpartition("/")[2]
+        if folder in known and folder not in image.labels:
+            mistakes.add(
+                f"{image.path}: its label is {' and '.join(image.labels)}, and its folder is named like another class,"
+                f" {folder}; correct one of the two, or rename the folder if it is no class"
+            )
 
 
 def _samples(file: StoredFile, left_out: LeftOut) -> dict[str, _Sample]:
