@@ -15,5 +15,8 @@ def test_without_drawn_trees_the_few_scored_ones_stand_in_for_them():
     assert (found["coverage_raw_tree"], found["coverage_raw_tree_q975"]) == (0.125, None)
     drawn = with_headlines(layer, intervals, {(1, "f1_adjusted_inner_mean"): (0.0625, 0.09375)})
     assert (drawn["f1_adjusted_inner_tree"], drawn["f1_adjusted_inner_tree_q975"]) == (0.0625, 0.09375)
+    raw = with_headlines(layer, intervals, {(1, "share_nodes_f1"): (0.25, 0.5)})
+    assert (raw["share_nodes_f1_raw_tree"], raw["share_nodes_f1_raw_tree_q975"]) == (0.25, 0.5)
+    assert raw["best_f1_adjusted_inner_tree"] == 0.25
     (alone,) = beside_controls(scored[:1])
     assert with_headlines(alone, intervals, {})["f1_adjusted_inner_tree"] is None

@@ -10,12 +10,19 @@ BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
 """What an SAE must beat: made without labels, at the SAE's own densities."""
 
 COHERENCE, INNER_F1 = "coherence_excess", "f1_adjusted_inner_mean"
-_OF_TREE = {
+OF_TREE = {
     "coherence_excess": COHERENCE,
     "f1_adjusted_inner": INNER_F1,
     "lch_excess": "lch_excess_mean",
     "lch_height_raw": "lch_height_mean",
     "coverage_raw": "coverage_mean",
+    "best_f1_adjusted": "f1_adjusted_mean",
+    "best_f1_adjusted_inner": INNER_F1,
+    "best_f1_adjusted_pair": "best_f1_adjusted_pair_mean",
+    "best_f1_adjusted_single": "best_f1_adjusted_single_mean",
+    "best_f1_raw": "best_f1_mean",
+    "best_f1_inner_raw": "best_f1_inner_mean",
+    "share_nodes_f1_raw": "share_nodes_f1",
 }
 """Numbers of a row that have values under shuffled taxonomies, and what these are called in the catalog."""
 _SCORED_AS = {"f1_adjusted_inner": "best_f1_adjusted_inner"}
@@ -40,7 +47,7 @@ def with_headlines(
         The row with `coherence_excess_low`, `coherence_excess_high`, the same of `f1_adjusted_inner` (and its value)
         and of the exemplars' coherence; `best_baseline` and `f1_adjusted_inner_best_baseline`, by adjusted inner F1;
         and what shuffled taxonomies give, as mean (`f1_adjusted_inner_tree`) and quantile (`..._tree_q975`), for the
-        coherence, the adjusted inner F1, the LCH excess, and the paper's LCH height and coverage. Where none were drawn
+        coherence, the F1 of the nodes, the LCH excess, and the paper's LCH height and coverage. Where none were drawn
         for that (`shuffled`), the mean is that of the few that are scored in full, if the row has it.
     """
     number = row["analysis_id"]
@@ -58,7 +65,7 @@ def with_headlines(
     )
     found["best_baseline"] = best
     found["f1_adjusted_inner_best_baseline"] = None if best is None else reached[best]
-    for name, metric in _OF_TREE.items():
+    for name, metric in OF_TREE.items():
         scored_few = (row.get(f"{_SCORED_AS.get(name, name)}_shuffled_taxonomy"), None)
         found[f"{name}_tree"], found[f"{name}_tree_q975"] = shuffled.get((number, metric), scored_few)
     return {**row, **found}

@@ -11,6 +11,7 @@ from tests.hierarchy.scoring import score_one
 import hsae.hierarchy.resampling.shuffled_nodes as shuffled_nodes
 from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.resampling.deleted_classes import replicate_headlines
+from hsae.hierarchy.resampling.resampled import LAYER_NUMBERS
 from hsae.hierarchy.resampling.tree_shuffles import quantiles, shuffle_headlines
 from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 
@@ -30,7 +31,7 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
     measured = measure(case.dense, labels, case.taxonomy, seed=seed % 1000)
     found = shuffle_headlines(measured, 3)
     counted = np.flatnonzero(measured.nodes.counts)
-    inner = measured.nodes.strata()[2][counted]
+    one, two, inner = (stratum[counted] for stratum in measured.nodes.strata())
     for i in range(3):
         shuffle_seed = measured.seed + i
         result = score_one(case.z, labels, case.taxonomy, basis="shuffled_taxonomy", seed=shuffle_seed)
@@ -45,6 +46,11 @@ def test_every_shuffle_equals_a_full_analysis_of_the_permuted_labels(random_case
         expected = {
             "f1_adjusted_mean": _mean(adjusted[defined]),
             "f1_adjusted_inner_mean": _mean(adjusted[defined & inner]),
+            "best_f1_adjusted_single_mean": _mean(adjusted[defined & one]),
+            "best_f1_adjusted_pair_mean": _mean(adjusted[defined & two]),
+            "best_f1_mean": _mean(best[counted][defined]),
+            "best_f1_inner_mean": _mean(best[counted][defined & inner]),
+            "share_nodes_f1": _mean(best[counted][defined] >= 0.5),
             "lch_height_mean": result.layer.lch_height_mean,
             "coverage_mean": result.layer.coverage_mean,
             "coherence_excess": again_now["coherence_excess"].value,
@@ -67,6 +73,20 @@ def test_the_value_is_that_of_the_replicates(random_case, seed, held_out):
             np.testing.assert_allclose(trees.value, replicates[metric].value, atol=1e-12, err_msg=metric)
 
 
+def test_without_a_shuffle_the_raw_numbers_are_those_of_the_layer(planted_case):
+    case = planted_case
+    layer = score_one(case.z, case.labels, case.taxonomy, basis="sae").layer
+    found = shuffle_headlines(measure(case.dense, case.labels, case.taxonomy), 0)
+    of_layer = {
+        "best_f1_adjusted_single_mean": layer.best_f1_adjusted_single_mean,
+        "best_f1_adjusted_pair_mean": layer.best_f1_adjusted_pair_mean,
+        "best_f1_mean": layer.best_f1_mean,
+        "best_f1_inner_mean": layer.best_f1_inner_mean,
+        "share_nodes_f1": layer.f1_node_share,
+    }
+    assert {name: found[name].value for name in LAYER_NUMBERS} == pytest.approx(of_layer, abs=1e-12, nan_ok=True)
+
+
 def test_blocks_of_latents_change_nothing(planted_case, monkeypatch):
     measured = measure(planted_case.dense, planted_case.labels, planted_case.taxonomy)
     whole = shuffle_headlines(measured, 4)
@@ -78,7 +98,7 @@ def test_blocks_of_latents_change_nothing(planted_case, monkeypatch):
 def test_planted_latents_follow_the_tree_and_shuffled_labels_do_not(planted_case):
     case = planted_case
     followed = shuffle_headlines(measure(case.dense, case.labels, case.taxonomy), 19)
-    for metric in ("f1_adjusted_inner_mean", "coherence_excess", "lch_excess_mean", "lch_height_mean"):
+    for metric in ("f1_adjusted_inner_mean", "coherence_excess", "lch_excess_mean", "lch_height_mean", "best_f1_mean"):
         assert followed[metric].p == pytest.approx(1 / 20), metric
     labels = np.random.default_rng(0).permutation(case.labels)
     chance = shuffle_headlines(measure(case.dense, labels, case.taxonomy), 19)

@@ -40,7 +40,7 @@ class LayerReplicate(Base):
 
 
 class LayerTreeShuffle(Base):
-    """One headline number of an SAE beside its values under shuffled taxonomies."""
+    """One number of an SAE beside its values under shuffled taxonomies."""
 
     __tablename__ = "layer_tree_shuffle"
     __table_args__ = (
@@ -55,7 +55,10 @@ class LayerTreeShuffle(Base):
     )
     basis: Mapped[str] = mapped_column(primary_key=True, comment="sae")
     metric: Mapped[str] = mapped_column(
-        primary_key=True, comment=f"{HEADLINE}, and the paper's lch_height_mean and coverage_mean; not purity_mean"
+        primary_key=True,
+        comment=f"{HEADLINE}, but not purity_mean; the paper's lch_height_mean and coverage_mean; and of layer_score "
+        "best_f1_adjusted_single_mean, best_f1_adjusted_pair_mean, best_f1_mean, best_f1_inner_mean and share_nodes_f1,"
+        " which analyses of earlier versions lack",
     )
     value: Mapped[float | None] = mapped_column(Double, comment="with the taxonomy as it is; null where undefined")
     n_shuffles: Mapped[int] = mapped_column(Integer, comment="number of permutations")

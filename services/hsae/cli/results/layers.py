@@ -22,7 +22,7 @@ from hsae.cli.results.filters import (
     study_option,
 )
 from hsae.pipeline.exports.result_rows import layer_results
-from hsae.report.headline_table import headline_cells
+from hsae.report.headline_table import OF_TREE, headline_cells
 from hsae.report.sparsity import unequal_l0
 from hsae.split_config import SplitConfig
 
@@ -147,8 +147,8 @@ _LEGEND = """\
 FVU, L0: of the rows that the SAE's training held out.
 Baselines at the SAE's densities: exemplars, k-means = similarity to training images, to their clusters; PCA, random =
 principal and random directions; neurons = raw neurons; untrained = the SAE before training; ceiling = class means,
-which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree, of
-coherence and LCH many times, in tables of one score and its controls the few times that are scored in full.
+which know the labels. Its own latents: ~labels = image labels shuffled; ~tree = classes shuffled over the tree, many
+times, of the rarefied share and of q<.01 the few times that are scored in full.
 probe: held-out accuracy of a linear probe for the class on the layer's raw activations."""
 
 
@@ -256,10 +256,15 @@ def _legend(rows: list[dict[str, Any]], protocol: _Protocol, *, full: bool) -> s
 def _score_table(score: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The columns of a score beside all of its controls, and which of them stay longest in a narrow terminal."""
     columns = {"layer": "\nlayer", score: _SCORES[score]}
-    columns |= {f"{score}_{control}": f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
+    columns |= {_beside(score, control): f"\n{heading}" for control, heading in CONTROL_HEADINGS.items()}
     if score == "n_latents":
         columns["n_rarefied"] = "\nrarefied"
-    return marked(columns), ("layer", score, *(f"{score}_{control}" for control in _CONTROL_IMPORTANCE))
+    return marked(columns), ("layer", score, *(_beside(score, control) for control in _CONTROL_IMPORTANCE))
+
+
+def _beside(score: str, control: str) -> str:
+    """The name of a score's value of a control: of the shuffled taxonomy that of many shuffles, where there are any."""
+    return f"{score}_tree" if control == "shuffled_taxonomy" and score in OF_TREE else f"{score}_{control}"
 
 
 def _three_digits(p: float | None) -> str | None:

@@ -19,6 +19,19 @@ Headline = Literal[
 """The numbers that get intervals and nulls; docs/metrics.md has their formulas."""
 HEADLINES: tuple[Headline, ...] = get_args(Headline)
 
+LayerNumber = Literal[
+    "best_f1_adjusted_pair_mean",
+    "best_f1_adjusted_single_mean",
+    "best_f1_inner_mean",
+    "best_f1_mean",
+    "share_nodes_f1",
+]
+"""Further numbers of a layer that depend on the tree, as the table layer_score calls them: nulls, and no intervals."""
+LAYER_NUMBERS: tuple[LayerNumber, ...] = get_args(LayerNumber)
+
+TreeNumber = Headline | LayerNumber
+"""What has values under shuffled taxonomies; of the headlines purity alone has none."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantity:
@@ -37,7 +50,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShuffledTrees:
-    """One headline number beside its values under shuffled taxonomies.
+    """One number beside its values under shuffled taxonomies.
 
     Attributes:
         value: with the taxonomy as it is; NaN where undefined.
@@ -57,8 +70,9 @@ class Resampled:
 
     Attributes:
         replicates: each with its values when a fifth of the classes is deleted.
-        trees: each with its values under shuffled taxonomies; empty where they were not asked for.
+        trees: each that depends on the tree, and a few more, with its values under shuffled taxonomies; empty where
+            they were not asked for.
     """
 
     replicates: dict[Headline, Quantity]
-    trees: dict[Headline, ShuffledTrees]
+    trees: dict[TreeNumber, ShuffledTrees]

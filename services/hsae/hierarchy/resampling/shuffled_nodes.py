@@ -1,10 +1,11 @@
-"""Adjusted F1 of the best latent of every node, with the classes permuted over the tree.
+"""F1 of the best latent of every node, with the classes permuted over the tree.
 
 The best latent of a node is chosen anew under every permutation, on the select images. That takes the F1 of every
 latent at every permuted node at which it fires: a sparse product of firing counts with the permuted closure.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,9 +14,10 @@ from jaxtyping import Float64, Int64
 from hsae.hierarchy.kernels.blocks import go_on, latent_blocks
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
 from hsae.hierarchy.resampling.measured import Measured, fire_counts, mean_defined, members_of
-from hsae.hierarchy.resampling.resampled import Headline
+from hsae.hierarchy.resampling.resampled import TreeNumber
 from hsae.hierarchy.scores.adjusted_f1 import node_adjusted_f1
 from hsae.hierarchy.scores.best_of_nodes import BestOfNodes
+from hsae.hierarchy.scores.shortlist import HIGH_F1
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.taxonomy import InducedTaxonomy
 
@@ -27,22 +29,27 @@ ClassOrder = Int64[np.ndarray, "n_classes"]
 
 def shuffled_f1(
     measured: Measured, permutations: list[ClassOrder], *, check: Callable[[], None] = go_on
-) -> dict[Headline, Float64[np.ndarray, " n_permutations"]]:
-    """Mean adjusted F1 over inner nodes and over all distinct nodes, under every permutation.
+) -> dict[TreeNumber, Float64[np.ndarray, " n_permutations"]]:
+    """What layers say of the F1 of their nodes' best latents, under every permutation.
 
     Args:
         measured: the basis.
         permutations: for every class its place in the tree.
         check: called for every permutation; may raise to stop.
+
+    Returns:
+        Mean adjusted F1 over inner nodes, nodes of two and of one class and all distinct nodes; mean raw F1 over inner
+        and over all nodes; and the share of all with a raw F1 of 0.5 or more.
     """
     taxonomy = measured.taxonomy
     nodes = np.flatnonzero(measured.nodes.counts)
     leaf_counts = np.asarray(taxonomy.leaf_counts)[nodes]
     several, single = nodes[leaf_counts > 1], nodes[leaf_counts == 1]
     columns = taxonomy.closure[:, several]
-    adjusted = np.empty((len(permutations), len(nodes)))
+    f1 = np.empty((len(permutations), len(nodes)))
+    adjusted = np.empty_like(f1)
 
-    def several_classes(run: slice) -> list[Float64[np.ndarray, "n_nodes"]]:
+    def several_classes(run: slice) -> list[_F1]:
         closures = (
             [_under(sums, taxonomy, columns, class_order) for sums in parts] for class_order in permutations[run]
         )
@@ -52,17 +59,31 @@ def shuffled_f1(
     runs = (slice(row, row + 1) for row in range(len(permutations)))
     for row, found in enumerate(map_blocks(several_classes, runs, "cpu")):
         check()
-        adjusted[row, leaf_counts > 1] = found[0]
+        f1[row, leaf_counts > 1], adjusted[row, leaf_counts > 1] = found[0]
     # A node of one class has, wherever that class is, the images of one class: its F1 is that of the class.
     of_class = _best_f1(*parts, *(sp.csr_array(members_of(sums, measured.n_classes)) for sums in parts))
     class_at = sp.csc_array(taxonomy.closure[:, single]).indices
     for row, class_order in enumerate(permutations):
-        adjusted[row, leaf_counts == 1] = of_class[np.argsort(class_order)[class_at]]
-    inner = measured.nodes.strata()[2][nodes]
+        at = np.argsort(class_order)[class_at]
+        f1[row, leaf_counts == 1], adjusted[row, leaf_counts == 1] = of_class.raw[at], of_class.adjusted[at]
+    one, two, inner = (stratum[nodes] for stratum in measured.nodes.strata())
+    has_f1 = np.where(np.isnan(f1), np.nan, f1 >= HIGH_F1)
     return {
         "f1_adjusted_inner_mean": mean_defined(adjusted[:, inner]),
         "f1_adjusted_mean": mean_defined(adjusted),
+        "best_f1_adjusted_pair_mean": mean_defined(adjusted[:, two]),
+        "best_f1_adjusted_single_mean": mean_defined(adjusted[:, one]),
+        "best_f1_inner_mean": mean_defined(f1[:, inner]),
+        "best_f1_mean": mean_defined(f1),
+        "share_nodes_f1": mean_defined(has_f1),
     }
+
+
+class _F1(NamedTuple):
+    """F1 of the best latents of some nodes, and the same adjusted for chance; NaN where undefined."""
+
+    raw: Float64[np.ndarray, "n_nodes"]
+    adjusted: Float64[np.ndarray, "n_nodes"]
 
 
 def _under(
@@ -76,10 +97,8 @@ def _under(
     return sp.csr_array((np.ones(n_under.nnz, np.uint8), n_under.indices, n_under.indptr), shape=n_under.shape)
 
 
-def _best_f1(
-    select: ClassSums, score: ClassSums, under_select: "sp.csr_array", under_score: "sp.csr_array"
-) -> Float64[np.ndarray, "n_nodes"]:
-    """Adjusted F1, on the score images, of each node's best latent on the select images; NaN where undefined.
+def _best_f1(select: ClassSums, score: ClassSums, under_select: "sp.csr_array", under_score: "sp.csr_array") -> _F1:
+    """F1, on the score images, of each node's best latent on the select images.
 
     Args:
         select: class sums of the images on which latents are chosen.
@@ -101,4 +120,5 @@ def _best_f1(
     n_node = under @ score.class_sizes.astype(np.float64)
     n_fire = score.latent_fire_counts()[latents]
     f1 = np.where(best.latent >= 0, 2.0 * n_both / np.maximum(n_fire + n_node, 1.0), 0.0)
-    return node_adjusted_f1(f1, n_node, score.n_images)
+    adjusted = node_adjusted_f1(f1, n_node, score.n_images)
+    return _F1(np.where(np.isnan(adjusted), np.nan, f1), adjusted)

@@ -1,4 +1,4 @@
-"""The headline numbers of a basis with the classes permuted over the tree: what a tree without meaning gives."""
+"""The numbers of a basis with the classes permuted over the tree: what a tree without meaning gives."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from hsae.hierarchy.coherence.lch_excess import MIN_FIRED
 from hsae.hierarchy.controls.shuffles import class_places
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.resampling.measured import Measured
-from hsae.hierarchy.resampling.resampled import Headline, ShuffledTrees
+from hsae.hierarchy.resampling.resampled import ShuffledTrees, TreeNumber
 from hsae.hierarchy.resampling.shuffled_nodes import ClassOrder, shuffled_f1
 from hsae.hierarchy.statistics.lowest_hypernyms import LowestHypernyms
 
-_LOWER_IS_TREE: frozenset[Headline] = frozenset({"lch_height_mean"})
+_LOWER_IS_TREE: frozenset[TreeNumber] = frozenset({"lch_height_mean"})
 """Numbers that a latent which follows the tree makes smaller; the others it makes greater."""
 
 
 def shuffle_headlines(
     measured: Measured, n_shuffles: int, *, check: Callable[[], None] = go_on
-) -> dict[Headline, ShuffledTrees]:
-    """Every headline number that depends on the tree, under permutations of the classes over it.
+) -> dict[TreeNumber, ShuffledTrees]:
+    """Every headline number that depends on the tree, and F1 of the nodes, under permutations of the classes over it.
 
     The first permutation has the seed `measured.seed`, the next `measured.seed + 1`, like the control
     `shuffled_taxonomy`. The numbers are those of a full analysis of the permuted labels, to the last digits.
@@ -35,14 +35,14 @@ def shuffle_headlines(
     present = measured.has_images()
     shuffled = (class_places(present, measured.seed + i) for i in range(n_shuffles))
     permutations = [np.arange(measured.n_classes), *shuffled]
-    found: dict[Headline, np.ndarray] = {}
+    found: dict[TreeNumber, np.ndarray] = {}
     found |= _coherence(measured, permutations, check)
     found |= _lowest(measured, permutations, check)
     found |= shuffled_f1(measured, permutations, check=check)
     return {metric: _beside(metric, values) for metric, values in found.items()}
 
 
-def _beside(metric: Headline, values: Float64[np.ndarray, " n_permutations"]) -> ShuffledTrees:
+def _beside(metric: TreeNumber, values: Float64[np.ndarray, " n_permutations"]) -> ShuffledTrees:
     value, shuffled = float(values[0]), np.ascontiguousarray(values[1:])
     sign = -1.0 if metric in _LOWER_IS_TREE else 1.0
     # Sums of the same terms in another order differ in their last digits; such a value is as good.
@@ -53,7 +53,7 @@ def _beside(metric: Headline, values: Float64[np.ndarray, " n_permutations"]) ->
 
 def _coherence(
     measured: Measured, permutations: list[ClassOrder], check: Callable[[], None]
-) -> dict[Headline, np.ndarray]:
+) -> dict[TreeNumber, np.ndarray]:
     """`s_ab` of two classes becomes the similarity of the places that they get."""
     values = np.full((2, len(permutations)), np.nan)
     chance = measured.chance
@@ -74,7 +74,7 @@ def _at(class_order: ClassOrder, of_class: Bool[np.ndarray, "n_classes"]) -> Boo
 
 def _lowest(
     measured: Measured, permutations: list[ClassOrder], check: Callable[[], None]
-) -> dict[Headline, np.ndarray]:
+) -> dict[TreeNumber, np.ndarray]:
     """LCH height and coverage over all latents with classes; LCH excess over those with support."""
     taxonomy, chance = measured.taxonomy, measured.chance
     sets, top = sp.csr_array(measured.associated), sp.csr_array(measured.top_classes)
