@@ -100,7 +100,9 @@ def test_latents_by_seed_stability(admin, service):
 
     assert found("-1") == found("0.8") == [(1, 0.8, 0.3)]
     assert found("0.81") == []
-    assert_one_line(admin(service, "results", "latents", "--min-stability", "1.1"), "--min-stability", "1.1")
+    refused = admin(service, "results", "latents", "--min-stability", "1.1")
+    assert refused.exit_code == 2
+    assert "'--min-stability': 1.1 is not in the range -1<=x<=1" in refused.stderr
 
 
 def test_layers(ask, admin, planted):
