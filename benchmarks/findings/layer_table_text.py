@@ -32,6 +32,7 @@ def markdown(table: dict[str, Any]) -> str:
     """The table as the pages show it."""
     return "\n\n".join([
         _blocks_table(table),
+        f"L0 on the scored images:\n\n{_densities_table(table)}",
         *(f"{METRICS[metric]}:\n\n{_metric_table(table, metric)}" for metric in
           SHOWN),
         f"slope per block:\n\n{_slopes_table(table)}",
@@ -53,6 +54,17 @@ def _blocks_table(table: dict[str, Any]) -> str:
         "latents with an LCH excess",
     ]  # fmt: skip
     return _lines(header, rows)
+
+
+def _densities_table(table: dict[str, Any]) -> str:
+    """How often every basis fires on the scored images; thresholds are set on others, so not quite as the SAE does."""
+    rows = []
+    for basis in BASES:
+        found = [one for one in table["bases_without_interval"] if one["basis"] == basis]
+        l0 = [one["l0_mean"] for one in found]
+        if found:
+            rows.append([basis, f"{found[0]['n_latents']:,.0f}", _text(min(l0), 1), _text(max(l0), 1)])
+    return _lines(["basis", "columns", "L0, least of the blocks", "L0, greatest"], rows)
 
 
 def _metric_table(table: dict[str, Any], metric: str) -> str:

@@ -213,11 +213,21 @@ def split_label(stored: Mapping[str, Any] | None) -> str:
     return split.label if half is None else f"{split.label} {half}"
 
 
-def few_classes_note(n_classes: int) -> str | None:
-    """What a user should know of a data set with fewer than three classes; None for others."""
-    if n_classes >= _MIN_CLASSES:
+def few_classes_note(n_classes: int, n_scored: int | None = None, half: str = "") -> str | None:
+    """What a user should know of a data set with fewer than three classes, or scored ones; None for others.
+
+    Args:
+        n_classes: classes of the data set.
+        n_scored: those of them with scored images; None: all.
+        half: of the images that are scored, in words, if only one is.
+    """
+    n_scored = n_classes if n_scored is None else n_scored
+    if n_scored >= _MIN_CLASSES:
         return None
-    found = "there is 1 class" if n_classes == 1 else f"there are {n_classes} classes"
+    if n_classes < _MIN_CLASSES:
+        found = "there is 1 class" if n_classes == 1 else f"there are {n_classes} classes"
+    else:
+        found = f"only {n_scored} of the {n_classes} classes {'has' if n_scored == 1 else 'have'} scored images{half}"
     return (
         f"{found}: scores of inner nodes and null distributions over the tree need {_MIN_CLASSES} and are undefined"
         " (NULL)"

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
+from tests.datasets.class_sets import listing_of
 
 from hsae.datasets.split import SCORE, SELECT, TRAIN, split_images
 from hsae.errors import UserError
@@ -59,3 +60,25 @@ def test_the_order_of_names_does_not_count_and_shares_alone_have_the_key_that_th
 def test_shares_beside_groups_are_refused():
     with pytest.raises(ValidationError, match="shares, a seed and a fold have no meaning"):
         SplitConfig(train=0.5, groups=NamedGroups(select=("noto",), score=("fx",)))
+
+
+@pytest.mark.parametrize(
+    ("styles", "said"),
+    [
+        ((("c0", "c1"), ("c0", "c1", "c2"), ("c0", "c1")), "only 2 of the 3 classes have scored images"),
+        ((("c0", "c1"), ("c0", "c1", "c2"), ("c2",)), "only 1 of the 3 classes has scored images"),
+        ((("c0", "c1"), ("c0", "c1", "c2"), ("c0", "c1", "c2")), None),
+    ],
+)
+def test_fewer_than_three_classes_with_scored_images_are_said(styles, said):
+    """Drawing styles that train, select and score, each with a drawing of some classes."""
+    images = [((name,), style) for style, names in enumerate(styles) for name in names]
+    images_of = listing_of([names for names, _ in images], [f"s{style}" for _, style in images])
+    split = split_images(images_of, config(select=("s1",), score=("s2",)))
+    notes = [note for note in split.notes() if "inner nodes" in note]
+    if said is None:
+        assert notes == []
+        return
+    assert notes == [
+        f"{said}: scores of inner nodes and null distributions over the tree need 3 and are undefined (NULL)"
+    ]

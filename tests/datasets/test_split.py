@@ -150,7 +150,8 @@ def test_one_image_per_class():
     assert split.n_single == 200
     assert split.n_unscored == 200 - split.score.sum()
     assert split.notes()[1:] == (
-        "200 classes have a single image, which trains or scores but not both",
+        "200 classes have a single image, which trains or scores: unless it scores, the scores of its class are"
+        " undefined (NULL); unless it trains, no latent is chosen for the class, no probe names it",
         f"{split.n_unscored} classes have no scored image: what needs one is undefined (NULL)",
     )
 
@@ -160,6 +161,14 @@ def test_fewer_than_three_classes_are_said():
     assert note.startswith("there are 2 classes: scores of inner nodes ")
     (note,) = split_images(listing_of(single(8)), SplitConfig()).notes()
     assert note.startswith("there is 1 class: scores of inner nodes ")
+
+
+def test_a_single_image_beside_classes_of_many():
+    split = split_images(listing_of(single(8, 8, 8, 8, 1)), SplitConfig())
+    assert split.notes()[0] == (
+        "1 class has a single image, which trains, selects or scores: unless it scores, the scores of its class are"
+        " undefined (NULL); unless it selects, no latent is chosen for the class; unless it trains, no probe names it"
+    )
 
 
 def cost_of(assignment, members, shares):

@@ -84,17 +84,26 @@ class ImageSplit:
                 f" {self.by} are split in two halves: {use}"
             )
         if self.n_single:
-            use = "trains" if self.trains else "selects"
-            found.append(f"{_classes(self.n_single)} a single image, which {use} or scores but not both")
+            found.append(f"{_classes(self.n_single)} a single image, which {self._single_image()}")
         if self.n_unselected:
             found.append(f"{_classes(self.n_unselected)} no image to select on: no latent is chosen for it")
+        half, there = (" in the second half", " there") if cross_fitted else ("", "")
         if self.n_unscored:
-            half, there = (" in the second half", " there") if cross_fitted else ("", "")
             found.append(
                 f"{_classes(self.n_unscored)} no scored image{half}: what needs one is undefined (NULL){there}"
             )
-        few = few_classes_note(self.n_classes)
+        few = few_classes_note(self.n_classes, self.n_classes - self.n_unscored, half)
         return tuple(found) if few is None else (*found, few)
+
+    def _single_image(self) -> str:
+        """What the only image of a class does, and what its class lacks."""
+        lacks = "unless it scores, the scores of its class are undefined (NULL)"
+        chosen = "unless it selects, no latent is chosen for the class"
+        if not self.trains:
+            return f"selects or scores: {lacks}; {chosen}"
+        if self.is_halved:
+            return f"trains or scores: {lacks}; unless it trains, no latent is chosen for the class, no probe names it"
+        return f"trains, selects or scores: {lacks}; {chosen}; unless it trains, no probe names it"
 
 
 def split_images(listing: pa.Table, config: SplitConfig) -> ImageSplit:

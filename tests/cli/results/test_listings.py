@@ -1,10 +1,12 @@
 """hsae-admin results: filters, the tree of nodes and the comparison, over known scores."""
 
+import json
+
 import pytest
 from tests.cli.refusals import assert_one_line
 from tests.planted_scores import ID, plant
 
-from hsae.catalog import BASES
+from hsae.catalog import BASES, Analysis, Comparison, LatentStability, transaction
 from hsae.cli.results import filters as result_filters
 from hsae.hierarchy.config import CONTROL_BASES
 
@@ -75,6 +77,32 @@ def test_latents_by_coherence(ask):
     assert [row["layer"] for row in ask("latents", "--min-coherence", 0.1, "--study", "all")] == [5, 2]
     assert [row["coherence_excess"] for row in ask("latents", "--min-coherence", 0.15)] == [0.2]
     assert ask("latents", "--min-coherence", 0.3) == []
+
+
+def test_latents_by_seed_stability(admin, service):
+    """The latent of analysis 1 was found again by other seeds; that of analysis 2 has no other seed, and never fits."""
+    plant(service)
+    with transaction(service.sessions) as session:
+        comparison = Comparison(key="seeds", job_id=session.get_one(Analysis, 1).job_id, dataset_id=1, config={})
+        session.add(comparison)
+        session.flush()
+        session.add(
+            LatentStability(comparison_id=comparison.id, analysis_id=1, latent=100 + ID["dog.n.01"], stability=0.8,
+                            chance=0.3, is_one_to_one=True)
+        )  # fmt: skip
+
+    def found(least):
+        asked = admin(service, "results", "latents", "--min-stability", least, "--study", "all", "--json")
+        assert asked.exit_code == 0, asked.output
+        return [
+            (row["analysis_id"], row["seed_stability"], row["stability_chance"]) for row in json.loads(asked.stdout)
+        ]
+
+    assert found("-1") == found("0.8") == [(1, 0.8, 0.3)]
+    assert found("0.81") == []
+    refused = admin(service, "results", "latents", "--min-stability", "1.1")
+    assert refused.exit_code == 2
+    assert "'--min-stability': 1.1 is not in the range -1<=x<=1" in refused.stderr
 
 
 def test_layers(ask, admin, planted):

@@ -97,6 +97,28 @@ def test_edges_equal_loops_over_the_images(random_taxonomy, seed, width, thresho
             assert found[name] == pytest.approx(value, abs=1e-12, nan_ok=True), name
 
 
+@pytest.mark.parametrize(("n_child", "is_confirmed"), [(19, False), (20, True)])
+def test_by_default_a_child_fires_on_20_scored_images_to_be_confirmed(make_taxonomy, n_child, is_confirmed):
+    taxonomy = make_taxonomy([("animal", "root"), ("dog", "animal")], ["dog"])
+    chosen_on = np.zeros((100, 2), np.float32)
+    chosen_on[:20, 0] = 1
+    chosen_on[:40, 1] = 1
+    scored = chosen_on.copy()
+    scored[n_child:, 0] = 0
+    best = np.array([{"dog": 0, "animal": 1}.get(synset.id, -1) for synset in taxonomy.synsets])
+    edges, _ = hierarchy(
+        ranked_of(chosen_on),
+        taxonomy,
+        best,
+        np.ones(len(best)),
+        monosemanticity=np.full(2, np.nan),
+        scored=ranked_of(scored),
+    )
+    assert edges.source.tolist() == ["activation", "taxonomy"]
+    assert edges.n_child.tolist() == [n_child, n_child]
+    assert edges.is_confirmed.tolist() == [is_confirmed, is_confirmed]
+
+
 def ratio(part, whole):
     return part / whole if whole else math.nan
 

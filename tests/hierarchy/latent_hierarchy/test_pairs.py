@@ -93,6 +93,17 @@ def test_the_cuts_are_strict(n_child, n_parent, n_both, n_pairs):
     assert len(activation_pairs(Firings.of(ranked_of(dense)), min_fire=5).child) == n_pairs
 
 
+@pytest.mark.parametrize(
+    ("n_child", "n_parent", "n_pairs"),
+    [(19, 40, 0), (20, 40, 1), (20, 50, 1), (20, 51, 0)],
+)
+def test_by_default_latents_fire_on_20_of_the_images_and_on_half_of_them_at_most(n_child, n_parent, n_pairs):
+    dense = np.zeros((100, 2), np.float32)
+    dense[:n_child, 0] = 1
+    dense[:n_parent, 1] = 1
+    assert len(activation_pairs(Firings.of(ranked_of(dense))).child) == n_pairs
+
+
 @examples(50)
 @given(
     seed=seeds,

@@ -217,6 +217,10 @@ class NodeScore(Base):
     mean_outside: Mapped[float | None] = mapped_column(Double, comment="mean activation on all other images")
 
 
+_PAPERS = "(the paper's; depends on a column's classes and images, not corrected for chance: read lch_excess_mean)"
+_NOT_CORRECTED = "not corrected for the size of the node, nor for the number of columns: read"
+
+
 class LayerScore(LayerCoherenceColumns, Base):
     """One basis of one analysis in one row."""
 
@@ -232,29 +236,26 @@ class LayerScore(LayerCoherenceColumns, Base):
     n_dead: Mapped[int] = mapped_column(comment="columns that fire on no image")
     dead_share: Mapped[float] = mapped_column(Double, comment="n_dead / n_latents")
     l0: Mapped[float] = mapped_column(Double, comment="mean number of firing columns per scored image")
-    lch_height_mean: Mapped[float | None] = mapped_column(
-        Double,
-        comment="mean LCH height of alive columns (the paper's; depends on how many classes and images a "
-        "column has, see lch_excess_mean)",
+    lch_height_mean: Mapped[float | None] = mapped_column(Double, comment=f"mean LCH height of alive columns {_PAPERS}")
+    lch_height_median: Mapped[float | None] = mapped_column(
+        Double, comment=f"median LCH height of alive columns {_PAPERS}"
     )
-    lch_height_median: Mapped[float | None] = mapped_column(Double, comment="median LCH height of alive columns")
-    lch_height_q25: Mapped[float | None] = mapped_column(Double, comment="lower quartile of the LCH height")
-    lch_height_q75: Mapped[float | None] = mapped_column(Double, comment="upper quartile of the LCH height")
+    lch_height_q25: Mapped[float | None] = mapped_column(Double, comment=f"lower quartile of the LCH height {_PAPERS}")
+    lch_height_q75: Mapped[float | None] = mapped_column(Double, comment=f"upper quartile of the LCH height {_PAPERS}")
     lch_height_relative_mean: Mapped[float | None] = mapped_column(
-        Double, comment="mean LCH height over the root's height, 0 to 1"
+        Double, comment=f"mean LCH height over the root's height, 0 to 1 {_PAPERS}"
     )
     coverage_mean: Mapped[float | None] = mapped_column(
-        Double,
-        comment="mean ontological coverage of alive columns (the paper's; depends on how many classes and"
-        " images a column has, see lch_excess_mean)",
+        Double, comment=f"mean ontological coverage of alive columns {_PAPERS}"
     )
-    coverage_median: Mapped[float | None] = mapped_column(Double, comment="median ontological coverage")
+    coverage_median: Mapped[float | None] = mapped_column(Double, comment=f"median ontological coverage {_PAPERS}")
     n_nodes: Mapped[int] = mapped_column(
         comment="nodes considered: with some images but not all, one for each set of images (in analyses of earlier "
         "versions: all such nodes)"
     )
     share_nodes_f1: Mapped[float | None] = mapped_column(
-        Double, comment="share of nodes whose best column has F1 >= 0.5; more columns have more chances"
+        Double,
+        comment=f"share of nodes whose best column has F1 >= 0.5; {_NOT_CORRECTED} share_nodes_rarefied",
     )
     share_nodes_rarefied: Mapped[float | None] = mapped_column(
         Double,
@@ -268,9 +269,12 @@ class LayerScore(LayerCoherenceColumns, Base):
     share_nodes_q: Mapped[float | None] = mapped_column(
         Double, comment="share of nodes with q_node < 0.01, the exact test; null in analyses of earlier versions"
     )
-    best_f1_mean: Mapped[float | None] = mapped_column(Double, comment="mean over nodes of the best F1")
+    best_f1_mean: Mapped[float | None] = mapped_column(
+        Double, comment=f"mean over nodes of the best F1; {_NOT_CORRECTED} best_f1_adjusted_mean"
+    )
     best_f1_inner_mean: Mapped[float | None] = mapped_column(
-        Double, comment="mean best F1 of inner nodes with three or more classes"
+        Double,
+        comment=f"mean best F1 of inner nodes with three or more classes; {_NOT_CORRECTED} best_f1_adjusted_inner_mean",
     )
     best_f1_adjusted_mean: Mapped[float | None] = mapped_column(
         Double,
@@ -287,8 +291,8 @@ class LayerScore(LayerCoherenceColumns, Base):
         Double, comment="the same over inner nodes with three or more classes; null in analyses of earlier versions"
     )
     by_height: Mapped[list[Any]] = mapped_column(
-        comment="for every height of the taxonomy the nodes considered, those with F1 >= 0.5 and those with q_node < "
-        "0.01 (n_q: null in analyses of earlier versions)"
+        comment="for every height of the taxonomy the nodes considered, those with F1 >= 0.5 (n_f1: not corrected for "
+        "chance) and those with q_node < 0.01 (n_q: null in analyses of earlier versions)"
     )
     fvu: Mapped[float | None] = mapped_column(Double, comment="basis sae: FVU on held-out rows")
     cosine: Mapped[float | None] = mapped_column(Double, comment="basis sae: mean cosine on held-out rows")
