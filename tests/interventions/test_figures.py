@@ -131,6 +131,26 @@ def test_figures_are_their_definitions(small_taxonomy, seed, with_logits):
             assert 1 / 50 <= found.distance_p <= 1
 
 
+def test_equal_drops_are_equal_whatever_the_accuracy_was(small_taxonomy):
+    """As numbers they differ: 1 - 2/3 is greater than 2/3 - 1/3. Every class outside loses one of its three images."""
+    tree, node = Tree.of(small_taxonomy), [synset.name for synset in small_taxonomy.synsets].index("hen")
+    distance = distances_from(small_taxonomy, node)[small_taxonomy.classes]
+    (hen,) = np.flatnonzero(tree.inside[:, node])
+    labels = np.repeat(np.arange(6), 3)
+    readings = []
+    for lost in (0, 1):
+        n_right = np.array([3, 1, 2, 3, 2, 1]) - lost
+        is_right = np.arange(18) % 3 < n_right[labels]
+        effect = Effect(())
+        effect.add(Reading(np.where(is_right, labels, hen), None), labels, tree)
+        readings.append(Readings.of(effect, labels, tree))
+    found = figures(*readings, Target(node, distance, labels), tree, n_shuffles=9, seed=0)
+    outside = [point for point in found.curve if point.distance]
+    assert [point.accuracy.value for point in outside] == pytest.approx([1 / 3] * 3)
+    assert np.isnan(found.distance_correlation)
+    assert np.isnan(found.distance_p)
+
+
 def test_distances_are_zero_under_the_target_and_edges_elsewhere(small_taxonomy):
     names = [synset.name for synset in small_taxonomy.synsets]
     found = dict(zip(names, distances_from(small_taxonomy, names.index("bird")).tolist(), strict=True))
