@@ -92,7 +92,7 @@ def test_clamping_and_adding_move_the_rows_as_far_as_a_loop_says(service, monkey
     rows = query(service, EDITS.replace("SELECT i.*", "SELECT i.*, s.config ->> 'edit' AS edit"))
     assert len(rows) == 2 * (3 + 2 + 1)
     known = next(row for row in rows if (row["edit"], row["arm"]) == ("scale", "latents"))
-    unit = known["moved_outside"] / moved(known["latents"], "scale", 0.0, score & ~is_bird)  # of another scale
+    unit = known["moved_inside"] / moved(known["latents"], "scale", 0.0, score & is_bird)  # of another scale
     for row in rows:
         for name, images in (("moved_inside", score & is_bird), ("moved_outside", score & ~is_bird)):
             expected = moved(row["latents"], row["edit"], row["dose"], images)
