@@ -55,7 +55,6 @@ def test_logits_are_those_of_the_whole_model(shown, tower, text_model):
     assert (reading.predicted == np.arange(len(classes))).mean() > 0.5
 
 
-@pytest.mark.slow
 def test_the_card_s_accuracy_on_the_style_that_training_never_saw():
     """By the script's definition: among all classes, the nearest text of one template with the first lemma.
 
