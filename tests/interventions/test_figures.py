@@ -1,5 +1,7 @@
 """Effects and figures of merit against slow loops over images and classes."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +13,8 @@ from hsae.interventions.figures import Target, difference, figures, interval
 from hsae.interventions.readouts import Reading
 
 
-def random_case(small_taxonomy, seed, *, with_logits=True):
-    """Before and after, with a class that has no images and one that no probe knows."""
+def random_case(small_taxonomy, seed, *, with_logits=True, knows_all=False):
+    """Before and after, with a class that has no images and one that no probe knows (`knows_all`: none such)."""
     rng = np.random.default_rng(seed)
     tree = Tree.of(small_taxonomy)
     n_classes = len(tree.inside)
@@ -21,7 +23,8 @@ def random_case(small_taxonomy, seed, *, with_logits=True):
     targets = tuple(range(tree.inside.shape[1]))
     for _ in range(2):
         logits = np.round(rng.normal(0, 2, (30, n_classes)), 1)
-        logits[:, 0] = -np.inf
+        if not knows_all:
+            logits[:, 0] = -np.inf
         effect = Effect(targets)
         for part in (slice(0, 11), slice(11, 30)):
             effect.add(Reading(logits[part].argmax(1), logits[part] if with_logits else None), labels[part], tree)
@@ -128,6 +131,26 @@ def test_figures_are_their_definitions(small_taxonomy, seed, with_logits):
             assert 1 / 50 <= found.distance_p <= 1
 
 
+def test_equal_drops_are_equal_whatever_the_accuracy_was(small_taxonomy):
+    """As numbers they differ: 1 - 2/3 is greater than 2/3 - 1/3. Every class outside loses one of its three images."""
+    tree, node = Tree.of(small_taxonomy), [synset.name for synset in small_taxonomy.synsets].index("hen")
+    distance = distances_from(small_taxonomy, node)[small_taxonomy.classes]
+    (hen,) = np.flatnonzero(tree.inside[:, node])
+    labels = np.repeat(np.arange(6), 3)
+    readings = []
+    for lost in (0, 1):
+        n_right = np.array([3, 1, 2, 3, 2, 1]) - lost
+        is_right = np.arange(18) % 3 < n_right[labels]
+        effect = Effect(())
+        effect.add(Reading(np.where(is_right, labels, hen), None), labels, tree)
+        readings.append(Readings.of(effect, labels, tree))
+    found = figures(*readings, Target(node, distance, labels), tree, n_shuffles=9, seed=0)
+    outside = [point for point in found.curve if point.distance]
+    assert [point.accuracy.value for point in outside] == pytest.approx([1 / 3] * 3)
+    assert np.isnan(found.distance_correlation)
+    assert np.isnan(found.distance_p)
+
+
 def test_distances_are_zero_under_the_target_and_edges_elsewhere(small_taxonomy):
     names = [synset.name for synset in small_taxonomy.synsets]
     found = dict(zip(names, distances_from(small_taxonomy, names.index("bird")).tolist(), strict=True))
@@ -164,3 +187,60 @@ def test_a_falling_curve_has_a_small_p(small_taxonomy):
     flat, p = _falls(distance, np.ones(32), _shuffles(32, 9, 0))
     assert np.isnan(flat)
     assert np.isnan(p)
+
+
+def every_shuffle(n, n_shuffles, seed):
+    return np.array(list(permutations(range(n))), np.int64)
+
+
+def slow_null(places, effect):
+    """Over every permutation of the classes outside: quantiles of the mean by distance, and p of the correlation.
+
+    Two of six drops that are 2/3 - 1/3 and 1 - 2/3 are equal: hence the rounding.
+    """
+    effect = [round(float(value), 12) for value in effect]
+    if any(np.isnan(effect)):  # a class that the readout does not know: nothing is known of a shuffled tree
+        return dict.fromkeys(places, (np.nan, np.nan)), np.nan
+    by_distance = {step: [] for step in places}
+    correlations = []
+    for order in permutations(range(len(places))):
+        moved = [effect[at] for at in order]
+        for step, means in by_distance.items():
+            means.append(np.mean([value for value, place in zip(moved, places, strict=True) if place == step]))
+        if len(places) > 2 and len(set(places)) > 1 and len(set(effect)) > 1:
+            correlations.append(stats.spearmanr(places, moved).statistic)
+    quantiles = {step: tuple(np.percentile(means, (2.5, 97.5))) for step, means in by_distance.items()}
+    if not correlations:
+        return quantiles, np.nan
+    as_low = sum(one <= correlations[0] + 1e-9 for one in correlations)  # the first permutation changes nothing
+    return quantiles, (1 + as_low) / (1 + len(correlations))
+
+
+@given(seed=st.integers(0, 200), knows_all=st.booleans(), with_logits=st.booleans())
+def test_the_null_is_that_of_every_permutation_outside(small_taxonomy, seed, knows_all, with_logits):
+    tree, labels, ((_, before), (_, after)) = random_case(
+        small_taxonomy, seed, with_logits=with_logits, knows_all=knows_all
+    )
+    names = [synset.name for synset in small_taxonomy.synsets]
+    for name in ("hen", "bird", "thing"):
+        node = names.index(name)
+        distance = distances_from(small_taxonomy, node)[small_taxonomy.classes]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hsae.interventions.figures._shuffles", every_shuffle)
+            found = figures(before, after, Target(node, distance, labels), tree, n_shuffles=1, seed=0)
+        members = tree.inside[:, node] > 0
+        outside = [c for c in sorted(set(labels.tolist())) if not members[c]]
+        places = [int(distance[c]) for c in outside]
+        accuracy = [
+            np.mean([(before.predicted[i] == c) * 1.0 - (after.predicted[i] == c) for i in np.flatnonzero(labels == c)])
+            for c in outside
+        ]
+        odds = [slow_drop(before, after, node, members, labels, c) for c in outside]
+        of_accuracy, p_of_accuracy = slow_null(places, accuracy)
+        of_odds, p_of_odds = slow_null(places, odds)
+        assert found.distance_p == pytest.approx(p_of_odds if with_logits else p_of_accuracy, nan_ok=True)
+        for point in found.curve:
+            none = (np.nan, np.nan)  # the target's own classes stay where they are
+            expected = [null[point.distance] if point.distance else none for null in (of_accuracy, of_odds)]
+            for null, quantiles in zip((point.accuracy_null, point.log_odds_null), expected, strict=True):
+                assert null == pytest.approx(quantiles, nan_ok=True)

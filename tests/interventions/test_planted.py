@@ -7,15 +7,16 @@ import pytest
 import torch
 from scipy import sparse
 from tests.interventions.planted import NODE, PLACES, ROWS, UNUSED, UsesAllButOne
+from tests.relevancy.small_backbones import random_sae
 
 from hsae.interventions.choice import Attributed, LatentUse, attribution, best_latents
 from hsae.interventions.controls import projection
-from hsae.interventions.edits import Ablation, LatentEdit, ThroughSae
+from hsae.interventions.edits import Ablation, LatentEdit, ThroughSae, TokenPlaces
 from hsae.interventions.effects import Effect, Readings, Tree, distances_from, loss_recovered
 from hsae.interventions.figures import Target, figures
 from hsae.interventions.measure import Planned, Reader, measure
 from hsae.interventions.passes import Intervention, LayerEdit
-from hsae.interventions.readouts import Reading
+from hsae.interventions.readouts import LinearReadout, Reading, ReadRows
 
 
 def plan(model, edit, node="bird"):
@@ -95,6 +96,67 @@ def test_what_is_chosen_is_what_carries_the_node(model):
     (scores,) = attribution(attributed, of_birds, [inside_classes])
     assert scores.argmax() == NODE
     assert scores[UNUSED] == 0
+
+
+class Mixes:
+    """A block that is not linear: every token gets the tanh of a mixture of all."""
+
+    def __init__(self, rng, n_tokens, d_model):
+        self.mixture = torch.randn(n_tokens, n_tokens, generator=rng)
+        self.weight = torch.randn(d_model, d_model, generator=rng) / d_model**0.5
+
+    def resume(self, stream, start, stop):
+        assert (start, stop) == (0, 1)
+        return stream + torch.tanh(self.mixture.to(stream) @ stream @ self.weight.to(stream))
+
+
+def slow_attribution(sae, block, probe, stream, places, inside):
+    """Every latent of every row is moved a little both ways: its activation times what the log-odds gain for it."""
+
+    def log_odds(image):
+        final = block.resume(image[None], 0, 1)[0]
+        row = final[0] if probe.rows.has_class_token else final[1:].mean(0)
+        p = torch.softmax(row @ probe.weight + probe.intercept, 0)
+        return float(p[inside].sum().log() - p[~inside].sum().log())
+
+    found, little = np.zeros(sae.n_latents), 1e-4
+    for image in stream.double():
+        rows = [list(places.numbers)] if places.as_mean else [[number] for number in places.numbers]
+        for tokens in rows:
+            z = sae.encode(image[tokens].mean(0, keepdim=True).float())[0]
+            for latent in np.flatnonzero(z.numpy()).tolist():
+                change = little * sae.decoder_weight[latent].double() / float(sae.input_scale)
+                odds = []
+                for sign in (1, -1):
+                    moved = image.clone()
+                    moved[tokens] += sign * change
+                    odds.append(log_odds(moved))
+                found[latent] += float(z[latent]) * (odds[0] - odds[1]) / (2 * little)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["relu", "topk"])
+@pytest.mark.parametrize(
+    ("places", "rows"),
+    [
+        (TokenPlaces((0, 2)), ReadRows(1, has_class_token=True)),
+        (TokenPlaces((1, 2, 3)), ReadRows(1, has_class_token=False)),
+        (TokenPlaces((1, 2, 3), as_mean=True), ReadRows(1, has_class_token=True)),
+    ],
+)
+def test_attribution_is_what_small_changes_of_each_latent_do(kind, places, rows):
+    rng = torch.Generator().manual_seed(0)
+    sae, block = random_sae(kind), Mixes(rng, 4, 24)
+    weight, intercept = (torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((24, 5), (5,)))
+    probe = LinearReadout(rows, weight, intercept)
+    stream = torch.randn(3, 4, 24, generator=rng)
+    nodes = [np.array(classes, np.bool_) for classes in ((1, 1, 0, 0, 0), (0, 0, 0, 0, 1))]
+    batches = [(block, stream[:2]), (block, stream[2:])]
+    found = attribution(Attributed(sae, 0, 1, places, probe), batches, nodes)
+    for inside, of_node in zip(nodes, found, strict=True):
+        expected = slow_attribution(sae, block, probe, stream, places, torch.from_numpy(inside))
+        assert np.abs(expected).max() > 0.1
+        np.testing.assert_allclose(of_node, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_controls_that_know_the_labels_take_the_node_away(model):

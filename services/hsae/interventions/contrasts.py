@@ -9,6 +9,8 @@ from jaxtyping import Float64
 _BLOCK = 1 << 22  # signs drawn at once
 _EXACT = 14
 """With so many nodes or fewer, all signs are tried."""
+_SAME = 1e-12
+"""Numbers that are closer are the same: a mean of equal numbers may be greater than they are, by a rounding."""
 
 
 def sign_flip_p(differences: Sequence[float], n_flips: int, seed: int) -> float:
@@ -26,7 +28,7 @@ def sign_flip_p(differences: Sequence[float], n_flips: int, seed: int) -> float:
     if not len(values):
         return float("nan")
     found = abs(values.sum())
-    tolerance = 1e-12 * np.abs(values).sum()
+    tolerance = _SAME * max(1.0, np.abs(values).sum())  # differences that are roundings of 0 have no sign
     if len(values) <= _EXACT:
         signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
         return float((np.abs(signs @ values) >= found - tolerance).mean())
@@ -50,6 +52,8 @@ def cost_at(forgetting: Float64[np.ndarray, "n_doses"], cost: Float64[np.ndarray
     """
     known = ~(np.isnan(forgetting) | np.isnan(cost))
     x, y = np.append(forgetting[known], 0.0), np.append(cost[known], 0.0)
+    same = x[np.abs(x - wanted) < _SAME]
+    wanted = float(same[0]) if len(same) else wanted
     if not 0 < wanted <= x.max():
         return float("nan")
     order = np.lexsort((y, x))

@@ -208,7 +208,8 @@ def _falls(
     """The Spearman correlation of distance and effect, and how rarely a shuffled tree has one as low."""
     if len(distance) < 3 or np.isnan(effect).any():  # a class that the readout does not know has no place in a rank
         return _NAN, _NAN
-    x, y = rankdata(distance) - (len(distance) + 1) / 2, rankdata(effect) - (len(distance) + 1) / 2
+    rounded = np.round(effect, 12)  # 1 - 2/3 is greater than 2/3 - 1/3 by a rounding
+    x, y = rankdata(distance) - (len(distance) + 1) / 2, rankdata(rounded) - (len(distance) + 1) / 2
     norm = float(np.sqrt((x @ x) * (y @ y)))
     if not norm > 0:
         return _NAN, _NAN

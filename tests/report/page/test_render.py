@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -106,6 +107,16 @@ def test_a_card_has_room_for_further_rows_of_images():
     )
     assert page.count('class="images"') == 2
     assert ">relevancy<" in page
+
+
+def test_a_card_says_that_its_latent_is_used():
+    cards = [replace(card(1), is_used=True), card(2)]
+    page = render_report(content(cards=cards))
+    used, other = re.findall(r'<details class="card".*?</details>', page, re.DOTALL)
+    badge = re.search(r'<span class="used" title="([^"]*)">([^<]*)</span>', used)
+    assert badge[2] == "fires for it and used for it"
+    assert badge[1].startswith("Without this latent its label loses more than other classes do")
+    assert "used for it" not in other
 
 
 def test_a_page_without_anything_to_draw():

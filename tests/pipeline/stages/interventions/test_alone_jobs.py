@@ -144,6 +144,13 @@ def test_a_second_set_is_what_is_shown_and_one_latent_is_marked(made, admin, tmp
         assert "fires for it and used for it" not in client.get(f"/latent/{analysis.id}/sae/{other}").text
         silent = next(row["latent"] for row in latents() if row["is_used"] is None)
         assert "effect at its label" not in client.get(f"/latent/{analysis.id}/sae/{silent}").text
+    with transaction(made.service.sessions) as session:
+        session.connection().exec_driver_sql(f"UPDATE latent_effect SET is_used = (latent = {cards[0]['latent']})")
+    done = admin("report", made.study, "-o", tmp_path / "it.html")
+    assert done.exit_code == 0, done.output
+    said = re.findall(r'id="latent-\d+-(\d+)"|(fires for it and used for it)', (tmp_path / "it.html").read_text())
+    (badge,) = (place for place, (_, text) in enumerate(said) if text)
+    assert said[badge - 1][0] == str(cards[0]["latent"])
 
 
 def test_what_cannot_be_is_refused_when_the_study_is_planned(made):

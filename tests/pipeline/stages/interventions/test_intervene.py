@@ -8,6 +8,7 @@ import torch
 from sqlalchemy import select
 from tests.pipeline.in_process import run_jobs
 from tests.pipeline.stages.interventions.small_plans import EDITS, plan_interventions, query
+from tests.pipeline.stages.interventions.test_contrast_rows import NUMBERS, slow_contrast
 from tests.small import register_small
 
 from hsae.backbones.backbone import Backbone
@@ -152,6 +153,26 @@ def test_controls_are_contrasted_over_nodes_and_at_equal_forgetting(made):
             assert row["n_nodes"] == 1
         if row["equal_forgetting"] is not None and row["equal_forgetting"] > 0 and row["synset_id"] is not None:
             assert row["cost"] is not None
+    # Each is what a loop makes of the rows of single edits.
+    edits = query(made.service, EDITS)
+    for row in (row for row in rows if row["synset_id"] is not None):
+        place = {name: row[name] for name in ("intervention_set_id", "readout", "synset_id")}
+        here = [edit for edit in edits if place.items() <= edit.items()]
+        own, others = (
+            [
+                [known(edit) for edit in here if (edit["arm"], edit["draw"]) == (arm, draw)]
+                for draw in sorted({edit["draw"] for edit in here if edit["arm"] == arm})
+            ]
+            for arm in ("latents", row["control"])
+        )
+        assert len(own[0]) == len(BIRDS.doses)
+        assert known(row, NUMBERS) == pytest.approx(slow_contrast(own[0], others), abs=1e-9, nan_ok=True)
+
+
+def known(row, names=("specificity", "forgetting", "accuracy_outside_before", "accuracy_outside_after")):
+    """Numbers of a row by the ends of their names, as in `slow_contrast`; NaN where one is undefined."""
+    short = {name: name.removeprefix("accuracy_outside_") for name in names}
+    return {short[name]: np.nan if row[name] is None else row[name] for name in names}
 
 
 def test_readouts_stand_beside_what_the_sae_costs(made):

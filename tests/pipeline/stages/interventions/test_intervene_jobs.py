@@ -10,11 +10,13 @@ from sqlalchemy import text
 from tests.devices.emulated_cuda import COPY, CUDA, EmulatedCuda, EmulatedTensor
 from tests.pipeline.in_process import attempt, job_id, run_jobs
 from tests.pipeline.stages.interventions.small_plans import EDITS, QUICK, plan_interventions, query
+from tests.relevancy.small_backbones import saved
 from tests.small import register_small
 
 from hsae.backbones.backbone import Backbone
 from hsae.catalog import transaction
 from hsae.devices.errors import OutOfDeviceMemoryError
+from hsae.extraction.config import ExtractionConfig
 from hsae.interventions.config import InterveneSettings
 from hsae.interventions.measure import measure
 from hsae.pipeline.stages.interventions import intervene as stage
@@ -213,3 +215,49 @@ def test_a_node_without_latents_is_one_line(refusing):
     assert run_jobs(refusing, plan, "intervene") == ["failed"]
     (job,) = query(refusing, "SELECT error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
     assert "bird.n.01 has no latent: no label of this SAE is at or under it: choose by selectivity" in job["error"]
+
+
+@pytest.mark.slow
+def test_a_pass_from_stored_patches_is_one_from_the_images(service, tmp_path):
+    """Of a backbone that has no token but patches; where not all of them are stored, passes begin at the images."""
+    register_small(service, n_classes=12)
+    folder = saved("siglip_vision_model", tmp_path)
+    shared = {
+        "nodes": ("bird.n.01",), "choose": "selectivity", "max_density": 1.0, "n_latents": 4, "doses": (0.0, 2.0),
+        "controls": ("random", "neurons"), "n_random": 1, "n_shuffles": 9, "readouts": ("probe",), "batch_size": 7,
+    }  # fmt: skip
+
+    def made(start, **changes):
+        """Where passes began, and the rows by arm and dose."""
+        settings = InterveneSettings(start=start, **shared)
+        plan = plan_interventions(
+            service, settings, layers=(1,), sae=QUICK, tokens="patches", model=str(folder), **changes
+        )
+        run_jobs(service, plan)
+        (job,) = query(service, "SELECT id, error FROM job WHERE id = :id", id=job_id(plan, "intervene"))
+        if job["error"] is not None:
+            return job["error"], {}
+        (row,) = query(service, "SELECT id, start FROM intervention_set WHERE job_id = :id", id=job["id"])
+        rows = [dict(row) for row in query(service, EDITS)]
+        return row["start"], {
+            (each["arm"], each["dose"]): {name: value for name, value in each.items() if name != "intervention_set_id"}
+            for each in rows
+            if each["intervention_set_id"] == row["id"]
+        }
+
+    begun, stored = made("stored")
+    assert begun == "stored"
+    assert set(stored) == {(arm, dose) for arm in ("latents", "random", "neurons") for dose in (0.0, 2.0)}
+    assert min(row["moved_inside"] for row in stored.values()) > 0
+    begun, passed = made("images")
+    assert begun == "images"
+    for edit, row in passed.items():
+        numbers = {name for name, value in row.items() if isinstance(value, float)}
+        assert stored[edit] == {name: pytest.approx(row[name], rel=1e-4, abs=1e-6) if name in numbers else row[name]
+                                for name in row}  # fmt: skip
+    assert made("auto") == ("stored", stored)
+    few = ExtractionConfig(shard_images=40, batch_size=20, patches_per_image=4)
+    begun, _ = made("auto", extraction=few)
+    assert begun == "images"
+    begun, _ = made("stored", extraction=few)
+    assert "layer 1 has no stored tokens that a pass could start from: only a sample of 4 patches of" in begun

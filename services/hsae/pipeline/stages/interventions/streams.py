@@ -84,12 +84,14 @@ class Streams:
         self._scene = scene
         self._places = places
         self.layer, self.last = request.layer, request.model.n_layers - 1
-        kept = tokens_kept(request.extraction.tokens, request.model, places, is_last=self.layer == self.last)
+        stored, n_drawn = request.extraction.tokens, request.extraction.patches_per_image
+        kept = not n_drawn and tokens_kept(stored, request.model, places, is_last=self.layer == self.last)
         wanted = request.intervene.start
         if wanted == "stored" and not kept:
+            there = f"a sample of {n_drawn} patches" if n_drawn else stored
             raise UserError(
-                f"layer {self.layer} has no stored tokens that a pass could start from: only"
-                f" {request.extraction.tokens} of {request.model.name} is stored; write `start: images`"
+                f"layer {self.layer} has no stored tokens that a pass could start from: only {there} of"
+                f" {request.model.name} is stored; write `start: images`"
             )
         self.from_stored = kept and wanted != "images"
         self._backbone: Backbone | None = None
@@ -173,7 +175,7 @@ class Streams:
 
 
 def tokens_kept(stored: str, spec: BackboneSpec, places: TokenPlaces, *, is_last: bool) -> bool:
-    """Whether stored activations of a layer have all that later blocks, edits and readouts read.
+    """Whether stored activations of a layer, none of them drawn, have all that later blocks, edits and readouts read.
 
     Patch tokens are all tokens where the backbone has no others. After the last block nothing mixes tokens, so that the
     class token suffices where it alone is edited and read.
