@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.formats.format import WrittenFiles
@@ -48,17 +49,21 @@ def read_native(
             layer=layer if isinstance(layer, int) and layer >= 0 else None,
             model=_text(where.get("model")),
             tokens=_text(where.get("tokens")),
+            hook=_text(where.get("hook")) or None,
         ),
     )
 
 
 def write_native(config: SaeConfig, tensors: Mapping[str, Tensor], trained_at: TrainedAt) -> WrittenFiles:
     """The files of an SAE as it is, with its scale and its training settings."""
+    where = {name: value for name, value in trained_at._asdict().items() if value is not None}
+    if trained_at.hook == RESIDUAL:
+        del where["hook"]  # what is meant where there is none
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "config": config.model_dump(mode="json"),
-        "trained_at": {name: value for name, value in trained_at._asdict().items() if value is not None},
+        "trained_at": where,
     }
     hint = "hsae.SparseAutoencoder.from_pretrained(FOLDER)"
     return WrittenFiles("config.json", content, "model.safetensors", tensors, hint)
