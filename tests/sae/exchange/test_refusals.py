@@ -5,9 +5,11 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.sae.exchange.peer_files import D_MODEL, N_LATENTS, K, saelens_config, weights, write
 
 from hsae.errors import UserError
+from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.hook_points import TrainedAt, settled_place
 from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
@@ -102,6 +104,46 @@ def test_missing_and_misshapen_tensors(tmp_path):
     assert "not two dimensions" in refusal(write(tmp_path / "c", saelens_config("standard"), flat))
     w["b_enc"][0] = torch.nan
     assert "NaN or infinity" in refusal(write(tmp_path / "d", saelens_config("standard"), w))
+
+
+def without_latents(w: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value[..., :0] if name in ("W_enc", "b_enc") else value[:0] for name, value in w.items()}
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors"),
+    [
+        (saelens_config("standard"), without_latents(weights()) | {"b_dec": torch.zeros(D_MODEL)}),
+        (saelens_config("topk", k=K), without_latents(weights())),
+        ({"class": "SAE", "normalization": "max_l2"}, {"dictionary._weights": torch.zeros(0, D_MODEL)}),
+        (
+            {"trainer": {"dict_class": "AutoEncoder"}},
+            {"encoder.weight": torch.zeros(0, 3), "decoder.weight": torch.zeros(3, 0), "bias": torch.zeros(3)},
+        ),
+        (
+            {"activation": "topk", "expansion_factor": 2, "k": K, "d_in": 3},
+            {"encoder.weight": torch.zeros(0, 3), "encoder.bias": torch.zeros(0), "W_dec": torch.zeros(0, 3)},
+        ),
+    ],
+)
+def test_an_sae_without_latents(tmp_path, config, tensors):
+    folder = write(tmp_path, config, tensors, config_name="config.json")
+    assert "an SAE without latents or dimensions cannot be imported" in refusal(folder)
+
+
+def test_an_sae_of_ours_without_latents(tmp_path):
+    sae = SparseAutoencoder(SaeConfig(kind="relu", expansion=1), D_MODEL)
+    sae.save_pretrained(tmp_path)
+    for tensors, said in (({}, "is missing"), ({"encoder_weight": torch.zeros(0, D_MODEL)}, "has the shape [0, 12]")):
+        save_file(tensors | {"pre_bias": torch.zeros(D_MODEL)}, tmp_path / "model.safetensors")
+        for name in (None, "mine"):
+            assert f"{said}: this is no SAE" in refusal(tmp_path, name=name)
+
+
+def test_groups_without_latents(tmp_path):
+    config = {"trainer": {"dict_class": "MatryoshkaBatchTopKSAE", "k": K}}
+    tensors = weights(unit=True) | {"threshold": torch.tensor(1.0), "group_sizes": torch.tensor([40, 0])}
+    assert "every group needs a latent" in refusal(write(tmp_path, config, tensors, config_name="config.json"))
 
 
 def test_folders_that_hold_no_sae(tmp_path):

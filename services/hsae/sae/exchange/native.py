@@ -27,7 +27,7 @@ def read_native(
     """Config, tensors, and where it was trained.
 
     Raises:
-        UserError: the config file is of a later version, or not ours.
+        UserError: the config file is of a later version, or not ours, or the file has no latents.
     """
     content, place = checkpoint.config, checkpoint.place
     if not is_native(content):
@@ -35,6 +35,10 @@ def read_native(
     version = content.get("version")
     if not isinstance(version, int) or version > _VERSION:
         raise UserError(f"the config of {place} has the version {version}, and this hsae reads {_VERSION}: update hsae")
+    encoder = tensors.get("encoder_weight")
+    if encoder is None or encoder.ndim != 2 or encoder.numel() == 0:
+        found = "is missing" if encoder is None else f"has the shape {list(encoder.shape)}"
+        raise UserError(f"encoder_weight [n_latents, d_model] of {place} {found}: this is no SAE, write it again")
     config = content.get("config")
     if not isinstance(config, dict):
         raise UserError(f"the config of {place} has no settings of an SAE: write it again")
