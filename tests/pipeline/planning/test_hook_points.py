@@ -99,7 +99,7 @@ def test_images_cannot_be_decoded_smaller_for_a_model_that_does_not_resize(tmp_p
         ("mlp", "residual", "on the hook point mlp, and residual is asked for: give --hook mlp, or leave the SAE out"),
         ("attention", "mlp", "on the hook point attention, and mlp is asked for: give --hook attention"),
         ("residual", "mlp", "on the hook point residual, and mlp is asked for: give --hook residual"),
-        ("mlp", "encoder.layer.*.mlp", r"mlp, and encoder\.layer\.\*\.mlp is asked for: give --hook mlp"),
+        ("mlp", "encoder.layer.*.mlp", r"on the hook point mlp, and encoder\.layer\.\*\.mlp is asked for"),
     ],
 )
 def test_an_imported_sae_is_for_its_own_hook_point(own, asked_for, expected):
