@@ -41,8 +41,9 @@ class SaeLens(SaeFormat):
     title = "SAELens"
 
     def recognises(self, config: Mapping[str, Any], names: Collection[str]) -> bool:
-        """By the settings that only its configs have."""
-        return {"d_in", "d_sae"} <= set(config) and ("architecture" in config or "hook_name" in config)
+        """By the settings that only its configs have; ViT-Prisma, which comes from it, names the layer otherwise."""
+        is_its_own = "architecture" in config or "hook_name" in config
+        return {"d_in", "d_sae"} <= set(config) and is_its_own and "hook_point_layer" not in config
 
     def read(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> tuple[ForeignSae, TrainedAt]:
         """Every architecture whose kind there is."""
