@@ -43,14 +43,14 @@ def _measured(contender: Contender, setting: Setting, unseen: Tensor) -> Iterato
     measure = contender.run(setting, lambda: None)
     assert measure is not None
     fit = measure(unseen)
-    fvu, l0, dead = _figures(fit, unseen)
+    fvu, l0, dead = figures(fit, unseen)
     print(f"  {title}: FVU {fvu:.4f}, L0 {l0:.1f}, dead {dead:.3f}, {time.perf_counter() - start:.1f} s", flush=True)
     yield Row(f"{title}: held-out FVU", fvu, "")
     yield Row(f"{title}: held-out L0", l0, "")
     yield Row(f"{title}: held-out dead share", dead, "")
 
 
-def _figures(fit: Fit, x: Float[Tensor, "n d_model"]) -> tuple[float, float, float]:
+def figures(fit: Fit, x: Float[Tensor, "n d_model"]) -> tuple[float, float, float]:
     """FVU, L0 and the share of the latents that fire on no row."""
     exact = x.double()
     residual = (exact - fit.reconstruction.double()).square().sum()

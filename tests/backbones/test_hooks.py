@@ -10,7 +10,7 @@ import transformers
 
 from hsae.backbones.architectures import ARCHITECTURES
 from hsae.backbones.backbone import Backbone
-from hsae.backbones.hooks.names import EMBEDDING, HOOKS, RESIDUAL, is_path, prisma_name
+from hsae.backbones.hooks.names import EMBEDDING, HOOKS, RESIDUAL, is_path, prisma_name, same_hook
 from hsae.backbones.hooks.places import SettledHook
 from hsae.backbones.inspection import describe, inspect_backbone
 from hsae.backbones.spec import BackboneSpec, check_tokens
@@ -231,3 +231,18 @@ def test_names() -> None:
     assert prisma_name("attention", 3) == "blocks.3.hook_attn_out"
     assert prisma_name("mlp", 3) == "blocks.3.hook_mlp_out"
     assert prisma_name(EMBEDDING, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("mlp", "mlp", True),
+        ("mlp", "attention", False),
+        ("encoder.layer.*.mlp", "encoder.layer.*.mlp", True),
+        ("layer.*.mlp", "encoder.layer.*.mlp", True),
+        ("player.*.mlp", "layer.*.mlp", False),
+        ("encoder.layer.*.mlp", "mlp", False),
+    ],
+)
+def test_a_path_that_leaves_out_what_is_around_the_blocks_is_the_same(one: str, other: str, same: bool) -> None:
+    assert same_hook(one, other) == same_hook(other, one) == same

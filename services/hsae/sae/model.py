@@ -100,6 +100,7 @@ class SparseAutoencoder(SaeWeights):
         subfolder: str = "",
         revision: str | None = None,
         layer: int | None = None,
+        hook: str | None = None,
         cache_dir: Path | None = None,
     ) -> "SparseAutoencoder":
         """The SAE of a folder, of a safetensors file or of a repository of the Hugging Face Hub, on the CPU.
@@ -111,6 +112,7 @@ class SparseAutoencoder(SaeWeights):
             subfolder: the folder inside that has the SAE.
             revision: branch, tag or commit of a repository.
             layer: the 0-based layer that it is of, where its files don't say.
+            hook: the hook point that it is of, as `submit --hook` takes it, where its files don't say.
             cache_dir: cache of hub downloads; None: the hub's own.
 
         Raises:
@@ -118,7 +120,7 @@ class SparseAutoencoder(SaeWeights):
             UserError: the files cannot be read, or have something that cannot be expressed here.
         """
         place = SaePlace(str(source), subfolder, revision, cache_dir)
-        found = read_sae(place, format_name=format, layer=layer)
+        found = read_sae(place, format_name=format, layer=layer, hook=hook)
         return cls.from_tensors(found.tensors, found.config)
 
     def save_pretrained(
@@ -128,6 +130,7 @@ class SparseAutoencoder(SaeWeights):
         format: str = "hsae",
         layer: int | None = None,
         model: str | None = None,
+        hook: str | None = None,
     ) -> Path:
         """Write the SAE into a folder, as safetensors and JSON; returns the folder.
 
@@ -137,11 +140,13 @@ class SparseAutoencoder(SaeWeights):
                 of the activations, those of here divided by `input_scale`.
             layer: the 0-based layer that it was trained on, for the files.
             model: the model that it was trained on, for the files.
+            hook: the hook point that it was trained on, for the files; None: the residual stream, or what the files of
+                an imported one said.
 
         Raises:
             UserError: the folder cannot be written, or the package has no SAE of this kind.
         """
-        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model), format)
+        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model, hook), format)
         return write_folder(files, Path(folder).expanduser())
 
     def push_to_hub(
@@ -151,6 +156,7 @@ class SparseAutoencoder(SaeWeights):
         format: str = "hsae",
         layer: int | None = None,
         model: str | None = None,
+        hook: str | None = None,
         private: bool = False,
     ) -> str:
         """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub; returns the commit's address.
@@ -159,12 +165,18 @@ class SparseAutoencoder(SaeWeights):
             ServiceError: the hub cannot be reached.
             UserError: the hub refuses, or the package has no SAE of this kind.
         """
-        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model), format)
+        files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model, hook), format)
         return upload(files, repo_id, private=private)
 
-    def _trained_at(self, layer: int | None, model: str | None) -> TrainedAt:
+    def _trained_at(self, layer: int | None, model: str | None, hook: str | None) -> TrainedAt:
         origin = self.config.imported
         if origin is None:
-            return TrainedAt(layer=layer, model=model)
-        hook_point = origin.hook_point if layer in (None, origin.layer) else None
-        return TrainedAt(hook_point, origin.layer if layer is None else layer, model or origin.model, origin.tokens)
+            return TrainedAt(layer=layer, model=model, hook=hook)
+        is_its_own = layer in (None, origin.layer) and hook in (None, origin.hook)
+        return TrainedAt(
+            hook_point=origin.hook_point if is_its_own else None,
+            layer=origin.layer if layer is None else layer,
+            model=model or origin.model,
+            tokens=origin.tokens,
+            hook=hook or origin.hook,
+        )

@@ -288,5 +288,6 @@ def test_imported_saes():
         request.model_copy(update={"split": SplitConfig()}).key
         == "63483b81d2e1d95d3e04ee624b6eb23a75cc17dcaefcfc5cca5fdc17a2ea45b9"
     )
+    assert "hook" not in request.sae.model_dump()["imported"], "as configs were stored before it was there"
     renamed = request.sae.model_copy(update={"imported": origin.model_copy(update={"name": "another"})})
     assert request.model_copy(update={"sae": renamed}).key == request.key

@@ -18,6 +18,7 @@ from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.planning.settled import settled_hook
 from hsae.pipeline.planning.submit import check_model
 from hsae.sae.config import SaeConfig
+from hsae.sae.origin import SaeOrigin
 from hsae.settings import Settings
 from hsae.store.activations import read_manifest
 
@@ -87,6 +88,31 @@ def test_images_cannot_be_decoded_smaller_for_a_model_that_does_not_resize(tmp_p
         check_model(request, Settings())
     check_model(small_request(layers=(1,), extraction=ExtractionConfig(decode="scaled")), Settings())
     check_model(small_request(model=str(folder), layers=(1,)), Settings())
+
+
+@pytest.mark.parametrize(
+    ("own", "asked_for", "expected"),
+    [
+        ("mlp", "mlp", None),
+        ("layer.*.mlp.fc1", "encoder.layer.*.mlp.fc1", None),
+        ("encoder.layer.*.mlp.fc1", "encoder.layer.2.mlp.fc1", None),
+        ("mlp", "residual", "on the hook point mlp, and residual is asked for: give --hook mlp, or leave the SAE out"),
+        ("attention", "mlp", "on the hook point attention, and mlp is asked for: give --hook attention"),
+        ("residual", "mlp", "on the hook point residual, and mlp is asked for: give --hook residual"),
+        ("mlp", "encoder.layer.*.mlp", r"on the hook point mlp, and encoder\.layer\.\*\.mlp is asked for"),
+    ],
+)
+def test_an_imported_sae_is_for_its_own_hook_point(own, asked_for, expected):
+    width = 768 if own.endswith("fc1") else 192
+    origin = SaeOrigin(name="peer", format="saelens", key="0" * 64, d_model=width, n_latents=800, layer=2, hook=own,
+                       hook_point="as its files say")  # fmt: skip
+    sae = SaeConfig(kind="topk", k=4, imported=origin)
+    request = small_request(layers=(2,), saes=(sae,), extraction=ExtractionConfig(hook=asked_for))
+    if expected is None:
+        assert check_model(settled_hook(request, Settings()), Settings())[1] == (2,)
+    else:
+        with pytest.raises(UserError, match=f"the imported SAE peer was trained {expected}"):
+            check_model(settled_hook(request, Settings()), Settings())
 
 
 def sets(service):

@@ -1,5 +1,7 @@
 """What is written for a package and read again is the same SAE; our own format keeps every bit."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,10 +15,13 @@ from hsae.sae.exchange.write import WRITTEN_FORMATS
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
-SETTINGS = {"topk": {"k": 5}, "batch_topk": {"k": 5}, "frozen": {"k": 4}, "soft_frozen": {"k": 4},
-            "archetypal": {"k": 5}}  # fmt: skip
-KINDS = [kind for kind in ("relu", "topk", "frozen", "soft_frozen", "jumprelu", "batch_topk", "gated", "matryoshka",
-                           "matryoshka_topk", "archetypal") if kind in VARIANTS]  # fmt: skip
+SETTINGS = {
+    "topk": {"k": 5}, "batch_topk": {"k": 5}, "frozen": {"k": 4}, "soft_frozen": {"k": 4}, "archetypal": {"k": 5},
+    "matching_pursuit": {"k": 3},
+}  # fmt: skip
+OURS_ALONE = {"matching_pursuit"}
+"""Kinds that no other package encodes like."""
+WRITTEN = [kind for kind in VARIANTS if kind not in OURS_ALONE]
 NOT_WRITTEN = {"sparsify": {"relu", "jumprelu", "batch_topk", "gated", "matryoshka"}}
 
 
@@ -33,7 +38,7 @@ def an_sae(kind: str, *, scale: float = 0.37) -> SparseAutoencoder:
     return sae
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_our_own_format_keeps_every_bit(tmp_path, kind):
     sae = an_sae(kind)
     sae.save_pretrained(tmp_path, layer=8, model="facebook/dinov2-base")
@@ -44,7 +49,7 @@ def test_our_own_format_keeps_every_bit(tmp_path, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WRITTEN)
 @pytest.mark.parametrize("format_name", [name for name in WRITTEN_FORMATS if name != "hsae"])
 def test_written_and_read_again(tmp_path, kind, format_name):
     sae, x = an_sae(kind), rows()
@@ -65,11 +70,57 @@ def test_written_and_read_again(tmp_path, kind, format_name):
         assert twice.config.imported.key == once.config.imported.key
 
 
+@pytest.mark.parametrize("kind", sorted(OURS_ALONE))
 @pytest.mark.parametrize("format_name", [name for name in WRITTEN_FORMATS if name != "hsae"])
-def test_matching_pursuit_is_written_in_our_own_format_alone(tmp_path, format_name):
-    with pytest.raises(UserError, match="no other package here encodes like a matching_pursuit SAE: .*--format hsae"):
-        an_sae("matching_pursuit").save_pretrained(tmp_path / "sae", format=format_name)
+def test_what_no_package_encodes_like_is_written_in_our_own_format_alone(tmp_path, kind, format_name):
+    with pytest.raises(UserError, match=f"no other package here encodes like a {kind} SAE: .*--format hsae"):
+        an_sae(kind).save_pretrained(tmp_path / "sae", format=format_name)
     assert not (tmp_path / "sae").exists()
+
+
+@pytest.mark.parametrize("format_name", WRITTEN_FORMATS)
+@pytest.mark.parametrize(
+    ("hook", "hook_point"),
+    [
+        ("mlp", "blocks.8.hook_mlp_out"),
+        ("attention", "blocks.8.hook_attn_out"),
+        ("encoder.layer.*.mlp.fc1", "encoder.layer.8.mlp.fc1"),
+        ("layers.*.blocks.*.mlp", "layers.*.blocks.*.mlp"),
+        ("embedding", "embedding"),
+    ],
+)
+def test_the_hook_point_is_read_again(tmp_path, format_name, hook, hook_point):
+    """In sparsify's files the folder alone says it."""
+    folder = tmp_path / hook_point
+    an_sae("topk").save_pretrained(folder, format=format_name, layer=8, hook=hook)
+    is_told = format_name != "sparsify" or "." in hook_point
+    layer = 8 if format_name == "sparsify" else None
+    found = read_sae(SaePlace(str(folder)), name="mine", layer=layer, hook=None if is_told else hook)
+    origin = found.config.imported
+    assert (origin.hook, origin.layer, origin.hook_point) == (hook, 8, hook_point if is_told else None)
+    again = SparseAutoencoder.from_tensors(found.tensors, found.config)
+    second = read_sae(SaePlace(str(again.save_pretrained(tmp_path / "again")))).trained_at
+    assert (second.hook, second.layer, second.hook_point) == (hook, 8, hook_point)
+
+
+@pytest.mark.parametrize("format_name", ["saelens", "dictionary_learning"])
+def test_a_module_outside_the_blocks_is_named_again(tmp_path, format_name):
+    """Our own format says that it is a hook point of ours; others have a name that could be of any program."""
+    an_sae("topk").save_pretrained(tmp_path / "a", layer=5, hook="layernorm")
+    assert read_sae(SaePlace(str(tmp_path / "a"))).trained_at.hook == "layernorm"
+    an_sae("topk").save_pretrained(tmp_path / "b", format=format_name, layer=5, hook="layernorm")
+    with pytest.raises(UserError, match="trained on layernorm, a place that hsae does not know"):
+        read_sae(SaePlace(str(tmp_path / "b")))
+    found = read_sae(SaePlace(str(tmp_path / "b")), hook="layernorm")
+    assert (found.trained_at.hook, found.trained_at.layer) == ("layernorm", 5)
+
+
+def test_files_of_the_residual_stream_are_as_they_were_before_hook_points(tmp_path):
+    an_sae("topk").save_pretrained(tmp_path, layer=8)
+    content = json.loads((tmp_path / "config.json").read_text())
+    assert content["trained_at"] == {"hook_point": "blocks.8.hook_resid_post", "layer": 8}
+    imported = read_sae(SaePlace(str(tmp_path)), name="mine").config.model_dump(mode="json")["imported"]
+    assert "hook" not in imported
 
 
 def test_an_imported_sae_in_our_own_format_says_where_it_is_from(tmp_path):

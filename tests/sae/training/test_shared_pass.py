@@ -17,7 +17,7 @@ from hsae.sae.training.checkpoint import Checkpoint
 from hsae.sae.training.trainer import CheckpointSaving, TrainedSae, train
 from hsae.sae.variants import VARIANTS
 
-CONFIGS = {name: streamed(SHORT[name]) for name in ("topk", "relu", "relu with a target", "gated")}
+CONFIGS = {name: streamed(config) for name, config in SHORT.items()}
 
 
 @pytest.fixture

@@ -24,6 +24,13 @@ def is_path(hook: str) -> bool:
     return hook not in HOOKS
 
 
+def same_hook(one: str, other: str) -> bool:
+    """Whether two names mean the same hook point; paths do where one leaves out modules around the blocks."""
+    if one == other:
+        return True
+    return is_path(one) and is_path(other) and (one.endswith(f".{other}") or other.endswith(f".{one}"))
+
+
 def prisma_name(hook: str, layer: int) -> str | None:
     """What Prisma, TransformerLens and SAELens call a hook point of a block; None where they have no name for it."""
     pattern = _PRISMA.get(hook)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from hsae.backbones.hooks.names import HOOKS
+from hsae.backbones.hooks.names import HOOKS, prisma_name
 from hsae.backbones.inspection import describe
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
@@ -87,5 +87,5 @@ def _ends(values: list[int]) -> str:
 
 
 def _prisma(hook: str) -> str | None:
-    named = hook_point_of(0, hook)
-    return None if named == hook else named.replace("blocks.0.", "blocks.N.")
+    named = prisma_name(hook, 0)
+    return None if named is None else named.replace("blocks.0.", "blocks.N.")

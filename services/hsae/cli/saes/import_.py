@@ -2,6 +2,7 @@
 
 import click
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.cli.framework.connections import Connections, pass_connections
 from hsae.cli.framework.json_option import json_option
 from hsae.cli.printing.output import print_json
@@ -18,6 +19,7 @@ _FORMATS = "hsae, saelens, dictionary_learning, prisma, saev, sparsify, overcomp
 @click.option(
     "--layer", type=click.IntRange(min=0), help="0-based layer that it was trained on, where its files don't say."
 )
+@click.option("--hook", help="Hook point that it was trained on, as for submit, where its files don't say.")
 @click.option("--model", help="Model of the SAE, where its files don't say.")
 @click.option("--subfolder", default="", help="Folder inside PATH that has the SAE.")
 @click.option("--revision", help="Branch, tag or commit of a hub repository.")
@@ -29,6 +31,7 @@ def import_(
     name: str | None,
     format_name: str | None,
     layer: int | None,
+    hook: str | None,
     model: str | None,
     subfolder: str,
     revision: str | None,
@@ -46,7 +49,7 @@ def import_(
     # torch comes with these, seconds: help, and a path that leads nowhere, do without.
     from hsae.pipeline.submission.imported_saes import read_checked, register_sae
 
-    found = read_checked(place, format_name=format_name, name=name, layer=layer, model=model)
+    found = read_checked(place, format_name=format_name, name=name, layer=layer, model=model, hook=hook)
     config, is_new = register_sae(connections, found, source)
     if as_json:
         print_json({"is_new": is_new, "config": config.model_dump(mode="json")})
@@ -59,6 +62,8 @@ def _print(config: SaeConfig, *, is_new: bool) -> None:
     if origin is None:
         return
     where = "of a layer that its files do not say" if origin.layer is None else f"of layer {origin.layer}"
+    hook = "" if origin.hook == RESIDUAL else f" --hook {origin.hook}"
+    where += f" at {origin.hook}" if hook else ""
     of_model = "" if origin.model is None else f" of {origin.model}"
     click.echo(
         f"{'Imported' if is_new else 'Already imported'} {origin.name}: {config.kind} SAE of {origin.n_latents}"
@@ -67,4 +72,4 @@ def _print(config: SaeConfig, *, is_new: bool) -> None:
     for note in origin.notes:
         click.echo(f"  {note}")
     layer = "LAYER" if origin.layer is None else origin.layer
-    click.echo(f"Analyse it with `hsae-admin submit --sae-from {origin.name} --layer {layer}`.")
+    click.echo(f"Analyse it with `hsae-admin submit --sae-from {origin.name} --layer {layer}{hook}`.")

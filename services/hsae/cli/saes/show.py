@@ -38,7 +38,7 @@ _BESIDE = (
     " {cross_entropy_zero_ablated})",
 )
 """Figures of the SAE as a whole, with what they are to be compared with; left out where they are undefined."""
-_OF_ORIGIN = ("format", "hook_point", "layer", "model", "tokens")
+_OF_ORIGIN = ("format", "hook_point", "hook", "layer", "model", "tokens")
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.backbones.hooks.names import RESIDUAL
+from hsae.backbones.hooks.names import RESIDUAL, same_hook
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import (
@@ -164,8 +164,16 @@ def _widths(request: SubmitRequest, spec: BackboneSpec | BackboneSize, layers: t
 def _check_layer(sae: SaeConfig, layers: tuple[int, ...], hook: str) -> None:
     """Refuse an imported SAE for another layer or hook point than its own, or for several."""
     origin = sae.imported
-    if origin is not None and hook != RESIDUAL:
-        raise UserError(f"the imported SAE {origin.name} is of the residual stream: leave --hook out, or the SAE")
+    if origin is not None and not same_hook(origin.hook, hook):
+        if origin.hook_point is None and origin.hook == RESIDUAL:
+            raise UserError(
+                f"the imported SAE {origin.name} names no place, so it is of the residual stream, and the hook point"
+                f" {hook} is asked for: leave --hook out, or import it again with --hook {hook}"
+            )
+        raise UserError(
+            f"the imported SAE {origin.name} was trained on the hook point {origin.hook}, and {hook} is asked for: give"
+            f" --hook {origin.hook}, or leave the SAE out"
+        )
     if origin is None or layers == (origin.layer,) or (origin.layer is None and len(layers) == 1):
         return
     asked = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"

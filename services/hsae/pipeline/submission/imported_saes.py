@@ -21,7 +21,13 @@ from hsae.store.tensors import put_tensors
 
 
 def read_checked(
-    place: SaePlace, *, format_name: str | None = None, name: str | None, layer: int | None, model: str | None = None
+    place: SaePlace,
+    *,
+    format_name: str | None = None,
+    name: str | None,
+    layer: int | None,
+    model: str | None = None,
+    hook: str | None = None,
 ) -> ReadSae:
     """Read an SAE to register, with everything that can be refused refused; see `read_sae`.
 
@@ -29,10 +35,10 @@ def read_checked(
         ServiceError: the hub cannot be reached.
         UserError: it cannot be read or expressed, or its name cannot be one.
     """
-    found = read_sae(place, format_name=format_name, name=name, layer=layer, model=model)
+    found = read_sae(place, format_name=format_name, name=name, layer=layer, model=model, hook=hook)
     origin = found.config.imported
     if origin is None:  # of our own format: by a name it becomes an imported one
-        return read_checked(place, format_name=format_name, name=_name_of(place), layer=layer, model=model)
+        return read_checked(place, format_name=format_name, name=_name_of(place), layer=layer, model=model, hook=hook)
     _check_sae_name(origin.name)
     SparseAutoencoder.from_tensors(found.tensors, found.config)
     return found

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.formats.format import WrittenFiles
@@ -26,7 +27,7 @@ def read_native(
     """Config, tensors, and where it was trained.
 
     Raises:
-        UserError: the config file is of a later version, or not ours.
+        UserError: the config file is of a later version, or not ours, or the file has no latents.
     """
     content, place = checkpoint.config, checkpoint.place
     if not is_native(content):
@@ -34,6 +35,10 @@ def read_native(
     version = content.get("version")
     if not isinstance(version, int) or version > _VERSION:
         raise UserError(f"the config of {place} has the version {version}, and this hsae reads {_VERSION}: update hsae")
+    encoder = tensors.get("encoder_weight")
+    if encoder is None or encoder.ndim != 2 or encoder.numel() == 0:
+        found = "is missing" if encoder is None else f"has the shape {list(encoder.shape)}"
+        raise UserError(f"encoder_weight [n_latents, d_model] of {place} {found}: this is no SAE, write it again")
     config = content.get("config")
     if not isinstance(config, dict):
         raise UserError(f"the config of {place} has no settings of an SAE: write it again")
@@ -48,17 +53,21 @@ def read_native(
             layer=layer if isinstance(layer, int) and layer >= 0 else None,
             model=_text(where.get("model")),
             tokens=_text(where.get("tokens")),
+            hook=_text(where.get("hook")) or None,
         ),
     )
 
 
 def write_native(config: SaeConfig, tensors: Mapping[str, Tensor], trained_at: TrainedAt) -> WrittenFiles:
     """The files of an SAE as it is, with its scale and its training settings."""
+    where = {name: value for name, value in trained_at._asdict().items() if value is not None}
+    if trained_at.hook == RESIDUAL:
+        del where["hook"]  # what is meant where there is none
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "config": config.model_dump(mode="json"),
-        "trained_at": {name: value for name, value in trained_at._asdict().items() if value is not None},
+        "trained_at": where,
     }
     hint = "hsae.SparseAutoencoder.from_pretrained(FOLDER)"
     return WrittenFiles("config.json", content, "model.safetensors", tensors, hint)

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.sae.config import MAX_EXPANSION, SaeConfig
 from hsae.sae.exchange.foreign import fold
 from hsae.sae.exchange.formats import FORMATS
 from hsae.sae.exchange.formats.format import SaeFormat
-from hsae.sae.exchange.hook_points import TrainedAt, layer_of
+from hsae.sae.exchange.hook_points import TrainedAt, settled_place
 from hsae.sae.exchange.native import NATIVE, is_native, read_native
 from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.source import Checkpoint, PickleError, find_checkpoint
@@ -46,6 +47,7 @@ def read_sae(
     name: str | None = None,
     layer: int | None = None,
     model: str | None = None,
+    hook: str | None = None,
 ) -> ReadSae:
     """Read an SAE; nothing is changed.
 
@@ -56,6 +58,8 @@ def read_sae(
             only if a name is given.
         layer: the 0-based layer that it is of, where its files don't say.
         model: the model that it is of, where its files don't say.
+        hook: the hook point that it is of, as `submit --hook` takes it, where its files don't say; None: the residual
+            stream.
 
     Raises:
         ServiceError: the hub cannot be reached.
@@ -71,7 +75,7 @@ def read_sae(
     own_name = name or _own_name(place, checkpoint)
     if format_name == NATIVE or (format_name is None and is_native(checkpoint.config)):
         config, own_tensors, trained_at = read_native(checkpoint, tensors)
-        found = _settled(trained_at, layer, model)
+        found = settled_place(trained_at, layer=layer, hook=hook)._replace(model=model or trained_at.model)
         if name is None:
             return ReadSae(config, own_tensors, found)
         origin = config.imported
@@ -82,7 +86,7 @@ def read_sae(
         )
     found_format = FORMATS[format_name] if format_name is not None else _recognised(checkpoint, tensors)
     foreign, trained_at = found_format.read(checkpoint, tensors)
-    found = _settled(trained_at, layer, model)
+    found = settled_place(trained_at, layer=layer, hook=hook)._replace(model=model or trained_at.model)
     folded = fold(foreign)
     config = _imported(folded.kind, folded.settings, folded.tensors, (own_name, found_format.name), found, folded.notes)
     return ReadSae(config, folded.tensors, found)
@@ -110,6 +114,7 @@ def _imported(
         model=trained_at.model,
         tokens=trained_at.tokens,
         notes=notes,
+        hook=trained_at.hook or RESIDUAL,
     )
     # Of dictionaries whose size is no multiple of d_model the nearest number; `n_latents_of` knows the size.
     expansion = min(max(1, round(n_latents / d_model)), MAX_EXPANSION)
@@ -130,13 +135,6 @@ def _own_settings(config: SaeConfig) -> dict[str, Any]:
     counts, defaults = config.variant.latent_counts(), type(config.variant)().stated_settings()
     own = config.variant.stated_settings()
     return {name: value for name, value in own.items() if name in counts or value != defaults.get(name)}
-
-
-def _settled(trained_at: TrainedAt, layer: int | None, model: str | None) -> TrainedAt:
-    if layer is not None and layer < 0:
-        raise UserError(f"there is no layer {layer}: layers count from 0")
-    found = layer_of(trained_at, layer)
-    return trained_at._replace(layer=found, model=model or trained_at.model)
 
 
 def _recognised(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> SaeFormat:

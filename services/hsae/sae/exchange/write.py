@@ -11,6 +11,7 @@ from huggingface_hub import errors
 from safetensors.torch import save
 from torch import Tensor
 
+from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import ServiceError, UserError
 from hsae.hub import TRANSPORT_ERROR
 from hsae.sae.config import SaeConfig
@@ -41,7 +42,7 @@ def written_files(
     if format_name not in WRITTEN_FORMATS:
         raise UserError(f"SAEs are not written as {format_name}: choose from {', '.join(WRITTEN_FORMATS)}")
     if trained_at.hook_point is None and trained_at.layer is not None:
-        trained_at = trained_at._replace(hook_point=hook_point_of(trained_at.layer))
+        trained_at = trained_at._replace(hook_point=hook_point_of(trained_at.layer, trained_at.hook or RESIDUAL))
     if format_name == NATIVE:
         return write_native(config, tensors, trained_at)
     return FORMATS[format_name].write(unfold(config.kind, config.variant.stated_settings(), tensors), trained_at)

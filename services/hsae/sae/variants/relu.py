@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relu(Penalised):
-    """`z = relu(pre)`; the loss adds `l1_weight * sum_j z_j / sqrt(d_model)`.
+    """The SAE of Bricken et al. (2023, "Towards Monosemanticity") and Cunningham et al. (2023, arXiv 2309.08600).
+
+        pre   = encoder_weight @ (x_scaled - pre_bias) + encoder_bias
+        z     = relu(pre)
+        x_hat = decoder_weight.T @ z + pre_bias                                   (directions have unit norm)
+        paper: loss = mean_b |x_b - x_hat_b|^2           + l1 * mean_b sum_j z_bj
+        here:  loss = mean_b |x_b - x_hat_b|^2 / d_model + l1_weight * mean_b sum_j z_bj / sqrt(d_model)
+                      + aux_coefficient * auxiliary
+
+    `l1_weight` rises to `l1_coefficient` over `l1_warmup_share` of the steps. Dead latents return by AuxK, the loss of
+    TopK SAEs (`hsae.sae.variants.topk`), where the first paper resamples them (`dead_latents: resample`).
 
     With `target_l0` the coefficient of the penalty is part of the state (`l1_coefficient`, a tensor) and changes during
     the training. `last_l0` is the L0 that it was last set by.

@@ -31,7 +31,20 @@ FiringPerRow = Annotated[
 
 @dataclass(frozen=True)
 class TopK(SaeVariant):
-    """`z = relu(pre)` at the k largest of a row, 0 elsewhere; no penalty."""
+    """TopK (Gao et al. 2024, arXiv 2406.04093, sections 2.3 and 2.4, appendix A.2), with its auxiliary loss AuxK.
+
+        pre       = encoder_weight @ (x_scaled - pre_bias) + encoder_bias
+        z         = relu(pre) at the k largest of a row, 0 elsewhere
+        x_hat     = decoder_weight.T @ z + pre_bias
+        e         = x_scaled - x_hat                                              without a gradient
+        e_hat     = decoder_weight.T @ (the k_aux largest pre-activations of dead latents)
+        auxiliary = sum_b |e_b - e_hat_b|^2 / sum_b |e_b|^2                       0 while no latent is dead
+        loss      = mean_b |x_b - x_hat_b|^2 / d_model + aux_coefficient * auxiliary
+
+    As in the paper there is no penalty, and the coefficient of AuxK is 1/32; in its equation the encoder has no bias.
+    Ours: k_aux is k and not d_model / 2, pre-activations of dead latents are lifted until they fire, and a latent is
+    dead after `dead_after_steps` steps and not after 10 million tokens (docs/sae.md, "Losses").
+    """
 
     kind = "topk"
     title = "TopK SAE"

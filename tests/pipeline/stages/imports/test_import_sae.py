@@ -171,6 +171,11 @@ def test_a_path_is_registered_by_the_submit_and_a_dry_run_registers_nothing(serv
         (("--sae-from", "mine", "--layer", 3, "--k", 4), "is a setting of a training"),
         (("--sae-from", "wide", "--layer", 3), "takes activations of 100 dimensions, and these have 192"),
         (("--sae-from", "loose", "--layers", "1,2"), "is of one layer"),
+        (
+            ("--sae-from", "mine", "--layer", 3, "--hook", "mlp"),
+            "residual, and mlp is asked for: give --hook residual",
+        ),
+        (("--sae-from", "loose", "--layer", 3, "--hook", "mlp"), "names no place, so it is of the residual stream"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_enters_nothing(service, admin, connections, tmp_path, arguments, expected):

@@ -40,11 +40,13 @@ def export_sae(store: ObjectStore, row: Mapping[str, Any], folder: Path, format_
     config = SaeConfig.parse(row["config"])
     sae = SparseAutoencoder.from_tensors(_weights(store, row), config)
     origin = config.imported
+    hook = row.get("hook", RESIDUAL) if origin is None else origin.hook
     trained_at = TrainedAt(
-        hook_point=hook_point_of(row["layer"], row.get("hook", RESIDUAL)) if origin is None else origin.hook_point,
+        hook_point=hook_point_of(row["layer"], hook) if origin is None else origin.hook_point,
         layer=row["layer"],
         model=row["model"] if origin is None else origin.model,
         tokens=row["tokens"],
+        hook=hook,
     )
     files = written_files(config, sae.to_tensors(), trained_at, format_name)
     write_folder(files, folder)

@@ -135,7 +135,7 @@ def _read(name: str, trainer: Mapping[str, Any], tensors: Mapping[str, Tensor], 
             {**tensors, "threshold": _threshold(tensors, tensor(tensors, "b_enc", place), place)},
             place,
             kind=kind,
-            settings={**k, "groups": _groups(tensor(tensors, "group_sizes", place))},
+            settings={**k, "groups": _groups(tensor(tensors, "group_sizes", place), place)},
             subtracts_decoder_bias=True,
         )
     encoder = require_matrix(tensor(tensors, "encoder.weight", place), "encoder.weight", place)
@@ -165,8 +165,10 @@ def _threshold(tensors: Mapping[str, Tensor], zeros: Tensor, place: str) -> Tens
     return zeros * 0 + threshold
 
 
-def _groups(sizes: Tensor) -> str:
+def _groups(sizes: Tensor, place: str) -> str:
     """Sizes of groups as rising shares of the dictionary."""
+    if sizes.numel() == 0 or bool((sizes < 1).any()):
+        raise UserError(f"group_sizes of {place} are {sizes.long().tolist()}: every group needs a latent")
     ends = sizes.long().cumsum(0).tolist()
     return ",".join(str(Fraction(end, ends[-1])) for end in ends)
 

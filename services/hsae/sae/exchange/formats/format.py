@@ -111,14 +111,19 @@ def latents_first(matrix: Tensor) -> Tensor:
 
 
 def require_matrix(matrix: Tensor, name: str, place: str) -> Tensor:
-    """Refuse what has not two dimensions.
+    """Refuse what has not two dimensions, or no number at all.
 
     Raises:
-        UserError: it has not.
+        UserError: it is so.
     """
     if matrix.ndim != 2:
         raise UserError(
             f"{name} of {place} has the shape {list(matrix.shape)}, and not two dimensions: no SAE has that"
+        )
+    if matrix.numel() == 0:
+        raise UserError(
+            f"{name} of {place} has the shape {list(matrix.shape)}: an SAE without latents or dimensions cannot be"
+            " imported; write the file again after its training"
         )
     return matrix
 

@@ -43,12 +43,15 @@ class Overcomplete(SaeFormat):
         dictionary = _dictionary(tensors, config, place)
         encoder, bias = _encoder(tensors, dictionary, place)
         settings, per_latent = {}, {}
+        notes: tuple[str, ...] = ()
         if name in ("TopKSAE", "BatchTopKSAE"):
             settings = {"k": setting(config, "top_k", int, place)}
         if name == "JumpSAE":
             per_latent = {"threshold": tensor(tensors, "thresholds", place).exp()}
         elif name == "BatchTopKSAE":
             per_latent = {"threshold": torch.full((len(encoder),), setting(config, "running_threshold", float, place))}
+            notes = (f"its top_k of {settings['k']} counts the latents of a whole batch: its threshold alone decides",)
+            settings = {"k": min(settings["k"], len(encoder))}
         foreign = ForeignSae(
             kind=_KINDS[name],
             encoder=encoder,
@@ -58,6 +61,7 @@ class Overcomplete(SaeFormat):
             subtracts_decoder_bias=True,
             settings=settings,
             per_latent=per_latent,
+            notes=notes,
         )
         return foreign, TrainedAt()
 

@@ -16,7 +16,7 @@ from hsae.sae.exchange.formats.format import (
     setting,
     tensor,
 )
-from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.hook_points import TrainedAt, place_of
 from hsae.sae.exchange.kinds import row_k
 from hsae.sae.exchange.source import Checkpoint
 
@@ -41,8 +41,9 @@ class SaeLens(SaeFormat):
     title = "SAELens"
 
     def recognises(self, config: Mapping[str, Any], names: Collection[str]) -> bool:
-        """By the settings that only its configs have."""
-        return {"d_in", "d_sae"} <= set(config) and ("architecture" in config or "hook_name" in config)
+        """By the settings that only its configs have; ViT-Prisma, which comes from it, names the layer otherwise."""
+        is_its_own = "architecture" in config or "hook_name" in config
+        return {"d_in", "d_sae"} <= set(config) and is_its_own and "hook_point_layer" not in config
 
     def read(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> tuple[ForeignSae, TrainedAt]:
         """Every architecture whose kind there is."""
@@ -50,7 +51,7 @@ class SaeLens(SaeFormat):
         architecture = config.get("architecture", "standard")
         refuse_normalisation(config.get("normalize_activations", "none"), place)
         if config.get("reshape_activations", "none") not in ("none", None):
-            raise UserError(f"{place} is of the outputs of attention heads: only the residual stream is extracted")
+            raise UserError(f"{place} is of the outputs of attention heads by themselves, which are not extracted")
         if config.get("finetuning_scaling_factor"):
             raise UserError(f"{place} has a finetuning_scaling_factor, which cannot be folded: save it without one")
         kind = _KINDS.get(architecture)
@@ -80,7 +81,10 @@ class SaeLens(SaeFormat):
         if architecture is None:
             raise no_such_kind(sae.kind, self.title, _ARCHITECTURES)
         n_latents, d_model = sae.encoder.shape
-        metadata = {"hook_name": trained_at.hook_point, "model_name": trained_at.model}
+        metadata: dict[str, Any] = {"hook_name": trained_at.hook_point, "model_name": trained_at.model}
+        place = None if trained_at.hook_point is None else place_of(trained_at.hook_point)
+        if place is None or place.layer is None:
+            metadata["hook_layer"] = trained_at.layer
         config: dict[str, Any] = {
             "architecture": architecture,
             "d_in": d_model,
@@ -105,7 +109,7 @@ class SaeLens(SaeFormat):
         metadata = config.get("metadata")
         where = {**config, **(metadata if isinstance(metadata, dict) else {})}
         if where.get("hook_head_index") is not None:
-            raise UserError("this SAE is of one attention head: only the residual stream is extracted")
+            raise UserError("this SAE is of one attention head: single heads are not extracted")
         layer = where.get("hook_layer")
         name, model = where.get("hook_name"), where.get("model_name")
         return TrainedAt(

@@ -8,7 +8,7 @@ from torch import Tensor
 from hsae.errors import UserError
 from hsae.sae.exchange.foreign import ForeignSae
 from hsae.sae.exchange.formats.format import SaeFormat, WrittenFiles, no_such_kind, require_matrix, setting, tensor
-from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.hook_points import TrainedAt, place_of
 from hsae.sae.exchange.kinds import row_k
 from hsae.sae.exchange.source import Checkpoint
 
@@ -40,7 +40,8 @@ class Sparsify(SaeFormat):
             settings={"k": setting(config, "k", int, place)},
         )
         folder = checkpoint.weights.absolute().parent.name
-        return foreign, TrainedAt(hook_point=folder if "." in folder else None)
+        # A folder may have any name: it says where the SAE was trained only where it is that of a place.
+        return foreign, TrainedAt(hook_point=folder if "." in folder and place_of(folder) is not None else None)
 
     def write(self, sae: ForeignSae, trained_at: TrainedAt) -> WrittenFiles:
         """The TopK kinds."""
