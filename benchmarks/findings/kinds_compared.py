@@ -21,10 +21,11 @@ from benchmarks.findings.layer_table import plain
 from benchmarks.findings.real_layers import RealData, RealLayers
 from benchmarks.measure import Row, machine, print_header, print_report, versions
 
+from hsae.basis_names import BASELINES
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.resampling.resampled import Headline
 from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory

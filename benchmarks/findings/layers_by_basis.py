@@ -22,9 +22,10 @@ from benchmarks.findings.layer_table_text import markdown, rows_of
 from benchmarks.findings.real_layers import N_VIEWS, RealData, RealLayers
 from benchmarks.measure import machine, print_header, print_report, versions
 
+from hsae.basis_names import BASELINES
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ProbeConfig, ScoringConfig
+from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.score_bases import score_bases

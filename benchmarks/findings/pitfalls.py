@@ -18,10 +18,11 @@ from benchmarks.findings.real_layers import RealLayers, headlines, known_data
 from benchmarks.measure import Row, machine, print_header, print_report, versions
 from scipy.stats import false_discovery_control, norm
 
+from hsae.basis_names import ControlBasis
 from hsae.hierarchy.baselines import Baselines
 from hsae.hierarchy.coherence.class_pairs import top_class_pairs
 from hsae.hierarchy.coherence.resnik import resnik_similarity
-from hsae.hierarchy.config import ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.probes.image_parts import split_by_class
 from hsae.hierarchy.probes.ridge_probe import ridge_probes

@@ -17,10 +17,11 @@ from benchmarks.hierarchy.preferring_latents import SIZES, Work, make_work
 from benchmarks.hierarchy.ranking_scores import whole_analysis
 from benchmarks.measure import Row, at_most, machine, print_header, print_report, seconds_in_turns, versions
 
+from hsae.basis_names import BASELINES
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.coherence.tree_permutations import N_PERMUTATIONS, layer_p
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.hierarchy.scores.node_tests import node_tests

@@ -22,8 +22,8 @@ from benchmarks.large_study.synthetic_taxonomy import Nodes, enter_inputs
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hsae.basis_names import BASES
 from hsae.catalog import (
-    BASES,
     ActivationSet,
     Analysis,
     ClassProbe,

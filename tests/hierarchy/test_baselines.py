@@ -7,9 +7,10 @@ import pytest
 import scipy.sparse as sp
 from tests.hierarchy.scoring import score_all
 
+from hsae.basis_names import BASELINES, CEILINGS
 from hsae.errors import UserError
 from hsae.hierarchy.baselines import wanted_baselines
-from hsae.hierarchy.config import BASELINES, CEILINGS, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.scored_activations import ImageParts
 
 EVERY = (*BASELINES, *CEILINGS)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.basis_names import BASELINES
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds, memory_bytes
 
 DEFAULTS = ScoringConfig()

@@ -1,6 +1,6 @@
 """Layer scores with their controls beside them."""
 
-from hsae.catalog import BASES
+from hsae.basis_names import BASES
 from hsae.report.layer_table import beside_controls
 
 ABOUT = {"model": "m", "dataset": "d", "tokens": "cls", "sae_kind": "topk", "expansion": 2}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from hsae.catalog import BASES
+from hsae import basis_names
 from hsae.catalog.findings.browse.latents import SORTS
 from hsae.errors import UserError
 from hsae.pydantic_errors import one_line
@@ -43,7 +43,7 @@ Text = Annotated[Annotated[str, Field(max_length=_MAX_TEXT)] | None, BeforeValid
 Ids = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...], BeforeValidator(_split), Field(max_length=_MAX_OPEN)
 ]
-Basis = Annotated[Literal[BASES], BeforeValidator(lambda value: _none_if_blank(value) or "sae")]  # type: ignore[valid-type]
+Basis = Annotated[basis_names.Basis, BeforeValidator(lambda value: _none_if_blank(value) or "sae")]
 
 
 class Query(BaseModel):

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hsae.basis_names import CONTROL_BASES, ControlBasis
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.thresholds import Densities, thresholded

@@ -7,10 +7,11 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int32, Int64
 
+from hsae.basis_names import SHUFFLED_BASES, Basis
 from hsae.errors import UserError
 from hsae.hierarchy.absorbed_nodes import absorbed_nodes, written_images
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
-from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
+from hsae.hierarchy.basis_result import BasisResult, node_table
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.coherence.tree_permutations import layer_p

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int64
 
-from hsae.hierarchy.basis_result import Basis
+from hsae.basis_names import Basis
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.latent_hierarchy.absorption import WrittenImages

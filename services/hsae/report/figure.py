@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.backbones.names import short_model_name
+from hsae.basis_names import BASIS_NAMES
 from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import EXEMPLARS, RANDOM, SHUFFLED, colours
 from hsae.report.figures.written import write_figure
@@ -19,8 +20,8 @@ from hsae.split_config import IN_SAMPLE
 
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {
-    "exemplar": (EXEMPLARS, "-", "exemplars"),
-    "random": (RANDOM, "-", "random directions"),
+    "exemplar": (EXEMPLARS, "-", BASIS_NAMES["exemplar"]),
+    "random": (RANDOM, "-", BASIS_NAMES["random"]),
 }
 _BANDS = {"coherence_excess": "coherence_excess", "best_f1_adjusted_inner": "f1_adjusted_inner"}
 """Scores with an interval, and what its ends are called after."""

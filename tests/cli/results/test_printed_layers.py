@@ -3,7 +3,7 @@
 import pytest
 from tests.report.test_layer_table import row
 
-from hsae.catalog import BASES
+from hsae.basis_names import BASES
 from hsae.cli.results.layers import print_layer_rows
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls

@@ -9,8 +9,9 @@ from sklearn.decomposition import PCA
 from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of, cosine, inputs_of, some_train_images, split_by_sign
 
+from hsae import basis_names
+from hsae.basis_names import BASELINES, CEILINGS, CONTROL_BASES
 from hsae.errors import UserError
-from hsae.hierarchy.config import BASELINES, CEILINGS, CONTROL_BASES
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 
@@ -32,6 +33,12 @@ def test_every_name_has_its_class():
     assert set(BASELINES) == set(CONTROL_BASES) - set(CEILINGS)
     assert [name for name, basis in BASES.items() if basis.is_repeated] == ["random"]
     assert {name for name, basis in BASES.items() if not basis.needs_one_token} == {"neuron", "untrained"}
+
+
+def test_every_name_has_its_words():
+    assert len(set(basis_names.BASES)) == len(basis_names.BASES)
+    assert set(basis_names.BASIS_NAMES) == set(basis_names.BASES)
+    assert set(basis_names.CONTROL_HEADINGS) == set(basis_names.BASES) - {"sae"}
 
 
 @examples(40)

@@ -11,8 +11,9 @@ from tests.examples import examples
 from tests.hierarchy.all_bases import assert_same
 from tests.hierarchy.scoring import score_all
 
+from hsae.basis_names import CONTROL_BASES
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.node_scores import iter_node_scores

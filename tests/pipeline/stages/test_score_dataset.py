@@ -22,8 +22,9 @@ from tests.pipeline.stages.two_datasets import (
 )
 from tests.small import quick_scoring, register
 
+from hsae.basis_names import CONTROL_BASES
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ProbeConfig
+from hsae.hierarchy.config import ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset

@@ -8,11 +8,11 @@ from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import quick_scoring, small_request
 
+from hsae.basis_names import CONTROL_BASES
 from hsae.catalog import Dataset, transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.planning.submit import submit

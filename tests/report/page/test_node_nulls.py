@@ -4,11 +4,11 @@ from collections import defaultdict
 
 import pytest
 
+from hsae.basis_names import BASELINES
 from hsae.catalog import transaction
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
 
 ANALYSES = (1, 2)
-BASELINES = {"exemplar", "kmeans", "pca", "random", "neuron", "untrained"}
 
 
 def test_nodes_beside_controls(reported):

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hsae.api.frames import frame, html_table
+from hsae.basis_names import BASELINES
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.resampling.resampled import HEADLINES
 from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.scored_activations import ImageParts

@@ -12,8 +12,9 @@ from hsae.api.arrays.labels import WORDNET, LabelsLike, TaxonomyLike, label_imag
 from hsae.api.arrays.parts import Split, image_parts
 from hsae.api.arrays.scores import Scores
 from hsae.api.arrays.training import Trained
+from hsae.basis_names import BASELINES
 from hsae.errors import UserError
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.sae.model import SparseAutoencoder

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from hsae.basis_names import SHUFFLED_BASES
 from hsae.catalog import transaction
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.errors import UserError
-from hsae.hierarchy.basis_result import SHUFFLED_BASES
 from hsae.pipeline.connections import Connections
 
 _SAE = "sae"

@@ -10,7 +10,8 @@ from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.analysis_choice import choose_analysis
 from hsae.api.service.metric_names import metric_of
 from hsae.api.service.reading import StoredReader
-from hsae.catalog import BASES, transaction
+from hsae.basis_names import BASES
+from hsae.catalog import transaction
 from hsae.catalog.findings.browse.nodes import node_across_layers
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.analyses import analyses_of_study

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import click
 
+from hsae.basis_names import CONTROL_HEADINGS
 from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
@@ -14,7 +15,6 @@ from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.better import BOTH_LEGEND, marked
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
-    CONTROL_HEADINGS,
     dataset_option,
     layer_option,
     model_option,

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hsae.basis_names import CONTROL_HEADINGS
 from hsae.catalog import transaction
 from hsae.catalog.findings.study_intervals import (
     comparison_differences,
@@ -21,7 +22,6 @@ from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
-from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
 from hsae.report.interval_table import (
     NO_PURITY_INTERVAL,

@@ -7,7 +7,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog import BASES
+from hsae.basis_names import BASES
 from hsae.catalog.findings.browse.latents import nodes_of_latent, one_latent
 from hsae.catalog.findings.browse.pairs import family_of_latent
 from hsae.errors import UserError

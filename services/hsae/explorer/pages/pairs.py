@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog import BASES
+from hsae.basis_names import BASES
 from hsae.catalog.findings.browse.pairs import PairList, pair_list
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import PairsQuery, cursor_of, cursor_text

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from hsae.basis_names import BASIS_NAMES
 from hsae.explorer.security import DRAWING_POLICY
 from hsae.explorer.shown import addresses, cells, numbers
 from hsae.explorer.shown.plotly_script import map_style_id
@@ -50,7 +51,7 @@ def _environment() -> Environment:
         "null_cells": cells.null_cells,
         "node_address": addresses.node_address,
         "thumbnail_address": addresses.thumbnail_address,
-        "basis_names": numbers.BASIS_NAMES,
+        "basis_names": BASIS_NAMES,
     }
     return environment
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hsae.basis_names import BASELINES, BASIS_NAMES
 from hsae.report.charts.names import plain
 from hsae.report.charts.theme import (
     BASELINE,
@@ -16,15 +17,10 @@ from hsae.report.charts.theme import (
     sae_marker,
     translucent,
 )
-from hsae.report.headline_table import BASELINES, COHERENCE, INNER_F1
+from hsae.report.headline_table import COHERENCE, INNER_F1
 
 Row = dict[str, Any]
 _Interval = tuple[float | None, float | None, float | None]
-
-BASIS_NAMES = {
-    "exemplar": "exemplars", "kmeans": "k-means", "pca": "PCA", "random": "random directions", "neuron": "neurons",
-    "untrained": "untrained SAE",
-}  # fmt: skip
 
 
 class Measure(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hsae.report.charts.headline import BASIS_NAMES
+from hsae.basis_names import BASIS_NAMES
 from hsae.report.charts.names import distinct_names, plain
 from hsae.report.charts.theme import BASELINE, CHANCE, SAE_COLOURS, Figure, axis, layout, number
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsae.report.charts.headline import BASIS_NAMES
+from hsae.basis_names import BASIS_NAMES
 from hsae.report.charts.names import plain, short_name
 from hsae.report.charts.theme import UNKNOWN, VIRIDIS, Figure, layout, number, viridis
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hsae.report.charts.headline import BASIS_NAMES
+from hsae.basis_names import BASIS_NAMES
 from hsae.report.charts.theme import number
 from hsae.report.page.content import Value
 

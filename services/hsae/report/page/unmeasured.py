@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hsae.basis_names import BASELINES, BASIS_NAMES
 from hsae.hierarchy.config import MIN_PURE_CLASSES
-from hsae.report.charts.headline import BASIS_NAMES
-from hsae.report.headline_table import BASELINES
 from hsae.report.ranges import ranges
 
 _Rows = Sequence[Mapping[str, Any]]

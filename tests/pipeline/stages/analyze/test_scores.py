@@ -18,8 +18,8 @@ from tests.pipeline.stages.analyze.stored import (
 )
 from tests.small import quick_scoring
 
+from hsae.basis_names import CONTROL_BASES
 from hsae.demo import backbone_folder
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.store.tensors import get_tensors
 
 N_REFERENCE = 60

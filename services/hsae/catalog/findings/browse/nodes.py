@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from hsae.basis_names import BASELINES
 from hsae.catalog.findings.browse.adjusted import beside_controls
 from hsae.catalog.findings.browse.question import Question
-from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
+from hsae.catalog.findings.controls import ADJUSTED_SUM
 from hsae.catalog.queries.conditions import Row, contains
 
 _BEST = """

@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
 
-from hsae.hierarchy.config import CONTROL_BASES, ControlBasis
+from hsae.basis_names import CONTROL_BASES, ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 
 

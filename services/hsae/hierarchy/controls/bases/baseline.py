@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from hsae.hierarchy.config import ControlBasis
+from hsae.basis_names import ControlBasis
 from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 

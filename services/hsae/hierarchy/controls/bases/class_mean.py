@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float64, Int64
 
-from hsae.hierarchy.config import ControlBasis
+from hsae.basis_names import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.exemplar import unit

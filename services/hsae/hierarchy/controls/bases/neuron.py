@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hsae.hierarchy.config import ControlBasis
+from hsae.basis_names import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import Columns, LinearColumns, SparseColumns, both_sides
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
