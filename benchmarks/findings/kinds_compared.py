@@ -21,7 +21,6 @@ from benchmarks.findings.layer_table import plain
 from benchmarks.findings.real_layers import RealData, RealLayers
 from benchmarks.measure import Row, machine, print_header, print_report, versions
 
-from hsae.basis_names import BASELINES
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
@@ -33,6 +32,7 @@ from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import BASELINES
 
 COUNTS = ("k", "target_l0")
 """How a kind is told its L0, if one number tells it."""

@@ -22,7 +22,6 @@ from benchmarks.findings.layer_table_text import markdown, rows_of
 from benchmarks.findings.real_layers import N_VIEWS, RealData, RealLayers
 from benchmarks.measure import machine, print_header, print_report, versions
 
-from hsae.basis_names import BASELINES
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import ProbeConfig, ScoringConfig
@@ -32,6 +31,7 @@ from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import BASELINES
 
 LAYER_NUMBERS = (
     "n_latents", "n_dead", "l0_mean", "coherence_p", "n_coherent", "n_lch_eligible", "n_nodes", "n_inner_nodes",

@@ -18,7 +18,6 @@ from benchmarks.findings.real_layers import RealLayers, headlines, known_data
 from benchmarks.measure import Row, machine, print_header, print_report, versions
 from scipy.stats import false_discovery_control, norm
 
-from hsae.basis_names import ControlBasis
 from hsae.hierarchy.baselines import Baselines
 from hsae.hierarchy.coherence.class_pairs import top_class_pairs
 from hsae.hierarchy.coherence.resnik import resnik_similarity
@@ -39,6 +38,7 @@ from hsae.hierarchy.study.estimates import JACKKNIFE
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import ControlBasis
 
 RELU = SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500)
 TOPK = SaeConfig(kind="topk", k=16, n_steps=500)

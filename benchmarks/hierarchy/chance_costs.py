@@ -17,7 +17,6 @@ from benchmarks.hierarchy.preferring_latents import SIZES, Work, make_work
 from benchmarks.hierarchy.ranking_scores import whole_analysis
 from benchmarks.measure import Row, at_most, machine, print_header, print_report, seconds_in_turns, versions
 
-from hsae.basis_names import BASELINES
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.coherence.tree_permutations import N_PERMUTATIONS, layer_p
@@ -31,6 +30,7 @@ from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
 from hsae.hierarchy.statistics.ranks import rank_activations
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
+from hsae.vocabulary.bases import BASELINES
 
 TREE_GOAL = 5.0
 """Seconds for the permuted trees of a layer with 1,000 classes."""

@@ -22,7 +22,6 @@ from benchmarks.large_study.synthetic_taxonomy import Nodes, enter_inputs
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hsae.basis_names import BASES
 from hsae.catalog import (
     ActivationSet,
     Analysis,
@@ -45,6 +44,7 @@ from hsae.hierarchy.study.intervals import (
     compared_pairs,
 )
 from hsae.pipeline.stages.compare import difference_rows, score_rows, trend_rows
+from hsae.vocabulary.bases import BASES
 
 # How well the columns of every basis know the nodes, the SAE's being 1.
 _QUALITY = {

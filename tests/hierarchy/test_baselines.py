@@ -7,11 +7,11 @@ import pytest
 import scipy.sparse as sp
 from tests.hierarchy.scoring import score_all
 
-from hsae.basis_names import BASELINES, CEILINGS
 from hsae.errors import UserError
 from hsae.hierarchy.baselines import wanted_baselines
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.scored_activations import ImageParts
+from hsae.vocabulary.bases import BASELINES, CEILINGS
 
 EVERY = (*BASELINES, *CEILINGS)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hsae.basis_names import BASELINES
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds, memory_bytes
+from hsae.vocabulary.bases import BASELINES
 
 DEFAULTS = ScoringConfig()
 

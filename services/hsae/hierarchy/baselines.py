@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hsae.basis_names import CONTROL_BASES, ControlBasis
 from hsae.errors import UserError
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.controls.bases import BASES
@@ -12,6 +11,7 @@ from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages, SaeActivations
 from hsae.hierarchy.statistics.ranks import RankedActivations, rank_columns
+from hsae.vocabulary.bases import CONTROL_BASES, ControlBasis
 
 
 @dataclass(frozen=True, slots=True, eq=False)

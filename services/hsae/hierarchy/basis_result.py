@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from hsae.basis_names import Basis
 from hsae.hierarchy.config import AssociationRule
 from hsae.hierarchy.latent_hierarchy.absorption import NodeAbsorption
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
@@ -20,6 +19,7 @@ from hsae.hierarchy.scores.ranking_scores import RankingScores
 from hsae.hierarchy.scores.shortlist import Shortlist
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
+from hsae.vocabulary.bases import Basis
 
 
 @dataclass(frozen=True, eq=False)

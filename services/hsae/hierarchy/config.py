@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from hsae.basis_names import BASELINES, CONTROL_BASES, ControlBasis
 from hsae.frozen_model import FrozenModel
+from hsae.vocabulary.bases import BASELINES, CONTROL_BASES, Basis, ControlBasis
 
 AssociationRule = Literal["topk", "rate", "mass"]
 """How classes are associated with latents."""
@@ -17,6 +17,8 @@ EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
 _BASELINES = tuple(basis for basis in CONTROL_BASES if basis in BASELINES)
 """In the order of a key."""
+ABSORPTION_BASES: tuple[Basis, ...] = ("sae", "shuffled_taxonomy")
+"""For which absorption is measured."""
 MIN_INNER_CLASSES = 3
 """A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
 MIN_PURE_CLASSES = 100

@@ -7,7 +7,6 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Int32, Int64
 
-from hsae.basis_names import SHUFFLED_BASES, Basis
 from hsae.errors import UserError
 from hsae.hierarchy.absorbed_nodes import absorbed_nodes, written_images
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
@@ -41,6 +40,7 @@ from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of
+from hsae.vocabulary.bases import SHUFFLED_BASES, Basis
 
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""

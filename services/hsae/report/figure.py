@@ -10,13 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hsae.backbones.names import short_model_name
-from hsae.basis_names import BASIS_NAMES
 from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import EXEMPLARS, RANDOM, SHUFFLED, colours
 from hsae.report.figures.written import write_figure
 from hsae.report.ranges import ranges
 from hsae.sae.variants import VARIANTS
 from hsae.split_config import IN_SAMPLE
+from hsae.vocabulary.bases import BASIS_NAMES
 
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hsae.basis_names import BASELINES
+from hsae.vocabulary.bases import BASELINES
 
 Row = dict[str, Any]
 _Interval = tuple[float | None, float | None, float | None]

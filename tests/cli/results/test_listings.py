@@ -4,8 +4,8 @@ import pytest
 from tests.cli.refusals import assert_one_line
 from tests.planted_scores import ID, plant
 
-from hsae.basis_names import BASES, CONTROL_BASES
 from hsae.cli.results import filters as result_filters
+from hsae.vocabulary.bases import BASES, CONTROL_BASES
 
 
 @pytest.fixture(scope="module")

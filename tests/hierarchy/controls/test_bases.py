@@ -9,11 +9,11 @@ from sklearn.decomposition import PCA
 from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of, cosine, inputs_of, some_train_images, split_by_sign
 
-from hsae import basis_names
-from hsae.basis_names import BASELINES, CEILINGS, CONTROL_BASES
 from hsae.errors import UserError
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.vocabulary import bases
+from hsae.vocabulary.bases import BASELINES, CEILINGS, CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -36,9 +36,9 @@ def test_every_name_has_its_class():
 
 
 def test_every_name_has_its_words():
-    assert len(set(basis_names.BASES)) == len(basis_names.BASES)
-    assert set(basis_names.BASIS_NAMES) == set(basis_names.BASES)
-    assert set(basis_names.CONTROL_HEADINGS) == set(basis_names.BASES) - {"sae"}
+    assert len(set(bases.BASES)) == len(bases.BASES)
+    assert set(bases.BASIS_NAMES) == set(bases.BASES)
+    assert set(bases.CONTROL_HEADINGS) == set(bases.BASES) - {"sae"}
 
 
 @examples(40)

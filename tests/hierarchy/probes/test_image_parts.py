@@ -11,7 +11,6 @@ from tests.examples import examples
 from tests.hierarchy.all_bases import assert_same
 from tests.hierarchy.scoring import score_all
 
-from hsae.basis_names import CONTROL_BASES
 from hsae.errors import UserError
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
@@ -19,6 +18,7 @@ from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeAct
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import label_sets
+from hsae.vocabulary.bases import CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 

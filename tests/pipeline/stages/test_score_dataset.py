@@ -22,7 +22,6 @@ from tests.pipeline.stages.two_datasets import (
 )
 from tests.small import quick_scoring, register
 
-from hsae.basis_names import CONTROL_BASES
 from hsae.errors import UserError
 from hsae.hierarchy.config import ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
@@ -35,6 +34,7 @@ from hsae.pipeline.stages import probe as probe_stage
 from hsae.pipeline.stages.probe import NO_COMMON_CLASS
 from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import CONTROL_BASES
 
 
 @pytest.fixture(scope="module")

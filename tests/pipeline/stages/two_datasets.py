@@ -8,7 +8,6 @@ from sqlalchemy import select, text
 from tests.pipeline.in_process import TINY_SAE, run_jobs
 from tests.small import quick_scoring, small_request
 
-from hsae.basis_names import CONTROL_BASES
 from hsae.catalog import Dataset, transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
@@ -18,6 +17,7 @@ from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.planning.submit import submit
 from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.tensors import get_tensors
+from hsae.vocabulary.bases import CONTROL_BASES
 
 DRAWN = ("fluent-emoji", "fluent-emoji-flat", "fluent3d")
 OTHER = ("noto", "fxemoji")

@@ -4,9 +4,9 @@ from collections import defaultdict
 
 import pytest
 
-from hsae.basis_names import BASELINES
 from hsae.catalog import transaction
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
+from hsae.vocabulary.bases import BASELINES
 
 ANALYSES = (1, 2)
 

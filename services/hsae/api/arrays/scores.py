@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hsae.api.frames import frame, html_table
-from hsae.basis_names import BASELINES
 from hsae.hierarchy.basis_result import BasisResult
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.resampling.resampled import HEADLINES
@@ -19,6 +18,7 @@ from hsae.hierarchy.scores.latent_scores import LatentTable
 from hsae.hierarchy.study.estimates import JACKKNIFE
 from hsae.split_config import IN_SAMPLE
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ from hsae.api.arrays.labels import WORDNET, LabelsLike, TaxonomyLike, label_imag
 from hsae.api.arrays.parts import Split, image_parts
 from hsae.api.arrays.scores import Scores
 from hsae.api.arrays.training import Trained
-from hsae.basis_names import BASELINES
 from hsae.errors import UserError
 from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
@@ -20,6 +19,7 @@ from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeAct
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.training.initialisation import untrained_sae
+from hsae.vocabulary.bases import BASELINES
 
 
 def score(

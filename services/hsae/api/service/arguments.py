@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from hsae.basis_names import SHUFFLED_BASES
 from hsae.catalog import transaction
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
+from hsae.vocabulary.bases import SHUFFLED_BASES
 
 _SAE = "sae"
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASES
 from hsae.catalog.queries.conditions import Row, of_scores
 from hsae.catalog.queries.score_filter import ScoreFilter
+from hsae.vocabulary.bases import BASES
 
 LEAST_F1 = 0.5
 """Means are over nodes that some latent stands for: whose best latent has at least this F1 on the scored images."""

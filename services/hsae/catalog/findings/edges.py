@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASES
 from hsae.catalog.queries.conditions import Row, of_edges
 from hsae.catalog.queries.score_filter import EdgeFilter
+from hsae.vocabulary.bases import BASES
 
 
 def edge_rows(session: Session, wanted: EdgeFilter) -> list[Row]:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASES
 from hsae.catalog.findings.controls import ADJUSTED_SUM, with_controls
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
+from hsae.vocabulary.bases import BASES
 
 _HAS_MAPS = """
     AND v.basis = 'sae' AND EXISTS (

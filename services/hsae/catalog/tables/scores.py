@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from hsae.basis_names import BASELINES, CEILINGS
 from hsae.catalog.tables.base import Base
 from hsae.catalog.tables.coherence import LatentCoherenceColumns, LayerCoherenceColumns
+from hsae.vocabulary.bases import BASELINES, CEILINGS
 
 _COLUMNS = (
     f"sae, or a control at the densities of its latents: {', '.join(BASELINES)} (baselines) "

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASES, CONTROL_BASES
 from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.catalog.queries.studies import Kept
@@ -16,6 +15,7 @@ from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, say, scope_note
 from hsae.pipeline.exports.analysis_names import in_sample_title
 from hsae.pipeline.exports.result_rows import filtered_rows as named_rows
+from hsae.vocabulary.bases import BASES, CONTROL_BASES
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import click
 
-from hsae.basis_names import CONTROL_HEADINGS
 from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import AnalysisFilter
 from hsae.cli.framework.connections import Connections, pass_connections
@@ -25,6 +24,7 @@ from hsae.pipeline.exports.result_rows import layer_results
 from hsae.report.headline_table import headline_cells
 from hsae.report.sparsity import unequal_l0
 from hsae.split_config import SplitConfig
+from hsae.vocabulary.bases import CONTROL_HEADINGS
 
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {

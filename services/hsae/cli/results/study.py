@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from hsae.basis_names import CONTROL_HEADINGS
 from hsae.catalog import transaction
 from hsae.catalog.findings.study_intervals import (
     comparison_differences,
@@ -34,6 +33,7 @@ from hsae.report.interval_table import (
 from hsae.report.sparsity import unequal_l0
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
+from hsae.vocabulary.bases import CONTROL_HEADINGS
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {

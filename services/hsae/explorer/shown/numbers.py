@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from hsae.basis_names import BASIS_NAMES
+from hsae.vocabulary.bases import BASIS_NAMES
 
 NOTHING = "–"
 _LEAST_P = 1e-4

@@ -7,11 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from hsae.basis_names import BASIS_NAMES
 from hsae.explorer.security import DRAWING_POLICY
 from hsae.explorer.shown import addresses, cells, numbers
 from hsae.explorer.shown.plotly_script import map_style_id
 from hsae.report.ranges import ranges
+from hsae.vocabulary.bases import BASIS_NAMES
 
 if TYPE_CHECKING:
     from hsae.explorer.reading.sources import Sources

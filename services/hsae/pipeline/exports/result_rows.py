@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASELINES
 from hsae.catalog.findings.layer_headlines import headline_intervals, shuffled_trees
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.analysis_settings import analysis_settings
@@ -18,6 +17,7 @@ from hsae.catalog.queries.studies import Kept
 from hsae.pipeline.exports.analysis_names import analysis_titles, describe_analyses, names_of
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
+from hsae.vocabulary.bases import BASELINES
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 

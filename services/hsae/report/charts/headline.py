@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hsae.basis_names import BASELINES, BASIS_NAMES
 from hsae.report.charts.names import plain
 from hsae.report.charts.theme import (
     BASELINE,
@@ -18,6 +17,7 @@ from hsae.report.charts.theme import (
     translucent,
 )
 from hsae.report.headline_table import COHERENCE, INNER_F1
+from hsae.vocabulary.bases import BASELINES, BASIS_NAMES
 
 Row = dict[str, Any]
 _Interval = tuple[float | None, float | None, float | None]

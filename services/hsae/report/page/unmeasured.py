@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hsae.basis_names import BASELINES, BASIS_NAMES
 from hsae.hierarchy.config import MIN_PURE_CLASSES
 from hsae.report.ranges import ranges
+from hsae.vocabulary.bases import BASELINES, BASIS_NAMES
 
 _Rows = Sequence[Mapping[str, Any]]
 

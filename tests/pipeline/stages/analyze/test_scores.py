@@ -18,9 +18,9 @@ from tests.pipeline.stages.analyze.stored import (
 )
 from tests.small import quick_scoring
 
-from hsae.basis_names import CONTROL_BASES
 from hsae.demo import backbone_folder
 from hsae.store.tensors import get_tensors
+from hsae.vocabulary.bases import CONTROL_BASES
 
 N_REFERENCE = 60
 

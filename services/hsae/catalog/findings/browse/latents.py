@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hsae.basis_names import BASES
 from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.findings.text.beside import of_names, with_names
 from hsae.catalog.queries.conditions import Row, contains
+from hsae.vocabulary.bases import BASES
 
 SORTS = {
     "f1_adjusted": "l.label_f1_adjusted",

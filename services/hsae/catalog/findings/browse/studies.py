@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hsae.basis_names import BASELINES
 from hsae.catalog.findings.browse.question import Question
+from hsae.vocabulary.bases import BASELINES
 
 HEADLINE = "coherence_excess"
 """The number whose slope over the layers is a study's headline."""

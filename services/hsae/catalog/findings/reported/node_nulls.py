@@ -5,12 +5,12 @@ from collections.abc import Collection
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.basis_names import BASELINES
 from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
 from hsae.catalog.findings.controls import ADJUSTED_SUM
 from hsae.catalog.findings.interventions.used import with_label_effects
 from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import SUREST_FIRST, Row
+from hsae.vocabulary.bases import BASELINES
 
 
 def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]:
