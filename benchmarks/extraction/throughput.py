@@ -21,6 +21,7 @@ from typing import Any
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as in the workers; read when torch is loaded
 
 import torch
+from benchmarks.extraction.default_model import default_model
 from benchmarks.extraction.jpegs import SIZE, write_jpegs
 from benchmarks.extraction.registration import registration_rows, registrations
 from benchmarks.measure import Row, at_least, at_most, machine, print_header, print_report, versions
@@ -34,7 +35,6 @@ from hsae.backbones.backbone import Backbone
 from hsae.backbones.inspection import inspect_backbone
 from hsae.backbones.passes.measured_parts import MEASURED_AT
 from hsae.datasets.sources.registry import source_at
-from hsae.demo import backbone_folder
 from hsae.devices.bfloat16 import processor_has_bfloat16
 from hsae.devices.precision import Precision
 from hsae.extraction.config import ExtractionConfig
@@ -209,9 +209,8 @@ def ratio_rows(contenders: Sequence[tuple[str, Contender]], setting: Setting) ->
 
 
 def _arguments() -> argparse.Namespace:
-    shared = Path("../shared/data/dinov2-small")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    model = shared if shared.is_dir() else backbone_folder()
+    model = default_model()
     parser.add_argument("--model", type=Path, default=model, help="folder of a DINOv2 or ViT (default: %(default)s)")
     parser.add_argument("--images", type=int, default=256, help=f"JPEGs (default: %(default)s; full: {FULL_IMAGES})")
     parser.add_argument("--files", type=int, default=10_000, help=f"to register; 0: none (full: {FULL_FILES})")

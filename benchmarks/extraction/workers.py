@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from benchmarks.extraction.default_model import default_model
 from benchmarks.extraction.jpegs import write_jpegs
 from benchmarks.measure import Row, at_least, machine, print_header, print_report, versions
 from benchmarks.service.kill_storm import Folders
@@ -24,7 +25,6 @@ from tests.small import bare_scoring, register, register_small, small_request
 from tests.waiting import rows_of, wait_for
 
 from hsae.catalog import transaction
-from hsae.demo import backbone_folder
 from hsae.embedded import Stack
 from hsae.extraction.config import ExtractionConfig
 from hsae.pipeline.control.jobs import cancel, jobs_of_study
@@ -126,8 +126,7 @@ def measured(arguments: argparse.Namespace) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared = Path("../shared/data/dinov2-small").resolve()
-    model = shared if shared.is_dir() else backbone_folder()
+    model = default_model()
     parser.add_argument("--model", type=Path, default=model, help="folder of a backbone (default: %(default)s)")
     parser.add_argument("--images", type=int, default=512, help="JPEGs (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=2, help="of each number of workers (default: %(default)s)")

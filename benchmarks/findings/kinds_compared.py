@@ -24,7 +24,7 @@ from benchmarks.measure import Row, machine, print_header, print_report, version
 from hsae.demo import backbone_folder, images_folder
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.resampling.resampled import Headline
 from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
@@ -32,6 +32,7 @@ from hsae.sae.config import SaeConfig
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import BASELINES
 
 COUNTS = ("k", "target_l0")
 """How a kind is told its L0, if one number tells it."""

@@ -24,13 +24,14 @@ from benchmarks.measure import machine, print_header, print_report, versions
 
 from hsae.errors import UserError
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ProbeConfig, ScoringConfig
+from hsae.hierarchy.config import ProbeConfig, ScoringConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.score_bases import score_bases
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import BASELINES
 
 LAYER_NUMBERS = (
     "n_latents", "n_dead", "l0_mean", "coherence_p", "n_coherent", "n_lch_eligible", "n_nodes", "n_inner_nodes",

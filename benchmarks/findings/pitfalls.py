@@ -21,7 +21,7 @@ from scipy.stats import false_discovery_control, norm
 from hsae.hierarchy.baselines import Baselines
 from hsae.hierarchy.coherence.class_pairs import top_class_pairs
 from hsae.hierarchy.coherence.resnik import resnik_similarity
-from hsae.hierarchy.config import ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.labelled_parts import chosen_pairs, labelled_parts, rank_parts
 from hsae.hierarchy.probes.image_parts import split_by_class
 from hsae.hierarchy.probes.ridge_probe import ridge_probes
@@ -38,6 +38,7 @@ from hsae.hierarchy.study.estimates import JACKKNIFE
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import ControlBasis
 
 RELU = SaeConfig(kind="relu", l1_coefficient=0.3, n_steps=500)
 TOPK = SaeConfig(kind="topk", k=16, n_steps=500)

@@ -20,7 +20,7 @@ from benchmarks.measure import Row, at_most, machine, print_header, print_report
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.coherence.tree_permutations import N_PERMUTATIONS, layer_p
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scores.node_scores import NodeSums
 from hsae.hierarchy.scores.node_tests import node_tests
@@ -30,6 +30,7 @@ from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
 from hsae.hierarchy.statistics.ranks import rank_activations
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.sae.config import SaeConfig
+from hsae.vocabulary.bases import BASELINES
 
 TREE_GOAL = 5.0
 """Seconds for the permuted trees of a layer with 1,000 classes."""

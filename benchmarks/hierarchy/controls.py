@@ -21,12 +21,13 @@ import torch
 from benchmarks.hierarchy.leaves import wordnet_leaves
 from benchmarks.measure import Row, add_device, at_most, machine, print_header, print_report, versions
 
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.pipeline.execution.freed_memory import keep_freed_memory
 from hsae.split_config import SplitConfig
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import BASELINES
 
 N_TRAIN_IMAGES = 1_281_167
 """Of ImageNet-1k's training set."""

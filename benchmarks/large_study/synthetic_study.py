@@ -23,7 +23,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hsae.catalog import (
-    BASES,
     ActivationSet,
     Analysis,
     ClassProbe,
@@ -45,6 +44,7 @@ from hsae.hierarchy.study.intervals import (
     compared_pairs,
 )
 from hsae.pipeline.stages.compare import difference_rows, score_rows, trend_rows
+from hsae.vocabulary.bases import BASES
 
 # How well the columns of every basis know the nodes, the SAE's being 1.
 _QUALITY = {

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 from PIL import Image
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
-from hsae.catalog import BASES
 from hsae.demo import backbone_folder, clip_folder, images_folder
+from hsae.vocabulary.bases import BASES
 from tests.docs.cookbook import cookbook
 from tests.waiting import wait_for
 

@@ -1,6 +1,6 @@
-"""docs/design.md draws the packages that exist and the import contracts of pyproject.toml.
+"""docs/design.md draws the packages that exist, the import contracts of pyproject.toml and the kinds of jobs.
 
-After a change of the contracts write them anew:
+After a change of the contracts or of a kind write them anew; what a kind makes is written in the page by hand:
 
     UPDATE_DOCS=1 .venv/bin/python -m pytest tests/docs/test_design.py
 """
@@ -11,9 +11,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from hsae.pipeline.kinds.registry import stages
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "design.md"
 _CONTRACTS = re.compile(r"(<!-- contracts: .*? -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+_KINDS = re.compile(r"(<!-- kinds: .*? -->\n(?:.*\n){2})((?:\|.*\n)*)")
+_KIND = re.compile(r"^\| `(\S+)` \|.*\| (.*) \|$")
 _ENTRY = re.compile(r"^( *)(\S+)(?: {2,}\S.*)?$")
 
 
@@ -31,6 +35,25 @@ def drawn_contracts() -> str:
             lines.append(f"    do not import {', '.join(contract['forbidden_modules'])}")
         lines.append("")
     return "\n".join(lines)
+
+
+def told_kinds() -> dict[str, str]:
+    """What each kind of job makes, by the page."""
+    table = _KINDS.search(PAGE.read_text(encoding="utf-8"))
+    assert table is not None
+    found = [_KIND.match(line) for line in table[2].splitlines()]
+    return {row[1]: row[2] for row in found if row is not None}
+
+
+def table_of_kinds() -> str:
+    """A row of each descriptor, after the kinds that it needs."""
+    told = told_kinds()
+    lines = [
+        f"| `{stage.kind}` | `{stage.queue}` | {f'`{stage.per}`' if stage.per else 'where needed'} |"
+        f" {', '.join(f'`{kind}`' for kind in stage.after)} | {told.get(stage.kind, '')} |\n"
+        for stage in stages()
+    ]
+    return "".join(lines)
 
 
 def drawn_entries() -> dict[str, int]:
@@ -54,6 +77,16 @@ def test_the_contracts_are_those_of_pyproject():
     if os.environ.get("UPDATE_DOCS"):
         PAGE.write_text(wanted, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == wanted, "docs/design.md is out of date: see this file's first lines"
+
+
+def test_the_kinds_of_jobs_are_those_of_the_descriptors():
+    page = PAGE.read_text(encoding="utf-8")
+    rows = table_of_kinds()
+    wanted = _KINDS.sub(lambda found: found[1] + rows, page)
+    if os.environ.get("UPDATE_DOCS"):
+        PAGE.write_text(wanted, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == wanted, "docs/design.md is out of date: see this file's first lines"
+    assert [kind for kind, makes in told_kinds().items() if not makes] == [], "say in docs/design.md what they make"
 
 
 def test_every_drawn_path_exists_and_every_package_is_drawn():

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from hypothesis import strategies as st
 from tests.hierarchy.scoring import score_all
 
-from hsae.hierarchy.config import CONTROL_BASES
+from hsae.vocabulary.bases import CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 N_RANDOM = 3

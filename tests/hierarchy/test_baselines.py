@@ -9,8 +9,9 @@ from tests.hierarchy.scoring import score_all
 
 from hsae.errors import UserError
 from hsae.hierarchy.baselines import wanted_baselines
-from hsae.hierarchy.config import BASELINES, CEILINGS, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.scored_activations import ImageParts
+from hsae.vocabulary.bases import BASELINES, CEILINGS
 
 EVERY = (*BASELINES, *CEILINGS)
 

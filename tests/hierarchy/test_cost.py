@@ -2,8 +2,9 @@
 
 import pytest
 
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds, memory_bytes
+from hsae.vocabulary.bases import BASELINES
 
 DEFAULTS = ScoringConfig()
 

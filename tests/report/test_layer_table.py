@@ -1,7 +1,7 @@
 """Layer scores with their controls beside them."""
 
-from hsae.catalog import BASES
 from hsae.report.layer_table import beside_controls
+from hsae.vocabulary.bases import BASES
 
 ABOUT = {"model": "m", "dataset": "d", "tokens": "cls", "sae_kind": "topk", "expansion": 2}
 SCORES = (

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from hsae.catalog.server.session import bound_idling, clear_errors, connect, database_url, session_factory, transaction
 from hsae.catalog.vocabulary import (
-    BASES,
     JOB_STATES,
     LIVE_STATES,
     MAX_PRIORITY,
@@ -69,7 +68,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "BASES",
     "JOB_STATES",
     "LIVE_STATES",
     "MAX_PRIORITY",

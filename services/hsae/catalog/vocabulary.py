@@ -9,7 +9,3 @@ EVENT_REASONS = (
     "submitted", "claimed", "released", "succeeded", "failed", "retried", "outage", "lease_expired", "handed_back",
     "cancelled", "requeued", "remark",
 )  # fmt: skip
-BASES = (
-    "sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean",
-    "shuffled_labels", "shuffled_taxonomy",
-)  # fmt: skip

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -15,7 +15,7 @@ from hsae.cli.framework.sae_options import SAE_KIND, kind_options
 from hsae.errors import UserError
 from hsae.hierarchy.config import ScoringConfig
 from hsae.relevancy.config import MAX_LATENTS
-from hsae.sae.config import SaeConfig
+from hsae.sae.config import Rows, SaeConfig
 from hsae.sae.variants import DEFAULT_KIND
 from hsae.split_config import SplitConfig
 
@@ -75,7 +75,7 @@ _SAE = SaeConfig.defaults()
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option(
     "--rows",
-    type=click.Choice(["memory", "stream"]),
+    type=click.Choice(get_args(Rows)),
     help=f"Whether a training holds all activations, or reads them while it trains.  [default: {_SAE['rows']}]",
 )
 @click.option(

@@ -5,10 +5,12 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from hsae.catalog import BASES
 from hsae.catalog.findings.browse.latents import SORTS
 from hsae.errors import UserError
+from hsae.hierarchy.config import EdgeSource
+from hsae.interventions.config import EditKind
 from hsae.pydantic_errors import one_line
+from hsae.vocabulary import bases
 
 MAX_ID = 2**63 - 1
 MAX_INT = 2**31 - 1
@@ -43,7 +45,7 @@ Text = Annotated[Annotated[str, Field(max_length=_MAX_TEXT)] | None, BeforeValid
 Ids = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_ID)], ...], BeforeValidator(_split), Field(max_length=_MAX_OPEN)
 ]
-Basis = Annotated[Literal[BASES], BeforeValidator(lambda value: _none_if_blank(value) or "sae")]  # type: ignore[valid-type]
+Basis = Annotated[bases.Basis, BeforeValidator(lambda value: _none_if_blank(value) or "sae")]
 
 
 class Query(BaseModel):
@@ -109,7 +111,7 @@ class LatentsQuery(ScopeQuery):
 class PairsQuery(ScopeQuery):
     """Parents and children."""
 
-    source: Annotated[Literal["taxonomy", "activation"] | None, BeforeValidator(_none_if_blank)] = None
+    source: Annotated[EdgeSource | None, BeforeValidator(_none_if_blank)] = None
     under: Text = None
     parent: Int = None
     child: Int = None
@@ -125,7 +127,7 @@ class EditQuery(ScopeQuery):
         BeforeValidator(lambda value: _split(value.replace(" ", ",")) if isinstance(value, str) else value),
         Field(max_length=_MAX_OPEN),
     ] = ()
-    kind: Annotated[Literal["scale", "clamp", "add"], BeforeValidator(lambda v: _none_if_blank(v) or "scale")] = "scale"
+    kind: Annotated[EditKind, BeforeValidator(lambda v: _none_if_blank(v) or "scale")] = "scale"
     value: Real = None
 
 

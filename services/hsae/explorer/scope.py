@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from hsae.catalog.queries.analysis_settings import analysis_settings
 from hsae.catalog.queries.known_names import find_nodes, study_analyses
 from hsae.catalog.queries.score_filter import AnalysisFilter
-from hsae.catalog.queries.studies import latest_scored_study, latest_study
+from hsae.catalog.queries.studies import latest_scored_study, latest_study, no_study, study_name
 from hsae.errors import UserError
-from hsae.explorer.parameters import BadAddressError, ScopeQuery
+from hsae.explorer.parameters import MAX_ID, BadAddressError, ScopeQuery
 from hsae.pipeline.exports.analysis_names import is_in_sample, names_of
 
 
@@ -133,9 +133,9 @@ def study_scope(session: Session, study: int) -> Scope:
     Raises:
         UnknownError: there is no such study.
     """
-    name = session.execute(text("SELECT name FROM study WHERE id = :id"), {"id": study}).scalar()
+    name = study_name(session, study) if study <= MAX_ID else None
     if name is None:
-        raise UnknownError(f"There is no study {study}.")
+        raise UnknownError(f"{no_study(study).capitalize()}.")
     analyses = study_analyses(session, study)
     settings = analysis_settings(session, analyses)
     names = names_of(settings)
@@ -143,7 +143,7 @@ def study_scope(session: Session, study: int) -> Scope:
         (_choice(one, settings[one], names[one]) for one in analyses),
         key=lambda one: (one.layer, one.sae, one.id),
     )
-    return Scope(study, str(name), tuple(found), studies=studies_with_analyses(session))
+    return Scope(study, name, tuple(found), studies=studies_with_analyses(session))
 
 
 def analysis_scope(session: Session, analysis: int) -> Scope:

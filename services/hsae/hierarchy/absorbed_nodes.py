@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse as sp
 
+from hsae.hierarchy.config import ABSORPTION_BASES
 from hsae.hierarchy.controls.shuffles import shuffle_taxonomy
 from hsae.hierarchy.latent_hierarchy.absorption import NodeAbsorption, WrittenImages, node_absorption
 from hsae.hierarchy.latent_hierarchy.directions import ImagesUnder
@@ -52,7 +53,7 @@ def absorbed_nodes(
         seed: seed of the random directions.
         check: called for every block of nodes; may raise to stop.
     """
-    if given.written is None or given.basis not in ("sae", "shuffled_taxonomy"):
+    if given.written is None or given.basis not in ABSORPTION_BASES:
         return None
     taxonomy = images.taxonomy
     n_classes = len(taxonomy.classes)

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.thresholds import Densities, thresholded
 from hsae.hierarchy.kernels.device import Device
 from hsae.hierarchy.scored_activations import BasisActivations, ImageParts, LabelledImages, SaeActivations
 from hsae.hierarchy.statistics.ranks import RankedActivations, rank_columns
+from hsae.vocabulary.bases import CONTROL_BASES, ControlBasis
 
 
 @dataclass(frozen=True, slots=True, eq=False)

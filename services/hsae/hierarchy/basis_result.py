@@ -1,13 +1,12 @@
 """The results of one basis of an analysis: tables of pairs and latents, edges among latents, the row of the layer."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from hsae.hierarchy.config import AssociationRule, ControlBasis
+from hsae.hierarchy.config import AssociationRule
 from hsae.hierarchy.latent_hierarchy.absorption import NodeAbsorption
 from hsae.hierarchy.latent_hierarchy.edges import LatentEdges
 from hsae.hierarchy.latent_hierarchy.families import LatentFamilies
@@ -20,11 +19,7 @@ from hsae.hierarchy.scores.ranking_scores import RankingScores
 from hsae.hierarchy.scores.shortlist import Shortlist
 from hsae.hierarchy.statistics.class_sums import ClassSums
 from hsae.hierarchy.statistics.distinct_nodes import DistinctNodes
-
-ShuffledBasis = Literal["shuffled_labels", "shuffled_taxonomy"]
-Basis = Literal["sae", ControlBasis, ShuffledBasis]
-SHUFFLED_BASES: tuple[ShuffledBasis, ...] = get_args(ShuffledBasis)
-"""The SAE's latents against labels or a taxonomy that mean nothing."""
+from hsae.vocabulary.bases import Basis
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,24 +5,20 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, field_validator
 
 from hsae.frozen_model import FrozenModel
+from hsae.vocabulary.bases import BASELINES, CONTROL_BASES, Basis, ControlBasis
 
 AssociationRule = Literal["topk", "rate", "mass"]
 """How classes are associated with latents."""
 ASSOCIATION_RULES: tuple[AssociationRule, ...] = get_args(AssociationRule)
 
-ControlBasis = Literal["neuron", "pca", "random", "untrained", "exemplar", "kmeans", "class_mean"]
-"""What is scored beside an SAE, each with columns of its own."""
-CONTROL_BASES: tuple[ControlBasis, ...] = get_args(ControlBasis)
-"""In the order in which they are scored, which is also that in a key."""
-CEILINGS: tuple[ControlBasis, ...] = ("class_mean",)
-"""Those that read the labels: ceilings, not baselines."""
-BASELINES: tuple[ControlBasis, ...] = tuple(basis for basis in CONTROL_BASES if basis not in CEILINGS)
-"""Those that an SAE must beat, by default all of them."""
-
 EdgeSource = Literal["activation", "taxonomy"]
 """What names a pair of parent and child latents."""
 EDGE_SOURCES: tuple[EdgeSource, ...] = get_args(EdgeSource)
 
+_BASELINES = tuple(basis for basis in CONTROL_BASES if basis in BASELINES)
+"""In the order of a key."""
+ABSORPTION_BASES: tuple[Basis, ...] = ("sae", "shuffled_taxonomy")
+"""For which absorption is measured."""
 MIN_INNER_CLASSES = 3
 """A node with at least this many classes counts as an inner node: it is neither a class nor a pair."""
 MIN_PURE_CLASSES = 100
@@ -61,7 +57,7 @@ class ScoringConfig(FrozenModel):
         le=10_000,
         description="permutations of the classes over the tree, the null of headline numbers",
     )
-    controls: tuple[ControlBasis, ...] = Field(default=BASELINES, description="bases that are scored beside the SAE")
+    controls: tuple[ControlBasis, ...] = Field(default=_BASELINES, description="bases that are scored beside the SAE")
     n_random: int = Field(default=5, ge=1, le=100, description="draws of the control random, with one seed each")
     embeddings: Annotated[str, BeforeValidator(_as_text)] = Field(
         default="last",

@@ -3,7 +3,8 @@
 The time decides where it runs; the memory is what its worker must be given.
 """
 
-from hsae.hierarchy.config import ControlBasis, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
+from hsae.vocabulary.bases import ControlBasis
 
 _PER_PRODUCT = 1.5e-11
 """Seconds per product of a direction's coordinate with an image's."""

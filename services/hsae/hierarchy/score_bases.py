@@ -10,7 +10,7 @@ from jaxtyping import Int32, Int64
 from hsae.errors import UserError
 from hsae.hierarchy.absorbed_nodes import absorbed_nodes, written_images
 from hsae.hierarchy.baselines import Baselines, wanted_baselines
-from hsae.hierarchy.basis_result import SHUFFLED_BASES, Basis, BasisResult, node_table
+from hsae.hierarchy.basis_result import BasisResult, node_table
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.coherence.scores import coherence_scores
 from hsae.hierarchy.coherence.tree_permutations import layer_p
@@ -40,6 +40,7 @@ from hsae.hierarchy.scores.ranking_scores import ranking_scores
 from hsae.hierarchy.statistics.class_sums import sum_by_class
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import checked_labels, classes_of
+from hsae.vocabulary.bases import SHUFFLED_BASES, Basis
 
 Progress = Callable[[int, int], None]
 """Called with (latents done, latents in all); raising in it stops the analysis."""

@@ -6,13 +6,13 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int64
 
-from hsae.hierarchy.basis_result import Basis
 from hsae.hierarchy.coherence.chance import Chances
 from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.latent_hierarchy.absorption import WrittenImages
 from hsae.hierarchy.statistics.label_sets import Labels
 from hsae.hierarchy.statistics.ranks import RankedActivations
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import Basis
 
 
 @dataclass(frozen=True, slots=True, eq=False)

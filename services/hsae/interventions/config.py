@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hsae.frozen_model import FrozenModel
+from hsae.vocabulary.readouts import READOUTS, ReadoutName
 
 EditKind = Literal["scale", "clamp", "add"]
 """How the latents change; `hsae.interventions.edits` says what each is."""
@@ -12,8 +13,6 @@ Choice = Literal["label", "selectivity", "attribution", "given"]
 """How the latents of a node are chosen; `hsae.interventions.choice` says what each is."""
 Place = Literal["own", "cls", "patches", "all"]
 """Which tokens are edited; `own`: those that the SAE was trained on."""
-ReadoutName = Literal["probe", "knn", "classifier", "zero_shot"]
-READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
 Control = Literal["random", "neurons", "probe", "class_mean", "leace"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 Unit = Literal["latents", "neurons", "random"]
@@ -48,7 +47,7 @@ class InterveneSettings(FrozenModel):
     max_density: float = Field(
         default=0.25, gt=0, le=1, description="latents that fire on a larger share of the images outside are not chosen"
     )
-    edit: EditKind = Field(default="scale", description="scale, clamp or add")
+    edit: EditKind = Field(default="scale", description=", ".join(get_args(EditKind)))
     doses: tuple[float, ...] = Field(
         default=(0.0,), min_length=1, max_length=MAX_DOSES,
         description="factors of the latents; of clamp and add: of the quantile, or of the mean when they fire",
@@ -56,14 +55,14 @@ class InterveneSettings(FrozenModel):
     quantile: float | None = Field(
         default=None, ge=0, le=1, description="clamp to doses x this quantile of the activations; none: to the doses"
     )
-    tokens: Place | tuple[int, ...] = Field(default="own", description="own, cls, patches, all, or numbers of tokens")
-    readouts: tuple[ReadoutName, ...] = Field(
-        default=("probe", "knn"), min_length=1, description="probe, knn, classifier, zero_shot"
+    tokens: Place | tuple[int, ...] = Field(
+        default="own", description=f"{', '.join(get_args(Place))}, or numbers of tokens"
     )
+    readouts: tuple[ReadoutName, ...] = Field(default=("probe", "knn"), min_length=1, description=", ".join(READOUTS))
     controls: tuple[Control, ...] = Field(
         default=CONTROLS,
         validate_default=True,
-        description="random, neurons, probe, class_mean, leace; of clamp and add random alone",
+        description=f"{', '.join(CONTROLS)}; of clamp and add random alone",
     )
     n_random: int = Field(default=4, ge=1, le=100, description="draws of random latents")
     n_train: int = Field(default=10_000, ge=2, description="at most so many images train the readouts")

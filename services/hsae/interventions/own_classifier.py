@@ -18,9 +18,9 @@ from hsae.backbones.passes.given_stream import giving_stream
 from hsae.backbones.sources import CONFIG_FILE, read_json, with_weights
 from hsae.backbones.spec import BackboneSpec
 from hsae.errors import UserError
-from hsae.interventions.config import ReadoutName
 from hsae.interventions.readouts import Reading, Readout
 from hsae.taxonomy import Synset
+from hsae.vocabulary.readouts import ReadoutName
 
 _SUFFIX = "ForImageClassification"
 _LEAVE_OUT = "leave the readout classifier out"

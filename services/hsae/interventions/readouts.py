@@ -20,7 +20,7 @@ from hsae.errors import UserError
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.probes.nearest_neighbours import nearest_neighbours, vote
 from hsae.hierarchy.probes.ridge_probe import ridge_scores
-from hsae.interventions.config import ReadoutName
+from hsae.vocabulary.readouts import ReadoutName
 
 _LOG_FACTORS = (-7.0, 14.0)
 

@@ -16,11 +16,12 @@ from hsae.report.figures.written import write_figure
 from hsae.report.ranges import ranges
 from hsae.sae.variants import VARIANTS
 from hsae.split_config import IN_SAMPLE
+from hsae.vocabulary.bases import BASIS_NAMES
 
 _Rows = Sequence[Mapping[str, Any]]
 _CONTROL_STYLE = {
-    "exemplar": (EXEMPLARS, "-", "exemplars"),
-    "random": (RANDOM, "-", "random directions"),
+    "exemplar": (EXEMPLARS, "-", BASIS_NAMES["exemplar"]),
+    "random": (RANDOM, "-", BASIS_NAMES["random"]),
 }
 _BANDS = {"coherence_excess": "coherence_excess", "best_f1_adjusted_inner": "f1_adjusted_inner"}
 """Scores with an interval, and what its ends are called after."""

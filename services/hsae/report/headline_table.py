@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hsae.vocabulary.bases import BASELINES
+
 Row = dict[str, Any]
 _Interval = tuple[float | None, float | None, float | None]
-
-BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
-"""What an SAE must beat: made without labels, at the SAE's own densities."""
 
 COHERENCE, INNER_F1 = "coherence_excess", "f1_adjusted_inner_mean"
 OF_TREE = {

@@ -23,6 +23,8 @@ from hsae.sae.origin import SaeOrigin
 from hsae.sae.variants import DEFAULT_KIND, VARIANTS, own_settings
 from hsae.sae.variants.variant import SaeVariant
 
+Rows = Literal["memory", "stream"]
+"""Whether a training holds all rows, or reads them while it trains."""
 MAX_EXPANSION = 512
 _LEFT_OUT = {"dead_latents", "rows", "window_shards", "precision", "part_rows"}
 
@@ -67,7 +69,7 @@ class SaeConfig(FrozenModel):
         default=0.1, ge=0, le=0.9, description="share of the images that only measure; 0: none"
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initialisation, hold-out and batch order")
-    rows: Literal["memory", "stream"] = Field(
+    rows: Rows = Field(
         default="memory", description="memory: all rows are held; stream: windows of shards are read while it trains"
     )
     window_shards: int = Field(

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from hsae.errors import UserError
-from hsae.interventions.config import ReadoutName
 from hsae.interventions.readouts import Reading, Readout
 from hsae.taxonomy import Synset
 from hsae.text.config import TEMPLATES
 from hsae.text.tower import TextTower
 from hsae.text.vocabulary import entry_of
+from hsae.vocabulary.readouts import ReadoutName
 
 
 @dataclass(frozen=True, eq=False)

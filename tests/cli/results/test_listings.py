@@ -6,9 +6,9 @@ import pytest
 from tests.cli.refusals import assert_one_line
 from tests.planted_scores import ID, plant
 
-from hsae.catalog import BASES, Analysis, Comparison, LatentStability, transaction
+from hsae.catalog import Analysis, Comparison, LatentStability, transaction
 from hsae.cli.results import filters as result_filters
-from hsae.hierarchy.config import CONTROL_BASES
+from hsae.vocabulary.bases import BASES, CONTROL_BASES
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import pytest
 from tests.report.test_layer_table import row
 
-from hsae.catalog import BASES
 from hsae.cli.results.layers import print_layer_rows
 from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
+from hsae.vocabulary.bases import BASES
 
 
 def test_the_layers_tables_fit_and_show_the_controls_that_were_scored(capsys):

@@ -10,8 +10,8 @@ from tests.pipeline.stages.analyze.stored import plan_analysis
 from tests.small import all_results, quick_scoring, register_small
 
 from hsae.catalog import transaction
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.pipeline.stages.analyze import analyze
+from hsae.vocabulary.bases import CONTROL_BASES
 
 PROJECTED = frozenset(CONTROL_BASES) - {"neuron", "untrained"}
 """Bases whose columns are products with the activations, which a device takes in blocks of another size."""

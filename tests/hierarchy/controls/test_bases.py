@@ -10,9 +10,10 @@ from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of, cosine, inputs_of, some_train_images, split_by_sign
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import BASELINES, CEILINGS, CONTROL_BASES
 from hsae.hierarchy.controls.bases import BASES
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.vocabulary import bases
+from hsae.vocabulary.bases import BASELINES, CEILINGS, CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -32,6 +33,12 @@ def test_every_name_has_its_class():
     assert set(BASELINES) == set(CONTROL_BASES) - set(CEILINGS)
     assert [name for name, basis in BASES.items() if basis.is_repeated] == ["random"]
     assert {name for name, basis in BASES.items() if not basis.needs_one_token} == {"neuron", "untrained"}
+
+
+def test_every_name_has_its_words():
+    assert len(set(bases.BASES)) == len(bases.BASES)
+    assert set(bases.BASIS_NAMES) == set(bases.BASES)
+    assert set(bases.CONTROL_HEADINGS) == set(bases.BASES) - {"sae"}
 
 
 @examples(40)

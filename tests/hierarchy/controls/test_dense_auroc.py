@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 from tests.examples import examples
 from tests.hierarchy.controls.dense_columns import columns_of
 
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.hierarchy.controls.dense_auroc import dense_auroc, doubled_rank_sum
 from hsae.hierarchy.kernels import blocks as kernel_blocks
+from hsae.vocabulary.bases import CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -12,12 +12,13 @@ from tests.hierarchy.all_bases import assert_same
 from tests.hierarchy.scoring import score_all
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.hierarchy.scores.node_scores import iter_node_scores
 from hsae.hierarchy.statistics.distinct_nodes import distinct_nodes
 from hsae.hierarchy.statistics.label_sets import label_sets
+from hsae.vocabulary.bases import CONTROL_BASES
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -18,6 +18,7 @@ from hsae.pipeline.kinds.imports.import_sae import ImportRequest
 from hsae.pipeline.kinds.map import MapRequest
 from hsae.pipeline.kinds.probe import ProbeRequest
 from hsae.pipeline.kinds.scored_apart import ScoredApart
+from hsae.pipeline.kinds.spread.part import PartRequest
 from hsae.pipeline.kinds.train import TrainRequest
 from hsae.pipeline.planning.requests import study_key
 from hsae.relevancy.config import MapSettings
@@ -94,9 +95,10 @@ def test_an_activation_set_is_known_by_content_and_not_by_where_it_lies():
     assert moved.key != here.key
 
 
-def test_an_extraction():
+def test_an_extraction_and_a_part_of_it():
     request = ExtractRequest(model=_MODEL, dataset=_DATASET, layers=(0, 8), extraction=ExtractionConfig())
     assert request.key == "ac9c0f05d5435676aed81b07e70d328ef244135f97f5283fffbe1331c0ba31e6"
+    assert PartRequest.of(request, 4, 8).key == "382cb88bde27e027a47cd21335a4badb908ea0ac5990b9be90b4e0e47f9f1b65"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from tests.pipeline.planning.planned import job_row, statuses
 from tests.small import link_classes, register, register_small, small_request
 
 from hsae.catalog import Job, transaction
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.cost import cpu_seconds
 from hsae.pipeline.kinds.registry import stage_of
 from hsae.pipeline.planning.submit import submit
+from hsae.vocabulary.bases import BASELINES
 
 
 def with_gpus(service, minutes):

@@ -23,7 +23,7 @@ from tests.pipeline.stages.two_datasets import (
 from tests.small import quick_scoring, register
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import CONTROL_BASES, ProbeConfig
+from hsae.hierarchy.config import ProbeConfig
 from hsae.hierarchy.probes.class_information import class_information
 from hsae.hierarchy.probes.image_parts import TrainAndScore
 from hsae.pipeline.control.datasets import remove_dataset, rename_dataset
@@ -34,6 +34,7 @@ from hsae.pipeline.stages import probe as probe_stage
 from hsae.pipeline.stages.probe import NO_COMMON_CLASS
 from hsae.pipeline.upkeep.garbage import find_garbage
 from hsae.split_config import NamedGroups, SplitConfig
+from hsae.vocabulary.bases import CONTROL_BASES
 
 
 @pytest.fixture(scope="module")

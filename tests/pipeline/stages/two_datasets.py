@@ -12,12 +12,12 @@ from hsae.catalog import Dataset, transaction
 from hsae.cli.main import cli
 from hsae.demo import images_folder
 from hsae.extraction.config import ExtractionConfig
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.pipeline.inputs.dataset_ref import dataset_ref
 from hsae.pipeline.inputs.image_split import read_split
 from hsae.pipeline.planning.submit import submit
 from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.tensors import get_tensors
+from hsae.vocabulary.bases import CONTROL_BASES
 
 DRAWN = ("fluent-emoji", "fluent-emoji-flat", "fluent3d")
 OTHER = ("noto", "fxemoji")

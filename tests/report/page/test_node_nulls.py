@@ -6,9 +6,9 @@ import pytest
 
 from hsae.catalog import transaction
 from hsae.catalog.findings.reported.node_nulls import best_labelled_latents, node_null_rows
+from hsae.vocabulary.bases import BASELINES
 
 ANALYSES = (1, 2)
-BASELINES = {"exemplar", "kmeans", "pca", "random", "neuron", "untrained"}
 
 
 def test_nodes_beside_controls(reported):

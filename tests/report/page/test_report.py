@@ -10,10 +10,10 @@ import re
 import pytest
 from tests.report.page.conftest import EVIL, EVIL_FILE, EVIL_NAME, HELD_OUT, IN_SAMPLE, QUEUED, UNCOMPARED
 
-from hsae.catalog.findings.controls import BASELINES
 from hsae.pipeline.exports import report_content, study_report
 from hsae.report.charts.theme import number
 from hsae.store.keys import latents_key
+from hsae.vocabulary.bases import BASELINES
 
 
 @pytest.fixture(scope="module")

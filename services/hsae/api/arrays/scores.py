@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 
 from hsae.api.frames import frame, html_table
 from hsae.hierarchy.basis_result import BasisResult
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.resampling.resampled import HEADLINES
 from hsae.hierarchy.resampling.tree_shuffles import quantiles
 from hsae.hierarchy.scored_activations import ImageParts
@@ -18,6 +18,7 @@ from hsae.hierarchy.scores.latent_scores import LatentTable
 from hsae.hierarchy.study.estimates import JACKKNIFE
 from hsae.split_config import IN_SAMPLE
 from hsae.taxonomy import InducedTaxonomy
+from hsae.vocabulary.bases import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd

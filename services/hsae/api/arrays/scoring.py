@@ -13,12 +13,13 @@ from hsae.api.arrays.parts import Split, image_parts
 from hsae.api.arrays.scores import Scores
 from hsae.api.arrays.training import Trained
 from hsae.errors import UserError
-from hsae.hierarchy.config import BASELINES, ScoringConfig
+from hsae.hierarchy.config import ScoringConfig
 from hsae.hierarchy.score_bases import score_bases
 from hsae.hierarchy.scored_activations import ImageParts, LabelledImages, SaeActivations
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.rows.source import TrainingRows
 from hsae.sae.training.initialisation import untrained_sae
+from hsae.vocabulary.bases import BASELINES
 
 
 def score(

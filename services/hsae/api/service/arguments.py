@@ -8,8 +8,8 @@ from hsae.catalog import transaction
 from hsae.catalog.findings.scores import layer_rows
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
 from hsae.errors import UserError
-from hsae.hierarchy.basis_result import SHUFFLED_BASES
 from hsae.pipeline.connections import Connections
+from hsae.vocabulary.bases import SHUFFLED_BASES
 
 _SAE = "sae"
 

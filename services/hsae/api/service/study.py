@@ -10,7 +10,7 @@ from hsae.api.service.analysis import Analysis, open_analysis
 from hsae.api.service.analysis_choice import choose_analysis
 from hsae.api.service.metric_names import metric_of
 from hsae.api.service.reading import StoredReader
-from hsae.catalog import BASES, transaction
+from hsae.catalog import transaction
 from hsae.catalog.findings.browse.nodes import node_across_layers
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.analyses import analyses_of_study
@@ -25,6 +25,7 @@ from hsae.pipeline.kinds.setting_labels import seedless_label
 from hsae.report.interval_table import verdict
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
+from hsae.vocabulary.bases import BASES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from hsae.api.service.study import Study
 from hsae.api.service.submission import Saes, Submission, submit_study
 from hsae.catalog import Dataset, transaction
 from hsae.catalog.queries.scope import require_study_or_latest
-from hsae.catalog.queries.studies import list_studies
+from hsae.catalog.queries.studies import list_studies, no_study
 from hsae.errors import UserError
 from hsae.pipeline.connections import Connections
 
@@ -97,7 +97,7 @@ class Workspace:
             raise UserError(f"{len(fitting)} studies are called {which}: give a number ({numbers})")
         there = ", ".join(f"{row['id']} ({row['name']})" for row in rows[-_N_NAMED:])
         latest = f"the latest {_N_NAMED} of {len(rows)} are" if len(rows) > _N_NAMED else "there is"
-        raise UserError(f"there is no study {which!r}: {f'{latest} {there}' if rows else 'none was submitted yet'}")
+        raise UserError(f"{no_study(which)}: {f'{latest} {there}' if rows else 'none was submitted yet'}")
 
     def analysis(self, number: int) -> Analysis:
         """An analysis.

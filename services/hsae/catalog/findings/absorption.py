@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row, of_scores
 from hsae.catalog.queries.score_filter import ScoreFilter
-from hsae.catalog.vocabulary import BASES
+from hsae.vocabulary.bases import BASES
 
 LEAST_F1 = 0.5
 """Means are over nodes that some latent stands for: whose best latent has at least this F1 on the scored images."""

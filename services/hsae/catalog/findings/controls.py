@@ -1,7 +1,6 @@
 """The scores of controls beside those of the SAE's latents."""
 
 CONTROLS = ("neuron", "shuffled_taxonomy")
-BASELINES = ("exemplar", "kmeans", "pca", "random", "neuron", "untrained")
 ADJUSTED_SUM = "sum(greatest(0, r.f1_adjusted)) FILTER (WHERE r.f1_adjusted IS NOT NULL)"
 """SQL of what a control reaches at a node: the adjusted F1 of its best columns, rows `r` of node_score, over its seeds.
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hsae.catalog.queries.conditions import Row, of_edges
 from hsae.catalog.queries.score_filter import EdgeFilter
-from hsae.catalog.vocabulary import BASES
+from hsae.vocabulary.bases import BASES
 
 
 def edge_rows(session: Session, wanted: EdgeFilter) -> list[Row]:

@@ -10,7 +10,7 @@ from hsae.catalog.findings.interventions.used import of_effects, with_label_effe
 from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import Row, of_analyses, of_scores
 from hsae.catalog.queries.score_filter import AnalysisFilter, LatentFilter
-from hsae.catalog.vocabulary import BASES
+from hsae.vocabulary.bases import BASES
 
 _HAS_MAPS = """
     AND v.basis = 'sae' AND EXISTS (

@@ -37,14 +37,25 @@ _STUDIES = """
 """
 
 
+def no_study(which: int | str) -> str:
+    """What every program says of a number or name that no study has; what the user can do follows."""
+    return f"there is no study {which!r}"
+
+
+def study_name(session: Session, study_id: int) -> str | None:
+    """The name of a study; None if there is none of that number."""
+    name: str | None = session.execute(text("SELECT name FROM study WHERE id = :id"), {"id": study_id}).scalar()
+    return name
+
+
 def require_study(session: Session, study_id: int) -> None:
     """Refuse a number that no study has; every command that takes a study uses this message.
 
     Raises:
         UserError: there is no such study.
     """
-    if session.execute(text("SELECT 1 FROM study WHERE id = :id"), {"id": study_id}).scalar() is None:
-        raise UserError(f"there is no study {study_id}: see `hsae-admin studies list`")
+    if study_name(session, study_id) is None:
+        raise UserError(f"{no_study(study_id)}: see `hsae-admin studies list`")
 
 
 def latest_study(session: Session) -> Row | None:

@@ -7,10 +7,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base
 from hsae.catalog.tables.coherence import LatentCoherenceColumns, LayerCoherenceColumns
+from hsae.vocabulary.bases import BASELINES, CEILINGS
 
 _COLUMNS = (
-    "sae, or a control at the densities of its latents: exemplar, kmeans, pca, random, neuron, untrained (baselines) "
-    "or class_mean (supervised: a ceiling, not a baseline)"
+    f"sae, or a control at the densities of its latents: {', '.join(BASELINES)} (baselines) "
+    f"or {', '.join(CEILINGS)} (supervised: a ceiling, not a baseline)"
 )
 BASIS = f"{_COLUMNS}, or shuffled_labels or shuffled_taxonomy (the trained SAE's latents)"
 _NUMBERS = (

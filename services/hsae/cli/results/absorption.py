@@ -20,6 +20,7 @@ from hsae.cli.results.filters import (
     sae_option,
     study_option,
 )
+from hsae.hierarchy.config import ABSORPTION_BASES
 
 _COLUMNS = {
     "analysis_id": "analysis", "layer": "layer", "sae": "SAE", "synset": "node", "height": "height",
@@ -44,7 +45,7 @@ _MEANS = {
 @layer_option
 @sae_option
 @click.option(
-    "--basis", type=click.Choice(["sae", "shuffled_taxonomy"]), default="sae", show_default=True,
+    "--basis", type=click.Choice(ABSORPTION_BASES), default="sae", show_default=True,
     help="The SAE with the taxonomy, or with the classes shuffled over it.",
 )  # fmt: skip
 @click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times.")

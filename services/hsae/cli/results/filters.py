@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy.orm import Session
 
-from hsae.catalog import BASES, transaction
+from hsae.catalog import transaction
 from hsae.catalog.queries.score_filter import ScoreFilter
 from hsae.catalog.queries.studies import Kept
 from hsae.cli.framework.completion import complete_studies
 from hsae.cli.framework.connections import Connections
 from hsae.cli.framework.sae_options import SAE_KIND
 from hsae.cli.framework.study_choice import StudyChoice, say, scope_note
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.pipeline.exports.analysis_names import in_sample_title
 from hsae.pipeline.exports.result_rows import filtered_rows as named_rows
+from hsae.vocabulary.bases import BASES, CONTROL_BASES
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 
@@ -59,18 +59,6 @@ label_q_option = click.option(
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10**6), default=30, show_default=True, help="At most so many rows."
 )
-CONTROL_HEADINGS = {
-    "exemplar": "exemplars",
-    "kmeans": "k-means",
-    "pca": "PCA",
-    "random": "random",
-    "neuron": "neurons",
-    "untrained": "untrained",
-    "class_mean": "ceiling",
-    "shuffled_taxonomy": "~tree",
-    "shuffled_labels": "~labels",
-}
-"""What the tables call each control."""
 CONTROL_COLUMNS = {"f1_baseline": "baseline", "f1_neuron": "neurons", "f1_shuffled_taxonomy": "~tree"}
 """What stands beside an SAE's F1, and only beside an SAE's."""
 

@@ -14,7 +14,6 @@ from hsae.cli.framework.study_choice import say, scope_note
 from hsae.cli.printing.better import BOTH_LEGEND, marked
 from hsae.cli.printing.output import console, print_json, table
 from hsae.cli.results.filters import (
-    CONTROL_HEADINGS,
     dataset_option,
     layer_option,
     model_option,
@@ -25,6 +24,7 @@ from hsae.pipeline.exports.result_rows import layer_results
 from hsae.report.headline_table import OF_TREE, headline_cells
 from hsae.report.sparsity import unequal_l0
 from hsae.split_config import SplitConfig
+from hsae.vocabulary.bases import CONTROL_HEADINGS
 
 _Protocol = Literal["chance", "paper"]
 _HEADLINE_COLUMNS = {

@@ -21,7 +21,6 @@ from hsae.cli.framework.plot_option import plot_option
 from hsae.cli.framework.study_choice import say, study_or_latest
 from hsae.cli.printing.better import marked, print_legend
 from hsae.cli.printing.output import console, print_json, table
-from hsae.cli.results.filters import CONTROL_HEADINGS
 from hsae.pipeline.kinds.setting_labels import sae_label, seedless_label
 from hsae.report.interval_table import (
     NO_PURITY_INTERVAL,
@@ -34,6 +33,7 @@ from hsae.report.interval_table import (
 from hsae.report.sparsity import unequal_l0
 from hsae.sae.config import SaeConfig
 from hsae.split_config import IN_SAMPLE
+from hsae.vocabulary.bases import CONTROL_HEADINGS
 
 # What each metric is called for people, in the order in which they are printed.
 METRICS = {

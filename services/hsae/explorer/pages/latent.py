@@ -7,7 +7,6 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog import BASES
 from hsae.catalog.findings.browse.latents import nodes_of_latent, one_latent
 from hsae.catalog.findings.browse.pairs import family_of_latent
 from hsae.errors import UserError
@@ -20,6 +19,7 @@ from hsae.explorer.scope import Scope, UnknownError, analysis_scope
 from hsae.explorer.shown.copies import python_analysis, python_family
 from hsae.explorer.shown.rendering import page, sources_of
 from hsae.relevancy.config import MAX_IMAGES
+from hsae.vocabulary.bases import BASES
 
 _N_NODES = 15
 _N_RELATIVES = 10

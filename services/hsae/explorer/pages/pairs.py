@@ -3,13 +3,13 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsae.catalog import BASES
 from hsae.catalog.findings.browse.pairs import PairList, pair_list
 from hsae.explorer.pages.empty import nothing_to_show
 from hsae.explorer.parameters import PairsQuery, cursor_of, cursor_text
 from hsae.explorer.scope import nodes_under, scope_of
 from hsae.explorer.shown.copies import python_analysis
 from hsae.explorer.shown.rendering import page, sources_of
+from hsae.vocabulary.bases import BASES
 
 PAGE_ROWS = 50
 _CURSOR = (float, int, int, str, int, int, int)

@@ -12,9 +12,8 @@ from hsae.catalog.findings.browse.studies import HEADLINE, METRICS, layers_of_st
 from hsae.catalog.findings.study_intervals import comparison_trends, find_comparison
 from hsae.catalog.queries.studies import list_studies, show_study
 from hsae.errors import UserError
-from hsae.explorer.parameters import MAX_ID
 from hsae.explorer.reading.encoder import MAX_UPLOAD_BYTES
-from hsae.explorer.scope import UnknownError, study_scope
+from hsae.explorer.scope import study_scope
 from hsae.explorer.shown.copies import python_studies, python_study
 from hsae.explorer.shown.numbers import basis_name
 from hsae.explorer.shown.rendering import page, sources_of
@@ -56,8 +55,6 @@ def studies_page(request: Request) -> Response:
 def study_page(request: Request) -> Response:
     """The layers of one study, each beside its nulls, and whether structure rises with depth."""
     number = request.path_params["study"]
-    if number > MAX_ID:
-        raise UnknownError(f"There is no study {number}.")
     with sources_of(request).reading() as session:
         scope = study_scope(session, number)
         study = show_study(session, number)

@@ -4,23 +4,12 @@ import math
 from datetime import datetime
 from typing import Any
 
+from hsae.vocabulary.bases import BASIS_NAMES
+
 NOTHING = "–"
 _LEAST_P = 1e-4
 _SMALL_P = 0.1
 _HARDLY = -1.0
-
-BASIS_NAMES = {
-    "sae": "SAE",
-    "exemplar": "exemplars",
-    "kmeans": "k-means",
-    "pca": "PCA",
-    "random": "random directions",
-    "neuron": "raw neurons",
-    "untrained": "untrained SAE",
-    "class_mean": "class means (ceiling)",
-    "shuffled_taxonomy": "shuffled tree",
-    "shuffled_labels": "shuffled labels",
-}
 
 
 def number(value: Any, digits: int = 2) -> str:

@@ -11,6 +11,7 @@ from hsae.explorer.security import DRAWING_POLICY
 from hsae.explorer.shown import addresses, cells, numbers
 from hsae.explorer.shown.plotly_script import map_style_id
 from hsae.report.ranges import ranges
+from hsae.vocabulary.bases import BASIS_NAMES
 
 if TYPE_CHECKING:
     from hsae.explorer.reading.sources import Sources
@@ -50,7 +51,7 @@ def _environment() -> Environment:
         "null_cells": cells.null_cells,
         "node_address": addresses.node_address,
         "thumbnail_address": addresses.thumbnail_address,
-        "basis_names": numbers.BASIS_NAMES,
+        "basis_names": BASIS_NAMES,
     }
     return environment
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
+from scipy.stats import false_discovery_control
 
 from hsae.hierarchy.kernels.blocks import go_on
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
@@ -80,10 +81,10 @@ def node_tests(
     n_alive = int((scored.sums.latent_fire_counts() > 0).sum())
     p = np.where(scored.nodes_with_test, _of_best(np.exp(log_p), n_alive), np.nan)
     tested = np.flatnonzero(nodes.counts)
-    family, q_of_family = _benjamini_hochberg(p[tested])
     q = np.full(scored.n_nodes, np.nan)
-    q[tested] = q_of_family[np.searchsorted(family, p[tested])]
-    return NodeTests(n_alive, p, q[nodes.representative], n_reaching, np.stack((family, q_of_family)))
+    q[tested] = false_discovery_control(p[tested])
+    family = np.stack((np.sort(p[tested]), np.sort(q[tested])))  # a q-value never falls where p rises
+    return NodeTests(n_alive, p, q[nodes.representative], n_reaching, family)
 
 
 class _Search:
@@ -136,12 +137,3 @@ def _of_best(p: Float64[np.ndarray, "n"], n_alive: int) -> Float64[np.ndarray, "
     with np.errstate(divide="ignore"):
         corrected = -np.expm1(max(n_alive, 1) * np.log1p(-p))
     return np.asarray(corrected)
-
-
-def _benjamini_hochberg(
-    p: Float64[np.ndarray, "n"],
-) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-    """The p-values in ascending order and the q-value of each (Benjamini and Hochberg, 1995)."""
-    ordered = np.sort(p)
-    share = ordered * (len(p) / np.arange(1, len(p) + 1))
-    return ordered, np.minimum(np.minimum.accumulate(share[::-1])[::-1], 1.0)

@@ -15,8 +15,9 @@ from hsae.catalog.queries.scope import Scope, choose_scope
 from hsae.catalog.queries.score_filter import AnalysisFilter, ScoreFilter
 from hsae.catalog.queries.studies import Kept
 from hsae.pipeline.exports.analysis_names import analysis_titles, describe_analyses, names_of
-from hsae.report.headline_table import BASELINES, with_headlines
+from hsae.report.headline_table import with_headlines
 from hsae.report.layer_table import beside_controls
+from hsae.vocabulary.bases import BASELINES
 
 Filter = TypeVar("Filter", bound=ScoreFilter)
 

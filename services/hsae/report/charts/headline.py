@@ -16,15 +16,11 @@ from hsae.report.charts.theme import (
     sae_marker,
     translucent,
 )
-from hsae.report.headline_table import BASELINES, COHERENCE, INNER_F1
+from hsae.report.headline_table import COHERENCE, INNER_F1
+from hsae.vocabulary.bases import BASELINES, BASIS_NAMES
 
 Row = dict[str, Any]
 _Interval = tuple[float | None, float | None, float | None]
-
-BASIS_NAMES = {
-    "exemplar": "exemplars", "kmeans": "k-means", "pca": "PCA", "random": "random directions", "neuron": "neurons",
-    "untrained": "untrained SAE",
-}  # fmt: skip
 
 
 class Measure(NamedTuple):

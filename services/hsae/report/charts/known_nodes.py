@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hsae.report.charts.headline import BASIS_NAMES
 from hsae.report.charts.names import distinct_names, plain
 from hsae.report.charts.theme import BASELINE, CHANCE, SAE_COLOURS, Figure, axis, layout, number
+from hsae.vocabulary.bases import BASIS_NAMES
 
 Row = dict[str, Any]
 

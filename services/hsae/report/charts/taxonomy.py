@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hsae.report.charts.headline import BASIS_NAMES
 from hsae.report.charts.names import plain, short_name
 from hsae.report.charts.theme import UNKNOWN, VIRIDIS, Figure, layout, number, viridis
+from hsae.vocabulary.bases import BASIS_NAMES
 
 _HOVER = (
     "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>adjusted F1 of its best latent: %{customdata[2]}"

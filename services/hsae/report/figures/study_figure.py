@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from hsae.report.figures.numbers import values
 from hsae.report.figures.palette import colours
 from hsae.report.figures.written import write_figure
-from hsae.report.headline_table import BASELINES
 from hsae.report.interval_table import NO_PURITY_INTERVAL, is_bare_purity, verdict
+from hsae.vocabulary.bases import BASELINES
 
 _Row = Mapping[str, Any]
 

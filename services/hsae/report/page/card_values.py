@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hsae.report.charts.headline import BASIS_NAMES
 from hsae.report.charts.theme import number
 from hsae.report.page.content import Value
+from hsae.vocabulary.bases import BASIS_NAMES
 
 _Row = Mapping[str, Any]
 

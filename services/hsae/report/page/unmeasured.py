@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hsae.hierarchy.config import MIN_PURE_CLASSES
-from hsae.report.charts.headline import BASIS_NAMES
-from hsae.report.headline_table import BASELINES
 from hsae.report.ranges import ranges
+from hsae.vocabulary.bases import BASELINES, BASIS_NAMES
 
 _Rows = Sequence[Mapping[str, Any]]
 

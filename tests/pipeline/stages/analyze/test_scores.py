@@ -19,8 +19,8 @@ from tests.pipeline.stages.analyze.stored import (
 from tests.small import quick_scoring
 
 from hsae.demo import backbone_folder
-from hsae.hierarchy.config import CONTROL_BASES
 from hsae.store.tensors import get_tensors
+from hsae.vocabulary.bases import CONTROL_BASES
 
 N_REFERENCE = 60
 

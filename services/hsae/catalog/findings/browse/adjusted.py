@@ -1,6 +1,7 @@
 """What controls and chance give at nodes: adjusted F1 of controls, and F1, precision and recall of random firing."""
 
-from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
+from hsae.catalog.findings.controls import ADJUSTED_SUM
+from hsae.vocabulary.bases import BASELINES
 
 
 def beside_controls(query: str, *, order: str) -> str:

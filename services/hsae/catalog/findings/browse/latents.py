@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
 from hsae.catalog.findings.browse.question import Question
 from hsae.catalog.findings.interventions.used import of_effects, with_label_effects
 from hsae.catalog.findings.text.beside import of_names, with_names
 from hsae.catalog.queries.conditions import Row, contains
+from hsae.vocabulary.bases import BASES
 
 SORTS = {
     "f1_adjusted": "l.label_f1_adjusted",
@@ -192,8 +192,7 @@ def columns_of_bases(analyses: Sequence[int]) -> Question:
         WHERE c.analysis_id = ANY(:analyses) AND c.seed = 0 AND c.basis NOT LIKE 'shuffled%'
         GROUP BY c.basis ORDER BY array_position(CAST(:bases AS text[]), c.basis)
     """
-    from_first: list[Any] = ["sae", "exemplar", "kmeans", "pca", "random", "neuron", "untrained", "class_mean"]
-    return Question(query, {"analyses": list(analyses), "bases": from_first})
+    return Question(query, {"analyses": list(analyses), "bases": list(BASES)})
 
 
 def _beside_all(query: str, *, order: str) -> str:

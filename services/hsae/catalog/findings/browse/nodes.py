@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from hsae.catalog.findings.browse.adjusted import beside_controls
 from hsae.catalog.findings.browse.question import Question
-from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
+from hsae.catalog.findings.controls import ADJUSTED_SUM
 from hsae.catalog.queries.conditions import Row, contains
+from hsae.vocabulary.bases import BASELINES
 
 _BEST = """
         SELECT r.analysis_id, i.layer, i.sae_kind, i.expansion, r.synset_id, y.name AS synset, n.height, n.n_classes,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hsae.catalog.findings.browse.question import Question
-from hsae.catalog.findings.controls import BASELINES
+from hsae.vocabulary.bases import BASELINES
 
 HEADLINE = "coherence_excess"
 """The number whose slope over the layers is a study's headline."""

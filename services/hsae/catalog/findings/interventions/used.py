@@ -1,8 +1,10 @@
 """Causal labels beside latents: what a readout loses at a latent's label when the latent alone is taken away."""
 
 from hsae.catalog.queries.conditions import Row
+from hsae.vocabulary.readouts import SHOWN_READOUTS
 
-READOUTS = "ARRAY['probe', 'classifier', 'zero_shot', 'knn']"
+_SHOWN = ", ".join(f"'{name}'" for name in SHOWN_READOUTS)
+READOUTS = f"ARRAY[{_SHOWN}]"
 """Which readout is shown of several: those with probabilities first."""
 _OF_LATENT = f"""
             FROM intervention_set s JOIN latent_effect x ON x.intervention_set_id = s.id

@@ -6,10 +6,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from hsae.catalog.findings.browse.adjusted import beside_chance, beside_controls
-from hsae.catalog.findings.controls import ADJUSTED_SUM, BASELINES
+from hsae.catalog.findings.controls import ADJUSTED_SUM
 from hsae.catalog.findings.interventions.used import with_label_effects
 from hsae.catalog.findings.text.beside import with_names
 from hsae.catalog.queries.conditions import SUREST_FIRST, Row
+from hsae.vocabulary.bases import BASELINES
 
 
 def node_null_rows(session: Session, analysis_ids: Collection[int]) -> list[Row]:

@@ -4,8 +4,8 @@ import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
 
-from hsae.hierarchy.config import CONTROL_BASES, ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
+from hsae.vocabulary.bases import CONTROL_BASES, ControlBasis
 
 
 def _defined() -> Iterator[type[Baseline]]:

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.columns import Columns
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.vocabulary.bases import ControlBasis
 
 
 class Baseline(ABC):

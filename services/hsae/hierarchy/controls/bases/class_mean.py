@@ -6,12 +6,12 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float64, Int64
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.exemplar import unit
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.statistics.label_sets import checked_labels, label_sets
+from hsae.vocabulary.bases import ControlBasis
 
 _BLOCK_ROWS = 4096
 

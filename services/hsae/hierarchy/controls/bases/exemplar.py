@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.kernels.device import to_device, to_host
+from hsae.vocabulary.bases import ControlBasis
 
 
 class Exemplar(Baseline):

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns
 from hsae.hierarchy.controls.bases.exemplar import cosines
@@ -19,6 +18,7 @@ from hsae.hierarchy.kernels.blocks import go_on, latent_blocks
 from hsae.hierarchy.kernels.device import is_cpu, row_sums, to_device, to_host
 from hsae.hierarchy.kernels.greatest import best_of_rows
 from hsae.hierarchy.kernels.parallel_blocks import map_blocks
+from hsae.vocabulary.bases import ControlBasis
 
 MAX_ROUNDS = 10
 """Rounds of Lloyd's algorithm; with few points per cluster it ends earlier."""

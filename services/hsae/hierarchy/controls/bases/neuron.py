@@ -4,11 +4,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import Columns, LinearColumns, SparseColumns, both_sides
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.controls.bases.untrained import by_own_firing, check_latents
+from hsae.vocabulary.bases import ControlBasis
 
 
 class Neuron(Baseline):

@@ -4,11 +4,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import LinearColumns, both_sides
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
 from hsae.hierarchy.kernels.device import to_device
+from hsae.vocabulary.bases import ControlBasis
 
 
 class PrincipalDirections(Baseline):

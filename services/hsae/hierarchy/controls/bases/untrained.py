@@ -7,10 +7,10 @@ import scipy.sparse as sp
 from jaxtyping import Int64
 
 from hsae.errors import UserError
-from hsae.hierarchy.config import ControlBasis
 from hsae.hierarchy.controls.bases.baseline import Baseline
 from hsae.hierarchy.controls.bases.columns import SparseColumns
 from hsae.hierarchy.controls.bases.inputs import BaselineInputs
+from hsae.vocabulary.bases import ControlBasis
 
 
 class Untrained(Baseline):

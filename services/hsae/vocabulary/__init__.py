@@ -1,0 +1,1 @@
+"""Names that packages share which do not import each other, such as the scores and the catalog."""
