@@ -144,7 +144,8 @@ def test_equal_drops_are_equal_whatever_the_accuracy_was(small_taxonomy):
         effect = Effect(())
         effect.add(Reading(np.where(is_right, labels, hen), None), labels, tree)
         readings.append(Readings.of(effect, labels, tree))
-    found = figures(*readings, Target(node, distance, labels), tree, n_shuffles=9, seed=0)
+    before, after = readings
+    found = figures(before, after, Target(node, distance, labels), tree, n_shuffles=9, seed=0)
     outside = [point for point in found.curve if point.distance]
     assert [point.accuracy.value for point in outside] == pytest.approx([1 / 3] * 3)
     assert np.isnan(found.distance_correlation)

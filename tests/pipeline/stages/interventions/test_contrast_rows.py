@@ -3,6 +3,7 @@
 import statistics
 from itertools import pairwise, product
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ IDS = np.array([70, 71, 72, 73, 74])  # of the catalog
 DOSES = (0.0, 0.3, 0.6)
 TENTHS = [tenth / 10 for tenth in range(-2, 8)]
 NUMBERS = ("specificity_difference", "equal_forgetting", "cost", "cost_control")
+
+
+def scene_of(nodes) -> Any:
+    """What contrasts read of a scene: which nodes there are."""
+    return SimpleNamespace(nodes=nodes)
 
 
 def slow_mean(values):
@@ -116,20 +122,20 @@ def test_contrasts_are_those_of_a_loop(seed, n_nodes):
                 figures = figures_of(given_doses[readout, node, arm][draw][place])
                 of_edits.figures[len(arms), readout] = figures
             arms.append(Arm(node, arm, draw, dose, None, None))
-    found = contrast_rows(Results(settings, SimpleNamespace(nodes=nodes), arms, None, IDS), of_edits)
+    found = contrast_rows(Results(settings, scene_of(nodes), arms, None, IDS), of_edits)
 
     expected = []
     for readout, control in product(settings.readouts, settings.controls if nodes else ()):
-        place = {"readout": readout, "control": control}
+        where = {"readout": readout, "control": control}
         each = [
             slow_contrast(given_doses[readout, node, "latents"][0], given_doses[readout, node, control])
             for node in nodes
         ]
         expected += [
-            place | {"synset_id": IDS[node], "n_nodes": 1} | row for node, row in zip(nodes, each, strict=True)
+            where | {"synset_id": IDS[node], "n_nodes": 1} | row for node, row in zip(nodes, each, strict=True)
         ]
         expected.append(
-            place
+            where
             | {"synset_id": None, "n_nodes": n_nodes}
             | {name: slow_mean([row[name] for row in each]) for name in NUMBERS}
             | {
@@ -149,5 +155,5 @@ def test_draws_that_forget_the_same_all_reach_their_mean():
     arms = [Arm(0, "latents", 0, 0.0, None, None), *(Arm(0, "random", draw, 0.0, None, None) for draw in range(3))]
     of_edits = EditRows([], [], [], {(0, "knn"): figures_of(dose | {"forgetting": 0.9, "after": 0.45})})
     of_edits.figures |= {(number, "knn"): figures_of(dose) for number in (1, 2, 3)}
-    row, _ = contrast_rows(Results(settings, SimpleNamespace(nodes=(0,)), arms, None, IDS), of_edits)
+    row, _ = contrast_rows(Results(settings, scene_of((0,)), arms, None, IDS), of_edits)
     assert [row[name] for name in NUMBERS[1:]] == pytest.approx([0.8, 0.4, 0.3])

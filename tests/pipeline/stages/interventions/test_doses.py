@@ -1,6 +1,7 @@
 """What a dose is a multiple of: a quantile of a latent's activations, or their mean, on the images that select."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_units_are_those_of_a_loop_over_images(seed, way):
     z[:, 2] = 0.75
     settings = InterveneSettings(edit=kind, quantile=quantile)
     latents = np.sort(rng.permutation(9)[:6])
-    maker = SimpleNamespace(_settings=settings, z=csr_array(z))
+    maker: Any = SimpleNamespace(_settings=settings, z=csr_array(z))
     found = ArmMaker._unit(maker, latents, LatentUse.of(csr_array(z), rng.random(12) < 0.5))
     assert found.tolist() == pytest.approx([slow_unit(z[:, latent], kind, quantile) for latent in latents], rel=1e-6)
 
@@ -75,7 +76,8 @@ def test_clamping_and_adding_move_the_rows_as_far_as_a_loop_says(service, monkey
         dataset = dataset_ref(session.query(Dataset).one())
     listing, taxonomy = read_listing(service.store, dataset), read_taxonomy(service.store, dataset)
     node = next(number for number, synset in enumerate(taxonomy.synsets) if synset.name == "bird.n.01")
-    is_bird = taxonomy.closure.toarray()[:, node][listed_labels(listing, taxonomy)][stored.images] > 0
+    labels = np.asarray(listed_labels(listing, taxonomy))
+    is_bird = taxonomy.closure.toarray()[:, node][labels][stored.images] > 0
     split, z = split_images(listing, SplitConfig()), stored.z.toarray().astype(np.float64)
     select, score = split.select[stored.images], split.score[stored.images]
 
