@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
-from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
@@ -149,22 +148,6 @@ class Asked:
         """The key of the one SAE, which a training or an import makes."""
         (key,) = (*self.keys.get("train", ()), *self.keys.get("import", ()))
         return key
-
-    def require_stream(self, who: str, option: str) -> None:
-        """Refuse activations of another place, or family, than those whose later blocks can be run again.
-
-        Args:
-            who: what needs the residual stream, with its verb.
-            option: what the user leaves out then.
-
-        Raises:
-            UserError: the activations are of another hook point, of registers, or of another family.
-        """
-        if not self.extraction.passes_on_stream(self.model.model_type):
-            raise UserError(
-                f"{who} class and patch tokens of the residual stream of vision transformers of transformers, not"
-                f" {self.extraction.tokens} at {self.extraction.hook} of {self.model.model_type}: leave {option} out"
-            )
 
     def settings(self, expected: type[S]) -> S:
         """The settings that only one stage has, by their class; the defaults where the study gives none."""

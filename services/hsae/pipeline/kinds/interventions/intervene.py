@@ -108,7 +108,7 @@ class InterveneStage(Stage[InterveneRequest]):
     def ask(self, asked: Asked) -> InterveneRequest:
         """Interventions on the SAE's latents, on the images that were scored."""
         settings = asked.settings(InterveneSettings)
-        asked.require_stream("interventions edit", "--intervene")
+        _require_stream(asked)
         if settings.n_edits > MAX_EDITS:
             raise UserError(
                 f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses, and latents one by one),"
@@ -141,6 +141,20 @@ class InterveneStage(Stage[InterveneRequest]):
     def needs(self, request: InterveneRequest) -> tuple[str, ...]:
         """The analyses; their SAEs and activations exist once they do."""
         return tuple(edited.analysis_key for edited in request.edited)
+
+
+def _require_stream(asked: Asked) -> None:
+    """Refuse activations of another place, or family, than those whose later blocks can be run again.
+
+    Raises:
+        UserError: the activations are of another hook point, of registers, or of another family.
+    """
+    if not asked.extraction.passes_on_stream(asked.model.model_type):
+        raise UserError(
+            "interventions edit class and patch tokens of the residual stream of vision transformers of transformers,"
+            f" not {asked.extraction.tokens} at {asked.extraction.hook} of {asked.model.model_type}: leave --intervene"
+            " out"
+        )
 
 
 def _scored_activations(asked: Asked) -> str:
