@@ -120,7 +120,7 @@ def scored_passes(made):
         stored = session.execute(text("SELECT request FROM job WHERE id = :id"), {"id": made.joint["job_id"]}).scalar()
         saes = {row.key: row for row in session.execute(text("SELECT key, weights_sha256, config FROM sae"))}
     request = stage_of("intervene").request.model_validate(stored)
-    listing, taxonomy = (read(service.store, request.dataset) for read in (read_listing, read_taxonomy))
+    listing, taxonomy = read_listing(service.store, request.dataset), read_taxonomy(service.store, request.dataset)
     score = np.flatnonzero(split_images(listing, SplitConfig()).score)
     backbone = Backbone.load(request.model, layers=(*LAYERS, LAST), device=torch.device("cpu"))
     source, images = source_at(request.dataset.root), []
