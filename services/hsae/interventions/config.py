@@ -20,6 +20,8 @@ Unit = Literal["latents", "neurons", "random"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 LATENTS = "latents"
 """The arm that the controls are compared with."""
+Layers = Literal["each", "together"]
+"""Whether each layer of a study is edited by a job of its own, or all of them are edited in one pass."""
 Start = Literal["auto", "stored", "images"]
 """Where the pass begins: at the stored activations of the layer, or at the images."""
 
@@ -32,7 +34,9 @@ MAX_EDITS = 5_000
 
 NEEDED = ("nodes", "label_effects", "steer", "loss_recovered")
 """Settings of which one must be given for a job to have anything to do."""
-_LATER = frozenset({"label_effects", "steer", "steer_images", "steer_quantile", "steer_amounts", "loss_recovered"})
+_LATER = frozenset(
+    {"label_effects", "steer", "steer_images", "steer_quantile", "steer_amounts", "loss_recovered", "layers"}
+)
 
 
 class InterveneSettings(FrozenModel):
@@ -91,6 +95,9 @@ class InterveneSettings(FrozenModel):
     loss_recovered: bool = Field(
         default=False, description="measure what passing through the SAE costs, also where nothing else is asked for"
     )
+    layers: Layers = Field(
+        default="each", description="each layer of the study by a job of its own, or all of them together in one pass"
+    )
 
     @field_validator("readouts")
     @classmethod
@@ -119,6 +126,16 @@ class InterveneSettings(FrozenModel):
         unread = [name for name in ("steer", "loss_recovered") if getattr(self, name)]
         if unread and set(self.readouts) == {"knn"}:
             raise ValueError(f"{unread[0]} needs a readout with probabilities: add probe or classifier to readouts")
+        if self.layers == "together" and self.choose == "given":
+            raise ValueError(
+                "the latents of `choose: given` are of one SAE, and `layers: together` edits several: choose by label,"
+                " selectivity or attribution, or leave `layers: together` out"
+            )
+        single = [name for name in ("label_effects", "steer") if getattr(self, name)]
+        if self.layers == "together" and single:
+            raise ValueError(
+                f"single latents ({', '.join(single)}) are those of one layer: leave them out, or `layers: together`"
+            )
         negative = [latent for latent in self.latents if latent < 0]
         if negative:
             raise ValueError(f"there is no latent {negative[0]}: latents count from 0")

@@ -221,6 +221,8 @@ def test_submit_takes_a_file_with_the_fields_or_with_the_block(service, admin, t
         ("nodes: [bird.n.01]\nlatents: [4]\n", "latents are listed with `choose: given`"),
         ("loss_recovered: true\nreadouts: [knn]\n", "loss_recovered needs a readout with probabilities"),
         ("nodes: [bird.n.01]\nquantile: 0.5\n", "a quantile is what latents are clamped to"),
+        ("nodes: [bird.n.01]\nlayers: together\nsteer: 2\n", "single latents (steer) are those of one layer: leave"),
+        ("nodes: [bird.n.01]\nlayers: all\n", "intervene.layers: 'all' is not valid"),
         ("intervene: {nodes: [bird.n.01], dose: 0}\n", "intervene.dose is no field of a study: did you mean doses?"),
         ("nodes: [bird.n.01\n", "line 2"),
     ],

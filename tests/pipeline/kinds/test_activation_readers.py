@@ -38,6 +38,21 @@ def test_every_request_that_names_a_set_counts_as_its_reader(service):
         assert reads(request) == {row.key for row in found if row.job_id == job.id}
 
 
+def test_edits_of_several_layers_read_the_activations_of_each(service):
+    """Were one of them dropped while the job waits, it would fail."""
+    register_small(service, n_classes=2)
+    own = {"intervene": InterveneSettings(loss_recovered=True, layers="together")}
+    plan_small(service, layers=(0, 1, 3), own=own)
+    with transaction(service.sessions) as session:
+        sets = set(session.scalars(select(ActivationSet.key)))
+        (job,) = session.scalars(select(Job).where(Job.kind == "intervene"))
+        rows = session.execute(select(readers(Job.id == job.id))).all()
+    assert len(sets) == 3
+    assert sorted(row.key for row in rows) == sorted(sets)
+    assert {row.of_layer for row in rows} == {True}
+    assert reads(stage_of(job.kind).request.model_validate(job.request)) == sets
+
+
 def test_activations_of_another_data_set_are_read_too():
     dataset = DatasetRef(
         id=1, name="a", root="/a", fingerprint="a" * 64, listing_sha256="b" * 64, taxonomy_key="c" * 64

@@ -6,7 +6,7 @@ from tests.pipeline.kinds.test_golden_keys import _DATASET, _MODEL, _SAE
 
 from hsae.extraction.config import ExtractionConfig
 from hsae.interventions.config import CONTROLS, InterveneSettings
-from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
+from hsae.pipeline.kinds.interventions.intervene import INTERVENE, EditedLayer, InterveneRequest
 from hsae.split_config import SplitConfig
 
 
@@ -47,6 +47,39 @@ def test_golden_key_of_another_precision_and_in_parts():
     assert {"precision", "part_images"}.isdisjoint(plain.config)
     # Parts that are no smaller than a batch are none.
     assert request_of(settings, extraction=ExtractionConfig(part_images=settings.batch_size)).key == plain.key
+
+
+def edited(layer, digit):
+    return EditedLayer(layer=layer, analysis_key=digit * 64, sae_key="b" * 64, activation_key="c" * 64)
+
+
+def test_golden_key_of_several_layers():
+    settings = InterveneSettings(nodes=("bird.n.01",), layers="together")
+    together = request_of(settings, others=(edited(3, "8"), edited(5, "9")))
+    assert together.key == "a7ca42ce4a98009ab9c3dd94f68be5be411a23daaf53a91a11f887904141ca08"
+    assert InterveneRequest.model_validate(together.model_dump(mode="json")) == together
+    assert [one.layer for one in together.edited] == [3, 5, 8]
+    assert INTERVENE.needs(together) == ("8" * 64, "9" * 64, "7" * 64)
+    # Jobs that earlier versions entered know no other layers.
+    alone = request_of(InterveneSettings(nodes=("bird.n.01",)))
+    stored = alone.model_dump(mode="json")
+    del stored["others"], stored["intervene"]["layers"]
+    assert InterveneRequest.model_validate(stored) == alone
+    assert INTERVENE.needs(alone) == ("7" * 64,)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"choose": "given", "latents": (3,)}, "`choose: given` are of one SAE, and `layers: together` edits several"),
+        ({"label_effects": 3}, r"single latents \(label_effects\) are those of one layer: leave them out, or"),
+        ({"steer": 3, "label_effects": 3}, r"single latents \(label_effects, steer\) are those of one layer"),
+    ],
+)
+def test_what_is_of_one_layer_is_refused_for_several(given, line):
+    with pytest.raises(ValidationError, match=line):
+        InterveneSettings(nodes=("a",), layers="together", **given)
+    InterveneSettings(nodes=("a",), **given)
 
 
 def test_the_same_choices_have_the_same_key():

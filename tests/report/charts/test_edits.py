@@ -10,8 +10,8 @@ from hsae.report.charts.edits import DIVERGING, colour
 from hsae.report.charts.theme import UNKNOWN
 
 EDIT = {
-    "synset_id": 4, "target": "pet.n.01", "unit": "log_odds", "dose": 0.0, "edit": "scale", "n_latents": 16, "layer": 8,
-    "sae_kind": "topk",
+    "synset_id": 4, "target": "pet.n.01", "unit": "log_odds", "dose": 0.0, "edit": "scale", "n_latents": 16,
+    "layers": [8], "sae_kind": "topk",
 }  # fmt: skip
 TAKEN = {
     4: {"drop": 2.0, "n_images": 5, "distance": 0},
@@ -63,5 +63,6 @@ def test_numbers_stand_beside_their_nulls():
 
 def test_titles_say_what_was_done():
     assert edit_title(EDIT) == "16 latents of pet.n.01 taken away, layer 8, topk"
+    assert edit_title(EDIT | {"layers": [3, 8]}) == "16 latents of pet.n.01 taken away, layers 3, 8, topk"
     assert "1 latent of pet.n.01 times 0.5" in edit_title(EDIT | {"dose": 0.5, "n_latents": 1})
     assert "added to, dose -2" in edit_title(EDIT | {"edit": "add", "dose": -2.0})

@@ -101,12 +101,13 @@ def _scores(session: Session, analysis_id: int | None) -> dict[str, Any]:
 
 
 def _recovered(session: Session, number: int) -> Row:
-    """The loss recovered by the latest interventions on an SAE: by the probe, else by another readout."""
+    """The loss recovered by the latest interventions on an SAE alone: by the probe, else by another readout."""
     query = text(f"""
         SELECT r.readout AS loss_recovered_by, {", ".join(f"r.{name}" for name in _RECOVERED)}
         FROM intervention_readout r JOIN intervention_set s ON s.id = r.intervention_set_id
         JOIN analysis a ON a.id = s.analysis_id
-        WHERE a.sae_id = :id AND r.cross_entropy IS NOT NULL AND s.config ->> 'tokens' = 'own'
+        WHERE a.sae_id = :id AND s.with_analyses IS NULL AND s.config ->> 'tokens' = 'own'
+          AND r.cross_entropy IS NOT NULL
         ORDER BY r.readout <> 'probe', s.id DESC, r.readout LIMIT 1
     """)  # noqa: S608 -- names of columns, ours
     found = session.execute(query, {"id": number}).mappings().one_or_none()

@@ -26,6 +26,7 @@ from hsae.cli.results.filters import (
 )
 from hsae.errors import UserError
 from hsae.report.charts.edits import edit_about, edit_title
+from hsae.report.ranges import ranges
 from hsae.report.tree import tree_lines
 
 _ANALYSIS = {"analysis_id": "analysis", "layer": "layer", "sae": "SAE"}
@@ -112,6 +113,9 @@ def interventions(
     random latents that fire as often. steerability (`steer`): the share of latents, of neurons and of random directions
     that move a readout's mean distribution by so much when driven to the top of their natural range.
 
+    Where several layers were edited in one pass (`layers: together`), rows are of the deepest layer and name all of
+    them.
+
     --plot draws the taxonomy coloured by what an edit took away: of all analyses and targets that fit, --limit or not,
     the one whose target lost most beside the others. Above it stands its specificity beside random latents and LEACE.
     """
@@ -122,6 +126,8 @@ def interventions(
         edits = filtered_rows(connections, listing("edits"), ScoreFilter, quiet=True, kept="interventions", **all_of)
         _draw(connections, edits, plot)
     title = None if as_json else in_sample(connections, rows)
+    if not as_json:
+        rows = [row | {"layer": ranges(row["layers"])} if len(row["layers"]) > 1 else row for row in rows]
     print_marked_rows(rows, _COLUMNS[which], as_json=as_json, empty=_EMPTY, title=title, importance=_IMPORTANCE)
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from hsae.backbones.names import short_model_name
 from hsae.backbones.spec import BackboneSpec
 from hsae.catalog import Json
-from hsae.errors import UserError
 from hsae.extraction.config import ExtractionConfig
 from hsae.frozen_model import FrozenModel
 from hsae.hierarchy.config import ComparisonConfig, ProbeConfig, ScoringConfig
@@ -24,7 +23,8 @@ from hsae.sae.config import SaeConfig
 from hsae.split_config import ScoreSplit, SplitConfig
 from hsae.store.keys import artifact_prefix
 
-Scope = Literal["layer", "sae", "study"]
+Scope = Literal["layer", "sae", "setting", "study"]
+"""What a job is of: a layer, an SAE of a layer, the SAEs of one setting in all layers, or a whole study."""
 S = TypeVar("S", bound=FrozenModel)
 
 
@@ -57,6 +57,8 @@ class Asked:
         n_images: number of images of `dataset`, for estimates.
         n_scored: number of images of `scored`, for estimates.
         n_nodes: number of taxonomy nodes of `scored`, for estimates.
+        others: of the scope `setting` the same of the study's other layers, each with its own keys; the layer of the
+            request is the deepest.
         own: by kind of job the settings that only its stage has.
         keys: by kind of job the artifacts that are planned for these layers and this SAE, in the plan's order.
     """
@@ -76,6 +78,7 @@ class Asked:
     n_images: int = 0
     n_scored: int = 0
     n_nodes: int = 0
+    others: "tuple[Asked, ...]" = ()
     own: Mapping[str, FrozenModel] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -83,6 +86,11 @@ class Asked:
     def model_name(self) -> str:
         """The backbone's name for people."""
         return short_model_name(self.model.name)
+
+    @property
+    def all_layers(self) -> tuple[int, ...]:
+        """The layers of the job, those of `others` among them, ascending."""
+        return tuple(sorted((*self.layers, *(layer for other in self.others for layer in other.layers))))
 
     @property
     def scored(self) -> DatasetRef:
@@ -141,22 +149,6 @@ class Asked:
         (key,) = (*self.keys.get("train", ()), *self.keys.get("import", ()))
         return key
 
-    def require_stream(self, who: str, option: str) -> None:
-        """Refuse activations of another place, or family, than those whose later blocks can be run again.
-
-        Args:
-            who: what needs the residual stream, with its verb.
-            option: what the user leaves out then.
-
-        Raises:
-            UserError: the activations are of another hook point, of registers, or of another family.
-        """
-        if not self.extraction.passes_on_stream(self.model.model_type):
-            raise UserError(
-                f"{who} class and patch tokens of the residual stream of vision transformers of transformers, not"
-                f" {self.extraction.tokens} at {self.extraction.hook} of {self.model.model_type}: leave {option} out"
-            )
-
     def settings(self, expected: type[S]) -> S:
         """The settings that only one stage has, by their class; the defaults where the study gives none."""
         return next((given for given in self.own.values() if isinstance(given, expected)), expected())
@@ -181,8 +173,8 @@ class Stage(ABC, Generic[R]):
         code: `module:function`, a function of (request, context) that returns a short summary as JSON. It is imported
             when the first job runs.
         after: the kinds whose artifacts it needs.
-        per: whether a submit asks for it for every layer, for every SAE of every layer, or once per study; None: only
-            where other stages need it.
+        per: whether a submit asks for it for every layer, for every SAE of every layer, for the SAEs of one setting in
+            all layers, or once per study; None: only where other stages need it. `scope` may say otherwise for a study.
         folder: the folder of the bucket for its artifacts, `<folder>/<key>/...`; None: it stores no objects.
         settings: the class of the settings that only this stage has, each with a default. A study file has them under
             the kind's name, and `Asked.settings` hands them to `ask` and `title`; None: it has none.
@@ -211,8 +203,13 @@ class Stage(ABC, Generic[R]):
         del own
         return True
 
+    def scope(self, own: Mapping[str, FrozenModel]) -> Scope | None:
+        """What a job is of in a study with these settings; `per` unless a setting decides it."""
+        del own
+        return self.per
+
     def is_for(self, sae: SaeConfig) -> bool:
-        """Of the scope `sae`: whether an SAE has such a job at all."""
+        """Of the scopes `sae` and `setting`: whether an SAE has such a job at all."""
         del sae
         return True
 

@@ -75,7 +75,7 @@ class WantedJob:
             request,
             stage.title(asked),
             stage.needs(request),
-            asked.layers,
+            asked.all_layers,
             asked.sae,
             estimate=stage.estimate(asked),
         )

@@ -24,6 +24,7 @@ def wanted_jobs(study: Asked, saes: Sequence[SaeConfig], splits: Sequence[SplitC
     activation_key = EXTRACT.ask(study).activation_key
     scored_key = None if study.score_dataset is None else EXTRACT.ask(study.of_scored()).activation_key
     found: list[WantedJob] = []
+    of_saes: list[list[list[Asked]]] = []  # of every layer and split, the SAEs with the keys of their jobs
     for layer in study.layers:
         whole = replace(
             study,
@@ -31,17 +32,35 @@ def wanted_jobs(study: Asked, saes: Sequence[SaeConfig], splits: Sequence[SplitC
             scored_key=None if scored_key is None else scored_key(layer),
             keys={EXTRACT.kind: (activation_key(layer),)},
         )
-        found += _told_apart([(split, _of_layer(replace(whole, split=split), saes)) for split in splits])
+        of_splits = [_of_layer(replace(whole, split=split), saes) for split in splits]
+        found += _told_apart([(split, jobs) for split, (jobs, _) in zip(splits, of_splits, strict=True)])
+        of_saes.append([asked for _, asked in of_splits])
+    found += _told_apart(
+        [(split, _of_settings(layers)) for split, layers in zip(splits, zip(*of_saes, strict=True), strict=True)]
+    )
     activations = {EXTRACT.kind: tuple(activation_key(layer) for layer in study.layers)}
     return found + _jobs("study", replace(study, keys=_with(activations, found)))
 
 
-def _of_layer(layer: Asked, saes: Sequence[SaeConfig]) -> list[WantedJob]:
-    """The jobs of one layer and split."""
+def _of_layer(layer: Asked, saes: Sequence[SaeConfig]) -> tuple[list[WantedJob], list[Asked]]:
+    """The jobs of one layer and split, and its SAEs with the keys of their jobs."""
     found = _jobs("layer", layer)
     layer = replace(layer, keys=_with(layer.keys, found))
+    of_saes = []
     for sae in saes:
-        found += _jobs("sae", replace(layer, sae=sae))
+        asked = replace(layer, sae=sae)
+        jobs = _jobs("sae", asked)
+        found += jobs
+        of_saes.append(replace(asked, keys=_with(asked.keys, jobs)))
+    return found, of_saes
+
+
+def _of_settings(layers: Sequence[Sequence[Asked]]) -> list[WantedJob]:
+    """The jobs of the SAEs of one setting in all layers, from the SAEs of each layer."""
+    found = []
+    for of_setting in zip(*layers, strict=True):
+        *others, deepest = sorted(of_setting, key=lambda asked: asked.layers)
+        found += _jobs("setting", replace(deepest, others=tuple(others)))
     return found
 
 
@@ -59,15 +78,16 @@ def _told_apart(of_splits: Sequence[tuple[SplitConfig | None, Sequence[WantedJob
 def n_wanted_jobs(n_layers: int, saes: Collection[SaeConfig], own: Mapping[str, FrozenModel]) -> int:
     """Number of jobs for so many layers, for SAEs, and the settings that only one stage has."""
     wanted = [stage for stage in stages() if stage.is_wanted(own)]
-    of_saes = sum(stage.per == "sae" and stage.is_for(sae) for stage in wanted for sae in saes)
-    return n_layers * (sum(stage.per == "layer" for stage in wanted) + of_saes)
+    times: dict[Scope | None, int] = {"sae": n_layers, "setting": 1}
+    of_saes = sum(times.get(stage.scope(own), 0) * stage.is_for(sae) for stage in wanted for sae in saes)
+    return n_layers * sum(stage.scope(own) == "layer" for stage in wanted) + of_saes
 
 
 def _jobs(scope: Scope, asked: Asked) -> list[WantedJob]:
     found: list[WantedJob] = []
     for stage in stages():
         is_for = asked.sae is None or stage.is_for(asked.sae)
-        if stage.per == scope and is_for and stage.is_wanted(asked.own):
+        if stage.scope(asked.own) == scope and is_for and stage.is_wanted(asked.own):
             found.append(WantedJob.of(stage, replace(asked, keys=_with(asked.keys, found))))
     return found
 

@@ -6,6 +6,7 @@ from typing import Any
 from hsae.report.charts.names import plain, short_name
 from hsae.report.charts.taxonomy import drawn_nodes
 from hsae.report.charts.theme import UNKNOWN, Figure, layout, number
+from hsae.report.ranges import ranges
 
 DIVERGING = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7f7", "#fddbc7", "#ef8a62", "#b2182b")
 """ColorBrewer's RdBu (Brewer, Apache 2.0) at seven places: what gains is blue, what loses is red."""
@@ -74,12 +75,17 @@ def edit_figure(
 
 
 def edit_title(edit: Mapping[str, Any]) -> str:
-    """What was edited, where: `16 latents of bird.n.01 taken away, layer 8`."""
+    """What was edited, where: `16 latents of bird.n.01 taken away, layer 8`.
+
+    Args:
+        edit: a row of `pictured_edits`.
+    """
     done = {"scale": "taken away" if edit["dose"] == 0 else f"times {edit['dose']:g}"}.get(
         edit["edit"], f"{'clamped' if edit['edit'] == 'clamp' else 'added to'}, dose {edit['dose']:g}"
     )
     latents = "1 latent" if edit["n_latents"] == 1 else f"{edit['n_latents']} latents"
-    return f"{latents} of {edit['target']} {done}, layer {edit['layer']}, {edit['sae_kind']}"
+    layers = f"layer{'s' if len(edit['layers']) > 1 else ''} {ranges(edit['layers'])}"
+    return f"{latents} of {edit['target']} {done}, {layers}, {edit['sae_kind']}"
 
 
 def edit_about(edit: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from hsae.pipeline.exports.result_rows import filtered_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-_OF_ANALYSIS = ("in_sample", "half", "layer", "sae", "analysis_id")
+_OF_ANALYSIS = ("in_sample", "half", "layer", "layers", "sae", "analysis_id")
 _EDIT = ("readout", "target", "arm", "draw", "dose")
 _COLUMNS: dict[InterventionTable, tuple[str, ...]] = {
     "edits": (
@@ -83,6 +83,9 @@ class StoredInterventions(AnalysisTables):
         limit: int | None = None,
     ) -> "pd.DataFrame":
         """What stored interventions took away, as `hsae-admin results interventions` lists it.
+
+        `layers` has the layers that were edited in one pass: that of the analysis and, with `layers: together`, further
+        ones before it.
 
         Args:
             table: "edits" (figures of merit of every edit and of its controls, `arm`), "contrasts" (latents beside each

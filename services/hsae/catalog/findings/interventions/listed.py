@@ -15,6 +15,15 @@ InterventionTable = Literal["edits", "contrasts", "distances", "effects", "reado
 at their labels, and as steering."""
 TABLES: tuple[InterventionTable, ...] = get_args(InterventionTable)
 
+LAYERS = """
+    CASE WHEN s.with_analyses IS NULL THEN ARRAY[i.layer] ELSE (
+        SELECT array_agg(o.layer ORDER BY o.layer) FROM analysis_input o
+        WHERE o.analysis_id = ANY(s.with_analyses || s.analysis_id)) END"""
+"""The layers that a set `s` of the analysis `i` edits."""
+N_LATENTS = """
+    jsonb_array_length(e.latents)
+    + coalesce((SELECT sum(jsonb_array_length(f.value)) FROM jsonb_each(e.further_latents) f), 0)::integer"""
+"""How many latents an edit `e` edits, in all layers."""
 _EDIT = "e.synset_id AS target_id, t.name AS target, e.arm, e.draw, e.dose"
 _OF_EDIT = """
     JOIN intervention e ON e.intervention_set_id = x.intervention_set_id AND e.number = x.number
@@ -57,7 +66,7 @@ def listing(table: InterventionTable) -> Callable[[Session, ScoreFilter], list[R
     """The query of one table, for `filtered_rows`.
 
     A node of the filter is the target, of `effects` the node at which the effect is. Rows are ordered by analysis, set
-    and edit.
+    and edit. Their `layer` is that of the analysis, `layers` has all that are edited in the same pass.
     """
     listed = _LISTED[table]
 
@@ -65,7 +74,8 @@ def listing(table: InterventionTable) -> Callable[[Session, ScoreFilter], list[R
         values: Row = {"limit": wanted.limit}
         statement = f"""
             SELECT v.* FROM (
-                SELECT i.analysis_id, i.model, i.dataset, i.layer, i.tokens, i.sae_kind, {listed.columns}, x.*
+                SELECT i.analysis_id, i.model, i.dataset, i.layer, {LAYERS} AS layers, i.tokens, i.sae_kind,
+                       {listed.columns}, x.*
                 FROM {listed.table} x
                 JOIN intervention_set s ON s.id = x.intervention_set_id
                 JOIN analysis_input i ON i.analysis_id = s.analysis_id

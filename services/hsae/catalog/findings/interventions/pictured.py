@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsae.catalog.findings.interventions.listed import LAYERS, N_LATENTS
 from hsae.catalog.findings.interventions.used import READOUTS
 from hsae.catalog.queries.conditions import Row
 
@@ -15,11 +16,12 @@ def pictured_edits(
     """Of every target the edit of latents with the greatest specificity, those of the greatest first.
 
     Only the first dose counts, and one readout: the probe where it was read. Specificity is that of log-odds where
-    there are some, else of accuracy. Each row has intervention_set_id, number, readout, analysis_id, layer, sae_kind,
-    dataset_id, synset_id (the target), target (its name), dose, n_latents, `unit` (log_odds or accuracy) and
-    `specificity` in it, and the edit (scale, clamp or add). Beside it stand its 95 % interval (`low`, `high`), and at
-    the same dose that of random latents (`random`, the mean of `n_random` draws, `random_least` and `random_greatest`)
-    and of LEACE (`leace`); None where there is none. `n_edits` is of how many edits of this target it is the greatest.
+    there are some, else of accuracy. Each row has intervention_set_id, number, readout, analysis_id, layer, layers (all
+    that are edited), sae_kind, dataset_id, synset_id (the target), target (its name), dose, n_latents, `unit` (log_odds
+    or accuracy) and `specificity` in it, and the edit (scale, clamp or add). Beside it stand its 95 % interval (`low`,
+    `high`), and at the same dose that of random latents (`random`, the mean of `n_random` draws, `random_least` and
+    `random_greatest`) and of LEACE (`leace`); None where there is none. `n_edits` is of how many edits of this target
+    it is the greatest.
 
     Args:
         session: of the catalog.
@@ -32,7 +34,7 @@ def pictured_edits(
         SELECT v.*, c.* FROM (
             SELECT DISTINCT ON (e.synset_id) e.intervention_set_id, e.number, e.readout, i.analysis_id, i.layer,
                    i.sae_kind, i.dataset_id, i.dataset, e.synset_id, y.name AS target, e.dose,
-                   jsonb_array_length(e.latents) AS n_latents, s.config ->> 'edit' AS edit,
+                   {LAYERS} AS layers, {N_LATENTS} AS n_latents, s.config ->> 'edit' AS edit,
                    CASE WHEN e.specificity_log_odds IS NULL THEN 'accuracy' ELSE 'log_odds' END AS unit,
                    coalesce(e.specificity_log_odds, e.specificity) AS specificity,
                    CASE WHEN e.specificity_log_odds IS NULL THEN e.specificity_low

@@ -1,8 +1,9 @@
-"""Tables of interventions: one set per analysis and settings, its readouts, and a row for each edit."""
+"""Tables of interventions: one set per analysis (or several) and settings, its readouts, and a row for each edit."""
 
 from typing import Any
 
-from sqlalchemy import Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, SmallInteger
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hsae.catalog.tables.base import Base, CreatedAt, Identity64, Json
@@ -11,7 +12,7 @@ READOUT = "probe (linear), knn (nearest neighbours), classifier (the model's own
 
 
 class InterventionSet(Base):
-    """The interventions that one job made on latents of one analysis."""
+    """The interventions that one job made on latents of one analysis, or of several in one pass."""
 
     __tablename__ = "intervention_set"
     __table_args__ = (
@@ -22,7 +23,12 @@ class InterventionSet(Base):
     id: Mapped[Identity64] = mapped_column(comment="primary key")
     key: Mapped[str] = mapped_column(unique=True, comment="sha256 over the analysis and the settings")
     analysis_id: Mapped[int] = mapped_column(
-        ForeignKey("analysis.id", ondelete="CASCADE"), comment="the analysis whose latents are edited"
+        ForeignKey("analysis.id", ondelete="CASCADE"),
+        comment="the analysis whose latents are edited; of several that of the deepest layer",
+    )
+    with_analyses: Mapped[list[int] | None] = mapped_column(
+        ARRAY(BigInteger),
+        comment="analyses of further layers whose latents are edited in the same pass, by layer; null: none",
     )
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
     config: Mapped[Json] = mapped_column(comment="settings, as in the block intervene of a study file; format")
@@ -105,6 +111,9 @@ class Intervention(Base):
     draw: Mapped[int] = mapped_column(SmallInteger, comment="draw of the random latents, from 0; else 0")
     dose: Mapped[float] = mapped_column(Double, comment="factor of the edit; of scale, 1 changes nothing")
     latents: Mapped[list[Any] | None] = mapped_column(comment="the edited latents; null of other edits")
+    further_latents: Mapped[Json | None] = mapped_column(
+        comment="by layer the latents of further layers that are edited in the same pass; null: none"
+    )
     n_inside: Mapped[int] = mapped_column(Integer, comment="classes at or under the target with scored images")
     n_outside: Mapped[int] = mapped_column(Integer, comment="other classes with scored images")
     accuracy_inside_before: Mapped[float | None] = mapped_column(

@@ -1,6 +1,10 @@
-"""Kind intervene: one analysis and its images -> what the model loses when latents of some nodes are edited."""
+"""Kind intervene: analyses and their images -> what the model loses when latents of some nodes are edited.
+
+A job edits the layer of one analysis, or with `layers: together` those of one SAE setting in all layers of a study.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,7 +17,7 @@ from hsae.interventions.config import MAX_EDITS, InterveneSettings
 from hsae.pipeline.kinds.artifact import artifact_key
 from hsae.pipeline.kinds.bases.of_analysis import PassRequest, of_analysis
 from hsae.pipeline.kinds.setting_labels import settings_label
-from hsae.pipeline.kinds.stage import Asked, Stage
+from hsae.pipeline.kinds.stage import Asked, Scope, Stage
 from hsae.pipeline.kinds.train import described
 from hsae.split_config import ScoreSplit, SplitConfig
 
@@ -21,16 +25,34 @@ from hsae.split_config import ScoreSplit, SplitConfig
 INTERVENE_FORMAT = 1
 
 
+class EditedLayer(FrozenModel):
+    """A layer that is edited.
+
+    Attributes:
+        layer: the layer.
+        analysis_key: the analysis of its SAE.
+        sae_key: the SAE.
+        activation_key: the activations of the scored images in the layer.
+    """
+
+    layer: int
+    analysis_key: str
+    sae_key: str
+    activation_key: str
+
+
 class InterveneRequest(PassRequest):
-    """Interventions on the latents of one analysis.
+    """Interventions on the latents of one analysis, or of several in one pass; the set belongs to the deepest.
 
     Attributes:
         activation_key: the activations of the scored images in the layer.
+        others: the other layers that every pass edits, too; all are before `layer`.
         intervene: which nodes, how, and what is read.
         split: the parts of the images of `dataset`; None: in-sample.
     """
 
     activation_key: str
+    others: tuple[EditedLayer, ...] = ()
     intervene: InterveneSettings
     split: SplitConfig | ScoreSplit | None = None
 
@@ -38,7 +60,15 @@ class InterveneRequest(PassRequest):
     def key(self) -> str:
         """Key of the set. The analysis' key stands for model, layer, images, split and SAE."""
         content = {"analysis": self.analysis_key, "intervene": self.intervene.key_fields(), **self.of_the_pass()}
+        if self.others:
+            content["others"] = [other.analysis_key for other in self.others]
         return artifact_key("interventions", INTERVENE_FORMAT, content)
+
+    @property
+    def edited(self) -> tuple[EditedLayer, ...]:
+        """Every layer that is edited, ascending."""
+        own = {name: getattr(self, name) for name in EditedLayer.model_fields}
+        return (*sorted(self.others, key=lambda other: other.layer), EditedLayer(**own))
 
     @property
     def batch_size(self) -> int:
@@ -70,18 +100,29 @@ class InterveneStage(Stage[InterveneRequest]):
         given = own.get(self.kind)
         return isinstance(given, InterveneSettings) and given.is_asked
 
+    def scope(self, own: Mapping[str, FrozenModel]) -> Scope | None:
+        """One job per SAE; where all layers are edited in one pass, one per setting of SAEs."""
+        given = own.get(self.kind)
+        return "setting" if isinstance(given, InterveneSettings) and given.layers == "together" else self.per
+
     def ask(self, asked: Asked) -> InterveneRequest:
         """Interventions on the SAE's latents, on the images that were scored."""
-        apart, settings = asked.apart, asked.settings(InterveneSettings)
-        asked.require_stream("interventions edit", "--intervene")
+        settings = asked.settings(InterveneSettings)
+        _require_stream(asked)
         if settings.n_edits > MAX_EDITS:
             raise UserError(
                 f"intervene asks for {settings.n_edits} edits per SAE (nodes x arms x doses, and latents one by one),"
                 f" more than {MAX_EDITS}: ask for fewer nodes, doses, latents or draws of random ones"
             )
+        if settings.layers == "together" and not asked.others:
+            raise UserError(
+                "`layers: together` of intervene edits several layers in one pass, and the study has one: ask for more"
+                " layers, or leave `layers: together` out"
+            )
         return InterveneRequest(
             **of_analysis(asked),
-            activation_key=asked.one_key("extract") if apart is None else apart.activation_key,
+            activation_key=_scored_activations(asked),
+            others=tuple(_edited(other) for other in asked.others),
             intervene=settings,
             split=asked.division,
         )
@@ -94,11 +135,35 @@ class InterveneStage(Stage[InterveneRequest]):
         """On which latents of which SAE, and for which nodes."""
         settings = asked.settings(InterveneSettings)
         where = f"{asked.scored.name}{asked.trained_on}"
-        return f"intervene on {described(asked)} on {where}{settings_label(settings)}"
+        whole = replace(asked, layers=asked.all_layers)
+        return f"intervene on {described(whole)} on {where}{settings_label(settings)}"
 
     def needs(self, request: InterveneRequest) -> tuple[str, ...]:
-        """The analysis; its SAE and activations exist once it does."""
-        return (request.analysis_key,)
+        """The analyses; their SAEs and activations exist once they do."""
+        return tuple(edited.analysis_key for edited in request.edited)
+
+
+def _require_stream(asked: Asked) -> None:
+    """Refuse activations of another place, or family, than those whose later blocks can be run again.
+
+    Raises:
+        UserError: the activations are of another hook point, of registers, or of another family.
+    """
+    if not asked.extraction.passes_on_stream(asked.model.model_type):
+        raise UserError(
+            "interventions edit class and patch tokens of the residual stream of vision transformers of transformers,"
+            f" not {asked.extraction.tokens} at {asked.extraction.hook} of {asked.model.model_type}: leave --intervene"
+            " out"
+        )
+
+
+def _scored_activations(asked: Asked) -> str:
+    return asked.one_key("extract") if asked.apart is None else asked.apart.activation_key
+
+
+def _edited(asked: Asked) -> EditedLayer:
+    given = of_analysis(asked) | {"activation_key": _scored_activations(asked)}
+    return EditedLayer(**{name: given[name] for name in EditedLayer.model_fields})
 
 
 INTERVENE = InterveneStage()

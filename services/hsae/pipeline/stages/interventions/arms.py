@@ -1,7 +1,7 @@
 """Which latents stand for each node, and every edit of a job: the latents and their controls, at every dose."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from sqlalchemy import text
 
 from hsae.catalog.queries.conditions import SUREST_FIRST
+from hsae.errors import UserError
 from hsae.interventions.choice import Attributed, LatentUse, attribution, best_latents, labelled_latents
 from hsae.interventions.config import LATENTS, InterveneSettings
 from hsae.interventions.controls import projection, random_latents
@@ -18,9 +19,8 @@ from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.interventions.readouts import LinearReadout
 from hsae.pipeline.stages.activation_reader import read_plain_rows
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.interventions.scene import Scene, some_images
+from hsae.pipeline.stages.interventions.scene import Scene, SceneLayer, some_images
 from hsae.pipeline.stages.interventions.streams import Streams
-from hsae.sae.model import SparseAutoencoder
 
 REPLACEMENTS = ("through", "mean", "zero")
 """What stands in the place of all edited tokens: reconstructions, the mean of the tokens, zeros."""
@@ -37,6 +37,7 @@ class Arm:
         dose: the factor.
         latents: the edited ones; None of edits of raw activations.
         planned: the intervention.
+        further: by layer the latents of the other layers that are edited in the same pass.
     """
 
     node: int
@@ -45,27 +46,37 @@ class Arm:
     dose: float
     latents: Int64[np.ndarray, "n_chosen"] | None
     planned: Planned
+    further: Mapping[int, Int64[np.ndarray, "n_chosen"]] = field(default_factory=dict)
 
 
 class ArmMaker:
-    """Chooses latents and makes the edits.
+    """Chooses latents of one layer and makes the edits in it.
 
     Attributes:
+        layer: the layer.
         z: the latents' activations on the images that select.
     """
 
     def __init__(
-        self, settings: InterveneSettings, context: StageContext, scene: Scene, streams: Streams, places: TokenPlaces
+        self,
+        settings: InterveneSettings,
+        context: StageContext,
+        scene: Scene,
+        edited: SceneLayer,
+        streams: Streams,
+        places: TokenPlaces,
     ) -> None:
         """Remember what is acted on; nothing is computed yet."""
         self._settings = settings
         self._context = context
         self._scene = scene
+        self._edited = edited
+        self.layer = edited.layer
         self._streams = streams
         self._places = places
-        selected = np.flatnonzero(scene.wanted(scene.parts.select)[scene.latents.images])
-        self.z = scene.latents.z[selected]
-        self._select_labels = scene.labels[scene.latents.images[selected]]
+        selected = np.flatnonzero(scene.wanted(scene.parts.select)[edited.latents.images])
+        self.z = edited.latents.z[selected]
+        self._select_labels = scene.labels[edited.latents.images[selected]]
 
     def arms(self, probe: LinearReadout | None) -> list[Arm]:
         """Every edit, by node, arm, draw and dose.
@@ -76,14 +87,14 @@ class ArmMaker:
         Raises:
             UserError: a node has no latent, a latent is of another SAE, or a control cannot be learnt.
         """
-        scene, settings = self._scene, self._settings
+        scene, settings, sae = self._scene, self._settings, self._edited.sae
         uses = [LatentUse.of(self.z, scene.is_inside(node)[self._select_labels]) for node in scene.nodes]
         chosen = self._chosen(uses, probe)
-        images, x = np.empty(0, np.int64), np.empty((0, scene.sae.d_model), np.float32)
+        images, x = np.empty(0, np.int64), np.empty((0, sae.d_model), np.float32)
         if scene.nodes and set(settings.controls) - {"random"}:
-            images, x = read_plain_rows(self._context, scene.manifest, scene.wanted(scene.parts.train))
+            images, x = read_plain_rows(self._context, self._edited.manifest, scene.wanted(scene.parts.train))
         train_labels = scene.labels[images]
-        norms = scene.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
+        norms = sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
         found: list[Arm] = []
         for node, use, latents in zip(scene.nodes, uses, chosen, strict=True):
             found += self._of_latents(node, LATENTS, 0, latents, use)
@@ -104,7 +115,7 @@ class ArmMaker:
     def _chosen(self, uses: Sequence[LatentUse], probe: LinearReadout | None) -> list[Int64[np.ndarray, "n_chosen"]]:
         scene, settings = self._scene, self._settings
         if settings.choose == "given":
-            check_latents(list(settings.latents), scene.sae.n_latents)
+            check_latents(list(settings.latents), self._edited.sae.n_latents)
             return [np.array(sorted(set(settings.latents)), np.int64)] * len(scene.nodes)
         if settings.choose == "label":
             ranked = self.ranked_labels()
@@ -129,7 +140,7 @@ class ArmMaker:
             ORDER BY {SUREST_FIRST}
         """  # noqa: S608 -- names of columns, ours
         with self._context.reading() as session:
-            rows = session.execute(text(query), {"analysis": self._scene.analysis_id}).all()
+            rows = session.execute(text(query), {"analysis": self._edited.analysis_id}).all()
         known = {synset.id: node for node, synset in enumerate(self._scene.taxonomy.synsets)}
         return [(row.latent, known[row.wnid]) for row in rows]
 
@@ -142,16 +153,15 @@ class ArmMaker:
         scene = self._scene
         if probe is None:
             raise ValueError("attribution needs the probe")
-        attributed = Attributed(
-            scene.sae, self._streams.layer, self._streams.last, self._places, probe, self._streams.precision
-        )
+        sae, layer = self._edited.sae, self._edited.layer
+        attributed = Attributed(sae, layer, self._streams.last, self._places, probe, self._streams.precision)
         found = []
         for node in scene.nodes:
             inside = scene.is_inside(node)
             select = scene.parts.select
             of_node = select[inside[scene.labels[select]]]
             images = some_images(of_node, scene.labels, self._settings.n_images, self._settings.seed)
-            batches = ((batch.blocks, batch.stream) for batch in self._streams.of(images))
+            batches = ((batch.blocks, self._streams.after(batch, layer)) for batch in self._streams.of(images))
             found += attribution(attributed, batches, [inside], self._context.check)
         return found
 
@@ -160,7 +170,7 @@ class ArmMaker:
     ) -> list[Arm]:
         unit = self._unit(latents, use)
         device = self._context.device
-        sae, kind = self._scene.sae, self._settings.edit
+        sae, kind = self._edited.sae, self._settings.edit
         index = torch.from_numpy(latents).to(device)
         found = []
         for dose in self._settings.doses:
@@ -181,24 +191,52 @@ class ArmMaker:
         return np.array([np.quantile(each, quantile) if len(each) else 0.0 for each in fired], np.float32)
 
     def _planned(self, edit: Edit, node: int) -> Planned:
-        return Planned(Intervention((LayerEdit(self._streams.layer, self._places, edit),)), node)
+        return Planned(Intervention((LayerEdit(self._edited.layer, self._places, edit),)), node)
+
+
+def arms_of(makers: Sequence[ArmMaker], probe: LinearReadout | None) -> list[Arm]:
+    """Every edit of a job: in each layer the same arms and doses, all layers in one pass.
+
+    Args:
+        makers: of the edited layers, ascending.
+        probe: as in `ArmMaker.arms`.
+
+    Raises:
+        UserError: as `ArmMaker.arms`; of several layers it says which.
+    """
+    of_layers = []
+    for maker in makers:
+        try:
+            of_layers.append(maker.arms(probe))
+        except UserError as error:
+            if len(makers) == 1:
+                raise
+            raise UserError(f"layer {maker.layer}: {error}") from error
+    return [_joined(arms) for arms in zip(*of_layers, strict=True)]
+
+
+def _joined(of_layers: Sequence[Arm]) -> Arm:
+    """The same arm in several layers as one; its latents are those of the last."""
+    *others, own = of_layers
+    edits = tuple(edit for arm in of_layers for edit in arm.planned.intervention.edits)
+    further = {arm.planned.intervention.first_layer: arm.latents for arm in others if arm.latents is not None}
+    return replace(own, planned=Planned(Intervention(edits), own.node), further=further)
 
 
 def replacements(
-    sae: SparseAutoencoder, layer: int, places: TokenPlaces, mean: Float64[np.ndarray, "d_model"]
+    scene: Scene, places: TokenPlaces, means: Mapping[int, Float64[np.ndarray, "d_model"]]
 ) -> list[Planned]:
     """The passes in which the edited tokens are replaced as a whole, in the order of `REPLACEMENTS`.
 
     Args:
-        sae: on the device of the streams.
-        layer: its layer.
+        scene: its layers are edited, all in one pass.
         places: the tokens.
-        mean: of the rows there.
+        means: by layer of the rows there.
     """
-    row = torch.from_numpy(mean).to(sae.decoder_weight.device, torch.float32)
-    edits: dict[str, Edit] = {
-        "through": ThroughSae(sae),
-        "mean": Ablation(row),
-        "zero": Ablation(torch.zeros_like(row)),
-    }
-    return [Planned(Intervention((LayerEdit(layer, places, edits[name]),)), None) for name in REPLACEMENTS]
+    edits: dict[str, list[LayerEdit]] = {name: [] for name in REPLACEMENTS}
+    for edited in scene.layers:
+        row = torch.from_numpy(means[edited.layer]).to(edited.sae.decoder_weight.device, torch.float32)
+        here = {"through": ThroughSae(edited.sae), "mean": Ablation(row), "zero": Ablation(torch.zeros_like(row))}
+        for name, edit in here.items():
+            edits[name].append(LayerEdit(edited.layer, places, edit))
+    return [Planned(Intervention(tuple(edits[name])), None) for name in REPLACEMENTS]

@@ -1,4 +1,4 @@
-"""Stage intervene: one analysis and its images -> what edits of latents take away, in Postgres."""
+"""Stage intervene: analyses and their images -> what edits of latents take away, in Postgres."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from hsae.interventions.readouts import LabelledRows, LinearReadout, Readout, tr
 from hsae.pipeline.inputs.stored import node_ids
 from hsae.pipeline.kinds.interventions.intervene import INTERVENE, InterveneRequest
 from hsae.pipeline.stages.context import StageContext
-from hsae.pipeline.stages.interventions.arms import REPLACEMENTS, ArmMaker, replacements
+from hsae.pipeline.stages.interventions.arms import REPLACEMENTS, ArmMaker, arms_of, replacements
 from hsae.pipeline.stages.interventions.label_effects import effect_rows, label_edits
 from hsae.pipeline.stages.interventions.rows import (
     EditRows,
@@ -74,14 +74,12 @@ def _computed(
     places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
     streams = Streams(request, context, scene, places)
     trained = _train_readouts(request, context, scene, streams)
-    maker = ArmMaker(settings, context, scene, streams, places)
-    arms = maker.arms(trained.probe)
-    alone = label_edits(settings, scene, maker, request.layer, places)
-    planned = [
-        *replacements(scene.sae, request.layer, places, trained.mean), *(arm.planned for arm in arms), *alone.planned
-    ]  # fmt: skip
+    makers = [ArmMaker(settings, context, scene, edited, streams, places) for edited in scene.layers]
+    arms = arms_of(makers, trained.probe)
+    alone = label_edits(settings, scene, makers[-1], places)
+    planned = [*replacements(scene, places, trained.means), *(arm.planned for arm in arms), *alone.planned]
     log.info("%d edits of %d images, read by %s", len(planned), len(scene.parts.score), ", ".join(settings.readouts))
-    reader = Reader(request.layer, streams.last, streams.rows, trained.readouts, scene.tree)
+    reader = Reader(streams.layer, streams.last, streams.rows, trained.readouts, scene.tree)
     measured = measure(_scored(scene, streams, context), planned, reader, check=context.check)
     with context.reading() as session:
         ids = node_ids(session, request.dataset.id, scene.taxonomy)
@@ -98,11 +96,12 @@ def _computed(
     context.check()
     if settings.steer:
         tables["intervention_steerability"] = steerability_rows(
-            settings, context, scene, streams, maker, reader, places
+            settings, context, scene, streams, makers[-1], reader, places
         )
     row = InterventionSet(
         key=request.key,
-        analysis_id=scene.analysis_id,
+        analysis_id=scene.own.analysis_id,
+        with_analyses=[edited.analysis_id for edited in scene.layers[:-1]] or None,
         job_id=context.job_id,
         config=request.config,
         n_images=len(measured.labels),
@@ -120,13 +119,13 @@ class _Trained:
         readouts: in the order of the settings.
         probe: the probe, if it is one of them or attribution needs it.
         n_train: how many images trained them.
-        mean: the mean of these images' rows that edits act on.
+        means: by edited layer the mean of these images' rows that edits act on.
     """
 
     readouts: tuple[Readout, ...]
     probe: LinearReadout | None
     n_train: int
-    mean: Float64[np.ndarray, "d_model"]
+    means: dict[int, Float64[np.ndarray, "d_model"]]
 
 
 def _train_readouts(request: InterveneRequest, context: StageContext, scene: Scene, streams: Streams) -> _Trained:
@@ -154,7 +153,7 @@ def _train_readouts(request: InterveneRequest, context: StageContext, scene: Sce
         found["probe"] = probe
     if "knn" in settings.readouts:
         found["knn"] = train_neighbours(train, settings.n_neighbours, streams.rows, device)
-    return _Trained(tuple(found[name] for name in settings.readouts), probe, len(train.labels), rows.mean)
+    return _Trained(tuple(found[name] for name in settings.readouts), probe, len(train.labels), rows.means)
 
 
 def _zero_shot(request: InterveneRequest, context: StageContext, classes: Sequence[Synset]) -> ZeroShotReadout:

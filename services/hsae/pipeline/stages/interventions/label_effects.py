@@ -18,7 +18,7 @@ from hsae.interventions.measure import Measured, Outcome, Planned
 from hsae.interventions.passes import Intervention, LayerEdit
 from hsae.pipeline.stages.interventions.arms import ArmMaker
 from hsae.pipeline.stages.interventions.rows import Row
-from hsae.pipeline.stages.interventions.scene import Scene
+from hsae.pipeline.stages.interventions.scene import Scene, SceneLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,7 @@ class LabelEdits:
     planned: tuple[Planned, ...]
 
 
-def label_edits(
-    settings: InterveneSettings, scene: Scene, maker: ArmMaker, layer: int, places: TokenPlaces
-) -> LabelEdits:
+def label_edits(settings: InterveneSettings, scene: Scene, maker: ArmMaker, places: TokenPlaces) -> LabelEdits:
     """The surest labelled latents whose label has scored images inside and outside, and random ones beside them.
 
     A latent has `n_random` draws of another one that fires about as often and adds about as much (`random_latents`); a
@@ -57,7 +55,7 @@ def label_edits(
     is_possible = (scored > 0) & (scored < len(scene.parts.score))
     wanted = [(latent, node) for latent, node in maker.ranked_labels() if is_possible[node]][: settings.label_effects]
     use = LatentUse.of(maker.z, np.zeros(maker.z.shape[0], np.bool_))
-    norms = scene.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
+    norms = scene.own.sae.decoder_weight.norm(dim=1).cpu().numpy().astype(np.float64)
     tested, looked_at = [], dict[int, set[int]]()
     for latent, node in wanted:
         draws = set()
@@ -69,8 +67,7 @@ def label_edits(
             looked_at.setdefault(each, set()).add(node)
     latents = tuple(sorted(looked_at))
     planned = [
-        Planned(_without(latent, scene, layer, places), None, also=tuple(sorted(looked_at[latent])))
-        for latent in latents
+        Planned(_without(latent, scene.own, places), None, also=tuple(sorted(looked_at[latent]))) for latent in latents
     ]
     return LabelEdits(tuple(tested), latents, tuple(planned))
 
@@ -142,7 +139,7 @@ def effect_rows(
     return found
 
 
-def _without(latent: int, scene: Scene, layer: int, places: TokenPlaces) -> Intervention:
-    device = scene.sae.decoder_weight.device
-    edit = LatentEdit(scene.sae, torch.tensor([latent], device=device), "scale", torch.zeros(1, device=device))
-    return Intervention((LayerEdit(layer, places, edit),), only_changed=True)
+def _without(latent: int, edited: SceneLayer, places: TokenPlaces) -> Intervention:
+    device = edited.sae.decoder_weight.device
+    edit = LatentEdit(edited.sae, torch.tensor([latent], device=device), "scale", torch.zeros(1, device=device))
+    return Intervention((LayerEdit(edited.layer, places, edit),), only_changed=True)

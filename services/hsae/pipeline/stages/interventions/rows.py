@@ -204,6 +204,7 @@ def _intervention(arm: Arm, one: Figures, outcome: Outcome, results: Results) ->
         "draw": arm.draw,
         "dose": arm.dose,
         "latents": None if arm.latents is None else arm.latents.tolist(),
+        "further_latents": {str(layer): latents.tolist() for layer, latents in arm.further.items()} or None,
         "n_inside": one.n_inside,
         "n_outside": one.n_outside,
         "accuracy_inside_before": one.inside[0],

@@ -1,7 +1,8 @@
-"""What interventions of one analysis act on: its SAE, the images in their parts, and the nodes."""
+"""What interventions act on: the SAEs of the edited layers, the images in their parts, and the nodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from hsae.interventions.effects import Tree
 from hsae.pipeline.inputs.image_split import WantedImages
 from hsae.pipeline.inputs.labels import listed_labels
 from hsae.pipeline.inputs.stored import read_listing, read_taxonomy
-from hsae.pipeline.kinds.interventions.intervene import InterveneRequest
+from hsae.pipeline.kinds.interventions.intervene import EditedLayer, InterveneRequest
 from hsae.pipeline.stages.activation_reader import open_activation_set
 from hsae.pipeline.stages.context import StageContext
 from hsae.pipeline.stages.latent_activations import LatentActivations, get_latent_activations
@@ -51,32 +52,50 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SceneLayer:
+    """A layer that is edited.
+
+    Attributes:
+        layer: the layer.
+        analysis_id: number of the analysis.
+        sae: its SAE, on the job's device.
+        manifest: the activations of the images in the layer.
+        latents: every latent's activation on the analysed images.
+    """
+
+    layer: int
+    analysis_id: int
+    sae: SparseAutoencoder
+    manifest: ActivationManifest
+    latents: LatentActivations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """Everything that is read before the first pass.
 
     Attributes:
-        analysis_id: number of the analysis.
-        sae: its SAE, on the job's device.
-        manifest: the activations of the images in the layer.
+        layers: the layers that are edited in one pass, ascending.
         listing: of the images.
         taxonomy: of their classes.
         tree: the same as arrays.
         labels: class of every listed image.
-        latents: every latent's activation on the analysed images.
         parts: the images.
         nodes: the targets.
     """
 
-    analysis_id: int
-    sae: SparseAutoencoder
-    manifest: ActivationManifest
+    layers: tuple[SceneLayer, ...]
     listing: pa.Table
     taxonomy: InducedTaxonomy
     tree: Tree
     labels: Int64[np.ndarray, "n_listed"]
-    latents: LatentActivations
     parts: Parts
     nodes: tuple[int, ...]
+
+    @property
+    def own(self) -> SceneLayer:
+        """The layer to whose analysis the set belongs: the deepest."""
+        return self.layers[-1]
 
     def name(self, node: int) -> str:
         """The node's name."""
@@ -99,28 +118,32 @@ def read_scene(request: InterveneRequest, context: StageContext) -> Scene:
     Raises:
         UserError: something is not there, a node is none of the data set's, or has no images where it needs some.
     """
-    with context.reading() as session:
-        analysis = session.execute(select(Analysis).where(Analysis.key == request.analysis_key)).scalar_one_or_none()
-        sae_row = session.execute(select(Sae).where(Sae.key == request.sae_key)).scalar_one_or_none()
-    if analysis is None or sae_row is None:
-        raise UserError(f"analysis {request.analysis_key} is not there: submit the request again to make it")
-    sha256 = sae_row.weights_sha256
-    tensors, _ = get_tensors(context.store, weights_key(request.sae_key, sha256), sha256=sha256)
-    sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae_row.config)).requires_grad_(False)
-    _, manifest = open_activation_set(context, request.activation_key)
+    layers = tuple(_read_layer(edited, context) for edited in request.edited)
     listing = read_listing(context.store, request.dataset)
     taxonomy = read_taxonomy(context.store, request.dataset)
     labels = listed_labels(listing, taxonomy)
     if not isinstance(labels, np.ndarray):
         raise UserError(SEVERAL_CLASSES)
-    latents = get_latent_activations(context.store, analysis.key, analysis.activations_sha256)
     tree = Tree.of(taxonomy)
-    parts = parts_of(request.intervene, request.split, listing, labels, latents.images)
+    analysed = reduce(np.intersect1d, (layer.latents.images for layer in layers))
+    parts = parts_of(request.intervene, request.split, listing, labels, analysed)
     nodes = _nodes(request.intervene.nodes, taxonomy)
     _check_images(nodes, taxonomy, tree, labels, parts)
-    return Scene(
-        analysis.id, sae.to(context.device), manifest, listing, taxonomy, tree, labels, latents, parts, nodes
-    )  # fmt: skip
+    return Scene(layers, listing, taxonomy, tree, labels, parts, nodes)
+
+
+def _read_layer(edited: EditedLayer, context: StageContext) -> SceneLayer:
+    with context.reading() as session:
+        analysis = session.execute(select(Analysis).where(Analysis.key == edited.analysis_key)).scalar_one_or_none()
+        sae_row = session.execute(select(Sae).where(Sae.key == edited.sae_key)).scalar_one_or_none()
+    if analysis is None or sae_row is None:
+        raise UserError(f"analysis {edited.analysis_key} is not there: submit the request again to make it")
+    sha256 = sae_row.weights_sha256
+    tensors, _ = get_tensors(context.store, weights_key(edited.sae_key, sha256), sha256=sha256)
+    sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae_row.config)).requires_grad_(False)
+    _, manifest = open_activation_set(context, edited.activation_key)
+    latents = get_latent_activations(context.store, analysis.key, analysis.activations_sha256)
+    return SceneLayer(edited.layer, analysis.id, sae.to(context.device), manifest, latents)
 
 
 def parts_of(

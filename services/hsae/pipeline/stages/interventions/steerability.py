@@ -82,7 +82,7 @@ def _edits(settings: InterveneSettings, context: StageContext, scene: Scene, mak
     for latent in latents:
         top = float(np.quantile(columns.data[columns.indptr[latent] : columns.indptr[latent + 1]], quantile))
         index = torch.tensor([latent], device=device)
-        of_latents.append(LatentEdit(scene.sae, index, "clamp", torch.tensor([top], device=device)))
+        of_latents.append(LatentEdit(scene.own.sae, index, "clamp", torch.tensor([top], device=device)))
     x = _rows(context, scene, some_images(scene.parts.select, scene.labels, settings.steer_images, settings.seed))
     return {
         "latents": of_latents,
@@ -95,7 +95,7 @@ def _rows(context: StageContext, scene: Scene, images: Int64[np.ndarray, "n"]) -
     """All stored rows of some images."""
     wanted = scene.wanted(images)
     found = []
-    for plain in iterate_plain_images(context, scene.manifest):
+    for plain in iterate_plain_images(context, scene.own.manifest):
         chosen = torch.from_numpy(np.flatnonzero(wanted[plain.image_index.numpy()]))
         found.append(plain.activations[chosen].float().numpy())
     return np.concatenate(found)

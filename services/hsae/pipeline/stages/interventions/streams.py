@@ -1,7 +1,7 @@
-"""The streams of images after the layer that is edited: from stored activations, or from one pass over the images."""
+"""The streams of images after the first edited layer: from stored activations, or from one pass over the images."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +36,13 @@ class StreamBatch:
         blocks: what follows the layer.
         stream: all tokens after it; where only the class token is stored, and nothing follows, that token.
         images: their numbers in the listing.
-        final: all tokens after the last block, where the pass went so far.
+        known: by layer all tokens after it, unedited, where the pass has gone so far.
     """
 
     blocks: LaterBlocks
     stream: Tensor
     images: Int64[np.ndarray, "batch"]
-    final: Tensor | None = None
+    known: Mapping[int, Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +52,12 @@ class LastRows:
     Attributes:
         images: their numbers in the listing.
         x: the row of the last layer that readouts see of each.
-        mean: the mean of all rows that edits act on, in the layer that is edited.
+        means: by edited layer the mean of all rows that edits act on.
     """
 
     images: Int64[np.ndarray, "n"]
     x: Float32[np.ndarray, "n d_model"]
-    mean: Float64[np.ndarray, "d_model"]
+    means: dict[int, Float64[np.ndarray, "d_model"]]
 
 
 class NoBlocks:
@@ -71,7 +71,13 @@ class NoBlocks:
 
 
 class Streams:
-    """Gives the streams of images, as often as asked."""
+    """Gives the streams of images, as often as asked.
+
+    Attributes:
+        layers: the layers that are edited, ascending.
+        layer: the first of them, where passes begin.
+        last: the last layer of the backbone, which readouts see.
+    """
 
     def __init__(self, request: InterveneRequest, context: StageContext, scene: Scene, places: TokenPlaces) -> None:
         """Decide where passes begin.
@@ -83,7 +89,8 @@ class Streams:
         self._context = context
         self._scene = scene
         self._places = places
-        self.layer, self.last = request.layer, request.model.n_layers - 1
+        self.layers = tuple(edited.layer for edited in scene.layers)
+        self.layer, self.last = self.layers[0], request.model.n_layers - 1
         stored, n_drawn = request.extraction.tokens, request.extraction.patches_per_image
         kept = not n_drawn and tokens_kept(stored, request.model, places, is_last=self.layer == self.last)
         wanted = request.intervene.start
@@ -110,7 +117,7 @@ class Streams:
     def backbone(self) -> Backbone:
         """The whole backbone, loaded when it is first used."""
         if self._backbone is None:
-            layers = sorted({self.layer, self.last})
+            layers = sorted({*self.layers, self.last})
             self._backbone = Backbone.load(
                 self._request.model,
                 layers=layers,
@@ -124,23 +131,30 @@ class Streams:
         """The streams of images in the listing's order, a batch at a time; unreadable images are left out."""
         return self._stored(images) if self.from_stored else self._passed(images)
 
+    def after(self, batch: StreamBatch, layer: int) -> Tensor:
+        """All tokens of a batch after an edited layer or the last one, unedited."""
+        if layer in batch.known:
+            return batch.known[layer]
+        with torch.no_grad():
+            return batch.blocks.resume(batch.stream, self.layer, layer)
+
     def last_rows(self, images: Int64[np.ndarray, "n"]) -> LastRows:
         """The rows of images, as many as could be read."""
         numbers, found = [], []
-        total, n_rows = torch.zeros((), dtype=torch.float64), 0
+        totals, n_rows = {layer: torch.zeros((), dtype=torch.float64) for layer in self.layers}, 0
         with torch.no_grad():
             for batch in self.of(images):
-                here = visited(batch.stream, self._places).x
-                total, n_rows = total + here.double().sum(0).cpu(), n_rows + len(here)
-                stream = batch.final
-                if stream is None:
-                    stream = batch.blocks.resume(batch.stream, self.layer, self.last)
+                for layer in self.layers:
+                    here = visited(self.after(batch, layer), self._places).x
+                    totals[layer] = totals[layer] + here.double().sum(0).cpu()
+                n_rows += len(here)
                 numbers.append(batch.images)
-                found.append(self.rows(stream).cpu().numpy())
+                found.append(self.rows(self.after(batch, self.last)).cpu().numpy())
                 self._context.check()
         if not numbers:
             raise UserError("no image that trains the readouts could be read: check the images")
-        return LastRows(np.concatenate(numbers), np.concatenate(found), (total / n_rows).numpy())
+        means = {layer: (total / n_rows).numpy() for layer, total in totals.items()}
+        return LastRows(np.concatenate(numbers), np.concatenate(found), means)
 
     def _stored(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
         wanted = self._scene.wanted(images)
@@ -150,13 +164,13 @@ class Streams:
             # How the model calls its blocks depends on the size of an image and not on what it shows.
             height, width = self.backbone.preprocessing.image_size
             blocks = self.backbone.recorded(torch.zeros(1, 3, height, width))
-        for plain in iterate_plain_images(self._context, self._scene.manifest):
+        for plain in iterate_plain_images(self._context, self._scene.layers[0].manifest):
             index = plain.image_index.numpy().astype(np.int64)
             chosen = np.flatnonzero(wanted[index])
             for start in range(0, len(chosen), size):
                 part = chosen[start : start + size]
                 stream = uploaded(plain.activations[torch.from_numpy(part)], self._context.device)
-                yield StreamBatch(blocks, stream, index[part])
+                yield StreamBatch(blocks, stream, index[part], {self.layer: stream})
 
     def _passed(self, images: Int64[np.ndarray, "n"]) -> Iterator[StreamBatch]:
         request, scene = self._request, self._scene
@@ -170,8 +184,8 @@ class Streams:
             if not batch.images:
                 continue
             recorded = self.backbone.recorded(batch.views[0])
-            streams, numbers = recorded.streams, np.array(batch.images, np.int64)
-            yield StreamBatch(recorded, streams[self.layer], numbers, streams[self.last])
+            numbers = np.array(batch.images, np.int64)
+            yield StreamBatch(recorded, recorded.streams[self.layer], numbers, recorded.streams)
 
 
 def tokens_kept(stored: str, spec: BackboneSpec, places: TokenPlaces, *, is_last: bool) -> bool:
