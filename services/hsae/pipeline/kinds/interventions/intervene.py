@@ -22,7 +22,7 @@ from hsae.pipeline.kinds.train import described
 from hsae.split_config import ScoreSplit, SplitConfig
 
 # Raised whenever the same request would give other rows than before.
-INTERVENE_FORMAT = 1
+INTERVENE_FORMAT = 2
 
 
 class EditedLayer(FrozenModel):
