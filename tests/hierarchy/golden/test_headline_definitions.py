@@ -11,6 +11,7 @@ from tests.examples import examples
 from tests.hierarchy.resampling.measuring import label_matrix
 from tests.hierarchy.scoring import score_all
 
+from hsae.hierarchy.resampling.resampled import LAYER_NUMBERS
 from hsae.hierarchy.scored_activations import ImageParts
 
 OF_LAYER = {
@@ -21,7 +22,8 @@ OF_LAYER = {
     "purity_mean": "purity",
     "lch_excess_mean": "lch_excess_mean",
 }
-OF_TREES = {"lch_height_mean": "lch_height_mean", "coverage_mean": "coverage_mean"}
+OF_TREES = {name: name for name in ("lch_height_mean", "coverage_mean", *LAYER_NUMBERS)}
+OF_TREES["share_nodes_f1"] = "f1_node_share"
 
 
 @examples(25)
