@@ -167,6 +167,16 @@ def test_a_folder_and_labels_that_name_one_class_by_two_names(tmp_path, n_unlabe
         )
 
 
+def test_classes_whose_names_are_numbers_beside_others(tmp_path):
+    """As of letters and digits: a file of class names says that class 1 is called 1."""
+    path = write(tmp_path / "x.tar", [("a/x.png", png(1)), ("1/y.png", png(2)), ("z.png", png(3)), ("z.cls", "0")])
+    assert "mixes 2 labels that are numbers" in refused(str(path))
+    (tmp_path / "classes.txt").write_text("0\n1\na\n")
+    assert list(labelled(source_at(str(path))).values()) == [("a",), ("1",), ("0",)]
+    write(path, [("a/x.png", png(1)), ("1/y.png", png(2)), ("z.png", png(3)), ("z.cls", "2")])
+    assert "mixes 1 labels that are numbers" in refused(str(path))
+
+
 @pytest.mark.parametrize(
     ("members", "problem"),
     [

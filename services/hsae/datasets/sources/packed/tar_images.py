@@ -181,8 +181,9 @@ class TarImages(ImageSource):
                 f"{where}: has no label; put it into a member of the same name with the suffix .cls or .json, or the"
                 " image into a folder named like its class"
             )
-        kinds.add(label, where)
-        return text_of_label(label, self._names if isinstance(label, int) else None, where)
+        names = self._names if isinstance(label, int) else None
+        kinds.add(label, names, where)
+        return text_of_label(label, names, where)
 
 
 def _check_folders(images: Sequence[SourceImage], mistakes: Mistakes) -> None:
