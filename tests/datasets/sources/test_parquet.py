@@ -113,6 +113,15 @@ def test_numbers_are_named_by_a_file(tmp_path):
         source_at(f"parquet://{path}?classes=none.txt").list()
 
 
+def test_names_of_classes_that_look_like_numbers(tmp_path):
+    """Numbers with names such as `0`, and texts that are digits, are of one kind each."""
+    write(tmp_path / "x.parquet", {"image": cells([1, 2]), "label": [0, 1]}, names=["0", "cat"])
+    write(tmp_path / "y.parquet", {"image": cells([1, 2]), "label": ["0", "cat"]}, names=None)
+    for name in ("x", "y"):
+        images = source_at(str(tmp_path / f"{name}.parquet")).list().images
+        assert [image.labels for image in images] == [("0",), ("cat",)]
+
+
 def test_numbers_in_one_file_and_names_in_another(two_files):
     write(two_files / "train-1.parquet", {"image": cells([5, 6]), "label": ["dog.n.01", "cat.n.01"]}, names=None)
     with pytest.raises(UserError) as error:

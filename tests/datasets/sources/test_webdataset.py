@@ -112,6 +112,7 @@ def test_numbers_and_names_in_one_set(tmp_path):
 def test_a_folder_that_says_another_class_than_the_label(tmp_path):
     members = [
         ("dog.n.01/a.png", png(1)), ("dog.n.01/b.png", png(2)), ("dog.n.01/b.json", '{"label": "cat.n.01"}'),
+        ("dog.n.01/a2.png", png(5)),
         ("cat.n.01/c.png", png(3)), ("cat.n.01/c.cls", "cat.n.01"),
         ("train/d.png", png(4)), ("train/d.cls", "cat.n.01"),
     ]  # fmt: skip
@@ -120,13 +121,60 @@ def test_a_folder_that_says_another_class_than_the_label(tmp_path):
         "train.tar/dog.n.01/b.png: its label is cat.n.01, and its folder is named like another class, dog.n.01; correct"
         " one of the two, or rename the folder if it is no class"
     )
-    write(path, [member for member in members if "a.png" not in member[0]])  # now nothing says that dogs are a class
+    write(path, [member for member in members if "/a" not in member[0]])  # now nothing says that dogs are a class
     assert set(labelled(source_at(str(path))).values()) == {("cat.n.01",)}
     asked = write(tmp_path / "asked.tar", [*members[:3], ("dog.n.01/a.json", '{"label": "dog.n.01"}')])
     assert labelled(source_at(f"tar://{asked}?label=label")) == {
         "asked.tar/dog.n.01/a.png": ("dog.n.01",),
         "asked.tar/dog.n.01/b.png": ("cat.n.01",),
     }
+
+
+def test_a_folder_of_a_split_that_has_the_name_of_a_class(tmp_path):
+    """`train` is a class of CIFAR-100, COCO and VOC; most images of the folder `train` are of others."""
+    labels = ["dog.n.01", "train", "train", "cat.n.01", "dog.n.01"]
+    members = [
+        member
+        for number, label in enumerate(labels)
+        for member in ((f"train/{number}.png", png(number)), (f"train/{number}.cls", label))
+    ]
+    members += [("val/5.png", png(5)), ("val/5.cls", "dog.n.01"), ("val/6.png", png(6)), ("val/6.cls", "train")]
+    path = write(tmp_path / "x.tar", members)
+    assert list(labelled(source_at(str(path))).values()) == [(label,) for label in [*labels, "dog.n.01", "train"]]
+
+
+@pytest.mark.parametrize("n_unlabelled", [1, 2, 5])
+def test_a_folder_and_labels_that_name_one_class_by_two_names(tmp_path, n_unlabelled):
+    """Labels of the same synset become one class, as ever; a wrong label among them is still found."""
+    plain = [(f"{name}/{number}.png", png(10 * number + start))
+             for start, name in enumerate(("tench", "goldfish")) for number in range(n_unlabelled)]  # fmt: skip
+    write(tmp_path / "plain.tar", plain)
+    written = [
+        ("tench/a.png", png(100)), ("tench/a.cls", "n01440764"),
+        ("tench/b.png", png(101)), ("tench/b.cls", "n01440764"),
+        ("goldfish/c.png", png(102)), ("goldfish/c.cls", "n01443537"),
+        ("goldfish/e.png", png(104)), ("goldfish/e.cls", "n01443537"),
+    ]  # fmt: skip
+    write(tmp_path / "written.tar", written)
+    dataset = scan(f"tar://{tmp_path}", load_taxonomy())
+    assert dataset.merged == {"n01440764": ("n01440764", "tench"), "n01443537": ("goldfish", "n01443537")}
+    assert dataset.n_images == 2 * n_unlabelled + 4
+    if n_unlabelled > 3:
+        write(tmp_path / "written.tar", [*written, ("tench/d.png", png(103)), ("tench/d.cls", "n01443537")])
+        assert refused(f"tar://{tmp_path}") == (
+            "written.tar/tench/d.png: its label is n01443537, and its folder is named like another class, tench;"
+            " correct one of the two, or rename the folder if it is no class"
+        )
+
+
+def test_classes_whose_names_are_numbers_beside_others(tmp_path):
+    """As of letters and digits: a file of class names says that class 1 is called 1."""
+    path = write(tmp_path / "x.tar", [("a/x.png", png(1)), ("1/y.png", png(2)), ("z.png", png(3)), ("z.cls", "0")])
+    assert "mixes 2 labels that are numbers" in refused(str(path))
+    (tmp_path / "classes.txt").write_text("0\n1\na\n")
+    assert list(labelled(source_at(str(path))).values()) == [("a",), ("1",), ("0",)]
+    write(path, [("a/x.png", png(1)), ("1/y.png", png(2)), ("z.png", png(3)), ("z.cls", "2")])
+    assert "mixes 1 labels that are numbers" in refused(str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Folders and files whose names begin with a wnid, as ImageNet's do."""
 
+import os
 import shutil
 
 import pytest
@@ -43,11 +44,19 @@ def test_files_of_a_wnid_in_one_folder(tmp_path):
         "n01443537.jpg": GOLDFISH,
         "n01484850-great_white_shark-7f3a.png": SHARK,
         "n01484850_great white shark.png": SHARK,
+        "n01440764_train_2.JPEG": TENCH,  # words that are no name of the class
+        "n01440764-val-3.jpg": TENCH,
+        "n01440764_tench_a.jpg": TENCH,
+        "n01440764_abcdefab-1234-4f6a-9e4b-0123456789ab.jpg": TENCH,
+        "n01440764(1).jpg": TENCH,  # a browser's copy
+        "n01443537 - Kopie.jpg": GOLDFISH,
+        "n01443537@2x.jpg": GOLDFISH,
     }
     write(tmp_path, *names, "@eaDir/n01440764_1.JPEG/thumb.jpg")
     (tmp_path / "readme.txt").write_text("")
     dataset = scan(tmp_path, load_taxonomy())
     assert classes_in(dataset) == names
+    assert dataset.merged == {}
     assert dataset.left_out.text() == "1 .txt; 1 folder of other programs (@eaDir)"
     again = source_at(dataset.source.root)
     assert isinstance(again, WnidFilesSource)
@@ -68,11 +77,10 @@ def test_a_file_without_a_wnid(tmp_path):
     ("name", "problem"),
     [
         ("n99999999_10026.JPEG", r"label 'n99999999' of n99999999_10026\.JPEG: .*n99999999.*; correct the file name"),
-        ("n01440764_goldfish_1.JPEG", r"'n01440764_goldfish' contradicts itself: n01440764 is tench\.n\.01"),
         ("n01440764_10026_n01484850.JPEG", r"'n01440764_n01484850' contradicts itself: n01440764 is tench\.n\.01"),
     ],
 )
-def test_a_wnid_that_is_none_or_that_the_name_contradicts(tmp_path, name, problem):
+def test_a_wnid_that_is_none_or_that_another_contradicts(tmp_path, name, problem):
     write(tmp_path, "n01440764_1.JPEG", "n01443537_2.JPEG", name)
     with pytest.raises(UserError, match=problem) as error:
         scan(tmp_path, load_taxonomy())
@@ -80,9 +88,41 @@ def test_a_wnid_that_is_none_or_that_the_name_contradicts(tmp_path, name, proble
 
 
 def test_folders_beside_the_files(tmp_path):
-    """What stands first decides, and neither is dropped in silence."""
+    """Class folders decide, wherever they stand, and neither is dropped in silence."""
     write(tmp_path, "n01440764_1.JPEG", "n01443537_2.JPEG", "dog.n.01/a.png", "cat.n.01/b.png")
     assert isinstance(source_at(str(tmp_path)), FolderSource)
     assert scan(tmp_path, load_taxonomy()).left_out.text() == "beside the class folders 2 .jpeg"
     with pytest.raises(UserError, match="holds images named by their wnid and also folders, first 'cat.n.01'"):
         WnidFilesSource(tmp_path).labels()
+
+
+class Scanned(list):
+    """Entries in an order of our own: a file system has any."""
+
+    def __enter__(self):
+        return iter(self)
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("folders_first", [True, False])
+def test_folders_beside_more_files_than_are_looked_at(tmp_path, monkeypatch, folders_first):
+    """The order in which a file system lists a folder decides nothing."""
+    files = [f"n01440764_{number}.JPEG" for number in range(100)]
+    write(tmp_path, "tench/a.png", "goldfish/b.png")
+    for name in files:
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def ordered(path):
+        with scandir(path) as scanned:
+            return Scanned(sorted(scanned, key=lambda entry: entry.is_dir() != folders_first))
+
+    monkeypatch.setattr(os, "scandir", ordered)
+    source = source_at(str(tmp_path))
+    assert isinstance(source, FolderSource)
+    assert source.list().left_out.text() == "beside the class folders 100 .jpeg"
+    shutil.rmtree(tmp_path / "tench")
+    shutil.rmtree(tmp_path / "goldfish")
+    assert isinstance(source_at(str(tmp_path)), WnidFilesSource)

@@ -14,18 +14,15 @@ from hsae.datasets.sources.source import Contents, SourceImage
 from hsae.errors import UserError
 from hsae.system_files import is_hidden, is_system_folder
 
-_LEADING = re.compile(r"(n\d{8})(?:[\s_.,:-]+(.*))?")
-_WNID = re.compile(r"(?<![A-Za-z0-9])n\d{8}(?!\d)")
-# A word with a digit, and all that follows: the number of the image, or what else tells it from others.
-_FROM_A_NUMBER = re.compile(r"(?:^|[\s_.,-]+)[^\s_.,-]*\d.*")
+_WNID = re.compile(r"(?<![A-Za-z0-9])n[0-9]{8}(?![^\W_])")
 _LOOKED_AT = 64
 
 
 class WnidFilesSource(LocalFiles):
     """A folder of files such as `n01440764_10026.JPEG` or `n01440764_tench_001.JPEG`.
 
-    The label is the wnid, with the name that follows it up to the first word with a digit. A wnid and a name that
-    contradict each other are an error of the taxonomy, as in the name of a class folder.
+    The label is the wnid alone: what follows may be a number, a split, a checksum or a name. Only another wnid
+    contradicts it, which is an error of the taxonomy.
     """
 
     remedy: ClassVar[str] = "correct the file name"
@@ -86,14 +83,20 @@ class WnidFilesSource(LocalFiles):
 
 
 def holds_wnid_files(folder: Path) -> bool:
-    """Whether a folder begins with such images and no class folder; only its first entries are looked at."""
+    """Whether a folder holds such images, looked for among its first entries, and no class folder anywhere."""
     try:
         with os.scandir(folder) as scanned:
-            entries = [entry for entry in itertools.islice(scanned, _LOOKED_AT) if not _is_of_others(entry.name)]
-            named = any(is_image(entry.name) and _label_in(entry.name) for entry in entries)
-            return named and not any(entry.is_dir() for entry in entries)
+            first = list(itertools.islice(scanned, _LOOKED_AT))
+            if not any(_is_named(entry.name) for entry in first):
+                return False
+            entries = itertools.chain(first, scanned)
+            return not any(entry.is_dir() for entry in entries if not _is_of_others(entry.name))
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
+
+
+def _is_named(name: str) -> bool:
+    return not _is_of_others(name) and is_image(name) and _label_in(name) is not None
 
 
 def _is_of_others(name: str) -> bool:
@@ -105,10 +108,8 @@ def _label_in(name: str) -> str | None:
 
     Another wnid further on is kept in it, so that the two are seen to contradict each other.
     """
-    found = _LEADING.fullmatch(name.rpartition(".")[0])
-    if found is None:
+    wnid = _WNID.match(name)
+    if wnid is None:
         return None
-    wnid, rest = found[1], found[2] or ""
-    others = (other for other in _WNID.findall(rest) if other != wnid)
-    called = next(others, "") or _FROM_A_NUMBER.sub("", rest).strip()
-    return f"{wnid}_{called}" if called else wnid
+    other = next((other for other in _WNID.findall(name) if other != wnid[0]), None)
+    return wnid[0] if other is None else f"{wnid[0]}_{other}"

@@ -103,17 +103,18 @@ def text_of_group(group: Any, where: str) -> str | None:
 class LabelKinds:
     """Counts labels that are numbers of classes and labels that are names; a data set has one of the two.
 
-    Numbers among names are rows that another program wrote, perhaps with another order of the classes.
+    Numbers among names are rows that another program wrote, perhaps with another order of the classes. A number whose
+    name is this number is both: classes such as 0 to 9 and A to Z.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, str]] = {}  # how many of a kind, and where the first stands
 
-    def add(self, label: Any, where: str) -> None:
+    def add(self, label: Any, names: Sequence[str] | None, where: str) -> None:
         """Count one label; what is neither a whole number nor a text is no label, which is said elsewhere."""
         if isinstance(label, str):
             self._count("names", 1, where)
-        elif isinstance(label, int) and not isinstance(label, bool):
+        elif isinstance(label, int) and not isinstance(label, bool) and not _is_its_own_name(label, names):
             self._count("numbers", 1, where)
 
     def extend(self, later: "LabelKinds") -> None:
@@ -137,6 +138,10 @@ class LabelKinds:
     def _count(self, kind: str, n: int, where: str) -> None:
         before, first = self._seen.get(kind, (0, where))
         self._seen[kind] = before + n, first
+
+
+def _is_its_own_name(number: int, names: Sequence[str] | None) -> bool:
+    return names is not None and 0 <= number < len(names) and names[number] == str(number)
 
 
 def is_number(label: str) -> bool:

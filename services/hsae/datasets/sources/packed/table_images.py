@@ -180,5 +180,6 @@ class TableImages(PackedFiles):
         if not labels or any(one is None for one in labels):
             raise UserError(f"{where}: column {self._columns['label']} has no label; leave the row out or label it")
         for one in labels:
-            kinds.add(one, where)
-            yield text_of_label(one, self._names if isinstance(one, int) else None, where)
+            names = self._names if isinstance(one, int) else None
+            kinds.add(one, names, where)
+            yield text_of_label(one, names, where)

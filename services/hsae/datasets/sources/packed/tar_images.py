@@ -181,23 +181,32 @@ class TarImages(ImageSource):
                 f"{where}: has no label; put it into a member of the same name with the suffix .cls or .json, or the"
                 " image into a folder named like its class"
             )
-        kinds.add(label, where)
-        return text_of_label(label, self._names if isinstance(label, int) else None, where)
+        names = self._names if isinstance(label, int) else None
+        kinds.add(label, names, where)
+        return text_of_label(label, names, where)
 
 
 def _check_folders(images: Sequence[SourceImage], mistakes: Mistakes) -> None:
     """Add every image whose label is not the class that its folder is named like.
 
-    Other folders (`train/000017.jpg`) are no classes: none of the data set's labels is their name.
+    A folder is a class if most of its images have its name as a label: `train` may be a split, and also a class. A
+    label most of whose images are in the folder may be another name of the class (`n01440764` in `tench`).
     """
-    known = {label for image in images for label in image.labels}
+    sizes = Counter(_folder_of(image) for image in images)
+    labels = Counter(label for image in images for label in image.labels)
+    pairs = Counter((_folder_of(image), label) for image in images for label in image.labels)
     for image in images:
-        folder = image.path.rpartition("/")[0].rpartition("/")[2]
-        if folder in known and folder not in image.labels:
+        folder = _folder_of(image)
+        is_class = 2 * pairs[folder, folder] > sizes[folder]
+        if is_class and not any(label == folder or 2 * pairs[folder, label] > labels[label] for label in image.labels):
             mistakes.add(
                 f"{image.path}: its label is {' and '.join(image.labels)}, and its folder is named like another class,"
                 f" {folder}; correct one of the two, or rename the folder if it is no class"
             )
+
+
+def _folder_of(image: SourceImage) -> str:
+    return image.path.rpartition("/")[0].rpartition("/")[2]
 
 
 def _samples(file: StoredFile, left_out: LeftOut) -> dict[str, _Sample]:
