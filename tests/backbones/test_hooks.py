@@ -146,6 +146,23 @@ def test_one_place_has_one_name(hook: str, settled: SettledHook, model_folder: C
     assert describe(str(model_folder("dinov2"))).settled(hook) == settled
 
 
+@pytest.mark.parametrize(
+    ("kind", "hook", "settled"),
+    [
+        (CLIP, "vision_model.encoder.layers.*.mlp", "encoder.layers.*.mlp"),
+        (CLIP, "model.vision_model.encoder.layers.*.mlp", "encoder.layers.*.mlp"),
+        (CLIP, "layers.*.mlp", "encoder.layers.*.mlp"),
+        (CLIP, "vision_model.encoder.layers.*", RESIDUAL),
+        ("swin", "layers.*.blocks.*.mlp", "encoder.layers.*.blocks.*.mlp"),
+        ("swin", "swin.encoder.layers.*.blocks.*.mlp", "encoder.layers.*.blocks.*.mlp"),
+    ],
+)
+def test_a_path_from_another_class_of_the_model(
+    kind: str, hook: str, settled: str, model_folder: Callable[[str], Path]
+) -> None:
+    assert describe(str(model_folder(kind))).settled(hook) == SettledHook(settled)
+
+
 @pytest.mark.parametrize("hook", ["encoder.layer.*.mlp.fc1", "encoder.layer.*.norm1", "embeddings", "layernorm"])
 def test_a_module_by_its_path(hook: str, model_folder: Callable[[str], Path]) -> None:
     folder = model_folder("dinov2")
@@ -177,6 +194,9 @@ def test_a_module_by_its_path(hook: str, model_folder: Callable[[str], Path]) ->
         ("dinov2", "encoder.layers.1", r"has no module encoder\.layers\.1: near ones are encoder\.layer"),
         ("dinov2", "encoder.layer.1.mlp.fc3", r"near ones are .*encoder\.layer\.1\.mlp\.fc1"),
         ("dinov2", "encoder.layer.*.mlp.fc3", r"has no module encoder\.layer\.\*\.mlp\.fc3"),
+        (CLIP, "text_model.encoder.layers.*.mlp", r"has no module text_model\.encoder\.layers\.\*\.mlp"),
+        (CLIP, "vision_model.encoder.layers.*.mlp.fc3", r"has no module vision_model\.encoder\.layers\.\*\.mlp\.fc3"),
+        ("dinov2", "*.mlp", r"has no module \*\.mlp"),
         ("dinov2", "attentions", "near ones are attention"),
         ("dinov2", "zzz", r"has no module zzz: it has .*; or choose residual, attention, mlp \(`models show`"),
         (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig, check_config, n_latents_of
-from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.hook_points import TrainedAt, given_place
 from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
 from hsae.sae.exchange.write import upload, write_folder, written_files
@@ -140,11 +140,12 @@ class SparseAutoencoder(SaeWeights):
                 of the activations, those of here divided by `input_scale`.
             layer: the 0-based layer that it was trained on, for the files.
             model: the model that it was trained on, for the files.
-            hook: the hook point that it was trained on, for the files; None: the residual stream, or what the files of
-                an imported one said.
+            hook: the hook point that it was trained on, as `submit --hook` takes it, for the files; None: the residual
+                stream, or what the files of an imported one said.
 
         Raises:
-            UserError: the folder cannot be written, or the package has no SAE of this kind.
+            UserError: the folder cannot be written, the package has no SAE of this kind, or the hook point is of
+                another layer.
         """
         files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model, hook), format)
         return write_folder(files, Path(folder).expanduser())
@@ -163,12 +164,14 @@ class SparseAutoencoder(SaeWeights):
 
         Raises:
             ServiceError: the hub cannot be reached.
-            UserError: the hub refuses, or the package has no SAE of this kind.
+            UserError: the hub refuses, the package has no SAE of this kind, or the hook point is of another layer.
         """
         files = written_files(self.config, self.to_tensors(), self._trained_at(layer, model, hook), format)
         return upload(files, repo_id, private=private)
 
     def _trained_at(self, layer: int | None, model: str | None, hook: str | None) -> TrainedAt:
+        if hook is not None:
+            hook, layer = given_place(hook, layer)
         origin = self.config.imported
         if origin is None:
             return TrainedAt(layer=layer, model=model, hook=hook)

@@ -95,10 +95,18 @@ def test_images_cannot_be_decoded_smaller_for_a_model_that_does_not_resize(tmp_p
     [
         ("mlp", "mlp", None),
         ("layer.*.mlp.fc1", "encoder.layer.*.mlp.fc1", None),
+        ("layer.*.mlp.fc1", "layer.*.mlp.fc1", None),
+        ("dinov2.encoder.layer.*.mlp.fc1", "dinov2.encoder.layer.*.mlp.fc1", None),
         ("encoder.layer.*.mlp.fc1", "encoder.layer.2.mlp.fc1", None),
-        ("mlp", "residual", "on the hook point mlp, and residual is asked for: give --hook mlp, or leave the SAE out"),
+        (
+            "mlp",
+            "residual",
+            "on the hook point mlp, and residual is asked for: give --hook mlp, or leave the SAE out;"
+            " or import it again with the right --hook",
+        ),
         ("attention", "mlp", "on the hook point attention, and mlp is asked for: give --hook attention"),
         ("residual", "mlp", "on the hook point residual, and mlp is asked for: give --hook residual"),
+        ("encoder.layer.*.mlp.fc1", "mlp", r"on .* and mlp is asked for: give --hook 'encoder\.layer\.\*\.mlp\.fc1',"),
         ("mlp", "encoder.layer.*.mlp", r"on the hook point mlp, and encoder\.layer\.\*\.mlp is asked for"),
     ],
 )

@@ -211,7 +211,7 @@ def test_a_place_that_nobody_knows_needs_a_hook_point_of_ours(hook_point):
     assert f"trained on {hook_point}, a place that hsae does not know: it knows blocks.N.hook_resid_post," in str(
         caught.value
     )
-    assert "import it with --hook" in str(caught.value)
+    assert "say which it is: `hsae-admin sae import PATH --hook residual` (or attention" in str(caught.value)
     assert "\n" not in str(caught.value)
     found = settled_place(TrainedAt(hook_point), layer=8, hook="mlp")
     assert (found.hook, found.layer, found.hook_point) == ("mlp", 8, hook_point)

@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.sae.exchange.peer_files import D_MODEL, rows
+from tests.sae.exchange.peer_files import D_MODEL, rows, saelens_config, weights, write
 
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
+from hsae.sae.exchange.hook_points import TrainedAt
 from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.read import read_sae
-from hsae.sae.exchange.write import WRITTEN_FORMATS
+from hsae.sae.exchange.write import WRITTEN_FORMATS, write_folder, written_files
 from hsae.sae.model import SparseAutoencoder
 from hsae.sae.variants import VARIANTS
 
@@ -156,3 +157,41 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         an_sae("relu").save_pretrained(tmp_path / "file")
     with pytest.raises(UserError, match="SAEs are not written as msae"):
         an_sae("relu").save_pretrained(tmp_path / "x", format="msae")
+
+
+def peer(folder, hook_name):
+    metadata = {"hook_name": hook_name, "hook_layer": 3}
+    return write(folder, saelens_config("standard", metadata=metadata), weights())
+
+
+@pytest.mark.parametrize(("hook_name", "hook"), [("resid_8", "residual"), ("resid_8", "mlp"), ("trunk", "layernorm")])
+def test_a_place_that_only_the_user_knew_is_written_and_read_again(tmp_path, hook_name, hook):
+    first = SparseAutoencoder.from_pretrained(peer(tmp_path / "a", hook_name), hook=hook)
+    first.save_pretrained(tmp_path / "b")
+    assert SparseAutoencoder.from_pretrained(tmp_path / "b").config == first.config
+    named = read_sae(SaePlace(str(tmp_path / "b")), name="mine").config.imported
+    assert (named.hook, named.hook_point, named.layer) == (hook, hook_name, 3)
+
+
+def test_folders_that_left_the_residual_stream_out_are_read(tmp_path):
+    first = SparseAutoencoder.from_pretrained(peer(tmp_path / "a", "resid_8"), hook="residual")
+    first.save_pretrained(tmp_path / "b")
+    config = tmp_path / "b" / "config.json"
+    content = json.loads(config.read_text())
+    assert content["trained_at"].pop("hook") == "residual"
+    config.write_text(json.dumps(content))
+    assert SparseAutoencoder.from_pretrained(tmp_path / "b").config == first.config
+    assert read_sae(SaePlace(str(tmp_path / "b"))).trained_at.hook == "residual"
+    corrected = read_sae(SaePlace(str(tmp_path / "b")), name="mine", hook="mlp")
+    assert corrected.config.imported.hook == "mlp", "nobody had said the residual stream of an old one"
+
+
+@pytest.mark.parametrize("hook_point", ["resid_8", "transformer.resblocks.3.mlp"])
+def test_a_stored_sae_that_was_taken_for_the_residual_stream_is_exported_readably(tmp_path, hook_point):
+    first = SparseAutoencoder.from_pretrained(peer(tmp_path / "a", "blocks.3.hook_resid_post"))
+    origin = first.config.imported.model_copy(update={"hook_point": hook_point})
+    config = first.config.model_copy(update={"imported": origin})
+    trained_at = TrainedAt(hook_point=hook_point, layer=3, hook=origin.hook)
+    write_folder(written_files(config, first.to_tensors(), trained_at), tmp_path / "b")
+    found = read_sae(SaePlace(str(tmp_path / "b")))
+    assert (found.config, found.trained_at.hook, found.trained_at.layer) == (config, "residual", 3)

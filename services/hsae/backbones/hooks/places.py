@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from hsae.backbones.hooks.family import Addition, Family
-from hsae.backbones.hooks.names import ATTENTION, EMBEDDING, HOOKS, MLP, RESIDUAL, is_path
+from hsae.backbones.hooks.names import ATTENTION, EMBEDDING, HOOKS, MLP, RESIDUAL, is_path, same_hook
 from hsae.errors import UserError
 
 _NEAR = 5
+_NOT_OF_IMAGES = ("text", "language", "decoder")  # parts of a model with blocks of the same names
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ def settle_hook(model: nn.Module, family: Family, hook: str, name: str) -> Settl
     """The canonical name of a hook point, so that one place has one key.
 
     `encoder.layer.8` is the residual stream of layer 8, `encoder.layer.8.mlp.fc1` and `encoder.layer.*.mlp.fc1` are the
-    same module of one block and of every block. A module outside of the blocks stays as it is; its layer is found by
-    running the model.
+    same module of one block and of every block. A path with a star may leave out modules around the blocks, or have
+    more of them, as other classes of the same model do: `layers.*.mlp` and `vision_model.encoder.layers.*.mlp` are
+    `encoder.layers.*.mlp`. A module outside of the blocks stays as it is; its layer is found by running the model.
 
     Args:
         model: the whole model; its weights do not matter.
@@ -84,15 +86,25 @@ def settle_hook(model: nn.Module, family: Family, hook: str, name: str) -> Settl
             _module(model, hook, name, family)
             return SettledHook(family.blocks + hook[len(path) :], layer)
     if "*" in hook:
-        if hook == family.blocks:
+        inside = _inside_blocks(family, hook)
+        if inside == "":
             return SettledHook(RESIDUAL)
-        if not hook.startswith(family.blocks + ".") or not paths:
+        if inside is None or not paths:
             raise _no_such(model, family, hook, name)
         for path in paths:
-            _module(model, path + hook[len(family.blocks) :], name, family, asked=hook)
-        return SettledHook(hook)
+            _module(model, path + inside, name, family, asked=hook)
+        return SettledHook(family.blocks + inside)
     _module(model, hook, name, family)
     return SettledHook(hook)
+
+
+def _inside_blocks(family: Family, hook: str) -> str | None:
+    """What follows the blocks in a path with stars, with its dot; empty: nothing. None: it is no path of the blocks."""
+    end = hook.rindex("*") + 1
+    blocks, inside = hook[:end], hook[end:]
+    around = blocks.removesuffix(family.blocks)
+    is_of_others = around != blocks and any(part in around for part in _NOT_OF_IMAGES)
+    return inside if blocks != "*" and same_hook(blocks, family.blocks) and not is_of_others else None
 
 
 def place_of(model: nn.Module, family: Family, hook: str, layer: int, name: str) -> Place:

@@ -1,5 +1,7 @@
 """hsae-admin sae import."""
 
+import shlex
+
 import click
 
 from hsae.backbones.hooks.names import RESIDUAL
@@ -62,7 +64,7 @@ def _print(config: SaeConfig, *, is_new: bool) -> None:
     if origin is None:
         return
     where = "of a layer that its files do not say" if origin.layer is None else f"of layer {origin.layer}"
-    hook = "" if origin.hook == RESIDUAL else f" --hook {origin.hook}"
+    hook = "" if origin.hook == RESIDUAL else f" --hook {shlex.quote(origin.hook)}"
     where += f" at {origin.hook}" if hook else ""
     of_model = "" if origin.model is None else f" of {origin.model}"
     click.echo(

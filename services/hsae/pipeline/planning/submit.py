@@ -1,6 +1,7 @@
 """A submit: its request is checked, planned and entered, or only shown."""
 
 import itertools
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -168,11 +169,11 @@ def _check_layer(sae: SaeConfig, layers: tuple[int, ...], hook: str) -> None:
         if origin.hook_point is None and origin.hook == RESIDUAL:
             raise UserError(
                 f"the imported SAE {origin.name} names no place, so it is of the residual stream, and the hook point"
-                f" {hook} is asked for: leave --hook out, or import it again with --hook {hook}"
+                f" {hook} is asked for: leave --hook out, or import it again with --hook {shlex.quote(hook)}"
             )
         raise UserError(
             f"the imported SAE {origin.name} was trained on the hook point {origin.hook}, and {hook} is asked for: give"
-            f" --hook {origin.hook}, or leave the SAE out"
+            f" --hook {shlex.quote(origin.hook)}, or leave the SAE out; or import it again with the right --hook"
         )
     if origin is None or layers == (origin.layer,) or (origin.layer is None and len(layers) == 1):
         return

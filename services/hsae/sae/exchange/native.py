@@ -9,7 +9,7 @@ from hsae.backbones.hooks.names import RESIDUAL
 from hsae.errors import UserError
 from hsae.sae.config import SaeConfig
 from hsae.sae.exchange.formats.format import WrittenFiles
-from hsae.sae.exchange.hook_points import TrainedAt
+from hsae.sae.exchange.hook_points import TrainedAt, place_of
 from hsae.sae.exchange.source import Checkpoint
 
 NATIVE = "hsae"
@@ -61,8 +61,10 @@ def read_native(
 def write_native(config: SaeConfig, tensors: Mapping[str, Tensor], trained_at: TrainedAt) -> WrittenFiles:
     """The files of an SAE as it is, with its scale and its training settings."""
     where = {name: value for name, value in trained_at._asdict().items() if value is not None}
-    if trained_at.hook == RESIDUAL:
-        del where["hook"]  # what is meant where there is none
+    place = None if trained_at.hook_point is None else place_of(trained_at.hook_point)
+    is_told = trained_at.hook_point is None or (place is not None and place.hook == RESIDUAL)
+    if trained_at.hook == RESIDUAL and is_told:
+        del where["hook"]  # what a reader takes it for without
     content = {
         "format": _FORMAT,
         "version": _VERSION,

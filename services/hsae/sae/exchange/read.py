@@ -15,7 +15,7 @@ from hsae.sae.config import MAX_EXPANSION, SaeConfig
 from hsae.sae.exchange.foreign import fold
 from hsae.sae.exchange.formats import FORMATS
 from hsae.sae.exchange.formats.format import SaeFormat
-from hsae.sae.exchange.hook_points import TrainedAt, settled_place
+from hsae.sae.exchange.hook_points import TrainedAt, place_of, settled_place
 from hsae.sae.exchange.native import NATIVE, is_native, read_native
 from hsae.sae.exchange.place import SaePlace
 from hsae.sae.exchange.source import Checkpoint, PickleError, find_checkpoint
@@ -75,6 +75,8 @@ def read_sae(
     own_name = name or _own_name(place, checkpoint)
     if format_name == NATIVE or (format_name is None and is_native(checkpoint.config)):
         config, own_tensors, trained_at = read_native(checkpoint, tensors)
+        if hook is None:
+            trained_at = _with_imported_hook(config, trained_at)
         found = settled_place(trained_at, layer=layer, hook=hook)._replace(model=model or trained_at.model)
         if name is None:
             return ReadSae(config, own_tensors, found)
@@ -90,6 +92,17 @@ def read_sae(
     folded = fold(foreign)
     config = _imported(folded.kind, folded.settings, folded.tensors, (own_name, found_format.name), found, folded.notes)
     return ReadSae(config, folded.tensors, found)
+
+
+def _with_imported_hook(config: SaeConfig, trained_at: TrainedAt) -> TrainedAt:
+    """With the hook point of the config, where the files name a place of another program and no hook point of ours.
+
+    Such files were written when the residual stream was left out at every place.
+    """
+    origin, hook_point = config.imported, trained_at.hook_point
+    if origin is None or trained_at.hook is not None or hook_point is None or place_of(hook_point) is not None:
+        return trained_at
+    return trained_at._replace(hook=origin.hook)
 
 
 def _imported(
