@@ -202,14 +202,15 @@ def arms_of(makers: Sequence[ArmMaker], probe: LinearReadout | None) -> list[Arm
         probe: as in `ArmMaker.arms`.
 
     Raises:
-        UserError: as `ArmMaker.arms`; of several layers it says which.
+        UserError: as `ArmMaker.arms`; of several layers a wrong setting says which.
     """
     of_layers = []
     for maker in makers:
         try:
             of_layers.append(maker.arms(probe))
         except UserError as error:
-            if len(makers) == 1:
+            # An outage, or an object that is lost, stays what it is: how the job goes on depends on the type.
+            if len(makers) == 1 or type(error) is not UserError:
                 raise
             raise UserError(f"layer {maker.layer}: {error}") from error
     return [_joined(arms) for arms in zip(*of_layers, strict=True)]
