@@ -11,7 +11,10 @@ depends_on = None
 
 _BEFORE = "the analysis whose latents are edited"
 _ANALYSIS = f"{_BEFORE}; of several that of the deepest layer"
-_WITH = "analyses of further layers whose latents are edited in the same pass, by layer; null: none"
+_WITH = (
+    "analyses of further layers whose latents are edited in the same pass, by layer; null: none. No foreign key: hsae"
+    " deletes no analysis"
+)
 _FURTHER = "by layer the latents of further layers that are edited in the same pass; null: none"
 
 
