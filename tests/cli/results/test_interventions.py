@@ -283,3 +283,4 @@ def test_without_interventions_one_line_says_how_to_make_them(make_service, admi
     found = admin(service, "results", "interventions")
     assert found.exit_code == 0
     assert "No interventions fit" in found.stdout
+    assert "several layers in one pass (`layers: together`) are listed under the deepest" in found.stdout

@@ -116,6 +116,7 @@ class StoredInterventions(AnalysisTables):
                 asked = _ASKED.get(table, "{'nodes': [NODE]}")
                 raise UserError(
                     f"analysis {self.id} has no interventions in the table {table}: submit the same study with"
-                    f" intervene={asked} (docs/interventions.md)"
+                    f" intervene={asked} (docs/interventions.md); edits of several layers in one pass"
+                    " (`layers: together`) are listed under the deepest of them"
                 )
         return frame(rows, (*_COLUMNS[table], *_OF_ANALYSIS))
