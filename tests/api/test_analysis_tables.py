@@ -138,7 +138,10 @@ def test_a_node_across_layers_is_that_of_each_analysis(workspace, study):
         (lambda an: an.image_latents(10**7), "has no image 10000000"),
         (lambda an: an.names(concept="dog"), "has no names by text: submit the same study with names={'by': MODEL}"),
         (lambda an: an.name_agreement(), "has no names by text"),
-        (lambda an: an.interventions(), r"no interventions in the table edits: .* intervene=\{'nodes': \[NODE\]\}"),
+        (
+            lambda an: an.interventions(),
+            r"no interventions in the table edits: .* intervene=\{'nodes': \[NODE\]\}.* the deepest",
+        ),
         (lambda an: an.interventions("steerability"), r"table steerability: submit .* intervene=\{'steer': 100\}"),
         (lambda an: an.interventions("luck"), "table is 'luck': choose from edits, contrasts"),
         (lambda an: an.interventions("readouts", node="dog.n.01"), "is of the whole layer: leave node and under out"),

@@ -11,7 +11,10 @@ depends_on = None
 
 _BEFORE = "the analysis whose latents are edited"
 _ANALYSIS = f"{_BEFORE}; of several that of the deepest layer"
-_WITH = "analyses of further layers whose latents are edited in the same pass, by layer; null: none"
+_WITH = (
+    "analyses of further layers whose latents are edited in the same pass, by layer; null: none. No foreign key: hsae"
+    " deletes no analysis"
+)
 _FURTHER = "by layer the latents of further layers that are edited in the same pass; null: none"
 
 
@@ -26,8 +29,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo. Sets of several layers go: earlier versions would take them for edits of one."""
+    """Undo.
+
+    Sets of several layers go: earlier versions would take them for edits of one. Their jobs go, too, because a later
+    version would take a job that succeeded for its set. Earlier versions refuse the fields that came with 0038, so that
+    the other jobs' requests lose them.
+    """
     op.execute("DELETE FROM intervention_set WHERE with_analyses IS NOT NULL")
+    op.execute("DELETE FROM job WHERE kind = 'intervene' AND jsonb_array_length(request -> 'others') > 0")
+    op.execute("UPDATE job SET request = (request - 'others') #- '{intervene,layers}' WHERE kind = 'intervene'")
     op.drop_column("intervention", "further_latents")
     op.drop_column("intervention_set", "with_analyses")
     op.alter_column("intervention_set", "analysis_id", comment=_BEFORE, existing_comment=_ANALYSIS)

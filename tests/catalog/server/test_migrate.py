@@ -1,5 +1,6 @@
 """The schema that migrations make is the one that the models say, with a comment on everything."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -200,6 +201,39 @@ def test_figures_of_saes_without_held_out_rows_become_those_of_training_rows(mak
     with engine.connect() as connection:
         assert connection.execute(text(figures)).all() == before
         assert connection.execute(of_layers).all() == [(0.25, 0.5), (0.25, 0.5)]
+
+
+def test_downgrade_takes_the_jobs_of_several_layers_with_their_sets(make_service):
+    service = make_service()
+    plant(service)
+    engine = connect(service.settings)
+    other, plain = {"layer": 0}, {"layer": 2, "intervene": {"nodes": ["bird.n.01"]}}
+    settings = {name: plain["intervene"] | {"layers": name} for name in ("each", "together")}
+    requests = {
+        "joint": plain | {"others": [other], "intervene": settings["together"]},
+        "failed": plain | {"others": [other], "intervene": settings["together"]},
+        "alone": plain | {"others": [], "intervene": settings["each"]},
+        "earlier": plain,
+    }
+    job = text(
+        "INSERT INTO job (key, kind, title, request, state, queue, max_attempts)"
+        " VALUES (:key, 'intervene', '', :request, 'succeeded', 'gpu', 3)"
+    )
+    made = text(
+        "INSERT INTO intervention_set (key, analysis_id, with_analyses, job_id, config, n_images, n_train, start)"
+        " SELECT key, 2, :others, id, '{}', 1, 1, 'images' FROM job WHERE key = :key"
+    )
+    with engine.begin() as connection:
+        for key, request in requests.items():
+            connection.execute(job, {"key": key, "request": json.dumps(request)})
+        for key, others in (("joint", [1]), ("alone", None)):
+            connection.execute(made, {"key": key, "others": others})
+    downgrade(engine, "0037")
+    with engine.connect() as connection:
+        jobs = connection.execute(text("SELECT key, request FROM job WHERE kind = 'intervene'")).all()
+        sets = connection.execute(text("SELECT key FROM intervention_set")).all()
+    assert (dict(map(tuple, jobs)), sets) == ({"alone": plain, "earlier": plain}, [("alone",)])
+    assert upgrade(engine).up_to_date
 
 
 def test_node_score_is_partitioned_by_analysis(service):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from sqlalchemy import text
 from tests.cli.printing.widths import assert_fits
 from tests.cli.refusals import MODEL, assert_one_line
 from tests.pipeline.in_process import run_study
@@ -157,6 +158,38 @@ def test_the_taxonomy_is_drawn_in_the_colours_of_what_was_lost(edited, admin, tm
     assert {node: row["drop"] for node, row in taken.items()} == pytest.approx(expected)
 
 
+def test_sets_of_an_earlier_format_are_not_listed_beside_those_of_the_same_request(edited):
+    everything = ScoreFilter(limit=100_000)
+    with transaction(edited.sessions) as session:
+        analyses = [1, 2]
+        listed = {table: listing(table)(session, everything) for table in TABLES}
+        pictured = pictured_edits(session, analyses, limit=9)
+        assert {row["n_edits"] for row in pictured} == {2}
+        # What a set of format 1 has: another key, no `layers`, rows of its own. Its numbers here are the same.
+        copies = [
+            "INSERT INTO intervention_set OVERRIDING SYSTEM VALUE SELECT r.* FROM intervention_set s,"
+            " jsonb_populate_record(s, jsonb_build_object('id', -s.id, 'key', 'earlier' || s.id,"
+            " 'config', (s.config - 'layers') || '{\"format\": 1}')) r"
+        ]
+        copies += [
+            f"INSERT INTO {table} SELECT r.* FROM {table} x, jsonb_populate_record(x, jsonb_build_object("
+            "'intervention_set_id', -x.intervention_set_id)) r"
+            for table in ("intervention", "intervention_readout")
+        ]
+        for copy in copies:
+            assert session.execute(text(copy)).rowcount > 0
+        assert {table: listing(table)(session, everything) for table in TABLES} == listed
+        assert pictured_edits(session, analyses, limit=9) == pictured
+        # Another request's set, such as one with other doses, stays.
+        session.execute(text("UPDATE intervention_set SET config = config || '{\"doses\": [0.5]}' WHERE id < 0"))
+        both = listing("edits")(session, everything)
+        assert len(both) == 2 * len(listed["edits"])
+        edits = pictured_edits(session, analyses, limit=9)
+        assert {row["n_edits"] for row in edits} == {4}
+        assert all(row["intervention_set_id"] > 0 for row in edits), "of equals the latest"
+        session.rollback()
+
+
 def test_edits_stand_beside_the_mean_of_random_latents(edited):
     """Of the sets that the study asked for, by one readout; as the table of edits has them."""
     with transaction(edited.sessions) as session:
@@ -250,3 +283,4 @@ def test_without_interventions_one_line_says_how_to_make_them(make_service, admi
     found = admin(service, "results", "interventions")
     assert found.exit_code == 0
     assert "No interventions fit" in found.stdout
+    assert "several layers in one pass (`layers: together`) are listed under the deepest" in found.stdout

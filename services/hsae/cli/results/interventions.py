@@ -80,7 +80,7 @@ _IMPORTANCE = (
 )  # fmt: skip
 _EMPTY = (
     "No interventions fit: `hsae-admin submit` with the same options and --intervene FILE makes them and reuses all the"
-    " rest."
+    " rest. Edits of several layers in one pass (`layers: together`) are listed under the deepest of them."
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from sqlalchemy import text
+from tests.docs.cookbook import cookbook_query
 from tests.pipeline.in_process import run_jobs
 from tests.pipeline.stages.interventions.small_plans import QUICK, plan_interventions, query
 from tests.relevancy.small_backbones import saved
@@ -192,8 +193,9 @@ def test_tables_name_both_layers(made, monkeypatch):
         assert layers == {(0, (0,)), (2, (2,)), (2, LAYERS)}
         printed = shown("--table", table, "--layer", 2, "--limit", 100_000)
         assert " 0, 2 " in printed
-    frame = hsae.open().study("latest").analysis(layer=2).interventions()
-    assert set(map(tuple, frame.layers)) == {(2,), LAYERS}
+    analysis = hsae.open().study("latest").analysis(layer=2)
+    for frame in (analysis.interventions(), analysis.readouts()):
+        assert set(map(tuple, frame.layers)) == {(2,), LAYERS}
     with transaction(made.service.sessions) as session:
         beside = edits_beside_random(session, made.plan.study_id, "probe")
         session.execute(text("DELETE FROM intervention_set WHERE with_analyses IS NULL"))
@@ -216,6 +218,10 @@ def test_what_both_layers_cost_is_not_said_of_one_sae(made):
         (found,) = show_saes(session, [sae["id"]])
     assert len(alone) == 2
     assert found["loss_recovered_mean"] == alone[0]["recovered"] != alone[1]["recovered"]
+    asked = query(made.service, cookbook_query("What do classifiers lose behind each SAE?").strip().removesuffix(";"))
+    assert [(row["layer"], row["readout"]) for row in asked] == [(layer, "probe") for layer in LAYERS]
+    (deepest,) = (row for row in asked if row["layer"] == LAYERS[1])
+    assert float(deepest["recovered_of_mean"]) == pytest.approx(alone[0]["recovered"], abs=6e-4)
 
 
 def test_attribution_chooses_in_each_layer_what_it_chooses_there_alone(made):

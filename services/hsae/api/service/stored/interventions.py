@@ -65,14 +65,16 @@ class StoredInterventions(AnalysisTables):
 
         A row for each set of interventions and readout: accuracy, log-odds and cross-entropy before and after, beside
         chance, and the share of the cross-entropy that is recovered of what mean and zero ablation cost
-        (`loss_recovered_mean`, `loss_recovered_zero`). Without rows where the study has no interventions.
+        (`loss_recovered_mean`, `loss_recovered_zero`). `layers` has the layers whose reconstructions stand there: only
+        rows with one layer are of this SAE alone, others are of several SAEs in one pass (`layers: together`). Without
+        rows where the study has no interventions.
 
         Raises:
             UserError: pandas is missing.
         """
         with transaction(self.connections.sessions) as session:
             rows = listing("readouts")(session, ScoreFilter(analysis_ids=(self.id,)))
-        return frame(rows, _COLUMNS["readouts"])
+        return frame(rows, (*_COLUMNS["readouts"], "layers"))
 
     def interventions(
         self,
@@ -114,6 +116,7 @@ class StoredInterventions(AnalysisTables):
                 asked = _ASKED.get(table, "{'nodes': [NODE]}")
                 raise UserError(
                     f"analysis {self.id} has no interventions in the table {table}: submit the same study with"
-                    f" intervene={asked} (docs/interventions.md)"
+                    f" intervene={asked} (docs/interventions.md); edits of several layers in one pass"
+                    " (`layers: together`) are listed under the deepest of them"
                 )
         return frame(rows, (*_COLUMNS[table], *_OF_ANALYSIS))

@@ -15,6 +15,12 @@ InterventionTable = Literal["edits", "contrasts", "distances", "effects", "reado
 at their labels, and as steering."""
 TABLES: tuple[InterventionTable, ...] = get_args(InterventionTable)
 
+LATEST_SETS = """(
+        SELECT DISTINCT ON (analysis_id, with_analyses, config - '{format,layers}'::text[]) *
+        FROM intervention_set
+        ORDER BY analysis_id, with_analyses, config - '{format,layers}'::text[], id DESC)"""
+"""The sets without those of earlier formats whose request was run again since; `with_analyses` tells what the setting
+`layers` does, which the earliest sets lack."""
 LAYERS = """
     CASE WHEN s.with_analyses IS NULL THEN ARRAY[i.layer] ELSE (
         SELECT array_agg(o.layer ORDER BY o.layer) FROM analysis_input o
@@ -66,7 +72,8 @@ def listing(table: InterventionTable) -> Callable[[Session, ScoreFilter], list[R
     """The query of one table, for `filtered_rows`.
 
     A node of the filter is the target, of `effects` the node at which the effect is. Rows are ordered by analysis, set
-    and edit. Their `layer` is that of the analysis, `layers` has all that are edited in the same pass.
+    and edit. Their `layer` is that of the analysis, `layers` has all that are edited in the same pass. Where a request
+    has sets of several formats, those of the latest are listed.
     """
     listed = _LISTED[table]
 
@@ -77,7 +84,7 @@ def listing(table: InterventionTable) -> Callable[[Session, ScoreFilter], list[R
                 SELECT i.analysis_id, i.model, i.dataset, i.layer, {LAYERS} AS layers, i.tokens, i.sae_kind,
                        {listed.columns}, x.*
                 FROM {listed.table} x
-                JOIN intervention_set s ON s.id = x.intervention_set_id
+                JOIN {LATEST_SETS} s ON s.id = x.intervention_set_id
                 JOIN analysis_input i ON i.analysis_id = s.analysis_id
                 {listed.joined}
             ) v

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsae.catalog.findings.interventions.listed import LAYERS, N_LATENTS
+from hsae.catalog.findings.interventions.listed import LATEST_SETS, LAYERS, N_LATENTS
 from hsae.catalog.findings.interventions.used import READOUTS
 from hsae.catalog.queries.conditions import Row
 
@@ -21,7 +21,8 @@ def pictured_edits(
     or accuracy) and `specificity` in it, and the edit (scale, clamp or add). Beside it stand its 95 % interval (`low`,
     `high`), and at the same dose that of random latents (`random`, the mean of `n_random` draws, `random_least` and
     `random_greatest`) and of LEACE (`leace`); None where there is none. `n_edits` is of how many edits of this target
-    it is the greatest.
+    it is the greatest; sets of an earlier format whose request was run again do not count, and of equals the latest set
+    is taken.
 
     Args:
         session: of the catalog.
@@ -43,7 +44,7 @@ def pictured_edits(
                         ELSE e.specificity_log_odds_high END AS high,
                    count(coalesce(e.specificity_log_odds, e.specificity)) OVER same AS n_edits
             FROM intervention e
-            JOIN intervention_set s ON s.id = e.intervention_set_id
+            JOIN {LATEST_SETS} s ON s.id = e.intervention_set_id
             JOIN analysis_input i ON i.analysis_id = s.analysis_id
             JOIN synset y ON y.id = e.synset_id
             WHERE e.arm = 'latents' AND s.analysis_id = ANY(:analyses)
@@ -54,7 +55,7 @@ def pictured_edits(
                     AND f.arm = 'latents')
             WINDOW same AS (PARTITION BY e.synset_id, e.readout)
             ORDER BY e.synset_id, array_position({READOUTS}, e.readout),
-                     coalesce(e.specificity_log_odds, e.specificity) DESC NULLS LAST, e.intervention_set_id
+                     coalesce(e.specificity_log_odds, e.specificity) DESC NULLS LAST, e.intervention_set_id DESC
         ) v
         CROSS JOIN LATERAL (
             SELECT avg({beside}) FILTER (WHERE c.arm = 'random') AS random,

@@ -28,7 +28,8 @@ class InterventionSet(Base):
     )
     with_analyses: Mapped[list[int] | None] = mapped_column(
         ARRAY(BigInteger),
-        comment="analyses of further layers whose latents are edited in the same pass, by layer; null: none",
+        comment="analyses of further layers whose latents are edited in the same pass, by layer; null: none. No "
+        "foreign key: hsae deletes no analysis",
     )
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), comment="the job that made it")
     config: Mapped[Json] = mapped_column(comment="settings, as in the block intervene of a study file; format")

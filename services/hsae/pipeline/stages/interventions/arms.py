@@ -1,6 +1,6 @@
 """Which latents stand for each node, and every edit of a job: the latents and their controls, at every dose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,7 +66,7 @@ class ArmMaker:
         streams: Streams,
         places: TokenPlaces,
     ) -> None:
-        """Remember what is acted on; nothing is computed yet."""
+        """Remember what is acted on, and read the layer's latents; nothing is computed yet."""
         self._settings = settings
         self._context = context
         self._scene = scene
@@ -74,9 +74,9 @@ class ArmMaker:
         self.layer = edited.layer
         self._streams = streams
         self._places = places
-        selected = np.flatnonzero(scene.wanted(scene.parts.select)[edited.latents.images])
-        self.z = edited.latents.z[selected]
-        self._select_labels = scene.labels[edited.latents.images[selected]]
+        selected = np.flatnonzero(scene.wanted(scene.parts.select)[edited.images])
+        self.z = edited.read_latents(context).z[selected]
+        self._select_labels = scene.labels[edited.images[selected]]
 
     def arms(self, probe: LinearReadout | None) -> list[Arm]:
         """Every edit, by node, arm, draw and dose.
@@ -194,25 +194,36 @@ class ArmMaker:
         return Planned(Intervention((LayerEdit(self._edited.layer, self._places, edit),)), node)
 
 
-def arms_of(makers: Sequence[ArmMaker], probe: LinearReadout | None) -> list[Arm]:
-    """Every edit of a job: in each layer the same arms and doses, all layers in one pass.
+def arms_of(
+    layers: Sequence[SceneLayer], maker_of: Callable[[SceneLayer], ArmMaker], probe: LinearReadout | None
+) -> tuple[list[Arm], ArmMaker]:
+    """Every edit of a job: in each layer the same arms and doses, all layers in one pass. Also the last layer's maker.
+
+    Memory holds the latents of one layer at a time.
 
     Args:
-        makers: of the edited layers, ascending.
+        layers: the edited layers, ascending.
+        maker_of: makes the edits in a layer.
         probe: as in `ArmMaker.arms`.
 
     Raises:
-        UserError: as `ArmMaker.arms`; of several layers it says which.
+        UserError: as `ArmMaker.arms`; of several layers a wrong setting says which.
     """
     of_layers = []
-    for maker in makers:
+    maker: ArmMaker | None = None
+    for edited in layers:
+        maker = None  # before the next one reads its latents
         try:
+            maker = maker_of(edited)
             of_layers.append(maker.arms(probe))
         except UserError as error:
-            if len(makers) == 1:
+            # An outage, or an object that is lost, stays what it is: how the job goes on depends on the type.
+            if len(layers) == 1 or type(error) is not UserError:
                 raise
-            raise UserError(f"layer {maker.layer}: {error}") from error
-    return [_joined(arms) for arms in zip(*of_layers, strict=True)]
+            raise UserError(f"layer {edited.layer}: {error}") from error
+    if maker is None:
+        raise ValueError("no layer is edited")
+    return [_joined(arms) for arms in zip(*of_layers, strict=True)], maker
 
 
 def _joined(of_layers: Sequence[Arm]) -> Arm:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -74,9 +75,11 @@ def _computed(
     places = TokenPlaces.of(settings.tokens, request.extraction.tokens, request.model)
     streams = Streams(request, context, scene, places)
     trained = _train_readouts(request, context, scene, streams)
-    makers = [ArmMaker(settings, context, scene, edited, streams, places) for edited in scene.layers]
-    arms = arms_of(makers, trained.probe)
-    alone = label_edits(settings, scene, makers[-1], places)
+    maker_of = partial(ArmMaker, settings, context, scene, streams=streams, places=places)
+    arms, maker = arms_of(scene.layers, maker_of, trained.probe)
+    alone = label_edits(settings, scene, maker, places)
+    steering = maker if settings.steer else None
+    del maker  # its latents take memory through all passes, unless they are read afterwards
     planned = [*replacements(scene, places, trained.means), *(arm.planned for arm in arms), *alone.planned]
     log.info("%d edits of %d images, read by %s", len(planned), len(scene.parts.score), ", ".join(settings.readouts))
     reader = Reader(streams.layer, streams.last, streams.rows, trained.readouts, scene.tree)
@@ -94,9 +97,9 @@ def _computed(
         ),
     }
     context.check()
-    if settings.steer:
+    if steering is not None:
         tables["intervention_steerability"] = steerability_rows(
-            settings, context, scene, streams, makers[-1], reader, places
+            settings, context, scene, streams, steering, reader, places
         )
     row = InterventionSet(
         key=request.key,

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int32, Int64
 from sqlalchemy import select
 
 from hsae.catalog import Analysis, Sae
@@ -60,14 +60,22 @@ class SceneLayer:
         analysis_id: number of the analysis.
         sae: its SAE, on the job's device.
         manifest: the activations of the images in the layer.
-        latents: every latent's activation on the analysed images.
+        analysis_key: the analysis' key.
+        latents_sha256: checksum of its latents' activations, which are large: `read_latents` has them.
+        images: the analysed images, by their numbers in the listing.
     """
 
     layer: int
     analysis_id: int
     sae: SparseAutoencoder
     manifest: ActivationManifest
-    latents: LatentActivations
+    analysis_key: str
+    latents_sha256: str
+    images: Int32[np.ndarray, "n_images"]
+
+    def read_latents(self, context: StageContext) -> LatentActivations:
+        """Every latent's activation on the analysed images."""
+        return get_latent_activations(context.store, self.analysis_key, self.latents_sha256)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +133,7 @@ def read_scene(request: InterveneRequest, context: StageContext) -> Scene:
     if not isinstance(labels, np.ndarray):
         raise UserError(SEVERAL_CLASSES)
     tree = Tree.of(taxonomy)
-    analysed = reduce(np.intersect1d, (layer.latents.images for layer in layers))
+    analysed = reduce(np.intersect1d, (layer.images for layer in layers))
     parts = parts_of(request.intervene, request.split, listing, labels, analysed)
     nodes = _nodes(request.intervene.nodes, taxonomy)
     _check_images(nodes, taxonomy, tree, labels, parts)
@@ -142,8 +150,9 @@ def _read_layer(edited: EditedLayer, context: StageContext) -> SceneLayer:
     tensors, _ = get_tensors(context.store, weights_key(edited.sae_key, sha256), sha256=sha256)
     sae = SparseAutoencoder.from_tensors(tensors, SaeConfig.parse(sae_row.config)).requires_grad_(False)
     _, manifest = open_activation_set(context, edited.activation_key)
-    latents = get_latent_activations(context.store, analysis.key, analysis.activations_sha256)
-    return SceneLayer(edited.layer, analysis.id, sae.to(context.device), manifest, latents)
+    checksum = analysis.activations_sha256
+    images = get_latent_activations(context.store, analysis.key, checksum).images.copy()  # not a view of what is large
+    return SceneLayer(edited.layer, analysis.id, sae.to(context.device), manifest, analysis.key, checksum, images)
 
 
 def parts_of(
