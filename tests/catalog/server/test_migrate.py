@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -207,8 +208,10 @@ def test_downgrade_takes_the_jobs_of_several_layers_with_their_sets(make_service
     service = make_service()
     plant(service)
     engine = connect(service.settings)
-    other, plain = {"layer": 0}, {"layer": 2, "intervene": {"nodes": ["bird.n.01"]}}
-    settings = {name: plain["intervene"] | {"layers": name} for name in ("each", "together")}
+    other: dict[str, Any] = {"layer": 0}
+    intervene: dict[str, Any] = {"nodes": ["bird.n.01"]}
+    plain: dict[str, Any] = {"layer": 2, "intervene": intervene}
+    settings = {name: intervene | {"layers": name} for name in ("each", "together")}
     requests = {
         "joint": plain | {"others": [other], "intervene": settings["together"]},
         "failed": plain | {"others": [other], "intervene": settings["together"]},

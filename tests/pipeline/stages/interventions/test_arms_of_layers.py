@@ -4,6 +4,7 @@ import gc
 import weakref
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def arms_where_the_last_layer_raises(error, layers=(0, 2)):
 
         return SimpleNamespace(arms=arms)
 
-    return arms_of([SimpleNamespace(layer=layer) for layer in layers], maker_of, None)
+    scenes: list[Any] = [SimpleNamespace(layer=layer) for layer in layers]
+    return arms_of(scenes, maker_of, None)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,11 @@ def test_memory_holds_the_latents_of_one_layer_at_a_time(monkeypatch):
         return SimpleNamespace(z=tracked())
 
     images = np.arange(3)
-    layers = [SimpleNamespace(layer=layer, sae=None, images=images, read_latents=read_latents) for layer in range(4)]
+    layers: list[Any] = [
+        SimpleNamespace(layer=layer, sae=None, images=images, read_latents=read_latents) for layer in range(4)
+    ]
     parts = SimpleNamespace(select=images)
-    scene = SimpleNamespace(parts=parts, labels=np.zeros(3, np.int64), wanted=lambda chosen: np.ones(3, np.bool_))
+    scene: Any = SimpleNamespace(parts=parts, labels=np.zeros(3, np.int64), wanted=lambda chosen: np.ones(3, np.bool_))
     monkeypatch.setattr(ArmMaker, "arms", lambda self, probe: [])
     maker_of = partial(ArmMaker, None, None, scene, streams=None, places=None)
     arms, last = arms_of(layers, maker_of, None)
