@@ -1,7 +1,7 @@
 """The streams of images after the first edited layer: from stored activations, or from one pass over the images."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ class StreamBatch:
     blocks: LaterBlocks
     stream: Tensor
     images: Int64[np.ndarray, "batch"]
-    known: Mapping[int, Tensor]
+    known: dict[int, Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,11 +132,12 @@ class Streams:
         return self._stored(images) if self.from_stored else self._passed(images)
 
     def after(self, batch: StreamBatch, layer: int) -> Tensor:
-        """All tokens of a batch after an edited layer or the last one, unedited."""
-        if layer in batch.known:
-            return batch.known[layer]
-        with torch.no_grad():
-            return batch.blocks.resume(batch.stream, self.layer, layer)
+        """All tokens of a batch after an edited layer or the last one, unedited; each block is run once."""
+        start = max(known for known in batch.known if known <= layer)
+        if start < layer:
+            with torch.no_grad():
+                batch.known[layer] = batch.blocks.resume(batch.known[start], start, layer)
+        return batch.known[layer]
 
     def last_rows(self, images: Int64[np.ndarray, "n"]) -> LastRows:
         """The rows of images, as many as could be read."""
